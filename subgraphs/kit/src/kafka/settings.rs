@@ -1,0 +1,84 @@
+//! How to reach Kafka: brokers, and any property of librdkafka.
+
+use clap::Args;
+use rdkafka::ClientConfig;
+
+/// Brokers, librdkafka properties and what topics are made like.
+#[derive(Args, Clone, Debug)]
+pub struct KafkaSettings {
+    /// Kafka brokers, HOST:PORT, separated by commas.
+    #[arg(
+        long = "kafka-brokers",
+        env = "TANDEM_KAFKA_BROKERS",
+        value_name = "HOST:PORT,…",
+        default_value = "127.0.0.1:9092"
+    )]
+    pub brokers: String,
+
+    /// Any librdkafka property, as KEY=VALUE; may be given many times (in the environment: one a line).
+    #[arg(
+        long = "kafka-property",
+        env = "TANDEM_KAFKA_PROPERTIES",
+        value_name = "KEY=VALUE",
+        value_delimiter = '\n',
+        hide_env_values = true,
+        value_parser = parse_property
+    )]
+    pub properties: Vec<(String, String)>,
+
+    /// Partitions of a topic that has to be made.
+    #[arg(
+        long = "topic-partitions",
+        env = "TANDEM_TOPIC_PARTITIONS",
+        default_value_t = 6,
+        value_parser = clap::value_parser!(i32).range(1..=1000)
+    )]
+    pub partitions: i32,
+
+    /// Copies of each partition of a topic that has to be made; -1 takes the cluster's default.
+    #[arg(
+        long = "topic-replication",
+        env = "TANDEM_TOPIC_REPLICATION",
+        default_value_t = -1,
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(-1..=100)
+    )]
+    pub replication: i32,
+
+    /// Milliseconds for which a topic that has to be made keeps its events; -1 keeps all, which a rebuild needs.
+    #[arg(
+        long = "topic-retention-ms",
+        env = "TANDEM_TOPIC_RETENTION_MS",
+        default_value_t = -1,
+        allow_negative_numbers = true
+    )]
+    pub retention_ms: i64,
+}
+
+fn parse_property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("expected KEY=VALUE, such as security.protocol=SASL_SSL".to_owned()),
+    }
+}
+
+impl KafkaSettings {
+    /// The configuration that every client starts from: ours first, then the user's properties over it.
+    #[must_use]
+    pub fn client_config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", "tandem")
+            .set("socket.keepalive.enable", "true")
+            .set("socket.timeout.ms", "20000")
+            .set("reconnect.backoff.ms", "100")
+            .set("reconnect.backoff.max.ms", "2000");
+        for (key, value) in &self.properties {
+            config.set(key, value);
+        }
+        config
+    }
+}

@@ -1,0 +1,1 @@
+//! Publishes pending events, in order per key, then clears them.

@@ -1,0 +1,244 @@
+//! The ports through which a service keeps its aggregates, its change log and its dead letters.
+//!
+//! Two adapters fill each port: [`embedded`] (redb, one file a service) and [`mongo`] (MongoDB).
+//! One contract suite holds both to the same behaviour.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    aggregate::Aggregate,
+    outbox::{Outbox, PendingEvent},
+};
+
+pub mod embedded;
+pub mod mongo;
+pub mod settings;
+
+/// Why a store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It does not answer, or not in time; asking again later may work.
+    #[error("the store is away: {0}")]
+    Away(String),
+    /// It answered something that cannot be: a document that does not decode, an index that is missing.
+    #[error("the store holds what it should not: {0}")]
+    Corrupt(String),
+}
+
+/// A stored aggregate with the events of it that are not yet known to be published.
+#[derive(Clone, Debug)]
+pub struct Stored<A> {
+    /// The state after its newest change.
+    pub state: A,
+    /// Pending events in order of revision; empty when all are published.
+    pub pending: Vec<PendingEvent>,
+}
+
+/// One change of one aggregate, to be written whole or not at all.
+#[derive(Clone, Debug)]
+pub struct Write<A> {
+    /// The revision the stored aggregate must have; 0 when there must be none.
+    pub expected_revision: i64,
+    /// The state after the change, its revision `expected_revision + 1`.
+    pub state: A,
+    /// The event that tells of the change.
+    pub event: PendingEvent,
+    /// The caller's key for this request, if it gave one: see [`AggregateStore::first_answer`].
+    pub idempotency_key: Option<String>,
+}
+
+/// What became of a [`Write`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// State and event are durable.
+    Written,
+    /// The stored revision is not the expected one; nothing was written.
+    Stale,
+    /// Another request with the same idempotency key was first; nothing was written.
+    KeyTaken,
+}
+
+/// A list of aggregates: all, or those whose fields have the given values.
+///
+/// The fields must be those of one entry of [`Aggregate::INDEXES`], in that order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter(pub Vec<(&'static str, String)>);
+
+impl Filter {
+    /// The list of all.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::default()
+    }
+}
+
+/// One request for a page of a list, in ascending order of id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Which list.
+    pub filter: Filter,
+    /// Only ids greater than this.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Keeps aggregates of one kind with their pending events.
+#[async_trait]
+pub trait AggregateStore<A: Aggregate>: Outbox {
+    /// The aggregates with these ids, in the order asked for, `None` for those that do not exist. One batched read.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<Stored<A>>>, StoreError>;
+
+    /// Writes one change: state, event and idempotency key in one atomic step, durable when this returns.
+    /// Concurrent calls share a commit.
+    ///
+    /// # Errors
+    /// When the store does not answer; it is then unknown whether the change was written.
+    async fn write(&self, write: Write<A>) -> Result<Outcome, StoreError>;
+
+    /// The state that the first request with this idempotency key made, while it is kept (24 h).
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn first_answer(&self, idempotency_key: &str) -> Result<Option<A>, StoreError>;
+
+    /// Forgets the idempotency keys of requests made before `before`. Returns how many.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn forget_answers(&self, before: DateTime<Utc>) -> Result<u64, StoreError>;
+
+    /// Pages of lists, one answer for each request, in one batched read where the store can.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<A>>, StoreError>;
+
+    /// Answers when the store is there.
+    ///
+    /// # Errors
+    /// When it is not.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// One entry of the audit trail, as read from the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangeRecord {
+    /// The aggregate that changed.
+    pub subject: String,
+    /// The revision that the change made.
+    pub revision: i64,
+    /// The CloudEvents id of the event that carried the change.
+    pub event_id: Uuid,
+    /// What kind of change, such as `CREATED`.
+    pub kind: String,
+    /// When.
+    pub changed_at: DateTime<Utc>,
+    /// Who asked for it.
+    pub changed_by: String,
+    /// Top-level parts that differ from the revision before.
+    #[serde(default)]
+    pub changed_fields: Vec<String>,
+    /// Where in the log the event was first seen.
+    pub partition: i32,
+    /// Where in that partition.
+    pub offset: i64,
+}
+
+/// One request for a page of an audit trail, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ChangesRequest {
+    /// Whose.
+    pub subject: String,
+    /// Only revisions greater than this.
+    pub after_revision: i64,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// The audit trail: a projection of the log.
+#[async_trait]
+pub trait ChangeLog: Send + Sync + 'static {
+    /// Adds entries. One whose (subject, revision) is there already changes nothing: the first one seen stays.
+    ///
+    /// # Errors
+    /// When the store does not answer; some entries may then be written, and adding them again does no harm.
+    async fn append(&self, records: Vec<ChangeRecord>) -> Result<(), StoreError>;
+
+    /// Pages of audit trails, one answer for each request.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn changes(
+        &self,
+        requests: &[ChangesRequest],
+    ) -> Result<Vec<Vec<ChangeRecord>>, StoreError>;
+}
+
+/// A message that could not be taken, or that came behind one of the same key that could not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// The consumer that did not take it: a projection's name.
+    pub consumer: String,
+    /// Where it was read.
+    pub topic: String,
+    /// Where it was read.
+    pub partition: i32,
+    /// Where it was read.
+    pub offset: i64,
+    /// The message's key; messages of one key are parked and retried in order.
+    pub key: String,
+    /// Why it was not taken.
+    pub reason: String,
+    /// When it was set aside.
+    pub parked_at: DateTime<Utc>,
+    /// The message's headers as they were.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The message's body as it was; `None` for a tombstone.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// Messages set aside, until somebody retries or discards them.
+#[async_trait]
+pub trait DeadLetterStore: Send + Sync + 'static {
+    /// Sets messages aside. One that is there already (same consumer, topic, partition, offset) changes nothing.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn park(&self, letters: Vec<DeadLetter>) -> Result<(), StoreError>;
+
+    /// The dead letters of a consumer in order of topic, partition, offset; all consumers' if `None`.
+    /// At most `limit`.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn dead_letters(
+        &self,
+        consumer: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// The distinct keys under which a consumer has dead letters.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn parked_keys(&self, consumer: &str) -> Result<Vec<String>, StoreError>;
+
+    /// Removes one dead letter. Returns whether it was there.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn unpark(
+        &self,
+        consumer: &str,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<bool, StoreError>;
+}

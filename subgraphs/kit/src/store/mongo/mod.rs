@@ -1,0 +1,1 @@
+//! The MongoDB adapter: one document an aggregate, concurrent commands share one `update` command.
