@@ -1,0 +1,95 @@
+//! The gateway: Hive Router as a library, with GraphiQL, the REST routes and the actuator on the same port.
+
+mod actuator;
+mod configuration;
+mod graphiql;
+mod problem;
+mod rest;
+mod server;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use hive_router::ntex::rt::{DefaultRuntime, System};
+
+/// Settings of `tandem router`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct RouterSettings {
+    /// Port of the gateway; 0 takes a free one.
+    #[arg(long, env = "TANDEM_GATEWAY_PORT", default_value_t = 9090)]
+    pub(crate) port: u16,
+
+    /// Address to listen on.
+    #[arg(long, env = "TANDEM_GATEWAY_HOST", default_value = "127.0.0.1")]
+    pub(crate) host: String,
+
+    /// Base URL of the accounts service.
+    #[arg(
+        long,
+        env = "TANDEM_ACCOUNTS_URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub(crate) accounts_url: String,
+
+    /// Base URL of the orders service.
+    #[arg(
+        long,
+        env = "TANDEM_ORDERS_URL",
+        default_value = "http://127.0.0.1:8085"
+    )]
+    pub(crate) orders_url: String,
+
+    /// Supergraph to serve instead of the built-in schema/supergraph.graphql.
+    #[arg(long, env = "TANDEM_SUPERGRAPH", value_name = "FILE")]
+    pub(crate) supergraph: Option<PathBuf>,
+
+    /// Hive Router configuration instead of the built-in router-config/hive-router.yaml.
+    #[arg(long, env = "TANDEM_ROUTER_CONFIG", value_name = "FILE")]
+    pub(crate) router_config: Option<PathBuf>,
+
+    /// Folder for what the gateway writes: the built-in supergraph, as `router/supergraph.graphql`.
+    #[arg(
+        long,
+        env = "TANDEM_DATA_DIR",
+        value_name = "DIR",
+        default_value = ".tandem"
+    )]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// Runs the gateway until SIGTERM or SIGINT; open requests get one second to end.
+///
+/// It brings its own runtime and installs the process's tracing subscriber, as configured in the router configuration.
+///
+/// # Errors
+/// When a setting does not fit, the port is taken, or the supergraph or the router configuration is not valid.
+pub(crate) fn run(settings: RouterSettings) -> anyhow::Result<()> {
+    let address = (settings.host.as_str(), settings.port);
+    let listener = TcpListener::bind(address).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+            anyhow::anyhow!(
+                "the gateway's port {} on {} is taken by another process: stop it or choose another one with --port",
+                settings.port,
+                settings.host
+            )
+        } else {
+            anyhow::anyhow!("the gateway cannot listen on {}:{}: {error}", settings.host, settings.port)
+        }
+    })?;
+    let configuration = configuration::load(&settings)?;
+
+    // The router's runtime must not be started inside another one: a thread of its own makes this callable anywhere.
+    let gateway = std::thread::Builder::new()
+        .name("gateway".to_owned())
+        .spawn(move || {
+            System::build()
+                .name("gateway")
+                .build(DefaultRuntime)
+                .block_on(server::serve(listener, configuration))
+        })
+        .context("the gateway's thread could not be started")?;
+    gateway
+        .join()
+        .map_err(|_| anyhow::anyhow!("the gateway ended with a panic"))?
+}

@@ -1,0 +1,22 @@
+// The page behind GET /graphql: GraphiQL against the address it was loaded from, subscriptions over the same port.
+import React from "react";
+import { createRoot } from "react-dom/client";
+import { GraphiQL } from "graphiql";
+import { createGraphiQLFetcher } from "@graphiql/toolkit";
+import { createClient } from "graphql-ws";
+import "graphiql/style.css";
+import "./page.css";
+import { tabs } from "./tabs.js";
+
+const endpoint = new URL(window.location.pathname, window.location.origin);
+const socket = new URL(endpoint);
+socket.protocol = endpoint.protocol === "https:" ? "wss:" : "ws:";
+
+const fetcher = createGraphiQLFetcher({
+  url: endpoint.href,
+  wsClient: createClient({ url: socket.href, lazy: true, retryAttempts: 3 }),
+});
+
+createRoot(document.getElementById("graphiql")).render(
+  <GraphiQL fetcher={fetcher} defaultTabs={tabs} defaultEditorToolsVisibility="variables" shouldPersistHeaders={false} />,
+);
