@@ -1,0 +1,127 @@
+//! The nodes of one backend: which are up, and what is done to each.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::Error;
+use crate::server::Server;
+
+/// Longest wait for one answer to one question.
+pub(crate) const ASK_LIMIT: Duration = Duration::from_secs(2);
+
+const POLL: Duration = Duration::from_millis(50);
+
+/// One place per node; an empty place is a node that is down.
+#[derive(Debug)]
+pub(crate) struct Nodes(Vec<Mutex<Option<Server>>>);
+
+impl Nodes {
+    /// Places for 1 or 3 nodes, all down.
+    pub(crate) fn new(count: usize) -> Result<Self, Error> {
+        match count {
+            1 | 3 => Ok(Self((0..count).map(|_| Mutex::new(None)).collect())),
+            _ => Err(Error::Nodes(count)),
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn put(&self, node: usize, server: Server) -> Result<(), Error> {
+        *self.place(node)? = Some(server);
+        Ok(())
+    }
+
+    pub(crate) fn is_up(&self, node: usize) -> bool {
+        self.place(node).is_ok_and(|server| server.is_some())
+    }
+
+    pub(crate) fn must_be_down(&self, node: usize) -> Result<(), Error> {
+        if self.place(node)?.is_some() {
+            return Err(Error::Node {
+                node,
+                reason: "runs already",
+            });
+        }
+        Ok(())
+    }
+
+    /// SIGKILL, and the wait for the end.
+    pub(crate) fn kill(&self, node: usize) -> Result<(), Error> {
+        drop(self.place(node)?.take());
+        Ok(())
+    }
+
+    /// SIGTERM, and the wait for the end.
+    pub(crate) fn stop(&self, node: usize) -> Result<(), Error> {
+        let server = self.place(node)?.take();
+        server.map_or(Ok(()), Server::stop)
+    }
+
+    pub(crate) fn pause(&self, node: usize) -> Result<(), Error> {
+        self.place(node)?
+            .as_ref()
+            .ok_or(Error::Node {
+                node,
+                reason: "is down",
+            })?
+            .pause()
+    }
+
+    pub(crate) fn resume(&self, node: usize) -> Result<(), Error> {
+        self.place(node)?
+            .as_ref()
+            .ok_or(Error::Node {
+                node,
+                reason: "is down",
+            })?
+            .resume()
+    }
+
+    /// Asks until the answer is good, the node's process ends, or the limit is reached.
+    pub(crate) async fn poll<T>(
+        &self,
+        node: usize,
+        what: &str,
+        limit: Duration,
+        ask: impl AsyncFn() -> Result<T, String>,
+    ) -> Result<T, Error> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let reason = match tokio::time::timeout(ASK_LIMIT * 4, ask()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(reason)) => reason,
+                Err(_) => "no answer".to_owned(),
+            };
+            let ended = self.place(node)?.as_mut().is_some_and(Server::has_ended);
+            if ended || Instant::now() >= deadline {
+                let log = self
+                    .place(node)?
+                    .as_ref()
+                    .map(Server::log_tail)
+                    .unwrap_or_default();
+                let reason = if ended {
+                    "the process ended".to_owned()
+                } else {
+                    reason
+                };
+                return Err(Error::NotReady {
+                    what: what.to_owned(),
+                    limit,
+                    reason,
+                    log,
+                });
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn place(&self, node: usize) -> Result<MutexGuard<'_, Option<Server>>, Error> {
+        let place = self.0.get(node).ok_or(Error::Node {
+            node,
+            reason: "does not exist",
+        })?;
+        Ok(place.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,60 @@
+//! Loopback ports that stay ours while their server is down, so that it can come back on the same one.
+//!
+//! A port of a killed server is free for everyone. So each is taken from below the range that the system hands out by itself,
+//! and kept by a lock on a file that every test process looks at.
+
+use std::fs::{self, File, TryLockError};
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use crate::Error;
+
+const FIRST: u16 = 20_000;
+const LAST: u16 = 31_999;
+
+/// A port of 127.0.0.1 that no other test of this kit uses until this value is dropped.
+#[derive(Debug)]
+pub(crate) struct Port {
+    number: u16,
+    // The lock is the reservation; closing the file gives it back.
+    _lock: File,
+}
+
+impl Port {
+    /// Reserves a port on which nothing listens.
+    ///
+    /// # Errors
+    /// When no port of the range is free.
+    pub(crate) fn reserve() -> Result<Self, Error> {
+        // Processes begin at different places, so that they rarely meet.
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let span = LAST - FIRST + 1;
+        let start = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(span))
+            .unwrap_or_default();
+        let directory = std::env::temp_dir().join("tandem-backends-ports");
+        fs::create_dir_all(&directory)?;
+        for _ in 0..span {
+            let number = FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % span;
+            let lock = File::create(directory.join(number.to_string()))?;
+            match lock.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => continue,
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
+                return Ok(Self {
+                    number,
+                    _lock: lock,
+                });
+            }
+        }
+        Err(Error::NoPort {
+            from: FIRST,
+            to: LAST,
+        })
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
+}
