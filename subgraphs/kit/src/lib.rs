@@ -3,7 +3,11 @@
 //! Nothing here knows what a customer or an order is.
 
 pub mod aggregate;
+pub mod commands;
+pub mod consumer;
 pub mod event;
 pub mod kafka;
 pub mod outbox;
+pub mod sealing;
+pub mod shutdown;
 pub mod store;

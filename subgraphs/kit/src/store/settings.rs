@@ -9,10 +9,20 @@ use secrecy::SecretString;
 #[derive(Args, Clone, Debug)]
 pub struct StoreSettings {
     /// Directory of the embedded store's file.
-    #[arg(long, env = "TANDEM_DATA_DIR", value_name = "DIR", default_value = ".tandem")]
+    #[arg(
+        long,
+        env = "TANDEM_DATA_DIR",
+        value_name = "DIR",
+        default_value = ".tandem"
+    )]
     pub data_dir: PathBuf,
 
     /// MongoDB connection string; without it the embedded store is used. Keep its password out of the command line: use the environment.
-    #[arg(long, env = "TANDEM_MONGODB_URI", value_name = "URI", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TANDEM_MONGODB_URI",
+        value_name = "URI",
+        hide_env_values = true
+    )]
     pub mongodb_uri: Option<SecretString>,
 }

@@ -1,0 +1,178 @@
+//! How a command on an aggregate is carried out: load, decide, write, and again if another was faster.
+//!
+//! The rules are the aggregate's: it is given as a function that decides. This is the part that is the same for all.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+use chrono::Utc;
+use tokio::sync::Mutex;
+
+use crate::{
+    aggregate::Aggregate,
+    event::CloudEvent,
+    outbox::{PendingEvent, relay::RelayHandle},
+    store::{AggregateStore, Outcome, StoreError, Stored, Write},
+};
+
+/// Commands on one aggregate take turns within a process: so many aggregates at once do not share a turn.
+const TURNS: usize = 1_024;
+/// How often a command is decided anew because other instances changed the aggregate meanwhile.
+const TRIES: usize = 16;
+/// Events of one aggregate that may wait for Kafka. In MongoDB they are part of its document, which may not exceed 16 MiB.
+pub const PENDING_LIMIT: usize = 1_000;
+
+/// What a command makes of an aggregate.
+#[derive(Clone, Debug)]
+pub struct Decision<A> {
+    /// The state after the change; its revision is one more than before.
+    pub state: A,
+    /// The event that tells of the change.
+    pub event: CloudEvent,
+}
+
+/// Whether the aggregate is expected to exist, which saves a read when it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// It is most likely new: write first, read only if it was there.
+    New,
+    /// It most likely exists.
+    Existing,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError<E> {
+    /// The aggregate's rules do not allow it.
+    #[error("refused")]
+    Rejected(E),
+    /// Other instances changed the aggregate again and again meanwhile.
+    #[error("the aggregate is being changed by too many at once")]
+    Contended,
+    /// Too many events of this aggregate wait for Kafka.
+    #[error("too many changes of this aggregate wait to be published")]
+    Backlogged,
+    /// The store does not answer; whether the change was written is unknown.
+    #[error(transparent)]
+    Unavailable(#[from] StoreError),
+}
+
+/// Carries out commands on aggregates of one kind. Clones share it.
+#[derive(Clone)]
+pub struct CommandHandler<A: Aggregate> {
+    store: Arc<dyn AggregateStore<A>>,
+    relay: Option<RelayHandle>,
+    turns: Arc<Vec<Mutex<()>>>,
+    hasher: RandomState,
+}
+
+impl<A: Aggregate> CommandHandler<A> {
+    /// A handler on this store that tells this relay of what it wrote. Without a relay the events stay pending.
+    #[must_use]
+    pub fn new(store: Arc<dyn AggregateStore<A>>, relay: Option<RelayHandle>) -> Self {
+        Self {
+            store,
+            relay,
+            turns: Arc::new((0..TURNS).map(|_| Mutex::new(())).collect()),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The store that it works on.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn AggregateStore<A>> {
+        &self.store
+    }
+
+    /// Carries out one command and returns the state after it.
+    ///
+    /// `decide` is given the present state, `None` if there is none, and may be called several times. It returns
+    /// `Ok(None)` when nothing is to change: the present state is then the answer. With an idempotency key that was
+    /// used before, the first answer is returned and `decide` is not asked.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn execute<E: Send>(
+        &self,
+        id: &str,
+        idempotency_key: Option<String>,
+        expectation: Expectation,
+        decide: impl Fn(Option<&A>) -> Result<Option<Decision<A>>, E> + Send + Sync,
+    ) -> Result<A, CommandError<E>> {
+        let turn = usize::try_from(self.hasher.hash_one(id) % TURNS as u64).unwrap_or_default();
+        let _turn = self.turns[turn].lock().await;
+        let mut assume_new = expectation == Expectation::New;
+        for _ in 0..TRIES {
+            if !assume_new
+                && let Some(first) = self.first_answer(idempotency_key.as_deref()).await?
+            {
+                return Ok(first);
+            }
+            let present = if assume_new {
+                None
+            } else {
+                self.load(id).await?
+            };
+            assume_new = false;
+            let (state, pending) = match present {
+                Some(stored) => (Some(stored.state), stored.pending),
+                None => (None, Vec::new()),
+            };
+            let decision = decide(state.as_ref()).map_err(CommandError::Rejected)?;
+            let Some(Decision { state: next, event }) = decision else {
+                match state {
+                    Some(state) => return Ok(state),
+                    // Assumed to be new and nothing to do: look before answering.
+                    None => continue,
+                }
+            };
+            if pending.len() >= PENDING_LIMIT {
+                return Err(CommandError::Backlogged);
+            }
+            let event = PendingEvent {
+                key: next.id().to_owned(),
+                revision: next.revision(),
+                recorded_at: Utc::now(),
+                event,
+            };
+            let outcome = self
+                .store
+                .write(Write {
+                    expected_revision: next.revision() - 1,
+                    state: next.clone(),
+                    event: event.clone(),
+                    idempotency_key: idempotency_key.clone(),
+                })
+                .await?;
+            match outcome {
+                Outcome::Written => {
+                    if let Some(relay) = &self.relay {
+                        let mut all = pending;
+                        all.push(event);
+                        relay.offer(all);
+                    }
+                    return Ok(next);
+                }
+                Outcome::Stale | Outcome::KeyTaken => {
+                    metrics::counter!("commands_retried_total", "aggregate" => A::NAME)
+                        .increment(1);
+                }
+            }
+        }
+        Err(CommandError::Contended)
+    }
+
+    async fn first_answer(&self, key: Option<&str>) -> Result<Option<A>, StoreError> {
+        match key {
+            Some(key) => self.store.first_answer(key).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<Stored<A>>, StoreError> {
+        let found = self.store.get_many(&[id.to_owned()]).await?;
+        Ok(found.into_iter().next().flatten())
+    }
+}

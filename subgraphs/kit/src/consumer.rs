@@ -1,0 +1,600 @@
+//! Runs a projection: reads a topic in a consumer group, hands over what is there, commits offsets after the write.
+//!
+//! * What is there is taken at once: a single message waits for nobody, a backlog comes in large batches.
+//! * Offsets are stored for commit only after the projection has written, so a crash repeats and never skips.
+//! * What cannot be taken is parked with what follows of the same key, and copied to `<topic>.DLT`; the flow goes on.
+//! * A store that is away is waited out; the group membership is kept alive meanwhile.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::{SecondsFormat, Utc};
+use futures::FutureExt;
+use rdkafka::{
+    ClientContext, Offset, Statistics, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, StreamConsumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::{FutureProducer, FutureRecord},
+};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    kafka::{
+        ClientError,
+        connection::Kafka,
+        message::{Message, Position, Rejection},
+    },
+    shutdown::Shutdown,
+    store::{DeadLetter, DeadLetterStore, StoreError},
+};
+
+/// Messages handed over at once.
+const BATCH: usize = 2_000;
+/// A write that takes longer than this pauses the reading, so that the group keeps this member.
+const SLOW: Duration = Duration::from_millis(500);
+/// First and longest pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often the parked keys are read again, so that what an operator freed flows again.
+const PARKED_REFRESH: Duration = Duration::from_secs(2);
+
+/// Something that is built from a topic, one message after the other.
+#[async_trait]
+pub trait Projection: Send + Sync + 'static {
+    /// A message that could be read.
+    type Item: Send;
+
+    /// Its name: the consumer group, and the consumer that dead letters name.
+    fn name(&self) -> &'static str;
+
+    /// Reads a message. Pure: it asks nobody.
+    ///
+    /// # Errors
+    /// Why the message cannot be taken, now or ever: it becomes a dead letter.
+    fn decode(&self, message: &Message) -> Result<Self::Item, Rejection>;
+
+    /// Writes a batch, in order within each partition. Writing the same again must change nothing.
+    ///
+    /// # Errors
+    /// When the store is away: the runner tries again.
+    async fn apply(&self, items: Vec<(Position, Self::Item)>) -> Result<(), StoreError>;
+}
+
+/// What a running projection tells of itself. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct ProjectionStatus(Arc<Status>);
+
+#[derive(Debug, Default)]
+struct Status {
+    lag: AtomicI64,
+    applied: AtomicU64,
+    parked: AtomicU64,
+    waiting_for_store: AtomicBool,
+}
+
+impl ProjectionStatus {
+    /// Messages in the topic that are not applied yet, of the partitions that this instance reads; as of some seconds ago.
+    #[must_use]
+    pub fn lag(&self) -> i64 {
+        self.0.lag.load(Ordering::Relaxed)
+    }
+
+    /// Messages applied since the start.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.0.applied.load(Ordering::Relaxed)
+    }
+
+    /// Keys that have dead letters.
+    #[must_use]
+    pub fn parked_keys(&self) -> u64 {
+        self.0.parked.load(Ordering::Relaxed)
+    }
+
+    /// Whether it waits for a store that does not answer.
+    #[must_use]
+    pub fn is_waiting_for_store(&self) -> bool {
+        self.0.waiting_for_store.load(Ordering::Relaxed)
+    }
+}
+
+/// Starts to run a projection of `topic`; dead letters go to `dead_letter_topic` too.
+///
+/// # Errors
+/// When a property is not one of librdkafka's or has a value that it does not take.
+pub fn run_projection<P: Projection>(
+    projection: Arc<P>,
+    topic: &'static str,
+    dead_letter_topic: &'static str,
+    kafka: &Kafka,
+    dead_letters: Arc<dyn DeadLetterStore>,
+    shutdown: &Shutdown,
+) -> Result<ProjectionStatus, ClientError> {
+    let status = ProjectionStatus::default();
+    let reassigned = Arc::new(AtomicBool::new(true));
+    let context = Context {
+        projection: projection.name(),
+        status: status.clone(),
+        reassigned: Arc::clone(&reassigned),
+    };
+    let consumer = consumer(kafka, projection.name(), context)?;
+    let producer = kafka
+        .settings()
+        .client_config()
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        .set("message.timeout.ms", "10000")
+        .create()
+        .map_err(|source| ClientError {
+            purpose: "dead letters",
+            source,
+        })?;
+    let runner = Runner {
+        projection,
+        topic,
+        dead_letter_topic,
+        consumer,
+        producer,
+        dead_letters,
+        parked: HashSet::new(),
+        parked_read: None,
+        reassigned,
+        status: status.clone(),
+        stop: shutdown.token(),
+    };
+    let kafka = kafka.clone();
+    let stop = shutdown.token();
+    shutdown.spawn(async move {
+        let ready = tokio::select! {
+            () = stop.cancelled() => false,
+            ready = kafka.ready() => ready,
+        };
+        if ready {
+            runner.run().await;
+        }
+    });
+    Ok(status)
+}
+
+fn consumer(
+    kafka: &Kafka,
+    group: &'static str,
+    context: Context,
+) -> Result<StreamConsumer<Context>, ClientError> {
+    let mut config = kafka.settings().client_config();
+    let defaults = [
+        ("auto.offset.reset", "earliest"),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        ("session.timeout.ms", "10000"),
+        ("auto.commit.interval.ms", "500"),
+        ("statistics.interval.ms", "2000"),
+        ("fetch.wait.max.ms", "500"),
+        ("fetch.error.backoff.ms", "50"),
+        ("queued.max.messages.kbytes", "16384"),
+    ];
+    for (key, value) in defaults {
+        if config.get(key).is_none() {
+            config.set(key, value);
+        }
+    }
+    // Not for the user to choose: what is committed must be what was written.
+    config
+        .set("group.id", group)
+        .set("enable.auto.commit", "true")
+        .set("enable.auto.offset.store", "false");
+    config
+        .create_with_context(context)
+        .map_err(|source| ClientError {
+            purpose: "a projection's consumer",
+            source,
+        })
+}
+
+struct Context {
+    projection: &'static str,
+    status: ProjectionStatus,
+    reassigned: Arc<AtomicBool>,
+}
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        let lag: i64 = statistics
+            .topics
+            .values()
+            .flat_map(|topic| topic.partitions.values())
+            .filter(|partition| partition.partition >= 0)
+            .map(|partition| partition.consumer_lag_stored.max(0))
+            .sum();
+        self.status.0.lag.store(lag, Ordering::Relaxed);
+        #[allow(clippy::cast_precision_loss)] // a gauge
+        metrics::gauge!("projection_lag_messages", "projection" => self.projection).set(lag as f64);
+    }
+}
+
+impl ConsumerContext for Context {
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        self.reassigned.store(true, Ordering::Release);
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                tracing::debug!(
+                    projection = self.projection,
+                    partitions = partitions.count(),
+                    "partitions assigned"
+                );
+            }
+            Rebalance::Revoke(partitions) => {
+                tracing::debug!(
+                    projection = self.projection,
+                    partitions = partitions.count(),
+                    "partitions revoked"
+                );
+            }
+            Rebalance::Error(error) => {
+                tracing::warn!(projection = self.projection, %error, "rebalancing failed; it is tried again");
+            }
+        }
+    }
+}
+
+struct Runner<P: Projection> {
+    projection: Arc<P>,
+    topic: &'static str,
+    dead_letter_topic: &'static str,
+    consumer: StreamConsumer<Context>,
+    producer: FutureProducer,
+    dead_letters: Arc<dyn DeadLetterStore>,
+    parked: HashSet<String>,
+    parked_read: Option<Instant>,
+    reassigned: Arc<AtomicBool>,
+    status: ProjectionStatus,
+    stop: CancellationToken,
+}
+
+impl<P: Projection> Runner<P> {
+    async fn run(mut self) {
+        let name = self.projection.name();
+        let mut pause = FIRST_PAUSE;
+        while let Err(error) = self.consumer.subscribe(&[self.topic]) {
+            tracing::warn!(projection = name, %error, ?pause, "cannot subscribe; trying again");
+            if self.wait(&mut pause).await {
+                return;
+            }
+        }
+        let stop = self.stop.clone();
+        let mut carried: Vec<Message> = Vec::new();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let mut batch = std::mem::take(&mut carried);
+            if batch.is_empty() {
+                let received = tokio::select! {
+                    () = stop.cancelled() => break,
+                    received = self.consumer.recv() => received.map(|message| Message::from(&message)),
+                };
+                match received {
+                    Ok(message) => batch.push(message),
+                    Err(error) => {
+                        self.say(&error, pause);
+                        if self.wait(&mut pause).await {
+                            break;
+                        }
+                        continue;
+                    }
+                }
+            }
+            pause = FIRST_PAUSE;
+            while batch.len() < BATCH {
+                match self.consumer.recv().now_or_never() {
+                    Some(Ok(message)) => batch.push(Message::from(&message)),
+                    Some(Err(_)) | None => break,
+                }
+            }
+            match self.take(batch).await {
+                Some(read_meanwhile) => carried = read_meanwhile,
+                None => break,
+            }
+        }
+        // Dropping the consumer leaves the group and commits what is stored; this makes the commit sure to be tried.
+        if let Err(error) = self.consumer.commit_consumer_state(CommitMode::Sync)
+            && error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset)
+        {
+            tracing::debug!(projection = name, %error, "the last offsets were not committed; some messages will be read again");
+        }
+    }
+
+    /// Takes a batch and stores its offsets. Returns what was read meanwhile, `None` when the service stops.
+    async fn take(&mut self, batch: Vec<Message>) -> Option<Vec<Message>> {
+        let mut read_meanwhile = Vec::new();
+        self.refresh_parked(&mut read_meanwhile).await?;
+        let offsets = next_offsets(&batch);
+        let (readable, letters) = self.sort(batch);
+        let count = readable.len() as u64;
+        if !letters.is_empty() {
+            self.set_aside(&letters, &mut read_meanwhile).await?;
+        }
+        if !readable.is_empty() {
+            self.write(&readable, &mut read_meanwhile).await?;
+        }
+        if let Err(error) = self.consumer.store_offsets(&offsets) {
+            // The partitions went to another member meanwhile: it reads these messages again, which changes nothing.
+            tracing::debug!(projection = self.projection.name(), %error, "offsets not stored");
+        }
+        self.status.0.applied.fetch_add(count, Ordering::Relaxed);
+        metrics::counter!("projection_applied_total", "projection" => self.projection.name())
+            .increment(count);
+        Some(read_meanwhile)
+    }
+
+    /// Splits a batch into what can be read and what is to be set aside, in order.
+    fn sort(&mut self, batch: Vec<Message>) -> (Vec<Message>, Vec<DeadLetter>) {
+        let mut readable = Vec::with_capacity(batch.len());
+        let mut letters = Vec::new();
+        for message in batch {
+            let key = message.key.clone().unwrap_or_default();
+            let reason = if self.parked.contains(&key) {
+                "an earlier message of this key is a dead letter".to_owned()
+            } else {
+                match self.projection.decode(&message) {
+                    Ok(_) => {
+                        readable.push(message);
+                        continue;
+                    }
+                    Err(rejection) => rejection.reason,
+                }
+            };
+            tracing::warn!(
+                projection = self.projection.name(),
+                topic = message.topic,
+                partition = message.position.partition,
+                offset = message.position.offset,
+                key,
+                reason,
+                "message set aside as a dead letter"
+            );
+            self.parked.insert(key.clone());
+            letters.push(DeadLetter {
+                consumer: self.projection.name().to_owned(),
+                topic: message.topic,
+                partition: message.position.partition,
+                offset: message.position.offset,
+                key,
+                reason,
+                parked_at: Utc::now(),
+                headers: message.headers,
+                payload: message.payload,
+            });
+        }
+        (readable, letters)
+    }
+
+    /// Writes what was read, however long the store is away. `None` when the service stops before.
+    async fn write(&self, readable: &[Message], read_meanwhile: &mut Vec<Message>) -> Option<()> {
+        self.until_done("the store is away", read_meanwhile, || {
+            let items = readable
+                .iter()
+                .filter_map(|message| {
+                    let item = self.projection.decode(message).ok()?;
+                    Some((message.position, item))
+                })
+                .collect();
+            self.projection.apply(items)
+        })
+        .await
+    }
+
+    /// Parks dead letters in the store, then copies them to the dead letter topic.
+    async fn set_aside(
+        &mut self,
+        letters: &[DeadLetter],
+        read_meanwhile: &mut Vec<Message>,
+    ) -> Option<()> {
+        metrics::counter!("dead_letters_total", "projection" => self.projection.name())
+            .increment(letters.len() as u64);
+        self.until_done("dead letters cannot be parked", read_meanwhile, || {
+            self.dead_letters.park(letters.to_vec())
+        })
+        .await?;
+        self.tell_parked();
+        self.until_done(
+            "dead letters cannot be copied to their topic",
+            read_meanwhile,
+            || self.copy(letters),
+        )
+        .await
+    }
+
+    async fn copy(&self, letters: &[DeadLetter]) -> Result<(), KafkaError> {
+        for letter in letters {
+            let record = FutureRecord::to(self.dead_letter_topic)
+                .key(&letter.key)
+                .headers(dead_letter_headers(letter));
+            let record = match &letter.payload {
+                Some(payload) => record.payload(payload),
+                None => record,
+            };
+            self.producer
+                .send(record, Duration::from_secs(10))
+                .await
+                .map_err(|(error, _)| error)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the parked keys anew after a rebalance, and now and then while there are some.
+    async fn refresh_parked(&mut self, read_meanwhile: &mut Vec<Message>) -> Option<()> {
+        let reassigned = self.reassigned.swap(false, Ordering::AcqRel);
+        let stale = !self.parked.is_empty()
+            && self
+                .parked_read
+                .is_none_or(|read| read.elapsed() > PARKED_REFRESH);
+        if !reassigned && !stale {
+            return Some(());
+        }
+        let name = self.projection.name();
+        let keys = self
+            .until_done("the parked keys cannot be read", read_meanwhile, || {
+                self.dead_letters.parked_keys(name)
+            })
+            .await?;
+        self.parked = keys.into_iter().collect();
+        self.parked_read = Some(Instant::now());
+        self.tell_parked();
+        Some(())
+    }
+
+    fn tell_parked(&self) {
+        let parked = self.parked.len() as u64;
+        self.status.0.parked.store(parked, Ordering::Relaxed);
+        #[allow(clippy::cast_precision_loss)] // a gauge
+        metrics::gauge!("dead_letter_keys", "projection" => self.projection.name())
+            .set(parked as f64);
+    }
+
+    /// Tries until it is done, with growing pauses. `None` when the service stops before.
+    async fn until_done<T, E, F>(
+        &self,
+        trouble: &str,
+        read_meanwhile: &mut Vec<Message>,
+        attempt: impl Fn() -> F + Send + Sync,
+    ) -> Option<T>
+    where
+        E: std::fmt::Display,
+        F: Future<Output = Result<T, E>> + Send,
+    {
+        let work = async {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                match attempt().await {
+                    Ok(done) => {
+                        if self
+                            .status
+                            .0
+                            .waiting_for_store
+                            .swap(false, Ordering::Relaxed)
+                        {
+                            tracing::info!(projection = self.projection.name(), "going on");
+                        }
+                        return Some(done);
+                    }
+                    Err(error) => {
+                        self.status
+                            .0
+                            .waiting_for_store
+                            .store(true, Ordering::Relaxed);
+                        tracing::warn!(projection = self.projection.name(), %error, ?pause, "{trouble}; trying again");
+                        if self.wait(&mut pause).await {
+                            return None;
+                        }
+                    }
+                }
+            }
+        };
+        self.alive_during(work, read_meanwhile).await
+    }
+
+    /// Keeps the group membership alive while `work` takes long: the partitions are paused and the client is polled.
+    async fn alive_during<T>(
+        &self,
+        work: impl Future<Output = T>,
+        read_meanwhile: &mut Vec<Message>,
+    ) -> T {
+        tokio::pin!(work);
+        tokio::select! {
+            done = &mut work => return done,
+            () = sleep(SLOW) => {}
+        }
+        let assigned = self.consumer.assignment().unwrap_or_default();
+        if let Err(error) = self.consumer.pause(&assigned) {
+            tracing::debug!(%error, "partitions not paused");
+        }
+        let done = loop {
+            tokio::select! {
+                done = &mut work => break done,
+                received = self.consumer.recv() => match received {
+                    // Read before the pause took effect: kept for the next batch, in order.
+                    Ok(message) => read_meanwhile.push(Message::from(&message)),
+                    Err(error) => {
+                        tracing::debug!(%error, "while waiting");
+                        sleep(FIRST_PAUSE).await;
+                    }
+                }
+            }
+        };
+        // What was assigned meanwhile was never paused; resuming it does nothing.
+        let assigned = self.consumer.assignment().unwrap_or(assigned);
+        if let Err(error) = self.consumer.resume(&assigned) {
+            tracing::warn!(%error, "partitions not resumed");
+        }
+        done
+    }
+
+    fn say(&self, error: &KafkaError, pause: Duration) {
+        tracing::warn!(projection = self.projection.name(), %error, ?pause, "reading failed; trying again");
+    }
+
+    /// Waits and doubles the pause. Returns true when the service stops.
+    async fn wait(&self, pause: &mut Duration) -> bool {
+        let stopped = tokio::select! {
+            () = self.stop.cancelled() => true,
+            () = sleep(*pause) => false,
+        };
+        *pause = (*pause * 2).min(LONGEST_PAUSE);
+        stopped
+    }
+}
+
+/// For each partition of a batch the offset behind its last message.
+fn next_offsets(batch: &[Message]) -> TopicPartitionList {
+    let mut next: HashMap<(&str, i32), i64> = HashMap::new();
+    for message in batch {
+        let Position { partition, offset } = message.position;
+        let known = next.entry((&message.topic, partition)).or_default();
+        *known = (offset + 1).max(*known);
+    }
+    let mut list = TopicPartitionList::new();
+    for ((topic, partition), offset) in next {
+        if let Err(error) = list.add_partition_offset(topic, partition, Offset::Offset(offset)) {
+            tracing::error!(%error, topic, partition, "offset not noted");
+        }
+    }
+    list
+}
+
+/// The original headers, and why, from where and when the message was set aside.
+fn dead_letter_headers(letter: &DeadLetter) -> OwnedHeaders {
+    let partition = letter.partition.to_string();
+    let offset = letter.offset.to_string();
+    let at = letter
+        .parked_at
+        .to_rfc3339_opts(SecondsFormat::Millis, true);
+    let added = [
+        ("dead-letter-reason", letter.reason.as_str()),
+        ("dead-letter-consumer", letter.consumer.as_str()),
+        ("dead-letter-topic", letter.topic.as_str()),
+        ("dead-letter-partition", partition.as_str()),
+        ("dead-letter-offset", offset.as_str()),
+        ("dead-letter-at", at.as_str()),
+    ];
+    let mut headers = OwnedHeaders::new_with_capacity(letter.headers.len() + added.len());
+    for (key, value) in &letter.headers {
+        headers = headers.insert(Header {
+            key,
+            value: Some(value),
+        });
+    }
+    for (key, value) in added {
+        headers = headers.insert(Header {
+            key,
+            value: Some(value),
+        });
+    }
+    headers
+}
