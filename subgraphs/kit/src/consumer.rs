@@ -174,7 +174,8 @@ fn consumer(
     let defaults = [
         ("auto.offset.reset", "earliest"),
         ("partition.assignment.strategy", "cooperative-sticky"),
-        ("session.timeout.ms", "10000"),
+        ("session.timeout.ms", "6000"),
+        ("heartbeat.interval.ms", "1000"),
         ("auto.commit.interval.ms", "500"),
         ("statistics.interval.ms", "2000"),
         ("fetch.wait.max.ms", "500"),

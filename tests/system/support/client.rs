@@ -1,0 +1,278 @@
+//! A client of the system: GraphQL by POST, live subscriptions by SSE, multipart and WebSocket, and plain HTTP.
+
+use std::{
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    time::Duration,
+};
+
+use futures::{SinkExt, StreamExt};
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+
+use super::LIMIT;
+
+/// A client with a runtime of its own, so that tests read from top to bottom.
+pub struct Client {
+    runtime: Runtime,
+    http: reqwest::Client,
+}
+
+/// What a plain HTTP request was answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub content_type: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body)
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.body))
+    }
+}
+
+/// How a subscription is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    ServerSentEvents,
+    Multipart,
+    WebSocket,
+}
+
+/// A live subscription: what arrives is kept until it is asked for.
+pub struct Subscription {
+    payloads: Receiver<Value>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Subscription {
+    /// The next payload (`{"data": …}`), waiting for it with a limit.
+    #[track_caller]
+    pub fn next(&self) -> Value {
+        match self.payloads.recv_timeout(LIMIT) {
+            Ok(payload) => payload,
+            Err(RecvTimeoutError::Timeout) => panic!("no payload within {LIMIT:?}"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the subscription has ended"),
+        }
+    }
+
+    /// The next payload if one arrives within the limit.
+    pub fn next_within(&self, limit: Duration) -> Option<Value> {
+        self.payloads.recv_timeout(limit).ok()
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Client {
+    pub fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .build()
+            .unwrap();
+        Self { runtime, http }
+    }
+
+    /// Sends an operation; the whole response. An unreachable server is `Err`.
+    pub fn try_graphql(&self, url: &str, query: &str, variables: Value) -> Result<Value, String> {
+        let body = json!({"query": query, "variables": variables}).to_string();
+        self.runtime.block_on(async {
+            let response = self
+                .http
+                .post(url)
+                .header(CONTENT_TYPE, "application/json")
+                .header(ACCEPT, "application/json")
+                .timeout(Duration::from_secs(30))
+                .body(body)
+                .send()
+                .await
+                .map_err(|error| error.to_string())?;
+            let text = response.text().await.map_err(|error| error.to_string())?;
+            serde_json::from_str(&text).map_err(|error| format!("not JSON ({error}): {text}"))
+        })
+    }
+
+    /// Sends an operation; the whole response.
+    #[track_caller]
+    pub fn graphql(&self, url: &str, query: &str, variables: Value) -> Value {
+        self.try_graphql(url, query, variables).unwrap()
+    }
+
+    /// Sends an operation that must succeed; its data.
+    #[track_caller]
+    pub fn data(&self, url: &str, query: &str, variables: Value) -> Value {
+        let response = self.graphql(url, query, variables);
+        assert!(response["errors"].is_null(), "errors: {response:#}");
+        response["data"].clone()
+    }
+
+    pub fn get(&self, url: &str) -> Answer {
+        self.answer(self.http.get(url))
+    }
+
+    pub fn post(&self, url: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Answer {
+        self.answer(
+            self.http
+                .post(url)
+                .header(CONTENT_TYPE, content_type)
+                .body(body),
+        )
+    }
+
+    fn answer(&self, request: reqwest::RequestBuilder) -> Answer {
+        self.runtime.block_on(async {
+            let response = request.timeout(Duration::from_secs(30)).send().await.unwrap();
+            Answer {
+                status: response.status().as_u16(),
+                content_type: response
+                    .headers()
+                    .get(CONTENT_TYPE)
+                    .and_then(|value| value.to_str().ok())
+                    .unwrap_or_default()
+                    .to_owned(),
+                body: response.text().await.unwrap(),
+            }
+        })
+    }
+
+    /// Opens a subscription at an HTTP address such as `http://127.0.0.1:9090/graphql`.
+    pub fn subscribe(
+        &self,
+        transport: Transport,
+        url: &str,
+        query: &str,
+        variables: Value,
+    ) -> Subscription {
+        let (payloads_out, payloads) = channel();
+        let request = json!({"query": query, "variables": variables});
+        let send = move |payload: Value| payloads_out.send(payload).is_ok();
+        let task = match transport {
+            Transport::WebSocket => self.runtime.spawn(web_socket(url.to_owned(), request, send)),
+            Transport::ServerSentEvents | Transport::Multipart => {
+                let accept = if transport == Transport::Multipart {
+                    "multipart/mixed;subscriptionSpec=\"1.0\", application/json"
+                } else {
+                    "text/event-stream"
+                };
+                let request = self
+                    .http
+                    .post(url)
+                    .header(CONTENT_TYPE, "application/json")
+                    .header(ACCEPT, accept)
+                    .body(request.to_string());
+                self.runtime.spawn(stream(request, transport, send))
+            }
+        };
+        Subscription { payloads, task }
+    }
+}
+
+/// Reads the body of a streaming response piece by piece: events are separated by a blank line, parts by a boundary.
+async fn stream(
+    request: reqwest::RequestBuilder,
+    transport: Transport,
+    send: impl Fn(Value) -> bool,
+) {
+    let response = match request.send().await {
+        Ok(response) => response,
+        Err(error) => {
+            send(json!({"errors": [{"message": error.to_string()}]}));
+            return;
+        }
+    };
+    let mut body = response.bytes_stream();
+    let mut text = String::new();
+    while let Some(Ok(chunk)) = body.next().await {
+        text.push_str(&String::from_utf8_lossy(&chunk));
+        while let Some(end) = text.find('\n') {
+            let line: String = text.drain(..=end).collect();
+            let line = line.trim_end();
+            let json = match transport {
+                Transport::Multipart => line.starts_with('{').then_some(line),
+                _ => line.strip_prefix("data:").map(str::trim),
+            };
+            let Some(value) = json.and_then(|json| serde_json::from_str::<Value>(json).ok()) else {
+                continue;
+            };
+            // Multipart wraps the result in `payload`; an empty object is a heartbeat.
+            let value = if value.get("payload").is_some_and(Value::is_object) {
+                value["payload"].clone()
+            } else {
+                value
+            };
+            if value.as_object().is_some_and(|object| !object.is_empty()) && !send(value) {
+                return;
+            }
+        }
+        // A multipart part may end without a line break until the next boundary comes.
+        if transport == Transport::Multipart
+            && let Some(value) = text
+                .trim()
+                .strip_prefix('{')
+                .and_then(|_| serde_json::from_str::<Value>(text.trim()).ok())
+        {
+            text.clear();
+            if value.get("payload").is_some_and(Value::is_object) && !send(value["payload"].clone())
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// Speaks the `graphql-transport-ws` protocol.
+async fn web_socket(url: String, request: Value, send: impl Fn(Value) -> bool) {
+    let address = url.replacen("http", "ws", 1);
+    let mut handshake = address.into_client_request().unwrap();
+    handshake.headers_mut().insert(
+        "sec-websocket-protocol",
+        "graphql-transport-ws".parse().unwrap(),
+    );
+    let (mut socket, _) = match tokio_tungstenite::connect_async(handshake).await {
+        Ok(connected) => connected,
+        Err(error) => {
+            send(json!({"errors": [{"message": error.to_string()}]}));
+            return;
+        }
+    };
+    let init = json!({"type": "connection_init"}).to_string();
+    if socket.send(Message::text(init)).await.is_err() {
+        return;
+    }
+    while let Some(Ok(message)) = socket.next().await {
+        let Message::Text(text) = message else {
+            continue;
+        };
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let reply = match value["type"].as_str() {
+            Some("connection_ack") => json!({"type": "subscribe", "id": "1", "payload": request}),
+            Some("ping") => json!({"type": "pong"}),
+            Some("next") => {
+                if !send(value["payload"].clone()) {
+                    return;
+                }
+                continue;
+            }
+            Some("error") => {
+                send(json!({"errors": value["payload"]}));
+                return;
+            }
+            _ => return,
+        };
+        if socket.send(Message::text(reply.to_string())).await.is_err() {
+            return;
+        }
+    }
+}
