@@ -1,0 +1,11 @@
+//! The HTTP side of a service: problems, JSON bodies, health and metrics, API documentation, and the server itself.
+
+pub mod actuator;
+pub mod json;
+pub mod openapi;
+pub mod problem;
+pub mod serve;
+
+pub use json::ProblemJson;
+pub use problem::{FieldError, Problem};
+pub use serve::{BindError, HttpSettings, ServeError, bind, serve};
