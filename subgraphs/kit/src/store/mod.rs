@@ -75,6 +75,16 @@ impl Filter {
     }
 }
 
+/// The error for a filter that is none of [`Aggregate::INDEXES`]: a fault of the program, not of the request.
+fn no_such_list<A: Aggregate>(filter: &Filter) -> StoreError {
+    let fields: Vec<&str> = filter.0.iter().map(|(field, _)| *field).collect();
+    StoreError::Corrupt(format!(
+        "{} has no list by {}",
+        A::COLLECTION,
+        fields.join(", ")
+    ))
+}
+
 /// One request for a page of a list, in ascending order of id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest {

@@ -1,1 +1,21 @@
-//! The embedded adapter: redb, one file a service, concurrent commands share a commit.
+//! The embedded store: one redb file a service, for one process.
+//!
+//! A service opens its file once as an [`EmbeddedStore`] and builds on it what it keeps there: [`EmbeddedAggregates`],
+//! [`EmbeddedChangeLog`], [`EmbeddedDeadLetters`], or an adapter of its own through [`EmbeddedStore::write`] and
+//! [`EmbeddedStore::read`]. All of them share one writer, so that commands in flight share a commit.
+
+mod aggregates;
+mod change_log;
+mod codec;
+mod committer;
+mod dead_letters;
+mod error;
+mod file;
+
+pub use aggregates::EmbeddedAggregates;
+pub use change_log::EmbeddedChangeLog;
+pub use codec::Codec;
+pub use committer::Durable;
+pub use dead_letters::EmbeddedDeadLetters;
+pub use error::{OpenError, away};
+pub use file::EmbeddedStore;
