@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use hive_router::config::primitives::file_path::FilePath;
 use hive_router::config::supergraph::SupergraphSource;
-use hive_router::config::{HiveRouterConfig, parse_yaml_config};
+use hive_router::config::{HiveRouterConfig, PluginConfig, parse_yaml_config};
 use hive_router::http::Uri;
+use hive_router::plugins::plugin_trait::RouterPlugin;
 
 use super::RouterSettings;
+use super::outage::Outage;
 
 const BUILT_IN_CONFIGURATION: &str = include_str!("../../router-config/hive-router.yaml");
 const BUILT_IN_SUPERGRAPH: &str = include_str!("../../schema/supergraph.graphql");
@@ -60,6 +62,9 @@ pub(super) fn load(settings: &RouterSettings) -> anyhow::Result<Configuration> {
             .insert(subgraph.to_owned(), url);
     }
     place_web_sockets(&mut router, &services)?;
+    router
+        .plugins
+        .insert(Outage::plugin_name().to_owned(), PluginConfig::default());
 
     Ok(Configuration {
         router: router.into_static(),

@@ -3,6 +3,7 @@
 mod actuator;
 mod configuration;
 mod graphiql;
+mod outage;
 mod problem;
 mod rest;
 mod server;

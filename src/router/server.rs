@@ -22,6 +22,7 @@ use hive_router::{
 
 use super::actuator::{self, Actuator};
 use super::configuration::Configuration;
+use super::outage::Outage;
 use super::rest::{self, Proxy};
 use super::{graphiql, problem};
 
@@ -47,7 +48,7 @@ pub(super) async fn serve(
         router,
         telemetry.context.clone(),
         &mut background,
-        PluginRegistry::new(),
+        PluginRegistry::new().register::<Outage>(),
     )
     .await
     .map_err(|error| anyhow::anyhow!("the gateway could not be set up: {error}"))?;

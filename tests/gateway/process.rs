@@ -1,0 +1,123 @@
+//! A gateway process of this build, on a free port.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// A running `tandem router`, killed when dropped.
+pub(crate) struct Gateway {
+    pub(crate) url: String,
+    process: Child,
+    _data: tempfile::TempDir,
+}
+
+/// A command line of `tandem router`; its data is kept in `data`.
+pub(crate) fn command(port: u16, accounts: &str, orders: &str, data: &std::path::Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+    command
+        .arg("router")
+        .args(["--port", &port.to_string()])
+        .args(["--accounts-url", accounts])
+        .args(["--orders-url", orders])
+        .arg("--data-dir")
+        .arg(data);
+    command
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+impl Gateway {
+    /// Starts a gateway for these services and waits until it is ready.
+    pub(crate) async fn start(accounts: &str, orders: &str) -> Self {
+        Self::start_with(accounts, orders, |_| {}).await
+    }
+
+    /// Starts a gateway with a changed copy of the built-in router configuration.
+    pub(crate) async fn start_with(
+        accounts: &str,
+        orders: &str,
+        change: impl FnOnce(&mut String),
+    ) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut configuration = include_str!("../../router-config/hive-router.yaml").to_owned();
+        change(&mut configuration);
+        let file = data.path().join("router.yaml");
+        std::fs::write(&file, configuration).unwrap();
+        let port = free_port();
+        let process = command(port, accounts, orders, data.path())
+            .arg("--router-config")
+            .arg(file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let gateway = Self {
+            url: format!("http://127.0.0.1:{port}"),
+            process,
+            _data: data,
+        };
+        let begin = Instant::now();
+        let health = format!("{}/actuator/health/readiness", gateway.url);
+        while !reqwest::get(&health)
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
+        {
+            assert!(
+                begin.elapsed() < Duration::from_secs(30),
+                "the gateway is not ready after 30 s"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        gateway
+    }
+
+    /// Sends a GraphQL request by POST and gives the answer's JSON.
+    pub(crate) async fn query(&self, query: &str) -> Value {
+        self.post(json!({ "query": query }))
+            .await
+            .json()
+            .await
+            .unwrap()
+    }
+
+    /// Sends `body` to the GraphQL endpoint.
+    pub(crate) async fn post(&self, body: Value) -> reqwest::Response {
+        reqwest::Client::new()
+            .post(format!("{}/graphql", self.url))
+            .timeout(Duration::from_secs(30))
+            .json(&body)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Sends SIGTERM and gives the seconds until the process was gone, at most 10.
+    pub(crate) async fn terminate(mut self) -> f64 {
+        let begin = Instant::now();
+        Command::new("kill")
+            .arg(self.process.id().to_string())
+            .status()
+            .unwrap();
+        while self.process.try_wait().unwrap().is_none()
+            && begin.elapsed() < Duration::from_secs(10)
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        begin.elapsed().as_secs_f64()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
