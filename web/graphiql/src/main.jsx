@@ -17,6 +17,15 @@ const fetcher = createGraphiQLFetcher({
   wsClient: createClient({ url: socket.href, lazy: true, retryAttempts: 3 }),
 });
 
+// GraphiQL takes the first tab's variables from here alone as long as nothing is stored.
+const firstVisit = window.localStorage.getItem("graphiql:tabState") === null;
+
 createRoot(document.getElementById("graphiql")).render(
-  <GraphiQL fetcher={fetcher} defaultTabs={tabs} defaultEditorToolsVisibility="variables" shouldPersistHeaders={false} />,
+  <GraphiQL
+    fetcher={fetcher}
+    defaultTabs={tabs}
+    variables={firstVisit ? tabs[0].variables : undefined}
+    defaultEditorToolsVisibility="variables"
+    shouldPersistHeaders={false}
+  />,
 );
