@@ -8,6 +8,7 @@
 )]
 
 mod browser;
+mod plans;
 mod process;
 mod rest;
 mod stub;
@@ -105,7 +106,7 @@ async fn a_request_beyond_a_limit_is_refused() {
     );
     let aliases = format!(
         "{{ {} }}",
-        (0..101)
+        (0..201)
             .map(|n| format!("a{n}: __typename "))
             .collect::<String>()
     );
