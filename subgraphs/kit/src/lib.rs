@@ -15,4 +15,5 @@ pub mod shutdown;
 pub mod store;
 pub mod telemetry;
 pub mod trace_context;
+pub mod values;
 pub mod web;
