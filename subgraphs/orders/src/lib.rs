@@ -1,1 +1,7 @@
-//! The orders subgraph.
+//! The orders subgraph: system of record of orders, with its own replica of the customers who place them.
+
+pub mod audit;
+#[cfg(test)]
+mod committed;
+pub mod domain;
+pub mod replica;

@@ -1,0 +1,18 @@
+#![allow(clippy::expect_used)]
+//! Files that are made from the code and committed: a test holds them to what the code makes.
+
+/// Fails when the committed file is not what the code makes; writes it instead when `TANDEM_WRITE_COMMITTED` is set.
+pub(crate) fn assert_same(path: &str, made: &str) {
+    if std::env::var_os("TANDEM_WRITE_COMMITTED").is_some() {
+        if let Some(folder) = std::path::Path::new(path).parent() {
+            std::fs::create_dir_all(folder).expect("the folder can be made");
+        }
+        std::fs::write(path, made).expect("the file can be written");
+        return;
+    }
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        committed == made,
+        "{path} is stale: run the tests once with TANDEM_WRITE_COMMITTED=1 and commit what they write"
+    );
+}

@@ -1,0 +1,64 @@
+//! Why a command on an order is refused. The texts are written for the caller and safe to send.
+
+use super::order::OrderStatus;
+
+/// Why a command on an order is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// A value of the command breaks a rule.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// Path of the value within the command, such as `items[0].quantity`.
+        field: String,
+        /// Why it is refused and what would be right.
+        problem: String,
+    },
+    /// There is no such order.
+    #[error("there is no order {id}")]
+    NotFound {
+        /// The id asked for.
+        id: String,
+    },
+    /// The customer is not known to orders.
+    #[error("customer {customer_id} is not known to orders; create the customer first")]
+    CustomerUnknown {
+        /// The id asked for.
+        customer_id: String,
+    },
+    /// The caller has seen another revision than the one that is stored.
+    #[error(
+        "the order is at revision {actual}, not at the expected revision {expected}; read it again"
+    )]
+    RevisionConflict {
+        /// What the caller expected.
+        expected: i64,
+        /// What is stored.
+        actual: i64,
+    },
+    /// The state machine has no such step.
+    #[error("an order that is {from} cannot become {to}; {}", possible(*from))]
+    InvalidTransition {
+        /// The present state.
+        from: OrderStatus,
+        /// The state asked for.
+        to: OrderStatus,
+    },
+}
+
+impl OrderError {
+    /// A value that breaks a rule.
+    pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Invalid {
+            field: field.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+fn possible(from: OrderStatus) -> String {
+    match (from.next(), from.can_be_cancelled()) {
+        (Some(next), true) => format!("it can become {next} or CANCELLED"),
+        (Some(next), false) => format!("it can become {next}"),
+        (None, _) => "that is its last state".to_owned(),
+    }
+}

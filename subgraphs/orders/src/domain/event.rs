@@ -1,0 +1,226 @@
+//! `OrderChangeEvent`: what orders states about an order to the rest of the world.
+//!
+//! Its JSON Schema is committed as `schema/events/order-change-event.v1.json`. Within version 1 it only grows:
+//! readers ignore what they do not know.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tandem_kit::{
+    event::CloudEvent,
+    values::{Decimal, Timestamp},
+};
+use uuid::Uuid;
+
+use super::{
+    address::Address,
+    item::OrderItem,
+    order::{Order, OrderStatus},
+};
+
+/// The topic that order events are published on.
+pub const TOPIC: &str = "orders.order.change";
+/// CloudEvents `source`.
+pub const SOURCE: &str = "/orders";
+/// CloudEvents `type`.
+pub const KIND: &str = "OrderChangeEvent";
+/// CloudEvents `dataschema`.
+pub const DATA_SCHEMA: &str = "urn:tandem:schema:order-change-event:v1";
+
+/// What happened to an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ChangeType {
+    /// It was placed.
+    Placed,
+    /// It was confirmed.
+    Confirmed,
+    /// It was shipped.
+    Shipped,
+    /// It was delivered.
+    Delivered,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl ChangeType {
+    /// Its name in the API, in events and in the audit trail.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Placed => "PLACED",
+            Self::Confirmed => "CONFIRMED",
+            Self::Shipped => "SHIPPED",
+            Self::Delivered => "DELIVERED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+
+    /// The change with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [
+            Self::Placed,
+            Self::Confirmed,
+            Self::Shipped,
+            Self::Delivered,
+            Self::Cancelled,
+        ]
+        .into_iter()
+        .find(|change| change.name() == name)
+    }
+}
+
+impl From<OrderStatus> for ChangeType {
+    fn from(status: OrderStatus) -> Self {
+        match status {
+            OrderStatus::Placed => Self::Placed,
+            OrderStatus::Confirmed => Self::Confirmed,
+            OrderStatus::Shipped => Self::Shipped,
+            OrderStatus::Delivered => Self::Delivered,
+            OrderStatus::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// The body of an order event: the order's whole state after the change, and what the change was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderChangeEvent {
+    /// The order's id.
+    pub id: String,
+    /// Whose order it is.
+    pub customer_id: String,
+    /// What is ordered.
+    pub items: Vec<OrderItem>,
+    /// What all of it costs: an exact decimal number.
+    #[serde(with = "tandem_kit::values::decimal")]
+    #[schemars(with = "String", regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
+    pub total: Decimal,
+    /// Where it is on its way.
+    pub status: OrderStatus,
+    /// Where it goes.
+    #[serde(default)]
+    pub ship_to: Option<Address>,
+    /// When it was placed.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub placed_at: Timestamp,
+    /// The revision that this change made: 1 when placed, one more with every change.
+    #[schemars(range(min = 1))]
+    pub revision: i64,
+    /// What happened.
+    pub change_type: ChangeType,
+    /// When it happened.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub changed_at: Timestamp,
+    /// Who asked for it.
+    pub changed_by: String,
+    /// Why, if somebody said so.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Why an order event cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum UnreadableEvent {
+    /// The envelope is not that of an order event.
+    #[error("header ce_type is {0}, not {KIND}")]
+    OtherKind(String),
+    /// The body is not what the schema says.
+    #[error("the body is not an order change: {0}")]
+    Body(#[from] serde_json::Error),
+    /// The body contradicts the envelope or a rule.
+    #[error("the body breaks a rule: {0}")]
+    Rule(String),
+}
+
+impl OrderChangeEvent {
+    /// The event that tells of the order's newest change.
+    #[must_use]
+    pub fn of(order: &Order, changed_by: &str) -> Self {
+        Self {
+            id: order.id.clone(),
+            customer_id: order.customer_id.clone(),
+            items: order.items.clone(),
+            total: order.total,
+            status: order.status,
+            ship_to: order.ship_to.clone(),
+            placed_at: order.placed_at,
+            revision: order.revision,
+            change_type: order.status.into(),
+            changed_at: order.updated_at,
+            changed_by: changed_by.to_owned(),
+            reason: order.cancellation_reason.clone(),
+        }
+    }
+
+    /// The order as it was after this change.
+    #[must_use]
+    pub fn into_order(self) -> Order {
+        Order {
+            id: self.id,
+            customer_id: self.customer_id,
+            items: self.items,
+            total: self.total,
+            status: self.status,
+            ship_to: self.ship_to,
+            placed_at: self.placed_at,
+            updated_at: self.changed_at,
+            revision: self.revision,
+            cancellation_reason: self.reason,
+        }
+    }
+
+    /// Puts the event into its envelope.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON, which no value of it does.
+    pub fn into_cloud_event(
+        self,
+        traceparent: Option<String>,
+    ) -> Result<CloudEvent, serde_json::Error> {
+        Ok(CloudEvent {
+            id: Uuid::now_v7(),
+            source: SOURCE.to_owned(),
+            kind: KIND.to_owned(),
+            time: self.changed_at.into(),
+            data_schema: DATA_SCHEMA.to_owned(),
+            traceparent,
+            data: serde_json::to_string(&self)?,
+            subject: self.id,
+        })
+    }
+
+    /// Reads an event out of its envelope; what this version does not know is ignored.
+    ///
+    /// # Errors
+    /// When it is another kind of event, or breaks the schema or a rule.
+    pub fn read(event: &CloudEvent) -> Result<Self, UnreadableEvent> {
+        if event.kind != KIND {
+            return Err(UnreadableEvent::OtherKind(event.kind.clone()));
+        }
+        let read: Self = serde_json::from_str(&event.data)?;
+        if read.id != event.subject {
+            return Err(UnreadableEvent::Rule(format!(
+                "id is {}, but header ce_subject is {}",
+                read.id, event.subject
+            )));
+        }
+        if read.revision < 1 {
+            return Err(UnreadableEvent::Rule(format!(
+                "revision is {}; expected 1 or more",
+                read.revision
+            )));
+        }
+        Ok(read)
+    }
+
+    /// The JSON Schema of the body, as it is committed.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON, which no schema does.
+    pub fn json_schema() -> Result<String, serde_json::Error> {
+        let mut schema = schemars::schema_for!(OrderChangeEvent);
+        schema.insert("$id".to_owned(), DATA_SCHEMA.into());
+        serde_json::to_string_pretty(&schema).map(|text| text + "\n")
+    }
+}

@@ -1,0 +1,16 @@
+//! Orders and their rules, without a store, a network or a clock.
+
+pub mod address;
+pub mod error;
+pub mod event;
+pub mod item;
+pub mod order;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use address::{Address, AddressType};
+pub use error::OrderError;
+pub use event::{ChangeType, OrderChangeEvent};
+pub use item::{OrderItem, Product};
+pub use order::{Order, OrderStatus, Placement};

@@ -1,0 +1,122 @@
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+//! What every replica store must do: one suite, run on each adapter.
+
+use std::sync::Arc;
+
+use tandem_kit::values::Timestamp;
+
+use super::{Contact, Name, ReplicaCustomer, ReplicaStore};
+use crate::domain::{Address, AddressType};
+
+/// A customer at a revision; the first name tells which.
+#[must_use]
+pub fn customer(id: &str, revision: i64) -> ReplicaCustomer {
+    ReplicaCustomer {
+        id: id.to_owned(),
+        name: Name {
+            title: None,
+            first_name: format!("First{revision}"),
+            middle_name: None,
+            last_name: "Last".to_owned(),
+            suffix: Some("Jr.".to_owned()),
+        },
+        contact: Contact {
+            primary_phone: "555-666-7777".to_owned(),
+            secondary_phone: None,
+            email: "[email protected]".to_owned(),
+        },
+        addresses: vec![Address {
+            kind: AddressType::Shipping,
+            description: Some("Home".to_owned()),
+            address1: "123 Main Street".to_owned(),
+            address2: None,
+            city: "New York".to_owned(),
+            state: "NY".to_owned(),
+            postal_code: "10110".to_owned(),
+        }],
+        revision,
+        changed_at: Timestamp::now(),
+        replicated_at: Timestamp::now(),
+    }
+}
+
+fn ids(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(|id| (*id).to_owned()).collect()
+}
+
+/// Runs the whole suite on an empty store.
+pub async fn run(store: Arc<dyn ReplicaStore>) {
+    store.ping().await.unwrap();
+    what_is_written_is_read_in_the_order_asked_for(store.as_ref()).await;
+    the_newest_revision_wins_whatever_the_order(store.as_ref()).await;
+    one_old_customer_does_not_hold_the_others_back(store.as_ref()).await;
+    pages_are_in_order_of_id(store.as_ref()).await;
+    racing_writers_leave_the_newest(store).await;
+}
+
+async fn what_is_written_is_read_in_the_order_asked_for(store: &dyn ReplicaStore) {
+    store.upsert(Vec::new()).await.unwrap();
+    assert!(store.get_many(&[]).await.unwrap().is_empty());
+    let (one, two) = (customer("c-1", 1), customer("c-2", 1));
+    store.upsert(vec![one.clone(), two.clone()]).await.unwrap();
+    let read = store
+        .get_many(&ids(&["c-2", "none", "c-1", "c-2"]))
+        .await
+        .unwrap();
+    assert_eq!(read, [Some(two.clone()), None, Some(one), Some(two)]);
+}
+
+async fn the_newest_revision_wins_whatever_the_order(store: &dyn ReplicaStore) {
+    for revision in [3, 1, 3, 2, 5, 4] {
+        store.upsert(vec![customer("c-3", revision)]).await.unwrap();
+    }
+    let read = store.get_many(&ids(&["c-3"])).await.unwrap();
+    assert_eq!(read[0].as_ref().unwrap().revision, 5);
+    assert_eq!(read[0].as_ref().unwrap().name.first_name, "First5");
+}
+
+async fn one_old_customer_does_not_hold_the_others_back(store: &dyn ReplicaStore) {
+    let batch = vec![customer("c-4", 1), customer("c-3", 2), customer("c-5", 1)];
+    store.upsert(batch).await.unwrap();
+    let read = store.get_many(&ids(&["c-3", "c-4", "c-5"])).await.unwrap();
+    let revisions: Vec<i64> = read
+        .into_iter()
+        .flatten()
+        .map(|read| read.revision)
+        .collect();
+    assert_eq!(revisions, [5, 1, 1]);
+}
+
+async fn pages_are_in_order_of_id(store: &dyn ReplicaStore) {
+    let many: Vec<_> = (0..1_200)
+        .map(|n| customer(&format!("p-{n:04}"), 1))
+        .collect();
+    store.upsert(many).await.unwrap();
+    let mut after = Some("p-".to_owned());
+    let mut seen = 0;
+    loop {
+        let page = store.page(after.as_deref(), 500).await.unwrap();
+        for read in &page {
+            assert_eq!(read.id, format!("p-{seen:04}"));
+            seen += 1;
+        }
+        match page.last() {
+            Some(last) => after = Some(last.id.clone()),
+            None => break,
+        }
+    }
+    assert_eq!(seen, 1_200);
+    assert_eq!(store.page(None, 1).await.unwrap()[0].id, "c-1");
+}
+
+async fn racing_writers_leave_the_newest(store: Arc<dyn ReplicaStore>) {
+    let writers = (1..=40).map(|revision| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.upsert(vec![customer("c-6", revision)]).await })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap().unwrap();
+    }
+    let read = store.get_many(&ids(&["c-6"])).await.unwrap();
+    assert_eq!(read[0].as_ref().unwrap().revision, 40);
+}

@@ -1,0 +1,161 @@
+//! The replica: customers as orders knows them, kept up to date from accounts' events.
+//!
+//! It answers while accounts is down. Events may come twice or late: the newest revision wins, whatever the order.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tandem_kit::store::StoreError;
+use tokio::time::{Instant, timeout_at};
+
+#[cfg(any(test, feature = "contract-suite"))]
+pub mod contract;
+pub mod customer;
+pub mod embedded;
+pub mod event;
+pub mod mongo;
+pub mod projection;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+pub use customer::{Contact, Name, ReplicaCustomer};
+use waiting::Waiting;
+
+/// The collection that holds the replica.
+pub const COLLECTION: &str = "customer.orders";
+
+/// How long a reader waits for a revision at most.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// First and longest pause between two looks at the store: another instance may have written it.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+const LONGEST_LOOK: Duration = Duration::from_millis(200);
+
+/// Keeps replicated customers.
+#[async_trait]
+pub trait ReplicaStore: Send + Sync + 'static {
+    /// Writes customers, each id at most once, unless what is there has the same or a newer revision.
+    ///
+    /// # Errors
+    /// When the store does not answer; writing the same again then does no harm.
+    async fn upsert(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError>;
+
+    /// The customers with these ids, in the order asked for, `None` for those that are not there. One batched read.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<ReplicaCustomer>>, StoreError>;
+
+    /// At most `limit` customers with ids greater than `after`, in order of id.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn page(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ReplicaCustomer>, StoreError>;
+
+    /// Answers when the store is there.
+    ///
+    /// # Errors
+    /// When it is not.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// What waiting for a revision came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Waited {
+    /// The customer, at that revision or a newer one.
+    Arrived(Box<ReplicaCustomer>),
+    /// What the replica holds when the time is over: an older revision, or nothing.
+    Behind(Option<i64>),
+}
+
+/// The replica with those who wait for it. Clones share both.
+#[derive(Clone)]
+pub struct Replica {
+    store: Arc<dyn ReplicaStore>,
+    waiting: Arc<Waiting>,
+}
+
+impl Replica {
+    /// A replica in this store.
+    #[must_use]
+    pub fn new(store: Arc<dyn ReplicaStore>) -> Self {
+        Self {
+            store,
+            waiting: Arc::default(),
+        }
+    }
+
+    /// The store that it is kept in.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn ReplicaStore> {
+        &self.store
+    }
+
+    /// Writes customers; of several revisions of one the newest. Then wakes those who wait for them.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn take(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError> {
+        let mut newest: HashMap<String, ReplicaCustomer> = HashMap::with_capacity(customers.len());
+        for customer in customers {
+            let known = newest.get(&customer.id).map_or(0, |known| known.revision);
+            if customer.revision > known {
+                newest.insert(customer.id.clone(), customer);
+            }
+        }
+        let arrived: Vec<(String, i64)> = newest
+            .values()
+            .map(|customer| (customer.id.clone(), customer.revision))
+            .collect();
+        self.store.upsert(newest.into_values().collect()).await?;
+        for (id, revision) in arrived {
+            self.waiting.arrived(&id, revision);
+        }
+        Ok(())
+    }
+
+    /// One customer.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn get(&self, id: &str) -> Result<Option<ReplicaCustomer>, StoreError> {
+        let found = self.store.get_many(&[id.to_owned()]).await?;
+        Ok(found.into_iter().next().flatten())
+    }
+
+    /// Waits until the customer is there at `revision` or newer, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn wait_for_revision(
+        &self,
+        id: &str,
+        revision: i64,
+        limit: Duration,
+    ) -> Result<Waited, StoreError> {
+        let deadline = Instant::now() + limit;
+        let mut waiter = self.waiting.join(id);
+        let mut pause = FIRST_LOOK;
+        loop {
+            let found = self.get(id).await?;
+            let held = found.as_ref().map(|customer| customer.revision);
+            if let Some(customer) = found
+                && customer.revision >= revision
+            {
+                return Ok(Waited::Arrived(Box::new(customer)));
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Ok(Waited::Behind(held));
+            }
+            // Over either way: written by this instance, or time to look whether another has written it.
+            let _ = timeout_at((now + pause).min(deadline), waiter.arrival_of(revision)).await;
+            pause = (pause * 2).min(LONGEST_LOOK);
+        }
+    }
+}
