@@ -1,19 +1,14 @@
-//! The `tandem` command.
+//! The `tandem` command: the whole system on one machine, or one of its processes.
 // The router's middlewares nest deeper than the default.
 #![recursion_limit = "256"]
 
+mod broker;
+mod cli;
+mod parent;
 mod router;
 
-use clap::Parser;
+use std::process::ExitCode;
 
-#[derive(Parser)]
-enum Command {
-    /// Runs the gateway.
-    Router(router::RouterSettings),
-}
-
-fn main() -> anyhow::Result<()> {
-    match Command::parse() {
-        Command::Router(settings) => router::run(settings),
-    }
+fn main() -> ExitCode {
+    cli::main()
 }

@@ -1,0 +1,34 @@
+//! What every system test needs: free ports, the processes of `tandem`, and waiting with a limit.
+#![allow(dead_code)]
+
+mod ports;
+mod process;
+mod tandem;
+
+pub use ports::free_port;
+pub use process::{Process, Signal, is_alive, signal};
+pub use tandem::{TANDEM, Tandem, TandemBuilder, command as tandem_command};
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for something that takes moments on an idle machine.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Asks again and again until the answer is there, and fails with `what` when [`LIMIT`] has passed.
+#[track_caller]
+pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    poll_for(LIMIT, what, &mut ask)
+}
+
+/// As [`poll`], with a limit of its own.
+#[track_caller]
+pub fn poll_for<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,137 @@
+//! A child process that ends with its test, and questions about processes.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use super::{poll, poll_for};
+pub use rustix::process::Signal;
+
+/// A started process whose output is kept. It is killed on drop.
+pub struct Process {
+    child: Child,
+    output: Arc<Mutex<String>>,
+    errors: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts the command with its output captured.
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = collect(child.stdout.take().unwrap());
+        let errors = collect(child.stderr.take().unwrap());
+        Self {
+            child,
+            output,
+            errors,
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote to standard output so far.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    /// What it wrote to standard error so far.
+    pub fn errors(&self) -> String {
+        self.errors.lock().unwrap().clone()
+    }
+
+    pub fn signal(&self, which: Signal) {
+        signal(self.id(), which);
+    }
+
+    /// Its status when it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait_for_end(&mut self, limit: Duration) -> ExitStatus {
+        poll_for(limit, "the process ends", || self.child.try_wait().unwrap())
+    }
+
+    /// Waits for a line of standard output that satisfies the condition.
+    #[track_caller]
+    pub fn wait_for_line(&mut self, what: &str, condition: impl Fn(&str) -> bool) -> String {
+        let line = poll(what, || {
+            if let Some(line) = self.output().lines().find(|line| condition(line)) {
+                return Some(Ok(line.to_owned()));
+            }
+            self.ended().map(Err)
+        });
+        line.unwrap_or_else(|status| {
+            panic!(
+                "ended with {status} instead of: {what}\n{}\n{}",
+                self.output(),
+                self.errors()
+            )
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            println!(
+                "--- output\n{}\n--- errors\n{}",
+                self.output(),
+                self.errors()
+            );
+        }
+    }
+}
+
+fn collect(source: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let text = Arc::new(Mutex::new(String::new()));
+    let shared = text.clone();
+    thread::spawn(move || {
+        for line in BufReader::new(source).lines().map_while(Result::ok) {
+            let mut text = shared.lock().unwrap();
+            text.push_str(&line);
+            text.push('\n');
+        }
+    });
+    text
+}
+
+fn pid(id: u32) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap()
+}
+
+/// Sends a signal to any process.
+pub fn signal(id: u32, which: Signal) {
+    rustix::process::kill_process(pid(id), which).unwrap();
+}
+
+/// Whether the process exists and is not a zombie.
+pub fn is_alive(id: u32) -> bool {
+    if rustix::process::test_kill_process(pid(id)).is_err() {
+        return false;
+    }
+    // Where there is no /proc (macOS) a process whose parent is gone is reaped at once, so the answer above stands.
+    std::fs::read_to_string(PathBuf::from(format!("/proc/{id}/stat")))
+        .ok()
+        .and_then(|stat| {
+            stat.rsplit_once(')')
+                .map(|(_, rest)| !rest.trim_start().starts_with('Z'))
+        })
+        .unwrap_or(!PathBuf::from("/proc/self").exists())
+}

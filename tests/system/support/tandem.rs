@@ -1,0 +1,194 @@
+//! The whole system, started as a user starts it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use super::{Process, Signal, free_port};
+
+/// The binary under test.
+pub const TANDEM: &str = env!("CARGO_BIN_EXE_tandem");
+
+/// Limits a command to what it is told by flags: a developer's own settings must not reach a test.
+pub fn command() -> Command {
+    let mut command = Command::new(TANDEM);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TANDEM_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// How `tandem up` is to be started.
+pub struct TandemBuilder {
+    directory: Directory,
+    accounts: u16,
+    orders: u16,
+    gateway: u16,
+    broker: u16,
+    flags: Vec<String>,
+}
+
+enum Directory {
+    Own(TempDir),
+    Given(PathBuf),
+}
+
+impl Directory {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Own(directory) => directory.path(),
+            Self::Given(path) => path,
+        }
+    }
+}
+
+impl TandemBuilder {
+    /// Uses a directory that outlives this system, to start on the same data again.
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.directory = Directory::Given(path.into());
+        self
+    }
+
+    /// Adds a flag, or a flag's value.
+    pub fn flag(mut self, flag: impl Into<String>) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
+    /// Starts it and does not wait.
+    pub fn spawn(self) -> Tandem {
+        let process = Process::start(
+            command()
+                .arg("up")
+                .arg("--data-dir")
+                .arg(self.directory.path())
+                .args(["--accounts-port", &self.accounts.to_string()])
+                .args(["--orders-port", &self.orders.to_string()])
+                .args(["--gateway-port", &self.gateway.to_string()])
+                .args(["--broker-port", &self.broker.to_string()])
+                .args(&self.flags),
+        );
+        Tandem {
+            process,
+            directory: self.directory,
+            accounts: self.accounts,
+            orders: self.orders,
+            gateway: self.gateway,
+            broker: self.broker,
+        }
+    }
+
+    /// Starts it and waits for the line `ready`.
+    #[track_caller]
+    pub fn start(self) -> Tandem {
+        let mut tandem = self.spawn();
+        tandem.wait_until_ready();
+        tandem
+    }
+}
+
+/// A running `tandem up`. On drop it is stopped with all its children.
+pub struct Tandem {
+    pub process: Process,
+    directory: Directory,
+    pub accounts: u16,
+    pub orders: u16,
+    pub gateway: u16,
+    pub broker: u16,
+}
+
+impl Tandem {
+    /// The default: free ports, a data directory of its own.
+    pub fn builder() -> TandemBuilder {
+        TandemBuilder {
+            directory: Directory::Own(tempfile::tempdir().unwrap()),
+            accounts: free_port(),
+            orders: free_port(),
+            gateway: free_port(),
+            broker: free_port(),
+            flags: Vec::new(),
+        }
+    }
+
+    /// A system that is ready.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    #[track_caller]
+    pub fn wait_until_ready(&mut self) {
+        self.process
+            .wait_for_line("a line that begins with `ready`", |line| {
+                line.starts_with("ready")
+            });
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The address of a path on the accounts service.
+    pub fn accounts_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.accounts)
+    }
+
+    /// The address of a path on the orders service.
+    pub fn orders_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.orders)
+    }
+
+    /// The address of a path on the gateway.
+    pub fn gateway_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.gateway)
+    }
+
+    /// For Kafka clients.
+    pub fn bootstrap_servers(&self) -> String {
+        format!("127.0.0.1:{}", self.broker)
+    }
+
+    /// The process that `up` last said it started as this service.
+    pub fn child(&self, service: &str) -> Option<u32> {
+        child_in(&self.process.output(), service)
+    }
+
+    /// Every process that `up` said it started.
+    pub fn children(&self) -> Vec<u32> {
+        ["broker", "accounts", "orders", "router"]
+            .iter()
+            .filter_map(|service| self.child(service))
+            .collect()
+    }
+}
+
+/// `up` says `started SERVICE (pid N)` for each process.
+fn child_in(output: &str, service: &str) -> Option<u32> {
+    output.lines().rev().find_map(|line| {
+        line.split_once(&format!("started {service} (pid "))?
+            .1
+            .split_once(')')?
+            .0
+            .parse()
+            .ok()
+    })
+}
+
+impl Drop for Tandem {
+    fn drop(&mut self) {
+        // Orderly, so that no child lives on; what does not end in time is killed with the process.
+        if self.process.ended().is_none() {
+            self.process.signal(Signal::TERM);
+            let deadline = std::time::Instant::now() + Duration::from_secs(10);
+            while self.process.ended().is_none() && std::time::Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
