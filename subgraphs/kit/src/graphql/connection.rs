@@ -131,3 +131,119 @@ where
     );
     page
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use async_graphql::{
+        EmptyMutation, EmptySubscription, Object, SDLExportOptions, Schema, SimpleObject,
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::graphql::ErrorCode;
+
+    #[derive(SimpleObject)]
+    struct Customer {
+        id: String,
+    }
+
+    struct Query;
+
+    #[Object]
+    impl Query {
+        async fn customers(
+            &self,
+            #[graphql(default = 20)] first: i32,
+            after: Option<String>,
+        ) -> async_graphql::Result<Connection<String, Customer>> {
+            let request = PageRequest::<String>::new(first, after.as_deref())?;
+            let fetched = ["a", "b", "c"]
+                .into_iter()
+                .filter(|id| request.after.as_deref().is_none_or(|after| *id > after))
+                .take(request.fetch_limit())
+                .map(|id| (id.to_owned(), Customer { id: id.to_owned() }))
+                .collect();
+            Ok(connection(&request, fetched))
+        }
+    }
+
+    fn schema() -> Schema<Query, EmptyMutation, EmptySubscription> {
+        Schema::build(Query, EmptyMutation, EmptySubscription)
+            .enable_federation()
+            .finish()
+    }
+
+    #[test]
+    fn the_types_have_the_names_and_shapes_of_the_contract() {
+        let sdl =
+            schema().sdl_with_options(SDLExportOptions::new().federation().compose_directive());
+        let flat = sdl.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains("type PageInfo @shareable"), "{sdl}");
+        for expected in [
+            "hasNextPage: Boolean!",
+            "hasPreviousPage: Boolean!",
+            "startCursor: String",
+            "endCursor: String",
+            "pageInfo: PageInfo!",
+            "edges: [CustomerEdge!]!",
+            "nodes: [Customer!]!",
+            "cursor: String!",
+            "node: Customer!",
+            "customers(first: Int! = 20, after: String): CustomerConnection!",
+        ] {
+            assert!(flat.contains(expected), "{expected} is not in {sdl}");
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_follow_each_other_without_a_gap() {
+        const QUERY: &str = "query($after: String) { customers(first: 2, after: $after) {
+            nodes { id } edges { cursor node { id } } pageInfo { hasNextPage hasPreviousPage endCursor } } }";
+        let schema = schema();
+        let first = schema.execute(QUERY).await.data.into_json().unwrap();
+        let page = &first["customers"];
+        assert_eq!(page["nodes"], serde_json::json!([{"id": "a"}, {"id": "b"}]));
+        assert_eq!(page["pageInfo"]["hasNextPage"], true);
+        assert_eq!(page["pageInfo"]["hasPreviousPage"], false);
+        assert_eq!(page["pageInfo"]["endCursor"], page["edges"][1]["cursor"]);
+        let after = serde_json::json!({"after": page["pageInfo"]["endCursor"]});
+        let request = async_graphql::Request::new(QUERY)
+            .variables(async_graphql::Variables::from_json(after));
+        let second = schema.execute(request).await.data.into_json().unwrap();
+        let page = &second["customers"];
+        assert_eq!(page["nodes"], serde_json::json!([{"id": "c"}]));
+        assert_eq!(page["pageInfo"]["hasNextPage"], false);
+        assert_eq!(page["pageInfo"]["hasPreviousPage"], true);
+    }
+
+    #[test]
+    fn a_page_has_from_1_to_100_nodes() {
+        for wrong in [i32::MIN, -1, 0, 101, i32::MAX] {
+            let error = PageRequest::<String>::new(wrong, None).unwrap_err();
+            assert_eq!(error.code, ErrorCode::BadUserInput);
+            assert_eq!(error.field.as_deref(), Some("first"));
+        }
+        for right in [1, 100] {
+            assert!(PageRequest::<String>::new(right, None).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_cursor_of_another_list_is_refused() {
+        let other = Cursor(("2026", 5)).encode();
+        for wrong in ["", "!", "abc", other.as_str()] {
+            let error = PageRequest::<String>::new(1, Some(wrong)).unwrap_err();
+            assert_eq!(error.code, ErrorCode::BadUserInput);
+            assert_eq!(error.field.as_deref(), Some("after"), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_survives_its_cursor(text in ".*", number in any::<i64>()) {
+            let cursor = Cursor((text, number));
+            prop_assert_eq!(Cursor::<(String, i64)>::decode(&cursor.encode()), Ok(cursor));
+        }
+    }
+}

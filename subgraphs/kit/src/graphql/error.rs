@@ -260,9 +260,10 @@ fn classify(error: &mut ServerError) {
     if has_code {
         return;
     }
-    let refused_input = REFUSED_INPUT
-        .iter()
-        .any(|prefix| error.message.starts_with(prefix));
+    let refused_input = undefined_variable(&error.message).is_some()
+        || REFUSED_INPUT
+            .iter()
+            .any(|prefix| error.message.starts_with(prefix));
     // Errors without a path come from before any resolver ran.
     let code = if error.path.is_empty() || refused_input {
         ErrorCode::BadUserInput
@@ -281,29 +282,46 @@ fn classify(error: &mut ServerError) {
     }
 }
 
-/// How async-graphql begins the message when an argument's value cannot be read while a resolver is called.
+/// How async-graphql begins the message when an argument's value or an entity's representation cannot be read while a
+/// resolver is called.
 const REFUSED_INPUT: &[&str] = &[
     "Failed to parse \"",
     "Expected input type \"",
     "Invalid value for argument \"",
+    "Entity not found.",
 ];
 
-/// The field that a validation message of async-graphql is about.
+/// The variable that an operation needs and the request does not bring.
+fn undefined_variable(message: &str) -> Option<&str> {
+    message
+        .strip_prefix("Variable ")?
+        .strip_suffix(" is not defined.")
+}
+
+/// The field that a message of async-graphql is about.
 fn field_of(message: &str) -> Option<String> {
-    if let Some(rest) = message.strip_prefix("Invalid value for argument \"") {
-        let (path, reason) = rest.split_once("\", ")?;
-        let path = bracket_indices(path);
-        // A missing or unknown field is reported at its parent.
-        let child = reason
-            .strip_prefix("field \"")
-            .or_else(|| reason.strip_prefix("unknown field \""))
-            .and_then(|rest| rest.split('"').next());
-        return Some(match child {
-            Some(child) => format!("{path}.{child}"),
-            None => path,
-        });
+    if let Some(variable) = undefined_variable(message) {
+        return Some(variable.to_owned());
     }
-    None
+    // Field "create" argument "input" of type "Query" is required but not provided
+    if message.starts_with("Field \"") && message.ends_with("is required but not provided") {
+        let (_, argument) = message.split_once(" argument \"")?;
+        return argument.split('"').next().map(str::to_owned);
+    }
+    // Invalid value for argument "input.addresses.0.type", expected type "AddressType"
+    let (path, reason) = message
+        .strip_prefix("Invalid value for argument \"")?
+        .split_once("\", ")?;
+    let path = bracket_indices(path);
+    // A missing or unknown field is reported at its parent.
+    let child = reason
+        .strip_prefix("field \"")
+        .or_else(|| reason.strip_prefix("unknown field \""))
+        .and_then(|rest| rest.split('"').next());
+    Some(match child {
+        Some(child) => format!("{path}.{child}"),
+        None => path,
+    })
 }
 
 /// async-graphql writes `addresses.0.type`; everywhere else we write `addresses[0].type`.
@@ -322,4 +340,209 @@ fn bracket_indices(path: &str) -> String {
         }
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use async_graphql::{
+        EmptySubscription, Enum, InputObject, Object, Schema, Subscription, Variables,
+    };
+    use futures::Stream;
+    use serde_json::json;
+
+    use super::*;
+    use crate::graphql::{Limits, Timestamp, guard};
+
+    #[derive(InputObject)]
+    struct CustomerInput {
+        name: String,
+        addresses: Vec<AddressInput>,
+        since: Option<Timestamp>,
+    }
+
+    #[derive(InputObject)]
+    struct AddressInput {
+        #[graphql(name = "type")]
+        kind: Kind,
+        city: String,
+    }
+
+    #[derive(Enum, Clone, Copy, PartialEq, Eq)]
+    enum Kind {
+        Billing,
+        Shipping,
+    }
+
+    struct Query;
+
+    #[Object]
+    impl Query {
+        async fn ok(&self) -> bool {
+            true
+        }
+        async fn create(&self, input: CustomerInput) -> String {
+            input
+                .addresses
+                .into_iter()
+                .filter(|address| address.kind == Kind::Billing)
+                .map(|address| address.city)
+                .chain([input.name])
+                .chain(input.since.map(|since| since.to_string()))
+                .collect()
+        }
+        async fn stale(&self) -> async_graphql::Result<bool> {
+            Err(ApiError::revision_conflict(3, 4))?
+        }
+        async fn wrong(&self) -> async_graphql::Result<bool> {
+            Err(ApiError::bad_user_input("input.city", "empty").into())
+        }
+        async fn accident(&self) -> async_graphql::Result<bool> {
+            Err("password=secret".into())
+        }
+        async fn nested(&self) -> Query {
+            Query
+        }
+    }
+
+    struct Updates;
+
+    #[Subscription]
+    impl Updates {
+        async fn lagging(&self) -> impl Stream<Item = async_graphql::Result<bool>> {
+            futures::stream::iter([Ok(true), Err(ApiError::subscription_lagged("abc").into())])
+        }
+    }
+
+    async fn error_of(query: &str, variables: serde_json::Value) -> serde_json::Value {
+        let limits = Limits {
+            depth: 4,
+            ..Limits::default()
+        };
+        let schema = guard(
+            Schema::build(Query, async_graphql::EmptyMutation, EmptySubscription),
+            limits,
+        )
+        .finish();
+        let request = async_graphql::Request::new(query).variables(Variables::from_json(variables));
+        let response = schema.execute(request).await;
+        let json = serde_json::to_value(&response).unwrap();
+        json["errors"][0].clone()
+    }
+
+    #[tokio::test]
+    async fn an_api_error_brings_its_code_and_what_else_a_program_needs() {
+        let error = error_of("{ stale }", json!({})).await;
+        assert_eq!(error["extensions"]["code"], "REVISION_CONFLICT");
+        assert_eq!(error["extensions"]["actualRevision"], 4);
+        let error = error_of("{ wrong }", json!({})).await;
+        assert_eq!(
+            error["extensions"],
+            json!({"code": "BAD_USER_INPUT", "field": "input.city"})
+        );
+    }
+
+    #[tokio::test]
+    async fn an_accident_is_internal_and_keeps_its_text_to_itself() {
+        let error = error_of("{ accident }", json!({})).await;
+        assert_eq!(error["extensions"]["code"], "INTERNAL");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_the_graphql_layer_refuses_is_bad_user_input() {
+        for query in [
+            "{ ok",
+            "{ unknown }",
+            "{ create }",
+            "{ nested { nested { nested { nested { ok } } } } }",
+        ] {
+            let error = error_of(query, json!({})).await;
+            assert_eq!(
+                error["extensions"]["code"], "BAD_USER_INPUT",
+                "{query}: {error}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_input_value_is_named_by_its_path() {
+        const CREATE: &str = "query($input: CustomerInput!) { create(input: $input) }";
+        let billing = json!({"type": "BILLING", "city": "B"});
+        for (input, field) in [
+            (json!({"name": 5, "addresses": []}), "input.name"),
+            (json!({"addresses": []}), "input.name"),
+            (
+                json!({"name": "A", "addresses": [billing, {"type": "HOME", "city": "B"}]}),
+                "input.addresses[1].type",
+            ),
+            (
+                json!({"name": "A", "addresses": [{"type": "SHIPPING"}]}),
+                "input.addresses[0].city",
+            ),
+            (json!({"name": "A", "addresses": [], "age": 5}), "input.age"),
+        ] {
+            let error = error_of(CREATE, json!({"input": input})).await;
+            assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{error}");
+            assert_eq!(error["extensions"]["field"], field, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_scalar_that_cannot_be_read_is_bad_user_input() {
+        let error = error_of(
+            r#"{ create(input: {name: "A", addresses: [], since: "yesterday"}) }"#,
+            json!({}),
+        )
+        .await;
+        assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{error}");
+        assert!(error["message"].as_str().unwrap().contains("RFC 3339"));
+    }
+
+    #[tokio::test]
+    async fn a_missing_variable_is_bad_user_input() {
+        let error = error_of(
+            "query($input: CustomerInput!) { create(input: $input) }",
+            json!({}),
+        )
+        .await;
+        assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{error}");
+        assert_eq!(error["extensions"]["field"], "input", "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_argument_is_named() {
+        let error = error_of("{ create }", json!({})).await;
+        assert_eq!(
+            error["extensions"],
+            json!({"code": "BAD_USER_INPUT", "field": "input"})
+        );
+    }
+
+    #[tokio::test]
+    async fn errors_of_subscriptions_have_codes_too() {
+        let schema = guard(
+            Schema::build(Query, async_graphql::EmptyMutation, Updates),
+            Limits::default(),
+        )
+        .finish();
+        let last = schema
+            .execute_stream("subscription { lagging }")
+            .collect::<Vec<_>>()
+            .await
+            .pop()
+            .unwrap();
+        let json = serde_json::to_value(&last).unwrap();
+        assert_eq!(
+            json["errors"][0]["extensions"],
+            json!({"code": "SUBSCRIPTION_LAGGED", "cursor": "abc"})
+        );
+        let refused = schema
+            .execute_stream("subscription { unknown }")
+            .next()
+            .await
+            .unwrap();
+        let json = serde_json::to_value(&refused).unwrap();
+        assert_eq!(json["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
+    }
 }

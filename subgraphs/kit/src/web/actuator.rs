@@ -543,3 +543,189 @@ fn processor_time() -> Option<f64> {
     let system: f64 = fields.next()?.parse().ok()?;
     Some((user + system) / TICKS_PER_SECOND)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use axum::body::Body;
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    struct Setup {
+        shutdown: Shutdown,
+        health: Health,
+        router: Router,
+        recorder: metrics_exporter_prometheus::PrometheusRecorder,
+    }
+
+    fn setup() -> Setup {
+        let shutdown = Shutdown::new();
+        let health = Health::new(&shutdown);
+        let (recorder, metrics) = MetricsHandle::detached("accounts").unwrap();
+        let info = json!({"app": {"name": "accounts"}});
+        Setup {
+            router: Actuator::new(health.clone(), metrics, info).router(),
+            shutdown,
+            health,
+            recorder,
+        }
+    }
+
+    impl Setup {
+        async fn text(&self, path: &str) -> (u16, String) {
+            let response = self
+                .router
+                .clone()
+                .oneshot(Request::get(path).body(Body::empty()).unwrap())
+                .await
+                .unwrap();
+            let status = response.status().as_u16();
+            let body = axum::body::to_bytes(response.into_body(), usize::MAX)
+                .await
+                .unwrap();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        }
+
+        async fn json(&self, path: &str) -> (u16, Value) {
+            let (status, text) = self.text(path).await;
+            (status, serde_json::from_str(&text).expect(&text))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_without_components_is_up() {
+        let setup = setup();
+        let (status, body) = setup.json("/actuator/health").await;
+        assert_eq!((status, &body["status"]), (200, &json!("UP")));
+    }
+
+    #[tokio::test]
+    async fn a_component_that_is_down_takes_health_and_readiness_with_it_but_not_liveness() {
+        let setup = setup();
+        let store = setup.health.reporter("store", Affects::Readiness);
+        store.up();
+        assert_eq!(setup.json("/actuator/health/readiness").await.0, 200);
+        store.set(ComponentHealth::down("connection refused").with("uri", "localhost"));
+        let (status, body) = setup.json("/actuator/health").await;
+        assert_eq!(status, 503);
+        assert_eq!(body["status"], "DOWN");
+        assert_eq!(
+            body["components"]["store"],
+            json!({"status": "DOWN", "details": {"error": "connection refused", "uri": "localhost"}})
+        );
+        assert_eq!(setup.json("/actuator/health/readiness").await.0, 503);
+        let (status, body) = setup.json("/actuator/health/liveness").await;
+        assert_eq!((status, body), (200, json!({"status": "UP"})));
+    }
+
+    #[tokio::test]
+    async fn a_component_that_requests_can_do_without_leaves_readiness_alone() {
+        let setup = setup();
+        setup
+            .health
+            .register("kafka", Affects::HealthOnly, || async {
+                ComponentHealth::down("no broker")
+            });
+        assert_eq!(setup.json("/actuator/health").await.0, 503);
+        let (status, body) = setup.json("/actuator/health/readiness").await;
+        assert_eq!((status, &body["status"]), (200, &json!("UP")));
+    }
+
+    #[tokio::test]
+    async fn a_component_that_has_not_reported_yet_is_out_of_service() {
+        let setup = setup();
+        let _reporter = setup.health.reporter("replica", Affects::Readiness);
+        let (status, body) = setup.json("/actuator/health/readiness").await;
+        assert_eq!((status, &body["status"]), (503, &json!("OUT_OF_SERVICE")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_does_not_answer_counts_as_down() {
+        let setup = setup();
+        setup
+            .health
+            .register("store", Affects::Readiness, std::future::pending);
+        let report = setup.health.report().await;
+        assert_eq!(report.status, Status::Down);
+        assert_eq!(
+            report.components["store"].details["error"],
+            "no answer within 2000 ms"
+        );
+    }
+
+    #[tokio::test]
+    async fn readiness_ends_when_shutdown_is_requested() {
+        let setup = setup();
+        setup.shutdown.request("test");
+        assert_eq!(setup.json("/actuator/health/readiness").await.0, 503);
+        assert_eq!(setup.json("/actuator/health/liveness").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn links_and_info_are_answered() {
+        let setup = setup();
+        let (_, links) = setup.json("/actuator").await;
+        assert_eq!(links["_links"]["health"]["href"], "/actuator/health");
+        let (_, info) = setup.json("/actuator/info").await;
+        assert_eq!(info["app"]["name"], "accounts");
+    }
+
+    #[test]
+    fn metrics_are_listed_and_answered_in_the_shapes_of_the_actuator() {
+        let setup = setup();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        metrics::with_local_recorder(&setup.recorder, || {
+            for status in ["200", "200", "404"] {
+                metrics::histogram!("http_server_requests_seconds", "uri" => "/a \"quoted\", one", "status" => status)
+                    .record(0.25);
+            }
+            metrics::counter!("events_published_total").increment(7);
+            runtime.block_on(async {
+                let (_, listed) = setup.json("/actuator/metrics").await;
+                let names = listed["names"].as_array().unwrap();
+                for name in ["http.server.requests", "events.published", "process.uptime"] {
+                    assert!(names.contains(&json!(name)), "{names:?}");
+                }
+                let (status, body) = setup.json("/actuator/metrics/http.server.requests").await;
+                assert_eq!(status, 200);
+                assert_eq!(body["baseUnit"], "seconds");
+                assert_eq!(
+                    body["measurements"],
+                    json!([
+                        {"statistic": "COUNT", "value": 3.0},
+                        {"statistic": "TOTAL_TIME", "value": 0.75},
+                    ])
+                );
+                let tags = body["availableTags"].as_array().unwrap();
+                assert!(tags.contains(&json!({"tag": "status", "values": ["200", "404"]})));
+                assert!(tags.contains(&json!({"tag": "uri", "values": ["/a \"quoted\", one"]})));
+
+                let (_, body) = setup
+                    .json("/actuator/metrics/http.server.requests?tag=status:404")
+                    .await;
+                assert_eq!(body["measurements"][0]["value"], 1.0);
+                let (_, body) = setup.json("/actuator/metrics/events_published_total").await;
+                assert_eq!(
+                    body["measurements"],
+                    json!([{"statistic": "COUNT", "value": 7.0}])
+                );
+                let (status, problem) = setup.json("/actuator/metrics/nonsense").await;
+                assert_eq!((status, &problem["status"]), (404, &json!(404)));
+                let (_, text) = setup.text("/actuator/prometheus").await;
+                assert!(text.contains("events_published_total{application=\"accounts\"} 7"));
+            });
+        });
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_and_processor_time_are_known_on_linux() {
+        assert!(resident_memory().unwrap() > 1_000_000.0);
+        assert!(processor_time().unwrap() >= 0.0);
+    }
+}

@@ -209,3 +209,209 @@ fn json_kind(kind: &str) -> &str {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+    use axum::Router;
+    use axum::body::Body;
+    use axum::extract::DefaultBodyLimit;
+    use axum::routing::post;
+    use serde::Deserialize;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Customer {
+        id: u64,
+        name: Name,
+        #[serde(default)]
+        addresses: Vec<Address>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Name {
+        first_name: String,
+        last_name: String,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Address {
+        #[serde(rename = "type")]
+        kind: Kind,
+        city: String,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+    enum Kind {
+        Billing,
+        Shipping,
+    }
+
+    const GOOD: &str = r#"{"id":1,"name":{"firstName":"A","lastName":"B"},"addresses":[{"type":"BILLING","city":"C"}]}"#;
+
+    async fn send(content_type: Option<&str>, body: impl Into<Body>) -> (u16, Option<Problem>) {
+        let app = Router::new()
+            .route(
+                "/customers",
+                post(|ProblemJson(_): ProblemJson<Customer>| async {}),
+            )
+            .layer(DefaultBodyLimit::max(1_000));
+        let mut request = Request::post("/customers");
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        let response = app
+            .oneshot(request.body(body.into()).unwrap())
+            .await
+            .unwrap();
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX)
+            .await
+            .unwrap();
+        (status, serde_json::from_slice(&body).ok())
+    }
+
+    async fn refused(body: &str) -> (u16, Problem) {
+        let (status, problem) = send(Some("application/json"), body.to_owned()).await;
+        (status, problem.expect("a problem"))
+    }
+
+    /// Sends a body that is JSON but wrong, and answers the one field that is complained about.
+    async fn misfit(body: &str) -> FieldError {
+        let (status, mut problem) = refused(body).await;
+        assert_eq!(status, 422, "{problem:?}");
+        assert_eq!(problem.instance.as_deref(), Some("/customers"));
+        assert_eq!(problem.errors.len(), 1);
+        problem.errors.remove(0)
+    }
+
+    #[tokio::test]
+    async fn a_good_body_is_read_whatever_kind_of_json_it_is_declared_to_be() {
+        for content_type in [
+            Some("application/json"),
+            Some("Application/JSON; charset=utf-8"),
+            Some("application/vnd.api+json"),
+            None,
+        ] {
+            assert_eq!(send(content_type, GOOD).await.0, 200, "{content_type:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_declared_to_be_something_else_is_refused() {
+        let (status, problem) = send(Some("text/plain"), GOOD).await;
+        assert_eq!(status, 415);
+        assert!(problem.unwrap().detail.unwrap().contains("text/plain"));
+    }
+
+    #[tokio::test]
+    async fn malformed_json_is_refused_with_line_and_column() {
+        let (status, problem) = refused("{\n  \"id\": 1,,\n}").await;
+        assert_eq!(status, 400);
+        let detail = problem.detail.unwrap();
+        assert!(detail.contains("line 2 column"), "{detail}");
+    }
+
+    #[tokio::test]
+    async fn malformed_json_is_told_before_a_wrong_field() {
+        let (status, _) = refused(r#"{"id": "x", "name": "#).await;
+        assert_eq!(status, 400);
+    }
+
+    #[tokio::test]
+    async fn what_follows_the_document_is_refused() {
+        let (status, _) = refused(&format!("{GOOD} {GOOD}")).await;
+        assert_eq!(status, 400);
+    }
+
+    #[tokio::test]
+    async fn an_empty_body_is_refused() {
+        let (status, problem) = refused(" ").await;
+        assert_eq!(status, 400);
+        assert!(problem.detail.unwrap().contains("empty"));
+    }
+
+    #[tokio::test]
+    async fn an_oversized_body_is_refused() {
+        let (status, problem) = send(None, "x".repeat(1_001)).await;
+        assert_eq!((status, problem.unwrap().status), (413, 413));
+    }
+
+    #[tokio::test]
+    async fn an_empty_object_is_refused_with_the_first_missing_field() {
+        let error = misfit("{}").await;
+        assert_eq!(
+            (error.field.as_str(), error.reason.as_str()),
+            ("id", "missing")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_missing_field_is_named_by_its_own_path() {
+        let error = misfit(r#"{"id":1,"name":{"lastName":"B"}}"#).await;
+        assert_eq!(error.field, "name.firstName");
+        assert_eq!(error.reason, "missing");
+    }
+
+    #[tokio::test]
+    async fn a_missing_field_within_a_list_is_named_by_its_own_path() {
+        let error = misfit(
+            r#"{"id":1,"name":{"firstName":"A","lastName":"B"},"addresses":[{"type":"BILLING"}]}"#,
+        )
+        .await;
+        assert_eq!(error.field, "addresses[0].city");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_type_is_named_without_the_value() {
+        let error = misfit(r#"{"id":"4111-1111","name":{}}"#).await;
+        assert_eq!(error.field, "id");
+        assert_eq!(error.reason, "wrong type: a string");
+        assert_eq!(error.expected.as_deref(), Some("u64"));
+        let error = misfit(r#"{"id":1,"name":[5]}"#).await;
+        assert_eq!(error.field, "name[0]");
+        let error = misfit(r#"{"id":1,"name":{"firstName":null,"lastName":"B"}}"#).await;
+        assert_eq!(error.field, "name.firstName");
+        assert_eq!(error.reason, "wrong type: null");
+    }
+
+    #[tokio::test]
+    async fn a_value_that_reads_like_an_expectation_fools_nobody() {
+        let error = misfit(r#"{"id":"x, expected y","name":{}}"#).await;
+        assert_eq!(error.expected.as_deref(), Some("u64"));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_enum_value_is_answered_with_the_known_ones() {
+        let error = misfit(
+            r#"{"id":1,"name":{"firstName":"A","lastName":"B"},"addresses":[{"type":"HOME","city":"C"}]}"#,
+        )
+        .await;
+        assert_eq!(error.field, "addresses[0].type");
+        assert_eq!(error.reason, "unknown value");
+        let expected = error.expected.unwrap();
+        assert!(
+            expected.contains("BILLING") && expected.contains("SHIPPING"),
+            "{expected}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_unknown_field_is_named_by_its_own_path() {
+        let error = misfit(r#"{"id":1,"name":{"firstName":"A","lastname":"B"}}"#).await;
+        assert_eq!(error.field, "name.lastname");
+        assert_eq!(error.reason, "unknown field");
+    }
+
+    #[tokio::test]
+    async fn a_document_of_another_kind_is_refused_as_a_whole() {
+        let error = misfit("\"text\"").await;
+        assert_eq!(error.field, "(body)");
+        assert_eq!(error.reason, "wrong type: a string");
+    }
+}

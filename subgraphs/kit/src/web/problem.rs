@@ -27,7 +27,8 @@ pub struct Problem {
     pub detail: Option<String>,
     /// The path of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub instance: Option<Box<str>>,
     /// The fields that were wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
@@ -138,7 +139,7 @@ impl Problem {
 
     /// Says which request this was about.
     #[must_use]
-    pub fn with_instance(mut self, path: impl Into<String>) -> Self {
+    pub fn with_instance(mut self, path: impl Into<Box<str>>) -> Self {
         self.instance = Some(path.into());
         self
     }

@@ -309,14 +309,10 @@ async fn explain_bare_errors(request: Request, next: Next) -> Response {
     let problem = Problem::new(status).with_instance(path.as_str());
     let problem = match status {
         StatusCode::NOT_FOUND => problem.with_detail(format!("there is nothing at {path}")),
-        StatusCode::METHOD_NOT_ALLOWED => {
-            let allowed = response
-                .headers()
-                .get(header::ALLOW)
-                .and_then(|allowed| allowed.to_str().ok())
-                .unwrap_or("another method");
-            problem.with_detail(format!("{path} does not take {method}; it takes {allowed}"))
-        }
+        // The router adds the header `Allow` outside of all layers.
+        StatusCode::METHOD_NOT_ALLOWED => problem.with_detail(format!(
+            "{path} does not take {method}; the header Allow lists what it takes"
+        )),
         _ => problem,
     };
     let mut explained = problem.into_response();
@@ -326,4 +322,243 @@ async fn explain_bare_errors(request: Request, next: Next) -> Response {
         }
     }
     explained
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use axum::Extension;
+    use axum::body::Body;
+    use axum::http::request::Builder;
+    use axum::routing::{get, post};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::telemetry::MetricsHandle;
+    use crate::trace_context::TraceContext;
+
+    fn app() -> Router {
+        let routes = Router::new()
+            .route("/customers/{id}", get(|| async { "found" }))
+            .route("/echo", post(|body: String| async move { body }))
+            .route(
+                "/trace",
+                get(|Extension(trace): Extension<TraceContext>| async move {
+                    assert_eq!(TraceContext::current(), Some(trace));
+                    trace.to_string()
+                }),
+            )
+            .route("/panic", get(panics))
+            .route("/slow", get(std::future::pending::<()>));
+        let settings = HttpSettings {
+            request_timeout: Duration::from_millis(20),
+            max_body: 10,
+            ..HttpSettings::default()
+        };
+        with_layers(routes, &settings)
+    }
+
+    async fn panics() {
+        panic!("secret of the inside");
+    }
+
+    async fn ask(request: Builder, body: impl Into<Body>) -> (Response<()>, String) {
+        let response = app()
+            .oneshot(request.body(body.into()).unwrap())
+            .await
+            .unwrap();
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        (
+            Response::from_parts(parts, ()),
+            String::from_utf8(body.to_vec()).unwrap(),
+        )
+    }
+
+    async fn problem(request: Builder, body: impl Into<Body>) -> (Response<()>, Problem) {
+        let (response, body) = ask(request, body).await;
+        let problem: Problem = serde_json::from_str(&body).expect(&body);
+        assert_eq!(response.status(), problem.status_code());
+        (response, problem)
+    }
+
+    #[tokio::test]
+    async fn an_unknown_path_is_a_problem() {
+        let (response, problem) = problem(Request::get("/nowhere"), Body::empty()).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        assert_eq!(problem.instance.as_deref(), Some("/nowhere"));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_method_is_a_problem_and_the_right_one_is_named() {
+        let (response, problem) = problem(Request::delete("/echo"), Body::empty()).await;
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(response.headers()[header::ALLOW], "POST");
+        assert!(problem.detail.unwrap().contains("DELETE"));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_tells_nothing_of_the_inside() {
+        let (response, body) = ask(Request::get("/panic"), Body::empty()).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!body.contains("secret"), "{body}");
+        assert!(response.headers().contains_key(REQUEST_ID));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_takes_too_long_is_a_problem() {
+        let (response, problem) = problem(Request::get("/slow"), Body::empty()).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(problem.detail.unwrap().contains("20 ms"));
+    }
+
+    #[tokio::test]
+    async fn a_declared_length_over_the_limit_is_a_problem() {
+        let request = Request::post("/echo").header(header::CONTENT_LENGTH, "11");
+        let (response, problem) = problem(request, "01234567890").await;
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert!(problem.detail.unwrap().contains("10 bytes"));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_turns_out_too_large_is_refused() {
+        let (response, _) = ask(Request::post("/echo"), "01234567890").await;
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let (response, body) = ask(Request::post("/echo"), "0123456789").await;
+        assert_eq!(
+            (response.status(), body.as_str()),
+            (StatusCode::OK, "0123456789")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_request_id_is_taken_over_or_made() {
+        let given = Request::get("/customers/1").header(REQUEST_ID, "abc");
+        let (response, _) = ask(given, Body::empty()).await;
+        assert_eq!(response.headers()[REQUEST_ID], "abc");
+        let too_long = Request::get("/customers/1").header(REQUEST_ID, "x".repeat(129));
+        let (response, _) = ask(too_long, Body::empty()).await;
+        assert_eq!(response.headers()[REQUEST_ID].len(), 36);
+    }
+
+    #[tokio::test]
+    async fn a_trace_is_continued() {
+        let caller = TraceContext::generate();
+        let request = Request::get("/trace").header("traceparent", caller.to_string());
+        let (_, seen) = ask(request, Body::empty()).await;
+        let seen: TraceContext = seen.parse().unwrap();
+        assert_eq!(seen.trace_id(), caller.trace_id());
+        assert_ne!(seen.span_id(), caller.span_id());
+    }
+
+    #[test]
+    fn requests_are_counted_by_route_and_not_by_path() {
+        let (recorder, handle) = MetricsHandle::detached("test").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            runtime.block_on(async {
+                ask(Request::get("/customers/1"), Body::empty()).await;
+                ask(Request::get("/customers/2"), Body::empty()).await;
+                ask(Request::get("/nowhere"), Body::empty()).await;
+            });
+        });
+        let rendered = handle.render();
+        let counts: Vec<&str> = rendered
+            .lines()
+            .filter(|line| line.starts_with("http_server_requests_seconds_count"))
+            .collect();
+        assert_eq!(counts.len(), 2, "{rendered}");
+        assert!(
+            counts
+                .iter()
+                .any(|line| line.contains("uri=\"/customers/{id}\"") && line.ends_with(" 2")),
+            "{rendered}"
+        );
+        assert!(counts.iter().any(|line| line.contains("uri=\"UNKNOWN\"")));
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_the_flag_that_changes_it() {
+        let host = IpAddr::from([127, 0, 0, 1]);
+        let first = bind(host, 0, "--port").await.unwrap();
+        let taken = first.local_addr().unwrap().port();
+        let refused = bind(host, taken, "--accounts-port").await.unwrap_err();
+        let sentence = refused.to_string();
+        assert!(matches!(refused, BindError::Taken { .. }));
+        assert!(
+            sentence.contains(&taken.to_string()) && sentence.contains("--accounts-port"),
+            "{sentence}"
+        );
+    }
+
+    #[tokio::test]
+    async fn serving_ends_with_shutdown_even_when_a_request_never_does() {
+        let settings = HttpSettings {
+            drain_limit: Duration::from_millis(50),
+            ..HttpSettings::default()
+        };
+        let listener = bind(settings.host, 0, "--port").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        let (entered, mut was_entered) = tokio::sync::mpsc::channel::<()>(1);
+        let router = Router::new().route(
+            "/forever",
+            get(move || async move {
+                entered.send(()).await.unwrap();
+                std::future::pending::<()>().await;
+            }),
+        );
+        let stop = shutdown.clone();
+        let server = tokio::spawn(async move { serve(listener, router, &settings, &stop).await });
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client
+            .write_all(b"GET /forever HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        was_entered.recv().await.unwrap();
+        shutdown.request("test");
+        tokio::time::timeout(Duration::from_secs(5), server)
+            .await
+            .expect("the server ends in time")
+            .unwrap()
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_open_request_may_end_after_shutdown_was_requested() {
+        let settings = HttpSettings::default();
+        let listener = bind(settings.host, 0, "--port").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        let in_handler = shutdown.clone();
+        let router = Router::new().route(
+            "/last",
+            get(move || async move {
+                in_handler.request("test");
+                tokio::task::yield_now().await;
+                "done"
+            }),
+        );
+        let server = serve(listener, router, &settings, &shutdown);
+        let client = async {
+            let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+            client
+                .write_all(b"GET /last HTTP/1.1\r\nhost: x\r\n\r\n")
+                .await
+                .unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let both = async { tokio::join!(server, client) };
+        let (served, answer) = tokio::time::timeout(Duration::from_secs(5), both)
+            .await
+            .unwrap();
+        served.unwrap();
+        assert!(answer.ends_with("done"), "{answer}");
+    }
 }
