@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows what a customer or an order is.
 
+pub mod admin;
 pub mod aggregate;
 pub mod commands;
 pub mod consumer;

@@ -3,7 +3,7 @@
 //! A sealed text is `v1.` and the base64url of nonce, ciphertext and tag (NIST SP 800-38D). The associated data
 //! binds it to its place, so that one customer's sealed number does not open in another customer's record.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use aes_gcm::{
     Aes256Gcm, Key, KeyInit, Nonce,
@@ -14,7 +14,8 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use clap::Args;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret, SecretBox, SecretString};
+use sha2::{Digest, Sha256};
 
 const PREFIX: &str = "v1.";
 const NONCE_BYTES: usize = 12;
@@ -74,6 +75,7 @@ pub enum OpenError {
 #[derive(Clone)]
 pub struct Sealer {
     cipher: Aes256Gcm,
+    key: Arc<SecretBox<[u8; 32]>>,
 }
 
 impl std::fmt::Debug for Sealer {
@@ -110,7 +112,17 @@ impl Sealer {
     pub fn new(key: &[u8; 32]) -> Self {
         Self {
             cipher: Aes256Gcm::new(Key::<Aes256Gcm>::from_slice(key)),
+            key: Arc::new(SecretBox::new(Box::new(*key))),
         }
+    }
+
+    /// A secret for another purpose, from which the key cannot be told: SHA-256 of key and purpose.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        Sha256::new_with_prefix(self.key.expose_secret())
+            .chain_update(purpose)
+            .finalize()
+            .into()
     }
 
     /// Seals `plain` for the place that `associated` names.
