@@ -8,7 +8,6 @@ use hive_router::plugins::hooks::on_graphql_error::{
 };
 use hive_router::plugins::hooks::on_plugin_init::{OnPluginInitPayload, OnPluginInitResult};
 use hive_router::plugins::plugin_trait::RouterPlugin;
-use hive_router::tracing;
 
 /// Codes of the router for a service that could not be reached, or broke off.
 const AWAY: [&str; 10] = [
@@ -56,7 +55,6 @@ impl RouterPlugin for Outage {
             return payload.proceed();
         };
         let service = extensions.service_name.as_deref().unwrap_or("responsible");
-        tracing::warn!(service, code, reason = %payload.error.message, "a service is away");
         payload.error.message =
             format!("The {service} service {what}: what only it knows is null; try again later.");
         extensions.code = Some("UNAVAILABLE".to_owned());

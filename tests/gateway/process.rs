@@ -37,7 +37,10 @@ fn free_port() -> u16 {
 impl Gateway {
     /// Starts a gateway for these services and waits until it is ready.
     pub(crate) async fn start(accounts: &str, orders: &str) -> Self {
-        Self::start_with(accounts, orders, |_| {}).await
+        let data = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let command = command(port, accounts, orders, data.path());
+        Self::start_command(command, port, data).await
     }
 
     /// Starts a gateway with a changed copy of the built-in router configuration.
@@ -52,9 +55,13 @@ impl Gateway {
         let file = data.path().join("router.yaml");
         std::fs::write(&file, configuration).unwrap();
         let port = free_port();
-        let process = command(port, accounts, orders, data.path())
-            .arg("--router-config")
-            .arg(file)
+        let mut command = command(port, accounts, orders, data.path());
+        command.arg("--router-config").arg(file);
+        Self::start_command(command, port, data).await
+    }
+
+    async fn start_command(mut command: Command, port: u16, data: tempfile::TempDir) -> Self {
+        let process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()

@@ -3,7 +3,6 @@ import React from "react";
 import { createRoot } from "react-dom/client";
 import { GraphiQL } from "graphiql";
 import { createGraphiQLFetcher } from "@graphiql/toolkit";
-import { createClient } from "graphql-ws";
 import "graphiql/style.css";
 import "./page.css";
 import { tabs } from "./tabs.js";
@@ -12,10 +11,8 @@ const endpoint = new URL(window.location.pathname, window.location.origin);
 const socket = new URL(endpoint);
 socket.protocol = endpoint.protocol === "https:" ? "wss:" : "ws:";
 
-const fetcher = createGraphiQLFetcher({
-  url: endpoint.href,
-  wsClient: createClient({ url: socket.href, lazy: true, retryAttempts: 3 }),
-});
+// The headers that a person enters go along with a subscription too, as the payload of its `connection_init`.
+const fetcher = createGraphiQLFetcher({ url: endpoint.href, subscriptionUrl: socket.href });
 
 // GraphiQL takes the first tab's variables from here alone as long as nothing is stored.
 const firstVisit = window.localStorage.getItem("graphiql:tabState") === null;
