@@ -9,7 +9,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), tandem_backends::Error> {
-//! tandem_backends::require!(mongod, kafka);
+//! tandem_backends::require!(mongod, kafka; Ok(()));
 //! let mongo = tandem_backends::Mongo::start(3).await?;
 //! let dead = mongo.kill_primary().await?;
 //! mongo.wait_for_primary(std::time::Duration::from_secs(30)).await?;
