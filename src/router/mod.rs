@@ -3,6 +3,7 @@
 mod actuator;
 mod configuration;
 mod graphiql;
+mod multipart;
 mod outage;
 mod problem;
 mod rest;

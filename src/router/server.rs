@@ -22,6 +22,7 @@ use hive_router::{
 
 use super::actuator::{self, Actuator};
 use super::configuration::Configuration;
+use super::multipart::PromptParts;
 use super::outage::Outage;
 use super::rest::{self, Proxy};
 use super::{graphiql, problem};
@@ -83,6 +84,7 @@ pub(super) async fn serve(
             ))
             .middleware(RequestSummaryService::new(&graphql_path))
             .middleware(RequestIdentifiersService)
+            .middleware(PromptParts)
             // Last, so that it is the last to touch a response.
             .middleware(ResponseCompressionService::new(router))
             .state(Arc::clone(&shared_of_app))

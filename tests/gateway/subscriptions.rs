@@ -1,6 +1,6 @@
 //! Subscriptions through the gateway, by each transport that clients ask for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{SinkExt, Stream, StreamExt};
 use serde_json::{Value, json};
@@ -97,24 +97,31 @@ async fn server_sent_events_carry_updates_joined_with_the_other_service() {
 }
 
 #[tokio::test]
-async fn multipart_carries_updates() {
+async fn multipart_carries_each_update_at_once() {
     let (accounts, orders) = (stub::accounts().await, stub::orders().await);
     let gateway = Gateway::start(&accounts.url, &orders.url).await;
-    let body = stream(
-        &gateway,
-        CUSTOMER,
-        r#"multipart/mixed;subscriptionSpec="1.0""#,
-    )
-    .await;
-    let mut events = parts(body, "--graphql", |part| {
-        let body: Value = serde_json::from_str(part.split_once("\r\n\r\n")?.1.trim()).ok()?;
-        body.get("payload").cloned()
-    });
-    wait_until("the subscription is open", || orders.subscribers() == 1).await;
+    for (accept, boundary) in [
+        (r#"multipart/mixed;subscriptionSpec="1.0""#, "\r\n--graphql"),
+        ("multipart/mixed", "\r\n---"),
+    ] {
+        let body = stream(&gateway, CUSTOMER, accept).await;
+        let mut events = parts(body, boundary, |part| {
+            let body: Value = serde_json::from_str(part.split_once("\r\n\r\n")?.1).ok()?;
+            Some(body.get("payload").unwrap_or(&body).clone())
+        });
+        wait_until("the subscription is open", || orders.subscribers() > 0).await;
 
-    orders.update(8);
+        // A heartbeat comes after 10 s: what arrives before was not waiting for it.
+        let begin = Instant::now();
+        orders.update(8);
+        assert_eq!(next(&mut events).await, update(8));
+        orders.update(9);
+        assert_eq!(next(&mut events).await, update(9));
+        assert!(begin.elapsed() < Duration::from_secs(8));
 
-    assert_eq!(next(&mut events).await, update(8));
+        drop(events);
+        wait_until("the subscription is closed", || orders.subscribers() == 0).await;
+    }
 }
 
 #[tokio::test]
