@@ -10,6 +10,7 @@ pub mod event;
 pub mod graphql;
 pub mod kafka;
 pub mod outbox;
+pub mod rebuild;
 pub mod sealing;
 pub mod settings;
 pub mod shutdown;

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::{sealing::Sealer, web::problem::Problem};
 
 pub mod dead_letters;
+pub mod rebuild;
 
 /// The secret that an operator's request carries as a bearer token.
 #[derive(Clone)]

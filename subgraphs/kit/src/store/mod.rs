@@ -130,6 +130,13 @@ pub trait AggregateStore<A: Aggregate>: Outbox {
     /// When the store does not answer.
     async fn pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<A>>, StoreError>;
 
+    /// Puts back states that were read from the log: each replaces what is stored unless that is of a newer revision.
+    /// Pending events and idempotency keys stay as they are. In bulk; durable when this returns.
+    ///
+    /// # Errors
+    /// When the store does not answer; some may then be restored, and restoring them again does no harm.
+    async fn restore(&self, states: Vec<A>) -> Result<(), StoreError>;
+
     /// Answers when the store is there.
     ///
     /// # Errors

@@ -194,6 +194,27 @@ impl<A: Aggregate> AggregateStore<A> for EmbeddedAggregates<A> {
             .await
     }
 
+    async fn restore(&self, states: Vec<A>) -> Result<(), StoreError> {
+        let codec = self.store.codec();
+        let restored = states
+            .iter()
+            .map(|state| StateRow::new(state, codec))
+            .collect::<Result<Vec<_>, _>>()?;
+        let names = Arc::clone(&self.names);
+        self.store
+            .write(Durable::Yes, move |transaction| {
+                let mut states = transaction.open_table(names.state())?;
+                for row in &restored {
+                    let stored = row.stored(&states)?;
+                    if stored.revision <= row.revision {
+                        row.put(transaction, &mut states, &stored, &names)?;
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         // Through the writer: a store that can be read and not written is not there. Nothing is flushed for it.
         self.store.write(Durable::No, |_| Ok(())).await
@@ -241,61 +262,60 @@ impl<A: Aggregate> Outbox for EmbeddedAggregates<A> {
     }
 }
 
-/// A write with everything encoded, so that the writer thread only moves bytes.
-struct Prepared {
+/// A state with everything encoded, so that the writer thread only moves bytes.
+struct StateRow {
     id: String,
-    expected_revision: i64,
+    revision: i64,
     lists: Vec<Vec<u8>>,
-    state: Vec<u8>,
-    recorded_at: i64,
-    event: Vec<u8>,
-    idempotency_key: Option<String>,
+    bytes: Vec<u8>,
 }
 
-impl Prepared {
-    fn new<A: Aggregate>(write: &Write<A>, codec: &Codec) -> Result<Self, StoreError> {
-        let id = write.state.id().to_owned();
+/// What is stored of an aggregate now: revision 0 and no lists when there is none.
+#[derive(Default)]
+struct StoredRow {
+    revision: i64,
+    lists: Vec<Vec<u8>>,
+}
+
+type WritableStates<'transaction> =
+    redb::Table<'transaction, &'static str, (i64, Vec<&'static [u8]>, &'static [u8])>;
+
+impl StateRow {
+    fn new<A: Aggregate>(state: &A, codec: &Codec) -> Result<Self, StoreError> {
         Ok(Self {
-            expected_revision: write.expected_revision,
-            lists: list_keys(&write.state)?,
-            state: codec.encode(&id, &write.state)?,
-            recorded_at: write.event.recorded_at.timestamp_millis(),
-            event: codec.encode(&id, &write.event)?,
-            idempotency_key: write.idempotency_key.clone(),
-            id,
+            id: state.id().to_owned(),
+            revision: state.revision(),
+            lists: list_keys(state)?,
+            bytes: codec.encode(state.id(), state)?,
         })
     }
 
-    fn apply(&self, transaction: &WriteTransaction, names: &Names) -> Result<Outcome, StoreError> {
-        let id = self.id.as_str();
-        let revision = self.expected_revision + 1;
-        let mut states = transaction.open_table(names.state())?;
-        let mut old_lists: Vec<Vec<u8>> = Vec::new();
-        let stored_revision = match states.get(id)? {
-            Some(row) => {
-                let (revision, lists, _) = row.value();
-                old_lists.extend(lists.into_iter().map(<[u8]>::to_vec));
-                revision
+    fn stored(&self, states: &WritableStates<'_>) -> Result<StoredRow, StoreError> {
+        let row = states.get(self.id.as_str())?;
+        Ok(row.map_or_else(StoredRow::default, |row| {
+            let (revision, lists, _) = row.value();
+            StoredRow {
+                revision,
+                lists: lists.into_iter().map(<[u8]>::to_vec).collect(),
             }
-            None => 0,
-        };
-        if stored_revision != self.expected_revision {
-            return Ok(Outcome::Stale);
-        }
-        if let Some(key) = self.idempotency_key.as_deref() {
-            let mut answers = transaction.open_table(names.answers())?;
-            if answers.get(key)?.is_some() {
-                return Ok(Outcome::KeyTaken);
-            }
-            answers.insert(key, (self.recorded_at, id, self.state.as_slice()))?;
-            transaction
-                .open_table(names.answer_times())?
-                .insert((self.recorded_at, key), ())?;
-        }
+        }))
+    }
+
+    /// Writes the state and moves it from the lists that it was in to those that it is in now.
+    fn put(
+        &self,
+        transaction: &WriteTransaction,
+        states: &mut WritableStates<'_>,
+        stored: &StoredRow,
+        names: &Names,
+    ) -> Result<(), StoreError> {
         let lists: Vec<&[u8]> = self.lists.iter().map(Vec::as_slice).collect();
-        states.insert(id, (revision, lists, self.state.as_slice()))?;
+        states.insert(
+            self.id.as_str(),
+            (self.revision, lists, self.bytes.as_slice()),
+        )?;
         for (position, key) in self.lists.iter().enumerate() {
-            let old = old_lists.get(position);
+            let old = stored.lists.get(position);
             if old == Some(key) {
                 continue;
             }
@@ -307,13 +327,58 @@ impl Prepared {
                 list.insert(key.as_slice(), ())?;
             }
         }
+        Ok(())
+    }
+}
+
+/// A write with everything encoded.
+struct Prepared {
+    expected_revision: i64,
+    state: StateRow,
+    recorded_at: i64,
+    event: Vec<u8>,
+    idempotency_key: Option<String>,
+}
+
+impl Prepared {
+    fn new<A: Aggregate>(write: &Write<A>, codec: &Codec) -> Result<Self, StoreError> {
+        Ok(Self {
+            expected_revision: write.expected_revision,
+            state: StateRow::new(&write.state, codec)?,
+            recorded_at: write.event.recorded_at.timestamp_millis(),
+            event: codec.encode(write.state.id(), &write.event)?,
+            idempotency_key: write.idempotency_key.clone(),
+        })
+    }
+
+    fn apply(&self, transaction: &WriteTransaction, names: &Names) -> Result<Outcome, StoreError> {
+        let id = self.state.id.as_str();
+        let mut states = transaction.open_table(names.state())?;
+        let stored = self.state.stored(&states)?;
+        if stored.revision != self.expected_revision {
+            return Ok(Outcome::Stale);
+        }
+        if let Some(key) = self.idempotency_key.as_deref() {
+            let mut answers = transaction.open_table(names.answers())?;
+            if answers.get(key)?.is_some() {
+                return Ok(Outcome::KeyTaken);
+            }
+            answers.insert(key, (self.recorded_at, id, self.state.bytes.as_slice()))?;
+            transaction
+                .open_table(names.answer_times())?
+                .insert((self.recorded_at, key), ())?;
+        }
+        self.state.put(transaction, &mut states, &stored, names)?;
         let mut pending = transaction.open_table(names.pending())?;
         if first_pending(&pending, id)?.is_none() {
             transaction
                 .open_table(names.oldest())?
                 .insert((self.recorded_at, id), ())?;
         }
-        pending.insert((id, revision), (self.recorded_at, self.event.as_slice()))?;
+        pending.insert(
+            (id, self.expected_revision + 1),
+            (self.recorded_at, self.event.as_slice()),
+        )?;
         Ok(Outcome::Written)
     }
 }
