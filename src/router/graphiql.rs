@@ -1,4 +1,6 @@
 //! GraphiQL for a browser at GET /graphql: built from `web/graphiql`, held in the binary, no address outside of this port.
+//!
+//! Its files are below /graphql, so that an ingress that lets this path through lets the page work.
 
 use hive_router::ntex::http::{Method, header};
 use hive_router::ntex::web::{self, HttpRequest, HttpResponse, ServiceConfig};
@@ -6,22 +8,22 @@ use hive_router::ntex::web::{self, HttpRequest, HttpResponse, ServiceConfig};
 const PAGE: &str = include_str!("../../web/graphiql/index.html");
 const FILES: [(&str, &str, &str); 4] = [
     (
-        "/graphiql/libraries.js",
+        "/graphql/ui/libraries.js",
         "text/javascript; charset=utf-8",
         include_str!("../../web/graphiql/dist/libraries.js"),
     ),
     (
-        "/graphiql/graphiql.js",
+        "/graphql/ui/graphiql.js",
         "text/javascript; charset=utf-8",
         include_str!("../../web/graphiql/dist/graphiql.js"),
     ),
     (
-        "/graphiql/graphiql.css",
+        "/graphql/ui/graphiql.css",
         "text/css; charset=utf-8",
         include_str!("../../web/graphiql/dist/graphiql.css"),
     ),
     (
-        "/graphiql/LICENSES.txt",
+        "/graphql/ui/LICENSES.txt",
         "text/plain; charset=utf-8",
         include_str!("../../web/graphiql/dist/LICENSES.txt"),
     ),

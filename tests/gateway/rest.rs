@@ -212,7 +212,7 @@ async fn a_browser_gets_a_page_that_needs_nothing_from_elsewhere() {
 
     let files: Vec<&str> = page
         .split('"')
-        .filter(|text| text.starts_with("graphiql/"))
+        .filter(|text| text.starts_with("graphql/ui/"))
         .collect();
     assert_eq!(files.len(), 4, "{files:?}");
     for file in files {
