@@ -4,11 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use hive_router::config::log::LogFormat as RouterLogFormat;
 use hive_router::config::primitives::file_path::FilePath;
 use hive_router::config::supergraph::SupergraphSource;
 use hive_router::config::{HiveRouterConfig, PluginConfig, parse_yaml_config};
 use hive_router::http::Uri;
 use hive_router::plugins::plugin_trait::RouterPlugin;
+
+use tandem_kit::telemetry::{LogFormat, LogSettings};
 
 use super::RouterSettings;
 use super::outage::Outage;
@@ -62,6 +65,16 @@ pub(super) fn load(settings: &RouterSettings) -> anyhow::Result<Configuration> {
             .insert(subgraph.to_owned(), url);
     }
     place_web_sockets(&mut router, &services)?;
+    if let Some(log) = &settings.log {
+        router.log.format = match log.log_format {
+            LogFormat::Text => RouterLogFormat::Text,
+            LogFormat::Json => RouterLogFormat::Json,
+        };
+        // The services' default level would make the router log each request.
+        if log.log != LogSettings::default().log {
+            router.log.filter = Some(log.log.clone());
+        }
+    }
     router
         .plugins
         .insert(Outage::plugin_name().to_owned(), PluginConfig::default());

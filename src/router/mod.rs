@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use hive_router::ntex::rt::{DefaultRuntime, System};
+use tandem_kit::telemetry::LogSettings;
 
 /// Settings of `tandem router`.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,6 +59,10 @@ pub(crate) struct RouterSettings {
         default_value = ".tandem"
     )]
     pub(crate) data_dir: PathBuf,
+
+    /// The command's own log settings; without them the router configuration and the router's `LOG_*` variables count.
+    #[arg(skip)]
+    pub(crate) log: Option<LogSettings>,
 }
 
 /// Runs the gateway until SIGTERM or SIGINT; open requests get one second to end.
