@@ -118,23 +118,26 @@ impl Client {
         response["data"].clone()
     }
 
+    #[track_caller]
     pub fn get(&self, url: &str) -> Answer {
-        self.answer(self.http.get(url))
+        self.answer(self.http.get(url)).unwrap()
     }
 
+    /// As [`Self::get`]; `None` when nobody answers.
+    pub fn try_get(&self, url: &str) -> Option<Answer> {
+        self.answer(self.http.get(url)).ok()
+    }
+
+    #[track_caller]
     pub fn post(&self, url: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Answer {
-        self.answer(
-            self.http
-                .post(url)
-                .header(CONTENT_TYPE, content_type)
-                .body(body),
-        )
+        let request = self.http.post(url).header(CONTENT_TYPE, content_type).body(body);
+        self.answer(request).unwrap()
     }
 
-    fn answer(&self, request: reqwest::RequestBuilder) -> Answer {
+    fn answer(&self, request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
         self.runtime.block_on(async {
-            let response = request.timeout(Duration::from_secs(30)).send().await.unwrap();
-            Answer {
+            let response = request.timeout(Duration::from_secs(30)).send().await?;
+            Ok(Answer {
                 status: response.status().as_u16(),
                 content_type: response
                     .headers()
@@ -142,8 +145,8 @@ impl Client {
                     .and_then(|value| value.to_str().ok())
                     .unwrap_or_default()
                     .to_owned(),
-                body: response.text().await.unwrap(),
-            }
+                body: response.text().await?,
+            })
         })
     }
 
