@@ -1,0 +1,25 @@
+//! What a customer is, what may be done to one, and what is told about it. No input, output or clock of its own.
+
+mod address;
+mod card;
+mod contact;
+mod customer;
+pub mod event;
+mod id;
+mod name;
+mod violation;
+
+pub use address::{Address, AddressType, MAX_ADDRESSES};
+pub use card::{
+    CardDraft, CardNumber, CardVault, CreditCard, CreditCardType, MAX_CARDS, VaultError,
+};
+pub use contact::{Contact, EmailForm};
+pub use customer::{
+    Asked, Change, ChangeType, CreateCustomer, Customer, CustomerError, Part, UpdateCustomer,
+};
+pub use id::CustomerId;
+pub use name::Name;
+/// A point in time, UTC, with milliseconds.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;
+
+pub use violation::{Problem, Violation};
