@@ -1,10 +1,10 @@
 //! The customer aggregate: its state, the commands that change it, and what each changed.
 
 use serde::{Deserialize, Serialize};
-use tandem_kit::aggregate::Aggregate;
+use tandem_kit::{aggregate::Aggregate, values::Timestamp};
 
 use super::{
-    Address, CardDraft, CardVault, Contact, CreditCard, CustomerId, EmailForm, Name, Timestamp,
+    Address, CardDraft, CardVault, Contact, CreditCard, CustomerId, EmailForm, Name,
     VaultError, Violation, card::CheckedCard,
 };
 
@@ -150,6 +150,9 @@ pub enum CustomerError {
     /// A card number cannot be sealed: the service's fault.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The event cannot be written: the service's fault.
+    #[error("the change event cannot be written: {0}")]
+    Untold(String),
 }
 
 impl Customer {

@@ -5,10 +5,10 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tandem_kit::event::CloudEvent;
+use tandem_kit::{event::CloudEvent, values::Timestamp};
 use uuid::Uuid;
 
-use super::{Address, Change, ChangeType, Contact, CreditCard, Customer, CustomerId, Name, Timestamp};
+use super::{Address, Change, ChangeType, Contact, CreditCard, Customer, CustomerId, Name};
 
 /// The topic of these events.
 pub const TOPIC: &str = "accounts.customer.change";

@@ -19,7 +19,4 @@ pub use customer::{
 };
 pub use id::CustomerId;
 pub use name::Name;
-/// A point in time, UTC, with milliseconds.
-pub type Timestamp = chrono::DateTime<chrono::Utc>;
-
 pub use violation::{Problem, Violation};

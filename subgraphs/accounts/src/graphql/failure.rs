@@ -1,0 +1,55 @@
+//! Failures of commands as GraphQL clients see them.
+
+use tandem_kit::{commands::CommandError, graphql::ApiError, store::StoreError};
+
+use crate::{customers::Failure, domain::CustomerError};
+
+/// What a failed command tells the client; `input` is the argument that holds the customer's fields.
+pub(super) fn of_command(failure: Failure, input: &str) -> ApiError {
+    match failure {
+        CommandError::Rejected(refused) => of_rule(refused, input),
+        CommandError::Unavailable(error) => of_store(&error),
+        CommandError::Contended => ApiError::unavailable(
+            "the customer is being changed by too many at once; ask again in a moment",
+        ),
+        CommandError::Backlogged => ApiError::unavailable(
+            "too many changes of this customer wait to be published; ask again when Kafka is back",
+        ),
+    }
+}
+
+fn of_rule(refused: CustomerError, input: &str) -> ApiError {
+    let message = refused.to_string();
+    match refused {
+        CustomerError::Invalid(violation) => {
+            ApiError::bad_user_input(format!("{input}.{}", violation.field), message)
+        }
+        CustomerError::AlreadyExists(_) => {
+            ApiError::already_exists(message).with_field(format!("{input}.id"))
+        }
+        CustomerError::NotFound(_) => ApiError::not_found(message).with_field("id"),
+        CustomerError::RevisionConflict {
+            expected, actual, ..
+        } => {
+            let mut error = ApiError::revision_conflict(
+                u64::try_from(expected).unwrap_or_default(),
+                u64::try_from(actual).unwrap_or_default(),
+            )
+            .with_field("expectedRevision");
+            error.message = message;
+            error
+        }
+        CustomerError::Vault(_) | CustomerError::Untold(_) => ApiError::internal(message),
+    }
+}
+
+/// What a store that failed tells the client.
+pub(super) fn of_store(error: &StoreError) -> ApiError {
+    match error {
+        StoreError::Away(reason) => {
+            tracing::warn!(reason, "the store is away");
+            ApiError::unavailable("the store of accounts does not answer; ask again in a moment")
+        }
+        StoreError::Corrupt(_) => ApiError::internal(error),
+    }
+}

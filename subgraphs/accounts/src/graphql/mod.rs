@@ -1,0 +1,66 @@
+//! The accounts subgraph of the federated graph: names and nullability as clients rely on them.
+
+mod failure;
+mod inputs;
+mod loaders;
+mod mutation;
+mod query;
+mod types;
+
+use std::sync::Arc;
+
+use async_graphql::{Data, EmptySubscription, SDLExportOptions, Schema};
+use tandem_kit::{
+    graphql::{Limits, guard},
+    store::{AggregateStore, ChangeLog},
+};
+
+pub use self::loaders::Loaders;
+use self::{mutation::Mutation, query::Query};
+use crate::{customers::Customers, domain::Customer};
+
+/// The subgraph's schema.
+pub type AccountsSchema = Schema<Query, Mutation, EmptySubscription>;
+
+/// The schema with what its resolvers need. Each operation needs the data of [`operation_data`] besides.
+#[must_use]
+pub fn schema(
+    customers: Customers,
+    store: Arc<dyn AggregateStore<Customer>>,
+    limits: Limits,
+) -> AccountsSchema {
+    guard(
+        Schema::build(Query, Mutation, EmptySubscription).enable_federation(),
+        limits,
+    )
+    .data(customers)
+    .data(store)
+    .finish()
+}
+
+/// Puts fresh loaders into an operation's data, so that what it reads is read in batches and kept no longer than it runs.
+pub fn operation_data(
+    store: Arc<dyn AggregateStore<Customer>>,
+    log: Arc<dyn ChangeLog>,
+) -> impl Fn(&mut Data) + Send + Sync + 'static {
+    move |data| {
+        data.insert(Loaders::new(Arc::clone(&store), Arc::clone(&log)));
+    }
+}
+
+/// The subgraph's SDL, as committed at `schema/accounts.graphql`.
+#[must_use]
+pub fn sdl() -> String {
+    let schema = Schema::build(Query, Mutation, EmptySubscription)
+        .enable_federation()
+        .finish();
+    let mut sdl = schema.sdl_with_options(
+        SDLExportOptions::new()
+            .federation()
+            .prefer_single_line_descriptions(),
+    );
+    // One line end at the end, as in every committed text.
+    sdl.truncate(sdl.trim_end().len());
+    sdl.push('\n');
+    sdl
+}

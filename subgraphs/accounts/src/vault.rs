@@ -1,0 +1,77 @@
+//! Card numbers sealed with the service's key: the adapter of the domain's [`CardVault`].
+
+use tandem_kit::sealing::Sealer;
+
+use crate::domain::{CardNumber, CardVault, CreditCardType, CustomerId, VaultError};
+
+/// Seals each number for its customer and type of card.
+#[derive(Clone, Debug)]
+pub struct SealedCards(Sealer);
+
+impl SealedCards {
+    /// A vault with this key.
+    #[must_use]
+    pub fn new(sealer: Sealer) -> Self {
+        Self(sealer)
+    }
+}
+
+/// The place that a sealed number belongs to. No id holds a `/`.
+fn place(customer: &CustomerId, kind: CreditCardType) -> String {
+    format!("{customer}/{}", kind.as_str())
+}
+
+impl CardVault for SealedCards {
+    fn seal(
+        &self,
+        number: &CardNumber,
+        customer: &CustomerId,
+        kind: CreditCardType,
+    ) -> Result<String, VaultError> {
+        Ok(self
+            .0
+            .seal(number.digits().as_bytes(), place(customer, kind).as_bytes()))
+    }
+
+    fn open(
+        &self,
+        sealed: &str,
+        customer: &CustomerId,
+        kind: CreditCardType,
+    ) -> Result<CardNumber, VaultError> {
+        let failed = |reason: String| VaultError {
+            action: "opened",
+            reason,
+        };
+        let digits = self
+            .0
+            .open(sealed, place(customer, kind).as_bytes())
+            .map_err(|error| failed(error.to_string()))?;
+        std::str::from_utf8(&digits)
+            .ok()
+            .and_then(CardNumber::parse)
+            .ok_or_else(|| failed("what was sealed is no card number".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_number_opens_for_its_customer_and_type_alone() {
+        let vault = SealedCards::new(Sealer::new(&[7; 32]));
+        let number = CardNumber::parse("1234-6789-0000-0000").unwrap();
+        let jo = CustomerId::parse("jo").unwrap();
+        let max = CustomerId::parse("max").unwrap();
+        let sealed = vault.seal(&number, &jo, CreditCardType::Primary).unwrap();
+        assert!(!sealed.contains("0000"));
+        assert_eq!(
+            vault.open(&sealed, &jo, CreditCardType::Primary),
+            Ok(number)
+        );
+        assert!(vault.open(&sealed, &max, CreditCardType::Primary).is_err());
+        assert!(vault.open(&sealed, &jo, CreditCardType::Alternate).is_err());
+    }
+}
