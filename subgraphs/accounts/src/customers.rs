@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use sha2::{Digest, Sha256};
 use tandem_kit::{
     commands::{CommandError, CommandHandler, Decision, Expectation},
+    graphql::Timestamp,
     trace_context::TraceContext,
-    values::Timestamp,
 };
 
 use crate::domain::{

@@ -1,7 +1,7 @@
 //! The customer aggregate: its state, the commands that change it, and what each changed.
 
 use serde::{Deserialize, Serialize};
-use tandem_kit::{aggregate::Aggregate, values::Timestamp};
+use tandem_kit::{aggregate::Aggregate, graphql::Timestamp};
 
 use super::{
     Address, CardDraft, CardVault, Contact, CreditCard, CustomerId, EmailForm, Name,

@@ -5,7 +5,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tandem_kit::{event::CloudEvent, values::Timestamp};
+use tandem_kit::{event::CloudEvent, graphql::Timestamp};
 use uuid::Uuid;
 
 use super::{Address, Change, ChangeType, Contact, CreditCard, Customer, CustomerId, Name};

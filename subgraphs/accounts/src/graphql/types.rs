@@ -3,9 +3,8 @@
 use async_graphql::{Context, Enum, ID, Object, Result, SimpleObject};
 use tandem_kit::{
     aggregate::Aggregate,
-    graphql::{ApiError, Connection, PageRequest, connection},
+    graphql::{ApiError, Connection, PageRequest, Timestamp, connection},
     store::{ChangeRecord, ChangesRequest},
-    values::Timestamp,
 };
 
 use super::{failure, loaders::{ChangesOf, Loaders}};
