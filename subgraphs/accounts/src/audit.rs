@@ -43,8 +43,8 @@ impl Projection for AuditProjection {
 
     fn decode(&self, message: &Message) -> Result<ChangeRecord, Rejection> {
         let event = cloudevents::read(message)?;
-        let told = CustomerChangeEvent::read(&event)
-            .map_err(|error| Rejection::new(error.to_string()))?;
+        let told =
+            CustomerChangeEvent::read(&event).map_err(|error| Rejection::new(error.to_string()))?;
         Ok(ChangeRecord {
             subject: event.subject,
             revision: told.revision,

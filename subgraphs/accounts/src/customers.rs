@@ -237,10 +237,7 @@ mod tests {
             assert!(key.is_ok());
             assert!(!keys[index + 1..].contains(key));
         }
-        assert_eq!(
-            IdempotencyKey::new("a", "k"),
-            IdempotencyKey::new("a", "k")
-        );
+        assert_eq!(IdempotencyKey::new("a", "k"), IdempotencyKey::new("a", "k"));
     }
 
     #[test]

@@ -7,4 +7,10 @@ pub mod audit;
 pub mod customers;
 pub mod domain;
 pub mod graphql;
+pub mod rest;
+pub mod service;
+pub mod stores;
 pub mod vault;
+
+pub use domain::event::event_json_schema;
+pub use graphql::sdl;

@@ -101,7 +101,12 @@ fn creation_is_revision_one_and_tells_the_parts_given() {
     assert_eq!(change.kind, ChangeType::Created);
     assert_eq!(
         change.parts,
-        [Part::Name, Part::Contact, Part::Addresses, Part::CreditCards]
+        [
+            Part::Name,
+            Part::Contact,
+            Part::Addresses,
+            Part::CreditCards
+        ]
     );
     let bare = CreateCustomer {
         addresses: Vec::new(),
@@ -124,7 +129,12 @@ fn no_state_or_event_holds_the_card_number() {
     let change = Customer::create(None, command(), asked(), &vault()).unwrap();
     let state = serde_json::to_string(&change.customer).unwrap();
     let told = event::cloud_event(&change).unwrap().data;
-    for text in [state, told, format!("{change:?}"), format!("{:?}", command())] {
+    for text in [
+        state,
+        told,
+        format!("{change:?}"),
+        format!("{:?}", command()),
+    ] {
         assert!(!text.contains("1234678900000000"), "{text}");
         assert!(!text.contains("1234-6789"), "{text}");
         assert!(!text.contains("12346789"), "{text}");

@@ -46,14 +46,17 @@ pub struct Address {
 impl Address {
     pub(crate) fn check_all(addresses: &[Self]) -> Result<(), Violation> {
         at_most("addresses", addresses.len(), MAX_ADDRESSES)?;
-        addresses.iter().enumerate().try_for_each(|(index, address)| {
-            let path = Path::entry("addresses", index);
-            path.description(address.description.as_ref())?;
-            path.required("address1", &address.address1)?;
-            path.optional("address2", address.address2.as_ref())?;
-            path.required("city", &address.city)?;
-            path.required("state", &address.state)?;
-            path.required("postalCode", &address.postal_code)
-        })
+        addresses
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, address)| {
+                let path = Path::entry("addresses", index);
+                path.description(address.description.as_ref())?;
+                path.required("address1", &address.address1)?;
+                path.optional("address2", address.address2.as_ref())?;
+                path.required("city", &address.city)?;
+                path.required("state", &address.state)?;
+                path.required("postalCode", &address.postal_code)
+            })
     }
 }

@@ -256,7 +256,9 @@ mod tests {
         for text in ["6/19", "06/19", "12/2031", "1/2031"] {
             assert!(is_expiration(text), "{text}");
         }
-        for text in ["", "6", "0/19", "13/19", "6/1", "6/019", "6/19/2", "006/19", "+6/19", "6-19"] {
+        for text in [
+            "", "6", "0/19", "13/19", "6/1", "6/019", "6/19/2", "006/19", "+6/19", "6-19",
+        ] {
             assert!(!is_expiration(text), "{text}");
         }
     }
@@ -264,9 +266,18 @@ mod tests {
     #[test]
     fn a_number_is_taken_with_spaces_and_dashes_and_shows_only_its_end() {
         let number = CardNumber::parse("1234-6789-0000 0012");
-        assert_eq!(number.as_ref().map(CardNumber::digits), Some("1234678900000012"));
+        assert_eq!(
+            number.as_ref().map(CardNumber::digits),
+            Some("1234678900000012")
+        );
         assert_eq!(format!("{number:?}"), "Some(CardNumber(…0012))");
-        for text in ["", "12345678901", "12345678901234567890", "1234_6789_0000", "١٢٣٤٥٦٧٨٩٠١٢"] {
+        for text in [
+            "",
+            "12345678901",
+            "12345678901234567890",
+            "1234_6789_0000",
+            "١٢٣٤٥٦٧٨٩٠١٢",
+        ] {
             assert_eq!(CardNumber::parse(text), None, "{text}");
         }
     }

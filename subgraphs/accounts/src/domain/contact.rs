@@ -94,17 +94,38 @@ mod tests {
 
     #[test]
     fn usual_phone_numbers_and_addresses_are_taken() {
-        for phone in ["201-123-4567", "+49 (0)30 901820", "1-800-FLOWERS", "555.0100 x12"] {
-            assert_eq!(contact(phone, "jo@example.com").check(EmailForm::Checked), Ok(()));
+        for phone in [
+            "201-123-4567",
+            "+49 (0)30 901820",
+            "1-800-FLOWERS",
+            "555.0100 x12",
+        ] {
+            assert_eq!(
+                contact(phone, "jo@example.com").check(EmailForm::Checked),
+                Ok(())
+            );
         }
-        for email in ["jo@example.com", "jo+a.b@mail.example.co.uk", "ü@exämple.de"] {
+        for email in [
+            "jo@example.com",
+            "jo+a.b@mail.example.co.uk",
+            "ü@exämple.de",
+        ] {
             assert_eq!(contact("1", email).check(EmailForm::Checked), Ok(()));
         }
     }
 
     #[test]
     fn what_is_no_address_is_refused_only_where_the_form_is_checked() {
-        for email in ["[email protected]", "jo", "@example.com", "jo@", "jo@example", "a@b@c.de", "jo@.de", "j o@example.com"] {
+        for email in [
+            "[email protected]",
+            "jo",
+            "@example.com",
+            "jo@",
+            "jo@example",
+            "a@b@c.de",
+            "jo@.de",
+            "j o@example.com",
+        ] {
             let refused = contact("1", email).check(EmailForm::Checked);
             assert!(
                 matches!(&refused, Err(Violation { field, problem: Problem::Email }) if field == "contact.email"),
@@ -119,7 +140,13 @@ mod tests {
         for phone in ["none", "12;34", "+", "٣٤"] {
             let refused = contact(phone, "jo@example.com").check(EmailForm::Any);
             assert!(
-                matches!(&refused, Err(Violation { problem: Problem::Phone, .. })),
+                matches!(
+                    &refused,
+                    Err(Violation {
+                        problem: Problem::Phone,
+                        ..
+                    })
+                ),
                 "{phone}: {refused:?}"
             );
         }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use tandem_kit::{aggregate::Aggregate, graphql::Timestamp};
 
 use super::{
-    Address, CardDraft, CardVault, Contact, CreditCard, CustomerId, EmailForm, Name,
-    VaultError, Violation, card::CheckedCard,
+    Address, CardDraft, CardVault, Contact, CreditCard, CustomerId, EmailForm, Name, VaultError,
+    Violation, card::CheckedCard,
 };
 
 /// A customer after its newest change. It changes only through the commands below.
@@ -75,9 +75,7 @@ pub struct Change {
 }
 
 /// What a change did to the customer.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ChangeType {
     /// The first revision.

@@ -3,8 +3,11 @@
 //! The contract is `schema/events/customer-change-event.v1.json`, made from the types here. Fields are only ever added:
 //! a reader ignores what it does not know.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tandem_kit::{event::CloudEvent, graphql::Timestamp};
 use uuid::Uuid;
 
@@ -20,7 +23,7 @@ pub const SOURCE: &str = "/accounts";
 pub const TYPE: &str = "CustomerChangeEvent";
 
 /// CloudEvents `dataschema` of version 1.
-pub const DATA_SCHEMA: &str = "urn:tandem:schema:customer-change-event.v1.json";
+pub const DATA_SCHEMA: &str = "urn:tandem:schema:customer-change-event:v1";
 
 /// The customer's whole state after a change, and what the change was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -162,7 +165,21 @@ pub fn event_json_schema() -> String {
         .into_generator()
         .into_root_schema_for::<CustomerChangeEvent>();
     schema.insert("$id".to_owned(), DATA_SCHEMA.into());
-    let mut text = format!("{:#}", schema.as_value());
+    let mut text = format!("{:#}", in_order_of_name(schema.to_value()));
     text.push('\n');
     text
+}
+
+/// The same with the members of every object in order of name, whichever order the build's serde_json keeps.
+fn in_order_of_name(value: Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .into_iter()
+            .map(|(name, value)| (name, in_order_of_name(value)))
+            .collect::<BTreeMap<_, _>>()
+            .into_iter()
+            .collect(),
+        Value::Array(items) => items.into_iter().map(in_order_of_name).collect(),
+        plain => plain,
+    }
 }

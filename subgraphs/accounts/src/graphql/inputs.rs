@@ -9,7 +9,7 @@ use crate::domain::{self, CardDraft};
 
 /// All that makes a customer.
 #[derive(InputObject, Debug)]
-pub struct CreateCustomerInput {
+pub(crate) struct CreateCustomerInput {
     /// 1 to 64 of `A-Z a-z 0-9 _ -`. Without it the service assigns a number.
     pub id: Option<ID>,
     pub name: NameInput,
@@ -24,7 +24,7 @@ pub struct CreateCustomerInput {
 
 /// The parts to change; what is not given stays as it is. A list is replaced whole.
 #[derive(InputObject, Debug)]
-pub struct UpdateCustomerInput {
+pub(crate) struct UpdateCustomerInput {
     pub name: Option<NameInput>,
     pub contact: Option<ContactInput>,
     pub addresses: Option<Vec<AddressInput>>,
@@ -34,7 +34,7 @@ pub struct UpdateCustomerInput {
 }
 
 #[derive(InputObject, Debug)]
-pub struct NameInput {
+pub(crate) struct NameInput {
     pub title: Option<String>,
     pub first_name: String,
     pub middle_name: Option<String>,
@@ -43,14 +43,14 @@ pub struct NameInput {
 }
 
 #[derive(InputObject, Debug)]
-pub struct ContactInput {
+pub(crate) struct ContactInput {
     pub primary_phone: String,
     pub secondary_phone: Option<String>,
     pub email: String,
 }
 
 #[derive(InputObject, Debug)]
-pub struct AddressInput {
+pub(crate) struct AddressInput {
     #[graphql(name = "type")]
     pub kind: AddressType,
     pub description: Option<String>,
@@ -62,7 +62,7 @@ pub struct AddressInput {
 }
 
 #[derive(InputObject)]
-pub struct CreditCardInput {
+pub(crate) struct CreditCardInput {
     #[graphql(name = "type")]
     pub kind: CreditCardType,
     pub description: Option<String>,

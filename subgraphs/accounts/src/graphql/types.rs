@@ -7,12 +7,15 @@ use tandem_kit::{
     store::{ChangeRecord, ChangesRequest},
 };
 
-use super::{failure, loaders::{ChangesOf, Loaders}};
+use super::{
+    failure,
+    loaders::{ChangesOf, Loaders},
+};
 use crate::domain;
 
 /// A customer, as the system of record has it.
 #[derive(Clone, Debug)]
-pub struct Customer(pub(super) domain::Customer);
+pub(crate) struct Customer(pub(super) domain::Customer);
 
 /// A customer, as the system of record has it.
 #[Object]
@@ -86,7 +89,7 @@ impl Customer {
 
 #[derive(SimpleObject, Debug)]
 #[graphql(shareable)]
-pub struct Name {
+pub(crate) struct Name {
     title: Option<String>,
     first_name: String,
     middle_name: Option<String>,
@@ -96,7 +99,7 @@ pub struct Name {
 
 #[derive(SimpleObject, Debug)]
 #[graphql(shareable)]
-pub struct Contact {
+pub(crate) struct Contact {
     primary_phone: String,
     secondary_phone: Option<String>,
     email: String,
@@ -104,7 +107,7 @@ pub struct Contact {
 
 #[derive(SimpleObject, Debug)]
 #[graphql(shareable)]
-pub struct Address {
+pub(crate) struct Address {
     #[graphql(name = "type")]
     kind: AddressType,
     description: Option<String>,
@@ -116,7 +119,7 @@ pub struct Address {
 }
 
 #[derive(SimpleObject, Debug)]
-pub struct CreditCard {
+pub(crate) struct CreditCard {
     #[graphql(name = "type")]
     kind: CreditCardType,
     description: Option<String>,
@@ -128,7 +131,7 @@ pub struct CreditCard {
 
 #[derive(Enum, Clone, Copy, Debug, PartialEq, Eq)]
 #[graphql(remote = "domain::AddressType")]
-pub enum AddressType {
+pub(crate) enum AddressType {
     Billing,
     Shipping,
     ShippingAlternate,
@@ -136,21 +139,21 @@ pub enum AddressType {
 
 #[derive(Enum, Clone, Copy, Debug, PartialEq, Eq)]
 #[graphql(remote = "domain::CreditCardType")]
-pub enum CreditCardType {
+pub(crate) enum CreditCardType {
     Primary,
     Alternate,
 }
 
 #[derive(Enum, Clone, Copy, Debug, PartialEq, Eq)]
 #[graphql(remote = "domain::ChangeType")]
-pub enum CustomerChangeType {
+pub(crate) enum CustomerChangeType {
     Created,
     Updated,
 }
 
 /// One state change, as the log tells of it.
 #[derive(SimpleObject, Debug)]
-pub struct CustomerChange {
+pub(crate) struct CustomerChange {
     /// CloudEvents id of the event that carried this change.
     event_id: ID,
     revision: i64,
@@ -187,7 +190,7 @@ impl CustomerChange {
 
 /// The customer after the change.
 #[derive(SimpleObject, Debug)]
-pub struct CustomerPayload {
+pub(crate) struct CustomerPayload {
     pub(super) customer: Customer,
 }
 

@@ -1,0 +1,237 @@
+//! The documented customer document, as it comes in.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Visitor},
+};
+use utoipa::{PartialSchema, ToSchema, openapi};
+
+use crate::domain::{
+    Address, AddressType, CardDraft, Contact, CreateCustomer, CreditCardType, CustomerId, Name,
+    Violation,
+};
+
+/// A customer with all its parts.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Customer)]
+pub(super) struct CustomerBody {
+    id: GivenId,
+    name: NameBody,
+    contact: ContactBody,
+    /// At most 100.
+    #[serde(default)]
+    addresses: Option<Vec<AddressBody>>,
+    /// At most 20.
+    #[serde(default)]
+    credit_cards: Option<Vec<CreditCardBody>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Name)]
+pub(super) struct NameBody {
+    #[serde(default)]
+    title: Option<String>,
+    first_name: String,
+    #[serde(default)]
+    middle_name: Option<String>,
+    last_name: String,
+    #[serde(default)]
+    suffix: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Contact)]
+pub(super) struct ContactBody {
+    primary_phone: String,
+    #[serde(default)]
+    secondary_phone: Option<String>,
+    /// Any text: its form is not checked here.
+    email: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Address)]
+pub(super) struct AddressBody {
+    #[serde(rename = "type")]
+    #[schema(inline)]
+    kind: AddressKind,
+    #[serde(default)]
+    description: Option<String>,
+    address1: String,
+    #[serde(default)]
+    address2: Option<String>,
+    city: String,
+    state: String,
+    postal_code: String,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum AddressKind {
+    Billing,
+    Shipping,
+    ShippingAlternate,
+}
+
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = CreditCard)]
+pub(super) struct CreditCardBody {
+    #[serde(rename = "type")]
+    #[schema(inline)]
+    kind: CardKind,
+    #[serde(default)]
+    description: Option<String>,
+    /// 12 to 19 digits, with spaces or dashes between. It is sealed at once and never answered.
+    number: String,
+    /// M/YY, MM/YY or MM/YYYY.
+    expiration: String,
+    name_on_card: String,
+}
+
+impl fmt::Debug for CreditCardBody {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("CreditCardBody")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum CardKind {
+    Primary,
+    Alternate,
+}
+
+/// An id given as a JSON number or string, written as a string.
+#[derive(Debug, Clone)]
+pub(super) struct GivenId(String);
+
+impl Serialize for GivenId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for GivenId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrText;
+        impl Visitor<'_> for NumberOrText {
+            type Value = GivenId;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(
+                    "a whole number that is not negative, or a string of 1 to 64 of A-Z a-z 0-9 _ -",
+                )
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<GivenId, E> {
+                Ok(GivenId(number.to_string()))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<GivenId, E> {
+                u64::try_from(number)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
+                    .and_then(|number| self.visit_u64(number))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<GivenId, E> {
+                Ok(GivenId(text.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(NumberOrText)
+    }
+}
+
+impl PartialSchema for GivenId {
+    fn schema() -> openapi::RefOr<openapi::Schema> {
+        let number = openapi::ObjectBuilder::new()
+            .schema_type(openapi::schema::Type::Integer)
+            .minimum(Some(0));
+        let text = openapi::ObjectBuilder::new()
+            .schema_type(openapi::schema::Type::String)
+            .pattern(Some("^[A-Za-z0-9_-]{1,64}$"));
+        openapi::schema::OneOfBuilder::new()
+            .item(number)
+            .item(text)
+            .description(Some("A number or a text; answered as a text."))
+            .into()
+    }
+}
+
+impl ToSchema for GivenId {}
+
+impl TryFrom<CustomerBody> for CreateCustomer {
+    type Error = Violation;
+
+    fn try_from(body: CustomerBody) -> Result<Self, Violation> {
+        Ok(Self {
+            id: CustomerId::parse(body.id.0)?,
+            name: Name {
+                title: body.name.title,
+                first_name: body.name.first_name,
+                middle_name: body.name.middle_name,
+                last_name: body.name.last_name,
+                suffix: body.name.suffix,
+            },
+            contact: Contact {
+                primary_phone: body.contact.primary_phone,
+                secondary_phone: body.contact.secondary_phone,
+                email: body.contact.email,
+            },
+            addresses: body
+                .addresses
+                .unwrap_or_default()
+                .into_iter()
+                .map(Into::into)
+                .collect(),
+            credit_cards: body
+                .credit_cards
+                .unwrap_or_default()
+                .into_iter()
+                .map(Into::into)
+                .collect(),
+        })
+    }
+}
+
+impl From<AddressBody> for Address {
+    fn from(body: AddressBody) -> Self {
+        Self {
+            kind: match body.kind {
+                AddressKind::Billing => AddressType::Billing,
+                AddressKind::Shipping => AddressType::Shipping,
+                AddressKind::ShippingAlternate => AddressType::ShippingAlternate,
+            },
+            description: body.description,
+            address1: body.address1,
+            address2: body.address2,
+            city: body.city,
+            state: body.state,
+            postal_code: body.postal_code,
+        }
+    }
+}
+
+impl From<CreditCardBody> for CardDraft {
+    fn from(body: CreditCardBody) -> Self {
+        Self {
+            kind: match body.kind {
+                CardKind::Primary => CreditCardType::Primary,
+                CardKind::Alternate => CreditCardType::Alternate,
+            },
+            description: body.description,
+            number: body.number,
+            expiration: body.expiration,
+            name_on_card: body.name_on_card,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The REST routes, kept as they were documented for the system that this replaces.
+
+mod body;
+
+use axum::{
+    Extension, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tandem_kit::{
+    commands::CommandError,
+    store::StoreError,
+    trace_context::TraceContext,
+    web::{FieldError, Problem, ProblemJson},
+};
+use utoipa::OpenApi;
+
+use self::body::CustomerBody;
+use crate::{
+    customers::{Customers, Failure, Origin},
+    domain::{CreateCustomer, CustomerError, Violation},
+};
+
+/// Who asks, when the request came by these routes: they know no callers.
+const CALLER: &str = "legacy-rest";
+
+const CREATE: &str = "/accounts/customer/create";
+
+/// The published sample, word for word.
+const SAMPLE: &str = include_str!("sample-customer.json");
+
+/// The documented routes.
+pub fn router(customers: Customers) -> Router {
+    Router::new()
+        .route(CREATE, post(create))
+        .route("/accounts/customer/print", get(print))
+        .with_state(customers)
+}
+
+/// The OpenAPI 3.1 document of these routes.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tandem accounts",
+        description = "The documented REST routes of accounts. Everything else is GraphQL, at POST /graphql."
+    ),
+    paths(create, print),
+    components(schemas(CustomerBody, Problem, FieldError))
+)]
+struct Document;
+
+/// Makes the customer, or makes the one with that id equal to what is given.
+///
+/// Lists that are not given are empty. The same document again changes nothing.
+#[utoipa::path(
+    post,
+    path = "/accounts/customer/create",
+    tag = "customers",
+    request_body(content = CustomerBody, example = json!(serde_json::from_str::<serde_json::Value>(SAMPLE).unwrap_or_default())),
+    responses(
+        (status = 201, description = "Done.", body = String, content_type = "text/plain", example = "Customer account created!"),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not declared as JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is not acceptable; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is away.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn create(
+    State(customers): State<Customers>,
+    trace: Option<Extension<TraceContext>>,
+    ProblemJson(body): ProblemJson<CustomerBody>,
+) -> Result<Response, Problem> {
+    let origin = Origin {
+        by: CALLER.to_owned(),
+        trace: trace.map(|Extension(trace)| trace),
+    };
+    let done = async {
+        let command = CreateCustomer::try_from(body).map_err(|error| refuse(&error))?;
+        customers
+            .replace_or_create(command, &origin)
+            .await
+            .map_err(problem)
+    };
+    done.await
+        .map_err(|problem: Problem| problem.with_instance(CREATE))?;
+    Ok((StatusCode::CREATED, "Customer account created!").into_response())
+}
+
+/// A sample customer document: what the create route takes.
+#[utoipa::path(
+    get,
+    path = "/accounts/customer/print",
+    tag = "customers",
+    responses((status = 200, description = "A sample.", body = CustomerBody))
+)]
+async fn print() -> Result<Response, Problem> {
+    let sample = tandem_kit::web::json::parse_json::<CustomerBody>(SAMPLE.as_bytes())?;
+    let text = serde_json::to_string(&sample).map_err(|error| {
+        tracing::error!(%error, "the sample cannot be written");
+        Problem::internal()
+    })?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+fn refuse(violation: &Violation) -> Problem {
+    let reason = violation.problem.to_string();
+    Problem::invalid_field(match reason.split_once(": ") {
+        Some((reason, expected)) => FieldError::new(&violation.field, reason, expected),
+        None => FieldError {
+            field: violation.field.clone(),
+            reason,
+            expected: None,
+        },
+    })
+}
+
+fn problem(failure: Failure) -> Problem {
+    match failure {
+        CommandError::Rejected(CustomerError::Invalid(violation)) => refuse(&violation),
+        CommandError::Rejected(
+            refused @ (CustomerError::AlreadyExists(_)
+            | CustomerError::NotFound(_)
+            | CustomerError::RevisionConflict { .. }),
+        ) => Problem::conflict(refused.to_string()),
+        CommandError::Unavailable(StoreError::Away(reason)) => {
+            tracing::warn!(reason, "the store is away");
+            Problem::unavailable("the store of accounts does not answer; ask again in a moment")
+        }
+        CommandError::Contended => Problem::unavailable(
+            "the customer is being changed by too many at once; ask again in a moment",
+        ),
+        CommandError::Backlogged => Problem::unavailable(
+            "too many changes of this customer wait to be published; ask again when Kafka is back",
+        ),
+        CommandError::Rejected(CustomerError::Vault(error)) => accident(&error),
+        CommandError::Rejected(error @ CustomerError::Untold(_)) => accident(&error),
+        CommandError::Unavailable(error) => accident(&error),
+    }
+}
+
+fn accident(error: &dyn std::error::Error) -> Problem {
+    tracing::error!(%error, "internal error");
+    Problem::internal()
+}

@@ -1,0 +1,252 @@
+//! The process: opens the stores, starts relay and projection, and serves until it is told to stop.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use chrono::{TimeDelta, Utc};
+use clap::Args;
+use serde_json::json;
+use tandem_kit::{
+    admin::{
+        AdminToken,
+        dead_letters::{DeadLetterOffice, RetryProjection},
+        guarded,
+    },
+    commands::CommandHandler,
+    consumer::{ProjectionStatus, run_projection},
+    graphql::{GraphQlEndpoint, Limits},
+    kafka::{ClientError, connection::Kafka, settings::KafkaSettings, topics::Topic},
+    outbox::relay::{self, RelayHandle, RelaySettings},
+    sealing::{KeyError, Sealer, SealingSettings},
+    shutdown::Shutdown,
+    store::{AggregateStore, settings::StoreSettings},
+    telemetry::{TelemetryError, install_metrics},
+    web::{
+        self, BindError, HttpSettings, ServeError,
+        actuator::{Actuator, Affects, ComponentHealth, Health},
+        openapi,
+    },
+};
+
+use crate::{
+    audit::AuditProjection,
+    customers::Customers,
+    domain::{Customer, event::TOPIC},
+    graphql, rest,
+    stores::{Stores, StoresError},
+    vault::SealedCards,
+};
+
+/// What cannot be taken from [`TOPIC`] is copied there.
+const DEAD_LETTER_TOPIC: &str = "accounts.customer.change.DLT";
+
+/// How long an idempotency key is kept, in hours.
+const KEY_HOURS: i64 = 24;
+
+/// How often old idempotency keys are removed.
+const KEY_SWEEP: Duration = Duration::from_secs(600);
+
+/// How long background tasks may take to end: the relay publishes what it holds meanwhile.
+const DRAIN: Duration = Duration::from_millis(1_800);
+
+/// Settings of the accounts service.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// The port to listen on; 0 takes a free one.
+    #[arg(long, env = "TANDEM_ACCOUNTS_PORT", default_value_t = 8080)]
+    pub port: u16,
+
+    #[command(flatten)]
+    http: HttpSettings,
+
+    #[command(flatten)]
+    store: StoreSettings,
+
+    #[command(flatten)]
+    kafka: KafkaSettings,
+
+    #[command(flatten)]
+    relay: RelaySettings,
+
+    #[command(flatten)]
+    sealing: SealingSettings,
+}
+
+/// Why the service did not start, or ended other than by shutdown.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The port cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Stores(#[from] StoresError),
+    /// There is no usable sealing key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A Kafka property does not fit.
+    #[error(transparent)]
+    Kafka(#[from] ClientError),
+    /// Metrics cannot be recorded.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The HTTP server failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+/// Runs the service until shutdown is requested. Kafka need not be there: what is to be published waits.
+///
+/// # Errors
+/// When a setting does not fit, the port is taken or the store cannot be opened.
+pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceError> {
+    let sealer = Sealer::from_settings(&settings.sealing)?;
+    let listener = web::bind(settings.http.host, settings.port, "--port").await?;
+    let metrics = install_metrics("accounts", &shutdown)?;
+    let stores = Stores::open(&settings.store).await?;
+
+    let topics = vec![Topic::log(TOPIC), Topic::log(DEAD_LETTER_TOPIC)];
+    let kafka = Kafka::connect(settings.kafka, topics, &shutdown)?;
+    let relay = relay::start(
+        Arc::clone(&stores.customers) as _,
+        &kafka,
+        TOPIC,
+        &settings.relay,
+        &shutdown,
+    )?;
+    let audit = Arc::new(AuditProjection::new(Arc::clone(&stores.changes)));
+    let audit_status = run_projection(
+        Arc::clone(&audit),
+        TOPIC,
+        DEAD_LETTER_TOPIC,
+        &kafka,
+        Arc::clone(&stores.dead_letters),
+        &shutdown,
+    )?;
+    let office = DeadLetterOffice::open(
+        Arc::clone(&stores.dead_letters),
+        vec![Arc::new(RetryProjection(audit))],
+        &kafka,
+    )?;
+    forget_old_keys(Arc::clone(&stores.customers), &shutdown);
+
+    let health = health(&stores, &relay, &kafka, audit_status, &shutdown);
+    let info = json!({"build": {"name": "accounts", "version": env!("CARGO_PKG_VERSION")}});
+    let router = routes(&stores, Some(relay), &sealer, &shutdown)
+        .merge(Actuator::new(health, metrics, info).router())
+        .merge(openapi::router(rest::openapi()))
+        .merge(guarded(office.routes(), AdminToken::of(&sealer)));
+    match listener.local_addr() {
+        Ok(address) => tracing::info!(%address, "accounts is listening"),
+        Err(error) => tracing::warn!(%error, "accounts is listening, at an unknown address"),
+    }
+    let served = web::serve(listener, router, &settings.http, &shutdown).await;
+    if let Err(error) = shutdown.drain(DRAIN).await {
+        tracing::warn!(%error, "not everything ended in time; what was left is taken up at the next start");
+    }
+    Ok(served?)
+}
+
+/// GraphQL and REST on these stores. Without a relay, events stay pending.
+pub fn routes(
+    stores: &Stores,
+    relay: Option<RelayHandle>,
+    sealer: &Sealer,
+    shutdown: &Shutdown,
+) -> Router {
+    let handler = CommandHandler::new(Arc::clone(&stores.customers), relay);
+    let vault = Arc::new(SealedCards::new(sealer.clone()));
+    let customers = Customers::new(handler, vault);
+    let schema = graphql::schema(
+        customers.clone(),
+        Arc::clone(&stores.customers),
+        Limits::default(),
+    );
+    let data = graphql::operation_data(Arc::clone(&stores.customers), Arc::clone(&stores.changes));
+    GraphQlEndpoint::new(schema, shutdown.clone())
+        .with_operation_data(data)
+        .router()
+        .merge(rest::router(customers))
+}
+
+fn forget_old_keys(store: Arc<dyn AggregateStore<Customer>>, shutdown: &Shutdown) {
+    let stop = shutdown.clone();
+    shutdown.spawn(async move {
+        while stop.sleep(KEY_SWEEP).await {
+            match store
+                .forget_answers(Utc::now() - TimeDelta::hours(KEY_HOURS))
+                .await
+            {
+                Ok(0) => {}
+                Ok(keys) => tracing::info!(keys, "old idempotency keys removed"),
+                Err(error) => {
+                    tracing::warn!(%error, "old idempotency keys could not be removed; trying again later");
+                }
+            }
+        }
+    });
+}
+
+fn health(
+    stores: &Stores,
+    relay: &RelayHandle,
+    kafka: &Kafka,
+    audit: ProjectionStatus,
+    shutdown: &Shutdown,
+) -> Health {
+    let health = Health::new(shutdown);
+    let store = Arc::clone(&stores.customers);
+    health.register("store", Affects::Readiness, move || {
+        let store = Arc::clone(&store);
+        async move {
+            match store.ping().await {
+                Ok(()) => ComponentHealth::up(),
+                Err(error) => ComponentHealth::down(error.to_string()),
+            }
+        }
+    });
+    let relay = relay.clone();
+    health.register("outbox", Affects::Readiness, move || {
+        let told = outbox_health(&relay);
+        async move { told }
+    });
+    let kafka = kafka.clone();
+    health.register("kafka", Affects::HealthOnly, move || {
+        let told = if kafka.is_ready() {
+            ComponentHealth::up()
+        } else {
+            ComponentHealth::down("Kafka has not been reached yet; what is to be published waits")
+        };
+        async move { told }
+    });
+    health.register("audit", Affects::HealthOnly, move || {
+        let told = if audit.is_waiting_for_store() {
+            ComponentHealth::down("the audit trail waits for the store")
+        } else {
+            ComponentHealth::up()
+        };
+        let told = told
+            .with("lag", audit.lag())
+            .with("parkedKeys", audit.parked_keys());
+        async move { told }
+    });
+    health
+}
+
+fn outbox_health(relay: &RelayHandle) -> ComponentHealth {
+    let status = relay.status();
+    let told = if relay.is_timely() {
+        ComponentHealth::up()
+    } else {
+        ComponentHealth::out_of_service("events have waited too long to be published")
+    };
+    let told = told.with("oldestPendingSeconds", status.oldest_age().as_secs());
+    let told = match status.backlog {
+        Some(backlog) => told.with("pendingEvents", backlog.events),
+        None => told,
+    };
+    match status.trouble {
+        Some(trouble) => told.with("trouble", trouble),
+        None => told,
+    }
+}
