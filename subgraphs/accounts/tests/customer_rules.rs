@@ -250,7 +250,8 @@ fn a_refusal_names_the_field_and_says_what_would_be_right() {
         "addresses[1].postalCode is empty: a text of 1 to 200 characters is needed"
     );
 
-    let cases: [(&str, fn(&mut CreateCustomer)); 12] = [
+    type Spoil = fn(&mut CreateCustomer);
+    let cases: [(&str, Spoil); 12] = [
         ("name.firstName", |c| c.name.first_name.clear()),
         ("name.lastName", |c| c.name.last_name = "x".repeat(201)),
         ("name.title", |c| c.name.title = Some("a\u{0}b".to_owned())),
