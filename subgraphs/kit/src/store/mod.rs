@@ -13,6 +13,8 @@ use crate::{
     outbox::{Outbox, PendingEvent},
 };
 
+#[cfg(feature = "contract-suite")]
+pub mod contract;
 pub mod embedded;
 pub mod mongo;
 pub mod settings;
