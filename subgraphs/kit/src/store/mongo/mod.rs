@@ -1,1 +1,24 @@
-//! The MongoDB adapter: one document an aggregate, concurrent commands share one `update` command.
+//! The MongoDB store: any number of instances of a service on one database.
+//!
+//! A service connects once as a [`MongoStore`] and builds on it what it keeps there: [`MongoAggregates`], [`MongoChangeLog`],
+//! [`MongoDeadLetters`]. Connecting waits for nobody: a server that is away makes each call an
+//! [`Away`](crate::store::StoreError::Away), and it is found again by itself. Call each adapter's `prepare` until it succeeds:
+//! it makes the indexes.
+//!
+//! Times are BSON dates (milliseconds), event ids are BSON binaries of subtype 4 (16 bytes, shown as `UUID("…")`).
+
+mod aggregates;
+mod change_log;
+mod connection;
+mod dead_letters;
+mod documents;
+mod error;
+mod lanes;
+mod reply;
+mod statement;
+
+pub use aggregates::MongoAggregates;
+pub use change_log::MongoChangeLog;
+pub use connection::MongoStore;
+pub use dead_letters::MongoDeadLetters;
+pub use error::{ConnectError, away};

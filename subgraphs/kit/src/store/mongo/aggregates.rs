@@ -1,0 +1,449 @@
+//! Aggregates in MongoDB, one document each: `{_id, revision, state, pending, waiting, oldestPending, answers, recentEvents}`.
+//!
+//! `waiting` and `oldestPending` say how many events are pending and since when, so that an index alone answers what the
+//! relay and the metrics ask all the time.
+
+use std::{collections::HashMap, marker::PhantomData};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
+use mongodb::{
+    Collection, IndexModel,
+    bson::{self, Bson, Document, RawDocumentBuf, doc},
+    options::{Hint, IndexOptions},
+};
+use serde::Deserialize;
+
+use super::{
+    MongoStore,
+    connection::{SERVER_LIMIT, limited},
+    documents::{PendingDocument, date, read, time},
+    lanes::Lanes,
+    statement::Statement,
+};
+use crate::{
+    aggregate::Aggregate,
+    outbox::{Backlog, Outbox, PendingEvent},
+    store::{AggregateStore, Outcome, PageRequest, StoreError, Stored, Write, no_such_list},
+};
+
+/// Pages read with one command.
+const PAGES: usize = 50;
+/// Such commands at once.
+const PAGE_COMMANDS: usize = 4;
+/// Documents whose answers are forgotten with one command.
+const FORGOTTEN_AT_ONCE: i64 = 500;
+
+/// Index of those with pending events, by id.
+const PENDING_INDEX: &str = "pending";
+/// Index of those with pending events, by age.
+const BACKLOG_INDEX: &str = "backlog";
+
+/// Aggregates of one kind in MongoDB. Clones share their lanes.
+#[derive(Clone, Debug)]
+pub struct MongoAggregates<A> {
+    store: MongoStore,
+    collection: Collection<RawDocumentBuf>,
+    lanes: Lanes,
+    aggregate: PhantomData<fn() -> A>,
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "A: Aggregate")]
+struct StoredDocument<A> {
+    #[serde(rename = "_id")]
+    id: String,
+    state: A,
+    #[serde(default)]
+    pending: Vec<PendingDocument>,
+}
+
+#[derive(Deserialize)]
+struct PendingOf {
+    #[serde(rename = "_id")]
+    id: String,
+    #[serde(default)]
+    pending: Vec<PendingDocument>,
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "A: Aggregate")]
+struct AnswersOf<A> {
+    answers: Vec<AnswerDocument<A>>,
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "A: Aggregate")]
+struct AnswerDocument<A> {
+    state: A,
+}
+
+#[derive(Deserialize)]
+struct AnswerTimes {
+    #[serde(rename = "_id")]
+    id: String,
+    answers: Vec<AnswerTime>,
+}
+
+#[derive(Deserialize)]
+struct AnswerTime {
+    at: bson::DateTime,
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "A: Aggregate")]
+struct Listed<A> {
+    state: A,
+    page: i64,
+}
+
+#[derive(Deserialize)]
+struct BacklogDocument {
+    events: i64,
+    oldest: bson::DateTime,
+}
+
+impl<A: Aggregate> MongoAggregates<A> {
+    /// The aggregates in this database. Must be called within a tokio runtime, on which its lanes then run.
+    #[must_use]
+    pub fn new(store: MongoStore) -> Self {
+        let lanes = Lanes::start(store.database(), A::COLLECTION);
+        let collection = store.collection(A::COLLECTION);
+        Self {
+            store,
+            collection,
+            lanes,
+            aggregate: PhantomData,
+        }
+    }
+
+    /// Makes the indexes that are missing. To be called until it succeeds, before the first command is taken: one of
+    /// the indexes is what keeps idempotency keys apart. Several instances may do it at once.
+    ///
+    /// # Errors
+    /// When the server does not answer, or has other indexes under these names.
+    pub async fn prepare(&self) -> Result<(), StoreError> {
+        let named = |name: &str| IndexOptions::builder().name(name.to_owned());
+        let is_pending = doc! { "oldestPending": { "$exists": true } };
+        let has_answers = doc! { "answers.key": { "$exists": true } };
+        let mut indexes = vec![
+            IndexModel::builder()
+                .keys(doc! { "answers.key": 1 })
+                .options(
+                    named("answers by key")
+                        .unique(true)
+                        .partial_filter_expression(has_answers.clone())
+                        .build(),
+                )
+                .build(),
+            IndexModel::builder()
+                .keys(doc! { "answers.at": 1 })
+                .options(
+                    named("answers by time")
+                        .partial_filter_expression(has_answers)
+                        .build(),
+                )
+                .build(),
+            IndexModel::builder()
+                .keys(doc! { "_id": 1, "oldestPending": 1 })
+                .options(
+                    named(PENDING_INDEX)
+                        .partial_filter_expression(is_pending.clone())
+                        .build(),
+                )
+                .build(),
+            IndexModel::builder()
+                .keys(doc! { "oldestPending": 1, "waiting": 1 })
+                .options(
+                    named(BACKLOG_INDEX)
+                        .partial_filter_expression(is_pending)
+                        .build(),
+                )
+                .build(),
+        ];
+        for fields in A::INDEXES {
+            let mut keys: Document = fields
+                .iter()
+                .map(|field| (format!("state.{field}"), Bson::Int32(1)))
+                .collect();
+            keys.insert("_id", 1);
+            indexes.push(
+                IndexModel::builder()
+                    .keys(keys)
+                    .options(named(&fields.join(",")).build())
+                    .build(),
+            );
+        }
+        limited(async { self.collection.create_indexes(indexes).await })
+            .await
+            .map(drop)
+    }
+
+    async fn read_all(&self, pipeline: Vec<Document>) -> Result<Vec<RawDocumentBuf>, StoreError> {
+        let reading = async {
+            let cursor = self
+                .collection
+                .aggregate(pipeline)
+                .max_time(SERVER_LIMIT)
+                .with_type::<RawDocumentBuf>()
+                .await?;
+            cursor.try_collect().await
+        };
+        limited(reading).await
+    }
+
+    async fn some_pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<A>>, StoreError> {
+        let mut pages: Vec<Vec<A>> = requests.iter().map(|_| Vec::new()).collect();
+        let mut pipeline: Vec<Document> = Vec::new();
+        for (number, request) in requests
+            .iter()
+            .enumerate()
+            .filter(|(_, request)| request.limit > 0)
+        {
+            let stages = stages(number, request);
+            if pipeline.is_empty() {
+                pipeline = stages;
+            } else {
+                pipeline.push(doc! { "$unionWith": { "coll": A::COLLECTION, "pipeline": stages } });
+            }
+        }
+        if pipeline.is_empty() {
+            return Ok(pages);
+        }
+        for document in self.read_all(pipeline).await? {
+            let listed: Listed<A> = read(&document)?;
+            usize::try_from(listed.page)
+                .ok()
+                .and_then(|page| pages.get_mut(page))
+                .ok_or_else(|| {
+                    StoreError::Corrupt(format!("MongoDB answers page {}", listed.page))
+                })?
+                .push(listed.state);
+        }
+        for page in &mut pages {
+            // A sharded collection keeps no order between the parts of a union.
+            page.sort_by(|left, right| left.id().cmp(right.id()));
+        }
+        Ok(pages)
+    }
+}
+
+/// The stages that read one page, each document marked with the page's number.
+fn stages(number: usize, request: &PageRequest) -> Vec<Document> {
+    let mut filter: Document = request
+        .filter
+        .0
+        .iter()
+        .map(|(field, value)| (format!("state.{field}"), Bson::String(value.clone())))
+        .collect();
+    if let Some(after) = &request.after {
+        filter.insert("_id", doc! { "$gt": after });
+    }
+    let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
+    let page = i64::try_from(number).unwrap_or(i64::MAX);
+    vec![
+        doc! { "$match": filter },
+        doc! { "$sort": { "_id": 1 } },
+        doc! { "$limit": limit },
+        doc! { "$project": { "state": 1, "page": { "$literal": page } } },
+    ]
+}
+
+#[async_trait]
+impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
+    async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<Stored<A>>>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let reading = async {
+            let cursor = self
+                .collection
+                .find(doc! { "_id": { "$in": ids } })
+                .projection(doc! { "state": 1, "pending": 1 })
+                .batch_size(u32::try_from(ids.len() + 1).unwrap_or(u32::MAX))
+                .max_time(SERVER_LIMIT)
+                .await?;
+            cursor.try_collect::<Vec<_>>().await
+        };
+        let mut found = HashMap::with_capacity(ids.len());
+        for document in limited(reading).await? {
+            let document: StoredDocument<A> = read(&document)?;
+            let pending = document
+                .pending
+                .into_iter()
+                .map(|pending| pending.into_event(document.id.clone()))
+                .collect::<Result<_, _>>()?;
+            found.insert(
+                document.id,
+                Stored {
+                    state: document.state,
+                    pending,
+                },
+            );
+        }
+        Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+    }
+
+    async fn write(&self, write: Write<A>) -> Result<Outcome, StoreError> {
+        let statement = Statement::write(&write)?;
+        drop(write);
+        self.lanes.submit(statement).await
+    }
+
+    async fn first_answer(&self, idempotency_key: &str) -> Result<Option<A>, StoreError> {
+        let reading = async {
+            self.collection
+                .find_one(doc! { "answers.key": idempotency_key })
+                .projection(doc! { "answers": { "$elemMatch": { "key": idempotency_key } } })
+                .max_time(SERVER_LIMIT)
+                .await
+        };
+        let Some(document) = limited(reading).await? else {
+            return Ok(None);
+        };
+        let mut answers: AnswersOf<A> = read(&document)?;
+        Ok(answers.answers.pop().map(|answer| answer.state))
+    }
+
+    async fn forget_answers(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let before = date(before);
+        let due = doc! { "answers.key": { "$exists": true }, "answers.at": { "$lt": before } };
+        let mut forgotten = 0;
+        loop {
+            let reading = async {
+                let cursor = self
+                    .collection
+                    .find(due.clone())
+                    .projection(doc! { "answers.at": 1 })
+                    .limit(FORGOTTEN_AT_ONCE)
+                    .max_time(SERVER_LIMIT)
+                    .await?;
+                cursor.try_collect::<Vec<_>>().await
+            };
+            let mut ids = Vec::new();
+            for document in limited(reading).await? {
+                let document: AnswerTimes = read(&document)?;
+                forgotten += document
+                    .answers
+                    .iter()
+                    .filter(|answer| answer.at < before)
+                    .count() as u64;
+                ids.push(document.id);
+            }
+            if ids.is_empty() {
+                return Ok(forgotten);
+            }
+            let update = doc! { "$pull": { "answers": { "at": { "$lt": before } } } };
+            limited(async {
+                self.collection
+                    .update_many(doc! { "_id": { "$in": ids } }, update)
+                    .await
+            })
+            .await?;
+        }
+    }
+
+    async fn pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<A>>, StoreError> {
+        for PageRequest { filter, .. } in requests {
+            let kept = |fields: &&[&str]| fields.iter().eq(filter.0.iter().map(|(field, _)| field));
+            if !filter.0.is_empty() && !A::INDEXES.iter().any(|fields| kept(fields)) {
+                return Err(no_such_list::<A>(filter));
+            }
+        }
+        let chunks: Vec<Vec<PageRequest>> = requests.chunks(PAGES).map(<[_]>::to_vec).collect();
+        let commands = chunks
+            .into_iter()
+            .map(|chunk| async move { self.some_pages(&chunk).await });
+        let pages: Vec<Vec<Vec<A>>> = stream::iter(commands)
+            .buffered(PAGE_COMMANDS)
+            .try_collect()
+            .await?;
+        Ok(pages.into_iter().flatten().collect())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.store.ping().await
+    }
+}
+
+#[async_trait]
+impl<A: Aggregate> Outbox for MongoAggregates<A> {
+    async fn pending(
+        &self,
+        recorded_before: DateTime<Utc>,
+        after_key: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<PendingEvent>, StoreError> {
+        // The bound on the id stands there also when any will do: without one MongoDB would not look for the date in the index.
+        let filter = doc! {
+            "_id": { "$gt": after_key.unwrap_or_default() },
+            "oldestPending": { "$lte": date(recorded_before) },
+        };
+        // Each document has at least one event, so `limit` documents suffice; reading stops when there are enough events.
+        let reading = async {
+            let mut cursor = self
+                .collection
+                .find(filter)
+                .projection(doc! { "pending": 1 })
+                .sort(doc! { "_id": 1 })
+                .hint(Hint::Name(PENDING_INDEX.to_owned()))
+                .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+                .max_time(SERVER_LIMIT)
+                .await?;
+            let (mut documents, mut events) = (Vec::new(), 0);
+            while events < limit {
+                let Some(document) = cursor.try_next().await? else {
+                    break;
+                };
+                let document: PendingOf = bson::deserialize_from_slice(document.as_bytes())?;
+                events += document.pending.len();
+                documents.push(document);
+            }
+            Ok(documents)
+        };
+        let mut events = Vec::new();
+        for document in limited(reading).await? {
+            for pending in document.pending {
+                events.push(pending.into_event(document.id.clone())?);
+            }
+        }
+        Ok(events)
+    }
+
+    async fn clear(&self, published: Vec<(String, i64)>) -> Result<(), StoreError> {
+        let clears = published
+            .iter()
+            .map(|(id, revision)| Statement::clear(id, *revision))
+            .collect::<Result<Vec<_>, _>>()?;
+        try_join_all(clears.into_iter().map(|clear| self.lanes.submit(clear)))
+            .await
+            .map(drop)
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        // Any date is greater than this one: written so, MongoDB sees that the index covers it.
+        let any = doc! { "$gt": bson::DateTime::MIN };
+        let pipeline = vec![
+            doc! { "$match": { "oldestPending": any } },
+            doc! { "$group": { "_id": null, "events": { "$sum": "$waiting" }, "oldest": { "$min": "$oldestPending" } } },
+        ];
+        let reading = async {
+            let cursor = self
+                .collection
+                .aggregate(pipeline)
+                .hint(Hint::Name(BACKLOG_INDEX.to_owned()))
+                .max_time(SERVER_LIMIT)
+                .with_type::<BacklogDocument>()
+                .await?;
+            cursor.try_collect::<Vec<_>>().await
+        };
+        let Some(found) = limited(reading).await?.pop() else {
+            return Ok(Backlog::default());
+        };
+        Ok(Backlog {
+            events: u64::try_from(found.events).unwrap_or_default(),
+            oldest: Some(time(found.oldest)?),
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! The connection: its limits, and the promises that every read and write on it makes.
+
+use std::{future::Future, time::Duration};
+
+use mongodb::{
+    Client, Collection, Database,
+    bson::{self, Document, RawDocumentBuf, doc},
+    error::{Error, ErrorKind},
+    options::{
+        Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+    },
+};
+use serde::Serialize;
+
+use super::{ConnectError, away, documents::unwritable};
+use crate::store::StoreError;
+
+/// How long the server works on one operation.
+pub(super) const SERVER_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long one operation may take as seen from here. The driver has no limit of its own for a server that keeps a
+/// connection open and says nothing.
+const CALL_LIMIT: Duration = Duration::from_secs(8);
+
+/// How long to wait for a connection, or for a server that is fit for the operation.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Connections to one server, unless the connection string says otherwise.
+const POOL: u32 = 64;
+
+/// A database on a server, for one service. Clones share the connections.
+#[derive(Clone, Debug)]
+pub struct MongoStore {
+    database: Database,
+}
+
+impl MongoStore {
+    /// Sets the connection up without waiting for the server. Must be called within a tokio runtime.
+    ///
+    /// What the connection string says of pools and time limits is kept. What it says of read and write concern is not:
+    /// writes are acknowledged by a majority that has them in its journal, reads see only such writes, on the primary.
+    ///
+    /// # Errors
+    /// When the connection string does not fit, or names a `mongodb+srv` host that cannot be looked up now.
+    pub async fn connect(uri: &str, database: &str) -> Result<Self, ConnectError> {
+        let mut options = ClientOptions::parse(uri).await?;
+        options
+            .app_name
+            .get_or_insert_with(|| format!("tandem-{database}"));
+        options.connect_timeout.get_or_insert(CONNECT_LIMIT);
+        options
+            .server_selection_timeout
+            .get_or_insert(CONNECT_LIMIT);
+        options.max_pool_size.get_or_insert(POOL);
+        options.min_pool_size.get_or_insert(2);
+        options
+            .max_idle_time
+            .get_or_insert(Duration::from_secs(600));
+        options.selection_criteria =
+            Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+        options.read_concern = Some(ReadConcern::majority());
+        let mut concern = WriteConcern::default();
+        concern.w = Some(Acknowledgment::Majority);
+        concern.journal = Some(true);
+        concern.w_timeout = Some(SERVER_LIMIT);
+        options.write_concern = Some(concern);
+        let client = Client::with_options(options)?;
+        Ok(Self {
+            database: client.database(database),
+        })
+    }
+
+    /// The database, for adapters that a service adds. Reads and writes made through it keep the promises of
+    /// [`Self::connect`]; commands run by hand must state their own.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(super) fn collection(&self, name: &str) -> Collection<RawDocumentBuf> {
+        self.database.collection(name)
+    }
+
+    /// Asks the primary for a sign of life.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        limited(async { self.database.run_command(doc! { "ping": 1 }).await })
+            .await
+            .map(drop)
+    }
+}
+
+/// The write concern of commands run by hand.
+pub(super) fn write_concern() -> Document {
+    doc! { "w": "majority", "j": true, "wtimeout": milliseconds(SERVER_LIMIT) }
+}
+
+pub(super) fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// An operation within the time limit of calls.
+///
+/// # Errors
+/// The operation's, or [`StoreError::Away`] when the time is up.
+pub(super) async fn limited<T>(
+    operation: impl Future<Output = mongodb::error::Result<T>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(CALL_LIMIT, operation)
+        .await
+        .map_err(|_| {
+            StoreError::Away(format!(
+                "MongoDB did not answer within {} s",
+                CALL_LIMIT.as_secs()
+            ))
+        })?
+        .map_err(away)
+}
+
+/// Documents inserted with one command.
+const INSERTED_AT_ONCE: usize = 500;
+
+/// `DuplicateKey`.
+const DUPLICATE_KEY: i32 = 11000;
+
+/// Inserts those documents whose `_id` is not there yet.
+///
+/// # Errors
+/// When the server does not answer; some documents may then be there.
+pub(super) async fn insert_new<T: Serialize>(
+    collection: &Collection<RawDocumentBuf>,
+    documents: impl Iterator<Item = T>,
+) -> Result<(), StoreError> {
+    let documents = documents
+        .map(|document| bson::serialize_to_raw_document_buf(&document).map_err(unwritable))
+        .collect::<Result<Vec<_>, _>>()?;
+    for chunk in documents.chunks(INSERTED_AT_ONCE) {
+        let inserting = async {
+            match collection.insert_many(chunk).ordered(false).await {
+                Err(error) if is_only_duplicates(&error) => Ok(()),
+                outcome => outcome.map(drop),
+            }
+        };
+        limited(inserting).await?;
+    }
+    Ok(())
+}
+
+fn is_only_duplicates(error: &Error) -> bool {
+    let ErrorKind::InsertMany(failure) = &*error.kind else {
+        return false;
+    };
+    failure.write_concern_error.is_none()
+        && failure
+            .write_errors
+            .as_ref()
+            .is_some_and(|errors| errors.iter().all(|error| error.code == DUPLICATE_KEY))
+}

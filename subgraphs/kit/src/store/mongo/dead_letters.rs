@@ -1,0 +1,219 @@
+//! Dead letters in MongoDB: one document each, its `_id` made of consumer, topic, partition and offset, so that it is there once.
+
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use mongodb::{
+    Collection, IndexModel,
+    bson::{self, Binary, RawDocumentBuf, doc, spec::BinarySubtype},
+    options::IndexOptions,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    MongoStore,
+    connection::{SERVER_LIMIT, insert_new, limited},
+    documents::{date, read, time},
+};
+use crate::store::{DeadLetter, DeadLetterStore, StoreError};
+
+/// The dead letters of all of a service's consumers.
+#[derive(Clone, Debug)]
+pub struct MongoDeadLetters {
+    collection: Collection<RawDocumentBuf>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LetterDocument {
+    #[serde(rename = "_id")]
+    id: String,
+    consumer: String,
+    topic: String,
+    partition: i32,
+    offset: i64,
+    key: String,
+    reason: String,
+    parked_at: bson::DateTime,
+    headers: Vec<HeaderDocument>,
+    payload: Option<Binary>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HeaderDocument {
+    name: String,
+    value: Binary,
+}
+
+#[derive(Deserialize)]
+struct KeyDocument {
+    #[serde(rename = "_id")]
+    key: String,
+}
+
+fn bytes(bytes: Vec<u8>) -> Binary {
+    Binary {
+        subtype: BinarySubtype::Generic,
+        bytes,
+    }
+}
+
+fn id(consumer: &str, topic: &str, partition: i32, offset: i64) -> String {
+    // Topics have no colon.
+    format!("{consumer}:{topic}:{partition}:{offset}")
+}
+
+impl From<DeadLetter> for LetterDocument {
+    fn from(letter: DeadLetter) -> Self {
+        Self {
+            id: id(
+                &letter.consumer,
+                &letter.topic,
+                letter.partition,
+                letter.offset,
+            ),
+            consumer: letter.consumer,
+            topic: letter.topic,
+            partition: letter.partition,
+            offset: letter.offset,
+            key: letter.key,
+            reason: letter.reason,
+            parked_at: date(letter.parked_at),
+            headers: letter
+                .headers
+                .into_iter()
+                .map(|(name, value)| HeaderDocument {
+                    name,
+                    value: bytes(value),
+                })
+                .collect(),
+            payload: letter.payload.map(bytes),
+        }
+    }
+}
+
+impl TryFrom<LetterDocument> for DeadLetter {
+    type Error = StoreError;
+
+    fn try_from(document: LetterDocument) -> Result<Self, StoreError> {
+        Ok(Self {
+            consumer: document.consumer,
+            topic: document.topic,
+            partition: document.partition,
+            offset: document.offset,
+            key: document.key,
+            reason: document.reason,
+            parked_at: time(document.parked_at)?,
+            headers: document
+                .headers
+                .into_iter()
+                .map(|header| (header.name, header.value.bytes))
+                .collect(),
+            payload: document.payload.map(|payload| payload.bytes),
+        })
+    }
+}
+
+impl MongoDeadLetters {
+    /// The dead letters in the collection of that name, such as `dead.letters`.
+    #[must_use]
+    pub fn new(store: &MongoStore, name: &str) -> Self {
+        Self {
+            collection: store.collection(name),
+        }
+    }
+
+    /// Makes the indexes that are missing. To be called until it succeeds.
+    ///
+    /// # Errors
+    /// When the server does not answer, or has other indexes under these names.
+    pub async fn prepare(&self) -> Result<(), StoreError> {
+        let named = |name: &str| IndexOptions::builder().name(name.to_owned()).build();
+        let indexes = [
+            IndexModel::builder()
+                .keys(doc! { "consumer": 1, "topic": 1, "partition": 1, "offset": 1 })
+                .options(named("place"))
+                .build(),
+            IndexModel::builder()
+                .keys(doc! { "consumer": 1, "key": 1 })
+                .options(named("key"))
+                .build(),
+        ];
+        limited(async { self.collection.create_indexes(indexes).await })
+            .await
+            .map(drop)
+    }
+}
+
+#[async_trait]
+impl DeadLetterStore for MongoDeadLetters {
+    async fn park(&self, letters: Vec<DeadLetter>) -> Result<(), StoreError> {
+        insert_new(
+            &self.collection,
+            letters.into_iter().map(LetterDocument::from),
+        )
+        .await
+    }
+
+    async fn dead_letters(
+        &self,
+        consumer: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let filter = consumer.map_or_else(
+            bson::Document::new,
+            |consumer| doc! { "consumer": consumer },
+        );
+        let reading = async {
+            let cursor = self
+                .collection
+                .find(filter)
+                .sort(doc! { "consumer": 1, "topic": 1, "partition": 1, "offset": 1 })
+                .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+                .max_time(SERVER_LIMIT)
+                .await?;
+            cursor.try_collect::<Vec<_>>().await
+        };
+        limited(reading)
+            .await?
+            .iter()
+            .map(|document| read::<LetterDocument>(document).and_then(DeadLetter::try_from))
+            .collect()
+    }
+
+    async fn parked_keys(&self, consumer: &str) -> Result<Vec<String>, StoreError> {
+        let pipeline = [
+            doc! { "$match": { "consumer": consumer } },
+            doc! { "$group": { "_id": "$key" } },
+        ];
+        let reading = async {
+            let cursor = self
+                .collection
+                .aggregate(pipeline)
+                .max_time(SERVER_LIMIT)
+                .with_type::<KeyDocument>()
+                .await?;
+            cursor.try_collect::<Vec<_>>().await
+        };
+        Ok(limited(reading)
+            .await?
+            .into_iter()
+            .map(|found| found.key)
+            .collect())
+    }
+
+    async fn unpark(
+        &self,
+        consumer: &str,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<bool, StoreError> {
+        let id = id(consumer, topic, partition, offset);
+        let deleted =
+            limited(async { self.collection.delete_one(doc! { "_id": id }).await }).await?;
+        Ok(deleted.deleted_count > 0)
+    }
+}

@@ -1,0 +1,151 @@
+//! One command of the service as one statement of an `update`, made so that its own error tells what became of it.
+
+use mongodb::bson::{self, Bson, DateTime, RawDocumentBuf, Uuid, doc};
+use serde::Serialize;
+
+use super::documents::{PendingDocument, binary, date, unwritable};
+use crate::{
+    aggregate::Aggregate,
+    store::{StoreError, Write},
+};
+
+/// How many event ids a document remembers after their events are published: see [`super::lanes`].
+pub(super) const RECENT_EVENTS: i64 = 8;
+
+/// What a statement is for.
+#[derive(Clone, Debug)]
+pub(super) enum Purpose {
+    /// A new revision.
+    Write {
+        id: String,
+        expected_revision: i64,
+        event: Uuid,
+        idempotency_key: Option<String>,
+    },
+    /// Forgetting published events.
+    Clear,
+}
+
+/// An encoded statement.
+#[derive(Debug)]
+pub(super) struct Statement {
+    pub(super) purpose: Purpose,
+    pub(super) document: RawDocumentBuf,
+}
+
+#[derive(Serialize)]
+struct Update<'a, A> {
+    q: bson::Document,
+    u: Operators<'a, A>,
+    upsert: bool,
+}
+
+#[derive(Serialize)]
+struct Operators<'a, A> {
+    #[serde(rename = "$set")]
+    set: Set<'a, A>,
+    #[serde(rename = "$push")]
+    push: Push<'a, A>,
+    #[serde(rename = "$inc")]
+    inc: bson::Document,
+    #[serde(rename = "$min")]
+    min: bson::Document,
+    #[serde(rename = "$setOnInsert", skip_serializing_if = "Option::is_none")]
+    set_on_insert: Option<bson::Document>,
+}
+
+#[derive(Serialize)]
+struct Set<'a, A> {
+    revision: i64,
+    state: &'a A,
+}
+
+#[derive(Serialize)]
+struct Push<'a, A> {
+    pending: PendingDocument,
+    #[serde(rename = "recentEvents")]
+    recent_events: bson::Document,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<Answer<'a, A>>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a, A> {
+    key: &'a str,
+    at: DateTime,
+    state: &'a A,
+}
+
+impl Statement {
+    /// The statement of a write.
+    ///
+    /// Among many statements only errors are told apart by their index, so a write that finds another revision must be
+    /// an error. That is what `upsert` is for: the filter asks for the expected revision, and where it does not match, MongoDB
+    /// tries to insert. For a new aggregate the insert is what is wanted, and is a duplicate `_id` if there is one already. For
+    /// a change it would be wrong even if there were no document, so `$setOnInsert` asks for an `_id` other than
+    /// the filter's, which MongoDB refuses (`ImmutableField`).
+    ///
+    /// The unique index on `answers.key` does not compare keys within one document: the filter does.
+    pub(super) fn write<A: Aggregate>(write: &Write<A>) -> Result<Self, StoreError> {
+        let id = write.state.id();
+        let event = binary(write.event.event.id);
+        let recorded_at = date(write.event.recorded_at);
+        let key = write.idempotency_key.as_deref();
+        let mut filter = doc! { "_id": id, "revision": write.expected_revision };
+        if let Some(key) = key {
+            filter.insert("answers.key", doc! { "$ne": key });
+        }
+        let is_change = write.expected_revision > 0;
+        let update = Update {
+            q: filter,
+            u: Operators {
+                set: Set {
+                    revision: write.expected_revision + 1,
+                    state: &write.state,
+                },
+                push: Push {
+                    pending: PendingDocument::from(&write.event),
+                    recent_events: doc! { "$each": [event], "$slice": -RECENT_EVENTS },
+                    answers: key.map(|key| Answer {
+                        key,
+                        at: recorded_at,
+                        state: &write.state,
+                    }),
+                },
+                inc: doc! { "waiting": 1_i64 },
+                min: doc! { "oldestPending": recorded_at },
+                set_on_insert: is_change.then(|| doc! { "_id": Bson::Boolean(false) }),
+            },
+            upsert: true,
+        };
+        Ok(Self {
+            purpose: Purpose::Write {
+                id: id.to_owned(),
+                expected_revision: write.expected_revision,
+                event,
+                idempotency_key: write.idempotency_key.clone(),
+            },
+            document: bson::serialize_to_raw_document_buf(&update).map_err(unwritable)?,
+        })
+    }
+
+    /// The statement that forgets an aggregate's pending events up to a revision.
+    pub(super) fn clear(id: &str, revision: i64) -> Result<Self, StoreError> {
+        let left = doc! { "$filter": {
+            "input": "$pending", "as": "event", "cond": { "$gt": ["$$event.revision", revision] },
+        } };
+        let oldest =
+            doc! { "$ifNull": [{ "$arrayElemAt": ["$pending.recordedAt", 0] }, "$$REMOVE"] };
+        let update = doc! {
+            "q": { "_id": id, "waiting": { "$gt": 0 } },
+            "u": [
+                { "$set": { "pending": left } },
+                { "$set": { "waiting": { "$toLong": { "$size": "$pending" } }, "oldestPending": oldest } },
+            ],
+        };
+        Ok(Self {
+            purpose: Purpose::Clear,
+            document: RawDocumentBuf::try_from(&update).map_err(unwritable)?,
+        })
+    }
+}
