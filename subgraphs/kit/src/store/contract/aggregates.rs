@@ -659,6 +659,46 @@ pub async fn a_durable_write_is_there_after_reopening<A: Example>(fixture: &impl
     assert_eq!(store.first_answer("key").await.unwrap(), Some(state));
 }
 
+pub async fn restored_states_replace_all_but_newer_ones<A: Example>(fixture: &impl Fixture<A>) {
+    let store = fixture.aggregates().await;
+    let first = A::example("old", 1);
+    let write = write_of(&first, 1, Some("key"));
+    let event = write.event.clone();
+    assert_eq!(store.write(write).await.unwrap(), Outcome::Written);
+    let newer = A::example("newer", 1).changed(1);
+    must_write(&store, &A::example("newer", 1), 1).await;
+    must_write(&store, &newer, 2).await;
+
+    let second = first.changed(2);
+    let absent = A::example("absent", 2).changed(1).changed(2);
+    let restored = vec![second.clone(), A::example("newer", 2), absent.clone()];
+    for _ in 0..2 {
+        store.restore(restored.clone()).await.unwrap();
+        let stored = get(&store, "old").await.unwrap();
+        assert_eq!(stored.state, second);
+        assert_eq!(stored.pending, [event.clone()]);
+        assert_eq!(get(&store, "newer").await.unwrap().state, newer);
+        let stored = get(&store, "absent").await.unwrap();
+        assert_eq!(stored.state, absent);
+        assert!(stored.pending.is_empty());
+    }
+    assert_eq!(store.first_answer("key").await.unwrap(), Some(first));
+    for fields in A::INDEXES {
+        let filter = filter_like(fields, &A::example("x", 2));
+        let request = PageRequest {
+            filter,
+            after: None,
+            limit: 10,
+        };
+        let page = store.pages(&[request]).await.unwrap().remove(0);
+        assert_eq!(ids(&page), ["absent", "old"]);
+    }
+    // Life goes on from the restored revisions.
+    must_write(&store, &absent.changed(1), 9).await;
+    must_write(&store, &second.changed(1), 9).await;
+    assert_eq!(store.backlog().await.unwrap().events, 5);
+}
+
 pub async fn a_store_that_is_there_answers<A: Example>(fixture: &impl Fixture<A>) {
     fixture.aggregates().await.ping().await.unwrap();
 }

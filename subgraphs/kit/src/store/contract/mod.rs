@@ -70,6 +70,7 @@ macro_rules! store_contract {
             writes_and_clears_at_once_lose_nothing,
             many_aggregates_written_at_once_are_all_there,
             a_durable_write_is_there_after_reopening,
+            restored_states_replace_all_but_newer_ones,
             a_store_that_is_there_answers,
         );
         $crate::store_contract!(@ $aggregate, $fixture, change_log:

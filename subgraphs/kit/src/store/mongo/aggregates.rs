@@ -362,6 +362,21 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
         Ok(pages.into_iter().flatten().collect())
     }
 
+    async fn restore(&self, states: Vec<A>) -> Result<(), StoreError> {
+        let restores = states
+            .iter()
+            .map(Statement::restore)
+            .collect::<Result<Vec<_>, _>>()?;
+        drop(states);
+        try_join_all(
+            restores
+                .into_iter()
+                .map(|restore| self.lanes.submit(restore)),
+        )
+        .await
+        .map(drop)
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         self.store.ping().await
     }

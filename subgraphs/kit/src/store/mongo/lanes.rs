@@ -188,7 +188,7 @@ impl Lane {
                 Fate::KeyTaken => sent_before,
                 _ => false,
             },
-            Purpose::Clear => false,
+            Purpose::Upkeep => false,
         };
         let ids: Vec<&str> = batch
             .iter()
@@ -328,7 +328,7 @@ impl Statement {
     fn id(&self) -> Option<&str> {
         match &self.purpose {
             Purpose::Write { id, .. } => Some(id),
-            Purpose::Clear => None,
+            Purpose::Upkeep => None,
         }
     }
 

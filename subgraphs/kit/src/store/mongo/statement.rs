@@ -22,8 +22,8 @@ pub(super) enum Purpose {
         event: Uuid,
         idempotency_key: Option<String>,
     },
-    /// Forgetting published events.
-    Clear,
+    /// Anything that does no harm when done twice and asks for nobody's answer: clearing, restoring.
+    Upkeep,
 }
 
 /// An encoded statement.
@@ -34,9 +34,9 @@ pub(super) struct Statement {
 }
 
 #[derive(Serialize)]
-struct Update<'a, A> {
+struct Update<U> {
     q: bson::Document,
-    u: Operators<'a, A>,
+    u: U,
     upsert: bool,
 }
 
@@ -52,6 +52,12 @@ struct Operators<'a, A> {
     min: bson::Document,
     #[serde(rename = "$setOnInsert", skip_serializing_if = "Option::is_none")]
     set_on_insert: Option<bson::Document>,
+}
+
+#[derive(Serialize)]
+struct RestoreOperators<'a, A> {
+    #[serde(rename = "$set")]
+    set: Set<'a, A>,
 }
 
 #[derive(Serialize)]
@@ -129,6 +135,24 @@ impl Statement {
         })
     }
 
+    /// The statement that puts a state in place of one that is not newer. It finds a duplicate `_id` where there is a newer one.
+    pub(super) fn restore<A: Aggregate>(state: &A) -> Result<Self, StoreError> {
+        let restore = Update {
+            q: doc! { "_id": state.id(), "revision": { "$lte": state.revision() } },
+            u: RestoreOperators {
+                set: Set {
+                    revision: state.revision(),
+                    state,
+                },
+            },
+            upsert: true,
+        };
+        Ok(Self {
+            purpose: Purpose::Upkeep,
+            document: bson::serialize_to_raw_document_buf(&restore).map_err(unwritable)?,
+        })
+    }
+
     /// The statement that forgets an aggregate's pending events up to a revision.
     pub(super) fn clear(id: &str, revision: i64) -> Result<Self, StoreError> {
         let left = doc! { "$filter": {
@@ -144,7 +168,7 @@ impl Statement {
             ],
         };
         Ok(Self {
-            purpose: Purpose::Clear,
+            purpose: Purpose::Upkeep,
             document: RawDocumentBuf::try_from(&update).map_err(unwritable)?,
         })
     }
