@@ -676,7 +676,7 @@ pub async fn restored_states_replace_all_but_newer_ones<A: Example>(fixture: &im
         store.restore(restored.clone()).await.unwrap();
         let stored = get(&store, "old").await.unwrap();
         assert_eq!(stored.state, second);
-        assert_eq!(stored.pending, [event.clone()]);
+        assert_eq!(stored.pending, std::slice::from_ref(&event));
         assert_eq!(get(&store, "newer").await.unwrap().state, newer);
         let stored = get(&store, "absent").await.unwrap();
         assert_eq!(stored.state, absent);

@@ -347,7 +347,7 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
     async fn pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<A>>, StoreError> {
         for PageRequest { filter, .. } in requests {
             let kept = |fields: &&[&str]| fields.iter().eq(filter.0.iter().map(|(field, _)| field));
-            if !filter.0.is_empty() && !A::INDEXES.iter().any(|fields| kept(fields)) {
+            if !filter.0.is_empty() && !A::INDEXES.iter().any(kept) {
                 return Err(no_such_list::<A>(filter));
             }
         }

@@ -142,8 +142,8 @@ impl ChangeLog for MongoChangeLog {
         &self,
         requests: &[ChangesRequest],
     ) -> Result<Vec<Vec<ChangeRecord>>, StoreError> {
+        let requests: Vec<ChangesRequest> = requests.to_vec();
         let reads = requests
-            .to_vec()
             .into_iter()
             .map(|request| async move { self.page(&request).await });
         stream::iter(reads).buffered(PAGES).try_collect().await
