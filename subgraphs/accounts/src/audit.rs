@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use tandem_kit::{
     consumer::Projection,
+    event::CloudEvent,
     kafka::{
         cloudevents,
         message::{Message, Position, Rejection},
@@ -12,7 +13,7 @@ use tandem_kit::{
     store::{ChangeLog, ChangeRecord, StoreError},
 };
 
-use crate::domain::event::CustomerChangeEvent;
+use crate::domain::{Customer, event::CustomerChangeEvent};
 
 /// Writes one record for every change event.
 pub struct AuditProjection {
@@ -33,6 +34,21 @@ impl AuditProjection {
     }
 }
 
+fn read(message: &Message) -> Result<(CloudEvent, CustomerChangeEvent), Rejection> {
+    let event = cloudevents::read(message)?;
+    let told =
+        CustomerChangeEvent::read(&event).map_err(|error| Rejection::new(error.to_string()))?;
+    Ok((event, told))
+}
+
+/// The customer after the change that a message tells of: what a rebuild puts back.
+///
+/// # Errors
+/// When the message is no change of a customer.
+pub fn read_customer(message: &Message) -> Result<Customer, Rejection> {
+    Ok(read(message)?.1.into_customer())
+}
+
 #[async_trait]
 impl Projection for AuditProjection {
     type Item = ChangeRecord;
@@ -42,9 +58,7 @@ impl Projection for AuditProjection {
     }
 
     fn decode(&self, message: &Message) -> Result<ChangeRecord, Rejection> {
-        let event = cloudevents::read(message)?;
-        let told =
-            CustomerChangeEvent::read(&event).map_err(|error| Rejection::new(error.to_string()))?;
+        let (event, told) = read(message)?;
         Ok(ChangeRecord {
             subject: event.subject,
             revision: told.revision,

@@ -11,12 +11,14 @@ use tandem_kit::{
         AdminToken,
         dead_letters::{DeadLetterOffice, RetryProjection},
         guarded,
+        rebuild::Rebuilder,
     },
-    commands::CommandHandler,
+    commands::{CommandHandler, Gate},
     consumer::{ProjectionStatus, run_projection},
     graphql::{GraphQlEndpoint, Limits},
     kafka::{ClientError, connection::Kafka, settings::KafkaSettings, topics::Topic},
     outbox::relay::{self, RelayHandle, RelaySettings},
+    rebuild::{RebuildAggregates, RebuildProjection, Rebuilt, fill_new_store},
     sealing::{KeyError, Sealer, SealingSettings},
     shutdown::Shutdown,
     store::{AggregateStore, settings::StoreSettings},
@@ -29,7 +31,7 @@ use tandem_kit::{
 };
 
 use crate::{
-    audit::AuditProjection,
+    audit::{self, AuditProjection},
     customers::Customers,
     domain::{Customer, event::TOPIC},
     graphql, rest,
@@ -103,7 +105,7 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
     let sealer = Sealer::from_settings(&settings.sealing)?;
     let listener = web::bind(settings.http.host, settings.port, "--port").await?;
     let metrics = install_metrics("accounts", &shutdown)?;
-    let stores = Stores::open(&settings.store).await?;
+    let stores = Stores::open(&settings.store, &shutdown).await?;
 
     let topics = vec![Topic::log(TOPIC), Topic::log(DEAD_LETTER_TOPIC)];
     let kafka = Kafka::connect(settings.kafka, topics, &shutdown)?;
@@ -117,6 +119,7 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
     let audit = Arc::new(AuditProjection::new(Arc::clone(&stores.changes)));
     let audit_status = run_projection(
         Arc::clone(&audit),
+        &stores.identity,
         TOPIC,
         DEAD_LETTER_TOPIC,
         &kafka,
@@ -125,17 +128,36 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
     )?;
     let office = DeadLetterOffice::open(
         Arc::clone(&stores.dead_letters),
-        vec![Arc::new(RetryProjection(audit))],
+        vec![Arc::new(RetryProjection(Arc::clone(&audit)))],
         &kafka,
     )?;
     forget_old_keys(Arc::clone(&stores.customers), &shutdown);
 
-    let health = health(&stores, &relay, &kafka, audit_status, &shutdown);
+    let targets: Vec<Arc<dyn Rebuilt>> = vec![
+        Arc::new(RebuildAggregates::new(
+            Arc::clone(&stores.customers),
+            TOPIC,
+            audit::read_customer,
+        )),
+        Arc::new(RebuildProjection::new(audit, TOPIC)),
+    ];
+    let gate = Gate::closed();
+    fill_new_store(
+        Arc::clone(&stores.registry),
+        targets.clone(),
+        kafka.clone(),
+        gate.clone(),
+        &shutdown,
+    );
+    let rebuilder = Rebuilder::new(targets, kafka.clone(), shutdown.clone());
+
+    let health = health(&stores, &relay, &kafka, audit_status, &gate, &shutdown);
     let info = json!({"build": {"name": "accounts", "version": env!("CARGO_PKG_VERSION")}});
-    let router = routes(&stores, Some(relay), &sealer, &shutdown)
+    let operator = office.routes().merge(rebuilder.routes());
+    let router = routes(&stores, Some(relay), gate, &sealer, &shutdown)
         .merge(Actuator::new(health, metrics, info).router())
         .merge(openapi::router(rest::openapi()))
-        .merge(guarded(office.routes(), AdminToken::of(&sealer)));
+        .merge(guarded(operator, AdminToken::of(&sealer)));
     match listener.local_addr() {
         Ok(address) => tracing::info!(%address, "accounts is listening"),
         Err(error) => tracing::warn!(%error, "accounts is listening, at an unknown address"),
@@ -151,10 +173,11 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
 pub fn routes(
     stores: &Stores,
     relay: Option<RelayHandle>,
+    gate: Gate,
     sealer: &Sealer,
     shutdown: &Shutdown,
 ) -> Router {
-    let handler = CommandHandler::new(Arc::clone(&stores.customers), relay);
+    let handler = CommandHandler::new(Arc::clone(&stores.customers), relay).behind(gate);
     let vault = Arc::new(SealedCards::new(sealer.clone()));
     let customers = Customers::new(handler, vault);
     let schema = graphql::schema(
@@ -192,6 +215,7 @@ fn health(
     relay: &RelayHandle,
     kafka: &Kafka,
     audit: ProjectionStatus,
+    gate: &Gate,
     shutdown: &Shutdown,
 ) -> Health {
     let health = Health::new(shutdown);
@@ -204,6 +228,15 @@ fn health(
                 Err(error) => ComponentHealth::down(error.to_string()),
             }
         }
+    });
+    let gate = gate.clone();
+    health.register("filling", Affects::Readiness, move || {
+        let told = if gate.is_open() {
+            ComponentHealth::up()
+        } else {
+            ComponentHealth::out_of_service("the store is new and is being filled from the log")
+        };
+        async move { told }
     });
     let relay = relay.clone();
     health.register("outbox", Affects::Readiness, move || {

@@ -1,19 +1,35 @@
 //! Where accounts keeps what it keeps: customers, their audit trail, and messages set aside.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
-use tandem_kit::store::{
-    AggregateStore, ChangeLog, DeadLetterStore, StoreError,
-    embedded::{
-        EmbeddedAggregates, EmbeddedChangeLog, EmbeddedDeadLetters, EmbeddedStore, OpenError,
+use secrecy::ExposeSecret;
+use tandem_kit::{
+    shutdown::Shutdown,
+    store::{
+        self, AggregateStore, ChangeLog, DeadLetterStore, Registry, StoreError,
+        embedded::{
+            EmbeddedAggregates, EmbeddedChangeLog, EmbeddedDeadLetters, EmbeddedRegistry,
+            EmbeddedStore, OpenError,
+        },
+        mongo::{
+            ConnectError, MongoAggregates, MongoChangeLog, MongoDeadLetters, MongoRegistry,
+            MongoStore,
+        },
+        settings::StoreSettings,
+        until_answered,
     },
-    settings::StoreSettings,
 };
 
 use crate::domain::Customer;
 
 /// The embedded store's file in the data directory.
 const FILE: &str = "accounts.redb";
+
+/// The database in MongoDB.
+const DATABASE: &str = "accounts";
+
+/// The collection of messages set aside.
+const DEAD_LETTERS: &str = "dead.letters";
 
 /// The audit trail's name.
 const CHANGES: &str = "customer.changes";
@@ -27,6 +43,10 @@ pub struct Stores {
     pub changes: Arc<dyn ChangeLog>,
     /// Messages set aside.
     pub dead_letters: Arc<dyn DeadLetterStore>,
+    /// What the store remembers of itself.
+    pub registry: Arc<dyn Registry>,
+    /// The store's own name.
+    pub identity: String,
 }
 
 impl std::fmt::Debug for Stores {
@@ -41,6 +61,9 @@ pub enum StoresError {
     /// The embedded store's file cannot be used.
     #[error(transparent)]
     File(#[from] OpenError),
+    /// The connection string does not fit.
+    #[error("--mongodb-uri: {0}")]
+    Connect(#[from] ConnectError),
     /// The store does not answer, or holds something else.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -50,23 +73,56 @@ pub enum StoresError {
 }
 
 impl Stores {
-    /// Opens what the settings name.
+    /// Opens what the settings name. A MongoDB that is away is waited for.
+    ///
+    /// # Errors
+    /// When the file cannot be used, or the connection string does not fit.
+    pub async fn open(settings: &StoreSettings, shutdown: &Shutdown) -> Result<Self, StoresError> {
+        match &settings.mongodb_uri {
+            Some(uri) => Self::mongodb(uri.expose_secret(), shutdown).await,
+            None => Self::embedded(&settings.data_dir).await,
+        }
+    }
+
+    /// Opens the embedded store in a directory, or makes it.
     ///
     /// # Errors
     /// When the file cannot be used.
-    pub async fn open(settings: &StoreSettings) -> Result<Self, StoresError> {
-        Self::embedded(settings).await
-    }
-
-    async fn embedded(settings: &StoreSettings) -> Result<Self, StoresError> {
-        let path = settings.data_dir.join(FILE);
+    pub async fn embedded(directory: &Path) -> Result<Self, StoresError> {
+        let path = directory.join(FILE);
         let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(path))
             .await
             .map_err(|_| StoresError::Interrupted)??;
+        let registry = EmbeddedRegistry::open(Arc::clone(&store)).await?;
         Ok(Self {
             customers: Arc::new(EmbeddedAggregates::open(Arc::clone(&store)).await?),
             changes: Arc::new(EmbeddedChangeLog::open(Arc::clone(&store), CHANGES).await?),
             dead_letters: Arc::new(EmbeddedDeadLetters::open(store).await?),
+            identity: store::identity(&registry).await?,
+            registry: Arc::new(registry),
+        })
+    }
+
+    async fn mongodb(uri: &str, shutdown: &Shutdown) -> Result<Self, StoresError> {
+        let store = MongoStore::connect(uri, DATABASE).await?;
+        let customers = MongoAggregates::<Customer>::new(store.clone());
+        let changes = MongoChangeLog::new(&store, CHANGES);
+        let dead_letters = MongoDeadLetters::new(&store, DEAD_LETTERS);
+        let registry = MongoRegistry::new(&store);
+        let identity = until_answered(shutdown, || async {
+            customers.prepare().await?;
+            changes.prepare().await?;
+            dead_letters.prepare().await?;
+            store::identity(&registry).await
+        })
+        .await
+        .ok_or(StoresError::Interrupted)?;
+        Ok(Self {
+            customers: Arc::new(customers),
+            changes: Arc::new(changes),
+            dead_letters: Arc::new(dead_letters),
+            registry: Arc::new(registry),
+            identity,
         })
     }
 }

@@ -4,7 +4,10 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use chrono::Utc;
@@ -42,6 +45,36 @@ pub enum Expectation {
     Existing,
 }
 
+/// Keeps commands out while a new, empty store is filled from the log: a customer that is in the log and not yet in the
+/// store must not be created a second time. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    /// A gate that lets commands through.
+    #[must_use]
+    pub fn open() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// A gate that keeps commands out until [`Self::let_through`].
+    #[must_use]
+    pub fn closed() -> Self {
+        Self(Arc::new(AtomicBool::new(false)))
+    }
+
+    /// Lets commands through from now on.
+    pub fn let_through(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it lets commands through.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError<E> {
@@ -54,6 +87,9 @@ pub enum CommandError<E> {
     /// Too many events of this aggregate wait for Kafka.
     #[error("too many changes of this aggregate wait to be published")]
     Backlogged,
+    /// The store is new and still being filled from the log.
+    #[error("the store is new and is being filled from the log; try again in a moment")]
+    Filling,
     /// The store does not answer; whether the change was written is unknown.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
@@ -64,6 +100,7 @@ pub enum CommandError<E> {
 pub struct CommandHandler<A: Aggregate> {
     store: Arc<dyn AggregateStore<A>>,
     relay: Option<RelayHandle>,
+    gate: Gate,
     turns: Arc<Vec<Mutex<()>>>,
     hasher: RandomState,
 }
@@ -75,9 +112,17 @@ impl<A: Aggregate> CommandHandler<A> {
         Self {
             store,
             relay,
+            gate: Gate::open(),
             turns: Arc::new((0..TURNS).map(|_| Mutex::new(())).collect()),
             hasher: RandomState::new(),
         }
+    }
+
+    /// The same behind a gate.
+    #[must_use]
+    pub fn behind(mut self, gate: Gate) -> Self {
+        self.gate = gate;
+        self
     }
 
     /// The store that it works on.
@@ -101,6 +146,9 @@ impl<A: Aggregate> CommandHandler<A> {
         expectation: Expectation,
         decide: impl Fn(Option<&A>) -> Result<Option<Decision<A>>, E> + Send + Sync,
     ) -> Result<A, CommandError<E>> {
+        if !self.gate.is_open() {
+            return Err(CommandError::Filling);
+        }
         let turn = usize::try_from(self.hasher.hash_one(id) % TURNS as u64).unwrap_or_default();
         let _turn = self.turns[turn].lock().await;
         let mut assume_new = expectation == Expectation::New;

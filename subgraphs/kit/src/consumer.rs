@@ -109,10 +109,14 @@ impl ProjectionStatus {
 
 /// Starts to run a projection of `topic`; dead letters go to `dead_letter_topic` too.
 ///
+/// `store_identity` (see [`crate::store::identity`]) is part of the consumer group's name, so that a new, empty store
+/// reads the topic from the beginning.
+///
 /// # Errors
 /// When a property is not one of librdkafka's or has a value that it does not take.
 pub fn run_projection<P: Projection>(
     projection: Arc<P>,
+    store_identity: &str,
     topic: &'static str,
     dead_letter_topic: &'static str,
     kafka: &Kafka,
@@ -126,7 +130,8 @@ pub fn run_projection<P: Projection>(
         status: status.clone(),
         reassigned: Arc::clone(&reassigned),
     };
-    let consumer = consumer(kafka, projection.name(), context)?;
+    let group = format!("{}.{store_identity}", projection.name());
+    let consumer = consumer(kafka, &group, context)?;
     let producer = kafka
         .settings()
         .client_config()
@@ -167,7 +172,7 @@ pub fn run_projection<P: Projection>(
 
 fn consumer(
     kafka: &Kafka,
-    group: &'static str,
+    group: &str,
     context: Context,
 ) -> Result<StreamConsumer<Context>, ClientError> {
     let mut config = kafka.settings().client_config();

@@ -17,13 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     aggregate::Aggregate,
+    commands::Gate,
     consumer::Projection,
     kafka::{
         connection::Kafka,
         message::{Message, Position, Rejection},
         tail::{self, LogTail, Offsets, TailError},
     },
-    store::{AggregateStore, StoreError},
+    shutdown::Shutdown,
+    store::{AggregateStore, Registry, StoreError},
 };
 
 /// Messages taken at once: the more, the more revisions of one aggregate collapse into one write.
@@ -173,6 +175,78 @@ impl<P: Projection> Rebuilt for RebuildProjection<P> {
         self.projection.apply(items).await?;
         Ok((taken, messages.len() as u64 - taken))
     }
+}
+
+/// Fills a new, empty store from the log, then opens the gate. A store that was filled before opens it at once.
+///
+/// Runs in the background and goes on trying until it is done or the service stops.
+pub fn fill_new_store(
+    registry: Arc<dyn Registry>,
+    targets: Vec<Arc<dyn Rebuilt>>,
+    kafka: Kafka,
+    gate: Gate,
+    shutdown: &Shutdown,
+) {
+    let stop = shutdown.token();
+    shutdown.spawn(async move {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match fill(registry.as_ref(), &targets, &kafka, &stop).await {
+                Ok(()) => {
+                    gate.let_through();
+                    return;
+                }
+                Err(FillError::Rebuild(RebuildError::Stopping)) => return,
+                Err(error) => {
+                    tracing::warn!(%error, ?pause, "the new store could not be filled from the log; trying again");
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    });
+}
+
+/// Under this name a store remembers that it was filled.
+const FILLED: &str = "filled";
+
+#[derive(Debug, thiserror::Error)]
+enum FillError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+}
+
+async fn fill(
+    registry: &dyn Registry,
+    targets: &[Arc<dyn Rebuilt>],
+    kafka: &Kafka,
+    stop: &CancellationToken,
+) -> Result<(), FillError> {
+    if registry.recall(FILLED).await?.is_some() {
+        return Ok(());
+    }
+    tokio::select! {
+        () = stop.cancelled() => return Err(RebuildError::Stopping.into()),
+        _ = kafka.ready() => {}
+    }
+    for target in targets {
+        let done = rebuild(target.as_ref(), kafka, stop, |_| {}).await?;
+        if done.read > 0 {
+            tracing::info!(
+                target_name = done.target,
+                read = done.read,
+                written = done.written,
+                "a new store was filled from the log"
+            );
+        }
+    }
+    registry.remember(FILLED, "yes").await?;
+    Ok(())
 }
 
 /// Rebuilds one target from the beginning of its topic to its end, and on to where the end has moved meanwhile.

@@ -9,6 +9,9 @@ pub(super) fn of_command(failure: Failure, input: &str) -> ApiError {
     match failure {
         CommandError::Rejected(refused) => of_rule(refused, input),
         CommandError::Unavailable(error) => of_store(&error),
+        CommandError::Filling => ApiError::unavailable(
+            "this store is new and is being filled from the log; ask again in a moment",
+        ),
         CommandError::Contended => ApiError::unavailable(
             "the customer is being changed by too many at once; ask again in a moment",
         ),

@@ -134,6 +134,9 @@ fn problem(failure: Failure) -> Problem {
             tracing::warn!(reason, "the store is away");
             Problem::unavailable("the store of accounts does not answer; ask again in a moment")
         }
+        CommandError::Filling => Problem::unavailable(
+            "this store is new and is being filled from the log; ask again in a moment",
+        ),
         CommandError::Contended => Problem::unavailable(
             "the customer is being changed by too many at once; ask again in a moment",
         ),

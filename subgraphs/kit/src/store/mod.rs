@@ -3,6 +3,8 @@
 //! Two adapters fill each port: [`embedded`] (redb, one file a service) and [`mongo`] (MongoDB).
 //! One contract suite holds both to the same behaviour.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     aggregate::Aggregate,
     outbox::{Outbox, PendingEvent},
+    shutdown::Shutdown,
 };
 
 #[cfg(feature = "contract-suite")]
@@ -260,4 +263,48 @@ pub trait DeadLetterStore: Send + Sync + 'static {
         partition: i32,
         offset: i64,
     ) -> Result<bool, StoreError>;
+}
+
+/// What a store remembers of itself, so that a new, empty one is known as such.
+#[async_trait]
+pub trait Registry: Send + Sync + 'static {
+    /// What is remembered under a name.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn recall(&self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// Remembers a value under a name, durably, unless one is there: what is remembered then is returned.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn remember(&self, name: &str, value: &str) -> Result<String, StoreError>;
+}
+
+/// The store's own name: made once when it was new. Consumer groups carry it, so that an empty store reads its topics
+/// from the beginning, whatever a store before it had read.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn identity(registry: &dyn Registry) -> Result<String, StoreError> {
+    let fresh = format!("{:08x}", rand::random::<u32>());
+    registry.remember("identity", &fresh).await
+}
+
+/// Asks a store until it answers, with growing pauses; `None` when the service stops before.
+pub async fn until_answered<T, F>(shutdown: &Shutdown, ask: impl Fn() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match ask().await {
+            Ok(answer) => return Some(answer),
+            Err(error) => tracing::warn!(%error, ?pause, "the store does not answer; trying again"),
+        }
+        if !shutdown.sleep(pause).await {
+            return None;
+        }
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
 }

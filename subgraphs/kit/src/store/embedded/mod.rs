@@ -11,6 +11,7 @@ mod committer;
 mod dead_letters;
 mod error;
 mod file;
+mod registry;
 
 pub use aggregates::EmbeddedAggregates;
 pub use change_log::EmbeddedChangeLog;
@@ -19,3 +20,4 @@ pub use committer::Durable;
 pub use dead_letters::EmbeddedDeadLetters;
 pub use error::{OpenError, away};
 pub use file::EmbeddedStore;
+pub use registry::EmbeddedRegistry;

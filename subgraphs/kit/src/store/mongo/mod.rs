@@ -14,6 +14,7 @@ mod dead_letters;
 mod documents;
 mod error;
 mod lanes;
+mod registry;
 mod reply;
 mod statement;
 
@@ -22,3 +23,4 @@ pub use change_log::MongoChangeLog;
 pub use connection::MongoStore;
 pub use dead_letters::MongoDeadLetters;
 pub use error::{ConnectError, away};
+pub use registry::MongoRegistry;
