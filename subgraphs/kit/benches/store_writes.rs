@@ -13,100 +13,96 @@ use futures::future::join_all;
 use mongodb::bson::{Document, doc, serialize_to_document};
 use redb::{Database, TableDefinition};
 use tandem_backends::{Backend, Mongo};
-use tandem_kit::{
-    outbox::PendingEvent,
-    store::{
-        AggregateStore, Outcome,
-        contract::{Example, Sample, aggregates::write_of},
-        embedded::{EmbeddedAggregates, EmbeddedStore},
-        mongo::{MongoAggregates, MongoStore},
-    },
+use tandem_kit::store::{
+    AggregateStore, Outcome,
+    contract::{Example, Sample, aggregates::write_of},
+    embedded::{EmbeddedAggregates, EmbeddedStore},
+    mongo::{MongoAggregates, MongoStore},
 };
+use uuid::Uuid;
 
-/// How long each figure is measured.
-const MEASURED: Duration = Duration::from_secs(3);
+/// The floor and the store are measured in turns of this length, because disks have moods.
+const TURN: Duration = Duration::from_millis(500);
+/// Turns of each. The median of the ratios is told.
+const TURNS: usize = 7;
 
 type Store = Arc<dyn AggregateStore<Sample>>;
 
-/// How many of `step` a second, with so many in flight. A step is given a number that no other has.
-async fn rate<F: Future<Output = ()> + Send>(
-    in_flight: usize,
-    step: impl Fn(usize) -> F + Clone + Send + Sync + 'static,
-) -> f64 {
+/// How many of `step` a second, with so many in flight. Each is given an id that no other has.
+async fn rate<F: Future<Output = ()>>(in_flight: usize, step: impl Fn(String) -> F) -> f64 {
     let started = Instant::now();
-    let workers = (0..in_flight).map(|worker| {
-        let step = step.clone();
-        async move {
-            let mut done = 0_usize;
-            while started.elapsed() < MEASURED {
-                step(worker + done * in_flight).await;
-                done += 1;
-            }
-            done
+    let workers = (0..in_flight).map(async |_| {
+        let mut done = 0.0;
+        while started.elapsed() < TURN {
+            step(Uuid::now_v7().to_string()).await;
+            done += 1.0;
         }
+        done
     });
-    let done: usize = join_all(workers).await.into_iter().sum();
-    done as f64 / started.elapsed().as_secs_f64()
+    let done: f64 = join_all(workers).await.into_iter().sum();
+    done / started.elapsed().as_secs_f64()
 }
 
-async fn write_rate(store: &Store, in_flight: usize) -> f64 {
-    let store = Arc::clone(store);
-    rate(in_flight, move |number| {
-        let store = Arc::clone(&store);
-        async move {
-            let write = write_of(
-                &Sample::example(&format!("{in_flight}-{number}"), 1),
-                1,
-                None,
-            );
+/// Measures the store and its floor in turns and tells their ratio.
+async fn compare<F: Future<Output = ()>>(
+    name: &str,
+    store: &Store,
+    in_flight: usize,
+    floor_in_flight: usize,
+    floor: impl Fn(String) -> F,
+) {
+    let mut ratios = Vec::new();
+    let (mut writes, mut floors) = (0.0, 0.0);
+    for _ in 0..TURNS {
+        let bare = rate(floor_in_flight, &floor).await;
+        let ours = rate(in_flight, async |id| {
+            let write = write_of(&Sample::example(&id, 1), 1, None);
             assert_eq!(store.write(write).await.unwrap(), Outcome::Written);
-        }
-    })
-    .await
-}
-
-fn report(store: &str, in_flight: usize, writes: f64, floor_name: &str, floor: f64) {
+        })
+        .await;
+        ratios.push(ours / bare);
+        writes += ours / TURNS as f64;
+        floors += bare / TURNS as f64;
+    }
+    ratios.sort_by(f64::total_cmp);
+    let ratio = ratios[TURNS / 2];
     println!(
-        "{store:9} {in_flight:3} in flight: {writes:8.0} writes/s, {:5.2} times {floor:.0} {floor_name}/s",
-        writes / floor
+        "{name}, {in_flight} in flight: {ratio:.2} times the floor ({writes:.0} against {floors:.0} a second)"
     );
 }
 
+/// The floor of the embedded store is one durable commit for each write, of the same state and event.
 async fn embedded() {
     const STATES: TableDefinition<&str, &[u8]> = TableDefinition::new("states");
     const EVENTS: TableDefinition<&str, &[u8]> = TableDefinition::new("events");
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let bare = Arc::new(Database::create(directory.path().join("bare.redb")).unwrap());
-    let floor = rate(1, move |number| {
-        let bare = Arc::clone(&bare);
-        async move {
-            let id = format!("bare-{number}");
-            let write = write_of(&Sample::example(&id, 1), 1, None);
-            let state = serde_json::to_vec(&write.state).unwrap();
-            let event = serde_json::to_vec(&write.event).unwrap();
-            let transaction = bare.begin_write().unwrap();
-            transaction
-                .open_table(STATES)
-                .unwrap()
-                .insert(id.as_str(), state.as_slice())
-                .unwrap();
-            transaction
-                .open_table(EVENTS)
-                .unwrap()
-                .insert(id.as_str(), event.as_slice())
-                .unwrap();
-            transaction.commit().unwrap();
-        }
-    })
-    .await;
+    let bare = Database::create(directory.path().join("bare.redb")).unwrap();
     let file = EmbeddedStore::open(directory.path().join("store.redb")).unwrap();
     let store: Store = Arc::new(EmbeddedAggregates::open(file).await.unwrap());
     for in_flight in [1, 16, 64] {
-        let writes = write_rate(&store, in_flight).await;
-        report("embedded", in_flight, writes, "bare commits", floor);
+        compare("embedded", &store, in_flight, 1, async |id| {
+            let write = write_of(&Sample::example(&id, 1), 1, None);
+            let state = serde_json::to_vec(&write.state).unwrap();
+            let event = serde_json::to_vec(&write.event).unwrap();
+            let commit = bare.begin_write().unwrap();
+            let key = id.as_str();
+            commit
+                .open_table(STATES)
+                .unwrap()
+                .insert(key, state.as_slice())
+                .unwrap();
+            commit
+                .open_table(EVENTS)
+                .unwrap()
+                .insert(key, event.as_slice())
+                .unwrap();
+            commit.commit().unwrap();
+        })
+        .await;
     }
 }
 
+/// The floor of MongoDB is one findAndModify for each write, with as many in flight.
 async fn mongo() {
     if !tandem_backends::available(Backend::Mongod) {
         return;
@@ -116,26 +112,17 @@ async fn mongo() {
     let aggregates = MongoAggregates::new(connected.clone());
     aggregates.prepare().await.unwrap();
     let store: Store = Arc::new(aggregates);
+    let bare = connected.database().collection::<Document>("bare");
     for in_flight in [1, 16, 64] {
-        let bare = connected.database().collection::<Document>("bare");
-        let floor = rate(in_flight, move |number| {
-            let bare = bare.clone();
-            async move {
-                let write = write_of(&Sample::example(&format!("{in_flight}-{number}"), 1), 1, None);
-                let event: PendingEvent = write.event;
-                let update = doc! {
-                    "$set": { "revision": 1_i64, "state": serialize_to_document(&write.state).unwrap() },
-                    "$push": { "pending": serialize_to_document(&event).unwrap() },
-                };
-                bare.find_one_and_update(doc! { "_id": &event.key, "revision": 0_i64 }, update)
-                    .upsert(true)
-                    .await
-                    .unwrap();
-            }
+        compare("MongoDB", &store, in_flight, in_flight, async |id| {
+            let write = write_of(&Sample::example(&id, 1), 1, None);
+            let update = doc! {
+                "$set": { "revision": 1_i64, "state": serialize_to_document(&write.state).unwrap() },
+                "$push": { "pending": serialize_to_document(&write.event).unwrap() },
+            };
+            bare.find_one_and_update(doc! { "_id": id, "revision": 0_i64 }, update).upsert(true).await.unwrap();
         })
         .await;
-        let writes = write_rate(&store, in_flight).await;
-        report("MongoDB", in_flight, writes, "findAndModify", floor);
     }
 }
 
