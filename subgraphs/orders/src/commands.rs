@@ -1,0 +1,225 @@
+//! What can be asked of orders: the way from a request to a decision of the aggregate.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::Utc;
+use tandem_kit::{
+    commands::{CommandError, CommandHandler, Decision, Expectation},
+    store::{AggregateStore, StoreError},
+};
+
+use crate::{
+    domain::{
+        AddressType, Order, OrderChangeEvent, OrderError, OrderItem, OrderStatus, Placement,
+        address,
+    },
+    replica::{Replica, Waited, event::is_customer_id},
+};
+
+/// How long an order waits for a customer who is not known yet: somebody who was created a moment ago is on the way here.
+const NEWCOMER_WAIT: Duration = Duration::from_millis(250);
+
+/// At most so many characters in an idempotency key.
+pub const LONGEST_KEY: usize = 200;
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The rules do not allow it.
+    #[error(transparent)]
+    Rule(#[from] OrderError),
+    /// Too many others changed the order at the same time; again later may work.
+    #[error("the order is being changed by too many at once; try again")]
+    Contended,
+    /// Too many changes of the order wait for Kafka; again later may work.
+    #[error("too many changes of this order wait to be published; try again later")]
+    Backlogged,
+    /// The store does not answer; whether the change was made is unknown.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The event could not be written as JSON.
+    #[error("the event cannot be written: {0}")]
+    Event(#[from] serde_json::Error),
+}
+
+impl From<CommandError<Refused>> for Refused {
+    fn from(error: CommandError<Refused>) -> Self {
+        match error {
+            CommandError::Rejected(refused) => refused,
+            CommandError::Contended => Self::Contended,
+            CommandError::Backlogged => Self::Backlogged,
+            CommandError::Unavailable(error) => Self::Store(error),
+        }
+    }
+}
+
+/// Who asks, and in which trace.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// Recorded as `changedBy`.
+    pub changed_by: String,
+    /// The `traceparent` that the event carries on.
+    pub traceparent: Option<String>,
+}
+
+/// A request to place an order.
+#[derive(Clone, Debug)]
+pub struct PlaceOrder {
+    /// Whose order.
+    pub customer_id: String,
+    /// What is ordered.
+    pub items: Vec<OrderItem>,
+    /// To which of the customer's addresses.
+    pub ship_to: AddressType,
+    /// The same key of the same caller gets the first answer again.
+    pub idempotency_key: Option<String>,
+}
+
+/// Carries out commands on orders.
+#[derive(Clone)]
+pub struct OrderCommands {
+    handler: CommandHandler<Order>,
+    replica: Replica,
+}
+
+impl OrderCommands {
+    /// Commands that this handler carries out for the customers of this replica.
+    #[must_use]
+    pub fn new(handler: CommandHandler<Order>, replica: Replica) -> Self {
+        Self { handler, replica }
+    }
+
+    /// The store of orders.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn AggregateStore<Order>> {
+        self.handler.store()
+    }
+
+    /// Places an order.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub async fn place(&self, request: PlaceOrder, origin: &Origin) -> Result<Order, Refused> {
+        let key = match &request.idempotency_key {
+            None => None,
+            Some(key) => {
+                check_key(key)?;
+                Some(format!("placeOrder/{}/{key}", origin.changed_by))
+            }
+        };
+        // Before the rules: what they say may have changed since the first time.
+        if let Some(key) = &key
+            && let Some(first) = self.store().first_answer(key).await?
+        {
+            return Ok(first);
+        }
+        let id = Order::new_id();
+        let unaddressed = Placement {
+            customer_id: request.customer_id,
+            items: request.items,
+            ship_to: None,
+        };
+        // What is wrong whoever the customer is need not wait for the customer.
+        let mut order = Order::place(id.clone(), unaddressed, Utc::now())?;
+        let addresses = self.addresses(&order.customer_id).await?;
+        order.ship_to = address::ship_to(&addresses, request.ship_to)?;
+        let decide = |present: Option<&Order>| match present {
+            Some(_) => Ok(None),
+            None => decision(order.clone(), origin).map(Some),
+        };
+        let placed = self
+            .handler
+            .execute(&id, key, Expectation::New, decide)
+            .await?;
+        Ok(placed)
+    }
+
+    /// Takes an order one step on.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub async fn advance(
+        &self,
+        id: &str,
+        to: OrderStatus,
+        expected_revision: Option<i64>,
+        origin: &Origin,
+    ) -> Result<Order, Refused> {
+        self.change(id, origin, |order| {
+            order.advance(to, expected_revision, Utc::now())
+        })
+        .await
+    }
+
+    /// Cancels an order.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub async fn cancel(
+        &self,
+        id: &str,
+        reason: Option<String>,
+        expected_revision: Option<i64>,
+        origin: &Origin,
+    ) -> Result<Order, Refused> {
+        self.change(id, origin, |order| {
+            order.cancel(reason.clone(), expected_revision, Utc::now())
+        })
+        .await
+    }
+
+    async fn change(
+        &self,
+        id: &str,
+        origin: &Origin,
+        change: impl Fn(&Order) -> Result<Order, OrderError> + Send + Sync,
+    ) -> Result<Order, Refused> {
+        let unknown = || OrderError::NotFound { id: id.to_owned() };
+        if !Order::is_id(id) {
+            return Err(unknown().into());
+        }
+        let decide = |present: Option<&Order>| {
+            let order = present.ok_or_else(unknown)?;
+            decision(change(order)?, origin).map(Some)
+        };
+        let changed = self
+            .handler
+            .execute(id, None, Expectation::Existing, decide)
+            .await?;
+        Ok(changed)
+    }
+
+    async fn addresses(&self, customer_id: &str) -> Result<Vec<crate::domain::Address>, Refused> {
+        let unknown = || OrderError::CustomerUnknown {
+            customer_id: customer_id.chars().take(64).collect(),
+        };
+        if !is_customer_id(customer_id) {
+            return Err(unknown().into());
+        }
+        let waited = self
+            .replica
+            .wait_for_revision(customer_id, 1, NEWCOMER_WAIT)
+            .await?;
+        match waited {
+            Waited::Arrived(customer) => Ok(customer.addresses),
+            Waited::Behind(_) => Err(unknown().into()),
+        }
+    }
+}
+
+fn decision(state: Order, origin: &Origin) -> Result<Decision<Order>, Refused> {
+    let event = OrderChangeEvent::of(&state, &origin.changed_by)
+        .into_cloud_event(origin.traceparent.clone())?;
+    Ok(Decision { state, event })
+}
+
+fn check_key(key: &str) -> Result<(), OrderError> {
+    let length = key.chars().count();
+    if (1..=LONGEST_KEY).contains(&length) && !key.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(OrderError::invalid(
+        "idempotencyKey",
+        format!("has {length} characters; expected 1 to {LONGEST_KEY} without control characters"),
+    ))
+}

@@ -1,0 +1,78 @@
+//! The orders subgraph's GraphQL schema.
+//!
+//! Resolvers translate: what is decided and how it is kept is elsewhere. Whatever reads a store goes through [`Loaders`],
+//! so that an operation that touches many customers or orders reads each store once.
+
+use std::sync::Arc;
+
+use async_graphql::{SDLExportOptions, Schema};
+use tandem_kit::{
+    graphql::{Limits, guard},
+    store::ChangeLog,
+};
+
+mod customer;
+mod error;
+mod input;
+mod loaders;
+mod mutation;
+mod order;
+mod query;
+mod subscription;
+#[cfg(test)]
+mod tests;
+
+pub use loaders::Loaders;
+pub use mutation::Mutation;
+pub use query::Query;
+pub use subscription::Subscription;
+
+use crate::{commands::OrderCommands, live::Live, replica::Replica};
+
+/// The schema of the subgraph.
+pub type OrdersSchema = Schema<Query, Mutation, Subscription>;
+
+/// What resolvers work with. Clones share it.
+#[derive(Clone)]
+pub struct Backing {
+    /// Commands on orders, and their store.
+    pub commands: OrderCommands,
+    /// Customers as orders knows them.
+    pub replica: Replica,
+    /// The audit trail of orders.
+    pub changes: Arc<dyn ChangeLog>,
+    /// Changes as they happen.
+    pub live: Live,
+}
+
+impl Backing {
+    /// Loaders for one operation.
+    #[must_use]
+    pub fn loaders(&self) -> Loaders {
+        Loaders::new(
+            Arc::clone(self.replica.store()),
+            Arc::clone(self.commands.store()),
+            Arc::clone(&self.changes),
+        )
+    }
+}
+
+/// The schema on these stores. Operations find their [`Loaders`] in the operation's data.
+#[must_use]
+pub fn schema(backing: Backing) -> OrdersSchema {
+    guard(builder(), Limits::default()).data(backing).finish()
+}
+
+fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
+    Schema::build(Query, Mutation, Subscription)
+        .enable_federation()
+        .enable_subscription_in_federation()
+}
+
+/// The schema as it is composed into the supergraph.
+#[must_use]
+pub fn sdl() -> String {
+    let options = SDLExportOptions::new().federation().include_specified_by();
+    let text = builder().finish().sdl_with_options(options);
+    format!("{}\n", text.trim())
+}

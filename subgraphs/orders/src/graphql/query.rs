@@ -1,0 +1,114 @@
+//! Reads.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, ID, Object};
+use tandem_kit::graphql::{ApiError, Connection};
+
+use super::{
+    Backing, Loaders,
+    customer::CustomerNode,
+    error,
+    order::{OrderNode, OrderStatusValue, orders_page},
+};
+use crate::{
+    domain::Order,
+    replica::{LONGEST_WAIT, Waited, event::is_customer_id},
+};
+
+/// The root of reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Query;
+
+pub(super) fn backing<'a>(ctx: &Context<'a>) -> Result<&'a Backing, ApiError> {
+    ctx.data_opt::<Backing>()
+        .ok_or_else(|| ApiError::internal("the schema was built without its stores"))
+}
+
+fn loaders(ctx: &Context<'_>) -> Result<Loaders, ApiError> {
+    match ctx.data_opt::<Loaders>() {
+        Some(loaders) => Ok(loaders.clone()),
+        None => Ok(backing(ctx)?.loaders()),
+    }
+}
+
+#[Object]
+impl Query {
+    async fn order(&self, ctx: &Context<'_>, id: ID) -> Result<Option<OrderNode>, ApiError> {
+        find_order(loaders(ctx)?, &id).await
+    }
+
+    /// Relay connection, in order of placing. `first` 1..100.
+    async fn orders(
+        &self,
+        ctx: &Context<'_>,
+        customer_id: Option<ID>,
+        status: Option<OrderStatusValue>,
+        #[graphql(default = 20)] first: i32,
+        after: Option<String>,
+    ) -> Result<Connection<String, OrderNode>, ApiError> {
+        let customer_id = customer_id.map(|id| id.0);
+        orders_page(&loaders(ctx)?, customer_id, status, first, after.as_deref()).await
+    }
+
+    /// The customer as orders knows it, from its own replica: answers while accounts is down.
+    /// With `minRevision` it waits (at most 2 s) until the replica holds that revision, so that a
+    /// client reads its own write; still behind after that: code REPLICA_BEHIND.
+    async fn ordering_customer(
+        &self,
+        ctx: &Context<'_>,
+        id: ID,
+        min_revision: Option<i32>,
+    ) -> Result<Option<CustomerNode>, ApiError> {
+        let loaders = loaders(ctx)?;
+        if min_revision.is_some_and(|revision| revision < 1) {
+            return Err(ApiError::bad_user_input(
+                "minRevision",
+                "`minRevision` is less than 1; the first revision of a customer is 1",
+            ));
+        }
+        if !is_customer_id(&id) {
+            return Ok(None);
+        }
+        let Some(revision) = min_revision.map(i64::from) else {
+            let found = loaders.customer(&id).await?;
+            return Ok(found.map(|customer| CustomerNode::known(customer, loaders)));
+        };
+        let waited = backing(ctx)?
+            .replica
+            .wait_for_revision(&id, revision, LONGEST_WAIT)
+            .await
+            .map_err(|failed| error::of_store(&failed))?;
+        match waited {
+            Waited::Arrived(customer) => {
+                Ok(Some(CustomerNode::known(Arc::from(customer), loaders)))
+            }
+            Waited::Behind(held) => Err(ApiError::replica_behind(
+                revision.unsigned_abs(),
+                held.map(i64::unsigned_abs),
+            )),
+        }
+    }
+
+    #[graphql(entity)]
+    async fn customer_entity(
+        &self,
+        ctx: &Context<'_>,
+        id: ID,
+    ) -> Result<Option<CustomerNode>, ApiError> {
+        Ok(Some(CustomerNode::reference(id.0, loaders(ctx)?)))
+    }
+
+    #[graphql(entity)]
+    async fn order_entity(&self, ctx: &Context<'_>, id: ID) -> Result<Option<OrderNode>, ApiError> {
+        find_order(loaders(ctx)?, &id).await
+    }
+}
+
+async fn find_order(loaders: Loaders, id: &str) -> Result<Option<OrderNode>, ApiError> {
+    if !Order::is_id(id) {
+        return Ok(None);
+    }
+    let found = loaders.order(id).await?;
+    Ok(found.map(|order| OrderNode::new(order, loaders)))
+}

@@ -1,0 +1,138 @@
+//! The feed of customers' changes: each after the replica shows it.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{Stream, stream};
+use tandem_kit::{kafka::message::Message, shutdown::Shutdown};
+
+use super::{
+    LiveError,
+    audience::{Audience, Channel, Seat},
+    log::{FIRST_PAUSE, LONGEST_PAUSE, Log, next_message, open_at_end},
+};
+use crate::replica::{LONGEST_WAIT, Replica, ReplicaCustomer, Waited, event};
+
+const FEED: &str = "customers";
+/// How far the clocks of instances may differ.
+const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
+
+/// The feed of customers' changes. Clones share it.
+#[derive(Clone)]
+pub struct CustomerFeed {
+    audience: Audience<Arc<ReplicaCustomer>>,
+    replica: Replica,
+    shutdown: Shutdown,
+}
+
+impl CustomerFeed {
+    /// Starts to read the log at its end.
+    #[must_use]
+    pub fn start(log: Arc<dyn Log>, replica: Replica, shutdown: &Shutdown) -> Self {
+        let feed = Self {
+            audience: Audience::new(
+                metrics::gauge!("live_subscribers", "subscription" => "customerUpdated"),
+            ),
+            replica,
+            shutdown: shutdown.clone(),
+        };
+        shutdown.spawn(feed.clone().run(log));
+        feed
+    }
+
+    async fn run(self, log: Arc<dyn Log>) {
+        if let Some((mut reader, positions)) = open_at_end(log.as_ref(), FEED, &self.shutdown).await
+        {
+            self.audience.begin(positions);
+            while let Some(message) = next_message(reader.as_mut(), FEED, &self.shutdown).await {
+                self.take(&message);
+            }
+        }
+        self.audience.close();
+    }
+
+    fn take(&self, message: &Message) {
+        let channel = [Channel::Customer(message.key.clone().unwrap_or_default())];
+        if self.audience.pass_unless_heard(&channel, message.position) {
+            return;
+        }
+        match event::read(message) {
+            Ok(customer) => {
+                self.audience
+                    .deliver(&channel, message.position, |_| Arc::new(customer));
+            }
+            // The replica's projection sets it aside.
+            Err(_) => self.audience.pass(message.position),
+        }
+    }
+
+    /// Every change of one customer from now on, each when the replica holds it. The stream ends when the service stops.
+    pub fn subscribe(
+        &self,
+        id: &str,
+    ) -> impl Stream<Item = Result<ReplicaCustomer, LiveError>> + Send + use<> {
+        let (seat, _) = self.audience.join(Channel::Customer(id.to_owned()));
+        let subscriber = Subscriber {
+            feed: self.clone(),
+            seat: Some(seat),
+            since: Utc::now() - CLOCK_SKEW,
+            newest: 0,
+        };
+        stream::unfold(subscriber, |mut subscriber| async move {
+            let next = subscriber.next().await?;
+            Some((next, subscriber))
+        })
+    }
+}
+
+struct Subscriber {
+    feed: CustomerFeed,
+    /// `None` when nothing more comes.
+    seat: Option<Seat<Arc<ReplicaCustomer>>>,
+    since: DateTime<Utc>,
+    /// The newest revision that was handed out.
+    newest: i64,
+}
+
+impl Subscriber {
+    async fn next(&mut self) -> Option<Result<ReplicaCustomer, LiveError>> {
+        loop {
+            let seat = self.seat.as_mut()?;
+            let Some(customer) = seat.next().await else {
+                let lagged = seat.has_lagged();
+                self.seat = None;
+                return lagged.then_some(Err(LiveError::Lagged { cursor: None }));
+            };
+            // An event that was published again after a crash, from before this subscription.
+            let is_past = self.newest == 0 && customer.changed_at.as_datetime() < self.since;
+            if is_past || customer.revision <= self.newest {
+                continue;
+            }
+            self.newest = customer.revision;
+            return self.once_readable(&customer).await.map(Ok);
+        }
+    }
+
+    async fn once_readable(&mut self, customer: &ReplicaCustomer) -> Option<ReplicaCustomer> {
+        let (id, revision) = (&customer.id, customer.revision);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let waited = tokio::select! {
+                () = self.feed.shutdown.requested() => return None,
+                waited = self.feed.replica.wait_for_revision(id, revision, LONGEST_WAIT) => waited,
+            };
+            match waited {
+                Ok(Waited::Arrived(held)) if held.revision == revision => return Some(*held),
+                Ok(Waited::Arrived(_)) => return Some(customer.clone()),
+                Ok(Waited::Behind(_)) => {}
+                Err(error) => {
+                    tracing::warn!(feed = FEED, %error, ?pause, "a subscriber waits for the replica");
+                    if !self.feed.shutdown.sleep(pause).await {
+                        return None;
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The log that feeds read: a topic, behind a trait so that the feeds' rules can be tested without Kafka.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_trait::async_trait;
+use tandem_kit::{
+    kafka::{
+        connection::Kafka,
+        message::Message,
+        tail::{self, LogTail, Offsets},
+    },
+    shutdown::Shutdown,
+};
+
+/// First and longest pause between two tries to reach the log.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The log does not answer now.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the log is away: {0}")]
+pub struct LogAway(pub String);
+
+/// A log in partitions.
+#[async_trait]
+pub trait Log: Send + Sync + 'static {
+    /// For each partition the first offset that is kept, and the one behind the last message.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    async fn ends(&self) -> Result<BTreeMap<i32, (i64, i64)>, LogAway>;
+
+    /// A reader of every partition, from these offsets on.
+    ///
+    /// # Errors
+    /// When it cannot be opened now.
+    async fn open(&self, from: &Offsets) -> Result<Box<dyn LogReader>, LogAway>;
+}
+
+/// Reads a log, in order within each partition.
+#[async_trait]
+pub trait LogReader: Send + Sync {
+    /// The next message; waits for it, however long. Safe to cancel.
+    ///
+    /// # Errors
+    /// When the log is away; the reader goes on where it was when asked again.
+    async fn next(&mut self) -> Result<Message, LogAway>;
+}
+
+/// A topic of Kafka.
+#[derive(Clone, Debug)]
+pub struct KafkaLog {
+    kafka: Kafka,
+    topic: &'static str,
+}
+
+impl KafkaLog {
+    /// This topic.
+    #[must_use]
+    pub fn new(kafka: Kafka, topic: &'static str) -> Self {
+        Self { kafka, topic }
+    }
+}
+
+#[async_trait]
+impl Log for KafkaLog {
+    async fn ends(&self) -> Result<BTreeMap<i32, (i64, i64)>, LogAway> {
+        if !self.kafka.ready().await {
+            return Err(LogAway("the service stops".to_owned()));
+        }
+        tail::ends(&self.kafka, self.topic)
+            .await
+            .map_err(|error| LogAway(error.to_string()))
+    }
+
+    async fn open(&self, from: &Offsets) -> Result<Box<dyn LogReader>, LogAway> {
+        let tail = LogTail::open(&self.kafka, self.topic, from)
+            .map_err(|error| LogAway(error.to_string()))?;
+        Ok(Box::new(KafkaReader(tail)))
+    }
+}
+
+struct KafkaReader(LogTail);
+
+#[async_trait]
+impl LogReader for KafkaReader {
+    async fn next(&mut self) -> Result<Message, LogAway> {
+        self.0
+            .next()
+            .await
+            .map_err(|error| LogAway(error.to_string()))
+    }
+}
+
+/// Opens a reader at the log's end and tells where that is; tries until it succeeds. `None` when the service stops.
+pub(super) async fn open_at_end(
+    log: &dyn Log,
+    feed: &'static str,
+    shutdown: &Shutdown,
+) -> Option<(Box<dyn LogReader>, Offsets)> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let opened = tokio::select! {
+            () = shutdown.requested() => return None,
+            opened = try_open_at_end(log) => opened,
+        };
+        match opened {
+            Ok(opened) => return Some(opened),
+            Err(error) => {
+                tracing::warn!(feed, %error, ?pause, "live updates wait for the log");
+            }
+        }
+        if !shutdown.sleep(pause).await {
+            return None;
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn try_open_at_end(log: &dyn Log) -> Result<(Box<dyn LogReader>, Offsets), LogAway> {
+    let ends = log.ends().await?;
+    let from: Offsets = ends
+        .into_iter()
+        .map(|(partition, (_, next))| (partition, next))
+        .collect();
+    Ok((log.open(&from).await?, from))
+}
+
+/// The next message, however long the log is away meanwhile. `None` when the service stops.
+pub(super) async fn next_message(
+    reader: &mut dyn LogReader,
+    feed: &'static str,
+    shutdown: &Shutdown,
+) -> Option<Message> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let next = tokio::select! {
+            () = shutdown.requested() => return None,
+            next = reader.next() => next,
+        };
+        match next {
+            Ok(message) => return Some(message),
+            Err(error) => {
+                tracing::warn!(feed, %error, ?pause, "live updates wait for the log");
+            }
+        }
+        if !shutdown.sleep(pause).await {
+            return None;
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
