@@ -8,3 +8,8 @@ pub mod domain;
 pub mod graphql;
 pub mod live;
 pub mod replica;
+pub mod rest;
+pub mod service;
+pub mod stores;
+#[cfg(test)]
+mod test_support;

@@ -7,6 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tandem_kit::{
     event::CloudEvent,
+    kafka::{
+        cloudevents,
+        message::{Message, Rejection},
+    },
     values::{Decimal, Timestamp},
 };
 use uuid::Uuid;
@@ -212,6 +216,17 @@ impl OrderChangeEvent {
             )));
         }
         Ok(read)
+    }
+
+    /// The order as it was after the change that a message tells of.
+    ///
+    /// # Errors
+    /// Why the message is not an order event.
+    pub fn order_of(message: &Message) -> Result<Order, Rejection> {
+        let event = cloudevents::read(message)?;
+        Self::read(&event)
+            .map(Self::into_order)
+            .map_err(|error| Rejection::new(error.to_string()))
     }
 
     /// The JSON Schema of the body, as it is committed.

@@ -40,6 +40,11 @@ impl CustomerFeed {
         feed
     }
 
+    /// Waits until the feed reads the log: whoever subscribes then hears of all that is appended from then on.
+    pub async fn begun(&self) {
+        self.audience.begun().await;
+    }
+
     async fn run(self, log: Arc<dyn Log>) {
         if let Some((mut reader, positions)) = open_at_end(log.as_ref(), FEED, &self.shutdown).await
         {

@@ -104,6 +104,11 @@ impl OrderFeed {
         feed
     }
 
+    /// Waits until the feed reads the log: whoever subscribes then hears of all that is appended from then on.
+    pub async fn begun(&self) {
+        self.audience.begun().await;
+    }
+
     async fn run(self) {
         if let Some((mut reader, positions)) =
             open_at_end(self.log.as_ref(), FEED, &self.shutdown).await

@@ -1,1 +1,401 @@
-//! x
+#![allow(clippy::unwrap_used)]
+//! The feeds on logs in memory: each change once, in order, resumable, ended when too slow.
+
+use std::pin::Pin;
+
+use chrono::{TimeDelta, Utc};
+use futures::{FutureExt, Stream, StreamExt};
+use tandem_kit::{consumer::Projection, event::CloudEvent};
+use tokio::time::timeout;
+
+use super::{
+    Interest, LiveError, OrderUpdate,
+    audience::QUEUE,
+    sightings::{Memory, Verdict},
+};
+use crate::{
+    domain::{Order, OrderChangeEvent, OrderStatus, Placement},
+    replica::{ReplicaCustomer, contract},
+    test_support::{LIMIT, MemoryLog, World, event, eventually, item},
+};
+
+type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, LiveError>> + Send>>;
+
+/// An order made some time ago (in the future, if negative, so that it is surely newer than the feed's start).
+fn order_of_age(customer_id: &str, age: TimeDelta) -> Order {
+    let placement = Placement {
+        customer_id: customer_id.into(),
+        items: vec![item("1", 1)],
+        ship_to: None,
+    };
+    Order::place(Order::new_id(), placement, Utc::now() - age).unwrap()
+}
+
+fn fresh(customer_id: &str) -> Order {
+    order_of_age(customer_id, TimeDelta::seconds(-60))
+}
+
+fn advanced(order: &Order) -> Order {
+    order
+        .advance(order.status.next().unwrap(), None, Utc::now())
+        .unwrap()
+}
+
+async fn begun(world: &World) {
+    timeout(LIMIT, world.backing.live.orders.begun())
+        .await
+        .unwrap();
+    timeout(LIMIT, world.backing.live.customers.begun())
+        .await
+        .unwrap();
+}
+
+fn subscribe(world: &World, interest: Interest, after: Option<&str>) -> Updates<OrderUpdate> {
+    world
+        .backing
+        .live
+        .orders
+        .subscribe(interest, after)
+        .unwrap()
+        .boxed()
+}
+
+fn everything() -> Interest {
+    Interest::default()
+}
+
+async fn next<T>(updates: &mut Updates<T>) -> T {
+    timeout(LIMIT, updates.next())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap()
+}
+
+async fn error<T: std::fmt::Debug>(updates: &mut Updates<T>) -> LiveError {
+    timeout(LIMIT, updates.next())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap_err()
+}
+
+fn seen(update: &OrderUpdate) -> (String, i64) {
+    (update.order.id.clone(), update.order.revision)
+}
+
+/// Lets the audit projection take everything that is in the log.
+async fn audit(world: &World) {
+    let audit = world.audit();
+    let items = world
+        .order_log
+        .messages()
+        .iter()
+        .map(|message| (message.position, audit.decode(message).unwrap()))
+        .collect();
+    audit.apply(items).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_change_comes_once_and_in_order() {
+    let world = World::new().await;
+    begun(&world).await;
+    let mut updates = subscribe(&world, everything(), None);
+    let placed = fresh("1");
+    let confirmed = advanced(&placed);
+    let shipped = advanced(&confirmed);
+    // A relay that crashed after the second one publishes from the first one on again.
+    for change in [&placed, &confirmed, &placed, &confirmed, &shipped] {
+        world.order_log.append(0, &event(change));
+    }
+    for revision in 1..=3 {
+        assert_eq!(
+            seen(&next(&mut updates).await),
+            (placed.id.clone(), revision)
+        );
+    }
+    assert!(updates.next().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn only_what_is_wanted_comes() {
+    let world = World::new().await;
+    begun(&world).await;
+    let (one, other) = (fresh("1"), fresh("2"));
+    let of = |customer: Option<&str>, order: Option<&Order>| Interest {
+        customer_id: customer.map(str::to_owned),
+        order_id: order.map(|order| order.id.clone()),
+    };
+    let mut of_customer = subscribe(&world, of(Some("2"), None), None);
+    let mut of_order = subscribe(&world, of(None, Some(&one)), None);
+    let mut of_both = subscribe(&world, of(Some("2"), Some(&other)), None);
+    let mut of_neither = subscribe(&world, of(Some("2"), Some(&one)), None);
+    for change in [&one, &other, &advanced(&one)] {
+        world.order_log.append(1, &event(change));
+    }
+    assert_eq!(seen(&next(&mut of_customer).await), (other.id.clone(), 1));
+    assert_eq!(seen(&next(&mut of_order).await), (one.id.clone(), 1));
+    assert_eq!(seen(&next(&mut of_order).await), (one.id.clone(), 2));
+    assert_eq!(seen(&next(&mut of_both).await), (other.id.clone(), 1));
+    assert!(of_neither.next().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn a_subscriber_resumes_behind_its_cursor_and_goes_over_to_live() {
+    let world = World::new().await;
+    begun(&world).await;
+    let mut updates = subscribe(&world, everything(), None);
+    let (one, two) = (fresh("1"), fresh("2"));
+    world.order_log.append(0, &event(&one));
+    world.order_log.append(1, &event(&two));
+    let first = next(&mut updates).await;
+    next(&mut updates).await;
+    drop(updates);
+    // While nobody listens: further changes, and everything again after a crash.
+    let (one_b, two_b) = (advanced(&one), advanced(&two));
+    for (partition, change) in [(0, &one), (0, &one_b), (1, &two), (1, &two_b)] {
+        world.order_log.append(partition, &event(change));
+    }
+    audit(&world).await;
+    let mut resumed = subscribe(&world, everything(), Some(&first.cursor));
+    let mut missed = Vec::new();
+    for _ in 0..3 {
+        missed.push(seen(&next(&mut resumed).await));
+    }
+    missed.sort();
+    // Of the two first changes, the one behind the cursor; then both second ones.
+    let behind = if first.order.id == one.id { &two } else { &one };
+    let mut expected = vec![
+        (behind.id.clone(), 1),
+        (one.id.clone(), 2),
+        (two.id.clone(), 2),
+    ];
+    expected.sort();
+    assert_eq!(missed, expected);
+    world.order_log.append(0, &event(&advanced(&one_b)));
+    assert_eq!(seen(&next(&mut resumed).await), (one.id.clone(), 3));
+    assert!(resumed.next().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_instance_that_is_ahead_repeats_nothing() {
+    let log = MemoryLog::new(1);
+    let (ahead, behind) = (World::on(log.clone()).await, World::on(log.clone()).await);
+    begun(&ahead).await;
+    begun(&behind).await;
+    let mut updates = subscribe(&ahead, everything(), None);
+    let changes: Vec<Order> = (0..50).map(|_| fresh("1")).collect();
+    for change in &changes {
+        log.append(0, &event(change));
+    }
+    let mut cursor = String::new();
+    for change in &changes {
+        let update = next(&mut updates).await;
+        assert_eq!(update.order.id, change.id);
+        cursor = update.cursor;
+    }
+    let mut elsewhere = subscribe(&behind, everything(), Some(&cursor));
+    let last = fresh("1");
+    log.append(0, &event(&last));
+    audit(&behind).await;
+    assert_eq!(seen(&next(&mut elsewhere).await), (last.id, 1));
+}
+
+#[tokio::test]
+async fn resuming_under_traffic_leaves_no_gap_and_repeats_nothing() {
+    let world = World::new().await;
+    begun(&world).await;
+    let mut updates = subscribe(&world, everything(), None);
+    world.order_log.append(0, &event(&fresh("1")));
+    let mut cursor = next(&mut updates).await.cursor;
+    drop(updates);
+    let log = world.order_log.clone();
+    let traffic = tokio::spawn(async move {
+        let mut expected = Vec::new();
+        for n in 0..600 {
+            let order = fresh("1");
+            log.append(n % 3, &event(&order));
+            if n % 5 == 0 {
+                log.append(n % 3, &event(&order));
+            }
+            expected.push(order.id);
+            tokio::task::yield_now().await;
+        }
+        expected
+    });
+    let auditing = async {
+        eventually("the audit trail holds all", async || {
+            audit(&world).await;
+            world.order_log.messages().len() >= 721
+        })
+        .await;
+        audit(&world).await;
+    };
+    let listening = async {
+        let mut received = Vec::new();
+        while received.len() < 600 {
+            let mut updates = subscribe(&world, everything(), Some(&cursor));
+            for _ in 0..47.min(600 - received.len()) {
+                let update = next(&mut updates).await;
+                cursor = update.cursor;
+                received.push(update.order.id.clone());
+            }
+        }
+        received
+    };
+    let ((), mut received) = tokio::join!(auditing, listening);
+    let mut expected = traffic.await.unwrap();
+    expected.sort();
+    received.sort();
+    assert_eq!(received, expected);
+}
+
+#[tokio::test]
+async fn what_was_published_before_the_start_and_again_after_it_is_known_by_the_audit_trail() {
+    let log = MemoryLog::new(1);
+    let order = order_of_age("1", TimeDelta::seconds(30));
+    log.append(0, &event(&order));
+    let world = World::on(log).await;
+    begun(&world).await;
+    let mut updates = subscribe(&world, everything(), None);
+    let second = order
+        .advance(OrderStatus::Confirmed, None, Utc::now())
+        .unwrap();
+    world.order_log.append(0, &event(&order));
+    world.order_log.append(0, &event(&second));
+    audit(&world).await;
+    assert_eq!(seen(&next(&mut updates).await), (order.id.clone(), 2));
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_is_told_where_to_resume() {
+    let world = World::new().await;
+    begun(&world).await;
+    let mut updates = subscribe(&world, everything(), None);
+    let last = QUEUE + 50;
+    for n in 0..last {
+        let order = fresh(&n.to_string());
+        world.order_log.append(0, &event(&order));
+    }
+    // Somebody who waits for one order alone, and is served, shows that the feed has passed all the others.
+    let marker = fresh("marker");
+    let interest = Interest {
+        order_id: Some(marker.id.clone()),
+        customer_id: None,
+    };
+    let mut witness = subscribe(&world, interest, None);
+    world.order_log.append(0, &event(&marker));
+    assert_eq!(next(&mut witness).await.order.id, marker.id);
+    for n in 0..QUEUE {
+        assert_eq!(next(&mut updates).await.order.customer_id, n.to_string());
+    }
+    let LiveError::Lagged {
+        cursor: Some(cursor),
+    } = error(&mut updates).await
+    else {
+        panic!("not told to have lagged");
+    };
+    assert!(updates.next().await.is_none());
+    audit(&world).await;
+    let mut resumed = subscribe(&world, everything(), Some(&cursor));
+    for n in QUEUE..last {
+        assert_eq!(next(&mut resumed).await.order.customer_id, n.to_string());
+    }
+    assert_eq!(next(&mut resumed).await.order.id, marker.id);
+}
+
+#[tokio::test]
+async fn a_cursor_that_is_none_is_refused() {
+    let world = World::new().await;
+    begun(&world).await;
+    let feed = &world.backing.live.orders;
+    for text in ["", "nonsense", "e30", "W10", "eyIwIjotMX0"] {
+        assert!(
+            matches!(
+                feed.subscribe(everything(), Some(text)),
+                Err(LiveError::BadCursor(_))
+            ),
+            "{text}"
+        );
+    }
+    // {"0":5} of a log that is empty, {"9":0} of one with three partitions.
+    for text in ["eyIwIjo1fQ", "eyI5IjowfQ"] {
+        let mut updates = subscribe(&world, everything(), Some(text));
+        assert!(
+            matches!(error(&mut updates).await, LiveError::BadCursor(_)),
+            "{text}"
+        );
+        assert!(updates.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn subscriptions_end_with_the_service() {
+    let world = World::new().await;
+    begun(&world).await;
+    let mut updates = subscribe(&world, everything(), None);
+    let mut customers = world.backing.live.customers.subscribe("1").boxed();
+    world.shutdown.request("test");
+    assert!(timeout(LIMIT, updates.next()).await.unwrap().is_none());
+    assert!(timeout(LIMIT, customers.next()).await.unwrap().is_none());
+    let mut late = subscribe(&world, everything(), None);
+    assert!(timeout(LIMIT, late.next()).await.unwrap().is_none());
+}
+
+fn change_of(customer: &ReplicaCustomer) -> CloudEvent {
+    let mut body = serde_json::to_value(customer).unwrap();
+    body["changeType"] = "UPDATED".into();
+    body["changedBy"] = "anonymous".into();
+    CloudEvent {
+        id: uuid::Uuid::now_v7(),
+        source: "/accounts".into(),
+        kind: "CustomerChangeEvent".into(),
+        subject: customer.id.clone(),
+        time: Utc::now(),
+        data_schema: "urn:tandem:schema:customer-change-event:v1".into(),
+        traceparent: None,
+        data: body.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn a_customers_change_comes_when_the_replica_shows_it_and_once() {
+    let world = World::new().await;
+    begun(&world).await;
+    let mut updates: Updates<ReplicaCustomer> = world.backing.live.customers.subscribe("1").boxed();
+    let (first, second) = (contract::customer("1", 1), contract::customer("1", 2));
+    for change in [&first, &first, &contract::customer("2", 7), &second, &first] {
+        world.customer_log.append(0, &change_of(change));
+    }
+    assert!(
+        timeout(std::time::Duration::from_millis(100), updates.next())
+            .await
+            .is_err()
+    );
+    world
+        .backing
+        .replica
+        .take(vec![first.clone()])
+        .await
+        .unwrap();
+    assert_eq!(next(&mut updates).await.revision, 1);
+    world.backing.replica.take(vec![second]).await.unwrap();
+    assert_eq!(next(&mut updates).await.revision, 2);
+    assert!(updates.next().now_or_never().is_none());
+}
+
+#[test]
+fn what_memory_forgot_is_asked_for_and_not_taken_for_new() {
+    let began = Utc::now() - TimeDelta::hours(1);
+    let mut memory = Memory::with_capacity(2, began);
+    let orders: Vec<OrderChangeEvent> = (0..6)
+        .map(|n| OrderChangeEvent::of(&order_of_age("1", TimeDelta::seconds(-n)), "test"))
+        .collect();
+    for event in &orders {
+        assert_eq!(memory.judge(event), Verdict::New);
+        memory.sighted(event);
+        assert_eq!(memory.judge(event), Verdict::Repeated);
+    }
+    assert_eq!(memory.judge(&orders[5]), Verdict::Repeated);
+    assert_eq!(memory.judge(&orders[0]), Verdict::Unknown);
+}

@@ -1,0 +1,361 @@
+//! The orders service: everything put together, started, and stopped in order.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{TimeDelta, Utc};
+use clap::Args;
+use serde_json::json;
+use tandem_kit::{
+    admin::{
+        AdminToken,
+        dead_letters::{DeadLetterOffice, RetryProjection},
+        guarded,
+        rebuild::Rebuilder,
+    },
+    commands::CommandHandler,
+    consumer::{ProjectionStatus, run_projection},
+    graphql::GraphQlEndpoint,
+    kafka::{ClientError, connection::Kafka, settings::KafkaSettings, topics::Topic},
+    outbox::relay::{self, RelayHandle, RelaySettings},
+    rebuild::{RebuildAggregates, RebuildProjection},
+    sealing::{KeyError, Sealer, SealingSettings},
+    shutdown::Shutdown,
+    store::{AggregateStore, settings::StoreSettings},
+    telemetry::{MetricsHandle, TelemetryError, install_metrics},
+    web::{
+        BindError, HttpSettings, ServeError,
+        actuator::{Actuator, Affects, ComponentHealth, Health},
+        bind, openapi, serve,
+    },
+};
+
+use crate::{
+    audit::{self, AuditProjection},
+    commands::OrderCommands,
+    domain::{self, Order, OrderChangeEvent},
+    graphql::{Backing, schema},
+    live::Live,
+    replica::{self, Replica, projection::ReplicaProjection},
+    rest::{self, Rest},
+    stores::{Stores, StoresError},
+};
+
+/// How often idempotency keys are looked through, and how long each is kept.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+const KEEP_ANSWERS: TimeDelta = TimeDelta::hours(24);
+/// How long background tasks may take to end.
+const DRAIN_LIMIT: Duration = Duration::from_secs(3);
+
+/// Settings of the orders service.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, env = "TANDEM_ORDERS_PORT", default_value_t = 8085)]
+    pub port: u16,
+
+    /// Messages of `accounts.customer.change` that the replica may be behind before the service is not ready.
+    #[arg(long, env = "TANDEM_REPLICA_UNREADY_LAG", default_value_t = 10_000)]
+    pub replica_unready_lag: u64,
+
+    /// How requests are served.
+    #[command(flatten)]
+    pub http: HttpSettings,
+
+    /// Where data is kept.
+    #[command(flatten)]
+    pub store: StoreSettings,
+
+    /// How Kafka is reached.
+    #[command(flatten)]
+    pub kafka: KafkaSettings,
+
+    /// How pending events are published.
+    #[command(flatten)]
+    pub relay: RelaySettings,
+
+    /// The key that an operator's requests are known by; without one there are no operator's routes.
+    #[command(flatten)]
+    pub sealing: SealingSettings,
+}
+
+/// Why the service could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The store.
+    #[error(transparent)]
+    Stores(#[from] StoresError),
+    /// A setting of Kafka.
+    #[error(transparent)]
+    Kafka(#[from] ClientError),
+    /// The sealing key is given, but cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The port.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Metrics.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The HTTP server.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+/// Runs the service until shutdown is requested. Kafka may be away: it is reached when it comes.
+///
+/// # Errors
+/// See [`ServiceError`].
+pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceError> {
+    let metrics = install_metrics("orders", &shutdown)?;
+    // The port first: a service that cannot be reached should touch nothing.
+    let listener = bind(settings.http.host, settings.port, "--port").await?;
+    let port = listener
+        .local_addr()
+        .map_or(settings.port, |addr| addr.port());
+    let stores = Stores::open(&settings.store, &shutdown).await?;
+    let app = assemble(&settings, stores, metrics, &shutdown)?;
+    tracing::info!(port, "orders listens");
+    let served = serve(listener, app, &settings.http, &shutdown).await;
+    if let Err(late) = shutdown.drain(DRAIN_LIMIT).await {
+        tracing::warn!(%late, "orders ends with work undone; it is taken up at the next start");
+    }
+    Ok(served?)
+}
+
+/// Starts everything that runs beside requests, and puts the routes together.
+fn assemble(
+    settings: &Settings,
+    stores: Stores,
+    metrics: MetricsHandle,
+    shutdown: &Shutdown,
+) -> Result<axum::Router, ServiceError> {
+    let admin = admin_token(&settings.sealing)?;
+    let topics = vec![
+        Topic::log(domain::event::TOPIC),
+        Topic::log(audit::DEAD_LETTER_TOPIC),
+        Topic::log(replica::event::TOPIC),
+        Topic::log(replica::event::DEAD_LETTER_TOPIC),
+    ];
+    let kafka = Kafka::connect(settings.kafka.clone(), topics, shutdown)?;
+    let relay = relay::start(
+        as_outbox(&stores.orders),
+        &kafka,
+        domain::event::TOPIC,
+        &settings.relay,
+        shutdown,
+    )?;
+    let replica = Replica::new(Arc::clone(&stores.replica));
+    let replica_projection = Arc::new(ReplicaProjection::new(replica.clone()));
+    let audit_projection = Arc::new(AuditProjection::new(Arc::clone(&stores.changes)));
+    let replica_status = run_projection(
+        Arc::clone(&replica_projection),
+        replica::event::TOPIC,
+        replica::event::DEAD_LETTER_TOPIC,
+        &kafka,
+        Arc::clone(&stores.dead_letters),
+        shutdown,
+    )?;
+    let audit_status = run_projection(
+        Arc::clone(&audit_projection),
+        domain::event::TOPIC,
+        audit::DEAD_LETTER_TOPIC,
+        &kafka,
+        Arc::clone(&stores.dead_letters),
+        shutdown,
+    )?;
+    let live = Live::start(
+        &kafka,
+        Arc::clone(&stores.changes),
+        replica.clone(),
+        shutdown,
+    );
+    sweep_answers(Arc::clone(&stores.orders), shutdown);
+
+    let office = DeadLetterOffice::open(
+        Arc::clone(&stores.dead_letters),
+        vec![
+            Arc::new(RetryProjection(Arc::clone(&replica_projection))),
+            Arc::new(RetryProjection(Arc::clone(&audit_projection))),
+        ],
+        &kafka,
+    )?;
+    let rebuilder = Rebuilder::new(
+        vec![
+            Arc::new(RebuildAggregates::<Order>::new(
+                Arc::clone(&stores.orders),
+                domain::event::TOPIC,
+                OrderChangeEvent::order_of,
+            )),
+            Arc::new(RebuildProjection::new(
+                audit_projection,
+                domain::event::TOPIC,
+            )),
+            Arc::new(RebuildProjection::new(
+                replica_projection,
+                replica::event::TOPIC,
+            )),
+        ],
+        kafka,
+        shutdown.clone(),
+    );
+
+    let health = health(
+        settings,
+        &stores,
+        &relay,
+        replica_status,
+        audit_status,
+        shutdown,
+    );
+    let info = json!({
+        "app": {
+            "name": "tandem-orders",
+            "description": "System of record of orders",
+            "version": env!("CARGO_PKG_VERSION"),
+        }
+    });
+    let commands = OrderCommands::new(
+        CommandHandler::new(Arc::clone(&stores.orders), Some(relay)),
+        replica.clone(),
+    );
+    let backing = Backing {
+        commands,
+        replica: replica.clone(),
+        changes: stores.changes,
+        live,
+    };
+    let rest = Rest {
+        replica,
+        orders: stores.orders,
+    };
+    let mut app = graphql_routes(backing, shutdown)
+        .merge(rest::router(rest))
+        .merge(openapi::router(rest::description()))
+        .merge(Actuator::new(health, metrics, info).router());
+    if let Some(token) = admin {
+        let routes = office.routes().merge(rebuilder.routes());
+        app = app.merge(guarded(routes, token));
+    }
+    Ok(app)
+}
+
+fn graphql_routes(backing: Backing, shutdown: &Shutdown) -> axum::Router {
+    let for_loaders = backing.clone();
+    GraphQlEndpoint::new(schema(backing), shutdown.clone())
+        .with_operation_data(move |data| {
+            data.insert(for_loaders.loaders());
+        })
+        .router()
+}
+
+fn as_outbox(orders: &Arc<dyn AggregateStore<Order>>) -> Arc<dyn tandem_kit::outbox::Outbox> {
+    Arc::clone(orders) as Arc<dyn tandem_kit::outbox::Outbox>
+}
+
+/// No key given: no operator's routes. A key that cannot be used stops the start.
+fn admin_token(settings: &SealingSettings) -> Result<Option<AdminToken>, KeyError> {
+    match Sealer::from_settings(settings) {
+        Ok(sealer) => Ok(Some(AdminToken::of(&sealer))),
+        Err(KeyError::Missing) => {
+            tracing::info!("no sealing key: the operator's routes are off");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn health(
+    settings: &Settings,
+    stores: &Stores,
+    relay: &RelayHandle,
+    replica_status: ProjectionStatus,
+    audit_status: ProjectionStatus,
+    shutdown: &Shutdown,
+) -> Health {
+    let health = Health::new(shutdown);
+    let orders = Arc::clone(&stores.orders);
+    health.register("store", Affects::Readiness, move || {
+        let orders = Arc::clone(&orders);
+        async move {
+            match orders.ping().await {
+                Ok(()) => ComponentHealth::up(),
+                Err(error) => ComponentHealth::down(error.to_string()),
+            }
+        }
+    });
+    let relay = relay.clone();
+    health.register("outbox", Affects::Readiness, move || {
+        let relay = relay.clone();
+        async move {
+            let status = relay.status();
+            let component = if relay.is_timely() {
+                ComponentHealth::up()
+            } else {
+                ComponentHealth::out_of_service("events have waited too long for Kafka")
+            };
+            let component = component
+                .with(
+                    "pending",
+                    status.backlog.map_or(0, |backlog| backlog.events),
+                )
+                .with("oldestSeconds", status.oldest_age().as_secs());
+            match status.trouble {
+                Some(trouble) => component.with("trouble", trouble),
+                None => component,
+            }
+        }
+    });
+    let most = i64::try_from(settings.replica_unready_lag).unwrap_or(i64::MAX);
+    register_projection(&health, "replica", Affects::Readiness, replica_status, most);
+    register_projection(
+        &health,
+        "audit",
+        Affects::HealthOnly,
+        audit_status,
+        i64::MAX,
+    );
+    health
+}
+
+fn register_projection(
+    health: &Health,
+    name: &'static str,
+    affects: Affects,
+    status: ProjectionStatus,
+    most: i64,
+) {
+    health.register(name, affects, move || {
+        let status = status.clone();
+        async move {
+            let lag = status.lag();
+            let component = if lag > most {
+                ComponentHealth::out_of_service("too far behind the log")
+            } else if status.is_waiting_for_store() {
+                ComponentHealth::out_of_service("waits for the store")
+            } else {
+                ComponentHealth::up()
+            };
+            component
+                .with("lag", lag)
+                .with("applied", status.applied())
+                .with("parkedKeys", status.parked_keys())
+        }
+    });
+}
+
+/// Forgets idempotency keys that are older than a day.
+fn sweep_answers(orders: Arc<dyn AggregateStore<Order>>, shutdown: &Shutdown) {
+    let stop = shutdown.clone();
+    shutdown.spawn(async move {
+        loop {
+            match orders.forget_answers(Utc::now() - KEEP_ANSWERS).await {
+                Ok(0) => {}
+                Ok(forgotten) => tracing::debug!(forgotten, "idempotency keys forgotten"),
+                Err(error) => tracing::warn!(%error, "idempotency keys are kept for longer"),
+            }
+            if !stop.sleep(SWEEP_EVERY).await {
+                return;
+            }
+        }
+    });
+}

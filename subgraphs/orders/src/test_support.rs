@@ -1,0 +1,353 @@
+#![allow(clippy::unwrap_used)]
+//! What tests of the service share: its stores in a temporary directory, a log in memory, a count of reads.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use tandem_kit::{
+    commands::CommandHandler,
+    event::CloudEvent,
+    kafka::{
+        message::{Message, Position},
+        tail::Offsets,
+    },
+    outbox::{Backlog, Outbox, PendingEvent},
+    shutdown::Shutdown,
+    store::{AggregateStore, Outcome, PageRequest, StoreError, Stored, Write},
+};
+use tokio::sync::watch;
+
+use crate::{
+    audit::AuditProjection,
+    commands::{OrderCommands, Origin, PlaceOrder},
+    domain::{AddressType, Order, OrderChangeEvent, OrderItem, Product},
+    graphql::Backing,
+    live::{
+        Live,
+        log::{Log, LogAway, LogReader},
+    },
+    replica::{Replica, ReplicaCustomer, ReplicaStore, contract},
+    stores::Stores,
+};
+
+/// How long a test waits for what must happen.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// A log in memory.
+#[derive(Clone, Default)]
+pub(crate) struct MemoryLog {
+    partitions: Arc<Mutex<BTreeMap<i32, Vec<Message>>>>,
+    length: Arc<watch::Sender<usize>>,
+}
+
+impl MemoryLog {
+    pub(crate) fn new(partitions: i32) -> Self {
+        let log = Self::default();
+        *log.partitions.lock().unwrap() = (0..partitions).map(|id| (id, Vec::new())).collect();
+        log
+    }
+
+    /// Appends an event; returns where.
+    pub(crate) fn append(&self, partition: i32, event: &CloudEvent) -> Position {
+        let text = |text: &str| text.as_bytes().to_vec();
+        let headers = [
+            ("ce_specversion", "1.0".to_owned()),
+            ("ce_id", event.id.to_string()),
+            ("ce_source", event.source.clone()),
+            ("ce_type", event.kind.clone()),
+            ("ce_subject", event.subject.clone()),
+            ("ce_time", event.time.to_rfc3339()),
+            ("ce_dataschema", event.data_schema.clone()),
+        ];
+        let position = {
+            let mut partitions = self.partitions.lock().unwrap();
+            let messages = partitions.get_mut(&partition).unwrap();
+            let position = Position {
+                partition,
+                offset: messages.len() as i64,
+            };
+            messages.push(Message {
+                topic: "memory".into(),
+                position,
+                key: Some(event.subject.clone()),
+                headers: headers
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), text(&value)))
+                    .collect(),
+                payload: Some(text(&event.data)),
+            });
+            position
+        };
+        self.length.send_modify(|length| *length += 1);
+        position
+    }
+
+    /// All messages, partition by partition.
+    pub(crate) fn messages(&self) -> Vec<Message> {
+        let partitions = self.partitions.lock().unwrap();
+        partitions.values().flatten().cloned().collect()
+    }
+}
+
+#[async_trait]
+impl Log for MemoryLog {
+    async fn ends(&self) -> Result<BTreeMap<i32, (i64, i64)>, LogAway> {
+        let partitions = self.partitions.lock().unwrap();
+        Ok(partitions
+            .iter()
+            .map(|(id, messages)| (*id, (0, messages.len() as i64)))
+            .collect())
+    }
+
+    async fn open(&self, from: &Offsets) -> Result<Box<dyn LogReader>, LogAway> {
+        Ok(Box::new(MemoryReader {
+            log: self.clone(),
+            next: from.clone(),
+            length: self.length.subscribe(),
+        }))
+    }
+}
+
+struct MemoryReader {
+    log: MemoryLog,
+    next: Offsets,
+    length: watch::Receiver<usize>,
+}
+
+#[async_trait]
+impl LogReader for MemoryReader {
+    async fn next(&mut self) -> Result<Message, LogAway> {
+        loop {
+            self.length.borrow_and_update();
+            {
+                let partitions = self.log.partitions.lock().unwrap();
+                for (partition, offset) in &mut self.next {
+                    let index = usize::try_from(*offset).unwrap();
+                    if let Some(message) = partitions[partition].get(index) {
+                        *offset += 1;
+                        return Ok(message.clone());
+                    }
+                }
+            }
+            self.length.changed().await.unwrap();
+        }
+    }
+}
+
+/// Counts the reads of an order store.
+pub(crate) struct CountingOrders {
+    pub(crate) inner: Arc<dyn AggregateStore<Order>>,
+    pub(crate) gets: AtomicUsize,
+    pub(crate) pages: AtomicUsize,
+}
+
+#[async_trait]
+impl Outbox for CountingOrders {
+    async fn pending(
+        &self,
+        recorded_before: DateTime<Utc>,
+        after_key: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<PendingEvent>, StoreError> {
+        self.inner.pending(recorded_before, after_key, limit).await
+    }
+
+    async fn clear(&self, published: Vec<(String, i64)>) -> Result<(), StoreError> {
+        self.inner.clear(published).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.inner.backlog().await
+    }
+}
+
+#[async_trait]
+impl AggregateStore<Order> for CountingOrders {
+    async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<Stored<Order>>>, StoreError> {
+        self.gets.fetch_add(1, Ordering::SeqCst);
+        self.inner.get_many(ids).await
+    }
+
+    async fn write(&self, write: Write<Order>) -> Result<Outcome, StoreError> {
+        self.inner.write(write).await
+    }
+
+    async fn first_answer(&self, idempotency_key: &str) -> Result<Option<Order>, StoreError> {
+        self.inner.first_answer(idempotency_key).await
+    }
+
+    async fn forget_answers(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        self.inner.forget_answers(before).await
+    }
+
+    async fn pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<Order>>, StoreError> {
+        self.pages.fetch_add(1, Ordering::SeqCst);
+        self.inner.pages(requests).await
+    }
+
+    async fn restore(&self, states: Vec<Order>) -> Result<(), StoreError> {
+        self.inner.restore(states).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.inner.ping().await
+    }
+}
+
+/// Counts the reads of a replica store.
+pub(crate) struct CountingReplica {
+    inner: Arc<dyn ReplicaStore>,
+    pub(crate) gets: AtomicUsize,
+}
+
+#[async_trait]
+impl ReplicaStore for CountingReplica {
+    async fn upsert(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError> {
+        self.inner.upsert(customers).await
+    }
+
+    async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<ReplicaCustomer>>, StoreError> {
+        self.gets.fetch_add(1, Ordering::SeqCst);
+        self.inner.get_many(ids).await
+    }
+
+    async fn page(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ReplicaCustomer>, StoreError> {
+        self.inner.page(after, limit).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.inner.ping().await
+    }
+}
+
+/// The service without Kafka and HTTP: its stores in a temporary directory, its logs in memory.
+pub(crate) struct World {
+    _folder: tempfile::TempDir,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) stores: Stores,
+    pub(crate) orders: Arc<CountingOrders>,
+    pub(crate) customers: Arc<CountingReplica>,
+    pub(crate) backing: Backing,
+    pub(crate) order_log: MemoryLog,
+    pub(crate) customer_log: MemoryLog,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.shutdown.request("the test is over");
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::on(MemoryLog::new(3)).await
+    }
+
+    /// A world whose order log holds something already.
+    pub(crate) async fn on(order_log: MemoryLog) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let shutdown = Shutdown::new();
+        let stores = Stores::embedded(folder.path()).await.unwrap();
+        let orders = Arc::new(CountingOrders {
+            inner: Arc::clone(&stores.orders),
+            gets: AtomicUsize::new(0),
+            pages: AtomicUsize::new(0),
+        });
+        let customers = Arc::new(CountingReplica {
+            inner: Arc::clone(&stores.replica),
+            gets: AtomicUsize::new(0),
+        });
+        let replica = Replica::new(Arc::clone(&customers) as Arc<dyn ReplicaStore>);
+        let customer_log = MemoryLog::new(3);
+        let live = Live::on(
+            Arc::new(order_log.clone()),
+            Arc::new(customer_log.clone()),
+            Arc::clone(&stores.changes),
+            replica.clone(),
+            &shutdown,
+        );
+        let store = Arc::clone(&orders) as Arc<dyn AggregateStore<Order>>;
+        let commands = OrderCommands::new(CommandHandler::new(store, None), replica.clone());
+        let backing = Backing {
+            commands,
+            replica,
+            changes: Arc::clone(&stores.changes),
+            live,
+        };
+        Self {
+            _folder: folder,
+            shutdown,
+            stores,
+            orders,
+            customers,
+            backing,
+            order_log,
+            customer_log,
+        }
+    }
+
+    pub(crate) fn audit(&self) -> AuditProjection {
+        AuditProjection::new(Arc::clone(&self.stores.changes))
+    }
+
+    /// Makes a customer known.
+    pub(crate) async fn customer(&self, id: &str) {
+        let customer = contract::customer(id, 1);
+        self.backing.replica.take(vec![customer]).await.unwrap();
+    }
+
+    /// Places an order.
+    pub(crate) async fn place(&self, customer_id: &str, price: &str) -> Order {
+        let request = PlaceOrder {
+            customer_id: customer_id.to_owned(),
+            items: vec![item(price, 1)],
+            ship_to: AddressType::Shipping,
+            idempotency_key: None,
+        };
+        let origin = Origin {
+            changed_by: "test".into(),
+            traceparent: None,
+        };
+        self.backing.commands.place(request, &origin).await.unwrap()
+    }
+}
+
+pub(crate) fn item(price: &str, quantity: i32) -> OrderItem {
+    OrderItem {
+        product: Product {
+            guid: "p-1".into(),
+            title: "Hammer".into(),
+            description: None,
+            price: price.parse().unwrap(),
+        },
+        quantity,
+    }
+}
+
+/// The event of an order's newest change.
+pub(crate) fn event(order: &Order) -> CloudEvent {
+    OrderChangeEvent::of(order, "test")
+        .into_cloud_event(None)
+        .unwrap()
+}
+
+/// Polls until it is so.
+pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let limit = tokio::time::Instant::now() + LIMIT;
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < limit, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
