@@ -1,9 +1,9 @@
 #![allow(clippy::expect_used)]
 //! Files that are made from the code and committed: a test holds them to what the code makes.
 
-/// Fails when the committed file is not what the code makes; writes it instead when `TANDEM_WRITE_COMMITTED` is set.
+/// Fails when the committed file is not what the code makes; writes it instead when `UPDATE_SCHEMA` is set.
 pub(crate) fn assert_same(path: &str, made: &str) {
-    if std::env::var_os("TANDEM_WRITE_COMMITTED").is_some() {
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
         if let Some(folder) = std::path::Path::new(path).parent() {
             std::fs::create_dir_all(folder).expect("the folder can be made");
         }
@@ -13,6 +13,6 @@ pub(crate) fn assert_same(path: &str, made: &str) {
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     assert!(
         committed == made,
-        "{path} is stale: run the tests once with TANDEM_WRITE_COMMITTED=1 and commit what they write"
+        "{path} is stale: run `UPDATE_SCHEMA=1 cargo test -p tandem-orders`, then compose"
     );
 }

@@ -1,7 +1,8 @@
 //! The stores of the service, each behind its port, in whichever database the settings name.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, time::Duration};
 
+use secrecy::ExposeSecret;
 use tandem_kit::{
     shutdown::Shutdown,
     store::{
@@ -9,6 +10,7 @@ use tandem_kit::{
         embedded::{
             EmbeddedAggregates, EmbeddedChangeLog, EmbeddedDeadLetters, EmbeddedStore, OpenError,
         },
+        mongo::{ConnectError, MongoAggregates, MongoChangeLog, MongoDeadLetters, MongoStore},
         settings::StoreSettings,
     },
 };
@@ -16,11 +18,19 @@ use tandem_kit::{
 use crate::{
     audit,
     domain::Order,
-    replica::{ReplicaStore, embedded::EmbeddedReplica},
+    replica::{ReplicaStore, embedded::EmbeddedReplica, mongo::MongoReplica},
 };
 
 /// The embedded store's file in the data directory.
 const FILE: &str = "orders.redb";
+/// The database in MongoDB.
+const DATABASE: &str = "orders";
+/// The collection of messages set aside.
+const DEAD_LETTERS: &str = "dead.letters";
+
+/// First and longest pause between two tries to reach MongoDB.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why the stores could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +38,15 @@ pub enum StoresError {
     /// The embedded store's file.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The connection string does not fit.
+    #[error("--mongodb-uri: {0}")]
+    Connect(#[from] ConnectError),
     /// Tables or indexes could not be made.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Opening was broken off.
-    #[error("opening the store was broken off")]
-    BrokenOff,
+    /// Opening was cut off by the end of the process.
+    #[error("opening the store was interrupted")]
+    Interrupted,
 }
 
 /// What the service keeps. Clones share it.
@@ -50,23 +63,26 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Opens the stores that the settings name.
+    /// Opens what the settings name. A MongoDB that is away is waited for.
     ///
     /// # Errors
-    /// See [`StoresError`].
-    pub async fn open(settings: &StoreSettings, _shutdown: &Shutdown) -> Result<Self, StoresError> {
-        Self::embedded(&settings.data_dir).await
+    /// When the file cannot be used, or the connection string does not fit.
+    pub async fn open(settings: &StoreSettings, shutdown: &Shutdown) -> Result<Self, StoresError> {
+        match &settings.mongodb_uri {
+            Some(uri) => Self::mongodb(uri.expose_secret(), shutdown).await,
+            None => Self::embedded(&settings.data_dir).await,
+        }
     }
 
     /// Opens the embedded store in a directory, or makes it.
     ///
     /// # Errors
     /// See [`StoresError`].
-    pub async fn embedded(directory: &std::path::Path) -> Result<Self, StoresError> {
+    pub async fn embedded(directory: &Path) -> Result<Self, StoresError> {
         let path = directory.join(FILE);
         let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(path))
             .await
-            .map_err(|_| StoresError::BrokenOff)??;
+            .map_err(|_| StoresError::Interrupted)??;
         Ok(Self {
             orders: Arc::new(EmbeddedAggregates::<Order>::open(Arc::clone(&store)).await?),
             replica: Arc::new(EmbeddedReplica::open(Arc::clone(&store)).await?),
@@ -74,6 +90,35 @@ impl Stores {
                 EmbeddedChangeLog::open(Arc::clone(&store), audit::COLLECTION).await?,
             ),
             dead_letters: Arc::new(EmbeddedDeadLetters::open(store).await?),
+        })
+    }
+
+    async fn mongodb(uri: &str, shutdown: &Shutdown) -> Result<Self, StoresError> {
+        let store = MongoStore::connect(uri, DATABASE).await?;
+        let orders = MongoAggregates::<Order>::new(store.clone());
+        let changes = MongoChangeLog::new(&store, audit::COLLECTION);
+        let dead_letters = MongoDeadLetters::new(&store, DEAD_LETTERS);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let prepared = async {
+                orders.prepare().await?;
+                changes.prepare().await?;
+                dead_letters.prepare().await
+            };
+            match prepared.await {
+                Ok(()) => break,
+                Err(error) => tracing::warn!(%error, ?pause, "waiting for MongoDB"),
+            }
+            if !shutdown.sleep(pause).await {
+                return Err(StoresError::Interrupted);
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        Ok(Self {
+            orders: Arc::new(orders),
+            replica: Arc::new(MongoReplica::new(store.database().clone())),
+            changes: Arc::new(changes),
+            dead_letters: Arc::new(dead_letters),
         })
     }
 }

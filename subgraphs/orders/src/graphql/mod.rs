@@ -72,7 +72,9 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
 /// The schema as it is composed into the supergraph.
 #[must_use]
 pub fn sdl() -> String {
-    let options = SDLExportOptions::new().federation().include_specified_by();
+    let options = SDLExportOptions::new()
+        .federation()
+        .prefer_single_line_descriptions();
     let text = builder().finish().sdl_with_options(options);
     format!("{}\n", text.trim())
 }

@@ -99,9 +99,7 @@ impl ReplicaStore for EmbeddedReplica {
         self.store
             .read(move |transaction| {
                 let table = transaction.open_table(CUSTOMERS)?;
-                let from = after
-                    .as_deref()
-                    .map_or(Bound::Unbounded, |id| Bound::Excluded(id));
+                let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
                 table
                     .range::<&str>((from, Bound::Unbounded))?
                     .take(limit)
