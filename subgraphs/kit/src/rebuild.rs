@@ -2,7 +2,7 @@
 //!
 //! What is rebuilt replaces what is stored aggregate by aggregate, each in one step and never by an older revision. So a
 //! reader never sees less than before, commands go on meanwhile on every instance, an interruption at any point leaves
-//! nothing half-built, and starting again is always right. `docs/rebuild.md` says why this and not a swap of whole stores.
+//! nothing half-built, and starting again is always right. `docs/decisions/0003-rebuild-in-place.md` says why this and not a swap.
 
 use std::{
     collections::HashMap,
