@@ -1,0 +1,258 @@
+//! Accounts on an embedded store in a directory of its own, without Kafka, spoken to without a network.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    http::{Request, StatusCode, header},
+};
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use tandem_accounts::{audit::AuditProjection, domain::Customer, service, stores::Stores};
+use tandem_kit::{
+    consumer::Projection,
+    kafka::message::{Message, Position},
+    outbox::{Backlog, Outbox, PendingEvent},
+    sealing::Sealer,
+    shutdown::Shutdown,
+    store::{
+        AggregateStore, Outcome, PageRequest, StoreError, Stored, Write, settings::StoreSettings,
+    },
+    web::{HttpSettings, serve::with_layers},
+};
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+/// The published sample.
+pub const SAMPLE: &str = include_str!("../../src/rest/sample-customer.json");
+
+/// The service without its process.
+pub struct Accounts {
+    pub stores: Stores,
+    pub reads: Arc<AtomicUsize>,
+    router: Router,
+    directory: TempDir,
+}
+
+impl Accounts {
+    pub async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    async fn start_in(directory: TempDir) -> Self {
+        let mut stores = open(directory.path()).await;
+        let reads = Arc::new(AtomicUsize::new(0));
+        stores.customers = Arc::new(Counted {
+            inner: stores.customers,
+            reads: Arc::clone(&reads),
+        });
+        let routes = service::routes(&stores, None, &Sealer::new(&[7; 32]), &Shutdown::new());
+        Self {
+            router: with_layers(routes, &HttpSettings::default()),
+            stores,
+            reads,
+            directory,
+        }
+    }
+
+    /// The same data, opened again.
+    pub async fn restart(self) -> Self {
+        let Self {
+            stores,
+            router,
+            directory,
+            ..
+        } = self;
+        drop((stores, router));
+        Self::start_in(directory).await
+    }
+
+    pub async fn send(&self, method: &str, path: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body.into())
+            .unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let kind = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .map(|kind| kind.to_str().unwrap().to_owned())
+            .unwrap_or_default();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 24)
+            .await
+            .unwrap();
+        Answer { status, kind, body }
+    }
+
+    pub async fn graphql(&self, query: &str, variables: Value) -> Value {
+        let body = json!({"query": query, "variables": variables}).to_string();
+        let answer = self.send("POST", "/graphql", body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        answer.json()
+    }
+
+    /// The data of an answer without errors.
+    pub async fn data(&self, query: &str, variables: Value) -> Value {
+        let mut answer = self.graphql(query, variables).await;
+        assert!(answer.get("errors").is_none(), "{answer:#}");
+        answer["data"].take()
+    }
+
+    /// The extensions of the one error of an answer.
+    pub async fn refusal(&self, query: &str, variables: Value) -> Value {
+        let mut answer = self.graphql(query, variables).await;
+        assert_eq!(
+            answer["errors"].as_array().map(Vec::len),
+            Some(1),
+            "{answer:#}"
+        );
+        answer["errors"][0]["extensions"].take()
+    }
+
+    pub async fn pending(&self) -> Vec<PendingEvent> {
+        self.stores
+            .customers
+            .pending(Utc::now(), None, 10_000)
+            .await
+            .unwrap()
+    }
+
+    /// What the audit projection would do with all pending events once they are in the log.
+    pub async fn project_audit(&self) {
+        let projection = AuditProjection::new(Arc::clone(&self.stores.changes));
+        let items = self
+            .pending()
+            .await
+            .iter()
+            .enumerate()
+            .map(|(offset, pending)| {
+                let message = message(pending, i64::try_from(offset).unwrap());
+                (message.position, projection.decode(&message).unwrap())
+            })
+            .collect();
+        projection.apply(items).await.unwrap();
+    }
+}
+
+async fn open(directory: &Path) -> Stores {
+    let settings = StoreSettings {
+        data_dir: directory.to_owned(),
+        mongodb_uri: None,
+    };
+    Stores::open(&settings).await.unwrap()
+}
+
+/// A pending event as it is read from the log.
+pub fn message(pending: &PendingEvent, offset: i64) -> Message {
+    let event = &pending.event;
+    let id = event.id.to_string();
+    let time = event.time.to_rfc3339();
+    let headers = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", &id),
+        ("ce_source", &event.source),
+        ("ce_type", &event.kind),
+        ("ce_subject", &event.subject),
+        ("ce_time", &time),
+        ("ce_dataschema", &event.data_schema),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+    Message {
+        topic: "accounts.customer.change".to_owned(),
+        position: Position {
+            partition: 0,
+            offset,
+        },
+        key: Some(pending.key.clone()),
+        headers: headers.into(),
+        payload: Some(event.data.clone().into_bytes()),
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub kind: String,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.to_vec()).unwrap()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// A store that counts how often customers are read from it.
+struct Counted {
+    inner: Arc<dyn AggregateStore<Customer>>,
+    reads: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl AggregateStore<Customer> for Counted {
+    async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<Stored<Customer>>>, StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.inner.get_many(ids).await
+    }
+
+    async fn write(&self, write: Write<Customer>) -> Result<Outcome, StoreError> {
+        self.inner.write(write).await
+    }
+
+    async fn first_answer(&self, key: &str) -> Result<Option<Customer>, StoreError> {
+        self.inner.first_answer(key).await
+    }
+
+    async fn forget_answers(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        self.inner.forget_answers(before).await
+    }
+
+    async fn pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<Customer>>, StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.inner.pages(requests).await
+    }
+
+    async fn restore(&self, states: Vec<Customer>) -> Result<(), StoreError> {
+        self.inner.restore(states).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.inner.ping().await
+    }
+}
+
+#[async_trait]
+impl Outbox for Counted {
+    async fn pending(
+        &self,
+        recorded_before: DateTime<Utc>,
+        after_key: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<PendingEvent>, StoreError> {
+        self.inner.pending(recorded_before, after_key, limit).await
+    }
+
+    async fn clear(&self, published: Vec<(String, i64)>) -> Result<(), StoreError> {
+        self.inner.clear(published).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.inner.backlog().await
+    }
+}

@@ -1,0 +1,340 @@
+//! The accounts part of the contract, as a client sees it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::sync::atomic::Ordering;
+
+use common::Accounts;
+use serde_json::{Value, json};
+
+const CREATE: &str =
+    "mutation($input: CreateCustomerInput!) { createCustomer(input: $input) { customer {
+    id revision createdAt updatedAt name { title firstName lastName } contact { primaryPhone email }
+    addresses { type city } creditCards { type last4 expiration nameOnCard } } } }";
+
+const UPDATE: &str = "mutation($id: ID!, $input: UpdateCustomerInput!, $expected: Int) {
+    updateCustomer(id: $id, input: $input, expectedRevision: $expected) { customer {
+    id revision name { firstName } contact { email } addresses { city } creditCards { last4 } } } }";
+
+fn input(id: Option<&str>) -> Value {
+    let mut input = json!({
+        "name": {"firstName": "Jo", "lastName": "Doe"},
+        "contact": {"primaryPhone": "201-123-4567", "email": "jo@example.com"},
+        "addresses": [{"type": "SHIPPING", "address1": "1 Main Street", "city": "Anytown", "state": "NY", "postalCode": "12345"}],
+        "creditCards": [{"type": "PRIMARY", "number": "1234-6789-0000-4242", "expiration": "6/19", "nameOnCard": "Jo Doe"}],
+    });
+    if let Some(id) = id {
+        input["id"] = json!(id);
+    }
+    input
+}
+
+async fn create(accounts: &Accounts, id: &str) -> Value {
+    accounts
+        .data(CREATE, json!({"input": input(Some(id))}))
+        .await["createCustomer"]["customer"]
+        .take()
+}
+
+#[tokio::test]
+async fn a_created_customer_is_read_back_with_its_card_masked() {
+    let accounts = Accounts::start().await;
+    let created = create(&accounts, "jo").await;
+    assert_eq!(created["revision"], 1);
+    assert_eq!(created["createdAt"], created["updatedAt"]);
+    let read = accounts
+        .data("{ customer(id: \"jo\") { id revision createdAt updatedAt name { title firstName lastName }
+            contact { primaryPhone email } addresses { type city } creditCards { type last4 expiration nameOnCard } } }", json!({}))
+        .await;
+    assert_eq!(read["customer"], created);
+    assert_eq!(read["customer"]["creditCards"][0]["last4"], "4242");
+    assert_eq!(read["customer"]["name"]["title"], Value::Null);
+    let accounts = accounts.restart().await;
+    let again = accounts
+        .data("{ customer(id: \"jo\") { revision } }", json!({}))
+        .await;
+    assert_eq!(again["customer"]["revision"], 1);
+    assert_eq!(accounts.pending().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_customer_that_is_not_there_is_null() {
+    let accounts = Accounts::start().await;
+    for id in ["nobody", "not an id", ""] {
+        let read = accounts
+            .data(
+                "query($id: ID!) { customer(id: $id) { id } }",
+                json!({"id": id}),
+            )
+            .await;
+        assert_eq!(read, json!({"customer": null}));
+    }
+}
+
+#[tokio::test]
+async fn an_id_is_assigned_when_none_is_given() {
+    let accounts = Accounts::start().await;
+    let created = accounts.data(CREATE, json!({"input": input(None)})).await;
+    let id = created["createCustomer"]["customer"]["id"]
+        .as_str()
+        .unwrap();
+    assert!(id.parse::<u64>().is_ok(), "{id}");
+}
+
+#[tokio::test]
+async fn a_number_is_taken_as_id() {
+    let accounts = Accounts::start().await;
+    let mut with_number = input(None);
+    with_number["id"] = json!(123_456);
+    let created = accounts.data(CREATE, json!({"input": with_number})).await;
+    assert_eq!(created["createCustomer"]["customer"]["id"], "123456");
+}
+
+#[tokio::test]
+async fn an_id_in_use_is_refused() {
+    let accounts = Accounts::start().await;
+    create(&accounts, "jo").await;
+    let refused = accounts
+        .refusal(CREATE, json!({"input": input(Some("jo"))}))
+        .await;
+    assert_eq!(refused["code"], "ALREADY_EXISTS");
+    assert_eq!(accounts.pending().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_update_changes_the_given_parts_and_leaves_the_rest() {
+    let accounts = Accounts::start().await;
+    create(&accounts, "jo").await;
+    let name = json!({"name": {"firstName": "Max", "lastName": "Doe"}});
+    let updated = accounts
+        .data(UPDATE, json!({"id": "jo", "input": name, "expected": 1}))
+        .await;
+    let customer = &updated["updateCustomer"]["customer"];
+    assert_eq!(customer["revision"], 2);
+    assert_eq!(customer["name"]["firstName"], "Max");
+    assert_eq!(customer["addresses"][0]["city"], "Anytown");
+    assert_eq!(customer["creditCards"][0]["last4"], "4242");
+    let told: Vec<i64> = accounts
+        .pending()
+        .await
+        .iter()
+        .map(|pending| pending.revision)
+        .collect();
+    assert_eq!(told, [1, 2]);
+}
+
+#[tokio::test]
+async fn an_update_that_changes_nothing_makes_no_revision_and_no_event() {
+    let accounts = Accounts::start().await;
+    create(&accounts, "jo").await;
+    let mut same = input(None);
+    same.as_object_mut().unwrap().remove("id");
+    for given in [same, json!({})] {
+        let updated = accounts
+            .data(UPDATE, json!({"id": "jo", "input": given}))
+            .await;
+        assert_eq!(updated["updateCustomer"]["customer"]["revision"], 1);
+    }
+    assert_eq!(accounts.pending().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_stale_revision_and_an_unknown_customer_are_refused() {
+    let accounts = Accounts::start().await;
+    create(&accounts, "jo").await;
+    let name = json!({"name": {"firstName": "Max", "lastName": "Doe"}});
+    let stale = accounts
+        .refusal(UPDATE, json!({"id": "jo", "input": name, "expected": 7}))
+        .await;
+    assert_eq!(stale["code"], "REVISION_CONFLICT");
+    assert_eq!(stale["actualRevision"], 1);
+    let unknown = accounts
+        .refusal(UPDATE, json!({"id": "max", "input": name}))
+        .await;
+    assert_eq!(unknown["code"], "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn bad_input_names_its_field_and_stores_nothing() {
+    let accounts = Accounts::start().await;
+    type Spoil = fn(&mut Value);
+    let cases: [(&str, Spoil); 6] = [
+        ("input.addresses[0].postalCode", |i| {
+            i["addresses"][0]["postalCode"] = json!(" ");
+        }),
+        ("input.contact.email", |i| {
+            i["contact"]["email"] = json!("jo")
+        }),
+        ("input.creditCards[0].number", |i| {
+            i["creditCards"][0]["number"] = json!("1");
+        }),
+        ("input.id", |i| i["id"] = json!("not an id")),
+        ("input.idempotencyKey", |i| i["idempotencyKey"] = json!("")),
+        ("input.addresses[0].type", |i| {
+            i["addresses"][0]["type"] = json!("HOME");
+        }),
+    ];
+    for (field, spoil) in cases {
+        let mut bad = input(Some("jo"));
+        spoil(&mut bad);
+        let refused = accounts.refusal(CREATE, json!({"input": bad})).await;
+        assert_eq!(refused["code"], "BAD_USER_INPUT", "{field}");
+        assert_eq!(refused["field"], field);
+    }
+    let read = accounts
+        .data("{ customer(id: \"jo\") { id } }", json!({}))
+        .await;
+    assert_eq!(read["customer"], Value::Null);
+    assert!(accounts.pending().await.is_empty());
+}
+
+#[tokio::test]
+async fn the_same_key_gets_the_first_answer_again_also_after_a_restart() {
+    let accounts = Accounts::start().await;
+    let mut keyed = input(None);
+    keyed["idempotencyKey"] = json!("key-1");
+    let first = accounts.data(CREATE, json!({"input": keyed})).await;
+    let second = accounts.data(CREATE, json!({"input": keyed})).await;
+    assert_eq!(first, second);
+    let accounts = accounts.restart().await;
+    let third = accounts.data(CREATE, json!({"input": keyed})).await;
+    assert_eq!(first, third);
+    assert_eq!(accounts.pending().await.len(), 1);
+}
+
+#[tokio::test]
+async fn racing_requests_with_one_key_make_one_customer() {
+    let accounts = Accounts::start().await;
+    let mut keyed = input(None);
+    keyed["idempotencyKey"] = json!("key-1");
+    let requests = (0..8).map(|_| accounts.data(CREATE, json!({"input": keyed})));
+    let answers = futures::future::join_all(requests).await;
+    assert!(answers.iter().all(|answer| *answer == answers[0]));
+    assert_eq!(accounts.pending().await.len(), 1);
+}
+
+#[tokio::test]
+async fn pages_follow_one_another_in_order_of_id() {
+    let accounts = Accounts::start().await;
+    for id in ["c", "a", "e", "b", "d"] {
+        create(&accounts, id).await;
+    }
+    let query = "query($after: String) { customers(first: 2, after: $after) {
+        nodes { id } edges { cursor node { id } } pageInfo { hasNextPage hasPreviousPage endCursor } } }";
+    let mut seen = Vec::new();
+    let mut after = Value::Null;
+    loop {
+        let page = accounts.data(query, json!({"after": after})).await["customers"].take();
+        for node in page["nodes"].as_array().unwrap() {
+            seen.push(node["id"].as_str().unwrap().to_owned());
+        }
+        if page["pageInfo"]["hasNextPage"] == json!(false) {
+            break;
+        }
+        after = page["pageInfo"]["endCursor"].clone();
+    }
+    assert_eq!(seen, ["a", "b", "c", "d", "e"]);
+    for first in [0, 101, -1] {
+        let refused = accounts
+            .refusal(
+                "query($first: Int!) { customers(first: $first) { nodes { id } } }",
+                json!({"first": first}),
+            )
+            .await;
+        assert_eq!(refused["field"], "first");
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_customers_are_resolved_in_one_batched_read() {
+    let accounts = Accounts::start().await;
+    let ids: Vec<String> = (0..100).map(|number| format!("c{number}")).collect();
+    for id in &ids {
+        create(&accounts, id).await;
+    }
+    let mut representations: Vec<Value> = ids
+        .iter()
+        .map(|id| json!({"__typename": "Customer", "id": id}))
+        .collect();
+    representations.push(json!({"__typename": "Customer", "id": "nobody"}));
+    accounts.reads.store(0, Ordering::SeqCst);
+    let found = accounts
+        .data(
+            "query($of: [_Any!]!) { _entities(representations: $of) { ... on Customer { id revision creditCards { last4 } } } }",
+            json!({"of": representations}),
+        )
+        .await;
+    assert_eq!(accounts.reads.load(Ordering::SeqCst), 1);
+    let entities = found["_entities"].as_array().unwrap();
+    assert_eq!(entities.len(), 101);
+    assert_eq!(entities[42]["id"], "c42");
+    assert_eq!(entities[100], Value::Null);
+}
+
+#[tokio::test]
+async fn the_audit_trail_tells_every_change_oldest_first() {
+    let accounts = Accounts::start().await;
+    create(&accounts, "jo").await;
+    for name in ["Max", "Kim"] {
+        let name = json!({"name": {"firstName": name, "lastName": "Doe"}});
+        accounts
+            .data(UPDATE, json!({"id": "jo", "input": name}))
+            .await;
+    }
+    accounts.project_audit().await;
+    let query = "query($after: String) { customer(id: \"jo\") { changes(first: 2, after: $after) {
+        nodes { eventId revision type changedAt changedBy changedFields } pageInfo { hasNextPage endCursor } } } }";
+    let page = accounts.data(query, json!({})).await["customer"]["changes"].take();
+    let pending = accounts.pending().await;
+    assert_eq!(page["nodes"][0]["eventId"], json!(pending[0].event.id));
+    assert_eq!(page["nodes"][0]["type"], "CREATED");
+    assert_eq!(page["nodes"][0]["changedBy"], "anonymous");
+    assert_eq!(page["nodes"][1]["type"], "UPDATED");
+    assert_eq!(page["nodes"][1]["changedFields"], json!(["name"]));
+    assert_eq!(page["pageInfo"]["hasNextPage"], true);
+    let after = page["pageInfo"]["endCursor"].clone();
+    let rest = accounts.data(query, json!({"after": after})).await["customer"]["changes"].take();
+    assert_eq!(rest["nodes"].as_array().map(Vec::len), Some(1));
+    assert_eq!(rest["nodes"][0]["revision"], 3);
+    assert_eq!(rest["pageInfo"]["hasNextPage"], false);
+}
+
+#[tokio::test]
+async fn a_client_sees_its_own_change_in_the_audit_trail() {
+    let accounts = Accounts::start().await;
+    create(&accounts, "jo").await;
+    let query = "{ customer(id: \"jo\") { changes { nodes { revision } } } }";
+    // The projection comes after the reader has begun to wait.
+    let (read, ()) = tokio::join!(accounts.data(query, json!({})), async {
+        tokio::task::yield_now().await;
+        accounts.project_audit().await;
+    });
+    assert_eq!(
+        read["customer"]["changes"]["nodes"],
+        json!([{"revision": 1}])
+    );
+}
+
+#[tokio::test]
+async fn without_kafka_the_audit_trail_answers_what_there_is() {
+    let accounts = Accounts::start().await;
+    create(&accounts, "jo").await;
+    let read = accounts
+        .data(
+            "{ customer(id: \"jo\") { id changes { nodes { revision } } } }",
+            json!({}),
+        )
+        .await;
+    assert_eq!(read["customer"]["changes"]["nodes"], json!([]));
+}
+
+#[tokio::test]
+async fn no_stored_byte_holds_the_card_number() {
+    let accounts = Accounts::start().await;
+    create(&accounts, "jo").await;
+    for pending in accounts.pending().await {
+        let told = format!("{pending:?}");
+        assert!(!told.contains("12346789") && !told.contains("1234-6789"));
+    }
+}

@@ -1,0 +1,84 @@
+//! The whole service while Kafka is away.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::{net::TcpListener, time::Duration};
+
+use clap::Parser;
+use common::SAMPLE;
+use tandem_accounts::service::{self, Settings};
+use tandem_kit::shutdown::Shutdown;
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_kafka_customers_are_served_and_the_service_ends_in_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("key");
+    std::fs::write(&key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
+    let port = free_port();
+    let command = Command::try_parse_from([
+        "accounts",
+        "--port",
+        &port.to_string(),
+        "--data-dir",
+        directory.path().to_str().unwrap(),
+        "--sealing-key-file",
+        key.to_str().unwrap(),
+        "--kafka-brokers",
+        &format!("127.0.0.1:{}", free_port()),
+        "--outbox-unready-seconds",
+        "1",
+    ])
+    .unwrap();
+    let shutdown = Shutdown::new();
+    let running = tokio::spawn(service::run(command.settings, shutdown.clone()));
+
+    let client = reqwest::Client::new();
+    let at = |path: &str| format!("http://127.0.0.1:{port}{path}");
+    let status = async |path: &str| {
+        let answer = client.get(at(path)).send().await.ok()?;
+        Some(answer.status().as_u16())
+    };
+    eventually(async || status("/actuator/health/readiness").await == Some(200)).await;
+    let created = client
+        .post(at("/accounts/customer/create"))
+        .header("content-type", "application/json")
+        .body(SAMPLE)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(created.status(), 201);
+    for path in ["/v3/api-docs", "/swagger-ui/index.html", "/actuator/info"] {
+        assert_eq!(status(path).await, Some(200), "{path}");
+    }
+    assert_eq!(status("/admin/dead-letters").await, Some(401));
+    // The event waits longer than is allowed here: no more requests, but no restart either.
+    eventually(async || status("/actuator/health/readiness").await == Some(503)).await;
+    assert_eq!(status("/actuator/health/liveness").await, Some(200));
+
+    shutdown.request("the test is over");
+    tokio::time::timeout(Duration::from_secs(5), running)
+        .await
+        .expect("the service did not end in time")
+        .unwrap()
+        .unwrap();
+}
+
+async fn eventually(holds: impl AsyncFn() -> bool) {
+    let limit = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < limit, "waited for too long");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

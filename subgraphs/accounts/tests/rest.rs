@@ -1,0 +1,178 @@
+//! The documented REST routes, to the letter.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use axum::http::StatusCode;
+use common::{Accounts, Answer, SAMPLE};
+use serde_json::{Value, json};
+
+const CREATE: &str = "/accounts/customer/create";
+
+async fn post(accounts: &Accounts, body: &str) -> Answer {
+    accounts.send("POST", CREATE, body.to_owned()).await
+}
+
+fn sample() -> Value {
+    serde_json::from_str(SAMPLE).unwrap()
+}
+
+#[tokio::test]
+async fn the_published_sample_is_taken_as_it_is() {
+    let accounts = Accounts::start().await;
+    let answer = post(&accounts, SAMPLE).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    assert_eq!(answer.text(), "Customer account created!");
+    assert!(answer.kind.starts_with("text/plain"), "{}", answer.kind);
+    let read = accounts
+        .data(
+            "{ customer(id: \"123456\") { id revision contact { email } addresses { address2 } creditCards { last4 expiration } } }",
+            json!({}),
+        )
+        .await;
+    let customer = &read["customer"];
+    assert_eq!(customer["id"], "123456");
+    assert_eq!(customer["contact"]["email"], "[email protected]");
+    assert_eq!(customer["addresses"][0]["address2"], Value::Null);
+    assert_eq!(
+        customer["creditCards"][0],
+        json!({"last4": "0000", "expiration": "6/19"})
+    );
+    let pending = accounts.pending().await;
+    assert_eq!(pending.len(), 1);
+    assert!(pending[0].event.data.contains("legacy-rest"));
+}
+
+#[tokio::test]
+async fn the_same_body_again_makes_no_revision_and_no_event() {
+    let accounts = Accounts::start().await;
+    let mut as_text = sample();
+    as_text["id"] = json!("123456");
+    for body in [SAMPLE.to_owned(), SAMPLE.to_owned(), as_text.to_string()] {
+        assert_eq!(post(&accounts, &body).await.status, StatusCode::CREATED);
+    }
+    assert_eq!(accounts.pending().await.len(), 1);
+}
+
+#[tokio::test]
+async fn another_body_with_that_id_changes_the_customer() {
+    let accounts = Accounts::start().await;
+    post(&accounts, SAMPLE).await;
+    let mut other = sample();
+    other["name"]["firstName"] = json!("Jane");
+    other.as_object_mut().unwrap().remove("creditCards");
+    assert_eq!(
+        post(&accounts, &other.to_string()).await.status,
+        StatusCode::CREATED
+    );
+    let read = accounts
+        .data(
+            "{ customer(id: \"123456\") { revision name { firstName } creditCards { last4 } } }",
+            json!({}),
+        )
+        .await;
+    assert_eq!(
+        read["customer"],
+        json!({"revision": 2, "name": {"firstName": "Jane"}, "creditCards": []})
+    );
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_a_problem_that_names_the_field_and_stores_nothing() {
+    let accounts = Accounts::start().await;
+    let spoilt = |spoil: fn(&mut Value)| {
+        let mut body = sample();
+        spoil(&mut body);
+        body.to_string()
+    };
+    let cases = [
+        ("{}".to_owned(), "id"),
+        (spoilt(|b| b["id"] = json!(1.5)), "id"),
+        (spoilt(|b| b["id"] = json!(-1)), "id"),
+        (spoilt(|b| b["id"] = json!(null)), "id"),
+        (spoilt(|b| b["id"] = json!("a b")), "id"),
+        (
+            spoilt(|b| drop(b.as_object_mut().unwrap().remove("name"))),
+            "name",
+        ),
+        (
+            spoilt(|b| b["name"]["firstName"] = json!(7)),
+            "name.firstName",
+        ),
+        (
+            spoilt(|b| b["name"]["lastName"] = json!("")),
+            "name.lastName",
+        ),
+        (
+            spoilt(|b| b["addresses"][1]["type"] = json!("HOME")),
+            "addresses[1].type",
+        ),
+        (
+            spoilt(|b| b["addresses"][1]["postalCode"] = json!(" ")),
+            "addresses[1].postalCode",
+        ),
+        (spoilt(|b| b["addresses"] = json!({})), "addresses"),
+        (
+            spoilt(|b| b["creditCards"][0]["number"] = json!("1234")),
+            "creditCards[0].number",
+        ),
+        (
+            spoilt(|b| b["creditCards"][1]["type"] = json!("GOLD")),
+            "creditCards[1].type",
+        ),
+    ];
+    for (body, field) in cases {
+        let answer = post(&accounts, &body).await;
+        assert_eq!(
+            answer.status,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{field}: {answer:?}"
+        );
+        assert_eq!(answer.kind, "application/problem+json");
+        let problem = answer.json();
+        assert_eq!(problem["errors"][0]["field"], field, "{problem:#}");
+        assert_eq!(problem["instance"], CREATE);
+    }
+    for body in ["", "{", "[1,", "nonsense"] {
+        let answer = post(&accounts, body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(answer.kind, "application/problem+json");
+    }
+    let large = spoilt(|b| b["name"]["title"] = json!("x".repeat(1 << 20)));
+    let answer = post(&accounts, &large).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(answer.kind, "application/problem+json");
+
+    assert!(accounts.pending().await.is_empty());
+    let all = accounts
+        .data("{ customers { nodes { id } } }", json!({}))
+        .await;
+    assert_eq!(all["customers"]["nodes"], json!([]));
+}
+
+#[tokio::test]
+async fn the_printed_sample_can_be_sent_back() {
+    let accounts = Accounts::start().await;
+    let printed = accounts
+        .send("GET", "/accounts/customer/print", String::new())
+        .await;
+    assert_eq!(printed.status, StatusCode::OK);
+    assert_eq!(printed.kind, "application/json");
+    let mut expected = sample();
+    expected["id"] = json!("123456");
+    assert_eq!(printed.json(), expected);
+    let answer = post(&accounts, &printed.text()).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+}
+
+#[test]
+fn the_api_document_is_openapi_3_1_and_describes_both_routes() {
+    let document = serde_json::to_value(tandem_accounts::rest::openapi()).unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    for path in [CREATE, "/accounts/customer/print"] {
+        assert!(document["paths"][path].is_object(), "{path}");
+    }
+    let example =
+        &document["paths"][CREATE]["post"]["requestBody"]["content"]["application/json"]["example"];
+    assert_eq!(*example, sample());
+}
