@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use common::Accounts;
 use serde_json::{Value, json};
+use tandem_kit::commands::Gate;
 
 const CREATE: &str =
     "mutation($input: CreateCustomerInput!) { createCustomer(input: $input) { customer {
@@ -327,6 +328,18 @@ async fn without_kafka_the_audit_trail_answers_what_there_is() {
         )
         .await;
     assert_eq!(read["customer"]["changes"]["nodes"], json!([]));
+}
+
+#[tokio::test]
+async fn a_store_that_is_being_filled_takes_no_commands_yet() {
+    let gate = Gate::closed();
+    let accounts = Accounts::start_behind(gate.clone()).await;
+    let refused = accounts
+        .refusal(CREATE, json!({"input": input(Some("jo"))}))
+        .await;
+    assert_eq!(refused["code"], "UNAVAILABLE");
+    gate.let_through();
+    create(&accounts, "jo").await;
 }
 
 #[tokio::test]

@@ -26,6 +26,11 @@ async fn without_kafka_customers_are_served_and_the_service_ends_in_time() {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("key");
     std::fs::write(&key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
+    // A store that is not new: a new one would wait for Kafka, to see whether the log knows customers already.
+    let stores = common::open(directory.path()).await;
+    stores.registry.remember("filled", "yes").await.unwrap();
+    drop(stores);
+
     let port = free_port();
     let command = Command::try_parse_from([
         "accounts",

@@ -19,14 +19,13 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tandem_accounts::{audit::AuditProjection, domain::Customer, service, stores::Stores};
 use tandem_kit::{
+    commands::Gate,
     consumer::Projection,
     kafka::message::{Message, Position},
     outbox::{Backlog, Outbox, PendingEvent},
     sealing::Sealer,
     shutdown::Shutdown,
-    store::{
-        AggregateStore, Outcome, PageRequest, StoreError, Stored, Write, settings::StoreSettings,
-    },
+    store::{AggregateStore, Outcome, PageRequest, StoreError, Stored, Write},
     web::{HttpSettings, serve::with_layers},
 };
 use tempfile::TempDir;
@@ -45,17 +44,27 @@ pub struct Accounts {
 
 impl Accounts {
     pub async fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap()).await
+        Self::start_behind(Gate::open()).await
     }
 
-    async fn start_in(directory: TempDir) -> Self {
+    pub async fn start_behind(gate: Gate) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), gate).await
+    }
+
+    async fn start_in(directory: TempDir, gate: Gate) -> Self {
         let mut stores = open(directory.path()).await;
         let reads = Arc::new(AtomicUsize::new(0));
         stores.customers = Arc::new(Counted {
             inner: stores.customers,
             reads: Arc::clone(&reads),
         });
-        let routes = service::routes(&stores, None, &Sealer::new(&[7; 32]), &Shutdown::new());
+        let routes = service::routes(
+            &stores,
+            None,
+            gate,
+            &Sealer::new(&[7; 32]),
+            &Shutdown::new(),
+        );
         Self {
             router: with_layers(routes, &HttpSettings::default()),
             stores,
@@ -73,7 +82,7 @@ impl Accounts {
             ..
         } = self;
         drop((stores, router));
-        Self::start_in(directory).await
+        Self::start_in(directory, Gate::open()).await
     }
 
     pub async fn send(&self, method: &str, path: &str, body: impl Into<Body>) -> Answer {
@@ -146,12 +155,8 @@ impl Accounts {
     }
 }
 
-async fn open(directory: &Path) -> Stores {
-    let settings = StoreSettings {
-        data_dir: directory.to_owned(),
-        mongodb_uri: None,
-    };
-    Stores::open(&settings).await.unwrap()
+pub async fn open(directory: &Path) -> Stores {
+    Stores::embedded(directory).await.unwrap()
 }
 
 /// A pending event as it is read from the log.
