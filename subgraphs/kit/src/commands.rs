@@ -10,7 +10,6 @@ use std::{
     },
 };
 
-use chrono::Utc;
 use tokio::sync::Mutex;
 
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
     event::CloudEvent,
     outbox::{PendingEvent, relay::RelayHandle},
     store::{AggregateStore, Outcome, StoreError, Stored, Write},
+    values::Timestamp,
 };
 
 /// Commands on one aggregate take turns within a process: so many aggregates at once do not share a turn.
@@ -182,7 +182,7 @@ impl<A: Aggregate> CommandHandler<A> {
             let event = PendingEvent {
                 key: next.id().to_owned(),
                 revision: next.revision(),
-                recorded_at: Utc::now(),
+                recorded_at: Timestamp::now().as_datetime(),
                 event,
             };
             let outcome = self
