@@ -34,6 +34,9 @@ pub enum Refused {
     /// Too many changes of the order wait for Kafka; again later may work.
     #[error("too many changes of this order wait to be published; try again later")]
     Backlogged,
+    /// The store is new and still being filled from the log.
+    #[error("this store is new and is being filled from the log; try again in a moment")]
+    Filling,
     /// The store does not answer; whether the change was made is unknown.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -48,6 +51,7 @@ impl From<CommandError<Refused>> for Refused {
             CommandError::Rejected(refused) => refused,
             CommandError::Contended => Self::Contended,
             CommandError::Backlogged => Self::Backlogged,
+            CommandError::Filling => Self::Filling,
             CommandError::Unavailable(error) => Self::Store(error),
         }
     }

@@ -12,12 +12,12 @@ use tandem_kit::{
         guarded,
         rebuild::Rebuilder,
     },
-    commands::CommandHandler,
+    commands::{CommandHandler, Gate},
     consumer::{ProjectionStatus, run_projection},
     graphql::GraphQlEndpoint,
     kafka::{ClientError, connection::Kafka, settings::KafkaSettings, topics::Topic},
     outbox::relay::{self, RelayHandle, RelaySettings},
-    rebuild::{RebuildAggregates, RebuildProjection},
+    rebuild::{RebuildAggregates, RebuildProjection, Rebuilt, fill_new_store},
     sealing::{KeyError, Sealer, SealingSettings},
     shutdown::Shutdown,
     store::{AggregateStore, settings::StoreSettings},
@@ -149,6 +149,7 @@ fn assemble(
     let audit_projection = Arc::new(AuditProjection::new(Arc::clone(&stores.changes)));
     let replica_status = run_projection(
         Arc::clone(&replica_projection),
+        &stores.identity,
         replica::event::TOPIC,
         replica::event::DEAD_LETTER_TOPIC,
         &kafka,
@@ -157,6 +158,7 @@ fn assemble(
     )?;
     let audit_status = run_projection(
         Arc::clone(&audit_projection),
+        &stores.identity,
         domain::event::TOPIC,
         audit::DEAD_LETTER_TOPIC,
         &kafka,
@@ -179,25 +181,30 @@ fn assemble(
         ],
         &kafka,
     )?;
-    let rebuilder = Rebuilder::new(
-        vec![
-            Arc::new(RebuildAggregates::<Order>::new(
-                Arc::clone(&stores.orders),
-                domain::event::TOPIC,
-                OrderChangeEvent::order_of,
-            )),
-            Arc::new(RebuildProjection::new(
-                audit_projection,
-                domain::event::TOPIC,
-            )),
-            Arc::new(RebuildProjection::new(
-                replica_projection,
-                replica::event::TOPIC,
-            )),
-        ],
-        kafka,
-        shutdown.clone(),
+    let targets: Vec<Arc<dyn Rebuilt>> = vec![
+        Arc::new(RebuildAggregates::<Order>::new(
+            Arc::clone(&stores.orders),
+            domain::event::TOPIC,
+            OrderChangeEvent::order_of,
+        )),
+        Arc::new(RebuildProjection::new(
+            audit_projection,
+            domain::event::TOPIC,
+        )),
+        Arc::new(RebuildProjection::new(
+            replica_projection,
+            replica::event::TOPIC,
+        )),
+    ];
+    let gate = Gate::closed();
+    fill_new_store(
+        Arc::clone(&stores.registry),
+        targets.clone(),
+        kafka.clone(),
+        gate.clone(),
+        shutdown,
     );
+    let rebuilder = Rebuilder::new(targets, kafka, shutdown.clone());
 
     let health = health(
         settings,
@@ -205,6 +212,7 @@ fn assemble(
         &relay,
         replica_status,
         audit_status,
+        &gate,
         shutdown,
     );
     let info = json!({
@@ -215,7 +223,7 @@ fn assemble(
         }
     });
     let commands = OrderCommands::new(
-        CommandHandler::new(Arc::clone(&stores.orders), Some(relay)),
+        CommandHandler::new(Arc::clone(&stores.orders), Some(relay)).behind(gate),
         replica.clone(),
     );
     let backing = Backing {
@@ -270,9 +278,19 @@ fn health(
     relay: &RelayHandle,
     replica_status: ProjectionStatus,
     audit_status: ProjectionStatus,
+    gate: &Gate,
     shutdown: &Shutdown,
 ) -> Health {
     let health = Health::new(shutdown);
+    let gate = gate.clone();
+    health.register("filling", Affects::Readiness, move || {
+        let told = if gate.is_open() {
+            ComponentHealth::up()
+        } else {
+            ComponentHealth::out_of_service("the store is new and is being filled from the log")
+        };
+        async move { told }
+    });
     let orders = Arc::clone(&stores.orders);
     health.register("store", Affects::Readiness, move || {
         let orders = Arc::clone(&orders);

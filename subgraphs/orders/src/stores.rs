@@ -1,17 +1,22 @@
 //! The stores of the service, each behind its port, in whichever database the settings name.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use secrecy::ExposeSecret;
 use tandem_kit::{
     shutdown::Shutdown,
     store::{
-        AggregateStore, ChangeLog, DeadLetterStore, StoreError,
+        self, AggregateStore, ChangeLog, DeadLetterStore, Registry, StoreError,
         embedded::{
-            EmbeddedAggregates, EmbeddedChangeLog, EmbeddedDeadLetters, EmbeddedStore, OpenError,
+            EmbeddedAggregates, EmbeddedChangeLog, EmbeddedDeadLetters, EmbeddedRegistry,
+            EmbeddedStore, OpenError,
         },
-        mongo::{ConnectError, MongoAggregates, MongoChangeLog, MongoDeadLetters, MongoStore},
+        mongo::{
+            ConnectError, MongoAggregates, MongoChangeLog, MongoDeadLetters, MongoRegistry,
+            MongoStore,
+        },
         settings::StoreSettings,
+        until_answered,
     },
 };
 
@@ -27,10 +32,6 @@ const FILE: &str = "orders.redb";
 const DATABASE: &str = "orders";
 /// The collection of messages set aside.
 const DEAD_LETTERS: &str = "dead.letters";
-
-/// First and longest pause between two tries to reach MongoDB.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why the stores could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,10 @@ pub struct Stores {
     pub changes: Arc<dyn ChangeLog>,
     /// Messages set aside.
     pub dead_letters: Arc<dyn DeadLetterStore>,
+    /// What the store remembers of itself.
+    pub registry: Arc<dyn Registry>,
+    /// The store's own name.
+    pub identity: String,
 }
 
 impl Stores {
@@ -83,6 +88,7 @@ impl Stores {
         let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(path))
             .await
             .map_err(|_| StoresError::Interrupted)??;
+        let registry = EmbeddedRegistry::open(Arc::clone(&store)).await?;
         Ok(Self {
             orders: Arc::new(EmbeddedAggregates::<Order>::open(Arc::clone(&store)).await?),
             replica: Arc::new(EmbeddedReplica::open(Arc::clone(&store)).await?),
@@ -90,6 +96,8 @@ impl Stores {
                 EmbeddedChangeLog::open(Arc::clone(&store), audit::COLLECTION).await?,
             ),
             dead_letters: Arc::new(EmbeddedDeadLetters::open(store).await?),
+            identity: store::identity(&registry).await?,
+            registry: Arc::new(registry),
         })
     }
 
@@ -98,27 +106,22 @@ impl Stores {
         let orders = MongoAggregates::<Order>::new(store.clone());
         let changes = MongoChangeLog::new(&store, audit::COLLECTION);
         let dead_letters = MongoDeadLetters::new(&store, DEAD_LETTERS);
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let prepared = async {
-                orders.prepare().await?;
-                changes.prepare().await?;
-                dead_letters.prepare().await
-            };
-            match prepared.await {
-                Ok(()) => break,
-                Err(error) => tracing::warn!(%error, ?pause, "waiting for MongoDB"),
-            }
-            if !shutdown.sleep(pause).await {
-                return Err(StoresError::Interrupted);
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
+        let registry = MongoRegistry::new(&store);
+        let identity = until_answered(shutdown, || async {
+            orders.prepare().await?;
+            changes.prepare().await?;
+            dead_letters.prepare().await?;
+            store::identity(&registry).await
+        })
+        .await
+        .ok_or(StoresError::Interrupted)?;
         Ok(Self {
             orders: Arc::new(orders),
             replica: Arc::new(MongoReplica::new(store.database().clone())),
             changes: Arc::new(changes),
             dead_letters: Arc::new(dead_letters),
+            registry: Arc::new(registry),
+            identity,
         })
     }
 }

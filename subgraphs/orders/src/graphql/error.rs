@@ -21,7 +21,9 @@ pub(super) fn of_store(error: &StoreError) -> ApiError {
 pub(super) fn of_command(refused: Refused, input: &str) -> ApiError {
     match refused {
         Refused::Rule(rule) => of_rule(&rule, input),
-        Refused::Contended | Refused::Backlogged => ApiError::unavailable(refused.to_string()),
+        Refused::Contended | Refused::Backlogged | Refused::Filling => {
+            ApiError::unavailable(refused.to_string())
+        }
         Refused::Store(error) => of_store(&error),
         Refused::Event(error) => ApiError::internal(error),
     }
