@@ -6,7 +6,7 @@ use super::{Client, Tandem, poll};
 
 /// The documented REST body, to the letter.
 pub const SAMPLE_BODY: &str =
-    include_str!("../../../subgraphs/accounts/test-data/sample-customer.json");
+    include_str!("../../../subgraphs/accounts/src/rest/sample-customer.json");
 
 pub const CREATE: &str = "mutation($input: CreateCustomerInput!) {
     createCustomer(input: $input) { customer { id revision } } }";
