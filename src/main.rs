@@ -6,6 +6,7 @@ mod broker;
 mod cli;
 mod parent;
 mod router;
+mod up;
 
 use std::process::ExitCode;
 

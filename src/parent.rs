@@ -9,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-use tracing::warn;
-
 /// The time a child has for its own orderly end after its parent is gone.
 const GRACE: Duration = Duration::from_secs(4);
 
@@ -25,8 +23,7 @@ pub(crate) fn end_with_parent() -> std::io::Result<()> {
         .name("parent-watch".to_owned())
         .spawn(|| {
             wait_for_end_of_input();
-            warn!("the parent process is gone, so this one stops too");
-            // A failure means that the process cannot signal itself; the exit below remains.
+            // Nothing is logged: the reader of the log is gone too. A failure means that the process cannot signal itself; the exit below remains.
             let _ = rustix::process::kill_process(
                 rustix::process::getpid(),
                 rustix::process::Signal::TERM,

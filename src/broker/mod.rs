@@ -5,6 +5,7 @@
 //! `tansu-broker` and `tansu-storage`; we add what the services need and they lack:
 //!
 //! - a waiting fetch that is answered the moment a record arrives ([`long_poll`]; theirs sleeps and looks again);
+//! - an index over the record headers ([`index`]), without which reading a topic takes quadratic time;
 //! - a listener that stops at once, prints nothing, and survives an unreadable request ([`listener`]);
 //! - a watch over the storage, which ends the process when the storage has died ([`watch`]).
 //!
@@ -17,12 +18,14 @@
 //! - Several nodes, authentication, encryption: it listens on the loopback interface alone.
 //! - Quick static membership: a consumer with `group.instance.id` waits three seconds at every join.
 
+mod index;
 mod listener;
 mod long_poll;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use tandem_kit::telemetry::LogSettings;
 use tansu_storage::{BrokerRegistrationRequest, Storage, StorageContainer};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -73,6 +76,9 @@ pub(crate) enum BrokerError {
     /// The storage refused its file.
     #[error("the broker's storage cannot be opened: {0}")]
     Storage(#[from] tansu_storage::Error),
+    /// The index over the record headers could not be made.
+    #[error("the broker's storage cannot be indexed: {0}")]
+    Index(#[from] libsql::Error),
     /// The coordinator of the consumer groups could not be made.
     #[error("the broker's group coordinator cannot start: {0}")]
     Coordinator(#[from] tansu_broker::Error),
@@ -81,6 +87,17 @@ pub(crate) enum BrokerError {
         "the broker's storage stopped answering; the process ends so that it can be started again"
     )]
     StorageGone,
+}
+
+/// Leaves the broker library out of the log, unless it is asked for: it calls the answer "this topic exists" an error.
+/// What goes wrong with a connection or with the storage is logged here.
+pub(crate) fn log_settings(mut settings: LogSettings) -> LogSettings {
+    if !settings.log.contains("tansu") {
+        settings
+            .log
+            .push_str(",tansu_broker=off,tansu_service=off,tansu_storage=off");
+    }
+    settings
 }
 
 /// Serves until `stop` is cancelled.
@@ -112,6 +129,7 @@ pub(crate) async fn run(
         .silent(true)
         .build()
         .await?;
+    index::ensure(Path::new(FILE)).await?;
     storage
         .register_broker(BrokerRegistrationRequest {
             broker_id: NODE,

@@ -1,8 +1,9 @@
 //! How a failure is told: one sentence on standard error, and a status that is not zero.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::error::ErrorKind;
+use tandem_kit::settings::SettingsError;
 
 /// The status after a wrong flag or setting.
 const USAGE: u8 = 2;
@@ -17,24 +18,49 @@ pub(super) fn report_usage(problem: &clap::Error) -> ExitCode {
         let _ = problem.print();
         return ExitCode::SUCCESS;
     }
-    eprintln!("tandem: {}", sentence(&problem.render().to_string()));
+    tell(&sentence(&problem.render().to_string()));
+    ExitCode::from(USAGE)
+}
+
+/// Tells what is wrong with the configuration file.
+pub(super) fn report_settings(problem: &SettingsError) -> ExitCode {
+    tell(&one_line(&problem.to_string()));
     ExitCode::from(USAGE)
 }
 
 /// Tells why the command failed, with its causes.
 pub(super) fn report(problem: &anyhow::Error) -> ExitCode {
-    eprintln!("tandem: {problem:#}");
+    let mut told = problem.to_string();
+    for cause in problem.chain().skip(1).map(ToString::to_string) {
+        // Many messages quote their cause.
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    tell(&told);
     ExitCode::FAILURE
+}
+
+fn tell(sentence: &str) {
+    // Nobody is there to read when it fails.
+    let _ = writeln!(std::io::stderr(), "tandem: {sentence}");
 }
 
 /// The first part of clap's message, before the usage, as one line.
 fn sentence(message: &str) -> String {
-    message
-        .lines()
+    let end = message
+        .find("\nUsage:")
+        .or_else(|| message.find("\nFor more information"));
+    let first = message
+        .get(..end.unwrap_or(message.len()))
+        .unwrap_or(message);
+    one_line(first.strip_prefix("error: ").unwrap_or(first))
+}
+
+fn one_line(text: &str) -> String {
+    text.lines()
         .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .filter(|line| !line.is_empty())
-        .map(|line| line.strip_prefix("error: ").unwrap_or(line))
         .collect::<Vec<_>>()
         .join(" ")
 }

@@ -4,32 +4,45 @@ mod error;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
-use tandem_kit::shutdown::{Shutdown, ShutdownSettings};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tandem_kit::{
+    settings::{CONFIG_ENV, ConfigFile, SettingsError, try_parse_from},
+    shutdown::{Shutdown, ShutdownSettings},
+    telemetry::{LogSettings, init_logging},
+};
 
-use crate::{broker, parent, router};
+use crate::{broker, parent, router, up};
 
 /// Tandem: customer accounts and orders as two services, Kafka between them, one GraphQL gateway in front.
 ///
-/// Without a command it does what `tandem up` does.
+/// Without a command it does what `tandem up` does. Every setting is a flag, an environment variable, or a line of the
+/// file that --config names, in this order of precedence.
 #[derive(Debug, Parser)]
 #[command(name = "tandem", version, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+
+    #[command(flatten)]
+    config: ConfigFile,
+
+    #[command(flatten)]
+    log: LogSettings,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run everything on this machine: broker, accounts, orders and gateway, each a process of its own.
+    Up(up::UpSettings),
     /// Run the embedded broker, which speaks the Kafka protocol.
-    Broker(Service<broker::BrokerSettings>),
+    Broker(Child<broker::BrokerSettings>),
     /// Run the gateway, which answers one GraphQL API from both services.
-    Router(Service<router::RouterSettings>),
+    Router(Child<router::RouterSettings>),
 }
 
 /// What every process that `up` starts can be told, beside its own settings.
 #[derive(Debug, Args)]
-struct Service<S: Args> {
+struct Child<S: Args> {
     #[command(flatten)]
     settings: S,
 
@@ -39,9 +52,10 @@ struct Service<S: Args> {
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments(std::env::args_os())) {
+    let cli = match try_parse_from::<Cli, _, _>(arguments(std::env::args_os())) {
         Ok(cli) => cli,
-        Err(problem) => return error::report_usage(&problem),
+        Err(SettingsError::Arguments(problem)) => return error::report_usage(&problem),
+        Err(problem) => return error::report_settings(&problem),
     };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,34 +63,54 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// `tandem` alone means `tandem up`.
+/// `tandem` alone, or with flags alone, means `tandem up`.
 fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut given: Vec<OsString> = given.collect();
-    if given.len() == 1 {
-        given.push("up".into());
+    let asks_for_help = ["-h", "--help", "-V", "--version"];
+    let first = given.get(1).map(|argument| argument.to_string_lossy());
+    let is_up = first
+        .is_none_or(|first| first.starts_with('-') && !asks_for_help.contains(&first.as_ref()));
+    if is_up {
+        given.insert(given.len().min(1), "up".into());
     }
     given
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::Broker(service) => {
-            tracing_subscriber::fmt()
-                .with_writer(std::io::stderr)
-                .with_env_filter(tracing_subscriber::EnvFilter::new("warn,tandem=info"))
-                .init();
+        Command::Up(settings) => {
+            let inherited = inherited(&cli.config, &cli.log)?;
+            runtime()?.block_on(up::run(settings, inherited))
+        }
+        Command::Broker(child) => {
+            init_logging("broker", &broker::log_settings(cli.log))?;
             runtime()?.block_on(async {
-                let shutdown = Shutdown::install(&service.shutdown)?;
-                Ok(broker::run(service.settings, shutdown.token()).await?)
+                let shutdown = Shutdown::install(&child.shutdown)?;
+                Ok(broker::run(child.settings, shutdown.token()).await?)
             })
         }
-        Command::Router(service) => {
-            if service.shutdown.exit_with_parent {
+        Command::Router(child) => {
+            if child.shutdown.exit_with_parent {
                 parent::end_with_parent()?;
             }
-            router::run(service.settings)
+            router::run(child.settings)
         }
     }
+}
+
+/// The settings of all commands, as `up` hands them to its children.
+fn inherited(
+    config: &ConfigFile,
+    log: &LogSettings,
+) -> std::io::Result<Vec<(&'static str, String)>> {
+    let mut environment = vec![("RUST_LOG", log.log.clone())];
+    if let Some(format) = log.log_format.to_possible_value() {
+        environment.push(("TANDEM_LOG_FORMAT", format.get_name().to_owned()));
+    }
+    if let Some(path) = &config.config {
+        environment.push((CONFIG_ENV, std::path::absolute(path)?.display().to_string()));
+    }
+    Ok(environment)
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

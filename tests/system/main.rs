@@ -12,3 +12,4 @@
 
 mod broker;
 mod support;
+mod up;

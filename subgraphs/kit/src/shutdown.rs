@@ -101,9 +101,10 @@ impl Shutdown {
         if self.token.is_cancelled() {
             return;
         }
-        tracing::info!(reason, "shutting down");
+        // Before the log line: when the parent is gone, so is the reader of the log.
         self.token.cancel();
         self.arm_hard_exit();
+        tracing::info!(reason, "shutting down");
     }
 
     /// The token that is cancelled when shutdown is requested, for code that knows only tokens.

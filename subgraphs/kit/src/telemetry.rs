@@ -102,6 +102,8 @@ pub fn init_logging(service: &'static str, settings: &LogSettings) -> Result<(),
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line that cannot be written is lost. To complain about it, also on standard error, would end in a panic.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     match settings.log_format {
         LogFormat::Text => builder

@@ -1,5 +1,5 @@
 //! What every system test needs: free ports, the processes of `tandem`, and waiting with a limit.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod ports;
 mod process;

@@ -1,0 +1,100 @@
+//! One process of the system.
+
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus, process::Stdio, time::Duration};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    process::{ChildStdin, Command},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{child_log::ChildLog, service::Call};
+
+/// How long the last words of a process that ended are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// A running process. It is killed when the value is dropped.
+#[derive(Debug)]
+pub(super) struct Child {
+    process: tokio::process::Child,
+    id: u32,
+    /// Never written: the process ends when this end is closed, as the system does when `up` dies.
+    _alive: Option<ChildStdin>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Child {
+    /// Starts the process; what it says goes to the log.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot start it.
+    pub(super) fn start(call: &Call, log: &ChildLog) -> std::io::Result<Self> {
+        log.forget_tail();
+        let mut process = Command::new(&call.executable)
+            .args(&call.arguments)
+            .envs(call.environment.iter().map(|(name, value)| (*name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C in a terminal goes to the whole group, and `up` is to stop its children in order.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let id = process
+            .id()
+            .ok_or_else(|| std::io::Error::other("the process ended before it had an id"))?;
+        let alive = process.stdin.take();
+        let readers = [
+            process.stdout.take().map(|stream| log.follow(stream)),
+            process.stderr.take().map(|stream| log.follow(stream)),
+        ];
+        Ok(Self {
+            process,
+            id,
+            _alive: alive,
+            readers: readers.into_iter().flatten().collect(),
+        })
+    }
+
+    /// The process id.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Waits for its end, and for what it said last. May be dropped and called again.
+    pub(super) async fn ended(&mut self) -> String {
+        let ended = self.process.wait().await;
+        while let Some(reader) = self.readers.pop() {
+            // With a limit: a grandchild could hold the stream open.
+            let _ = timeout(LAST_WORDS, reader).await;
+        }
+        match ended {
+            Ok(status) => describe(status),
+            Err(error) => format!("its end is unknown ({error})"),
+        }
+    }
+
+    /// Asks it to end, and ends it when it has not done so in time.
+    pub(super) async fn stop(&mut self, patience: Duration) {
+        let id = i32::try_from(self.id).ok().and_then(Pid::from_raw);
+        // Its id cannot belong to another process: it is waited for below alone.
+        if let (Ok(None), Some(id)) = (self.process.try_wait(), id) {
+            // A failure means that it ended in this moment.
+            let _ = kill_process(id, Signal::TERM);
+        }
+        if timeout(patience, self.process.wait()).await.is_err() {
+            // As above.
+            let _ = self.process.kill().await;
+        }
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with status {code}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}

@@ -1,0 +1,171 @@
+//! What a child says: all of it goes to its log file, warnings and errors also to the terminal.
+
+use std::{
+    collections::VecDeque,
+    fs::{File, OpenOptions},
+    io::{Error, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    task::JoinHandle,
+};
+
+use super::{service::Service, terminal::Terminal};
+
+/// A file that grew to this many bytes becomes `SERVICE.1.log`.
+const LARGEST_FILE: u64 = 16 * 1024 * 1024;
+/// The lines that are kept for the message when a child does not start.
+const TAIL: usize = 20;
+/// How many warnings are shown in [`PERIOD`]; the rest is in the file.
+const SHOWN: u32 = 10;
+const PERIOD: Duration = Duration::from_secs(10);
+/// How the command line tells a failure.
+const SENTENCE: &str = "tandem: ";
+
+/// The log of one service, over all its processes.
+#[derive(Clone, Debug)]
+pub(super) struct ChildLog {
+    service: Service,
+    terminal: Terminal,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    tail: VecDeque<String>,
+    period: Instant,
+    shown: u32,
+}
+
+impl ChildLog {
+    /// Begins a new file; the one of the last start is kept beside it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be made.
+    pub(super) fn open(
+        service: Service,
+        directory: &Path,
+        terminal: Terminal,
+    ) -> Result<Self, Error> {
+        std::fs::create_dir_all(directory)?;
+        let path = directory.join(format!("{}.log", service.name()));
+        let file = begin(&path)?;
+        Ok(Self {
+            service,
+            terminal,
+            state: Arc::new(Mutex::new(State {
+                path,
+                file,
+                size: 0,
+                tail: VecDeque::new(),
+                period: Instant::now(),
+                shown: 0,
+            })),
+        })
+    }
+
+    /// Takes over everything that comes from a stream, until its end.
+    pub(super) fn follow(&self, stream: impl AsyncRead + Send + Unpin + 'static) -> JoinHandle<()> {
+        let log = self.clone();
+        tokio::spawn(async move {
+            let mut reader = BufReader::new(stream);
+            let mut line = Vec::new();
+            while reader
+                .read_until(b'\n', &mut line)
+                .await
+                .is_ok_and(|read| read > 0)
+            {
+                log.take(String::from_utf8_lossy(&line).trim_end());
+                line.clear();
+            }
+        })
+    }
+
+    fn take(&self, line: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // A full disk must not stop the system; the terminal still shows what is serious.
+        let _ = state.write(line);
+        state.tail.push_back(line.to_owned());
+        if state.tail.len() > TAIL {
+            state.tail.pop_front();
+        }
+        if !is_serious(line) {
+            return;
+        }
+        if state.period.elapsed() > PERIOD {
+            state.period = Instant::now();
+            state.shown = 0;
+        }
+        state.shown += 1;
+        if state.shown <= SHOWN {
+            self.terminal
+                .say(&format!("{} | {line}", self.service.name()));
+        } else if state.shown == SHOWN + 1 {
+            self.terminal.say(&format!(
+                "{} | more warnings are in {}",
+                self.service.name(),
+                state.path.display()
+            ));
+        }
+    }
+
+    /// Forgets the last lines, before a new process begins.
+    pub(super) fn forget_tail(&self) {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .tail
+            .clear();
+    }
+
+    /// Why the last process failed: its own sentence, or else its last lines.
+    pub(super) fn reason(&self) -> String {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sentence) = state
+            .tail
+            .iter()
+            .rev()
+            .find_map(|line| line.strip_prefix(SENTENCE))
+        {
+            return sentence.to_owned();
+        }
+        if state.tail.is_empty() {
+            return format!("it said nothing (log: {})", state.path.display());
+        }
+        let lines: Vec<&str> = state.tail.iter().map(String::as_str).collect();
+        format!("the end of {}:\n{}", state.path.display(), lines.join("\n"))
+    }
+}
+
+impl State {
+    fn write(&mut self, line: &str) -> Result<(), Error> {
+        if self.size > LARGEST_FILE {
+            self.file = begin(&self.path)?;
+            self.size = 0;
+        }
+        self.size += line.len() as u64 + 1;
+        self.file.write_all(format!("{line}\n").as_bytes())
+    }
+}
+
+/// Moves the file aside and makes a new one.
+fn begin(path: &Path) -> Result<File, Error> {
+    if path.exists() {
+        std::fs::rename(path, path.with_extension("1.log"))?;
+    }
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn is_serious(line: &str) -> bool {
+    [" WARN ", " ERROR ", "\"WARN\"", "\"ERROR\"", "panicked at"]
+        .iter()
+        .any(|mark| line.contains(mark))
+}

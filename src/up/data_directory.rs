@@ -1,0 +1,177 @@
+//! The directory that holds all data of one system, its lock, and the sealing key.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{Error, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rand::{TryRngCore, rngs::OsRng};
+
+const LOCK: &str = "lock";
+const SEALING_KEY: &str = "sealing.key";
+const SEALING_KEY_BYTES: usize = 32;
+
+/// Why the data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DataDirectoryError {
+    /// It cannot be made or written.
+    #[error("--data-dir: {} cannot be written ({source}); choose a directory that this user may write", path.display())]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system answered.
+        source: Error,
+    },
+    /// Another `up` runs on it.
+    #[error("--data-dir: another `tandem up`{} uses {}; stop it, or choose another directory", process(holder), path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// Its process id, if known.
+        holder: String,
+    },
+    /// There is a key, but it cannot be read.
+    #[error("the sealing key {} cannot be read: {source}", path.display())]
+    KeyUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        source: Error,
+    },
+    /// There is no key and none can be made.
+    #[error("no sealing key can be made in {}: {reason}", path.display())]
+    KeyNotMade {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+fn process(holder: &str) -> String {
+    if holder.is_empty() {
+        String::new()
+    } else {
+        format!(" (pid {holder})")
+    }
+}
+
+/// A directory that this process alone uses, for as long as the value lives.
+#[derive(Debug)]
+pub(super) struct DataDirectory {
+    path: PathBuf,
+    /// Holds the lock, and this process's id while it runs. The system releases the lock however the process ends.
+    lock: File,
+    left_in_a_hurry: bool,
+}
+
+impl DataDirectory {
+    /// Makes the directory if needed and takes its lock.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written, or another `up` has the lock.
+    pub(super) fn open(path: &Path) -> Result<Self, DataDirectoryError> {
+        let not_writable = |source| DataDirectoryError::NotWritable {
+            path: path.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(path).map_err(not_writable)?;
+        // The children have working directories of their own.
+        let path = std::path::absolute(path).map_err(not_writable)?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join(LOCK))
+            .map_err(not_writable)?;
+        let mut holder = String::new();
+        let locked = lock.try_lock();
+        // What the file says is a courtesy; without it the sentence is only shorter.
+        let _ = lock.read_to_string(&mut holder);
+        let holder = holder.trim().to_owned();
+        match locked {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(DataDirectoryError::InUse { path, holder });
+            }
+            Err(TryLockError::Error(source)) => return Err(not_writable(source)),
+        }
+        let mut directory = Self {
+            path: path.clone(),
+            lock,
+            left_in_a_hurry: !holder.is_empty(),
+        };
+        directory
+            .note_holder(&std::process::id().to_string())
+            .map_err(not_writable)?;
+        Ok(directory)
+    }
+
+    fn note_holder(&mut self, holder: &str) -> Result<(), Error> {
+        self.lock.set_len(0)?;
+        self.lock.seek(SeekFrom::Start(0))?;
+        self.lock.write_all(holder.as_bytes())
+    }
+
+    /// The absolute path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the `up` before this one was killed, so that its children may be ending still.
+    pub(super) fn was_left_in_a_hurry(&self) -> bool {
+        self.left_in_a_hurry
+    }
+
+    /// Notes that every child has ended.
+    pub(super) fn left_in_order(mut self) {
+        // The worst that can come of a failure is a longer wait for the ports at the next start.
+        let _ = self.note_holder("");
+    }
+
+    /// The file with the key that seals card numbers at rest; it is made at the first call.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or made.
+    pub(super) fn sealing_key_file(&self) -> Result<PathBuf, DataDirectoryError> {
+        let path = self.path.join(SEALING_KEY);
+        match File::open(&path) {
+            Ok(_) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(DataDirectoryError::KeyUnreadable { path, source }),
+        }
+        match make_key(&path) {
+            Ok(()) => Ok(path),
+            Err(reason) => Err(DataDirectoryError::KeyNotMade { path, reason }),
+        }
+    }
+}
+
+fn make_key(path: &Path) -> Result<(), String> {
+    let mut key = [0_u8; SEALING_KEY_BYTES];
+    OsRng
+        .try_fill_bytes(&mut key)
+        .map_err(|error| error.to_string())?;
+    // Under another name first: a crash must not leave half a key.
+    let unfinished = path.with_extension("new");
+    write_private(&unfinished, &STANDARD.encode(key))
+        .and_then(|()| std::fs::rename(&unfinished, path))
+        .map_err(|error| error.to_string())
+}
+
+fn write_private(path: &Path, text: &str) -> Result<(), Error> {
+    let _ = std::fs::remove_file(path);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()
+}

@@ -1,0 +1,277 @@
+//! Starting the processes, starting again what dies, and stopping all in order.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tandem_kit::shutdown::Shutdown;
+use tokio::{task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    child::Child,
+    child_log::ChildLog,
+    readiness::Prober,
+    service::{Plan, Service},
+    terminal::Terminal,
+};
+
+/// How long a process may take to become ready.
+const START_LIMIT: Duration = Duration::from_secs(90);
+/// How often it is asked.
+const PROBE_INTERVAL: Duration = Duration::from_millis(20);
+/// The pause before a process is started again doubles from the first to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LAST_PAUSE: Duration = Duration::from_secs(15);
+/// A process that lived this long begins with the first pause again.
+const STABLE: Duration = Duration::from_secs(30);
+
+/// All processes of one `up`.
+#[derive(Debug)]
+pub(super) struct Supervision {
+    shared: Arc<Shared>,
+    /// In the order of their start.
+    watched: Vec<Watched>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    plan: Plan,
+    terminal: Terminal,
+    prober: Prober,
+    shutdown: Shutdown,
+}
+
+/// A service whose process is started again when it dies.
+#[derive(Debug)]
+struct Watched {
+    service: Service,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Supervision {
+    pub(super) fn new(plan: Plan, terminal: Terminal, shutdown: Shutdown) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                plan,
+                terminal,
+                prober: Prober::default(),
+                shutdown,
+            }),
+            watched: Vec::new(),
+        }
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.shared.plan
+    }
+
+    /// Starts all processes and waits until each is ready. Answers whether it came so far: not when it was told to stop.
+    ///
+    /// # Errors
+    ///
+    /// When a process ends instead, or is not ready in time. The sentence is the process's own where it has one.
+    pub(super) async fn start(&mut self) -> anyhow::Result<bool> {
+        let shutdown = self.shared.shutdown.clone();
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => Ok(false),
+            started = self.start_all() => started.map(|()| true),
+        }
+    }
+
+    async fn start_all(&mut self) -> anyhow::Result<()> {
+        self.shared
+            .terminal
+            .progress("waiting until everything answers");
+        let has_broker = self.plan().has_broker();
+        let broker = if has_broker {
+            Some(self.begin(Service::Broker)?)
+        } else {
+            None
+        };
+        // The gateway takes longest and needs nobody to start.
+        let router = self.begin(Service::Router)?;
+        if let Some(broker) = broker {
+            broker.ready().await?;
+        }
+        let accounts = self.begin(Service::Accounts)?;
+        let orders = self.begin(Service::Orders)?;
+        tokio::try_join!(accounts.ready(), orders.ready(), router.ready())?;
+        Ok(())
+    }
+
+    /// Starts one process, to be watched from now on.
+    fn begin(&mut self, service: Service) -> anyhow::Result<Beginning> {
+        let shared = self.shared.clone();
+        let log = ChildLog::open(service, &shared.plan.logs(), shared.terminal.clone())
+            .with_context(|| format!("the log of {} cannot be written", service.name()))?;
+        let child = shared.start(service, &log)?;
+        let stop = CancellationToken::new();
+        let (first, outcome) = tokio::sync::oneshot::channel();
+        let watch = Watch {
+            service,
+            shared,
+            log,
+            stop: stop.clone(),
+        };
+        let task = tokio::spawn(async move { watch.run(child, first).await });
+        self.watched.push(Watched {
+            service,
+            stop,
+            task,
+        });
+        Ok(Beginning { service, outcome })
+    }
+
+    /// Waits for SIGINT or SIGTERM.
+    pub(super) async fn until_stopped(&self) {
+        self.shared.shutdown.requested().await;
+    }
+
+    /// Stops the processes one after the other: first the gateway, then the services, then the broker.
+    pub(super) async fn stop(&mut self) {
+        self.shared.terminal.say("stopping");
+        for service in [
+            Service::Router,
+            Service::Orders,
+            Service::Accounts,
+            Service::Broker,
+        ] {
+            for watched in self
+                .watched
+                .extract_if(.., |watched| watched.service == service)
+            {
+                watched.stop.cancel();
+                // The task ends within the service's patience; were it to fail, its child is killed with it.
+                let _ = watched.task.await;
+            }
+        }
+        self.shared.terminal.say("stopped");
+    }
+}
+
+/// The first start of a process.
+struct Beginning {
+    service: Service,
+    outcome: tokio::sync::oneshot::Receiver<Result<(), String>>,
+}
+
+impl Beginning {
+    async fn ready(self) -> anyhow::Result<()> {
+        match self.outcome.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(reason)) => Err(anyhow::anyhow!(
+                "{} did not start: {reason}",
+                self.service.name()
+            )),
+            Err(_) => Err(anyhow::anyhow!(
+                "{} is not watched any more",
+                self.service.name()
+            )),
+        }
+    }
+}
+
+impl Shared {
+    fn start(&self, service: Service, log: &ChildLog) -> anyhow::Result<Child> {
+        let child = Child::start(&self.plan.call(service), log)
+            .with_context(|| format!("{} cannot be started", service.name()))?;
+        self.terminal
+            .say(&format!("started {} (pid {})", service.name(), child.id()));
+        Ok(child)
+    }
+}
+
+/// Watches one service.
+struct Watch {
+    service: Service,
+    shared: Arc<Shared>,
+    log: ChildLog,
+    stop: CancellationToken,
+}
+
+impl Watch {
+    async fn run(self, mut child: Child, first: tokio::sync::oneshot::Sender<Result<(), String>>) {
+        let name = self.service.name();
+        let outcome = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return self.end(child).await,
+            ended = child.ended() => Err(format!("it {ended}: {}", self.log.reason())),
+            ready = tokio::time::timeout(START_LIMIT, self.ready()) => {
+                ready.map_err(|_| format!("not ready within {} s; {}", START_LIMIT.as_secs(), self.log.reason()))
+            }
+        };
+        let started = outcome.is_ok();
+        // Nobody waits for it any more when the start was given up.
+        let _ = first.send(outcome);
+        if !started {
+            self.stop.cancelled().await;
+            return self.end(child).await;
+        }
+        let mut pause = FIRST_PAUSE;
+        let mut answers = true;
+        loop {
+            let begin = Instant::now();
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return self.end(child).await,
+                ended = self.watch_over(&mut child, answers) => {
+                    self.say(&format!("{name} (pid {}) {ended}", child.id()));
+                }
+            }
+            if !self.shared.plan.restarts() {
+                self.say(&format!(
+                    "{name} stays down (--no-restart); the rest carries on"
+                ));
+                return self.stop.cancelled().await;
+            }
+            if begin.elapsed() >= STABLE {
+                pause = FIRST_PAUSE;
+            }
+            answers = false;
+            child = loop {
+                self.say(&format!(
+                    "{name} is started again in {:.2} s",
+                    pause.as_secs_f64()
+                ));
+                tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(LAST_PAUSE);
+                match self.shared.start(self.service, &self.log) {
+                    Ok(child) => break child,
+                    Err(problem) => self.say(&format!("{problem:#}")),
+                }
+            };
+        }
+    }
+
+    /// Waits for the end of the process. Says so when one that was started again answers.
+    async fn watch_over(&self, child: &mut Child, answers: bool) -> String {
+        if !answers {
+            tokio::select! {
+                ended = child.ended() => return ended,
+                () = self.ready() => self.say(&format!("{} answers again", self.service.name())),
+            }
+        }
+        child.ended().await
+    }
+
+    async fn ready(&self) {
+        let probe = self.shared.plan.probe(self.service);
+        while !self.shared.prober.is_ready(&probe).await {
+            tokio::time::sleep(PROBE_INTERVAL).await;
+        }
+    }
+
+    async fn end(&self, mut child: Child) {
+        child.stop(self.service.patience()).await;
+    }
+
+    fn say(&self, line: &str) {
+        self.shared.terminal.say(line);
+    }
+}

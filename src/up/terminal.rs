@@ -1,0 +1,58 @@
+//! What the user sees: lines on standard output, and while something takes long, a spinner.
+
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Where `up` tells what it does. Clones share the spinner.
+#[derive(Clone, Debug)]
+pub(super) struct Terminal {
+    spinner: ProgressBar,
+    interactive: bool,
+}
+
+impl Terminal {
+    pub(super) fn new() -> Self {
+        let interactive = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+        let target = if interactive {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let spinner = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+            spinner.set_style(style);
+        }
+        Self {
+            spinner,
+            interactive,
+        }
+    }
+
+    /// Writes one line at once.
+    pub(super) fn say(&self, line: &str) {
+        self.spinner.suspend(|| {
+            let mut output = std::io::stdout().lock();
+            // Nobody is there to read when it fails, and the system must run on.
+            let _ = writeln!(output, "{line}").and_then(|()| output.flush());
+        });
+    }
+
+    /// Tells what is being waited for: by the spinner, or by a line where there is no terminal.
+    pub(super) fn progress(&self, message: &str) {
+        if self.interactive {
+            self.spinner.set_message(message.to_owned());
+            self.spinner.enable_steady_tick(Duration::from_millis(100));
+        } else {
+            self.say(message);
+        }
+    }
+
+    /// Takes the spinner away.
+    pub(super) fn finish_progress(&self) {
+        self.spinner.finish_and_clear();
+    }
+}
