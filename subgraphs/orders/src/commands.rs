@@ -34,8 +34,8 @@ pub enum Refused {
     /// Too many changes of the order wait for Kafka; again later may work.
     #[error("too many changes of this order wait to be published; try again later")]
     Backlogged,
-    /// The store is new and still being filled from the log.
-    #[error("this store is new and is being filled from the log; try again in a moment")]
+    /// The store is new and still being filled from the log; again later will work.
+    #[error("the store of orders is new and is being filled from the log; try again in a moment")]
     Filling,
     /// The store does not answer; whether the change was made is unknown.
     #[error(transparent)]

@@ -44,7 +44,7 @@ use crate::{
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 const KEEP_ANSWERS: TimeDelta = TimeDelta::hours(24);
 /// How long background tasks may take to end.
-const DRAIN_LIMIT: Duration = Duration::from_secs(3);
+const DRAIN_LIMIT: Duration = Duration::from_millis(1_800);
 
 /// Settings of the orders service.
 #[derive(Args, Clone, Debug)]
@@ -204,24 +204,21 @@ fn assemble(
         gate.clone(),
         shutdown,
     );
-    let rebuilder = Rebuilder::new(targets, kafka, shutdown.clone());
+    let rebuilder = Rebuilder::new(targets, kafka.clone(), shutdown.clone());
 
-    let health = health(
-        settings,
-        &stores,
-        &relay,
-        replica_status,
+    let health = Health::new(shutdown);
+    register_store(&health, &stores, &gate);
+    register_kafka(&health, &kafka, &relay);
+    let most = i64::try_from(settings.replica_unready_lag).unwrap_or(i64::MAX);
+    register_projection(&health, "replica", Affects::Readiness, replica_status, most);
+    register_projection(
+        &health,
+        "audit",
+        Affects::HealthOnly,
         audit_status,
-        &gate,
-        shutdown,
+        i64::MAX,
     );
-    let info = json!({
-        "app": {
-            "name": "tandem-orders",
-            "description": "System of record of orders",
-            "version": env!("CARGO_PKG_VERSION"),
-        }
-    });
+    let info = json!({"build": {"name": "orders", "version": env!("CARGO_PKG_VERSION")}});
     let commands = OrderCommands::new(
         CommandHandler::new(Arc::clone(&stores.orders), Some(relay)).behind(gate),
         replica.clone(),
@@ -272,25 +269,7 @@ fn admin_token(settings: &SealingSettings) -> Result<Option<AdminToken>, KeyErro
     }
 }
 
-fn health(
-    settings: &Settings,
-    stores: &Stores,
-    relay: &RelayHandle,
-    replica_status: ProjectionStatus,
-    audit_status: ProjectionStatus,
-    gate: &Gate,
-    shutdown: &Shutdown,
-) -> Health {
-    let health = Health::new(shutdown);
-    let gate = gate.clone();
-    health.register("filling", Affects::Readiness, move || {
-        let told = if gate.is_open() {
-            ComponentHealth::up()
-        } else {
-            ComponentHealth::out_of_service("the store is new and is being filled from the log")
-        };
-        async move { told }
-    });
+fn register_store(health: &Health, stores: &Stores, gate: &Gate) {
     let orders = Arc::clone(&stores.orders);
     health.register("store", Affects::Readiness, move || {
         let orders = Arc::clone(&orders);
@@ -301,38 +280,50 @@ fn health(
             }
         }
     });
+    let gate = gate.clone();
+    health.register("filling", Affects::Readiness, move || {
+        let told = if gate.is_open() {
+            ComponentHealth::up()
+        } else {
+            ComponentHealth::out_of_service("the store is new and is being filled from the log")
+        };
+        async move { told }
+    });
+}
+
+fn register_kafka(health: &Health, kafka: &Kafka, relay: &RelayHandle) {
+    let kafka = kafka.clone();
+    health.register("kafka", Affects::HealthOnly, move || {
+        let told = if kafka.is_ready() {
+            ComponentHealth::up()
+        } else {
+            ComponentHealth::down("Kafka has not been reached yet; what is to be published waits")
+        };
+        async move { told }
+    });
     let relay = relay.clone();
     health.register("outbox", Affects::Readiness, move || {
-        let relay = relay.clone();
-        async move {
-            let status = relay.status();
-            let component = if relay.is_timely() {
-                ComponentHealth::up()
-            } else {
-                ComponentHealth::out_of_service("events have waited too long for Kafka")
-            };
-            let component = component
-                .with(
-                    "pending",
-                    status.backlog.map_or(0, |backlog| backlog.events),
-                )
-                .with("oldestSeconds", status.oldest_age().as_secs());
-            match status.trouble {
-                Some(trouble) => component.with("trouble", trouble),
-                None => component,
-            }
-        }
+        let told = outbox_health(&relay);
+        async move { told }
     });
-    let most = i64::try_from(settings.replica_unready_lag).unwrap_or(i64::MAX);
-    register_projection(&health, "replica", Affects::Readiness, replica_status, most);
-    register_projection(
-        &health,
-        "audit",
-        Affects::HealthOnly,
-        audit_status,
-        i64::MAX,
-    );
-    health
+}
+
+fn outbox_health(relay: &RelayHandle) -> ComponentHealth {
+    let status = relay.status();
+    let told = if relay.is_timely() {
+        ComponentHealth::up()
+    } else {
+        ComponentHealth::out_of_service("events have waited too long to be published")
+    };
+    let told = told.with("oldestPendingSeconds", status.oldest_age().as_secs());
+    let told = match status.backlog {
+        Some(backlog) => told.with("pendingEvents", backlog.events),
+        None => told,
+    };
+    match status.trouble {
+        Some(trouble) => told.with("trouble", trouble),
+        None => told,
+    }
 }
 
 fn register_projection(
