@@ -4,6 +4,7 @@
 
 mod broker;
 mod cli;
+mod operator;
 mod parent;
 mod router;
 mod up;

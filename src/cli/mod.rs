@@ -1,6 +1,7 @@
 //! The command line: which process this is to be, and how a wrong setting is told.
 
 mod error;
+mod schema;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -11,7 +12,7 @@ use tandem_kit::{
     telemetry::{LogSettings, init_logging},
 };
 
-use crate::{broker, parent, router, up};
+use crate::{broker, operator, parent, router, up};
 
 /// Tandem: customer accounts and orders as two services, Kafka between them, one GraphQL gateway in front.
 ///
@@ -34,10 +35,22 @@ struct Cli {
 enum Command {
     /// Run everything on this machine: broker, accounts, orders and gateway, each a process of its own.
     Up(up::UpSettings),
+    /// Run the accounts service, the system of record of customers.
+    Accounts(Child<tandem_accounts::service::Settings>),
+    /// Run the orders service, the system of record of orders.
+    Orders(Child<tandem_orders::service::Settings>),
     /// Run the embedded broker, which speaks the Kafka protocol.
     Broker(Child<broker::BrokerSettings>),
     /// Run the gateway, which answers one GraphQL API from both services.
     Router(Child<router::RouterSettings>),
+    /// Print what the services promise: their GraphQL schemas and their events' JSON Schemas.
+    Schema(schema::SchemaSettings),
+    /// Rebuild a service's store from the events in Kafka, while it serves.
+    Rebuild(operator::RebuildSettings),
+    /// List, show and retry the events that a service could not take.
+    DeadLetters(operator::DeadLettersSettings),
+    /// Show every change as the events in Kafka tell it.
+    Audit(operator::AuditSettings),
 }
 
 /// What every process that `up` starts can be told, beside its own settings.
@@ -82,6 +95,20 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let inherited = inherited(&cli.config, &cli.log)?;
             runtime()?.block_on(up::run(settings, inherited))
         }
+        Command::Accounts(child) => {
+            init_logging("accounts", &cli.log)?;
+            runtime()?.block_on(async {
+                let shutdown = Shutdown::install(&child.shutdown)?;
+                Ok(tandem_accounts::service::run(child.settings, shutdown).await?)
+            })
+        }
+        Command::Orders(child) => {
+            init_logging("orders", &cli.log)?;
+            runtime()?.block_on(async {
+                let shutdown = Shutdown::install(&child.shutdown)?;
+                Ok(tandem_orders::service::run(child.settings, shutdown).await?)
+            })
+        }
         Command::Broker(child) => {
             init_logging("broker", &broker::log_settings(cli.log))?;
             runtime()?.block_on(async {
@@ -95,6 +122,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             }
             router::run(child.settings)
         }
+        Command::Schema(settings) => schema::print(&settings),
+        Command::Rebuild(settings) => runtime()?.block_on(operator::rebuild(settings)),
+        Command::DeadLetters(settings) => runtime()?.block_on(operator::dead_letters(settings)),
+        Command::Audit(settings) => runtime()?.block_on(operator::audit(settings)),
     }
 }
 
