@@ -20,7 +20,14 @@ const TOPIC: &str = "accounts.customer.change";
 /// How long the log may be silent before its end.
 const SILENCE: Duration = Duration::from_secs(20);
 /// What differs with every change and says nothing of the customer.
-const ENVELOPE: [&str; 6] = ["revision", "changeType", "changedAt", "changedBy", "changedFields", "updatedAt"];
+const ENVELOPE: [&str; 6] = [
+    "revision",
+    "changeType",
+    "changedAt",
+    "changedBy",
+    "changedFields",
+    "updatedAt",
+];
 
 /// Whose audit.
 #[derive(Args, Clone, Debug)]
@@ -59,8 +66,13 @@ pub(crate) async fn run(settings: AuditSettings) -> anyhow::Result<()> {
 async fn changes(audit: &CustomerAudit) -> anyhow::Result<Vec<Value>> {
     let shutdown = Shutdown::new();
     let kafka = Kafka::connect(audit.kafka.clone(), Vec::new(), &shutdown)?;
-    let ends = tail::ends(&kafka, TOPIC).await.context("the log cannot be read")?;
-    let start: Offsets = ends.iter().map(|(partition, (low, _))| (*partition, *low)).collect();
+    let ends = tail::ends(&kafka, TOPIC)
+        .await
+        .context("the log cannot be read")?;
+    let start: Offsets = ends
+        .iter()
+        .map(|(partition, (low, _))| (*partition, *low))
+        .collect();
     let mut left: Offsets = ends
         .iter()
         .filter(|(_, (low, high))| low < high)
@@ -73,18 +85,30 @@ async fn changes(audit: &CustomerAudit) -> anyhow::Result<Vec<Value>> {
             .await
             .context("the log went silent before its end")??;
         let position = message.position;
-        if left.get(&position.partition).is_some_and(|high| position.offset + 1 >= *high) {
+        if left
+            .get(&position.partition)
+            .is_some_and(|high| position.offset + 1 >= *high)
+        {
             left.remove(&position.partition);
         }
         if message.key.as_deref() != Some(audit.id.as_str()) {
             continue;
         }
-        let body = message.payload.as_deref().map(serde_json::from_slice::<Map<String, Value>>);
+        let body = message
+            .payload
+            .as_deref()
+            .map(serde_json::from_slice::<Map<String, Value>>);
         let Some(Ok(body)) = body else {
-            eprintln!("tandem: partition {} offset {} cannot be read", position.partition, position.offset);
+            eprintln!(
+                "tandem: partition {} offset {} cannot be read",
+                position.partition, position.offset
+            );
             continue;
         };
-        let revision = body.get("revision").and_then(Value::as_i64).unwrap_or_default();
+        let revision = body
+            .get("revision")
+            .and_then(Value::as_i64)
+            .unwrap_or_default();
         let event = json!({
             "eventId": message.header("ce_id"),
             "revision": revision,
@@ -101,7 +125,12 @@ async fn changes(audit: &CustomerAudit) -> anyhow::Result<Vec<Value>> {
     let mut changes = Vec::new();
     for (mut event, body) in found.into_values() {
         let mut differences = Vec::new();
-        compare("", &Value::Object(before), &Value::Object(body.clone()), &mut differences);
+        compare(
+            "",
+            &Value::Object(before),
+            &Value::Object(body.clone()),
+            &mut differences,
+        );
         event["differences"] = Value::Array(differences);
         changes.push(event);
         before = body;
@@ -114,7 +143,13 @@ fn compare(path: &str, before: &Value, after: &Value, differences: &mut Vec<Valu
     if before == after || ENVELOPE.contains(&path) {
         return;
     }
-    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let below = |name: &str| {
+        if path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{path}.{name}")
+        }
+    };
     match (before, after) {
         (Value::Object(old), Value::Object(new)) => {
             let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
@@ -135,7 +170,12 @@ fn compare(path: &str, before: &Value, after: &Value, differences: &mut Vec<Valu
             let old = before.as_array().unwrap_or(&none);
             for place in 0..old.len().max(new.len()) {
                 let value = |list: &[Value]| list.get(place).cloned().unwrap_or_default();
-                compare(&format!("{path}[{place}]"), &value(old), &value(new), differences);
+                compare(
+                    &format!("{path}[{place}]"),
+                    &value(old),
+                    &value(new),
+                    differences,
+                );
             }
         }
         _ if path.ends_with("sealedNumber") => {
@@ -155,8 +195,15 @@ fn print(audit: &CustomerAudit, changes: &[Value]) -> anyhow::Result<()> {
         println!("the log holds no change of customer {}", audit.id);
         return Ok(());
     }
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    println!("{:>8}  {:<8}  {:<24}  {:<16}  event", "revision", "type", "changed at", "by");
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    println!(
+        "{:>8}  {:<8}  {:<24}  {:<16}  event",
+        "revision", "type", "changed at", "by"
+    );
     for change in changes {
         println!(
             "{:>8}  {:<8}  {:<24}  {:<16}  {}",
@@ -168,7 +215,11 @@ fn print(audit: &CustomerAudit, changes: &[Value]) -> anyhow::Result<()> {
         );
         for difference in change["differences"].as_array().into_iter().flatten() {
             let (before, after) = (text(&difference["before"]), text(&difference["after"]));
-            println!("{:>10}{}: {before} -> {after}", "", text(&difference["field"]));
+            println!(
+                "{:>10}{}: {before} -> {after}",
+                "",
+                text(&difference["field"])
+            );
         }
     }
     Ok(())
@@ -180,18 +231,27 @@ mod tests {
 
     #[test]
     fn differences_name_each_field_that_changed() {
-        let before = json!({"name": {"firstName": "Ada"}, "addresses": [{"city": "London"}], "revision": 1});
+        let before =
+            json!({"name": {"firstName": "Ada"}, "addresses": [{"city": "London"}], "revision": 1});
         let after = json!({"name": {"firstName": "Ada", "suffix": "Sr."}, "addresses": [{"city": "Ockham"}, {"city": "Paris"}], "revision": 2});
         let mut found = Vec::new();
         compare("", &before, &after, &mut found);
         let fields: Vec<_> = found.iter().map(|it| it["field"].clone()).collect();
-        assert_eq!(fields, ["addresses[0].city", "addresses[1].city", "name.suffix"]);
+        assert_eq!(
+            fields,
+            ["addresses[0].city", "addresses[1].city", "name.suffix"]
+        );
     }
 
     #[test]
     fn a_sealed_number_is_never_shown() {
         let mut found = Vec::new();
-        compare("", &json!({"creditCards": [{"sealedNumber": "v1.a"}]}), &json!({"creditCards": [{"sealedNumber": "v1.b"}]}), &mut found);
+        compare(
+            "",
+            &json!({"creditCards": [{"sealedNumber": "v1.a"}]}),
+            &json!({"creditCards": [{"sealedNumber": "v1.b"}]}),
+            &mut found,
+        );
         assert!(!found[0].to_string().contains("v1."), "{found:?}");
     }
 }

@@ -65,19 +65,38 @@ pub(crate) async fn run(settings: DeadLettersSettings) -> anyhow::Result<()> {
                 println!("no dead letters");
             }
             for letter in letters {
-                println!("{}  key {}  {}  {}", name(&letter), letter.key, letter.parked_at.to_rfc3339(), letter.reason);
+                println!(
+                    "{}  key {}  {}  {}",
+                    name(&letter),
+                    letter.key,
+                    letter.parked_at.to_rfc3339(),
+                    letter.reason
+                );
             }
         }
         What::Show { letter } => {
-            let found = list(&operator).await?.into_iter().find(|known| name(known) == letter);
+            let found = list(&operator)
+                .await?
+                .into_iter()
+                .find(|known| name(known) == letter);
             let Some(found) = found else {
                 bail!("there is no dead letter {letter}; `tandem dead-letters list` names them");
             };
-            println!("{}\nkey: {}\nreason: {}\nparked: {}", name(&found), found.key, found.reason, found.parked_at.to_rfc3339());
+            println!(
+                "{}\nkey: {}\nreason: {}\nparked: {}",
+                name(&found),
+                found.key,
+                found.reason,
+                found.parked_at.to_rfc3339()
+            );
             for (header, value) in &found.headers {
                 println!("header {header}: {value}");
             }
-            let body = found.payload.as_deref().map(|text| STANDARD.decode(text)).transpose()?;
+            let body = found
+                .payload
+                .as_deref()
+                .map(|text| STANDARD.decode(text))
+                .transpose()?;
             match body {
                 Some(body) => println!("{}", String::from_utf8_lossy(&body)),
                 None => println!("(no body: a tombstone)"),
@@ -86,7 +105,12 @@ pub(crate) async fn run(settings: DeadLettersSettings) -> anyhow::Result<()> {
         What::Retry { key, consumer } => {
             let body = json!({"key": key, "consumer": consumer});
             let report: RetryReport = operator
-                .send(Method::POST, "/admin/dead-letters/retry", Some(RETRY_LIMIT), Some(body))
+                .send(
+                    Method::POST,
+                    "/admin/dead-letters/retry",
+                    Some(RETRY_LIMIT),
+                    Some(body),
+                )
                 .await?
                 .json()
                 .await?;
@@ -101,7 +125,12 @@ pub(crate) async fn run(settings: DeadLettersSettings) -> anyhow::Result<()> {
         What::Discard { letter } => {
             let id = parse(&letter)?;
             operator
-                .send(Method::POST, "/admin/dead-letters/discard", Some(LIMIT), Some(serde_json::to_value(id)?))
+                .send(
+                    Method::POST,
+                    "/admin/dead-letters/discard",
+                    Some(LIMIT),
+                    Some(serde_json::to_value(id)?),
+                )
                 .await?;
             println!("{letter} discarded");
         }
@@ -118,13 +147,18 @@ async fn list(operator: &Operator) -> anyhow::Result<Vec<LetterView>> {
 }
 
 fn name(letter: &LetterView) -> String {
-    format!("{}/{}/{}/{}", letter.consumer, letter.topic, letter.partition, letter.offset)
+    format!(
+        "{}/{}/{}/{}",
+        letter.consumer, letter.topic, letter.partition, letter.offset
+    )
 }
 
 fn parse(name: &str) -> anyhow::Result<LetterId> {
     let parts: Vec<&str> = name.split('/').collect();
     let [consumer, topic, partition, offset] = parts[..] else {
-        bail!("{name} is not CONSUMER/TOPIC/PARTITION/OFFSET, as `tandem dead-letters list` names them");
+        bail!(
+            "{name} is not CONSUMER/TOPIC/PARTITION/OFFSET, as `tandem dead-letters list` names them"
+        );
     };
     let (Ok(partition), Ok(offset)) = (partition.parse(), offset.parse()) else {
         bail!("{name}: partition and offset are numbers");

@@ -29,16 +29,23 @@ pub(crate) async fn run(settings: RebuildSettings) -> anyhow::Result<()> {
     let mut text = Vec::new();
     let mut shown = Shown::default();
     while let Some(chunk) = body.next().await {
-        text.extend_from_slice(&chunk.context("the service went away during the rebuild; start it again at any time")?);
+        text.extend_from_slice(
+            &chunk
+                .context("the service went away during the rebuild; start it again at any time")?,
+        );
         while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = text.drain(..=end).collect();
-            match serde_json::from_slice(&line).context("the service answered something else than progress")? {
+            match serde_json::from_slice(&line)
+                .context("the service answered something else than progress")?
+            {
                 Line::Progress(progress) => shown.show(&progress),
                 Line::Finished => {
                     shown.close();
                     return Ok(());
                 }
-                Line::Failed(reason) => bail!("{reason}; what is rebuilt until then is right, start it again at any time"),
+                Line::Failed(reason) => bail!(
+                    "{reason}; what is rebuilt until then is right, start it again at any time"
+                ),
             }
         }
     }
@@ -54,7 +61,11 @@ struct Shown {
 
 impl Shown {
     fn show(&mut self, progress: &Progress) {
-        if self.bar.as_ref().is_none_or(|(target, _)| *target != progress.target) {
+        if self
+            .bar
+            .as_ref()
+            .is_none_or(|(target, _)| *target != progress.target)
+        {
             self.close();
             let bar = ProgressBar::new(progress.total);
             if let Ok(style) = ProgressStyle::with_template(

@@ -24,15 +24,30 @@ pub(crate) enum Service {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Reach {
     /// Where accounts answers.
-    #[arg(long, env = "TANDEM_ACCOUNTS_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(
+        long,
+        env = "TANDEM_ACCOUNTS_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
     accounts_url: String,
 
     /// Where orders answers.
-    #[arg(long, env = "TANDEM_ORDERS_URL", value_name = "URL", default_value = "http://127.0.0.1:8085")]
+    #[arg(
+        long,
+        env = "TANDEM_ORDERS_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8085"
+    )]
     orders_url: String,
 
     /// Data directory of a system that `tandem up` runs: its sealing key is used unless one is given.
-    #[arg(long, env = "TANDEM_DATA_DIR", value_name = "DIR", default_value = ".tandem")]
+    #[arg(
+        long,
+        env = "TANDEM_DATA_DIR",
+        value_name = "DIR",
+        default_value = ".tandem"
+    )]
     data_dir: PathBuf,
 
     #[command(flatten)]

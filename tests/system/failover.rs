@@ -26,7 +26,10 @@ impl Cluster {
     fn start(mongo_nodes: usize, kafka_nodes: usize) -> Self {
         let runtime = Runtime::new().unwrap();
         let (mongo, kafka) = runtime.block_on(async {
-            let options = KafkaOptions { nodes: kafka_nodes, ..KafkaOptions::default() };
+            let options = KafkaOptions {
+                nodes: kafka_nodes,
+                ..KafkaOptions::default()
+            };
             let (mongo, kafka) = tokio::join!(Mongo::start(mongo_nodes), Kafka::start(options));
             (mongo.unwrap(), kafka.unwrap())
         });
@@ -37,7 +40,12 @@ impl Cluster {
             .flag("--kafka-brokers")
             .flag(kafka.bootstrap())
             .start();
-        Self { runtime, mongo, kafka, tandem }
+        Self {
+            runtime,
+            mongo,
+            kafka,
+            tandem,
+        }
     }
 
     fn workload(&self, prefix: &str) -> Workload {
@@ -78,13 +86,19 @@ impl Cluster {
     fn readiness(&self, wanted: &str) {
         let client = Client::new();
         for service in [self.tandem.accounts_url(""), self.tandem.orders_url("")] {
-            poll_for(Duration::from_secs(90), &format!("{service} is {wanted}"), || {
-                let live = client.get(&format!("{service}/actuator/health/liveness"));
-                assert_eq!(live.status, 200, "liveness fell: {}", live.body);
-                let health: Value = client.get(&format!("{service}/actuator/health/readiness")).json();
-                let up = health["status"] == "UP";
-                (up == (wanted == "UP")).then_some(())
-            });
+            poll_for(
+                Duration::from_secs(90),
+                &format!("{service} is {wanted}"),
+                || {
+                    let live = client.get(&format!("{service}/actuator/health/liveness"));
+                    assert_eq!(live.status, 200, "liveness fell: {}", live.body);
+                    let health: Value = client
+                        .get(&format!("{service}/actuator/health/readiness"))
+                        .json();
+                    let up = health["status"] == "UP";
+                    (up == (wanted == "UP")).then_some(())
+                },
+            );
         }
     }
 }
@@ -96,13 +110,19 @@ fn a_killed_mongodb_primary_loses_no_acknowledged_command() {
     let children = cluster.tandem.children();
     let workload = cluster.workload("primary");
     workload.goes_on(200);
-    let dead = cluster.runtime.block_on(cluster.mongo.kill_primary()).unwrap();
+    let dead = cluster
+        .runtime
+        .block_on(cluster.mongo.kill_primary())
+        .unwrap();
     cluster
         .runtime
         .block_on(cluster.mongo.wait_for_primary(Duration::from_secs(60)))
         .unwrap();
     workload.goes_on(200);
-    cluster.runtime.block_on(cluster.mongo.start_again(dead)).unwrap();
+    cluster
+        .runtime
+        .block_on(cluster.mongo.start_again(dead))
+        .unwrap();
     workload.goes_on(100);
     cluster.check(workload, &children);
 }
@@ -116,7 +136,10 @@ fn a_killed_kafka_broker_loses_no_acknowledged_command() {
     workload.goes_on(200);
     cluster.kafka.kill(0).unwrap();
     workload.goes_on(400);
-    cluster.runtime.block_on(cluster.kafka.start_again(0)).unwrap();
+    cluster
+        .runtime
+        .block_on(cluster.kafka.start_again(0))
+        .unwrap();
     workload.goes_on(100);
     cluster.check(workload, &children);
 }
@@ -132,7 +155,10 @@ fn kafka_away_for_half_a_minute_delays_events_and_loses_none() {
     // Customers are served without Kafka; readiness falls when the oldest pending event is too old (30 s by default).
     workload.goes_on(100);
     cluster.readiness("DOWN");
-    cluster.runtime.block_on(cluster.kafka.start_again(0)).unwrap();
+    cluster
+        .runtime
+        .block_on(cluster.kafka.start_again(0))
+        .unwrap();
     workload.goes_on(100);
     cluster.check(workload, &children);
 }
@@ -147,10 +173,15 @@ fn mongodb_away_for_half_a_minute_refuses_commands_and_loses_none() {
     cluster.mongo.kill(0).unwrap();
     cluster.readiness("DOWN");
     let until = std::time::Instant::now() + Duration::from_secs(30);
-    poll_for(Duration::from_secs(60), "half a minute without MongoDB", || {
-        (std::time::Instant::now() >= until).then_some(())
-    });
-    cluster.runtime.block_on(cluster.mongo.start_again(0)).unwrap();
+    poll_for(
+        Duration::from_secs(60),
+        "half a minute without MongoDB",
+        || (std::time::Instant::now() >= until).then_some(()),
+    );
+    cluster
+        .runtime
+        .block_on(cluster.mongo.start_again(0))
+        .unwrap();
     workload.goes_on(100);
     cluster.check(workload, &children);
 }

@@ -11,5 +11,9 @@
 )]
 
 mod broker;
+mod failover;
+mod path;
+mod queries;
+mod scale_out;
 mod support;
 mod up;

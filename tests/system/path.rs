@@ -4,14 +4,15 @@ use serde_json::{Value, json};
 
 use super::support::{
     Client, Signal, Tandem, Transport,
-    graph::{ADVANCE, CREATE, ORDERING_CUSTOMER, PLACE, SAMPLE_BODY, UPDATE, customer_input, order_input},
+    graph::{
+        ADVANCE, CREATE, ORDERING_CUSTOMER, PLACE, SAMPLE_BODY, UPDATE, customer_input, order_input,
+    },
     poll, signal,
 };
 
 const ORDER_UPDATED: &str = "subscription($customerId: ID, $after: String) {
     orderUpdated(customerId: $customerId, after: $after) { cursor type order { id status revision } } }";
-const CUSTOMER_UPDATED: &str =
-    "subscription($id: ID!) { customerUpdated(id: $id) { id name { lastName } replica { revision } } }";
+const CUSTOMER_UPDATED: &str = "subscription($id: ID!) { customerUpdated(id: $id) { id name { lastName } replica { revision } } }";
 
 #[test]
 fn the_documented_customer_sent_by_rest_appears_among_the_orders_customers() {
@@ -23,7 +24,10 @@ fn the_documented_customer_sent_by_rest_appears_among_the_orders_customers() {
             "application/json",
             SAMPLE_BODY,
         );
-        assert_eq!((created.status, created.body.as_str()), (201, "Customer account created!"));
+        assert_eq!(
+            (created.status, created.body.as_str()),
+            (201, "Customer account created!")
+        );
     }
     for base in [tandem.orders_url(""), tandem.gateway_url("")] {
         let found = poll("the customer in orders", || {
@@ -37,8 +41,19 @@ fn the_documented_customer_sent_by_rest_appears_among_the_orders_customers() {
         let list = client.get(&format!("{base}/orders/list")).json();
         assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
         let unknown = client.get(&format!("{base}/orders/order/nobody"));
-        assert_eq!((unknown.status, unknown.body.as_str()), (404, "Customer not found!"));
-        assert_eq!(client.get(&format!("{}/accounts/customer/print", tandem.gateway_url(""))).status, 200);
+        assert_eq!(
+            (unknown.status, unknown.body.as_str()),
+            (404, "Customer not found!")
+        );
+        assert_eq!(
+            client
+                .get(&format!(
+                    "{}/accounts/customer/print",
+                    tandem.gateway_url("")
+                ))
+                .status,
+            200
+        );
     }
     // The same body twice made one revision.
     let customer = client.data(
@@ -64,9 +79,18 @@ fn a_bad_rest_body_is_refused_by_name_and_leaves_nothing_behind() {
         ("{}".to_owned(), ""),
         ("{\"id\": 1,".to_owned(), ""),
         (changed("/name", json!("Ada")), "name"),
-        (changed("/addresses/0/type", json!("HOLIDAY")), "addresses[0].type"),
-        (changed("/contact/primaryPhone", json!(5)), "contact.primaryPhone"),
-        (format!("{{\"id\": 1, \"filler\": \"{}\"}}", "x".repeat(1_100_000)), ""),
+        (
+            changed("/addresses/0/type", json!("HOLIDAY")),
+            "addresses[0].type",
+        ),
+        (
+            changed("/contact/primaryPhone", json!(5)),
+            "contact.primaryPhone",
+        ),
+        (
+            format!("{{\"id\": 1, \"filler\": \"{}\"}}", "x".repeat(1_100_000)),
+            "",
+        ),
     ];
     for base in [tandem.accounts_url(""), tandem.gateway_url("")] {
         for (body, field) in &cases {
@@ -76,8 +100,14 @@ fn a_bad_rest_body_is_refused_by_name_and_leaves_nothing_behind() {
                 body.clone(),
             );
             assert!((400..500).contains(&answer.status), "{answer:?}");
-            assert!(answer.content_type.starts_with("application/problem+json"), "{answer:?}");
-            assert!(answer.body.contains(field), "{field} is not named: {answer:?}");
+            assert!(
+                answer.content_type.starts_with("application/problem+json"),
+                "{answer:?}"
+            );
+            assert!(
+                answer.body.contains(field),
+                "{field} is not named: {answer:?}"
+            );
         }
     }
     let customers = client.data(
@@ -86,7 +116,10 @@ fn a_bad_rest_body_is_refused_by_name_and_leaves_nothing_behind() {
         json!({}),
     );
     assert_eq!(customers["customers"]["nodes"], json!([]));
-    assert_eq!(client.get(&tandem.orders_url("/orders/list")).json(), json!([]));
+    assert_eq!(
+        client.get(&tandem.orders_url("/orders/list")).json(),
+        json!([])
+    );
 }
 
 #[test]
@@ -97,9 +130,24 @@ fn every_transport_shows_each_change_of_an_order_once_and_in_order() {
     let gateway = tandem.gateway_url("/graphql");
     let variables = json!({"customerId": "live"});
     let mut subscriptions = vec![
-        client.subscribe(Transport::ServerSentEvents, &gateway, ORDER_UPDATED, variables.clone()),
-        client.subscribe(Transport::Multipart, &gateway, ORDER_UPDATED, variables.clone()),
-        client.subscribe(Transport::WebSocket, &gateway, ORDER_UPDATED, variables.clone()),
+        client.subscribe(
+            Transport::ServerSentEvents,
+            &gateway,
+            ORDER_UPDATED,
+            variables.clone(),
+        ),
+        client.subscribe(
+            Transport::Multipart,
+            &gateway,
+            ORDER_UPDATED,
+            variables.clone(),
+        ),
+        client.subscribe(
+            Transport::WebSocket,
+            &gateway,
+            ORDER_UPDATED,
+            variables.clone(),
+        ),
     ];
     subscriptions.push(client.subscribe(
         Transport::WebSocket,
@@ -136,8 +184,16 @@ fn every_transport_shows_each_change_of_an_order_once_and_in_order() {
                 ));
             }
         }
-        let wanted = [("PLACED", 1), ("CONFIRMED", 2), ("SHIPPED", 3), ("DELIVERED", 4)];
-        assert_eq!(seen, wanted.map(|(kind, revision)| (kind.to_owned(), revision)));
+        let wanted = [
+            ("PLACED", 1),
+            ("CONFIRMED", 2),
+            ("SHIPPED", 3),
+            ("DELIVERED", 4),
+        ];
+        assert_eq!(
+            seen,
+            wanted.map(|(kind, revision)| (kind.to_owned(), revision))
+        );
     }
 }
 
@@ -201,7 +257,9 @@ fn a_customers_update_reaches_subscribers_and_leaves_the_orders_alone() {
         client.data(&gateway, UPDATE, json!({"id": "kept", "input": name}));
         live.next_within(std::time::Duration::from_millis(500))
     });
-    let seen = shown["data"]["customerUpdated"]["replica"]["revision"].as_i64().unwrap();
+    let seen = shown["data"]["customerUpdated"]["replica"]["revision"]
+        .as_i64()
+        .unwrap();
     assert_eq!(
         shown["data"]["customerUpdated"]["name"]["lastName"],
         format!("Number{seen}")
@@ -230,12 +288,19 @@ fn with_accounts_dead_orders_answers_takes_orders_and_goes_on_telling_its_subscr
     );
     signal(tandem.child("accounts").unwrap(), Signal::KILL);
     poll("accounts is gone", || {
-        let asked = client.try_graphql(&tandem.accounts_url("/graphql"), "{ __typename }", json!({}));
+        let asked = client.try_graphql(
+            &tandem.accounts_url("/graphql"),
+            "{ __typename }",
+            json!({}),
+        );
         asked.is_err().then_some(())
     });
     let customer = client.data(&gateway, ORDERING_CUSTOMER, json!({"id": "alone"}));
     assert_eq!(customer["orderingCustomer"]["name"]["lastName"], "Lovelace");
-    assert_eq!(customer["orderingCustomer"]["addresses"][1]["city"], "Ockham");
+    assert_eq!(
+        customer["orderingCustomer"]["addresses"][1]["city"],
+        "Ockham"
+    );
     poll("an update while accounts is dead", || {
         tandem.order(&client, "alone");
         live.next_within(std::time::Duration::from_millis(500))
@@ -249,7 +314,10 @@ fn with_accounts_dead_orders_answers_takes_orders_and_goes_on_telling_its_subscr
     assert_eq!(customer["name"]["lastName"], "Lovelace", "{partial:#}");
     assert!(customer["creditCards"].is_null() && customer["createdAt"].is_null());
     assert!(!customer["orders"]["nodes"].as_array().unwrap().is_empty());
-    assert!(!partial["errors"].as_array().unwrap().is_empty(), "{partial:#}");
+    assert!(
+        !partial["errors"].as_array().unwrap().is_empty(),
+        "{partial:#}"
+    );
 }
 
 #[test]
@@ -272,10 +340,16 @@ fn a_restart_finds_all_data_again() {
     );
     assert_eq!(found["customer"]["revision"], 1);
     assert_eq!(found["customer"]["creditCards"][0]["last4"], "1111");
-    assert_eq!(found["customer"]["changes"]["nodes"], json!([{"revision": 1, "type": "CREATED"}]));
+    assert_eq!(
+        found["customer"]["changes"]["nodes"],
+        json!([{"revision": 1, "type": "CREATED"}])
+    );
     assert_eq!(found["order"]["status"], "PLACED");
     assert_eq!(found["order"]["total"], "25.00");
-    assert_eq!(found["order"]["changes"]["nodes"], json!([{"type": "PLACED"}]));
+    assert_eq!(
+        found["order"]["changes"]["nodes"],
+        json!([{"type": "PLACED"}])
+    );
     // The path still runs: a change made now reaches orders.
     client.data(
         &gateway,
@@ -294,20 +368,49 @@ fn errors_carry_the_codes_of_the_contract_through_the_gateway() {
     let gateway = tandem.gateway_url("/graphql");
     let nameless = json!({"name": {"firstName": "", "lastName": "x"}});
     let cases = [
-        (CREATE, json!({"input": customer_input("codes", "Twice")}), "ALREADY_EXISTS"),
+        (
+            CREATE,
+            json!({"input": customer_input("codes", "Twice")}),
+            "ALREADY_EXISTS",
+        ),
         (UPDATE, json!({"id": "nobody", "input": {}}), "NOT_FOUND"),
-        (UPDATE, json!({"id": "codes", "input": {"addresses": []}, "expected": 7}), "REVISION_CONFLICT"),
-        (UPDATE, json!({"id": "codes", "input": nameless}), "BAD_USER_INPUT"),
-        (PLACE, json!({"input": order_input("nobody")}), "CUSTOMER_UNKNOWN"),
-        (ADVANCE, json!({"id": order, "to": "DELIVERED"}), "INVALID_TRANSITION"),
-        (ORDERING_CUSTOMER, json!({"id": "codes", "minRevision": 99}), "REPLICA_BEHIND"),
+        (
+            UPDATE,
+            json!({"id": "codes", "input": {"addresses": []}, "expected": 7}),
+            "REVISION_CONFLICT",
+        ),
+        (
+            UPDATE,
+            json!({"id": "codes", "input": nameless}),
+            "BAD_USER_INPUT",
+        ),
+        (
+            PLACE,
+            json!({"input": order_input("nobody")}),
+            "CUSTOMER_UNKNOWN",
+        ),
+        (
+            ADVANCE,
+            json!({"id": order, "to": "DELIVERED"}),
+            "INVALID_TRANSITION",
+        ),
+        (
+            ORDERING_CUSTOMER,
+            json!({"id": "codes", "minRevision": 99}),
+            "REPLICA_BEHIND",
+        ),
     ];
     for (operation, variables, code) in cases {
         let response = client.graphql(&gateway, operation, variables);
         let error = &response["errors"][0];
         assert_eq!(error["extensions"]["code"], code, "{response:#}");
         if code == "BAD_USER_INPUT" {
-            assert!(error["extensions"]["field"].as_str().is_some_and(|field| field.ends_with("name.firstName")), "{response:#}");
+            assert!(
+                error["extensions"]["field"]
+                    .as_str()
+                    .is_some_and(|field| field.ends_with("name.firstName")),
+                "{response:#}"
+            );
         }
     }
 }

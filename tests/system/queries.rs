@@ -58,8 +58,14 @@ fn every_query_of_the_folder_runs_and_answers() {
     let mut revision = 2;
     let mut live = (None, None);
     poll("both subscriptions show an update", || {
-        live.0 = live.0.take().or_else(|| orders_live.next_within(Duration::from_millis(200)));
-        live.1 = live.1.take().or_else(|| customers_live.next_within(Duration::from_millis(200)));
+        live.0 = live
+            .0
+            .take()
+            .or_else(|| orders_live.next_within(Duration::from_millis(200)));
+        live.1 = live
+            .1
+            .take()
+            .or_else(|| customers_live.next_within(Duration::from_millis(200)));
         if live.0.is_some() && live.1.is_some() {
             return Some(());
         }
@@ -74,8 +80,14 @@ fn every_query_of_the_folder_runs_and_answers() {
         None
     });
     let (order_update, customer_update) = (live.0.unwrap(), live.1.unwrap());
-    assert!(order_update["data"]["orderUpdated"]["cursor"].is_string(), "{order_update:#}");
-    assert_eq!(customer_update["data"]["customerUpdated"]["id"], "ada-1815", "{customer_update:#}");
+    assert!(
+        order_update["data"]["orderUpdated"]["cursor"].is_string(),
+        "{order_update:#}"
+    );
+    assert_eq!(
+        customer_update["data"]["customerUpdated"]["id"], "ada-1815",
+        "{customer_update:#}"
+    );
     run.extend(["order-updated".to_owned(), "customer-updated".to_owned()]);
 
     let mut data = |name: &str, id: Option<&str>| -> Value {
@@ -88,16 +100,30 @@ fn every_query_of_the_folder_runs_and_answers() {
     };
     let customer = data("customer", None);
     assert_eq!(customer["customer"]["creditCards"][0]["last4"], "1111");
-    assert_eq!(customer["customer"]["changes"]["nodes"][0]["type"], "CREATED");
+    assert_eq!(
+        customer["customer"]["changes"]["nodes"][0]["type"],
+        "CREATED"
+    );
     let customers = data("customers", None);
     assert_eq!(customers["customers"]["nodes"][0]["id"], "ada-1815");
     let both = data("customer-with-orders", None);
-    assert!(!both["customer"]["orders"]["nodes"].as_array().unwrap().is_empty());
+    assert!(
+        !both["customer"]["orders"]["nodes"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
     let many = data("customers-with-orders", None);
     assert!(many["customers"]["nodes"][0]["orders"]["nodes"].is_array());
     let found = data("order", Some(&id));
-    assert_eq!(found["order"]["customer"]["creditCards"][0]["last4"], "1111");
-    assert_eq!(found["order"]["changes"]["nodes"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        found["order"]["customer"]["creditCards"][0]["last4"],
+        "1111"
+    );
+    assert_eq!(
+        found["order"]["changes"]["nodes"].as_array().map(Vec::len),
+        Some(2)
+    );
     let listed = data("orders", None);
     assert!(!listed["orders"]["edges"].as_array().unwrap().is_empty());
     let cancelled = data("cancel-order", Some(&id));

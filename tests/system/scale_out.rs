@@ -48,7 +48,12 @@ impl Fleet {
             "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
         )
         .unwrap();
-        Self { runtime, mongo, kafka, directory }
+        Self {
+            runtime,
+            mongo,
+            kafka,
+            directory,
+        }
     }
 
     fn key_file(&self) -> PathBuf {
@@ -67,11 +72,16 @@ impl Fleet {
                 .arg("--sealing-key-file")
                 .arg(self.key_file()),
         );
-        let instance = Instance { process, url: format!("http://127.0.0.1:{port}") };
+        let instance = Instance {
+            process,
+            url: format!("http://127.0.0.1:{port}"),
+        };
         let client = Client::new();
         poll(&format!("{service} on port {port} is ready"), || {
             let health = client.try_get(&format!("{}/actuator/health/readiness", instance.url));
-            health.is_some_and(|answer| answer.status == 200).then_some(())
+            health
+                .is_some_and(|answer| answer.status == 200)
+                .then_some(())
         });
         instance
     }
@@ -84,7 +94,10 @@ impl Fleet {
 }
 
 fn graphql(instances: &[&Instance]) -> Vec<String> {
-    instances.iter().map(|instance| format!("{}/graphql", instance.url)).collect()
+    instances
+        .iter()
+        .map(|instance| format!("{}/graphql", instance.url))
+        .collect()
 }
 
 #[test]
@@ -92,7 +105,11 @@ fn instances_killed_and_added_in_the_middle_of_traffic_lose_nothing() {
     require!(mongod, kafka);
     let fleet = Fleet::new();
     let accounts = [fleet.instance("accounts"), fleet.instance("accounts")];
-    let orders = [fleet.instance("orders"), fleet.instance("orders"), fleet.instance("orders")];
+    let orders = [
+        fleet.instance("orders"),
+        fleet.instance("orders"),
+        fleet.instance("orders"),
+    ];
     let targets = Targets {
         accounts: graphql(&[&accounts[0], &accounts[1]]),
         orders: graphql(&[&orders[0], &orders[1], &orders[2]]),
@@ -123,21 +140,35 @@ fn what_one_instance_does_every_instance_shows_and_tells() {
     require!(mongod, kafka);
     let fleet = Fleet::new();
     let accounts = [fleet.instance("accounts"), fleet.instance("accounts")];
-    let orders = [fleet.instance("orders"), fleet.instance("orders"), fleet.instance("orders")];
+    let orders = [
+        fleet.instance("orders"),
+        fleet.instance("orders"),
+        fleet.instance("orders"),
+    ];
     let client = Client::new();
     let accounts = graphql(&[&accounts[0], &accounts[1]]);
     let orders = graphql(&[&orders[0], &orders[1], &orders[2]]);
 
-    client.data(&accounts[0], CREATE, json!({"input": customer_input("shared", "Lovelace")}));
+    client.data(
+        &accounts[0],
+        CREATE,
+        json!({"input": customer_input("shared", "Lovelace")}),
+    );
     // The other instance reads, and writes on, what the first one wrote.
     let name = json!({"name": {"firstName": "Ada", "lastName": "King"}});
-    let updated = client.data(&accounts[1], UPDATE, json!({"id": "shared", "input": name, "expected": 1}));
+    let updated = client.data(
+        &accounts[1],
+        UPDATE,
+        json!({"id": "shared", "input": name, "expected": 1}),
+    );
     assert_eq!(updated["updateCustomer"]["customer"]["revision"], 2);
     for url in &orders {
         let read = "{ orderingCustomer(id: \"shared\", minRevision: 2) { name { lastName } } }";
         let found = poll("the replica is up to date", || {
             let response = client.graphql(url, read, json!({}));
-            response["errors"].is_null().then(|| response["data"].clone())
+            response["errors"]
+                .is_null()
+                .then(|| response["data"].clone())
         });
         assert_eq!(found["orderingCustomer"]["name"]["lastName"], "King");
     }
@@ -165,7 +196,9 @@ fn what_one_instance_does_every_instance_shows_and_tells() {
     poll("every instance tells of an order", || {
         client.data(&orders[0], PLACE, json!({"input": order_input("shared")}));
         for (subscription, heard) in live.iter().zip(&mut heard) {
-            *heard |= subscription.next_within(Duration::from_millis(300)).is_some();
+            *heard |= subscription
+                .next_within(Duration::from_millis(300))
+                .is_some();
         }
         heard.iter().all(|heard| *heard).then_some(())
     });

@@ -49,7 +49,9 @@ pub fn read_topic(client: &ClientConfig, topic: &str) -> Vec<LoggedEvent> {
     let mut assignment = TopicPartitionList::new();
     let mut open: HashMap<i32, i64> = HashMap::new();
     for partition in partitions {
-        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), limit).unwrap();
+        let (low, high) = consumer
+            .fetch_watermarks(topic, partition.id(), limit)
+            .unwrap();
         if high > low {
             open.insert(partition.id(), high);
             assignment
@@ -64,7 +66,10 @@ pub fn read_topic(client: &ClientConfig, topic: &str) -> Vec<LoggedEvent> {
     consumer.assign(&assignment).unwrap();
     let deadline = Instant::now() + Duration::from_secs(120);
     while !open.is_empty() {
-        assert!(Instant::now() < deadline, "{topic} could not be read to its end: {open:?}");
+        assert!(
+            Instant::now() < deadline,
+            "{topic} could not be read to its end: {open:?}"
+        );
         let Some(Ok(message)) = consumer.poll(Duration::from_millis(200)) else {
             continue;
         };
@@ -84,7 +89,10 @@ pub fn read_topic(client: &ClientConfig, topic: &str) -> Vec<LoggedEvent> {
             headers,
             body,
         });
-        if open.get(&message.partition()).is_some_and(|high| message.offset() + 1 >= *high) {
+        if open
+            .get(&message.partition())
+            .is_some_and(|high| message.offset() + 1 >= *high)
+        {
             open.remove(&message.partition());
         }
     }
@@ -106,9 +114,17 @@ pub fn newest_revisions(events: &[LoggedEvent], topic: &str) -> HashMap<String, 
         );
         *known = event.revision.max(*known);
         // The same revision twice must be the same event: anything else is a fork.
-        let id = event.headers.get("ce_id").map(String::as_str).unwrap_or_default();
+        let id = event
+            .headers
+            .get("ce_id")
+            .map(String::as_str)
+            .unwrap_or_default();
         let first = ids.entry((&event.key, event.revision)).or_insert(id);
-        assert_eq!(*first, id, "{topic}: {} has two events of revision {}", event.key, event.revision);
+        assert_eq!(
+            *first, id,
+            "{topic}: {} has two events of revision {}",
+            event.key, event.revision
+        );
     }
     newest
 }
@@ -123,12 +139,17 @@ pub struct System<'a> {
 /// Fails unless everything that was acknowledged is in the stores, the topics and the replica, without a gap or a fork.
 #[track_caller]
 pub fn check(system: &System<'_>, history: &History) {
-    assert!(history.acknowledged > 0, "nothing was acknowledged: nothing is proved");
+    assert!(
+        history.acknowledged > 0,
+        "nothing was acknowledged: nothing is proved"
+    );
     let client = Client::new();
     let ask = |url: &str, query: &str, id: &str, what: &str| -> Value {
         poll_for(CATCH_UP, what, || {
             let response = client.try_graphql(url, query, json!({"id": id})).ok()?;
-            response["errors"].is_null().then(|| response["data"].clone())
+            response["errors"]
+                .is_null()
+                .then(|| response["data"].clone())
         })
     };
     let mut customers: HashMap<&str, i64> = HashMap::new();
@@ -176,11 +197,17 @@ pub fn check(system: &System<'_>, history: &History) {
     in_topic(CUSTOMER_TOPIC, &customers);
     in_topic(ORDER_TOPIC, &orders);
     for (id, stored) in &customers {
-        poll_for(CATCH_UP, &format!("the replica holds {id} at revision {stored}"), || {
-            let response = client.try_graphql(system.orders, REPLICA, json!({"id": id})).ok()?;
-            let held = response["data"]["orderingCustomer"]["replica"]["revision"].as_i64()?;
-            (held == *stored).then_some(())
-        });
+        poll_for(
+            CATCH_UP,
+            &format!("the replica holds {id} at revision {stored}"),
+            || {
+                let response = client
+                    .try_graphql(system.orders, REPLICA, json!({"id": id}))
+                    .ok()?;
+                let held = response["data"]["orderingCustomer"]["replica"]["revision"].as_i64()?;
+                (held == *stored).then_some(())
+            },
+        );
         poll_for(CATCH_UP, &format!("the audit of {id} is complete"), || {
             audit_is_complete(&ask(system.accounts, CUSTOMERS, id, "accounts answers")["customer"])
         });

@@ -130,7 +130,11 @@ impl Client {
 
     #[track_caller]
     pub fn post(&self, url: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Answer {
-        let request = self.http.post(url).header(CONTENT_TYPE, content_type).body(body);
+        let request = self
+            .http
+            .post(url)
+            .header(CONTENT_TYPE, content_type)
+            .body(body);
         self.answer(request).unwrap()
     }
 
@@ -162,7 +166,9 @@ impl Client {
         let request = json!({"query": query, "variables": variables});
         let send = move |payload: Value| payloads_out.send(payload).is_ok();
         let task = match transport {
-            Transport::WebSocket => self.runtime.spawn(web_socket(url.to_owned(), request, send)),
+            Transport::WebSocket => self
+                .runtime
+                .spawn(web_socket(url.to_owned(), request, send)),
             Transport::ServerSentEvents | Transport::Multipart => {
                 let accept = if transport == Transport::Multipart {
                     "multipart/mixed;subscriptionSpec=\"1.0\", application/json"

@@ -52,7 +52,11 @@ impl Tandem {
     #[track_caller]
     pub fn customer(&self, client: &Client, id: &str) {
         let gateway = self.gateway_url("/graphql");
-        client.data(&gateway, CREATE, json!({"input": customer_input(id, "Lovelace")}));
+        client.data(
+            &gateway,
+            CREATE,
+            json!({"input": customer_input(id, "Lovelace")}),
+        );
         self.replicated(client, id, 1);
     }
 
@@ -61,7 +65,9 @@ impl Tandem {
     pub fn replicated(&self, client: &Client, id: &str, revision: i64) {
         let orders = self.orders_url("/graphql");
         poll(&format!("revision {revision} of {id} in orders"), || {
-            let response = client.try_graphql(&orders, ORDERING_CUSTOMER, json!({"id": id})).ok()?;
+            let response = client
+                .try_graphql(&orders, ORDERING_CUSTOMER, json!({"id": id}))
+                .ok()?;
             let held = response["data"]["orderingCustomer"]["replica"]["revision"].as_i64()?;
             (held >= revision).then_some(())
         });
@@ -72,6 +78,9 @@ impl Tandem {
     pub fn order(&self, client: &Client, customer: &str) -> String {
         let gateway = self.gateway_url("/graphql");
         let data = client.data(&gateway, PLACE, json!({"input": order_input(customer)}));
-        data["placeOrder"]["order"]["id"].as_str().unwrap().to_owned()
+        data["placeOrder"]["order"]["id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 }

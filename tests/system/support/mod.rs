@@ -1,10 +1,15 @@
 //! What every system test needs: free ports, the processes of `tandem`, and waiting with a limit.
 #![allow(dead_code, unused_imports)]
 
+pub mod checker;
+mod client;
+pub mod graph;
 mod ports;
 mod process;
 mod tandem;
+pub mod workload;
 
+pub use client::{Client, Subscription, Transport};
 pub use ports::free_port;
 pub use process::{Process, Signal, is_alive, signal};
 pub use tandem::{TANDEM, Tandem, TandemBuilder, command as tandem_command};

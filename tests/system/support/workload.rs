@@ -59,7 +59,9 @@ impl Workload {
             .map(|number| {
                 let worker = Worker {
                     prefix: format!("{prefix}-{number}"),
-                    random: Random::new(seed ^ (number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+                    random: Random::new(
+                        seed ^ (number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+                    ),
                     client: Client::new(),
                     targets: targets.clone(),
                     history: Arc::clone(&history),
@@ -71,7 +73,12 @@ impl Workload {
                 thread::spawn(move || worker.run(&stop))
             })
             .collect();
-        Self { stop, history, acknowledged, threads }
+        Self {
+            stop,
+            history,
+            acknowledged,
+            threads,
+        }
     }
 
     /// How many commands were acknowledged so far.
@@ -176,7 +183,11 @@ impl Worker {
     }
 
     fn send(&mut self, accounts: bool, operation: &str, variables: Value) -> Option<Value> {
-        let targets = if accounts { &self.targets.accounts } else { &self.targets.orders };
+        let targets = if accounts {
+            &self.targets.accounts
+        } else {
+            &self.targets.orders
+        };
         let url = &targets[self.random.below(targets.len())];
         let response = self.client.try_graphql(url, operation, variables).ok()?;
         (response["errors"].is_null() && response["data"].is_object())
@@ -189,7 +200,9 @@ impl Worker {
         let Some(data) = self.send(true, CREATE, json!({"input": input})) else {
             return false;
         };
-        let revision = data["createCustomer"]["customer"]["revision"].as_i64().unwrap();
+        let revision = data["createCustomer"]["customer"]["revision"]
+            .as_i64()
+            .unwrap();
         self.note_customer(&id, revision);
         self.customers.push(id);
         true
@@ -201,7 +214,9 @@ impl Worker {
         let Some(data) = self.send(true, UPDATE, json!({"id": id, "input": input})) else {
             return false;
         };
-        let revision = data["updateCustomer"]["customer"]["revision"].as_i64().unwrap();
+        let revision = data["updateCustomer"]["customer"]["revision"]
+            .as_i64()
+            .unwrap();
         self.note_customer(&id, revision);
         true
     }
@@ -220,7 +235,9 @@ impl Worker {
 
     fn change_order(&mut self, operation: &str, to: Option<&str>) -> bool {
         // Each order is taken one step only: a second step would be refused by rule.
-        let id = self.orders.swap_remove(self.random.below(self.orders.len()));
+        let id = self
+            .orders
+            .swap_remove(self.random.below(self.orders.len()));
         let Some(data) = self.send(false, operation, json!({"id": id, "to": to})) else {
             return false;
         };
@@ -239,6 +256,10 @@ impl Worker {
         let id = order["id"].as_str().unwrap().to_owned();
         let revision = order["revision"].as_i64().unwrap();
         let status = order["status"].as_str().unwrap().to_owned();
-        self.history.lock().unwrap().orders.insert(id, (revision, status));
+        self.history
+            .lock()
+            .unwrap()
+            .orders
+            .insert(id, (revision, status));
     }
 }
