@@ -1,0 +1,397 @@
+//! What a change costs on its whole way, beside floors measured in the same run: bare commits, bare driver calls.
+//!
+//!     cargo bench --bench path                 embedded store and broker
+//!     cargo bench --bench path -- servers      real MongoDB and Kafka too (tests/backends/install.sh)
+//!
+//! Ratios count; absolute times say little on a shared machine. Ours and the floor are measured in turns, and the median
+//! of the rounds is shown.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    missing_docs,
+    unreachable_pub
+)]
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use mongodb::bson::doc;
+use rdkafka::{
+    ClientConfig, Message as _,
+    consumer::{Consumer, StreamConsumer},
+    producer::{FutureProducer, FutureRecord},
+};
+use redb::TableDefinition;
+use serde_json::{Value, json};
+use tandem_backends::{Kafka, KafkaOptions, Mongo};
+use tokio::runtime::Runtime;
+
+#[path = "../tests/system/support/mod.rs"]
+mod support;
+
+use support::{
+    Tandem,
+    graph::{CREATE, customer_input},
+};
+
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(3);
+const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("floor");
+const VISIBLE: &str = "query($id: ID!) { orderingCustomer(id: $id, minRevision: 1) { id } }";
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+fn next_id() -> String {
+    format!("bench-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn main() {
+    let servers = std::env::args().any(|argument| argument == "servers");
+    let runtime = Runtime::new().unwrap();
+    embedded(&runtime);
+    if servers {
+        on_servers(&runtime);
+    } else {
+        println!("\nreal servers: left out; cargo bench --bench path -- servers");
+    }
+}
+
+/// Calls per second of `work` with so many in flight.
+fn rate<F: Future<Output = ()> + Send + 'static>(
+    runtime: &Runtime,
+    in_flight: usize,
+    work: impl Fn() -> F + Send + Sync + 'static,
+) -> f64 {
+    let work = Arc::new(work);
+    let begun = Instant::now();
+    let done: u64 = runtime.block_on(async {
+        let tasks: Vec<_> = (0..in_flight)
+            .map(|_| {
+                let work = Arc::clone(&work);
+                tokio::spawn(async move {
+                    let mut done = 0;
+                    while begun.elapsed() < ROUND {
+                        work().await;
+                        done += 1;
+                    }
+                    done
+                })
+            })
+            .collect();
+        let mut sum = 0;
+        for task in tasks {
+            sum += task.await.unwrap();
+        }
+        sum
+    });
+    done as f64 / begun.elapsed().as_secs_f64()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Prints the medians of both and of their ratio, round by round.
+fn show(what: &str, unit: &str, rounds: &[(f64, f64)]) {
+    let ours = median(rounds.iter().map(|round| round.0).collect());
+    let floor = median(rounds.iter().map(|round| round.1).collect());
+    let ratio = median(rounds.iter().map(|round| round.0 / round.1).collect());
+    println!("{what:<58} {ours:>10.1} {floor:>10.1} {unit:<4} ratio {ratio:>6.2}");
+}
+
+fn percentile(sorted: &[f64], part: f64) -> f64 {
+    let place = (sorted.len() as f64 * part) as usize;
+    sorted[place.min(sorted.len() - 1)]
+}
+
+async fn graphql(client: &reqwest::Client, url: &str, query: &str, variables: Value) {
+    let body = json!({"query": query, "variables": variables}).to_string();
+    let response = client
+        .post(url)
+        .header("content-type", "application/json")
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    let text = response.text().await.unwrap();
+    assert!(!text.contains("\"errors\""), "{text}");
+}
+
+fn creating(url: &str) -> impl Fn() -> futures::future::BoxFuture<'static, ()> + Send + Sync {
+    let client = reqwest::Client::new();
+    let url = url.to_owned();
+    move || {
+        let (client, url) = (client.clone(), url.clone());
+        Box::pin(async move {
+            let input = customer_input(&next_id(), "Lovelace");
+            graphql(&client, &url, CREATE, json!({"input": input})).await;
+        })
+    }
+}
+
+/// Milliseconds from sending a creation to its being readable in orders, sorted.
+fn create_to_visible(runtime: &Runtime, tandem: &Tandem, samples: usize) -> Vec<f64> {
+    let client = reqwest::Client::new();
+    let (accounts, orders) = (
+        tandem.accounts_url("/graphql"),
+        tandem.orders_url("/graphql"),
+    );
+    let mut times: Vec<f64> = (0..samples)
+        .map(|_| {
+            runtime.block_on(async {
+                let id = next_id();
+                let begun = Instant::now();
+                let input = customer_input(&id, "Lovelace");
+                graphql(&client, &accounts, CREATE, json!({"input": input})).await;
+                graphql(&client, &orders, VISIBLE, json!({"id": id})).await;
+                begun.elapsed().as_secs_f64() * 1_000.0
+            })
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+fn resident_mib(process: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let kib: f64 = status
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("VmRSS:")?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
+        .unwrap_or_default();
+    kib / 1_024.0
+}
+
+fn embedded(runtime: &Runtime) {
+    println!("# embedded store and broker");
+    let begun = Instant::now();
+    let tandem = Tandem::start();
+    println!("start to ready: {:.2} s", begun.elapsed().as_secs_f64());
+    std::thread::sleep(Duration::from_secs(5));
+    for service in ["broker", "accounts", "orders", "router"] {
+        let process = tandem.child(service).unwrap();
+        println!(
+            "resident, idle: {service:<9} {:>6.1} MiB",
+            resident_mib(process)
+        );
+    }
+
+    // The same bytes as a stored customer with its pending event: one durable commit each.
+    let directory = tempfile::tempdir_in(tandem.data_dir()).unwrap();
+    let database = Arc::new(redb::Database::create(directory.path().join("floor.redb")).unwrap());
+    let bytes = vec![b'x'; 2_600];
+    println!("\n{:<58} {:>10} {:>10}", "", "ours", "floor");
+    for in_flight in [1, 64] {
+        let rounds: Vec<(f64, f64)> = (0..ROUNDS)
+            .map(|_| {
+                let ours = rate(
+                    runtime,
+                    in_flight,
+                    creating(&tandem.accounts_url("/graphql")),
+                );
+                let begun = Instant::now();
+                let mut commits = 0;
+                while begun.elapsed() < ROUND {
+                    let transaction = database.begin_write().unwrap();
+                    transaction
+                        .open_table(TABLE)
+                        .unwrap()
+                        .insert(next_id().as_str(), bytes.as_slice())
+                        .unwrap();
+                    transaction.commit().unwrap();
+                    commits += 1;
+                }
+                (ours, f64::from(commits) / begun.elapsed().as_secs_f64())
+            })
+            .collect();
+        show(
+            &format!("createCustomer over HTTP, {in_flight} in flight, to one bare commit each"),
+            "/s",
+            &rounds,
+        );
+    }
+    let times = create_to_visible(runtime, &tandem, 500);
+    println!(
+        "create to visible in orders: p50 {:.1} ms, p99 {:.1} ms",
+        percentile(&times, 0.5),
+        percentile(&times, 0.99)
+    );
+}
+
+fn on_servers(runtime: &Runtime) {
+    println!("\n# MongoDB (one node, majority, journaled) and Kafka (one node, acks=all)");
+    let (mongo, kafka) = runtime.block_on(async {
+        let (mongo, kafka) = tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::default()));
+        (mongo.unwrap(), kafka.unwrap())
+    });
+    let tandem = Tandem::builder()
+        .flag("--mongodb-uri")
+        .flag(mongo.uri())
+        .flag("--kafka-brokers")
+        .flag(kafka.bootstrap())
+        .start();
+    let floor = runtime.block_on(async {
+        let options = mongodb::options::ClientOptions::parse(mongo.uri())
+            .await
+            .unwrap();
+        let client = mongodb::Client::with_options(options).unwrap();
+        client
+            .database("floor")
+            .collection::<mongodb::bson::Document>("customers")
+    });
+    println!("{:<58} {:>10} {:>10}", "", "ours", "floor");
+    for in_flight in [1, 16, 64] {
+        let rounds: Vec<(f64, f64)> = (0..ROUNDS)
+            .map(|_| {
+                let ours = rate(
+                    runtime,
+                    in_flight,
+                    creating(&tandem.accounts_url("/graphql")),
+                );
+                let floor = floor.clone();
+                let bare = rate(runtime, in_flight, move || {
+                    let floor = floor.clone();
+                    async move { find_and_modify(&floor, &next_id()).await }
+                });
+                (ours, bare)
+            })
+            .collect();
+        show(
+            &format!("createCustomer over HTTP, {in_flight} in flight, to findAndModify"),
+            "/s",
+            &rounds,
+        );
+    }
+    // Both loops one at a time, in turns: the way over the services, and the bare drivers doing the same four steps.
+    let bare = BareLoop::new(runtime, &kafka, floor);
+    let mut rounds = Vec::new();
+    let (mut ours_all, mut bare_all) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let ours = create_to_visible(runtime, &tandem, 200);
+        let bare = bare.run(runtime, 200);
+        rounds.push((percentile(&ours, 0.5), percentile(&bare, 0.5)));
+        ours_all.extend(ours);
+        bare_all.extend(bare);
+    }
+    show(
+        "create to visible, p50, to write-produce-consume-write",
+        "ms",
+        &rounds,
+    );
+    ours_all.sort_by(f64::total_cmp);
+    bare_all.sort_by(f64::total_cmp);
+    println!(
+        "p99: ours {:.1} ms, bare {:.1} ms",
+        percentile(&ours_all, 0.99),
+        percentile(&bare_all, 0.99)
+    );
+}
+
+async fn find_and_modify(collection: &mongodb::Collection<mongodb::bson::Document>, id: &str) {
+    let state = serde_json::to_string(&customer_input(id, "Lovelace")).unwrap();
+    collection
+        .find_one_and_update(
+            doc! {"_id": id},
+            doc! {"$set": {"state": &state, "revision": 1}, "$push": {"pending": {"revision": 1, "event": &state}}},
+        )
+        .upsert(true)
+        .write_concern(
+            mongodb::options::WriteConcern::builder()
+                .w(mongodb::options::Acknowledgment::Majority)
+                .journal(true)
+                .build(),
+        )
+        .await
+        .unwrap();
+}
+
+/// Write, produce, consume, write: the four steps with bare drivers, one change at a time.
+struct BareLoop {
+    collection: mongodb::Collection<mongodb::bson::Document>,
+    producer: FutureProducer,
+    consumer: StreamConsumer,
+}
+
+impl BareLoop {
+    fn new(
+        runtime: &Runtime,
+        kafka: &Kafka,
+        collection: mongodb::Collection<mongodb::bson::Document>,
+    ) -> Self {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", kafka.bootstrap());
+        let producer: FutureProducer = config
+            .clone()
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "0")
+            .create()
+            .unwrap();
+        let consumer: StreamConsumer = config
+            .set("group.id", "floor")
+            .set("auto.offset.reset", "earliest")
+            .create()
+            .unwrap();
+        let _inside = runtime.enter();
+        let admin: rdkafka::admin::AdminClient<_> = ClientConfig::new()
+            .set("bootstrap.servers", kafka.bootstrap())
+            .create()
+            .unwrap();
+        let topic =
+            rdkafka::admin::NewTopic::new("floor", 6, rdkafka::admin::TopicReplication::Fixed(1));
+        runtime
+            .block_on(admin.create_topics([&topic], &rdkafka::admin::AdminOptions::new()))
+            .unwrap();
+        consumer.subscribe(&["floor"]).unwrap();
+        let this = Self {
+            collection,
+            producer,
+            consumer,
+        };
+        this.run(runtime, 20);
+        this
+    }
+
+    /// Milliseconds of each change, sorted.
+    fn run(&self, runtime: &Runtime, samples: usize) -> Vec<f64> {
+        let mut times: Vec<f64> = (0..samples)
+            .map(|_| {
+                runtime.block_on(async {
+                    let id = next_id();
+                    let begun = Instant::now();
+                    find_and_modify(&self.collection, &id).await;
+                    let body = serde_json::to_string(&customer_input(&id, "Lovelace")).unwrap();
+                    let record = FutureRecord::to("floor").key(&id).payload(&body);
+                    self.producer
+                        .send(record, Duration::from_secs(5))
+                        .await
+                        .unwrap();
+                    loop {
+                        let message = self.consumer.recv().await.unwrap();
+                        if message.key() == Some(id.as_bytes()) {
+                            break;
+                        }
+                    }
+                    find_and_modify(&self.collection, &format!("replica-{id}")).await;
+                    begun.elapsed().as_secs_f64() * 1_000.0
+                })
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        times
+    }
+}
