@@ -89,13 +89,12 @@ pub(crate) enum BrokerError {
     StorageGone,
 }
 
-/// Leaves the broker library out of the log, unless it is asked for: it calls the answer "this topic exists" an error.
-/// What goes wrong with a connection or with the storage is logged here.
+/// Leaves the broker library out of the log, unless it is asked for: it logs every number that it decodes, and calls the
+/// answer "this topic exists" an error. What goes wrong with a connection or with the storage is logged here.
 pub(crate) fn log_settings(mut settings: LogSettings) -> LogSettings {
     if !settings.log.contains("tansu") {
-        settings
-            .log
-            .push_str(",tansu_broker=off,tansu_service=off,tansu_storage=off");
+        // The directive is a prefix of the names of all its crates.
+        settings.log.push_str(",tansu=off");
     }
     settings
 }
