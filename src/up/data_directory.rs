@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Error, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -79,7 +79,13 @@ impl DataDirectory {
             path: path.to_owned(),
             source,
         };
-        std::fs::create_dir_all(path).map_err(not_writable)?;
+        // What is in it concerns nobody else on this machine.
+        let mut builder = std::fs::DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(not_writable)?;
         // The children have working directories of their own.
         let path = std::path::absolute(path).map_err(not_writable)?;
         let mut lock = OpenOptions::new()

@@ -323,7 +323,10 @@ impl Relay {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return false,
-                ready = self.kafka.ready() => return ready,
+                ready = self.kafka.ready() => {
+                    self.status.send_modify(|status| status.trouble = None);
+                    return ready;
+                }
                 _ = ticks.tick() => {
                     let backlog = self.outbox.backlog().await.ok();
                     let trouble = Some("Kafka has not been reached yet".to_owned());

@@ -50,6 +50,17 @@ where
 ///
 /// A 400 when it is not JSON, a 422 that names the field when it does not fit `T`.
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // Serde would take an array for a struct, field by field.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(match serde_json::from_slice::<IgnoredAny>(body) {
+            Ok(_) => Problem::invalid_field(FieldError::new(
+                "(body)",
+                "wrong type: an array",
+                "a JSON object",
+            )),
+            Err(syntax) => malformed(body, &syntax),
+        });
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let parsed = serde_path_to_error::deserialize(&mut deserializer);
     let error = match parsed {
