@@ -49,7 +49,7 @@ const KEY_HOURS: i64 = 24;
 const KEY_SWEEP: Duration = Duration::from_secs(600);
 
 /// How long background tasks may take to end: the relay publishes what it holds meanwhile.
-const DRAIN: Duration = Duration::from_millis(1_800);
+const DRAIN: Duration = Duration::from_millis(1_200);
 
 /// Settings of the accounts service.
 #[derive(Args, Clone, Debug)]

@@ -32,6 +32,7 @@ use crate::{
         ClientError,
         connection::Kafka,
         message::{Message, Position, Rejection},
+        trouble::Trouble,
     },
     shutdown::Shutdown,
     store::{DeadLetter, DeadLetterStore, StoreError},
@@ -276,8 +277,8 @@ impl<P: Projection> Runner<P> {
             }
         }
         let stop = self.stop.clone();
+        let trouble = Trouble::of(name);
         let mut carried: Vec<Message> = Vec::new();
-        let mut pause = FIRST_PAUSE;
         loop {
             let mut batch = std::mem::take(&mut carried);
             if batch.is_empty() {
@@ -288,15 +289,11 @@ impl<P: Projection> Runner<P> {
                 match received {
                     Ok(message) => batch.push(message),
                     Err(error) => {
-                        self.say(&error, pause);
-                        if self.wait(&mut pause).await {
-                            break;
-                        }
+                        trouble.heard(&error).await;
                         continue;
                     }
                 }
             }
-            pause = FIRST_PAUSE;
             while batch.len() < BATCH {
                 match self.consumer.recv().now_or_never() {
                     Some(Ok(message)) => batch.push(Message::from(&message)),
@@ -540,10 +537,6 @@ impl<P: Projection> Runner<P> {
             tracing::warn!(%error, "partitions not resumed");
         }
         done
-    }
-
-    fn say(&self, error: &KafkaError, pause: Duration) {
-        tracing::warn!(projection = self.projection.name(), %error, ?pause, "reading failed; trying again");
     }
 
     /// Waits and doubles the pause. Returns true when the service stops.

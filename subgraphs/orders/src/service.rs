@@ -44,7 +44,7 @@ use crate::{
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 const KEEP_ANSWERS: TimeDelta = TimeDelta::hours(24);
 /// How long background tasks may take to end.
-const DRAIN_LIMIT: Duration = Duration::from_millis(1_800);
+const DRAIN_LIMIT: Duration = Duration::from_millis(1_200);
 
 /// Settings of the orders service.
 #[derive(Args, Clone, Debug)]

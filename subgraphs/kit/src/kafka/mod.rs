@@ -10,6 +10,7 @@ pub mod message;
 pub mod settings;
 pub mod tail;
 pub mod topics;
+pub(crate) mod trouble;
 
 /// Longest wait for one answer of a broker to an administrative or metadata request.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use rdkafka::{
 };
 use tokio::time::Instant;
 
-use super::{ClientError, REQUEST_LIMIT, connection::Kafka, message::Message};
+use super::{ClientError, REQUEST_LIMIT, connection::Kafka, message::Message, trouble::Trouble};
 
 /// For each partition the offset of the next message to read.
 pub type Offsets = BTreeMap<i32, i64>;
@@ -33,6 +33,7 @@ pub enum TailError {
 pub struct LogTail {
     consumer: StreamConsumer,
     topic: &'static str,
+    trouble: Trouble,
 }
 
 impl std::fmt::Debug for LogTail {
@@ -117,16 +118,25 @@ impl LogTail {
             list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
         }
         consumer.assign(&list)?;
-        Ok(Self { consumer, topic })
+        Ok(Self {
+            consumer,
+            topic,
+            trouble: Trouble::of(format!("the tail of {topic}")),
+        })
     }
 
-    /// The next message; waits for it, however long. Safe to cancel.
+    /// The next message; waits for it, however long the brokers are away meanwhile. Safe to cancel.
     ///
     /// # Errors
-    /// What the client says meanwhile; the tail goes on by itself when asked again.
+    /// When the client cannot go on: a new one may.
     pub async fn next(&self) -> Result<Message, KafkaError> {
-        let message = self.consumer.recv().await?;
-        Ok(Message::from(&message))
+        loop {
+            match self.consumer.recv().await {
+                Ok(message) => return Ok(Message::from(&message)),
+                Err(error) if self.consumer.client().fatal_error().is_some() => return Err(error),
+                Err(error) => self.trouble.heard(&error).await,
+            }
+        }
     }
 
     /// The next message if it is here already.

@@ -47,7 +47,7 @@ const REMEMBERED: usize = 50_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long the relay goes on publishing what it holds when the service stops; the rest waits in the store.
-const FAREWELL: Duration = Duration::from_millis(1_500);
+const FAREWELL: Duration = Duration::from_millis(1_000);
 
 /// How the relay looks after what was left behind.
 #[derive(Args, Clone, Debug)]
