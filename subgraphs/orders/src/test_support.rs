@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -46,9 +46,15 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct MemoryLog {
     partitions: Arc<Mutex<BTreeMap<i32, Vec<Message>>>>,
     length: Arc<watch::Sender<usize>>,
+    is_away: Arc<AtomicBool>,
 }
 
 impl MemoryLog {
+    /// Whether it is away from now on: it answers nothing new, and can be appended to by others.
+    pub(crate) fn set_away(&self, is_away: bool) {
+        self.is_away.store(is_away, Ordering::SeqCst);
+    }
+
     pub(crate) fn new(partitions: i32) -> Self {
         let log = Self::default();
         *log.partitions.lock().unwrap() = (0..partitions).map(|id| (id, Vec::new())).collect();
@@ -100,6 +106,9 @@ impl MemoryLog {
 #[async_trait]
 impl Log for MemoryLog {
     async fn ends(&self) -> Result<BTreeMap<i32, (i64, i64)>, LogAway> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(LogAway("as the test wants".into()));
+        }
         let partitions = self.partitions.lock().unwrap();
         Ok(partitions
             .iter()

@@ -24,6 +24,9 @@ pub enum TailError {
     /// Kafka does not answer, or not in time.
     #[error("Kafka is away: {0}")]
     Away(#[from] KafkaError),
+    /// The topic was made a moment ago and its partitions are not known everywhere yet; asking again will work.
+    #[error("Kafka does not know the partitions of {0} yet")]
+    NoPartitions(&'static str),
     /// The question about the topic's ends was not carried through.
     #[error("the question about the topic's ends was broken off")]
     BrokenOff,
@@ -87,6 +90,9 @@ pub async fn ends(
             .iter()
             .flat_map(|topic| topic.partitions().iter().map(|partition| partition.id()))
             .collect();
+        if partitions.is_empty() {
+            return Err(TailError::NoPartitions(topic));
+        }
         let limit = Instant::now() + REQUEST_LIMIT;
         let mut found = BTreeMap::new();
         for partition in partitions {

@@ -66,7 +66,7 @@ impl Subscription {
         id: ID,
     ) -> Result<impl Stream<Item = Result<CustomerNode, ApiError>> + use<>, ApiError> {
         let backing = backing(ctx)?.clone();
-        let updates = backing.live.customers.subscribe(&id);
+        let updates = backing.live.customers.subscribe(&id).await;
         Ok(updates.map(move |update| {
             let customer = update.map_err(error::of_live)?;
             Ok(CustomerNode::known(Arc::new(customer), backing.loaders()))

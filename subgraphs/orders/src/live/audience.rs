@@ -2,7 +2,7 @@
 //! from which position on it will hear everything.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,6 +15,9 @@ use tokio::sync::{mpsc, watch};
 
 /// Updates that may wait for one subscriber.
 pub(super) const QUEUE: usize = 1_024;
+
+/// Messages of each partition that a feed looks back at when it could not see the log for a while.
+const STEP_BACK: i64 = 10_000;
 
 /// What a subscriber listens to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -82,10 +85,25 @@ impl<T: Clone> Audience<T> {
         }
     }
 
-    /// The feed begins here.
-    pub(super) fn begin(&self, positions: Offsets) {
-        self.lock().positions = Some(positions);
+    /// The feed begins at the log's end. If somebody joined before it could see the log, it begins earlier, so that what
+    /// was appended since is heard. Returns where it begins; again the same when asked again.
+    pub(super) fn begin(&self, ends: &BTreeMap<i32, (i64, i64)>) -> Offsets {
+        let mut inner = self.lock();
+        let step_back = if inner.channels.is_empty() {
+            0
+        } else {
+            STEP_BACK
+        };
+        let from = |(partition, (first, next)): (&i32, &(i64, i64))| {
+            (*partition, (*next - step_back).max(*first))
+        };
+        let positions = inner
+            .positions
+            .get_or_insert_with(|| ends.iter().map(from).collect())
+            .clone();
+        drop(inner);
         self.begun.send_replace(true);
+        positions
     }
 
     /// Waits until the feed has begun.

@@ -2,20 +2,17 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use futures::{Stream, stream};
 use tandem_kit::{kafka::message::Message, shutdown::Shutdown};
 
 use super::{
     LiveError,
     audience::{Audience, Channel, Seat},
-    log::{FIRST_PAUSE, LONGEST_PAUSE, Log, next_message, open_at_end},
+    log::{FIRST_PAUSE, LONGEST_PAUSE, Log, begin, next_message},
 };
 use crate::replica::{LONGEST_WAIT, Replica, ReplicaCustomer, Waited, event};
 
 const FEED: &str = "customers";
-/// How far the clocks of instances may differ.
-const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
 
 /// The feed of customers' changes. Clones share it.
 #[derive(Clone)]
@@ -46,9 +43,8 @@ impl CustomerFeed {
     }
 
     async fn run(self, log: Arc<dyn Log>) {
-        if let Some((mut reader, positions)) = open_at_end(log.as_ref(), FEED, &self.shutdown).await
-        {
-            self.audience.begin(positions);
+        let begun = begin(log.as_ref(), &self.audience, FEED, &self.shutdown).await;
+        if let Some((mut reader, _)) = begun {
             while let Some(message) = next_message(reader.as_mut(), FEED, &self.shutdown).await {
                 self.take(&message);
             }
@@ -72,16 +68,24 @@ impl CustomerFeed {
     }
 
     /// Every change of one customer from now on, each when the replica holds it. The stream ends when the service stops.
-    pub fn subscribe(
+    pub async fn subscribe(
         &self,
         id: &str,
     ) -> impl Stream<Item = Result<ReplicaCustomer, LiveError>> + Send + use<> {
+        // What is readable already is not news, though its event may come again after a crash of the relay. Read before
+        // joining: whatever is newer is heard.
+        let newest = match self.replica.get(id).await {
+            Ok(held) => held.map_or(0, |customer| customer.revision),
+            Err(error) => {
+                tracing::warn!(feed = FEED, %error, "an event that came before may be told again");
+                0
+            }
+        };
         let (seat, _) = self.audience.join(Channel::Customer(id.to_owned()));
         let subscriber = Subscriber {
             feed: self.clone(),
             seat: Some(seat),
-            since: Utc::now() - CLOCK_SKEW,
-            newest: 0,
+            newest,
         };
         stream::unfold(subscriber, |mut subscriber| async move {
             let next = subscriber.next().await?;
@@ -94,8 +98,7 @@ struct Subscriber {
     feed: CustomerFeed,
     /// `None` when nothing more comes.
     seat: Option<Seat<Arc<ReplicaCustomer>>>,
-    since: DateTime<Utc>,
-    /// The newest revision that was handed out.
+    /// The newest revision that was handed out, or was readable before.
     newest: i64,
 }
 
@@ -108,9 +111,7 @@ impl Subscriber {
                 self.seat = None;
                 return lagged.then_some(Err(LiveError::Lagged { cursor: None }));
             };
-            // An event that was published again after a crash, from before this subscription.
-            let is_past = self.newest == 0 && customer.changed_at.as_datetime() < self.since;
-            if is_past || customer.revision <= self.newest {
+            if customer.revision <= self.newest {
                 continue;
             }
             self.newest = customer.revision;

@@ -12,6 +12,8 @@ use tandem_kit::{
     shutdown::Shutdown,
 };
 
+use super::audience::Audience;
+
 /// First and longest pause between two tries to reach the log.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -92,20 +94,22 @@ impl LogReader for KafkaReader {
     }
 }
 
-/// Opens a reader at the log's end and tells where that is; tries until it succeeds. `None` when the service stops.
-pub(super) async fn open_at_end(
+/// Begins a feed: opens a reader where its audience wants it to begin and tells where the log ended then. Tries until it
+/// succeeds. `None` when the service stops.
+pub(super) async fn begin<T: Clone>(
     log: &dyn Log,
+    audience: &Audience<T>,
     feed: &'static str,
     shutdown: &Shutdown,
 ) -> Option<(Box<dyn LogReader>, Offsets)> {
     let mut pause = FIRST_PAUSE;
     loop {
-        let opened = tokio::select! {
+        let begun = tokio::select! {
             () = shutdown.requested() => return None,
-            opened = try_open_at_end(log) => opened,
+            begun = try_begin(log, audience) => begun,
         };
-        match opened {
-            Ok(opened) => return Some(opened),
+        match begun {
+            Ok(begun) => return Some(begun),
             Err(error) => {
                 tracing::warn!(feed, %error, ?pause, "live updates wait for the log");
             }
@@ -117,13 +121,18 @@ pub(super) async fn open_at_end(
     }
 }
 
-async fn try_open_at_end(log: &dyn Log) -> Result<(Box<dyn LogReader>, Offsets), LogAway> {
+async fn try_begin<T: Clone>(
+    log: &dyn Log,
+    audience: &Audience<T>,
+) -> Result<(Box<dyn LogReader>, Offsets), LogAway> {
     let ends = log.ends().await?;
-    let from: Offsets = ends
+    let from = audience.begin(&ends);
+    let reader = log.open(&from).await?;
+    let ends = ends
         .into_iter()
         .map(|(partition, (_, next))| (partition, next))
         .collect();
-    Ok((log.open(&from).await?, from))
+    Ok((reader, ends))
 }
 
 /// The next message, however long the log is away meanwhile. `None` when the service stops.

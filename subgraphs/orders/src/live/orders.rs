@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use futures::{Stream, stream};
 use tandem_kit::{
     kafka::{
@@ -18,8 +19,8 @@ use super::{
     LiveError,
     audience::{Audience, Channel, Seat},
     cursor,
-    log::{FIRST_PAUSE, LONGEST_PAUSE, Log, LogAway, LogReader, next_message, open_at_end},
-    sightings::{Memory, Sightings, Verdict},
+    log::{FIRST_PAUSE, LONGEST_PAUSE, Log, LogAway, LogReader, begin, next_message},
+    sightings::{CLOCK_SKEW, Memory, Sightings, Verdict},
 };
 use crate::domain::{ChangeType, Order, OrderChangeEvent};
 
@@ -110,24 +111,25 @@ impl OrderFeed {
     }
 
     async fn run(self) {
-        if let Some((mut reader, positions)) =
-            open_at_end(self.log.as_ref(), FEED, &self.shutdown).await
-        {
-            self.audience.begin(positions);
+        let started = Utc::now() - CLOCK_SKEW;
+        let begun = begin(self.log.as_ref(), &self.audience, FEED, &self.shutdown).await;
+        if let Some((mut reader, ends)) = begun {
             let mut memory = Memory::from_now();
             while let Some(message) = next_message(reader.as_mut(), FEED, &self.shutdown).await {
-                self.take(&message, &mut memory).await;
+                let Position { partition, offset } = message.position;
+                let was_there = ends.get(&partition).is_some_and(|next| offset < *next);
+                let event = read(&message)
+                    .filter(|event| !was_there || event.changed_at.as_datetime() >= started);
+                match event {
+                    Some(event) => self.take(event, message.position, &mut memory).await,
+                    None => self.audience.pass(message.position),
+                }
             }
         }
         self.audience.close();
     }
 
-    async fn take(&self, message: &Message, memory: &mut Memory) {
-        let position = message.position;
-        let Some(event) = read(message) else {
-            self.audience.pass(position);
-            return;
-        };
+    async fn take(&self, event: OrderChangeEvent, position: Position, memory: &mut Memory) {
         let channels = [
             Channel::All,
             Channel::Order(event.id.clone()),
@@ -166,16 +168,21 @@ impl OrderFeed {
         interest: Interest,
         after: Option<&str>,
     ) -> Result<impl Stream<Item = Result<OrderUpdate, LiveError>> + Send + use<>, LiveError> {
+        let mut since = None;
         let (phase, seen) = match after {
             Some(after) => (Phase::Resume, cursor::decode(after)?),
             None => {
                 let (seat, positions) = self.audience.join(interest.channel());
+                if positions.is_none() {
+                    since = Some(Utc::now() - CLOCK_SKEW);
+                }
                 (Phase::Live(seat), positions.unwrap_or_default())
             }
         };
         let subscriber = Subscriber {
             feed: self.clone(),
             interest,
+            since,
             seen,
             ready: VecDeque::new(),
             phase,
@@ -210,6 +217,8 @@ struct CatchUp {
 struct Subscriber {
     feed: OrderFeed,
     interest: Interest,
+    /// Only changes made later, for one who joined before the feed saw the log and looks back at what was there.
+    since: Option<DateTime<Utc>>,
     /// For each partition the next offset that was not seen.
     seen: Offsets,
     ready: VecDeque<OrderUpdate>,
@@ -248,7 +257,9 @@ impl Subscriber {
         let Position { partition, offset } = sighted.position;
         let is_seen = self.seen.get(&partition).is_some_and(|next| offset < *next);
         cursor::advance(&mut self.seen, &sighted.positions);
-        if !is_seen {
+        let made = sighted.event.changed_at.as_datetime();
+        let is_past = self.since.is_some_and(|since| made < since);
+        if !is_seen && !is_past {
             self.push(sighted.event.clone());
         }
     }

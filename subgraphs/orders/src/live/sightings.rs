@@ -20,7 +20,7 @@ use crate::domain::OrderChangeEvent;
 /// Orders remembered in each of two generations.
 const REMEMBERED: usize = 50_000;
 /// How far the clocks of instances may differ.
-const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
+pub(super) const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
 /// How long the audit trail may take to reach an event before the event counts as new: seen twice is better than not at all.
 const AUDIT_WAIT: Duration = Duration::from_secs(10);
 /// First and longest pause between two looks at the audit trail.

@@ -268,6 +268,24 @@ async fn what_was_published_before_the_start_and_again_after_it_is_known_by_the_
 }
 
 #[tokio::test]
+async fn who_subscribes_while_the_log_is_away_hears_what_was_appended_meanwhile() {
+    let log = MemoryLog::new(2);
+    log.set_away(true);
+    let old = order_of_age("1", TimeDelta::hours(1));
+    log.append(0, &event(&old));
+    let world = World::on(log.clone()).await;
+    let mut updates = subscribe(&world, everything(), None);
+    assert!(updates.next().now_or_never().is_none());
+    let placed = order_of_age("1", TimeDelta::zero());
+    log.append(0, &event(&placed));
+    audit(&world).await;
+    log.set_away(false);
+    assert_eq!(seen(&next(&mut updates).await), (placed.id.clone(), 1));
+    log.append(0, &event(&advanced(&placed)));
+    assert_eq!(seen(&next(&mut updates).await), (placed.id, 2));
+}
+
+#[tokio::test]
 async fn a_slow_subscriber_is_told_where_to_resume() {
     let world = World::new().await;
     begun(&world).await;
@@ -334,7 +352,7 @@ async fn subscriptions_end_with_the_service() {
     let world = World::new().await;
     begun(&world).await;
     let mut updates = subscribe(&world, everything(), None);
-    let mut customers = world.backing.live.customers.subscribe("1").boxed();
+    let mut customers = world.backing.live.customers.subscribe("1").await.boxed();
     world.shutdown.request("test");
     assert!(timeout(LIMIT, updates.next()).await.unwrap().is_none());
     assert!(timeout(LIMIT, customers.next()).await.unwrap().is_none());
@@ -362,7 +380,8 @@ fn change_of(customer: &ReplicaCustomer) -> CloudEvent {
 async fn a_customers_change_comes_when_the_replica_shows_it_and_once() {
     let world = World::new().await;
     begun(&world).await;
-    let mut updates: Updates<ReplicaCustomer> = world.backing.live.customers.subscribe("1").boxed();
+    let mut updates: Updates<ReplicaCustomer> =
+        world.backing.live.customers.subscribe("1").await.boxed();
     let (first, second) = (contract::customer("1", 1), contract::customer("1", 2));
     for change in [&first, &first, &contract::customer("2", 7), &second, &first] {
         world.customer_log.append(0, &change_of(change));

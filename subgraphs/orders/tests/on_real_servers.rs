@@ -1,0 +1,269 @@
+//! The service on a real MongoDB and a real Kafka, and its replica held to its contract there.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{net::TcpListener, sync::Arc, time::Duration};
+
+use clap::Parser;
+use futures::{SinkExt, StreamExt};
+use rdkafka::{
+    ClientConfig,
+    message::{Header, OwnedHeaders},
+    producer::{FutureProducer, FutureRecord},
+};
+use serde_json::{Value, json};
+use tandem_backends::{Kafka, KafkaOptions, Mongo, require};
+use tandem_kit::{shutdown::Shutdown, store::mongo::MongoStore};
+use tandem_orders::{
+    replica::{contract, mongo::MongoReplica},
+    service::{self, Settings},
+};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let limit = tokio::time::Instant::now() + LIMIT;
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < limit, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_replica_in_mongodb_keeps_the_contract() {
+    require!(mongod);
+    let server = Mongo::start(1).await.unwrap();
+    let store = MongoStore::connect(&server.uri(), "contract")
+        .await
+        .unwrap();
+    contract::run(Arc::new(MongoReplica::new(store.database().clone()))).await;
+}
+
+/// A GraphQL client of one service.
+struct Client {
+    http: reqwest::Client,
+    port: u16,
+}
+
+impl Client {
+    fn at(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    async fn status(&self, path: &str) -> Option<u16> {
+        let answer = self.http.get(self.at(path)).send().await.ok()?;
+        Some(answer.status().as_u16())
+    }
+
+    async fn ask(&self, query: &str, variables: Value) -> Value {
+        let body = json!({"query": query, "variables": variables});
+        let answer = self.http.post(self.at("/graphql")).json(&body).send().await;
+        let answer: Value = answer.unwrap().json().await.unwrap();
+        assert_eq!(answer.get("errors"), None, "{answer}");
+        answer["data"].clone()
+    }
+
+    async fn subscribe(&self, query: &str) -> Updates {
+        let url = format!("ws://127.0.0.1:{}/graphql/ws", self.port);
+        let mut request = url.into_client_request().unwrap();
+        let protocol = "graphql-transport-ws".parse().unwrap();
+        request
+            .headers_mut()
+            .insert("sec-websocket-protocol", protocol);
+        let (mut socket, _) = connect_async(request).await.unwrap();
+        let mut send = async |message: Value| {
+            socket
+                .send(Message::text(message.to_string()))
+                .await
+                .unwrap();
+        };
+        send(json!({"type": "connection_init"})).await;
+        send(json!({"type": "subscribe", "id": "1", "payload": {"query": query}})).await;
+        Updates(socket)
+    }
+}
+
+struct Updates(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Updates {
+    /// The next update; pings in between do not prolong the waiting.
+    async fn next(&mut self) -> Value {
+        timeout(LIMIT, self.next_update()).await.unwrap()
+    }
+
+    async fn next_update(&mut self) -> Value {
+        loop {
+            let Message::Text(text) = self.0.next().await.unwrap().unwrap() else {
+                continue;
+            };
+            let message: Value = serde_json::from_str(&text).unwrap();
+            if message["type"] == "next" {
+                assert_eq!(message["payload"].get("errors"), None, "{message}");
+                return message["payload"]["data"].clone();
+            }
+        }
+    }
+}
+
+async fn publish_customer(kafka: &str, revision: i64) {
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .set("acks", "all")
+        .create()
+        .unwrap();
+    let body = json!({
+        "id": "123456",
+        "name": {"firstName": format!("First{revision}"), "lastName": "Last"},
+        "contact": {"primaryPhone": "555-666-7777", "email": "[email protected]"},
+        "addresses": [{"type": "SHIPPING", "address1": "123 Main Street", "city": "New York", "state": "NY", "postalCode": "10110"}],
+        "revision": revision, "changeType": "CREATED", "changedAt": "2026-11-23T10:00:00.000Z", "changedBy": "anonymous",
+    })
+    .to_string();
+    let id = uuid::Uuid::now_v7().to_string();
+    let headers = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", id.as_str()),
+        ("ce_source", "/accounts"),
+        ("ce_type", "CustomerChangeEvent"),
+        ("ce_subject", "123456"),
+        ("ce_time", "2026-11-23T10:00:00.000Z"),
+        (
+            "ce_dataschema",
+            "urn:tandem:schema:customer-change-event:v1",
+        ),
+    ]
+    .into_iter()
+    .fold(OwnedHeaders::new(), |headers, (key, value)| {
+        headers.insert(Header {
+            key,
+            value: Some(value),
+        })
+    });
+    let record = FutureRecord::to("accounts.customer.change")
+        .key("123456")
+        .payload(&body)
+        .headers(headers);
+    producer.send(record, LIMIT).await.unwrap();
+}
+
+const PLACE: &str = "mutation { placeOrder(input: {customerId: \"123456\", items: [
+    {product: {guid: \"p-1\", title: \"Hammer\", price: \"12.50\"}, quantity: 2}]}) { order { id } } }";
+const ADVANCE: &str = "mutation($id: ID!, $to: OrderStatus!) { advanceOrder(id: $id, to: $to) { order { revision } } }";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_customers_event_becomes_orders_whose_changes_reach_subscribers() {
+    require!(mongod, kafka);
+    let mongo = Mongo::start(1).await.unwrap();
+    let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
+    let client = Client {
+        http: reqwest::Client::new(),
+        port: free_port(),
+    };
+    let command = Command::try_parse_from([
+        "orders",
+        "--port",
+        &client.port.to_string(),
+        "--mongodb-uri",
+        &mongo.uri(),
+        "--kafka-brokers",
+        &kafka.bootstrap(),
+        "--topic-partitions",
+        "3",
+    ])
+    .unwrap();
+    let shutdown = Shutdown::new();
+    let running = tokio::spawn(service::run(command.settings, shutdown.clone()));
+    eventually("the service is ready", async || {
+        client.status("/actuator/health/readiness").await == Some(200)
+    })
+    .await;
+
+    publish_customer(&kafka.bootstrap(), 1).await;
+    eventually("the customer is replicated", async || {
+        client.status("/orders/order/123456").await == Some(200)
+    })
+    .await;
+
+    let mut updates = client
+        .subscribe("subscription { orderUpdated(customerId: \"123456\") { cursor type order { id total customer { name { firstName } } } } }")
+        .await;
+    let mut of_customer = client
+        .subscribe("subscription { customerUpdated(id: \"123456\") { name { firstName } replica { revision } } }")
+        .await;
+    eventually("both listen", async || {
+        let metrics = client
+            .http
+            .get(client.at("/actuator/prometheus"))
+            .send()
+            .await;
+        let text = metrics.unwrap().text().await.unwrap();
+        let listening = |line: &&str| line.starts_with("live_subscribers{") && line.ends_with(" 1");
+        text.lines().filter(listening).count() == 2
+    })
+    .await;
+    let placed = client.ask(PLACE, json!({})).await;
+    let id = placed["placeOrder"]["order"]["id"].clone();
+    let update = updates.next().await["orderUpdated"].clone();
+    assert_eq!(update["type"], "PLACED");
+    assert_eq!(
+        update["order"],
+        json!({"id": id, "total": "25.00", "customer": {"name": {"firstName": "First1"}}})
+    );
+
+    // While nobody listens the order goes on; resuming tells of it, and of what comes then.
+    drop(updates);
+    client
+        .ask(ADVANCE, json!({"id": id, "to": "CONFIRMED"}))
+        .await;
+    let after = update["cursor"].as_str().unwrap();
+    let mut resumed = client
+        .subscribe(&format!(
+            "subscription {{ orderUpdated(after: \"{after}\") {{ type }} }}"
+        ))
+        .await;
+    assert_eq!(resumed.next().await["orderUpdated"]["type"], "CONFIRMED");
+    client
+        .ask(ADVANCE, json!({"id": id, "to": "SHIPPED"}))
+        .await;
+    assert_eq!(resumed.next().await["orderUpdated"]["type"], "SHIPPED");
+
+    publish_customer(&kafka.bootstrap(), 2).await;
+    let customer = of_customer.next().await["customerUpdated"].clone();
+    assert_eq!(
+        customer,
+        json!({"name": {"firstName": "First2"}, "replica": {"revision": 2}})
+    );
+    let changes = "query($id: ID!) { order(id: $id) { changes { nodes { type revision } } } }";
+    eventually("the audit trail holds all changes", async || {
+        let answer = client.ask(changes, json!({"id": id})).await;
+        answer["order"]["changes"]["nodes"]
+            == json!([
+                {"type": "PLACED", "revision": 1},
+                {"type": "CONFIRMED", "revision": 2},
+                {"type": "SHIPPED", "revision": 3},
+            ])
+    })
+    .await;
+
+    shutdown.request("the test is over");
+    timeout(Duration::from_secs(6), running)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+}
