@@ -45,7 +45,10 @@ impl CustomerFeed {
     async fn run(self, log: Arc<dyn Log>) {
         let begun = begin(log.as_ref(), &self.audience, FEED, &self.shutdown).await;
         if let Some((mut reader, _)) = begun {
-            while let Some(message) = next_message(reader.as_mut(), FEED, &self.shutdown).await {
+            let seen = || self.audience.positions().unwrap_or_default();
+            while let Some(message) =
+                next_message(log.as_ref(), &mut reader, seen, FEED, &self.shutdown).await
+            {
                 self.take(&message);
             }
         }

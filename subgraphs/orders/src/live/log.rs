@@ -45,7 +45,7 @@ pub trait LogReader: Send + Sync {
     /// The next message; waits for it, however long. Safe to cancel.
     ///
     /// # Errors
-    /// When the log is away; the reader goes on where it was when asked again.
+    /// When this reader cannot go on: a new one may.
     async fn next(&mut self) -> Result<Message, LogAway>;
 }
 
@@ -135,9 +135,12 @@ async fn try_begin<T: Clone>(
     Ok((reader, ends))
 }
 
-/// The next message, however long the log is away meanwhile. `None` when the service stops.
+/// The next message, however long the log is away meanwhile. A reader that cannot go on is replaced by one that begins
+/// at `seen`. `None` when the service stops.
 pub(super) async fn next_message(
-    reader: &mut dyn LogReader,
+    log: &dyn Log,
+    reader: &mut Box<dyn LogReader>,
+    seen: impl Fn() -> Offsets + Send,
     feed: &'static str,
     shutdown: &Shutdown,
 ) -> Option<Message> {
@@ -157,5 +160,9 @@ pub(super) async fn next_message(
             return None;
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
+        match log.open(&seen()).await {
+            Ok(fresh) => *reader = fresh,
+            Err(error) => tracing::warn!(feed, %error, "the log cannot be opened again yet"),
+        }
     }
 }

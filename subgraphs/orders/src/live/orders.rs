@@ -115,7 +115,10 @@ impl OrderFeed {
         let begun = begin(self.log.as_ref(), &self.audience, FEED, &self.shutdown).await;
         if let Some((mut reader, ends)) = begun {
             let mut memory = Memory::from_now();
-            while let Some(message) = next_message(reader.as_mut(), FEED, &self.shutdown).await {
+            let seen = || self.audience.positions().unwrap_or_default();
+            while let Some(message) =
+                next_message(self.log.as_ref(), &mut reader, seen, FEED, &self.shutdown).await
+            {
                 let Position { partition, offset } = message.position;
                 let was_there = ends.get(&partition).is_some_and(|next| offset < *next);
                 let event = read(&message)
@@ -328,7 +331,8 @@ impl Subscriber {
             return Phase::CatchUp(catch_up);
         }
         let CatchUp { reader, memory, .. } = catch_up.as_mut();
-        let Some(first) = next_message(reader.as_mut(), FEED, &self.feed.shutdown).await else {
+        let (log, seen) = (self.feed.log.as_ref(), || self.seen.clone());
+        let Some(first) = next_message(log, reader, seen, FEED, &self.feed.shutdown).await else {
             return Phase::Over;
         };
         let mut messages = vec![first];
