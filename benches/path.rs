@@ -126,9 +126,8 @@ async fn graphql(client: &reqwest::Client, url: &str, query: &str, variables: Va
     assert!(!text.contains("\"errors\""), "{text}");
 }
 
-fn creating(url: &str) -> impl Fn() -> futures::future::BoxFuture<'static, ()> + Send + Sync {
+fn creating(url: String) -> impl Fn() -> futures::future::BoxFuture<'static, ()> + Send + Sync {
     let client = reqwest::Client::new();
-    let url = url.to_owned();
     move || {
         let (client, url) = (client.clone(), url.clone());
         Box::pin(async move {
@@ -201,7 +200,7 @@ fn embedded(runtime: &Runtime) {
                 let ours = rate(
                     runtime,
                     in_flight,
-                    creating(&tandem.accounts_url("/graphql")),
+                    creating(tandem.accounts_url("/graphql")),
                 );
                 let begun = Instant::now();
                 let mut commits = 0;
@@ -260,7 +259,7 @@ fn on_servers(runtime: &Runtime) {
                 let ours = rate(
                     runtime,
                     in_flight,
-                    creating(&tandem.accounts_url("/graphql")),
+                    creating(tandem.accounts_url("/graphql")),
                 );
                 let floor = floor.clone();
                 let bare = rate(runtime, in_flight, move || {
