@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use crate::{
     aggregate::Aggregate,
     event::CloudEvent,
+    fault,
     outbox::{PendingEvent, relay::RelayHandle},
     store::{AggregateStore, Outcome, StoreError, Stored, Write},
     values::Timestamp,
@@ -185,6 +186,7 @@ impl<A: Aggregate> CommandHandler<A> {
                 recorded_at: Timestamp::now().as_datetime(),
                 event,
             };
+            fault::abort_if_told(fault::Instant::BeforeWrite, A::NAME);
             let outcome = self
                 .store
                 .write(Write {

@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    fault::{self, Fault},
     kafka::{
         ClientError,
         connection::Kafka,
@@ -323,9 +324,15 @@ impl<P: Projection> Runner<P> {
         if !letters.is_empty() {
             self.set_aside(&letters, &mut read_meanwhile).await?;
         }
+        if fault::is_on(Fault::CommitBeforeWrite) {
+            let _ = self.consumer.store_offsets(&offsets);
+            let _ = self.consumer.commit_consumer_state(CommitMode::Sync);
+            fault::abort_if_told(fault::Instant::AfterEarlyCommit, self.projection.name());
+        }
         if !readable.is_empty() {
             self.write(&readable, &mut read_meanwhile).await?;
         }
+        fault::abort_if_told(fault::Instant::BeforeCommit, self.projection.name());
         if let Err(error) = self.consumer.store_offsets(&offsets) {
             // The partitions went to another member meanwhile: it reads these messages again, which changes nothing.
             tracing::debug!(projection = self.projection.name(), %error, "offsets not stored");

@@ -7,6 +7,7 @@ pub mod aggregate;
 pub mod commands;
 pub mod consumer;
 pub mod event;
+mod fault;
 pub mod graphql;
 pub mod kafka;
 pub mod outbox;

@@ -28,6 +28,7 @@ use tokio::{
 
 use super::{Backlog, Outbox, PendingEvent};
 use crate::{
+    fault::{self, Fault},
     kafka::{ClientError, cloudevents, connection::Kafka},
     shutdown::Shutdown,
     store::StoreError,
@@ -255,6 +256,7 @@ impl Relay {
             self.send_ready(&mut in_flight);
             if clearing.is_none() && !self.to_clear.is_empty() && Instant::now() >= clear_not_before
             {
+                fault::abort_if_told(fault::Instant::BeforeClear, self.topic);
                 let batch: Vec<_> = std::mem::take(&mut self.to_clear).into_iter().collect();
                 let outbox = Arc::clone(&self.outbox);
                 clearing = Some(
@@ -383,6 +385,10 @@ impl Relay {
             else {
                 continue;
             };
+            fault::abort_if_told(fault::Instant::BeforePublish, self.topic);
+            if fault::is_on(Fault::ClearBeforePublish) {
+                self.to_clear.insert(key.clone(), event.revision);
+            }
             let record = FutureRecord::to(self.topic)
                 .key(&event.key)
                 .payload(&event.event.data)
