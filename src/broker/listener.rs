@@ -32,6 +32,7 @@ use tracing::{debug, warn};
 
 use super::{
     BrokerError,
+    groups::Groups,
     long_poll::{AnnounceLayer, Arrivals, LongPollLayer},
 };
 
@@ -144,7 +145,7 @@ where
     .try_fold(FrameRouteService::<(), _>::builder(), |builder, service| {
         service(builder, storage.clone())
     })?;
-    let with_groups = coordinator::services(unchanged, groups)?;
+    let with_groups = coordinator::services(unchanged, Groups(groups))?;
     let with_handshake = auth::services(with_groups)?;
     let with_fetch = fetch(with_handshake, storage.clone(), arrivals.clone())?;
     let with_produce = produce(with_fetch, storage, arrivals)?;

@@ -18,6 +18,7 @@
 //! - Several nodes, authentication, encryption: it listens on the loopback interface alone.
 //! - Quick static membership: a consumer with `group.instance.id` waits three seconds at every join.
 
+mod groups;
 mod index;
 mod listener;
 mod long_poll;
