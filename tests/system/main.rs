@@ -16,4 +16,5 @@ mod path;
 mod queries;
 mod scale_out;
 mod support;
+mod torture;
 mod up;

@@ -1,27 +1,32 @@
 //! Holds the system to what it acknowledged: in the stores, in the topics, in the replica.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     time::{Duration, Instant},
 };
 
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
     message::Headers as _,
 };
 use serde_json::{Value, json};
 
-use super::{Client, poll_for, workload::History};
+use super::{Client, workload::History};
 
 pub const CUSTOMER_TOPIC: &str = "accounts.customer.change";
 pub const ORDER_TOPIC: &str = "orders.order.change";
 
-const CUSTOMERS: &str = "query($id: ID!) { customer(id: $id) {
-    revision changes(first: 100) { nodes { revision } } } }";
-const REPLICA: &str = "query($id: ID!) { orderingCustomer(id: $id) { replica { revision } } }";
-const ORDERS: &str = "query($id: ID!) { order(id: $id) {
-    revision status changes(first: 100) { nodes { revision } } } }";
+const CUSTOMERS: &str = "query($after: String) { page: customers(first: 50, after: $after) {
+    pageInfo { hasNextPage endCursor }
+    nodes { id revision name { lastName } changes(first: 100) { nodes { revision eventId } } } } }";
+const ORDERS: &str = "query($after: String) { page: orders(first: 50, after: $after) {
+    pageInfo { hasNextPage endCursor }
+    nodes { id revision status customer { id } changes(first: 100) { nodes { revision eventId } } } } }";
+
+/// Customers of whose replica is asked at once.
+const REPLICAS: usize = 20;
 
 /// How long the system may take to catch up after the trouble has ended.
 const CATCH_UP: Duration = Duration::from_secs(120);
@@ -36,22 +41,26 @@ pub struct LoggedEvent {
 }
 
 /// Everything that a topic holds, in order within each partition.
-pub fn read_topic(client: &ClientConfig, topic: &str) -> Vec<LoggedEvent> {
+///
+/// # Errors
+/// When Kafka does not answer.
+pub fn read_topic(client: &ClientConfig, topic: &str) -> Result<Vec<LoggedEvent>, String> {
+    let away = |error: KafkaError| format!("{topic} cannot be read: {error}");
     let mut config = client.clone();
     config
         .set("group.id", "tandem-tests")
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest");
-    let consumer: BaseConsumer = config.create().unwrap();
+    let consumer: BaseConsumer = config.create().map_err(away)?;
     let limit = Duration::from_secs(20);
-    let metadata = consumer.fetch_metadata(Some(topic), limit).unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), limit).map_err(away)?;
     let partitions = metadata.topics()[0].partitions();
     let mut assignment = TopicPartitionList::new();
     let mut open: HashMap<i32, i64> = HashMap::new();
     for partition in partitions {
         let (low, high) = consumer
             .fetch_watermarks(topic, partition.id(), limit)
-            .unwrap();
+            .map_err(away)?;
         if high > low {
             open.insert(partition.id(), high);
             assignment
@@ -61,15 +70,14 @@ pub fn read_topic(client: &ClientConfig, topic: &str) -> Vec<LoggedEvent> {
     }
     let mut events = Vec::new();
     if open.is_empty() {
-        return events;
+        return Ok(events);
     }
-    consumer.assign(&assignment).unwrap();
+    consumer.assign(&assignment).map_err(away)?;
     let deadline = Instant::now() + Duration::from_secs(120);
     while !open.is_empty() {
-        assert!(
-            Instant::now() < deadline,
-            "{topic} could not be read to its end: {open:?}"
-        );
+        if Instant::now() > deadline {
+            return Err(format!("{topic} could not be read to its end: {open:?}"));
+        }
         let Some(Ok(message)) = consumer.poll(Duration::from_millis(200)) else {
             continue;
         };
@@ -96,37 +104,49 @@ pub fn read_topic(client: &ClientConfig, topic: &str) -> Vec<LoggedEvent> {
             open.remove(&message.partition());
         }
     }
-    events
+    Ok(events)
 }
 
-/// For each key its newest revision in a log; fails if a key's revisions, as first seen, are not 1, 2, 3, …
-#[track_caller]
-pub fn newest_revisions(events: &[LoggedEvent], topic: &str) -> HashMap<String, i64> {
-    let mut newest: HashMap<String, i64> = HashMap::new();
-    let mut ids: HashMap<(&str, i64), &str> = HashMap::new();
+/// What a topic shows.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// For each key its newest revision.
+    pub newest: HashMap<String, i64>,
+    /// For each key and revision the id of the event.
+    pub ids: HashMap<(String, i64), String>,
+    /// Events that were there before.
+    pub duplicates: u64,
+}
+
+/// What a log shows.
+///
+/// # Errors
+/// When a key's revisions, as first seen, are not 1, 2, 3, …, or one revision has two events.
+pub fn shown(events: &[LoggedEvent], topic: &str) -> Result<Shown, String> {
+    let mut shown = Shown::default();
     for event in events {
-        let known = newest.entry(event.key.clone()).or_default();
-        assert!(
-            event.revision <= *known + 1,
-            "{topic}: {} shows revision {} after {known}: a gap, or out of order",
-            event.key,
-            event.revision
-        );
-        *known = event.revision.max(*known);
+        let (key, revision) = (&event.key, event.revision);
+        let known = shown.newest.entry(key.clone()).or_default();
+        if revision > *known + 1 {
+            return Err(format!(
+                "LOST: {topic}: {key} shows revision {revision} after {known}: a gap, or out of order"
+            ));
+        }
+        *known = revision.max(*known);
         // The same revision twice must be the same event: anything else is a fork.
-        let id = event
-            .headers
-            .get("ce_id")
-            .map(String::as_str)
-            .unwrap_or_default();
-        let first = ids.entry((&event.key, event.revision)).or_insert(id);
-        assert_eq!(
-            *first, id,
-            "{topic}: {} has two events of revision {}",
-            event.key, event.revision
-        );
+        let id = event.headers.get("ce_id").cloned().unwrap_or_default();
+        match shown.ids.entry((key.clone(), revision)) {
+            Entry::Vacant(vacant) => drop(vacant.insert(id)),
+            Entry::Occupied(first) if *first.get() == id => shown.duplicates += 1,
+            Entry::Occupied(first) => {
+                return Err(format!(
+                    "FORK: {topic}: {key} has two events of revision {revision}: {} and {id}",
+                    first.get()
+                ));
+            }
+        }
     }
-    newest
+    Ok(shown)
 }
 
 /// Where the system under check answers.
@@ -136,96 +156,267 @@ pub struct System<'a> {
     pub kafka: ClientConfig,
 }
 
-/// Fails unless everything that was acknowledged is in the stores, the topics and the replica, without a gap or a fork.
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    pub customers: usize,
+    pub orders: usize,
+    /// Revisions that are in a store, in its topic and in the audit trail.
+    pub revisions: usize,
+    /// Events that the topics hold more than once: allowed, and without effect.
+    pub duplicates: u64,
+}
+
+/// Fails unless [`examine`] finds everything in order.
 #[track_caller]
-pub fn check(system: &System<'_>, history: &History) {
-    assert!(
-        history.acknowledged > 0,
-        "nothing was acknowledged: nothing is proved"
-    );
-    let client = Client::new();
-    let ask = |url: &str, query: &str, id: &str, what: &str| -> Value {
-        poll_for(CATCH_UP, what, || {
-            let response = client.try_graphql(url, query, json!({"id": id})).ok()?;
-            response["errors"]
-                .is_null()
-                .then(|| response["data"].clone())
-        })
+pub fn check(system: &System<'_>, history: &History) -> Report {
+    let report = examine(system, history, CATCH_UP).unwrap_or_else(|fault| panic!("{fault}"));
+    println!("checked: {report:?}");
+    report
+}
+
+/// Holds the system to its promise: everything acknowledged is in the stores, the topics and the replica, without a gap
+/// or a fork; whatever else is in a store is in its topic and its audit trail too, and the reverse; and nothing is there
+/// that nobody asked for.
+///
+/// # Errors
+/// What is not so, and does not become so within the limit.
+pub fn examine(system: &System<'_>, history: &History, limit: Duration) -> Result<Report, String> {
+    if history.acknowledged == 0 {
+        return Err("nothing was acknowledged: nothing is proved".to_owned());
+    }
+    let examination = Examination {
+        client: Client::new(),
+        system,
+        limit,
     };
-    let mut customers: HashMap<&str, i64> = HashMap::new();
-    for (id, acknowledged) in &history.customers {
-        let data = ask(system.accounts, CUSTOMERS, id, "accounts answers");
-        let stored = data["customer"]["revision"].as_i64().unwrap_or_default();
-        assert!(
-            stored >= *acknowledged,
-            "LOST: customer {id} was acknowledged at revision {acknowledged}, accounts holds {stored}"
-        );
-        customers.insert(id, stored);
-    }
-    let mut orders: HashMap<&str, i64> = HashMap::new();
-    for (id, (acknowledged, status)) in &history.orders {
-        let data = ask(system.orders, ORDERS, id, "orders answers");
-        let stored = data["order"]["revision"].as_i64().unwrap_or_default();
-        assert!(
-            stored >= *acknowledged,
-            "LOST: order {id} was acknowledged at revision {acknowledged}, orders holds {stored}"
-        );
-        if stored == *acknowledged {
-            assert_eq!(data["order"]["status"], json!(status), "order {id}");
-        }
-        orders.insert(id, stored);
-    }
-    // What is stored must come to the topic, all of it and nothing else.
-    let in_topic = |topic: &str, stored: &HashMap<&str, i64>| {
-        let deadline = Instant::now() + CATCH_UP;
-        loop {
-            let newest = newest_revisions(&read_topic(&system.kafka, topic), topic);
-            let missing = stored
+    // What was acknowledged does not come later: it is there or it is lost.
+    let customers = examination.patiently(|| examination.list(system.accounts, CUSTOMERS))?;
+    customers_are_kept(history, &customers)?;
+    let orders = examination.patiently(|| examination.list(system.orders, ORDERS))?;
+    orders_are_kept(history, &orders)?;
+    let mut report = Report {
+        customers: customers.len(),
+        orders: orders.len(),
+        ..Report::default()
+    };
+    for (url, query, topic, stored) in [
+        (system.accounts, CUSTOMERS, CUSTOMER_TOPIC, &customers),
+        (system.orders, ORDERS, ORDER_TOPIC, &orders),
+    ] {
+        let shown = examination.patiently(|| examination.topic_agrees(topic, stored))?;
+        examination.patiently(|| {
+            let listed = examination.list(url, query)?;
+            listed
                 .iter()
-                .find(|(id, revision)| newest.get(**id).copied().unwrap_or_default() != **revision);
-            match missing {
-                None => return,
-                Some((id, revision)) => assert!(
-                    Instant::now() < deadline,
-                    "LOST: {id} is stored at revision {revision}, {topic} shows {:?}",
-                    newest.get(*id)
-                ),
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-    };
-    in_topic(CUSTOMER_TOPIC, &customers);
-    in_topic(ORDER_TOPIC, &orders);
-    for (id, stored) in &customers {
-        poll_for(
-            CATCH_UP,
-            &format!("the replica holds {id} at revision {stored}"),
-            || {
-                let response = client
-                    .try_graphql(system.orders, REPLICA, json!({"id": id}))
-                    .ok()?;
-                let held = response["data"]["orderingCustomer"]["replica"]["revision"].as_i64()?;
-                (held == *stored).then_some(())
-            },
-        );
-        poll_for(CATCH_UP, &format!("the audit of {id} is complete"), || {
-            audit_is_complete(&ask(system.accounts, CUSTOMERS, id, "accounts answers")["customer"])
-        });
+                .try_for_each(|(id, item)| audit_agrees(id, item, &shown))
+        })?;
+        report.revisions += shown.ids.len();
+        report.duplicates += shown.duplicates;
     }
-    for id in orders.keys() {
-        poll_for(CATCH_UP, &format!("the audit of {id} is complete"), || {
-            audit_is_complete(&ask(system.orders, ORDERS, id, "orders answers")["order"])
-        });
+    let all: Vec<(&str, i64)> = customers
+        .iter()
+        .map(|(id, item)| (id.as_str(), item.revision))
+        .collect();
+    for some in all.chunks(REPLICAS) {
+        examination.patiently(|| examination.replica_agrees(some))?;
+    }
+    Ok(report)
+}
+
+/// One customer or order as its store has it.
+struct Item {
+    revision: i64,
+    node: Value,
+}
+
+struct Examination<'a> {
+    client: Client,
+    system: &'a System<'a>,
+    limit: Duration,
+}
+
+impl Examination<'_> {
+    /// Looks again and again until it is so; after the limit, what is not.
+    fn patiently<T>(&self, look: impl Fn() -> Result<T, String>) -> Result<T, String> {
+        let deadline = Instant::now() + self.limit;
+        loop {
+            match look() {
+                Ok(found) => return Ok(found),
+                Err(problem) if Instant::now() > deadline => return Err(problem),
+                Err(_) => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
+    }
+
+    fn ask(&self, url: &str, query: &str, variables: Value) -> Result<Value, String> {
+        let response = self.client.try_graphql(url, query, variables)?;
+        if response["errors"].is_null() {
+            Ok(response["data"].clone())
+        } else {
+            Err(format!("{url} answers {}", response["errors"]))
+        }
+    }
+
+    /// All that a store has, page after page.
+    fn list(&self, url: &str, query: &str) -> Result<BTreeMap<String, Item>, String> {
+        let mut found = BTreeMap::new();
+        let mut after = Value::Null;
+        loop {
+            let page = self.ask(url, query, json!({"after": after}))?["page"].take();
+            for node in page["nodes"].as_array().into_iter().flatten() {
+                let id = node["id"].as_str().unwrap_or_default().to_owned();
+                let item = Item {
+                    revision: node["revision"].as_i64().unwrap_or_default(),
+                    node: node.clone(),
+                };
+                if found.insert(id.clone(), item).is_some() {
+                    return Err(format!("{url} lists {id} twice"));
+                }
+            }
+            if page["pageInfo"]["hasNextPage"] != true {
+                return Ok(found);
+            }
+            after = page["pageInfo"]["endCursor"].clone();
+        }
+    }
+
+    /// What is stored must come to the topic, all of it and nothing else.
+    fn topic_agrees(&self, topic: &str, stored: &BTreeMap<String, Item>) -> Result<Shown, String> {
+        let shown = shown(&read_topic(&self.system.kafka, topic)?, topic)?;
+        for (id, item) in stored {
+            let newest = shown.newest.get(id).copied().unwrap_or_default();
+            if newest != item.revision {
+                return Err(format!(
+                    "LOST: {id} is stored at revision {}, {topic} shows {newest}",
+                    item.revision
+                ));
+            }
+        }
+        match shown.newest.keys().find(|id| !stored.contains_key(*id)) {
+            Some(id) => Err(format!("LOST: {topic} shows {id}, which no store has")),
+            None => Ok(shown),
+        }
+    }
+
+    fn replica_agrees(&self, customers: &[(&str, i64)]) -> Result<(), String> {
+        let parts: String = customers
+            .iter()
+            .enumerate()
+            .map(|(number, (id, _))| {
+                format!(
+                    " c{number}: orderingCustomer(id: {}) {{ replica {{ revision }} }}",
+                    json!(id)
+                )
+            })
+            .collect();
+        let data = self.ask(self.system.orders, &format!("{{{parts} }}"), json!({}))?;
+        for (number, (id, revision)) in customers.iter().enumerate() {
+            let held = data[format!("c{number}")]["replica"]["revision"].as_i64();
+            if held != Some(*revision) {
+                return Err(format!(
+                    "LOST: {id} is stored at revision {revision}, the replica holds {held:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
-/// Whether the audit trail shows the revisions 1, 2, 3, … up to the present one (of which it is asked for the first 100).
-fn audit_is_complete(found: &Value) -> Option<()> {
-    let revision = found["revision"].as_i64()?;
-    let shown: Vec<i64> = found["changes"]["nodes"]
-        .as_array()?
-        .iter()
-        .filter_map(|change| change["revision"].as_i64())
+fn customers_are_kept(history: &History, stored: &BTreeMap<String, Item>) -> Result<(), String> {
+    for (id, acknowledged) in &history.customers {
+        let found = stored.get(id).map(|item| item.revision).unwrap_or_default();
+        if found < *acknowledged {
+            return Err(format!(
+                "LOST: customer {id} was acknowledged at revision {acknowledged}, accounts holds {found}"
+            ));
+        }
+    }
+    for (id, item) in stored {
+        if let Some((revision, name)) = history.names.get(id)
+            && *revision == item.revision
+            && item.node["name"]["lastName"] != json!(name)
+        {
+            return Err(format!(
+                "customer {id} was acknowledged with the name {name} at revision {revision}, accounts holds {}",
+                item.node["name"]["lastName"]
+            ));
+        }
+        let sent = history.sent_customers.get(id).copied();
+        if sent.is_some_and(|sent| item.revision > sent) {
+            return Err(format!(
+                "customer {id} has revision {} of {sent:?} commands that were sent",
+                item.revision
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn orders_are_kept(history: &History, stored: &BTreeMap<String, Item>) -> Result<(), String> {
+    for (id, (acknowledged, status)) in &history.orders {
+        let item = stored.get(id);
+        let found = item.map(|item| item.revision).unwrap_or_default();
+        if found < *acknowledged {
+            return Err(format!(
+                "LOST: order {id} was acknowledged at revision {acknowledged}, orders holds {found}"
+            ));
+        }
+        let sent = history.sent_orders.get(id).copied();
+        if sent.is_some_and(|sent| found > sent) {
+            return Err(format!(
+                "order {id} has revision {found} of {sent:?} commands that were sent"
+            ));
+        }
+        let held = item.map(|item| &item.node["status"]);
+        if found == *acknowledged && held != Some(&json!(status)) {
+            return Err(format!(
+                "order {id} was acknowledged as {status}, orders holds {held:?}"
+            ));
+        }
+    }
+    let mut placed: HashMap<&str, i64> = HashMap::new();
+    for item in stored.values() {
+        let customer = item.node["customer"]["id"].as_str().unwrap_or_default();
+        *placed.entry(customer).or_default() += 1;
+    }
+    for (customer, placed) in placed {
+        let sent = history.sent_placings.get(customer).copied();
+        if sent.is_some_and(|sent| placed > sent) {
+            return Err(format!(
+                "customer {customer} has {placed} orders of {sent:?} that were sent"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the audit trail shows the revisions 1, 2, 3, … up to the present one (of which it is asked for the first 100),
+/// each with the event that the topic shows.
+fn audit_agrees(id: &str, item: &Item, shown: &Shown) -> Result<(), String> {
+    let trail: Vec<(i64, &str)> = item.node["changes"]["nodes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|change| {
+            let revision = change["revision"].as_i64().unwrap_or_default();
+            (revision, change["eventId"].as_str().unwrap_or_default())
+        })
         .collect();
-    (shown == (1..=revision.min(100)).collect::<Vec<_>>()).then_some(())
+    let revisions: Vec<i64> = trail.iter().map(|(revision, _)| *revision).collect();
+    if revisions != (1..=item.revision.min(100)).collect::<Vec<_>>() {
+        return Err(format!(
+            "LOST: {id} is stored at revision {}, its audit trail shows {revisions:?}",
+            item.revision
+        ));
+    }
+    for (revision, event) in trail {
+        let published = shown.ids.get(&(id.to_owned(), revision));
+        if published.map(String::as_str) != Some(event) {
+            return Err(format!(
+                "FORK: revision {revision} of {id} is {event} in the audit trail, {published:?} in the topic"
+            ));
+        }
+    }
+    Ok(())
 }

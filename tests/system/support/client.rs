@@ -59,11 +59,24 @@ impl Subscription {
         }
     }
 
+    /// As [`Self::next_within`]; `Err` when the subscription has ended.
+    pub fn poll(&self, limit: Duration) -> Result<Option<Value>, Ended> {
+        match self.payloads.recv_timeout(limit) {
+            Ok(payload) => Ok(Some(payload)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(Ended),
+        }
+    }
+
     /// The next payload if one arrives within the limit.
     pub fn next_within(&self, limit: Duration) -> Option<Value> {
         self.payloads.recv_timeout(limit).ok()
     }
 }
+
+/// Nothing more comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended;
 
 impl Drop for Subscription {
     fn drop(&mut self) {

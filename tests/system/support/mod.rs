@@ -11,7 +11,7 @@ pub mod workload;
 
 pub use client::{Client, Subscription, Transport};
 pub use ports::free_port;
-pub use process::{Process, Signal, is_alive, signal};
+pub use process::{Process, Signal, is_alive, signal, try_signal};
 pub use tandem::{TANDEM, Tandem, TandemBuilder, command as tandem_command};
 
 use std::time::{Duration, Instant};

@@ -121,6 +121,11 @@ pub fn signal(id: u32, which: Signal) {
     rustix::process::kill_process(pid(id), which).unwrap();
 }
 
+/// Sends a signal to a process that may have ended meanwhile. Returns whether it was there.
+pub fn try_signal(id: u32, which: Signal) -> bool {
+    rustix::process::kill_process(pid(id), which).is_ok()
+}
+
 /// Whether the process exists and is not a zombie.
 pub fn is_alive(id: u32) -> bool {
     if rustix::process::test_kill_process(pid(id)).is_err() {

@@ -32,6 +32,7 @@ pub struct TandemBuilder {
     gateway: u16,
     broker: u16,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 enum Directory {
@@ -61,21 +62,28 @@ impl TandemBuilder {
         self
     }
 
+    /// Adds a variable to the environment of all its processes.
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
     /// Starts it and does not wait.
     pub fn spawn(self) -> Tandem {
-        let process = Process::start(
-            command()
-                .arg("up")
-                .arg("--data-dir")
-                .arg(self.directory.path())
-                .args(["--accounts-port", &self.accounts.to_string()])
-                .args(["--orders-port", &self.orders.to_string()])
-                .args(["--gateway-port", &self.gateway.to_string()])
-                .args(["--broker-port", &self.broker.to_string()])
-                .args(&self.flags),
-        );
+        let mut command = command();
+        command
+            .arg("up")
+            .arg("--data-dir")
+            .arg(self.directory.path())
+            .args(["--accounts-port", &self.accounts.to_string()])
+            .args(["--orders-port", &self.orders.to_string()])
+            .args(["--gateway-port", &self.gateway.to_string()])
+            .args(["--broker-port", &self.broker.to_string()])
+            .args(&self.flags)
+            .envs(self.environment);
         Tandem {
-            process,
+            process: Process::start(&mut command),
+            command,
             directory: self.directory,
             accounts: self.accounts,
             orders: self.orders,
@@ -96,6 +104,7 @@ impl TandemBuilder {
 /// A running `tandem up`. On drop it is stopped with all its children.
 pub struct Tandem {
     pub process: Process,
+    command: Command,
     directory: Directory,
     pub accounts: u16,
     pub orders: u16,
@@ -113,6 +122,7 @@ impl Tandem {
             gateway: free_port(),
             broker: free_port(),
             flags: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -128,6 +138,13 @@ impl Tandem {
             .wait_for_line("a line that begins with `ready`", |line| {
                 line.starts_with("ready")
             });
+    }
+
+    /// Starts `up`, which has ended, again: same data, same ports.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.process = Process::start(&mut self.command);
+        self.wait_until_ready();
     }
 
     pub fn data_dir(&self) -> &Path {

@@ -34,6 +34,14 @@ pub struct History {
     pub customers: HashMap<String, i64>,
     /// Orders, with the newest acknowledged revision and the status it had.
     pub orders: HashMap<String, (i64, String)>,
+    /// For each customer that was ever sent, how many commands on it were: its revision cannot be greater.
+    pub sent_customers: HashMap<String, i64>,
+    /// For each order that was acknowledged, how many commands on it were sent.
+    pub sent_orders: HashMap<String, i64>,
+    /// For each customer, how many orders were sent for it: it cannot have more.
+    pub sent_placings: HashMap<String, i64>,
+    /// For each customer the last name that the newest acknowledged revision has.
+    pub names: HashMap<String, (i64, String)>,
     /// Commands that were acknowledged.
     pub acknowledged: u64,
     /// Commands that were refused or not answered: they may have been carried out or not, wholly.
@@ -197,38 +205,44 @@ impl Worker {
     fn create(&mut self, number: u64) -> bool {
         let id = format!("{}-{number}", self.prefix);
         let input = customer_input(&id, "Lovelace");
+        self.note_sent(|history| &mut history.sent_customers, &id);
         let Some(data) = self.send(true, CREATE, json!({"input": input})) else {
             return false;
         };
         let revision = data["createCustomer"]["customer"]["revision"]
             .as_i64()
             .unwrap();
-        self.note_customer(&id, revision);
+        self.note_customer(&id, revision, "Lovelace");
         self.customers.push(id);
         true
     }
 
     fn update(&mut self, number: u64) -> bool {
         let id = self.customers[self.random.below(self.customers.len())].clone();
-        let input = json!({"name": {"firstName": "Ada", "lastName": format!("Name{number}")}});
+        let name = format!("Name{number}");
+        let input = json!({"name": {"firstName": "Ada", "lastName": name}});
+        self.note_sent(|history| &mut history.sent_customers, &id);
         let Some(data) = self.send(true, UPDATE, json!({"id": id, "input": input})) else {
             return false;
         };
         let revision = data["updateCustomer"]["customer"]["revision"]
             .as_i64()
             .unwrap();
-        self.note_customer(&id, revision);
+        self.note_customer(&id, revision, &name);
         true
     }
 
     fn place(&mut self) -> bool {
         let customer = self.customers[self.random.below(self.customers.len())].clone();
+        self.note_sent(|history| &mut history.sent_placings, &customer);
         // A customer that orders does not know yet is refused: no fault, and no order.
         let Some(data) = self.send(false, PLACE, json!({"input": order_input(&customer)})) else {
             return false;
         };
         let order = &data["placeOrder"]["order"];
-        self.orders.push(order["id"].as_str().unwrap().to_owned());
+        let id = order["id"].as_str().unwrap().to_owned();
+        self.note_sent(|history| &mut history.sent_orders, &id);
+        self.orders.push(id);
         self.note_order(order);
         true
     }
@@ -238,6 +252,7 @@ impl Worker {
         let id = self
             .orders
             .swap_remove(self.random.below(self.orders.len()));
+        self.note_sent(|history| &mut history.sent_orders, &id);
         let Some(data) = self.send(false, operation, json!({"id": id, "to": to})) else {
             return false;
         };
@@ -246,8 +261,17 @@ impl Worker {
         true
     }
 
-    fn note_customer(&self, id: &str, revision: i64) {
+    /// Before the command is sent: what comes of it is known only if it is answered.
+    fn note_sent(&self, which: impl Fn(&mut History) -> &mut HashMap<String, i64>, id: &str) {
         let mut history = self.history.lock().unwrap();
+        *which(&mut history).entry(id.to_owned()).or_default() += 1;
+    }
+
+    fn note_customer(&self, id: &str, revision: i64, name: &str) {
+        let mut history = self.history.lock().unwrap();
+        history
+            .names
+            .insert(id.to_owned(), (revision, name.to_owned()));
         let known = history.customers.entry(id.to_owned()).or_default();
         *known = revision.max(*known);
     }
