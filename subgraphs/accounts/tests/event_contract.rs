@@ -4,6 +4,7 @@
 use chrono::Utc;
 use serde_json::{Value, json};
 use tandem_accounts::{
+    audit,
     domain::{
         Address, AddressType, Asked, CardDraft, Contact, CreateCustomer, CreditCardType, Customer,
         CustomerId, Name, UpdateCustomer,
@@ -11,7 +12,7 @@ use tandem_accounts::{
     },
     vault::SealedCards,
 };
-use tandem_kit::{event::CloudEvent, sealing::Sealer};
+use tandem_kit::{event::CloudEvent, event_contract, sealing::Sealer};
 
 const COMMITTED: &str = include_str!("../../../schema/events/customer-change-event.v1.json");
 
@@ -88,6 +89,28 @@ fn the_committed_schema_is_what_the_code_says() {
         COMMITTED == event::event_json_schema(),
         "schema/events/customer-change-event.v1.json is stale: run `UPDATE_SCHEMA=1 cargo test -p tandem-accounts --test event_contract`"
     );
+}
+
+#[test]
+fn every_version_ever_published_is_read() {
+    for sample in event_contract::samples("customer-change-event") {
+        let read = audit::read_customer(&sample.message)
+            .unwrap_or_else(|refused| panic!("{}: {refused}", sample.name));
+        let read = serde_json::to_value(read).unwrap();
+        assert_eq!(&read, sample.expected("accounts"), "{}", sample.name);
+        // What a later version adds is ignored.
+        let more = sample.with_body(|body| {
+            body["loyalty"] = json!({"points": 7});
+            body["name"]["nickname"] = json!("J");
+        });
+        let read = serde_json::to_value(audit::read_customer(&more).unwrap()).unwrap();
+        assert_eq!(&read, sample.expected("accounts"), "{}", sample.name);
+    }
+}
+
+#[test]
+fn the_schema_breaks_no_reader_or_writer_of_its_version() {
+    event_contract::assert_compatible("customer-change-event", &event::event_json_schema());
 }
 
 #[test]

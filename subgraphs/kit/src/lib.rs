@@ -7,6 +7,8 @@ pub mod aggregate;
 pub mod commands;
 pub mod consumer;
 pub mod event;
+#[cfg(any(test, feature = "contract-suite"))]
+pub mod event_contract;
 mod fault;
 pub mod graphql;
 pub mod kafka;

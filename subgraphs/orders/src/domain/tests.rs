@@ -4,7 +4,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use rust_decimal::Decimal as Amount;
-use tandem_kit::{aggregate::Aggregate, event::CloudEvent};
+use tandem_kit::{aggregate::Aggregate, event::CloudEvent, event_contract};
 
 use super::*;
 
@@ -274,6 +274,25 @@ fn the_committed_json_schema_is_the_one_of_the_code() {
         "/../../schema/events/order-change-event.v1.json"
     );
     crate::committed::assert_same(path, &OrderChangeEvent::json_schema().unwrap());
+}
+
+#[test]
+fn every_version_ever_published_is_read() {
+    for sample in event_contract::samples("order-change-event") {
+        let more = sample.with_body(|body| body["giftWrap"] = true.into());
+        for message in [&sample.message, &more] {
+            let read = OrderChangeEvent::order_of(message)
+                .unwrap_or_else(|refused| panic!("{}: {refused}", sample.name));
+            let read = serde_json::to_value(read).unwrap();
+            assert_eq!(&read, sample.expected("orders"), "{}", sample.name);
+        }
+    }
+}
+
+#[test]
+fn the_schema_breaks_no_reader_or_writer_of_its_version() {
+    let schema = OrderChangeEvent::json_schema().unwrap();
+    event_contract::assert_compatible("order-change-event", &schema);
 }
 
 #[test]
