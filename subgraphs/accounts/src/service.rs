@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use chrono::{TimeDelta, Utc};
 use clap::Args;
 use serde_json::json;
 use tandem_kit::{
@@ -13,7 +12,7 @@ use tandem_kit::{
         guarded,
         rebuild::Rebuilder,
     },
-    commands::{CommandHandler, Gate},
+    commands::{CommandHandler, Gate, forget_old_keys},
     consumer::{ProjectionStatus, run_projection},
     graphql::{GraphQlEndpoint, Limits},
     kafka::{ClientError, connection::Kafka, settings::KafkaSettings, topics::Topic},
@@ -21,19 +20,19 @@ use tandem_kit::{
     rebuild::{RebuildAggregates, RebuildProjection, Rebuilt, fill_new_store},
     sealing::{KeyError, Sealer, SealingSettings},
     shutdown::Shutdown,
-    store::{AggregateStore, settings::StoreSettings},
+    store::settings::StoreSettings,
     telemetry::{TelemetryError, install_metrics},
     web::{
         self, BindError, HttpSettings, ServeError,
-        actuator::{Actuator, Affects, ComponentHealth, Health},
-        openapi,
+        actuator::{Actuator, Affects, Health},
+        components, openapi,
     },
 };
 
 use crate::{
     audit::{self, AuditProjection},
     customers::Customers,
-    domain::{Customer, event::TOPIC},
+    domain::event::TOPIC,
     graphql, rest,
     stores::{Stores, StoresError},
     vault::SealedCards,
@@ -41,12 +40,6 @@ use crate::{
 
 /// What cannot be taken from [`TOPIC`] is copied there.
 const DEAD_LETTER_TOPIC: &str = "accounts.customer.change.DLT";
-
-/// How long an idempotency key is kept, in hours.
-const KEY_HOURS: i64 = 24;
-
-/// How often old idempotency keys are removed.
-const KEY_SWEEP: Duration = Duration::from_secs(600);
 
 /// How long background tasks may take to end: the relay publishes what it holds meanwhile.
 const DRAIN: Duration = Duration::from_millis(1_200);
@@ -192,24 +185,6 @@ pub fn routes(
         .merge(rest::router(customers))
 }
 
-fn forget_old_keys(store: Arc<dyn AggregateStore<Customer>>, shutdown: &Shutdown) {
-    let stop = shutdown.clone();
-    shutdown.spawn(async move {
-        while stop.sleep(KEY_SWEEP).await {
-            match store
-                .forget_answers(Utc::now() - TimeDelta::hours(KEY_HOURS))
-                .await
-            {
-                Ok(0) => {}
-                Ok(keys) => tracing::info!(keys, "old idempotency keys removed"),
-                Err(error) => {
-                    tracing::warn!(%error, "old idempotency keys could not be removed; trying again later");
-                }
-            }
-        }
-    });
-}
-
 fn health(
     stores: &Stores,
     relay: &RelayHandle,
@@ -219,67 +194,10 @@ fn health(
     shutdown: &Shutdown,
 ) -> Health {
     let health = Health::new(shutdown);
-    let store = Arc::clone(&stores.customers);
-    health.register("store", Affects::Readiness, move || {
-        let store = Arc::clone(&store);
-        async move {
-            match store.ping().await {
-                Ok(()) => ComponentHealth::up(),
-                Err(error) => ComponentHealth::down(error.to_string()),
-            }
-        }
-    });
-    let gate = gate.clone();
-    health.register("filling", Affects::Readiness, move || {
-        let told = if gate.is_open() {
-            ComponentHealth::up()
-        } else {
-            ComponentHealth::out_of_service("the store is new and is being filled from the log")
-        };
-        async move { told }
-    });
-    let relay = relay.clone();
-    health.register("outbox", Affects::Readiness, move || {
-        let told = outbox_health(&relay);
-        async move { told }
-    });
-    let kafka = kafka.clone();
-    health.register("kafka", Affects::HealthOnly, move || {
-        let told = if kafka.is_ready() {
-            ComponentHealth::up()
-        } else {
-            ComponentHealth::down("Kafka has not been reached yet; what is to be published waits")
-        };
-        async move { told }
-    });
-    health.register("audit", Affects::HealthOnly, move || {
-        let told = if audit.is_waiting_for_store() {
-            ComponentHealth::down("the audit trail waits for the store")
-        } else {
-            ComponentHealth::up()
-        };
-        let told = told
-            .with("lag", audit.lag())
-            .with("parkedKeys", audit.parked_keys());
-        async move { told }
-    });
+    components::store(&health, &stores.customers);
+    components::filling(&health, gate);
+    components::outbox(&health, relay);
+    components::kafka(&health, kafka);
+    components::projection(&health, "audit", Affects::HealthOnly, audit, i64::MAX);
     health
-}
-
-fn outbox_health(relay: &RelayHandle) -> ComponentHealth {
-    let status = relay.status();
-    let told = if relay.is_timely() {
-        ComponentHealth::up()
-    } else {
-        ComponentHealth::out_of_service("events have waited too long to be published")
-    };
-    let told = told.with("oldestPendingSeconds", status.oldest_age().as_secs());
-    let told = match status.backlog {
-        Some(backlog) => told.with("pendingEvents", backlog.events),
-        None => told,
-    };
-    match status.trouble {
-        Some(trouble) => told.with("trouble", trouble),
-        None => told,
-    }
 }

@@ -216,6 +216,37 @@ async fn racing_requests_with_one_key_make_one_customer() {
 }
 
 #[tokio::test]
+async fn the_answer_to_a_request_that_changed_nothing_is_kept_too() {
+    let accounts = Accounts::start().await;
+    create(&accounts, "jo").await;
+    let update = async |input: Value| {
+        let answer = accounts
+            .data(UPDATE, json!({"id": "jo", "input": input}))
+            .await["updateCustomer"]["customer"]
+            .take();
+        (
+            answer["revision"].clone(),
+            answer["contact"]["email"].clone(),
+        )
+    };
+    let contact =
+        |email: &str| json!({"contact": {"primaryPhone": "201-123-4567", "email": email}});
+    let mut nothing = contact("jo@example.com");
+    nothing["idempotencyKey"] = json!("key-1");
+    let first = update(nothing.clone()).await;
+    assert_eq!(first, (json!(1), json!("jo@example.com")));
+    let other = update(contact("new@example.com")).await;
+    assert_eq!(other.0, json!(2));
+    // Asked again it would undo the other change.
+    assert_eq!(update(nothing).await, first);
+    let read = accounts
+        .data("{ customer(id: \"jo\") { contact { email } } }", json!({}))
+        .await;
+    assert_eq!(read["customer"]["contact"]["email"], "new@example.com");
+    assert_eq!(accounts.pending().await.len(), 2);
+}
+
+#[tokio::test]
 async fn pages_follow_one_another_in_order_of_id() {
     let accounts = Accounts::start().await;
     for id in ["c", "a", "e", "b", "d"] {

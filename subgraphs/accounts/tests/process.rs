@@ -8,7 +8,7 @@ use std::{net::TcpListener, time::Duration};
 use clap::Parser;
 use common::SAMPLE;
 use tandem_accounts::service::{self, Settings};
-use tandem_kit::shutdown::Shutdown;
+use tandem_kit::{rebuild::mark_filled, shutdown::Shutdown};
 
 #[derive(Parser)]
 struct Command {
@@ -28,7 +28,7 @@ async fn without_kafka_customers_are_served_and_the_service_ends_in_time() {
     std::fs::write(&key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
     // A store that is not new: a new one would wait for Kafka, to see whether the log knows customers already.
     let stores = common::open(directory.path()).await;
-    stores.registry.remember("filled", "yes").await.unwrap();
+    mark_filled(stores.registry.as_ref()).await.unwrap();
     drop(stores);
 
     let port = free_port();

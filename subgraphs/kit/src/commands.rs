@@ -8,8 +8,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -17,6 +19,7 @@ use crate::{
     event::CloudEvent,
     fault,
     outbox::{PendingEvent, relay::RelayHandle},
+    shutdown::Shutdown,
     store::{AggregateStore, Outcome, StoreError, Stored, Write},
     values::Timestamp,
 };
@@ -96,6 +99,32 @@ pub enum CommandError<E> {
     Unavailable(#[from] StoreError),
 }
 
+/// How long idempotency keys are kept.
+const KEYS_KEPT: TimeDelta = TimeDelta::hours(24);
+/// How often old ones are removed.
+const KEY_SWEEP: Duration = Duration::from_secs(600);
+
+/// Removes idempotency keys that are older than a day, at once and then every ten minutes, until the service stops.
+pub fn forget_old_keys<A: Aggregate>(store: Arc<dyn AggregateStore<A>>, shutdown: &Shutdown) {
+    let stop = shutdown.clone();
+    shutdown.spawn(async move {
+        loop {
+            match store.forget_answers(Utc::now() - KEYS_KEPT).await {
+                Ok(0) => {}
+                Ok(keys) => {
+                    tracing::info!(aggregate = A::NAME, keys, "old idempotency keys removed");
+                }
+                Err(error) => {
+                    tracing::warn!(aggregate = A::NAME, %error, "old idempotency keys could not be removed; trying again later");
+                }
+            }
+            if !stop.sleep(KEY_SWEEP).await {
+                return;
+            }
+        }
+    });
+}
+
 /// Carries out commands on aggregates of one kind. Clones share it.
 #[derive(Clone)]
 pub struct CommandHandler<A: Aggregate> {
@@ -135,7 +164,7 @@ impl<A: Aggregate> CommandHandler<A> {
     /// Carries out one command and returns the state after it.
     ///
     /// `decide` is given the present state, `None` if there is none, and may be called several times. It returns
-    /// `Ok(None)` when nothing is to change: the present state is then the answer. With an idempotency key that was
+    /// `Ok(None)` when nothing is to change: the present state is then the answer, and is kept under the key. With an idempotency key that was
     /// used before, the first answer is returned and `decide` is not asked.
     ///
     /// # Errors
@@ -171,10 +200,18 @@ impl<A: Aggregate> CommandHandler<A> {
             };
             let decision = decide(state.as_ref()).map_err(CommandError::Rejected)?;
             let Some(Decision { state: next, event }) = decision else {
-                match state {
-                    Some(state) => return Ok(state),
+                match (state, idempotency_key.as_deref()) {
+                    // The key is kept also when nothing changes: asked again after somebody else's change, the same
+                    // request would otherwise undo that one.
+                    (Some(state), Some(key)) => {
+                        if self.store.keep_answer(key, &state, now()).await? == Outcome::Written {
+                            return Ok(state);
+                        }
+                        continue;
+                    }
+                    (Some(state), None) => return Ok(state),
                     // Assumed to be new and nothing to do: look before answering.
-                    None => continue,
+                    (None, _) => continue,
                 }
             };
             if pending.len() >= PENDING_LIMIT {
@@ -183,7 +220,7 @@ impl<A: Aggregate> CommandHandler<A> {
             let event = PendingEvent {
                 key: next.id().to_owned(),
                 revision: next.revision(),
-                recorded_at: Timestamp::now().as_datetime(),
+                recorded_at: now(),
                 event,
             };
             fault::abort_if_told(fault::Instant::BeforeWrite, A::NAME);
@@ -225,4 +262,9 @@ impl<A: Aggregate> CommandHandler<A> {
         let found = self.store.get_many(&[id.to_owned()]).await?;
         Ok(found.into_iter().next().flatten())
     }
+}
+
+/// Now, to the millisecond, as every store keeps it.
+fn now() -> DateTime<Utc> {
+    Timestamp::now().as_datetime()
 }

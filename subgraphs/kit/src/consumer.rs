@@ -69,6 +69,15 @@ pub trait Projection: Send + Sync + 'static {
     /// # Errors
     /// When the store is away: the runner tries again.
     async fn apply(&self, items: Vec<(Position, Self::Item)>) -> Result<(), StoreError>;
+
+    /// As [`Self::apply`], for a rebuild: what was written from the same messages before is written again, so that it
+    /// holds what the events are read as today. By default there is no difference.
+    ///
+    /// # Errors
+    /// When the store is away: the rebuild tries again.
+    async fn apply_again(&self, items: Vec<(Position, Self::Item)>) -> Result<(), StoreError> {
+        self.apply(items).await
+    }
 }
 
 /// What a running projection tells of itself. Clones share it.
@@ -134,17 +143,7 @@ pub fn run_projection<P: Projection>(
     };
     let group = format!("{}.{store_identity}", projection.name());
     let consumer = consumer(kafka, &group, context)?;
-    let producer = kafka
-        .settings()
-        .client_config()
-        .set("acks", "all")
-        .set("enable.idempotence", "true")
-        .set("message.timeout.ms", "10000")
-        .create()
-        .map_err(|source| ClientError {
-            purpose: "dead letters",
-            source,
-        })?;
+    let producer = kafka.record_producer("dead letters")?;
     let runner = Runner {
         projection,
         topic,

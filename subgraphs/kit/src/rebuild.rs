@@ -172,7 +172,7 @@ impl<P: Projection> Rebuilt for RebuildProjection<P> {
             .filter_map(|message| Some((message.position, self.projection.decode(message).ok()?)))
             .collect();
         let taken = items.len() as u64;
-        self.projection.apply(items).await?;
+        self.projection.apply_again(items).await?;
         Ok((taken, messages.len() as u64 - taken))
     }
 }
@@ -213,6 +213,14 @@ pub fn fill_new_store(
 /// Under this name a store remembers that it was filled.
 const FILLED: &str = "filled";
 
+/// Remembers that a store holds what the log holds, so that it is not filled again.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn mark_filled(registry: &dyn Registry) -> Result<(), StoreError> {
+    registry.remember(FILLED, "yes").await.map(drop)
+}
+
 #[derive(Debug, thiserror::Error)]
 enum FillError {
     #[error(transparent)]
@@ -245,8 +253,7 @@ async fn fill(
             );
         }
     }
-    registry.remember(FILLED, "yes").await?;
-    Ok(())
+    Ok(mark_filled(registry).await?)
 }
 
 /// Rebuilds one target from the beginning of its topic to its end, and on to where the end has moved meanwhile.

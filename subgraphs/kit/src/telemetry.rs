@@ -96,7 +96,10 @@ pub enum TelemetryError {
 pub fn init_logging(service: &'static str, settings: &LogSettings) -> Result<(), TelemetryError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
-    let filter = EnvFilter::try_new(&settings.log).map_err(|error| TelemetryError::Filter {
+    // A process has many Kafka clients, and each would tell of the same trouble again and again. What matters of it is
+    // told by `kafka::link` and by whoever waits; a directive such as `librdkafka=warn` brings the lines back.
+    let directives = format!("rdkafka=off,librdkafka=off,{}", settings.log);
+    let filter = EnvFilter::try_new(directives).map_err(|error| TelemetryError::Filter {
         reason: error.to_string(),
     })?;
     let builder = tracing_subscriber::fmt()

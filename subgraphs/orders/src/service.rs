@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{TimeDelta, Utc};
 use clap::Args;
 use serde_json::json;
 use tandem_kit::{
@@ -12,11 +11,11 @@ use tandem_kit::{
         guarded,
         rebuild::Rebuilder,
     },
-    commands::{CommandHandler, Gate},
-    consumer::{ProjectionStatus, run_projection},
+    commands::{CommandHandler, Gate, forget_old_keys},
+    consumer::run_projection,
     graphql::GraphQlEndpoint,
     kafka::{ClientError, connection::Kafka, settings::KafkaSettings, topics::Topic},
-    outbox::relay::{self, RelayHandle, RelaySettings},
+    outbox::relay::{self, RelaySettings},
     rebuild::{RebuildAggregates, RebuildProjection, Rebuilt, fill_new_store},
     sealing::{KeyError, Sealer, SealingSettings},
     shutdown::Shutdown,
@@ -24,8 +23,8 @@ use tandem_kit::{
     telemetry::{MetricsHandle, TelemetryError, install_metrics},
     web::{
         BindError, HttpSettings, ServeError,
-        actuator::{Actuator, Affects, ComponentHealth, Health},
-        bind, openapi, serve,
+        actuator::{Actuator, Affects, Health},
+        bind, components, openapi, serve,
     },
 };
 
@@ -40,9 +39,6 @@ use crate::{
     stores::{Stores, StoresError},
 };
 
-/// How often idempotency keys are looked through, and how long each is kept.
-const SWEEP_EVERY: Duration = Duration::from_secs(600);
-const KEEP_ANSWERS: TimeDelta = TimeDelta::hours(24);
 /// How long background tasks may take to end.
 const DRAIN_LIMIT: Duration = Duration::from_millis(1_200);
 
@@ -171,7 +167,7 @@ fn assemble(
         replica.clone(),
         shutdown,
     );
-    sweep_answers(Arc::clone(&stores.orders), shutdown);
+    forget_old_keys(Arc::clone(&stores.orders), shutdown);
 
     let office = DeadLetterOffice::open(
         Arc::clone(&stores.dead_letters),
@@ -207,11 +203,13 @@ fn assemble(
     let rebuilder = Rebuilder::new(targets, kafka.clone(), shutdown.clone());
 
     let health = Health::new(shutdown);
-    register_store(&health, &stores, &gate);
-    register_kafka(&health, &kafka, &relay);
+    components::store(&health, &stores.orders);
+    components::filling(&health, &gate);
+    components::outbox(&health, &relay);
+    components::kafka(&health, &kafka);
     let most = i64::try_from(settings.replica_unready_lag).unwrap_or(i64::MAX);
-    register_projection(&health, "replica", Affects::Readiness, replica_status, most);
-    register_projection(
+    components::projection(&health, "replica", Affects::Readiness, replica_status, most);
+    components::projection(
         &health,
         "audit",
         Affects::HealthOnly,
@@ -267,104 +265,4 @@ fn admin_token(settings: &SealingSettings) -> Result<Option<AdminToken>, KeyErro
         }
         Err(error) => Err(error),
     }
-}
-
-fn register_store(health: &Health, stores: &Stores, gate: &Gate) {
-    let orders = Arc::clone(&stores.orders);
-    health.register("store", Affects::Readiness, move || {
-        let orders = Arc::clone(&orders);
-        async move {
-            match orders.ping().await {
-                Ok(()) => ComponentHealth::up(),
-                Err(error) => ComponentHealth::down(error.to_string()),
-            }
-        }
-    });
-    let gate = gate.clone();
-    health.register("filling", Affects::Readiness, move || {
-        let told = if gate.is_open() {
-            ComponentHealth::up()
-        } else {
-            ComponentHealth::out_of_service("the store is new and is being filled from the log")
-        };
-        async move { told }
-    });
-}
-
-fn register_kafka(health: &Health, kafka: &Kafka, relay: &RelayHandle) {
-    let kafka = kafka.clone();
-    health.register("kafka", Affects::HealthOnly, move || {
-        let told = if kafka.is_ready() {
-            ComponentHealth::up()
-        } else {
-            ComponentHealth::down("Kafka has not been reached yet; what is to be published waits")
-        };
-        async move { told }
-    });
-    let relay = relay.clone();
-    health.register("outbox", Affects::Readiness, move || {
-        let told = outbox_health(&relay);
-        async move { told }
-    });
-}
-
-fn outbox_health(relay: &RelayHandle) -> ComponentHealth {
-    let status = relay.status();
-    let told = if relay.is_timely() {
-        ComponentHealth::up()
-    } else {
-        ComponentHealth::out_of_service("events have waited too long to be published")
-    };
-    let told = told.with("oldestPendingSeconds", status.oldest_age().as_secs());
-    let told = match status.backlog {
-        Some(backlog) => told.with("pendingEvents", backlog.events),
-        None => told,
-    };
-    match status.trouble {
-        Some(trouble) => told.with("trouble", trouble),
-        None => told,
-    }
-}
-
-fn register_projection(
-    health: &Health,
-    name: &'static str,
-    affects: Affects,
-    status: ProjectionStatus,
-    most: i64,
-) {
-    health.register(name, affects, move || {
-        let status = status.clone();
-        async move {
-            let lag = status.lag();
-            let component = if lag > most {
-                ComponentHealth::out_of_service("too far behind the log")
-            } else if status.is_waiting_for_store() {
-                ComponentHealth::out_of_service("waits for the store")
-            } else {
-                ComponentHealth::up()
-            };
-            component
-                .with("lag", lag)
-                .with("applied", status.applied())
-                .with("parkedKeys", status.parked_keys())
-        }
-    });
-}
-
-/// Forgets idempotency keys that are older than a day.
-fn sweep_answers(orders: Arc<dyn AggregateStore<Order>>, shutdown: &Shutdown) {
-    let stop = shutdown.clone();
-    shutdown.spawn(async move {
-        loop {
-            match orders.forget_answers(Utc::now() - KEEP_ANSWERS).await {
-                Ok(0) => {}
-                Ok(forgotten) => tracing::debug!(forgotten, "idempotency keys forgotten"),
-                Err(error) => tracing::warn!(%error, "idempotency keys are kept for longer"),
-            }
-            if !stop.sleep(SWEEP_EVERY).await {
-                return;
-            }
-        }
-    });
 }

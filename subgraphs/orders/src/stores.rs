@@ -117,7 +117,7 @@ impl Stores {
         .ok_or(StoresError::Interrupted)?;
         Ok(Self {
             orders: Arc::new(orders),
-            replica: Arc::new(MongoReplica::new(store.database().clone())),
+            replica: Arc::new(MongoReplica::new(store)),
             changes: Arc::new(changes),
             dead_letters: Arc::new(dead_letters),
             registry: Arc::new(registry),

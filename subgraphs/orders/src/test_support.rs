@@ -34,7 +34,7 @@ use crate::{
         Live,
         log::{Log, LogAway, LogReader},
     },
-    replica::{Replica, ReplicaCustomer, ReplicaStore, contract},
+    replica::{Replaces, Replica, ReplicaCustomer, ReplicaStore, contract},
     stores::Stores,
 };
 
@@ -193,6 +193,15 @@ impl AggregateStore<Order> for CountingOrders {
         self.inner.first_answer(idempotency_key).await
     }
 
+    async fn keep_answer(
+        &self,
+        idempotency_key: &str,
+        state: &Order,
+        at: DateTime<Utc>,
+    ) -> Result<Outcome, StoreError> {
+        self.inner.keep_answer(idempotency_key, state, at).await
+    }
+
     async fn forget_answers(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
         self.inner.forget_answers(before).await
     }
@@ -219,8 +228,12 @@ pub(crate) struct CountingReplica {
 
 #[async_trait]
 impl ReplicaStore for CountingReplica {
-    async fn upsert(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError> {
-        self.inner.upsert(customers).await
+    async fn upsert(
+        &self,
+        customers: Vec<ReplicaCustomer>,
+        replaces: Replaces,
+    ) -> Result<(), StoreError> {
+        self.inner.upsert(customers, replaces).await
     }
 
     async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<ReplicaCustomer>>, StoreError> {

@@ -51,7 +51,7 @@ async fn the_replica_in_mongodb_keeps_the_contract() {
     let store = MongoStore::connect(&server.uri(), "contract")
         .await
         .unwrap();
-    contract::run(Arc::new(MongoReplica::new(store.database().clone()))).await;
+    contract::run(Arc::new(MongoReplica::new(store.clone()))).await;
 }
 
 /// A GraphQL client of one service.

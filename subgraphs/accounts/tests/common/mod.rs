@@ -224,6 +224,15 @@ impl AggregateStore<Customer> for Counted {
         self.inner.first_answer(key).await
     }
 
+    async fn keep_answer(
+        &self,
+        idempotency_key: &str,
+        state: &Customer,
+        at: DateTime<Utc>,
+    ) -> Result<Outcome, StoreError> {
+        self.inner.keep_answer(idempotency_key, state, at).await
+    }
+
     async fn forget_answers(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
         self.inner.forget_answers(before).await
     }

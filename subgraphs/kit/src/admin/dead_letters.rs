@@ -195,17 +195,7 @@ impl DeadLetterOffice {
         retries: Vec<Arc<dyn Retry>>,
         kafka: &Kafka,
     ) -> Result<Self, ClientError> {
-        let producer = kafka
-            .settings()
-            .client_config()
-            .set("acks", "all")
-            .set("enable.idempotence", "true")
-            .set("message.timeout.ms", "10000")
-            .create()
-            .map_err(|source| ClientError {
-                purpose: "the record of dead letters",
-                source,
-            })?;
+        let producer = kafka.record_producer("the record of dead letters")?;
         Ok(Self {
             inner: Arc::new(Inner {
                 letters,

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rdkafka::{admin::AdminClient, client::DefaultClientContext};
+use rdkafka::{admin::AdminClient, producer::FutureProducer};
 use tokio::sync::watch;
 
 use super::{
     ClientError,
+    link::Link,
     settings::KafkaSettings,
     topics::{self, Topic},
 };
@@ -20,6 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub struct Kafka {
     settings: Arc<KafkaSettings>,
     topics_ready: watch::Receiver<bool>,
+    link: Link,
 }
 
 impl Kafka {
@@ -32,20 +34,24 @@ impl Kafka {
         needed: Vec<Topic>,
         shutdown: &Shutdown,
     ) -> Result<Self, ClientError> {
-        let admin: AdminClient<DefaultClientContext> =
-            settings
-                .client_config()
-                .create()
-                .map_err(|source| ClientError {
-                    purpose: "topics",
-                    source,
-                })?;
+        let link = Link::default();
+        let config = settings.client_config();
+        let wrong = |source| ClientError {
+            purpose: "topics",
+            source,
+        };
+        let admin: AdminClient<Link> = config.create_with_context(link.clone()).map_err(wrong)?;
+        // An administrative client never looks at what is said of its link; a producer does.
+        let listener: FutureProducer<Link> =
+            config.create_with_context(link.clone()).map_err(wrong)?;
+        let admin = Arc::new(admin);
         let settings = Arc::new(settings);
         let (ready, topics_ready) = watch::channel(false);
         let token = shutdown.token();
         let kafka = Self {
             settings: Arc::clone(&settings),
             topics_ready,
+            link: link.clone(),
         };
         shutdown.spawn(async move {
             let mut pause = Duration::from_millis(50);
@@ -56,11 +62,17 @@ impl Kafka {
                 };
                 match tried {
                     Ok(()) => {
+                        link.let_in();
+                        drop(listener);
                         // Nobody left to hear it is fine: the service is going away.
                         let _ = ready.send(true);
                         // The sender stays until the end, so that waiting for it never fails early.
                         token.cancelled().await;
                         return;
+                    }
+                    // Said already, and more clearly than the time-out that it comes to.
+                    Err(error) if link.refusal().is_some() => {
+                        tracing::debug!(%error, "Kafka still refuses the login");
                     }
                     Err(error) => {
                         tracing::warn!(%error, brokers = settings.brokers, pause = ?pause, "Kafka is not ready; trying again");
@@ -86,6 +98,30 @@ impl Kafka {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         *self.topics_ready.borrow()
+    }
+
+    /// Why Kafka has not been reached yet, as a sentence; `None` when it has.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        if self.is_ready() {
+            return None;
+        }
+        let unknown = "Kafka has not been reached yet; what is to be published waits";
+        Some(self.link.refusal().unwrap_or_else(|| unknown.to_owned()))
+    }
+
+    /// A producer of single records that are not to be lost, such as dead letters.
+    ///
+    /// # Errors
+    /// When a property is not one of librdkafka's or has a value that it does not take.
+    pub fn record_producer(&self, purpose: &'static str) -> Result<FutureProducer, ClientError> {
+        self.settings
+            .client_config()
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", "10000")
+            .create()
+            .map_err(|source| ClientError { purpose, source })
     }
 
     /// Waits until the topics are known to be there. Returns false if the service stops before.

@@ -6,6 +6,7 @@ use rdkafka::error::KafkaError;
 
 pub mod cloudevents;
 pub mod connection;
+pub mod link;
 pub mod message;
 pub mod settings;
 pub mod tail;

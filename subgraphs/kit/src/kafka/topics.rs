@@ -1,13 +1,14 @@
 //! Topics: made when missing, checked and complained about when they are not what they should be, never changed.
 
+use std::{collections::HashMap, sync::Arc};
+
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
-    client::DefaultClientContext,
     error::KafkaError,
     types::RDKafkaErrorCode,
 };
 
-use super::{REQUEST_LIMIT, settings::KafkaSettings};
+use super::{REQUEST_LIMIT, link::Link, settings::KafkaSettings};
 
 /// A topic that a service needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,15 +39,23 @@ impl Topic {
     }
 }
 
+/// The topics that there are, each with its number of partitions.
+type Existing = HashMap<String, usize>;
+
 /// Makes the topics that are missing and warns of those that differ from the settings.
 ///
+/// A user who may not make topics needs none to be made: a refusal counts only for a topic that is not there.
+///
 /// # Errors
-/// When Kafka does not answer or refuses to make a topic.
+/// When Kafka does not answer or refuses to make a topic that is missing.
 pub async fn ensure(
-    admin: &AdminClient<DefaultClientContext>,
+    admin: &Arc<AdminClient<Link>>,
     settings: &KafkaSettings,
     topics: &[Topic],
 ) -> Result<(), KafkaError> {
+    if topics.is_empty() {
+        return Ok(());
+    }
     let retention = settings.retention_ms.to_string();
     let wanted: Vec<NewTopic<'_>> = topics
         .iter()
@@ -67,16 +76,26 @@ pub async fn ensure(
     let options = AdminOptions::new()
         .request_timeout(Some(REQUEST_LIMIT))
         .operation_timeout(Some(REQUEST_LIMIT));
+    let mut not_made = Vec::new();
     for result in admin.create_topics(&wanted, &options).await? {
         match result {
             Ok(topic) => tracing::info!(topic, partitions = settings.partitions, "topic made"),
-            Err((topic, RDKafkaErrorCode::TopicAlreadyExists)) => {
-                if let Some(known) = topics.iter().find(|known| known.name == topic) {
-                    check(admin, settings, *known, &options).await;
-                }
+            Err((topic, code)) => not_made.push((topic, code)),
+        }
+    }
+    if not_made.is_empty() {
+        return Ok(());
+    }
+    let existing = existing(admin).await?;
+    for (topic, code) in not_made {
+        let known = topics.iter().find(|known| known.name == topic);
+        match (known, is_there(code, existing.get(&topic))) {
+            (Some(known), true) => {
+                let partitions = existing.get(&topic).copied();
+                check(admin, settings, *known, partitions, &options).await;
             }
-            Err((topic, code)) => {
-                tracing::error!(topic, %code, "the topic could not be made");
+            _ => {
+                tracing::error!(topic, %code, "the topic is missing and could not be made");
                 return Err(KafkaError::AdminOp(code));
             }
         }
@@ -84,13 +103,46 @@ pub async fn ensure(
     Ok(())
 }
 
+/// Whether a topic that was not made is there, by the answer to making it and by its partitions in the list of topics.
+fn is_there(code: RDKafkaErrorCode, partitions: Option<&usize>) -> bool {
+    code == RDKafkaErrorCode::TopicAlreadyExists
+        || partitions.is_some_and(|partitions| *partitions > 0)
+}
+
+/// All topics that this user may see. To ask for one by name could make it.
+async fn existing(admin: &Arc<AdminClient<Link>>) -> Result<Existing, KafkaError> {
+    let admin = Arc::clone(admin);
+    // librdkafka's question blocks its thread.
+    let asked =
+        tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, REQUEST_LIMIT));
+    let Ok(metadata) = asked.await else {
+        return Err(KafkaError::Canceled);
+    };
+    Ok(metadata?
+        .topics()
+        .iter()
+        .filter(|topic| topic.error().is_none())
+        .map(|topic| (topic.name().to_owned(), topic.partitions().len()))
+        .collect())
+}
+
 /// Warns when an existing topic would lose events or has another number of partitions than the settings say.
 async fn check(
-    admin: &AdminClient<DefaultClientContext>,
+    admin: &AdminClient<Link>,
     settings: &KafkaSettings,
     topic: Topic,
+    partitions: Option<usize>,
     options: &AdminOptions,
 ) {
+    let wanted = usize::try_from(settings.partitions).unwrap_or_default();
+    if let Some(partitions) = partitions.filter(|partitions| *partitions != wanted) {
+        tracing::warn!(
+            topic = topic.name,
+            partitions,
+            wanted,
+            "the topic has another number of partitions than --topic-partitions says; it is used as it is"
+        );
+    }
     let described = admin
         .describe_configs([&ResourceSpecifier::Topic(topic.name)], options)
         .await;
@@ -98,7 +150,11 @@ async fn check(
         tracing::warn!(topic = topic.name, "the topic's settings could not be read");
         return;
     };
-    for resource in resources.into_iter().flatten() {
+    for resource in resources {
+        let Ok(resource) = resource else {
+            tracing::warn!(topic = topic.name, "the topic's settings may not be read");
+            continue;
+        };
         let value = |name: &str| resource.get(name).and_then(|entry| entry.value.clone());
         let policy = value("cleanup.policy").unwrap_or_default();
         if topic.compacted != policy.contains("compact") && !policy.is_empty() {
@@ -121,5 +177,19 @@ async fn check(
                 "the topic's retention.ms is not what it should be: events older than that are lost to a rebuild"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_to_make_a_topic_counts_only_when_it_is_missing() {
+        let refused = RDKafkaErrorCode::TopicAuthorizationFailed;
+        assert!(is_there(refused, Some(&6)));
+        assert!(!is_there(refused, None));
+        assert!(!is_there(refused, Some(&0)));
+        assert!(is_there(RDKafkaErrorCode::TopicAlreadyExists, None));
     }
 }

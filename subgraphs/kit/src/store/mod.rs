@@ -123,6 +123,18 @@ pub trait AggregateStore<A: Aggregate>: Outbox {
     /// When the store does not answer.
     async fn first_answer(&self, idempotency_key: &str) -> Result<Option<A>, StoreError>;
 
+    /// Keeps `state` as the answer to a request that changed nothing, under its idempotency key, if it still is what is
+    /// stored: [`Outcome::Stale`] when the stored revision is another one. Durable when this returns.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn keep_answer(
+        &self,
+        idempotency_key: &str,
+        state: &A,
+        at: DateTime<Utc>,
+    ) -> Result<Outcome, StoreError>;
+
     /// Forgets the idempotency keys of requests made before `before`. Returns how many.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The HTTP side of a service: problems, JSON bodies, health and metrics, API documentation, and the server itself.
 
 pub mod actuator;
+pub mod components;
 pub mod json;
 pub mod openapi;
 pub mod problem;

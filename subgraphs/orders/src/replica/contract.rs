@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tandem_kit::values::Timestamp;
 
-use super::{Contact, Name, ReplicaCustomer, ReplicaStore};
+use super::{Contact, Name, Replaces, ReplicaCustomer, ReplicaStore};
 use crate::domain::{Address, AddressType};
 
 /// A customer at a revision; the first name tells which.
@@ -50,15 +50,19 @@ pub async fn run(store: Arc<dyn ReplicaStore>) {
     what_is_written_is_read_in_the_order_asked_for(store.as_ref()).await;
     the_newest_revision_wins_whatever_the_order(store.as_ref()).await;
     one_old_customer_does_not_hold_the_others_back(store.as_ref()).await;
+    a_rebuild_writes_the_same_revision_again_and_never_an_older_one(store.as_ref()).await;
     pages_are_in_order_of_id(store.as_ref()).await;
     racing_writers_leave_the_newest(store).await;
 }
 
 async fn what_is_written_is_read_in_the_order_asked_for(store: &dyn ReplicaStore) {
-    store.upsert(Vec::new()).await.unwrap();
+    store.upsert(Vec::new(), Replaces::Older).await.unwrap();
     assert!(store.get_many(&[]).await.unwrap().is_empty());
     let (one, two) = (customer("c-1", 1), customer("c-2", 1));
-    store.upsert(vec![one.clone(), two.clone()]).await.unwrap();
+    store
+        .upsert(vec![one.clone(), two.clone()], Replaces::Older)
+        .await
+        .unwrap();
     let read = store
         .get_many(&ids(&["c-2", "none", "c-1", "c-2"]))
         .await
@@ -68,7 +72,10 @@ async fn what_is_written_is_read_in_the_order_asked_for(store: &dyn ReplicaStore
 
 async fn the_newest_revision_wins_whatever_the_order(store: &dyn ReplicaStore) {
     for revision in [3, 1, 3, 2, 5, 4] {
-        store.upsert(vec![customer("c-3", revision)]).await.unwrap();
+        store
+            .upsert(vec![customer("c-3", revision)], Replaces::Older)
+            .await
+            .unwrap();
     }
     let read = store.get_many(&ids(&["c-3"])).await.unwrap();
     assert_eq!(read[0].as_ref().unwrap().revision, 5);
@@ -77,7 +84,7 @@ async fn the_newest_revision_wins_whatever_the_order(store: &dyn ReplicaStore) {
 
 async fn one_old_customer_does_not_hold_the_others_back(store: &dyn ReplicaStore) {
     let batch = vec![customer("c-4", 1), customer("c-3", 2), customer("c-5", 1)];
-    store.upsert(batch).await.unwrap();
+    store.upsert(batch, Replaces::Older).await.unwrap();
     let read = store.get_many(&ids(&["c-3", "c-4", "c-5"])).await.unwrap();
     let revisions: Vec<i64> = read
         .into_iter()
@@ -87,11 +94,43 @@ async fn one_old_customer_does_not_hold_the_others_back(store: &dyn ReplicaStore
     assert_eq!(revisions, [5, 1, 1]);
 }
 
+async fn a_rebuild_writes_the_same_revision_again_and_never_an_older_one(store: &dyn ReplicaStore) {
+    let read_today = |revision| {
+        let mut customer = customer("c-7", revision);
+        customer.contact.email = "read@today".to_owned();
+        customer
+    };
+    let held = async || {
+        let read = store.get_many(&ids(&["c-7"])).await.unwrap();
+        let held = read[0].as_ref().unwrap();
+        (held.revision, held.contact.email.clone())
+    };
+    store
+        .upsert(vec![customer("c-7", 3)], Replaces::OlderOrSame)
+        .await
+        .unwrap();
+    store
+        .upsert(vec![read_today(3)], Replaces::Older)
+        .await
+        .unwrap();
+    assert_eq!(held().await, (3, "[email protected]".to_owned()));
+    store
+        .upsert(vec![read_today(2)], Replaces::OlderOrSame)
+        .await
+        .unwrap();
+    assert_eq!(held().await, (3, "[email protected]".to_owned()));
+    store
+        .upsert(vec![read_today(3)], Replaces::OlderOrSame)
+        .await
+        .unwrap();
+    assert_eq!(held().await, (3, "read@today".to_owned()));
+}
+
 async fn pages_are_in_order_of_id(store: &dyn ReplicaStore) {
     let many: Vec<_> = (0..1_200)
         .map(|n| customer(&format!("p-{n:04}"), 1))
         .collect();
-    store.upsert(many).await.unwrap();
+    store.upsert(many, Replaces::Older).await.unwrap();
     let mut after = Some("p-".to_owned());
     let mut seen = 0;
     loop {
@@ -112,7 +151,11 @@ async fn pages_are_in_order_of_id(store: &dyn ReplicaStore) {
 async fn racing_writers_leave_the_newest(store: Arc<dyn ReplicaStore>) {
     let writers = (1..=40).map(|revision| {
         let store = Arc::clone(&store);
-        tokio::spawn(async move { store.upsert(vec![customer("c-6", revision)]).await })
+        tokio::spawn(async move {
+            store
+                .upsert(vec![customer("c-6", revision)], Replaces::Older)
+                .await
+        })
     });
     for writer in writers.collect::<Vec<_>>() {
         writer.await.unwrap().unwrap();

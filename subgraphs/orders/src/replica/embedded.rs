@@ -9,7 +9,7 @@ use tandem_kit::store::{
     embedded::{Codec, Durable, EmbeddedStore, away},
 };
 
-use super::{COLLECTION, ReplicaCustomer, ReplicaStore};
+use super::{COLLECTION, Replaces, ReplicaCustomer, ReplicaStore};
 
 const CUSTOMERS: TableDefinition<'static, &str, (i64, &[u8])> = TableDefinition::new(COLLECTION);
 
@@ -53,7 +53,11 @@ fn find(
 
 #[async_trait]
 impl ReplicaStore for EmbeddedReplica {
-    async fn upsert(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError> {
+    async fn upsert(
+        &self,
+        customers: Vec<ReplicaCustomer>,
+        replaces: Replaces,
+    ) -> Result<(), StoreError> {
         let codec = self.store.codec();
         let rows = customers
             .into_iter()
@@ -67,7 +71,8 @@ impl ReplicaStore for EmbeddedReplica {
                 let mut table = transaction.open_table(CUSTOMERS)?;
                 for (id, revision, bytes) in &rows {
                     let held = table.get(id.as_str())?.map_or(0, |row| row.value().0);
-                    if held < *revision {
+                    if held < *revision || (replaces == Replaces::OlderOrSame && held == *revision)
+                    {
                         table.insert(id.as_str(), (*revision, bytes.as_slice()))?;
                     }
                 }

@@ -32,14 +32,27 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 const LONGEST_LOOK: Duration = Duration::from_millis(200);
 
+/// Which stored revisions a write replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaces {
+    /// Only older ones: the live path, in which the same event may come twice.
+    Older,
+    /// The same one too: a rebuild, after which every row holds what its event is read as today.
+    OlderOrSame,
+}
+
 /// Keeps replicated customers.
 #[async_trait]
 pub trait ReplicaStore: Send + Sync + 'static {
-    /// Writes customers, each id at most once, unless what is there has the same or a newer revision.
+    /// Writes customers, each id at most once, over what they replace; a newer revision always stays.
     ///
     /// # Errors
     /// When the store does not answer; writing the same again then does no harm.
-    async fn upsert(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError>;
+    async fn upsert(
+        &self,
+        customers: Vec<ReplicaCustomer>,
+        replaces: Replaces,
+    ) -> Result<(), StoreError>;
 
     /// The customers with these ids, in the order asked for, `None` for those that are not there. One batched read.
     ///
@@ -101,6 +114,22 @@ impl Replica {
     /// # Errors
     /// When the store does not answer.
     pub async fn take(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError> {
+        self.write(customers, Replaces::Older).await
+    }
+
+    /// As [`Self::take`], and writes customers of the stored revision again.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn take_again(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError> {
+        self.write(customers, Replaces::OlderOrSame).await
+    }
+
+    async fn write(
+        &self,
+        customers: Vec<ReplicaCustomer>,
+        replaces: Replaces,
+    ) -> Result<(), StoreError> {
         let mut newest: HashMap<String, ReplicaCustomer> = HashMap::with_capacity(customers.len());
         for customer in customers {
             let known = newest.get(&customer.id).map_or(0, |known| known.revision);
@@ -112,7 +141,9 @@ impl Replica {
             .values()
             .map(|customer| (customer.id.clone(), customer.revision))
             .collect();
-        self.store.upsert(newest.into_values().collect()).await?;
+        self.store
+            .upsert(newest.into_values().collect(), replaces)
+            .await?;
         for (id, revision) in arrived {
             self.waiting.arrived(&id, revision);
         }

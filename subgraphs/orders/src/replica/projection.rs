@@ -41,4 +41,9 @@ impl Projection for ReplicaProjection {
         let customers = items.into_iter().map(|(_, customer)| customer).collect();
         self.replica.take(customers).await
     }
+
+    async fn apply_again(&self, items: Vec<(Position, ReplicaCustomer)>) -> Result<(), StoreError> {
+        let customers = items.into_iter().map(|(_, customer)| customer).collect();
+        self.replica.take_again(customers).await
+    }
 }

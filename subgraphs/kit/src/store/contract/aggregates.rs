@@ -297,6 +297,35 @@ pub async fn the_first_answer_is_kept_and_then_forgotten<A: Example>(fixture: &i
     assert_eq!(get(&store, "1").await.unwrap().pending.len(), 4);
 }
 
+pub async fn an_answer_is_kept_without_a_change<A: Example>(fixture: &impl Fixture<A>) {
+    let store = fixture.aggregates().await;
+    let first = A::example("1", 1);
+    let second = first.changed(1);
+    let keep = async |key, state, time| store.keep_answer(key, state, at(time)).await.unwrap();
+    assert_eq!(keep("none", &first, 5).await, Outcome::Stale);
+    must_write(&store, &first, 10).await;
+    assert_eq!(keep("one", &first, 20).await, Outcome::Written);
+    assert_eq!(keep("one", &first, 30).await, Outcome::KeyTaken);
+    assert_eq!(get(&store, "1").await.unwrap().pending.len(), 1);
+    assert_eq!(
+        store
+            .write(write_of(&second, 40, Some("one")))
+            .await
+            .unwrap(),
+        Outcome::KeyTaken
+    );
+    must_write(&store, &second, 50).await;
+    assert_eq!(keep("two", &first, 60).await, Outcome::Stale);
+    must_write(&store, &A::example("2", 1), 70).await;
+    assert_eq!(
+        keep("one", &A::example("2", 1), 80).await,
+        Outcome::KeyTaken
+    );
+    assert_eq!(store.first_answer("one").await.unwrap(), Some(first));
+    assert_eq!(store.forget_answers(at(21)).await.unwrap(), 1);
+    assert!(store.first_answer("one").await.unwrap().is_none());
+}
+
 pub async fn all_are_listed_page_by_page<A: Example>(fixture: &impl Fixture<A>) {
     let store = fixture.aggregates().await;
     for id in ["b", "a-1", "B", "a", "a_1", "10", "9"] {

@@ -7,6 +7,7 @@
 pub mod aggregates;
 pub mod change_log;
 pub mod dead_letters;
+pub mod places;
 mod sample;
 
 use std::{fmt::Debug, sync::Arc};
@@ -58,6 +59,7 @@ macro_rules! store_contract {
             an_idempotency_key_is_taken_once_on_the_same_aggregate,
             of_requests_racing_with_one_key_one_wins,
             the_first_answer_is_kept_and_then_forgotten,
+            an_answer_is_kept_without_a_change,
             all_are_listed_page_by_page,
             a_list_holds_what_its_fields_say,
             many_pages_come_from_one_read,

@@ -159,6 +159,25 @@ impl<A: Aggregate> AggregateStore<A> for EmbeddedAggregates<A> {
         })
     }
 
+    async fn keep_answer(
+        &self,
+        idempotency_key: &str,
+        state: &A,
+        at: DateTime<Utc>,
+    ) -> Result<Outcome, StoreError> {
+        let row = StateRow::new(state, self.store.codec())?;
+        let (names, key) = (Arc::clone(&self.names), idempotency_key.to_owned());
+        self.store
+            .write(Durable::Yes, move |transaction| {
+                let stored = row.stored(&transaction.open_table(names.state())?)?;
+                if stored.revision != row.revision {
+                    return Ok(Outcome::Stale);
+                }
+                keep_answer(transaction, &names, &key, at.timestamp_millis(), &row)
+            })
+            .await
+    }
+
     async fn forget_answers(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
         let before = before.timestamp_millis();
         let mut total = 0;
@@ -358,15 +377,11 @@ impl Prepared {
         if stored.revision != self.expected_revision {
             return Ok(Outcome::Stale);
         }
-        if let Some(key) = self.idempotency_key.as_deref() {
-            let mut answers = transaction.open_table(names.answers())?;
-            if answers.get(key)?.is_some() {
-                return Ok(Outcome::KeyTaken);
-            }
-            answers.insert(key, (self.recorded_at, id, self.state.bytes.as_slice()))?;
-            transaction
-                .open_table(names.answer_times())?
-                .insert((self.recorded_at, key), ())?;
+        if let Some(key) = self.idempotency_key.as_deref()
+            && keep_answer(transaction, names, key, self.recorded_at, &self.state)?
+                == Outcome::KeyTaken
+        {
+            return Ok(Outcome::KeyTaken);
         }
         self.state.put(transaction, &mut states, &stored, names)?;
         let mut pending = transaction.open_table(names.pending())?;
@@ -381,6 +396,25 @@ impl Prepared {
         )?;
         Ok(Outcome::Written)
     }
+}
+
+/// Keeps a state as the answer under a key, unless the key is taken.
+fn keep_answer(
+    transaction: &WriteTransaction,
+    names: &Names,
+    key: &str,
+    at: i64,
+    answer: &StateRow,
+) -> Result<Outcome, StoreError> {
+    let mut answers = transaction.open_table(names.answers())?;
+    if answers.get(key)?.is_some() {
+        return Ok(Outcome::KeyTaken);
+    }
+    answers.insert(key, (at, answer.id.as_str(), answer.bytes.as_slice()))?;
+    transaction
+        .open_table(names.answer_times())?
+        .insert((at, key), ())?;
+    Ok(Outcome::Written)
 }
 
 /// When the oldest pending event of an aggregate was stored, if it has one.

@@ -17,8 +17,8 @@ use serde::Deserialize;
 
 use super::{
     MongoStore,
-    connection::{SERVER_LIMIT, limited},
-    documents::{PendingDocument, date, read, time},
+    connection::{SERVER_LIMIT, is_duplicate, limited},
+    documents::{PendingDocument, date, native, read, time},
     lanes::Lanes,
     statement::Statement,
 };
@@ -304,6 +304,38 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
         };
         let mut answers: AnswersOf<A> = read(&document)?;
         Ok(answers.answers.pop().map(|answer| answer.state))
+    }
+
+    async fn keep_answer(
+        &self,
+        idempotency_key: &str,
+        state: &A,
+        at: DateTime<Utc>,
+    ) -> Result<Outcome, StoreError> {
+        let taken = doc! { "_id": state.id(), "answers.key": idempotency_key };
+        let filter = doc! {
+            "_id": state.id(),
+            "revision": state.revision(),
+            "answers.key": { "$ne": idempotency_key },
+        };
+        let answer = doc! { "key": idempotency_key, "at": date(at), "state": native(state)? };
+        let writing = async {
+            let update = doc! { "$push": { "answers": answer } };
+            match self.collection.update_one(filter, update).await {
+                Ok(done) if done.matched_count > 0 => Ok(Outcome::Written),
+                Ok(_) => {
+                    let found = self
+                        .collection
+                        .find_one(taken)
+                        .max_time(SERVER_LIMIT)
+                        .await?;
+                    Ok(found.map_or(Outcome::Stale, |_| Outcome::KeyTaken))
+                }
+                Err(error) if is_duplicate(&error) => Ok(Outcome::KeyTaken),
+                Err(error) => Err(error),
+            }
+        };
+        limited(writing).await
     }
 
     async fn forget_answers(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use mongodb::{
     Client, Collection, Database,
     bson::{self, Document, RawDocumentBuf, doc},
-    error::{Error, ErrorKind},
+    error::{Error, ErrorKind, WriteFailure},
     options::{
         Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
     },
@@ -16,7 +16,7 @@ use super::{ConnectError, away, documents::unwritable};
 use crate::store::StoreError;
 
 /// How long the server works on one operation.
-pub(super) const SERVER_LIMIT: Duration = Duration::from_secs(5);
+pub const SERVER_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long one operation may take as seen from here. The driver has no limit of its own for a server that keeps a
 /// connection open and says nothing.
@@ -92,8 +92,9 @@ impl MongoStore {
     }
 }
 
-/// The write concern of commands run by hand.
-pub(super) fn write_concern() -> Document {
+/// The write concern of commands run by hand: a majority that has the write in its journal, within [`SERVER_LIMIT`].
+#[must_use]
+pub fn write_concern() -> Document {
     doc! { "w": "majority", "j": true, "wtimeout": milliseconds(SERVER_LIMIT) }
 }
 
@@ -101,11 +102,11 @@ pub(super) fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// An operation within the time limit of calls.
+/// An operation within the time limit of calls, 8 s. Every call to the server is made through it.
 ///
 /// # Errors
 /// The operation's, or [`StoreError::Away`] when the time is up.
-pub(super) async fn limited<T>(
+pub async fn limited<T>(
     operation: impl Future<Output = mongodb::error::Result<T>>,
 ) -> Result<T, StoreError> {
     tokio::time::timeout(CALL_LIMIT, operation)
@@ -146,6 +147,11 @@ pub(super) async fn insert_new<T: Serialize>(
         limited(inserting).await?;
     }
     Ok(())
+}
+
+/// Whether a single write met a document with the same unique value.
+pub(super) fn is_duplicate(error: &Error) -> bool {
+    matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(error)) if error.code == DUPLICATE_KEY)
 }
 
 fn is_only_duplicates(error: &Error) -> bool {

@@ -36,6 +36,24 @@ pub(super) fn read<T: DeserializeOwned>(document: &RawDocument) -> Result<T, Sto
     })
 }
 
+/// A value as a document with native dates and decimals: `serialize_to_document` would write them as for people, as text.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when it is no document.
+pub fn native<T: Serialize>(value: &T) -> Result<bson::Document, StoreError> {
+    let raw = bson::serialize_to_raw_document_buf(value).map_err(unwritable)?;
+    bson::Document::try_from(raw).map_err(unwritable)
+}
+
+/// The value that [`native`] made a document of.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when the document holds something else.
+pub fn from_native<T: DeserializeOwned>(document: &bson::Document) -> Result<T, StoreError> {
+    let raw = bson::RawDocumentBuf::try_from(document).map_err(unwritable)?;
+    read(&raw)
+}
+
 pub(super) fn unwritable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt(format!("a document cannot be written: {error}"))
 }

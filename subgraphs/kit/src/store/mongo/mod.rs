@@ -20,7 +20,8 @@ mod statement;
 
 pub use aggregates::MongoAggregates;
 pub use change_log::MongoChangeLog;
-pub use connection::MongoStore;
+pub use connection::{MongoStore, SERVER_LIMIT, limited, write_concern};
 pub use dead_letters::MongoDeadLetters;
+pub use documents::{from_native, native};
 pub use error::{ConnectError, away};
 pub use registry::MongoRegistry;

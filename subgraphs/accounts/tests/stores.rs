@@ -1,0 +1,97 @@
+//! Customers in both stores: the whole contract, with the service's own aggregate.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tandem_accounts::domain::Customer;
+use tandem_backends::{Backend, Mongo};
+use tandem_kit::{
+    aggregate::Aggregate,
+    store::contract::{
+        Example,
+        places::{Database, File},
+    },
+};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+/// One server for all cases; it ends with this process.
+static SERVER: OnceCell<Mongo> = OnceCell::const_new();
+
+async fn file() -> Option<File<tempfile::TempDir>> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("contract.redb");
+    Some(File { path, directory })
+}
+
+async fn database() -> Option<Database> {
+    if !tandem_backends::available(Backend::Mongod) {
+        return None;
+    }
+    let server = SERVER
+        .get_or_init(async || Mongo::start(1).await.unwrap())
+        .await;
+    Some(Database {
+        uri: server.uri(),
+        name: format!("contract-{}", Uuid::new_v4()),
+    })
+}
+
+/// A customer that the suite can make up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Own(Customer);
+
+impl Aggregate for Own {
+    const NAME: &'static str = Customer::NAME;
+    const COLLECTION: &'static str = Customer::COLLECTION;
+    const INDEXES: &'static [&'static [&'static str]] = Customer::INDEXES;
+
+    fn id(&self) -> &str {
+        self.0.id()
+    }
+
+    fn revision(&self) -> i64 {
+        self.0.revision()
+    }
+
+    fn field(&self, name: &str) -> Option<String> {
+        self.0.field(name)
+    }
+}
+
+impl Example for Own {
+    fn example(id: &str, group: u32) -> Self {
+        Self::made_up(id, group, 1)
+    }
+
+    fn changed(&self, group: u32) -> Self {
+        Self::made_up(self.id(), group, self.revision() + 1)
+    }
+}
+
+impl Own {
+    fn made_up(id: &str, group: u32, revision: i64) -> Self {
+        let customer = json!({
+            "id": id,
+            "name": {"title": null, "firstName": "Jo — ü", "middleName": null, "lastName": format!("Group{group}"), "suffix": null},
+            "contact": {"primaryPhone": "1", "secondaryPhone": null, "email": format!("at{revision}@example.com")},
+            "addresses": [],
+            "creditCards": [],
+            "revision": revision,
+            "createdAt": "2026-11-23T10:00:00.123Z",
+            "updatedAt": "2026-11-23T10:00:00.456Z",
+        });
+        Self(serde_json::from_value(customer).unwrap())
+    }
+}
+
+mod embedded {
+    use super::*;
+    tandem_kit::store_contract!(Own, file());
+}
+
+mod mongo {
+    use super::*;
+    tandem_kit::store_contract!(Own, database());
+}
