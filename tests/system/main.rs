@@ -11,9 +11,14 @@
 )]
 
 mod broker;
+mod cloudevents;
 mod failover;
+mod graphiql;
+mod letters;
 mod path;
 mod queries;
+mod rebuild;
+mod sasl;
 mod scale_out;
 mod support;
 mod torture;

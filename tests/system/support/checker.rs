@@ -34,10 +34,15 @@ const CATCH_UP: Duration = Duration::from_secs(120);
 /// An event as the topic holds it.
 #[derive(Clone, Debug)]
 pub struct LoggedEvent {
+    pub partition: i32,
+    pub offset: i64,
     pub key: String,
     pub revision: i64,
     pub headers: BTreeMap<String, String>,
+    /// Null if it is not JSON, as in a dead letter.
     pub body: Value,
+    /// The body as it is, byte by byte.
+    pub payload: Vec<u8>,
 }
 
 /// Everything that a topic holds, in order within each partition.
@@ -81,7 +86,8 @@ pub fn read_topic(client: &ClientConfig, topic: &str) -> Result<Vec<LoggedEvent>
         let Some(Ok(message)) = consumer.poll(Duration::from_millis(200)) else {
             continue;
         };
-        let body: Value = serde_json::from_slice(message.payload().unwrap_or(b"null")).unwrap();
+        let payload = message.payload().unwrap_or_default().to_vec();
+        let body: Value = serde_json::from_slice(&payload).unwrap_or_default();
         let headers = message.headers().map_or_else(BTreeMap::new, |headers| {
             headers
                 .iter()
@@ -92,10 +98,13 @@ pub fn read_topic(client: &ClientConfig, topic: &str) -> Result<Vec<LoggedEvent>
                 .collect()
         });
         events.push(LoggedEvent {
+            partition: message.partition(),
+            offset: message.offset(),
             key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
             revision: body["revision"].as_i64().unwrap_or_default(),
             headers,
             body,
+            payload,
         });
         if open
             .get(&message.partition())

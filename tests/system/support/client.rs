@@ -117,6 +117,17 @@ impl Client {
         })
     }
 
+    /// Sends an operation as part of a trace; the whole response.
+    pub fn traced(&self, url: &str, traceparent: &str, query: &str, variables: Value) -> Value {
+        let request = self
+            .http
+            .post(url)
+            .header("traceparent", traceparent)
+            .header(CONTENT_TYPE, "application/json")
+            .body(json!({"query": query, "variables": variables}).to_string());
+        self.answer(request).unwrap().json()
+    }
+
     /// Sends an operation; the whole response.
     #[track_caller]
     pub fn graphql(&self, url: &str, query: &str, variables: Value) -> Value {

@@ -3,6 +3,7 @@
 
 pub mod checker;
 mod client;
+pub mod command;
 pub mod graph;
 mod ports;
 mod process;

@@ -17,6 +17,7 @@ pub struct Process {
     child: Child,
     output: Arc<Mutex<String>>,
     errors: Arc<Mutex<String>>,
+    readers: Vec<thread::JoinHandle<()>>,
 }
 
 impl Process {
@@ -28,12 +29,13 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let output = collect(child.stdout.take().unwrap());
-        let errors = collect(child.stderr.take().unwrap());
+        let (output, output_reader) = collect(child.stdout.take().unwrap());
+        let (errors, errors_reader) = collect(child.stderr.take().unwrap());
         Self {
             child,
             output,
             errors,
+            readers: vec![output_reader, errors_reader],
         }
     }
 
@@ -49,6 +51,14 @@ impl Process {
     /// What it wrote to standard error so far.
     pub fn errors(&self) -> String {
         self.errors.lock().unwrap().clone()
+    }
+
+    /// All that an ended process wrote, to standard output and to standard error.
+    pub fn all_output(&mut self) -> (String, String) {
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        (self.output(), self.errors())
     }
 
     pub fn signal(&self, which: Signal) {
@@ -99,17 +109,17 @@ impl Drop for Process {
     }
 }
 
-fn collect(source: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+fn collect(source: impl Read + Send + 'static) -> (Arc<Mutex<String>>, thread::JoinHandle<()>) {
     let text = Arc::new(Mutex::new(String::new()));
     let shared = text.clone();
-    thread::spawn(move || {
+    let reader = thread::spawn(move || {
         for line in BufReader::new(source).lines().map_while(Result::ok) {
             let mut text = shared.lock().unwrap();
             text.push_str(&line);
             text.push('\n');
         }
     });
-    text
+    (text, reader)
 }
 
 fn pid(id: u32) -> rustix::process::Pid {

@@ -1,0 +1,52 @@
+//! The operator's commands, run as an operator runs them.
+
+use std::time::Duration;
+
+use super::{Process, Tandem, tandem_command};
+
+/// How long a command of the operator may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What a command said and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    pub succeeded: bool,
+    pub output: String,
+    pub errors: String,
+}
+
+impl Tandem {
+    /// Begins a command such as `rebuild orders` on this system.
+    pub fn begin(&self, words: &[&str]) -> Process {
+        let key = self.data_dir().join("sealing.key");
+        Process::start(
+            tandem_command()
+                .args(words)
+                .env("TANDEM_ACCOUNTS_URL", self.accounts_url(""))
+                .env("TANDEM_ORDERS_URL", self.orders_url(""))
+                .env("TANDEM_KAFKA_BROKERS", self.bootstrap_servers())
+                .env("TANDEM_SEALING_KEY_FILE", key),
+        )
+    }
+
+    /// Runs a command of the operator to its end.
+    #[track_caller]
+    pub fn operate(&self, words: &[&str]) -> Said {
+        let mut process = self.begin(words);
+        let status = process.wait_for_end(LIMIT);
+        let (output, errors) = process.all_output();
+        Said {
+            succeeded: status.success(),
+            output,
+            errors,
+        }
+    }
+
+    /// Runs a command that must succeed; what it printed.
+    #[track_caller]
+    pub fn operated(&self, words: &[&str]) -> String {
+        let said = self.operate(words);
+        assert!(said.succeeded, "{words:?}: {said:#?}");
+        said.output
+    }
+}
