@@ -30,6 +30,8 @@ use crate::{
 
 /// Messages taken at once: the more, the more revisions of one aggregate collapse into one write.
 const BATCH: usize = 10_000;
+/// So many messages behind the end, after two rounds, is the end.
+const NEAR: u64 = 1_000;
 /// How long the log may be silent before the rebuild gives up.
 const SILENCE: Duration = Duration::from_secs(30);
 /// First and longest pause while the store is away.
@@ -275,6 +277,7 @@ pub async fn rebuild(
         ..Progress::default()
     };
     let mut from: Option<Offsets> = None;
+    let mut rounds = 0;
     loop {
         let ends = tail::ends(kafka, topic).await?;
         let start = from.take().unwrap_or_else(|| {
@@ -293,9 +296,13 @@ pub async fn rebuild(
             .iter()
             .map(|(partition, high)| high - start.get(partition).copied().unwrap_or_default())
             .sum();
-        progress.total = progress.read + u64::try_from(to_read).unwrap_or_default();
+        // Under traffic the end is never reached for good: what came during the last short round came the live way too.
+        rounds += 1;
+        let to_read = u64::try_from(to_read).unwrap_or_default();
+        let is_near = rounds > 2 && to_read < NEAR;
+        progress.total = progress.read + if is_near { 0 } else { to_read };
         progress.seconds = begun.elapsed().as_secs_f64();
-        if left.is_empty() {
+        if left.is_empty() || is_near {
             progress.done = true;
             tell(progress.clone());
             return Ok(progress);
