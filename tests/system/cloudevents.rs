@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::support::{
     Client, Signal, Tandem,
-    checker::{CUSTOMER_TOPIC, LoggedEvent, ORDER_TOPIC, read_topic},
+    checker::{CUSTOMER_TOPIC, LoggedEvent, ORDER_TOPIC, whole_topic},
     graph::{ADVANCE, CREATE, PLACE, SAMPLE_BODY, UPDATE, customer_input, order_input},
     poll,
 };
@@ -22,7 +22,7 @@ fn events(tandem: &Tandem, topic: &str, count: usize) -> Vec<LoggedEvent> {
     let mut kafka = ClientConfig::new();
     kafka.set("bootstrap.servers", tandem.bootstrap_servers());
     poll(&format!("{count} events on {topic}"), || {
-        let events = read_topic(&kafka, topic);
+        let events = whole_topic(&kafka, topic);
         (events.len() >= count).then_some(events)
     })
 }
@@ -207,7 +207,7 @@ fn no_card_number_is_on_a_topic_in_the_data_directory_or_in_a_log() {
             .process
             .wait_for_end(std::time::Duration::from_secs(20));
         let (output, errors) = tandem.process.all_output();
-        output + &errors
+        format!("{output}{errors}")
     };
     let mut found = Vec::new();
     files(directory.path(), &mut found);

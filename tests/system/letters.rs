@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use super::support::{
     Client, Signal, Tandem,
-    checker::{CUSTOMER_TOPIC, LoggedEvent, read_topic},
+    checker::{CUSTOMER_TOPIC, LoggedEvent, whole_topic},
     graph::UPDATE,
     poll, signal,
 };
@@ -83,7 +83,7 @@ fn list(tandem: &Tandem) -> Vec<(String, String)> {
 
 /// The record in the dead letter topic, of orders' replica alone: accounts' audit reads the same topic and has its own.
 fn record(tandem: &Tandem) -> Vec<LoggedEvent> {
-    read_topic(&kafka(tandem), DEAD_LETTER_TOPIC)
+    whole_topic(&kafka(tandem), DEAD_LETTER_TOPIC)
         .into_iter()
         .filter(|letter| letter.headers["dead-letter-consumer"] == CONSUMER)
         .collect()
@@ -91,7 +91,7 @@ fn record(tandem: &Tandem) -> Vec<LoggedEvent> {
 
 fn event_of(tandem: &Tandem, id: &str) -> LoggedEvent {
     poll("the customer's event in the topic", || {
-        read_topic(&kafka(tandem), CUSTOMER_TOPIC)
+        whole_topic(&kafka(tandem), CUSTOMER_TOPIC)
             .into_iter()
             .find(|event| event.key == id)
     })
@@ -138,7 +138,7 @@ fn a_poisoned_message_holds_back_its_key_alone_until_an_operator_puts_it_right()
         found
     };
     let poisoned = of("poisoned");
-    let original = read_topic(&kafka(&tandem), CUSTOMER_TOPIC)
+    let original = whole_topic(&kafka(&tandem), CUSTOMER_TOPIC)
         .into_iter()
         .find(|event| event.payload == b"{ garbage")
         .unwrap();
@@ -299,7 +299,7 @@ fn a_store_that_is_away_is_waited_for_and_makes_no_dead_letter() {
         );
     }
     poll("all changes are in the topic", || {
-        let events = read_topic(&kafka(&tandem), CUSTOMER_TOPIC);
+        let events = whole_topic(&kafka(&tandem), CUSTOMER_TOPIC);
         (events
             .iter()
             .filter(|event| event.key == "waited-for")

@@ -45,6 +45,14 @@ pub struct LoggedEvent {
     pub payload: Vec<u8>,
 }
 
+/// As [`read_topic`], again and again until it can be read.
+#[track_caller]
+pub fn whole_topic(client: &ClientConfig, topic: &str) -> Vec<LoggedEvent> {
+    super::poll(&format!("{topic} is read"), || {
+        read_topic(client, topic).ok()
+    })
+}
+
 /// Everything that a topic holds, in order within each partition.
 ///
 /// # Errors
