@@ -102,7 +102,7 @@ fn status(group: u32) -> OrderStatus {
         OrderStatus::Delivered,
         OrderStatus::Cancelled,
     ];
-    all[usize::try_from(group / 10 * 2 + group % 10).unwrap() % all.len()]
+    all[usize::try_from(group / 10 * 3 + group % 10).unwrap() % all.len()]
 }
 
 mod embedded {
