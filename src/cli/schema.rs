@@ -26,7 +26,7 @@ enum Schema {
     Accounts,
     /// schema/orders.graphql
     Orders,
-    /// schema/events/customer-change-event.v1.json
+    /// schema/events/customer-change-event.v2.json
     EventCustomerChange,
     /// schema/events/order-change-event.v1.json
     EventOrderChange,

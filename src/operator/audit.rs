@@ -2,21 +2,25 @@
 //!
 //! It reads the topic itself, so it shows what Kafka holds and needs no service.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use tandem_kit::{
+    data_keys::DataKey,
     kafka::{
         connection::Kafka,
+        message::Message,
         settings::KafkaSettings,
         tail::{self, LogTail, Offsets},
     },
+    sealing::{KeyError, Sealer, SealingSettings},
     shutdown::Shutdown,
 };
 
 const TOPIC: &str = "accounts.customer.change";
+const KEY_TOPIC: &str = "accounts.customer.key";
 /// How long the log may be silent before its end.
 const SILENCE: Duration = Duration::from_secs(20);
 /// What differs with every change and says nothing of the customer.
@@ -51,6 +55,19 @@ struct CustomerAudit {
     #[arg(long)]
     json: bool,
 
+    /// Data directory of a system that `tandem up` runs: its sealing key is used unless one is given. Without one, what is
+    /// sealed is not shown.
+    #[arg(
+        long,
+        env = "TANDEM_DATA_DIR",
+        value_name = "DIR",
+        default_value = ".tandem"
+    )]
+    data_dir: PathBuf,
+
+    #[command(flatten)]
+    sealing: SealingSettings,
+
     #[command(flatten)]
     kafka: KafkaSettings,
 }
@@ -62,11 +79,13 @@ pub(crate) async fn run(settings: AuditSettings) -> anyhow::Result<()> {
     print(&audit, &changes)
 }
 
-/// The customer's events in order of revision, each once, with what differs from the one before.
-async fn changes(audit: &CustomerAudit) -> anyhow::Result<Vec<Value>> {
-    let shutdown = Shutdown::new();
-    let kafka = Kafka::connect(audit.kafka.clone(), Vec::new(), &shutdown)?;
-    let ends = tail::ends(&kafka, TOPIC)
+/// All messages of one key, in order. It reads the whole topic.
+async fn messages_of(
+    kafka: &Kafka,
+    topic: &'static str,
+    key: &str,
+) -> anyhow::Result<Vec<Message>> {
+    let ends = tail::ends(kafka, topic)
         .await
         .context("the log cannot be read")?;
     let start: Offsets = ends
@@ -78,8 +97,8 @@ async fn changes(audit: &CustomerAudit) -> anyhow::Result<Vec<Value>> {
         .filter(|(_, (low, high))| low < high)
         .map(|(partition, (_, high))| (*partition, *high))
         .collect();
-    let log = LogTail::open(&kafka, TOPIC, &start)?;
-    let mut found: BTreeMap<i64, (Value, Map<String, Value>)> = BTreeMap::new();
+    let log = LogTail::open(kafka, topic, &start)?;
+    let mut found = Vec::new();
     while !left.is_empty() {
         let message = tokio::time::timeout(SILENCE, log.next())
             .await
@@ -91,14 +110,68 @@ async fn changes(audit: &CustomerAudit) -> anyhow::Result<Vec<Value>> {
         {
             left.remove(&position.partition);
         }
-        if message.key.as_deref() != Some(audit.id.as_str()) {
-            continue;
+        if message.key.as_deref() == Some(key) {
+            found.push(message);
         }
+    }
+    Ok(found)
+}
+
+/// The customer's data key: `None` without a sealing key, and when the customer has been erased.
+async fn data_key(audit: &CustomerAudit, kafka: &Kafka) -> anyhow::Result<Option<DataKey>> {
+    let mut sealing = audit.sealing.clone();
+    let file = audit.data_dir.join("sealing.key");
+    if sealing.sealing_key.is_none() && sealing.sealing_key_file.is_none() && file.exists() {
+        sealing.sealing_key_file = Some(file);
+    }
+    let sealer = match Sealer::from_settings(&sealing) {
+        Ok(sealer) => sealer,
+        Err(KeyError::Missing) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let published = messages_of(kafka, KEY_TOPIC, &audit.id).await?;
+    // A tombstone is final, whatever comes after it.
+    if published.iter().any(|message| message.payload.is_none()) {
+        return Ok(None);
+    }
+    let Some(body) = published.last().and_then(|message| message.payload.clone()) else {
+        return Ok(None);
+    };
+    let body: Value = serde_json::from_slice(&body).context("the data key cannot be read")?;
+    let wrapped = body["wrapped"].as_str().unwrap_or_default();
+    let key = DataKey::unwrap(&sealer, wrapped, &audit.id)
+        .context("the customer's data key does not open with this sealing key")?;
+    Ok(Some(key))
+}
+
+/// Puts what is sealed in a body in its place, if there is the key to it.
+fn open(body: &mut Map<String, Value>, key: Option<&DataKey>, id: &str, revision: i64) {
+    let Some(Value::String(sealed)) = body.get("sealed") else {
+        return;
+    };
+    let opened = key
+        .and_then(|key| key.open(sealed, &format!("customer/{id}/{revision}")).ok())
+        .and_then(|plain| serde_json::from_slice::<Map<String, Value>>(&plain).ok());
+    if let Some(person) = opened {
+        body.remove("sealed");
+        body.extend(person);
+    }
+}
+
+/// The customer's events in order of revision, each once, with what differs from the one before.
+async fn changes(audit: &CustomerAudit) -> anyhow::Result<Vec<Value>> {
+    let shutdown = Shutdown::new();
+    let kafka = Kafka::connect(audit.kafka.clone(), Vec::new(), &shutdown)?;
+    let messages = messages_of(&kafka, TOPIC, &audit.id).await?;
+    let mut found: BTreeMap<i64, (Value, Map<String, Value>)> = BTreeMap::new();
+    let mut key = None;
+    for message in messages {
+        let position = message.position;
         let body = message
             .payload
             .as_deref()
             .map(serde_json::from_slice::<Map<String, Value>>);
-        let Some(Ok(body)) = body else {
+        let Some(Ok(mut body)) = body else {
             eprintln!(
                 "tandem: partition {} offset {} cannot be read",
                 position.partition, position.offset
@@ -109,6 +182,13 @@ async fn changes(audit: &CustomerAudit) -> anyhow::Result<Vec<Value>> {
             .get("revision")
             .and_then(Value::as_i64)
             .unwrap_or_default();
+        if body.contains_key("sealed") {
+            if key.is_none() {
+                key = Some(data_key(audit, &kafka).await?);
+            }
+            let key = key.as_ref().and_then(Option::as_ref);
+            open(&mut body, key, &audit.id, revision);
+        }
         let event = json!({
             "eventId": message.header("ce_id"),
             "revision": revision,
@@ -178,7 +258,7 @@ fn compare(path: &str, before: &Value, after: &Value, differences: &mut Vec<Valu
                 );
             }
         }
-        _ if path.ends_with("sealedNumber") => {
+        _ if path == "sealed" || path.ends_with("sealedNumber") => {
             differences.push(json!({"field": path, "before": "(sealed)", "after": "(sealed)"}));
         }
         _ => differences.push(json!({"field": path, "before": before, "after": after})),

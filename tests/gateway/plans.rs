@@ -56,7 +56,9 @@ async fn every_operation_in_queries_asks_no_service_twice_and_none_in_vain() {
         let expected: &[&str] = match name.as_str() {
             "customer-with-orders" | "customers-with-orders" => &["accounts", "orders"],
             "order" => &["orders", "accounts"],
-            "create-customer" | "update-customer" | "customer" | "customers" => &["accounts"],
+            "create-customer" | "update-customer" | "erase-customer" | "customer" | "customers" => {
+                &["accounts"]
+            }
             "ordering-customer" | "orders" | "place-order" | "advance-order" | "cancel-order" => {
                 &["orders"]
             }

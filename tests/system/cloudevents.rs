@@ -28,7 +28,7 @@ fn events(tandem: &Tandem, topic: &str, count: usize) -> Vec<LoggedEvent> {
 }
 
 #[track_caller]
-fn is_cloud_event(event: &LoggedEvent, source: &str, kind: &str, schema: &str) {
+fn is_cloud_event(event: &LoggedEvent, source: &str, kind: &str, schema: &str, version: &str) {
     let headers = &event.headers;
     assert_eq!(headers["ce_specversion"], "1.0");
     assert_eq!(headers["ce_source"], source);
@@ -36,7 +36,7 @@ fn is_cloud_event(event: &LoggedEvent, source: &str, kind: &str, schema: &str) {
     assert_eq!(headers["ce_subject"], event.key);
     assert_eq!(
         headers["ce_dataschema"],
-        format!("urn:tandem:schema:{schema}:v1")
+        format!("urn:tandem:schema:{schema}:{version}")
     );
     assert_eq!(headers["content-type"], "application/json");
     uuid::Uuid::parse_str(&headers["ce_id"]).unwrap();
@@ -48,7 +48,7 @@ fn is_cloud_event(event: &LoggedEvent, source: &str, kind: &str, schema: &str) {
         assert!(!body[field].is_null(), "{field} is missing: {body:#}");
     }
     let schema = format!(
-        "{}/schema/events/{schema}.v1.json",
+        "{}/schema/events/{schema}.{version}.json",
         env!("CARGO_MANIFEST_DIR")
     );
     let schema: Value = serde_json::from_slice(&std::fs::read(schema).unwrap()).unwrap();
@@ -103,10 +103,17 @@ fn what_is_on_the_topics_is_cloud_events_with_the_trace_of_the_request() {
             "/accounts",
             "CustomerChangeEvent",
             "customer-change-event",
+            "v2",
         );
     }
     for event in &orders {
-        is_cloud_event(event, "/orders", "OrderChangeEvent", "order-change-event");
+        is_cloud_event(
+            event,
+            "/orders",
+            "OrderChangeEvent",
+            "order-change-event",
+            "v1",
+        );
         assert_eq!(event.body["customerId"], "buyer");
     }
     let told = |events: &[LoggedEvent]| -> Vec<(i64, String)> {

@@ -12,6 +12,7 @@
 
 mod broker;
 mod cloudevents;
+mod erasure;
 mod failover;
 mod graphiql;
 mod letters;

@@ -128,6 +128,8 @@ fn every_query_of_the_folder_runs_and_answers() {
     assert!(!listed["orders"]["edges"].as_array().unwrap().is_empty());
     let cancelled = data("cancel-order", Some(&id));
     assert_eq!(cancelled["cancelOrder"]["order"]["status"], "CANCELLED");
+    let erased = data("erase-customer", None);
+    assert_eq!(erased["eraseCustomer"]["id"], "ada-1815");
 
     let there: BTreeSet<String> = fs::read_dir(folder())
         .unwrap()

@@ -5,11 +5,13 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use tandem_kit::{
     consumer::Projection,
+    data_keys::Opener,
     event::CloudEvent,
     kafka::{
         cloudevents,
         message::{Message, Position, Rejection},
     },
+    rebuild::ReadStates,
     store::{ChangeLog, ChangeRecord, StoreError},
 };
 
@@ -41,12 +43,48 @@ fn read(message: &Message) -> Result<(CloudEvent, CustomerChangeEvent), Rejectio
     Ok((event, told))
 }
 
-/// The customer after the change that a message tells of: what a rebuild puts back.
-///
-/// # Errors
-/// When the message is no change of a customer.
-pub fn read_customer(message: &Message) -> Result<Customer, Rejection> {
-    Ok(read(message)?.1.into_customer())
+/// Reads customers back from their events: for a rebuild. What is sealed and has no key any more is of an erased customer.
+pub struct CustomerReader(Opener);
+
+impl fmt::Debug for CustomerReader {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("CustomerReader")
+    }
+}
+
+impl CustomerReader {
+    /// A reader with these keys.
+    #[must_use]
+    pub fn new(opener: Opener) -> Self {
+        Self(opener)
+    }
+}
+
+#[async_trait]
+impl ReadStates<Customer> for CustomerReader {
+    async fn read(&self, messages: &[Message]) -> Result<Vec<Customer>, StoreError> {
+        let told: Vec<CustomerChangeEvent> = messages
+            .iter()
+            .filter_map(|message| Some(read(message).ok()?.1))
+            .collect();
+        let sealed = told
+            .iter()
+            .filter(|told| told.sealed.is_some())
+            .map(|told| told.id.to_string())
+            .collect();
+        let keys = self.0.keys_of(&sealed).await?;
+        Ok(told
+            .into_iter()
+            .filter_map(|told| {
+                let (id, revision) = (told.id.clone(), told.revision);
+                told.into_customer(keys.get(id.as_str()))
+                    .inspect_err(|error| {
+                        tracing::error!(%id, revision, %error, "a change cannot be put back");
+                    })
+                    .ok()
+            })
+            .collect())
+    }
 }
 
 #[async_trait]

@@ -4,14 +4,17 @@ use std::{fmt, sync::Arc};
 
 use sha2::{Digest, Sha256};
 use tandem_kit::{
-    commands::{CommandError, CommandHandler, Decision, Expectation},
+    commands::{CommandError, CommandHandler, Expectation},
     graphql::Timestamp,
     trace_context::TraceContext,
 };
 
-use crate::domain::{
-    Address, Asked, CardDraft, CardVault, Change, Contact, CreateCustomer, Customer, CustomerError,
-    CustomerId, Name, UpdateCustomer, event,
+use crate::{
+    domain::{
+        Address, Asked, CardDraft, CardVault, Change, Contact, CreateCustomer, Customer,
+        CustomerError, CustomerId, Name, UpdateCustomer,
+    },
+    telling::Teller,
 };
 
 /// How often another id is assigned when the assigned one is taken.
@@ -90,6 +93,7 @@ pub struct NewCustomer {
 pub struct Customers {
     handler: CommandHandler<Customer>,
     vault: Arc<dyn CardVault>,
+    teller: Teller,
 }
 
 impl fmt::Debug for Customers {
@@ -99,10 +103,18 @@ impl fmt::Debug for Customers {
 }
 
 impl Customers {
-    /// Customers that this handler keeps and this vault seals the cards of.
+    /// Customers that this handler keeps, this vault seals the cards of, and this teller tells of.
     #[must_use]
-    pub fn new(handler: CommandHandler<Customer>, vault: Arc<dyn CardVault>) -> Self {
-        Self { handler, vault }
+    pub fn new(
+        handler: CommandHandler<Customer>,
+        vault: Arc<dyn CardVault>,
+        teller: Teller,
+    ) -> Self {
+        Self {
+            handler,
+            vault,
+            teller,
+        }
     }
 
     /// Makes a customer.
@@ -117,8 +129,9 @@ impl Customers {
     ) -> Result<Customer, Failure> {
         for _ in 1..ASSIGN_TRIES {
             match self.try_create(&customer, key.clone(), origin).await {
-                Err(CommandError::Rejected(CustomerError::AlreadyExists(_)))
-                    if customer.id.is_none() => {}
+                Err(CommandError::Rejected(
+                    CustomerError::AlreadyExists(_) | CustomerError::Erased(_),
+                )) if customer.id.is_none() => {}
                 other => return other,
             }
         }
@@ -197,6 +210,24 @@ impl Customers {
         .await
     }
 
+    /// Erases a customer: state, data key and first answers. Again it does the rest of what an interruption left, and gives
+    /// the same answer: the stub that stays.
+    ///
+    /// # Errors
+    /// When there is no such customer, or the store is away.
+    pub async fn erase(&self, id: &CustomerId, origin: &Origin) -> Result<Customer, Failure> {
+        let stub = self
+            .execute(id, None, Expectation::Existing, |present| {
+                Customer::erase(present, id, origin.asks_now())
+            })
+            .await?;
+        self.handler
+            .store()
+            .forget_answers_of(&[id.to_string()])
+            .await?;
+        Ok(stub)
+    }
+
     async fn execute(
         &self,
         id: &CustomerId,
@@ -211,14 +242,7 @@ impl Customers {
                 expectation,
                 |present| match decide(present)? {
                     None => Ok(None),
-                    Some(change) => {
-                        let event = event::cloud_event(&change)
-                            .map_err(|error| CustomerError::Untold(error.to_string()))?;
-                        Ok(Some(Decision {
-                            state: change.customer,
-                            event,
-                        }))
-                    }
+                    Some(change) => self.teller.tell(change).map(Some),
                 },
             )
             .await

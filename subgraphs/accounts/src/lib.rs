@@ -10,6 +10,7 @@ pub mod graphql;
 pub mod rest;
 pub mod service;
 pub mod stores;
+pub mod telling;
 pub mod vault;
 
 pub use domain::event::event_json_schema;

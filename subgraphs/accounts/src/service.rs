@@ -14,6 +14,7 @@ use tandem_kit::{
     },
     commands::{CommandHandler, Gate, forget_old_keys},
     consumer::{ProjectionStatus, run_projection},
+    data_keys::{KeyRing, Opener, Role},
     graphql::{GraphQlEndpoint, Limits},
     kafka::{ClientError, connection::Kafka, settings::KafkaSettings, topics::Topic},
     outbox::relay::{self, RelayHandle, RelaySettings},
@@ -30,11 +31,12 @@ use tandem_kit::{
 };
 
 use crate::{
-    audit::{self, AuditProjection},
+    audit::{AuditProjection, CustomerReader},
     customers::Customers,
-    domain::event::TOPIC,
+    domain::event::{KEY_TOPIC, TOPIC},
     graphql, rest,
     stores::{Stores, StoresError},
+    telling::{PersonalData, Teller},
     vault::SealedCards,
 };
 
@@ -65,6 +67,15 @@ pub struct Settings {
 
     #[command(flatten)]
     sealing: SealingSettings,
+
+    /// How names, contacts, addresses and cards are written into events. What is once in the log in plain can never be erased.
+    #[arg(
+        long,
+        env = "TANDEM_PERSONAL_DATA",
+        value_enum,
+        default_value_t = PersonalData::Sealed
+    )]
+    personal_data: PersonalData,
 }
 
 /// Why the service did not start, or ended other than by shutdown.
@@ -98,10 +109,15 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
     let sealer = Sealer::from_settings(&settings.sealing)?;
     let listener = web::bind(settings.http.host, settings.port, "--port").await?;
     let metrics = install_metrics("accounts", &shutdown)?;
-    let stores = Stores::open(&settings.store, &shutdown).await?;
+    let stores = Stores::open(&settings.store, &sealer, &shutdown).await?;
 
-    let topics = vec![Topic::log(TOPIC), Topic::log(DEAD_LETTER_TOPIC)];
+    let topics = vec![
+        Topic::log(TOPIC),
+        Topic::log(DEAD_LETTER_TOPIC),
+        Topic::compacted(KEY_TOPIC),
+    ];
     let kafka = Kafka::connect(settings.kafka, topics, &shutdown)?;
+    let keys = KeyRing::start(&kafka, KEY_TOPIC, Role::Owner, &shutdown)?;
     let relay = relay::start(
         Arc::clone(&stores.customers) as _,
         &kafka,
@@ -130,7 +146,10 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
         Arc::new(RebuildAggregates::new(
             Arc::clone(&stores.customers),
             TOPIC,
-            audit::read_customer,
+            Arc::new(CustomerReader::new(Opener::new(
+                Arc::new(keys),
+                sealer.clone(),
+            ))),
         )),
         Arc::new(RebuildProjection::new(audit, TOPIC)),
     ];
@@ -147,10 +166,17 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
     let health = health(&stores, &relay, &kafka, audit_status, &gate, &shutdown);
     let info = json!({"build": {"name": "accounts", "version": env!("CARGO_PKG_VERSION")}});
     let operator = office.routes().merge(rebuilder.routes());
-    let router = routes(&stores, Some(relay), gate, &sealer, &shutdown)
-        .merge(Actuator::new(health, metrics, info).router())
-        .merge(openapi::router(rest::openapi()))
-        .merge(guarded(operator, AdminToken::of(&sealer)));
+    let router = routes(
+        &stores,
+        Some(relay),
+        gate,
+        &sealer,
+        settings.personal_data,
+        &shutdown,
+    )
+    .merge(Actuator::new(health, metrics, info).router())
+    .merge(openapi::router(rest::openapi()))
+    .merge(guarded(operator, AdminToken::of(&sealer)));
     match listener.local_addr() {
         Ok(address) => tracing::info!(%address, "accounts is listening"),
         Err(error) => tracing::warn!(%error, "accounts is listening, at an unknown address"),
@@ -168,11 +194,13 @@ pub fn routes(
     relay: Option<RelayHandle>,
     gate: Gate,
     sealer: &Sealer,
+    personal_data: PersonalData,
     shutdown: &Shutdown,
 ) -> Router {
     let handler = CommandHandler::new(Arc::clone(&stores.customers), relay).behind(gate);
     let vault = Arc::new(SealedCards::new(sealer.clone()));
-    let customers = Customers::new(handler, vault);
+    let teller = Teller::new(sealer.clone(), personal_data);
+    let customers = Customers::new(handler, vault, teller);
     let schema = graphql::schema(
         customers.clone(),
         Arc::clone(&stores.customers),

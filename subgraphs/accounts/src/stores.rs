@@ -4,11 +4,12 @@ use std::{path::Path, sync::Arc};
 
 use secrecy::ExposeSecret;
 use tandem_kit::{
+    sealing::Sealer,
     shutdown::Shutdown,
     store::{
         self, AggregateStore, ChangeLog, DeadLetterStore, Registry, StoreError,
         embedded::{
-            EmbeddedAggregates, EmbeddedChangeLog, EmbeddedDeadLetters, EmbeddedRegistry,
+            Codec, EmbeddedAggregates, EmbeddedChangeLog, EmbeddedDeadLetters, EmbeddedRegistry,
             EmbeddedStore, OpenError,
         },
         mongo::{
@@ -77,20 +78,25 @@ impl Stores {
     ///
     /// # Errors
     /// When the file cannot be used, or the connection string does not fit.
-    pub async fn open(settings: &StoreSettings, shutdown: &Shutdown) -> Result<Self, StoresError> {
+    pub async fn open(
+        settings: &StoreSettings,
+        sealer: &Sealer,
+        shutdown: &Shutdown,
+    ) -> Result<Self, StoresError> {
         match &settings.mongodb_uri {
             Some(uri) => Self::mongodb(uri.expose_secret(), shutdown).await,
-            None => Self::embedded(&settings.data_dir).await,
+            None => Self::embedded(&settings.data_dir, sealer).await,
         }
     }
 
-    /// Opens the embedded store in a directory, or makes it.
+    /// Opens the embedded store in a directory, or makes it. What is stored is sealed with a key derived from `sealer`'s.
     ///
     /// # Errors
     /// When the file cannot be used.
-    pub async fn embedded(directory: &Path) -> Result<Self, StoresError> {
+    pub async fn embedded(directory: &Path, sealer: &Sealer) -> Result<Self, StoresError> {
         let path = directory.join(FILE);
-        let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(path))
+        let codec = Codec::sealed(sealer);
+        let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(path, codec))
             .await
             .map_err(|_| StoresError::Interrupted)??;
         let registry = EmbeddedRegistry::open(Arc::clone(&store)).await?;

@@ -13,11 +13,14 @@ use futures::future::join_all;
 use mongodb::bson::{Document, doc, serialize_to_document};
 use redb::{Database, TableDefinition};
 use tandem_backends::{Backend, Mongo};
-use tandem_kit::store::{
-    AggregateStore, Outcome,
-    contract::{Example, Sample, aggregates::write_of},
-    embedded::{EmbeddedAggregates, EmbeddedStore},
-    mongo::{MongoAggregates, MongoStore},
+use tandem_kit::{
+    sealing::Sealer,
+    store::{
+        AggregateStore, Outcome,
+        contract::{Example, Sample, aggregates::write_of},
+        embedded::{Codec, EmbeddedAggregates, EmbeddedStore},
+        mongo::{MongoAggregates, MongoStore},
+    },
 };
 use uuid::Uuid;
 
@@ -77,7 +80,11 @@ async fn embedded() {
     const EVENTS: TableDefinition<&str, &[u8]> = TableDefinition::new("events");
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let bare = Database::create(directory.path().join("bare.redb")).unwrap();
-    let file = EmbeddedStore::open(directory.path().join("store.redb")).unwrap();
+    let file = EmbeddedStore::open(
+        directory.path().join("store.redb"),
+        Codec::sealed(&Sealer::new(&[7; 32])),
+    )
+    .unwrap();
     let store: Store = Arc::new(EmbeddedAggregates::open(file).await.unwrap());
     for in_flight in [1, 16, 64] {
         compare("embedded", &store, in_flight, 1, async |id| {

@@ -18,7 +18,7 @@ use crate::{
     aggregate::Aggregate,
     event::CloudEvent,
     fault,
-    outbox::{PendingEvent, relay::RelayHandle},
+    outbox::{Companion, PendingEvent, relay::RelayHandle},
     shutdown::Shutdown,
     store::{AggregateStore, Outcome, StoreError, Stored, Write},
     values::Timestamp,
@@ -38,6 +38,8 @@ pub struct Decision<A> {
     pub state: A,
     /// The event that tells of the change.
     pub event: CloudEvent,
+    /// What must be published before the event.
+    pub companions: Vec<Companion>,
 }
 
 /// Whether the aggregate is expected to exist, which saves a read when it is not.
@@ -199,7 +201,12 @@ impl<A: Aggregate> CommandHandler<A> {
                 None => (None, Vec::new()),
             };
             let decision = decide(state.as_ref()).map_err(CommandError::Rejected)?;
-            let Some(Decision { state: next, event }) = decision else {
+            let Some(Decision {
+                state: next,
+                event,
+                companions,
+            }) = decision
+            else {
                 match (state, idempotency_key.as_deref()) {
                     // The key is kept also when nothing changes: asked again after somebody else's change, the same
                     // request would otherwise undo that one.
@@ -222,6 +229,7 @@ impl<A: Aggregate> CommandHandler<A> {
                 revision: next.revision(),
                 recorded_at: now(),
                 event,
+                companions,
             };
             fault::abort_if_told(fault::Instant::BeforeWrite, A::NAME);
             let outcome = self

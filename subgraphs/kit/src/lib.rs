@@ -6,6 +6,7 @@ pub mod admin;
 pub mod aggregate;
 pub mod commands;
 pub mod consumer;
+pub mod data_keys;
 pub mod event;
 #[cfg(any(test, feature = "contract-suite"))]
 pub mod event_contract;

@@ -21,7 +21,7 @@ use crate::{
     consumer::Projection,
     kafka::{
         connection::Kafka,
-        message::{Message, Position, Rejection},
+        message::{Message, Position},
         tail::{self, LogTail, Offsets, TailError},
     },
     shutdown::Shutdown,
@@ -94,22 +94,36 @@ pub trait Rebuilt: Send + Sync + 'static {
     async fn take(&self, messages: &[Message]) -> Result<(u64, u64), StoreError>;
 }
 
+/// Makes states of messages.
+#[async_trait]
+pub trait ReadStates<A>: Send + Sync + 'static {
+    /// The state after each change, of the messages that can be read.
+    ///
+    /// # Errors
+    /// When what it takes to read them is away: the same messages are given again.
+    async fn read(&self, messages: &[Message]) -> Result<Vec<A>, StoreError>;
+}
+
 /// Rebuilds aggregates: of each, the newest revision of a batch is restored.
 pub struct RebuildAggregates<A: Aggregate> {
     store: Arc<dyn AggregateStore<A>>,
     topic: &'static str,
-    read: fn(&Message) -> Result<A, Rejection>,
+    reader: Arc<dyn ReadStates<A>>,
 }
 
 impl<A: Aggregate> RebuildAggregates<A> {
-    /// Rebuilds this store from this topic; `read` makes the state after the change of an event.
+    /// Rebuilds this store from this topic, as this reader reads it.
     #[must_use]
     pub fn new(
         store: Arc<dyn AggregateStore<A>>,
         topic: &'static str,
-        read: fn(&Message) -> Result<A, Rejection>,
+        reader: Arc<dyn ReadStates<A>>,
     ) -> Self {
-        Self { store, topic, read }
+        Self {
+            store,
+            topic,
+            reader,
+        }
     }
 }
 
@@ -125,16 +139,12 @@ impl<A: Aggregate> Rebuilt for RebuildAggregates<A> {
 
     async fn take(&self, messages: &[Message]) -> Result<(u64, u64), StoreError> {
         let mut newest: HashMap<String, A> = HashMap::new();
-        let mut refused = 0;
-        for message in messages {
-            match (self.read)(message) {
-                Ok(state) => {
-                    let known = newest.get(state.id()).map_or(0, Aggregate::revision);
-                    if state.revision() > known {
-                        newest.insert(state.id().to_owned(), state);
-                    }
-                }
-                Err(_) => refused += 1,
+        let read = self.reader.read(messages).await?;
+        let refused = messages.len().saturating_sub(read.len()) as u64;
+        for state in read {
+            let known = newest.get(state.id()).map_or(0, Aggregate::revision);
+            if state.revision() > known {
+                newest.insert(state.id().to_owned(), state);
             }
         }
         let states: Vec<A> = newest.into_values().collect();

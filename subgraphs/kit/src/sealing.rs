@@ -128,6 +128,15 @@ impl Sealer {
     /// Seals `plain` for the place that `associated` names.
     #[must_use]
     pub fn seal(&self, plain: &[u8], associated: &[u8]) -> String {
+        format!(
+            "{PREFIX}{}",
+            URL_SAFE_NO_PAD.encode(self.seal_bytes(plain, associated))
+        )
+    }
+
+    /// Seals `plain` for the place that `associated` names, as bytes: nonce, ciphertext and tag.
+    #[must_use]
+    pub fn seal_bytes(&self, plain: &[u8], associated: &[u8]) -> Vec<u8> {
         let nonce: [u8; NONCE_BYTES] = rand::random();
         let payload = Payload {
             msg: plain,
@@ -140,7 +149,7 @@ impl Sealer {
                 .encrypt(Nonce::from_slice(&nonce), payload)
                 .unwrap_or_default(),
         );
-        format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(sealed))
+        sealed
     }
 
     /// Opens what was sealed for the place that `associated` names.
@@ -152,7 +161,15 @@ impl Sealer {
             .strip_prefix(PREFIX)
             .and_then(|text| URL_SAFE_NO_PAD.decode(text).ok())
             .ok_or(OpenError::Malformed)?;
-        let (nonce, ciphertext) = bytes
+        self.open_bytes(&bytes, associated)
+    }
+
+    /// Opens bytes that were sealed for the place that `associated` names.
+    ///
+    /// # Errors
+    /// When they are too few, or another key or place sealed them.
+    pub fn open_bytes(&self, sealed: &[u8], associated: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let (nonce, ciphertext) = sealed
             .split_at_checked(NONCE_BYTES)
             .ok_or(OpenError::Malformed)?;
         let payload = Payload {

@@ -14,16 +14,21 @@ use redb::{ReadableTableMetadata, TableDefinition};
 use tandem_kit::{
     aggregate::Aggregate,
     outbox::Outbox,
+    sealing::Sealer,
     store::{
         AggregateStore, ChangeLog, DeadLetterStore, Filter, Outcome, PageRequest, StoreError,
         contract::{Example, Fixture, Sample, aggregates::write_of},
         embedded::{
-            Durable, EmbeddedAggregates, EmbeddedChangeLog, EmbeddedDeadLetters, EmbeddedStore,
-            OpenError,
+            Codec, Durable, EmbeddedAggregates, EmbeddedChangeLog, EmbeddedDeadLetters,
+            EmbeddedStore, OpenError,
         },
     },
 };
 use tempfile::TempDir;
+
+fn codec() -> Codec {
+    Codec::sealed(&Sealer::new(&[7; 32]))
+}
 
 #[derive(Debug)]
 struct File(TempDir);
@@ -38,7 +43,7 @@ impl File {
     }
 
     fn open(&self) -> Arc<EmbeddedStore> {
-        EmbeddedStore::open(self.path()).unwrap()
+        EmbeddedStore::open(self.path(), codec()).unwrap()
     }
 }
 
@@ -71,7 +76,7 @@ tandem_kit::store_contract!(Sample, file());
 fn a_file_in_use_is_one_clear_error() {
     let file = File::new();
     let _first = file.open();
-    let error = EmbeddedStore::open(file.path()).unwrap_err();
+    let error = EmbeddedStore::open(file.path(), codec()).unwrap_err();
     assert!(matches!(error, OpenError::InUse { .. }));
     let text = error.to_string();
     assert!(
@@ -84,7 +89,7 @@ fn a_file_in_use_is_one_clear_error() {
 fn a_directory_that_cannot_be_made_is_one_clear_error() {
     let file = File::new();
     std::fs::write(file.0.path().join("data"), "a file, not a directory").unwrap();
-    let error = EmbeddedStore::open(file.path()).unwrap_err();
+    let error = EmbeddedStore::open(file.path(), codec()).unwrap_err();
     assert!(matches!(error, OpenError::Directory { .. }), "{error}");
 }
 
@@ -93,7 +98,7 @@ fn a_file_that_is_no_store_is_one_clear_error() {
     let file = File::new();
     std::fs::create_dir_all(file.0.path().join("data")).unwrap();
     std::fs::write(file.path(), "something else entirely".repeat(1000)).unwrap();
-    let error = EmbeddedStore::open(file.path()).unwrap_err();
+    let error = EmbeddedStore::open(file.path(), codec()).unwrap_err();
     assert!(matches!(error, OpenError::Unusable { .. }), "{error}");
 }
 

@@ -54,6 +54,11 @@ pub fn record(message: &Message) -> Result<ChangeRecord, Rejection> {
         Some(_) => &["cancellationReason", "status"],
         None => &["status"],
     };
+    let parts = if change.changed_fields.is_empty() {
+        parts.iter().map(|&part| part.to_owned()).collect()
+    } else {
+        change.changed_fields
+    };
     Ok(ChangeRecord {
         subject: change.id,
         revision: change.revision,
@@ -61,7 +66,7 @@ pub fn record(message: &Message) -> Result<ChangeRecord, Rejection> {
         kind: change.change_type.name().to_owned(),
         changed_at: change.changed_at.into(),
         changed_by: change.changed_by,
-        changed_fields: parts.iter().map(|&part| part.to_owned()).collect(),
+        changed_fields: parts,
         partition: message.position.partition,
         offset: message.position.offset,
     })

@@ -5,6 +5,8 @@ use std::{sync::Arc, time::Duration};
 use chrono::Utc;
 use tandem_kit::{
     commands::{CommandError, CommandHandler, Decision, Expectation},
+    data_keys::DataKey,
+    sealing::{OpenError, Sealer},
     store::{AggregateStore, StoreError},
 };
 
@@ -13,7 +15,8 @@ use crate::{
         AddressType, Order, OrderChangeEvent, OrderError, OrderItem, OrderStatus, Placement,
         address,
     },
-    replica::{Replica, Waited, event::is_customer_id},
+    erasure::Forgetting,
+    replica::{Replica, ReplicaCustomer, Waited, event::is_customer_id},
 };
 
 /// How long an order waits for a customer who is not known yet: somebody who was created a moment ago is on the way here.
@@ -40,6 +43,9 @@ pub enum Refused {
     /// The store does not answer; whether the change was made is unknown.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The customer's data key does not open: another sealing key wrapped it.
+    #[error("the customer's data key cannot be used: {0}")]
+    Key(#[from] OpenError),
     /// The event could not be written as JSON.
     #[error("the event cannot be written: {0}")]
     Event(#[from] serde_json::Error),
@@ -84,13 +90,18 @@ pub struct PlaceOrder {
 pub struct OrderCommands {
     handler: CommandHandler<Order>,
     replica: Replica,
+    sealer: Sealer,
 }
 
 impl OrderCommands {
-    /// Commands that this handler carries out for the customers of this replica.
+    /// Commands that this handler carries out for the customers of this replica; `sealer` wrapped their data keys.
     #[must_use]
-    pub fn new(handler: CommandHandler<Order>, replica: Replica) -> Self {
-        Self { handler, replica }
+    pub fn new(handler: CommandHandler<Order>, replica: Replica, sealer: Sealer) -> Self {
+        Self {
+            handler,
+            replica,
+            sealer,
+        }
     }
 
     /// The store of orders.
@@ -125,16 +136,25 @@ impl OrderCommands {
         };
         // What is wrong whoever the customer is need not wait for the customer.
         let mut order = Order::place(id.clone(), unaddressed, Utc::now())?;
-        let addresses = self.addresses(&order.customer_id).await?;
-        order.ship_to = address::ship_to(&addresses, request.ship_to)?;
+        let customer = self.customer(&order.customer_id).await?;
+        order.ship_to = address::ship_to(&customer.addresses, request.ship_to)?;
+        order.data_key = customer.data_key;
         let decide = |present: Option<&Order>| match present {
             Some(_) => Ok(None),
-            None => decision(order.clone(), origin).map(Some),
+            None => self.decision(order.clone(), origin).map(Some),
         };
         let placed = self
             .handler
             .execute(&id, key, Expectation::New, decide)
             .await?;
+        // Erased in between: the projection may have looked for this order before it was there.
+        let customer = self.replica.get(&placed.customer_id).await?;
+        if customer.is_some_and(|customer| customer.erased) {
+            Forgetting::new(Arc::clone(self.store()))
+                .forget(&placed.customer_id)
+                .await?;
+            return Ok(placed.without_person());
+        }
         Ok(placed)
     }
 
@@ -184,7 +204,7 @@ impl OrderCommands {
         }
         let decide = |present: Option<&Order>| {
             let order = present.ok_or_else(unknown)?;
-            decision(change(order)?, origin).map(Some)
+            self.decision(change(order)?, origin).map(Some)
         };
         let changed = self
             .handler
@@ -193,7 +213,7 @@ impl OrderCommands {
         Ok(changed)
     }
 
-    async fn addresses(&self, customer_id: &str) -> Result<Vec<crate::domain::Address>, Refused> {
+    async fn customer(&self, customer_id: &str) -> Result<ReplicaCustomer, Refused> {
         let unknown = || OrderError::CustomerUnknown {
             customer_id: customer_id.chars().take(64).collect(),
         };
@@ -205,16 +225,26 @@ impl OrderCommands {
             .wait_for_revision(customer_id, 1, NEWCOMER_WAIT)
             .await?;
         match waited {
-            Waited::Arrived(customer) => Ok(customer.addresses),
-            Waited::Behind(_) => Err(unknown().into()),
+            Waited::Arrived(customer) if !customer.erased => Ok(*customer),
+            Waited::Arrived(_) | Waited::Behind(_) => Err(unknown().into()),
         }
     }
-}
 
-fn decision(state: Order, origin: &Origin) -> Result<Decision<Order>, Refused> {
-    let event = OrderChangeEvent::of(&state, &origin.changed_by)
-        .into_cloud_event(origin.traceparent.clone())?;
-    Ok(Decision { state, event })
+    fn decision(&self, state: Order, origin: &Origin) -> Result<Decision<Order>, Refused> {
+        let told = OrderChangeEvent::of(&state, &origin.changed_by);
+        let told = match &state.data_key {
+            Some(wrapped) => {
+                let key = DataKey::unwrap(&self.sealer, wrapped, &state.customer_id)?;
+                told.seal(&key)?
+            }
+            None => told,
+        };
+        Ok(Decision {
+            event: told.into_cloud_event(origin.traceparent.clone())?,
+            state,
+            companions: Vec::new(),
+        })
+    }
 }
 
 fn check_key(key: &str) -> Result<(), OrderError> {

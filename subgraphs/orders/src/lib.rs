@@ -5,6 +5,7 @@ pub mod commands;
 #[cfg(test)]
 mod committed;
 pub mod domain;
+pub mod erasure;
 pub mod graphql;
 pub mod live;
 pub mod replica;

@@ -13,6 +13,7 @@ use tandem_kit::{
     },
     commands::{CommandHandler, Gate, forget_old_keys},
     consumer::run_projection,
+    data_keys::{KeyRing, Opener, Role},
     graphql::GraphQlEndpoint,
     kafka::{ClientError, connection::Kafka, settings::KafkaSettings, topics::Topic},
     outbox::relay::{self, RelaySettings},
@@ -31,7 +32,8 @@ use tandem_kit::{
 use crate::{
     audit::{self, AuditProjection},
     commands::OrderCommands,
-    domain::{self, Order, OrderChangeEvent},
+    domain::{self, Order},
+    erasure::{self, Forgetting, OrderReader},
     graphql::{Backing, schema},
     live::Live,
     replica::{self, Replica, projection::ReplicaProjection},
@@ -69,7 +71,8 @@ pub struct Settings {
     #[command(flatten)]
     pub relay: RelaySettings,
 
-    /// The key that an operator's requests are known by; without one there are no operator's routes.
+    /// The key that data keys are wrapped with, that the embedded store is sealed with and that an operator's requests are
+    /// known by: the same as accounts'.
     #[command(flatten)]
     pub sealing: SealingSettings,
 }
@@ -83,7 +86,7 @@ pub enum ServiceError {
     /// A setting of Kafka.
     #[error(transparent)]
     Kafka(#[from] ClientError),
-    /// The sealing key is given, but cannot be used.
+    /// There is no usable sealing key.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The port.
@@ -102,14 +105,15 @@ pub enum ServiceError {
 /// # Errors
 /// See [`ServiceError`].
 pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceError> {
+    let sealer = Sealer::from_settings(&settings.sealing)?;
     let metrics = install_metrics("orders", &shutdown)?;
     // The port first: a service that cannot be reached should touch nothing.
     let listener = bind(settings.http.host, settings.port, "--port").await?;
     let port = listener
         .local_addr()
         .map_or(settings.port, |addr| addr.port());
-    let stores = Stores::open(&settings.store, &shutdown).await?;
-    let app = assemble(&settings, stores, metrics, &shutdown)?;
+    let stores = Stores::open(&settings.store, &sealer, &shutdown).await?;
+    let app = assemble(&settings, stores, &sealer, metrics, &shutdown)?;
     tracing::info!(port, "orders listens");
     let served = serve(listener, app, &settings.http, &shutdown).await;
     if let Err(late) = shutdown.drain(DRAIN_LIMIT).await {
@@ -122,17 +126,20 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
 fn assemble(
     settings: &Settings,
     stores: Stores,
+    sealer: &Sealer,
     metrics: MetricsHandle,
     shutdown: &Shutdown,
 ) -> Result<axum::Router, ServiceError> {
-    let admin = admin_token(&settings.sealing)?;
     let topics = vec![
         Topic::log(domain::event::TOPIC),
         Topic::log(audit::DEAD_LETTER_TOPIC),
         Topic::log(replica::event::TOPIC),
         Topic::log(replica::event::DEAD_LETTER_TOPIC),
+        Topic::compacted(erasure::KEY_TOPIC),
     ];
     let kafka = Kafka::connect(settings.kafka.clone(), topics, shutdown)?;
+    let keys = KeyRing::start(&kafka, erasure::KEY_TOPIC, Role::Reader, shutdown)?;
+    let opener = Opener::new(Arc::new(keys), sealer.clone());
     let relay = relay::start(
         as_outbox(&stores.orders),
         &kafka,
@@ -141,7 +148,11 @@ fn assemble(
         shutdown,
     )?;
     let replica = Replica::new(Arc::clone(&stores.replica));
-    let replica_projection = Arc::new(ReplicaProjection::new(replica.clone()));
+    let replica_projection = Arc::new(ReplicaProjection::new(
+        replica.clone(),
+        opener.clone(),
+        Forgetting::new(Arc::clone(&stores.orders)),
+    ));
     let audit_projection = Arc::new(AuditProjection::new(Arc::clone(&stores.changes)));
     let replica_status = run_projection(
         Arc::clone(&replica_projection),
@@ -165,6 +176,7 @@ fn assemble(
         &kafka,
         Arc::clone(&stores.changes),
         replica.clone(),
+        opener.clone(),
         shutdown,
     );
     forget_old_keys(Arc::clone(&stores.orders), shutdown);
@@ -181,7 +193,7 @@ fn assemble(
         Arc::new(RebuildAggregates::<Order>::new(
             Arc::clone(&stores.orders),
             domain::event::TOPIC,
-            OrderChangeEvent::order_of,
+            Arc::new(OrderReader::new(opener)),
         )),
         Arc::new(RebuildProjection::new(
             audit_projection,
@@ -220,6 +232,7 @@ fn assemble(
     let commands = OrderCommands::new(
         CommandHandler::new(Arc::clone(&stores.orders), Some(relay)).behind(gate),
         replica.clone(),
+        sealer.clone(),
     );
     let backing = Backing {
         commands,
@@ -231,15 +244,12 @@ fn assemble(
         replica,
         orders: stores.orders,
     };
-    let mut app = graphql_routes(backing, shutdown)
+    let operator = office.routes().merge(rebuilder.routes());
+    Ok(graphql_routes(backing, shutdown)
         .merge(rest::router(rest))
         .merge(openapi::router(rest::description()))
-        .merge(Actuator::new(health, metrics, info).router());
-    if let Some(token) = admin {
-        let routes = office.routes().merge(rebuilder.routes());
-        app = app.merge(guarded(routes, token));
-    }
-    Ok(app)
+        .merge(Actuator::new(health, metrics, info).router())
+        .merge(guarded(operator, AdminToken::of(sealer))))
 }
 
 fn graphql_routes(backing: Backing, shutdown: &Shutdown) -> axum::Router {
@@ -253,16 +263,4 @@ fn graphql_routes(backing: Backing, shutdown: &Shutdown) -> axum::Router {
 
 fn as_outbox(orders: &Arc<dyn AggregateStore<Order>>) -> Arc<dyn tandem_kit::outbox::Outbox> {
     Arc::clone(orders) as Arc<dyn tandem_kit::outbox::Outbox>
-}
-
-/// No key given: no operator's routes. A key that cannot be used stops the start.
-fn admin_token(settings: &SealingSettings) -> Result<Option<AdminToken>, KeyError> {
-    match Sealer::from_settings(settings) {
-        Ok(sealer) => Ok(Some(AdminToken::of(&sealer))),
-        Err(KeyError::Missing) => {
-            tracing::info!("no sealing key: the operator's routes are off");
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }

@@ -14,12 +14,14 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tandem_kit::{
     commands::CommandHandler,
+    data_keys::{FixedKeys, Opener},
     event::CloudEvent,
     kafka::{
         message::{Message, Position},
         tail::Offsets,
     },
     outbox::{Backlog, Outbox, PendingEvent},
+    sealing::Sealer,
     shutdown::Shutdown,
     store::{AggregateStore, Outcome, PageRequest, StoreError, Stored, Write},
 };
@@ -206,6 +208,10 @@ impl AggregateStore<Order> for CountingOrders {
         self.inner.forget_answers(before).await
     }
 
+    async fn forget_answers_of(&self, ids: &[String]) -> Result<(), StoreError> {
+        self.inner.forget_answers_of(ids).await
+    }
+
     async fn pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<Order>>, StoreError> {
         self.pages.fetch_add(1, Ordering::SeqCst);
         self.inner.pages(requests).await
@@ -254,6 +260,15 @@ impl ReplicaStore for CountingReplica {
     }
 }
 
+pub(crate) fn sealer() -> Sealer {
+    Sealer::new(&[7; 32])
+}
+
+/// Opens with no key at all: whoever is sealed counts as erased.
+pub(crate) fn opener() -> Opener {
+    Opener::new(Arc::new(FixedKeys::default()), sealer())
+}
+
 /// The service without Kafka and HTTP: its stores in a temporary directory, its logs in memory.
 pub(crate) struct World {
     _folder: tempfile::TempDir,
@@ -281,7 +296,7 @@ impl World {
     pub(crate) async fn on(order_log: MemoryLog) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let shutdown = Shutdown::new();
-        let stores = Stores::embedded(folder.path()).await.unwrap();
+        let stores = Stores::embedded(folder.path(), &sealer()).await.unwrap();
         let orders = Arc::new(CountingOrders {
             inner: Arc::clone(&stores.orders),
             gets: AtomicUsize::new(0),
@@ -298,10 +313,12 @@ impl World {
             Arc::new(customer_log.clone()),
             Arc::clone(&stores.changes),
             replica.clone(),
+            opener(),
             &shutdown,
         );
         let store = Arc::clone(&orders) as Arc<dyn AggregateStore<Order>>;
-        let commands = OrderCommands::new(CommandHandler::new(store, None), replica.clone());
+        let commands =
+            OrderCommands::new(CommandHandler::new(store, None), replica.clone(), sealer());
         let backing = Backing {
             commands,
             replica,

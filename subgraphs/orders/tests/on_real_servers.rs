@@ -184,6 +184,8 @@ async fn a_customers_event_becomes_orders_whose_changes_reach_subscribers() {
         &kafka.bootstrap(),
         "--topic-partitions",
         "3",
+        "--sealing-key",
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
     ])
     .unwrap();
     let shutdown = Shutdown::new();

@@ -20,6 +20,28 @@ pub struct Customer {
     revision: i64,
     created_at: Timestamp,
     updated_at: Timestamp,
+    /// The key that the person's data is sealed with in events, wrapped; none before the first sealed event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data_key: Option<String>,
+    /// Nothing of the person is left: only that there was one, so that the id is never given to another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
+}
+
+/// All that is personal of a customer. In events it is sealed as one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Person {
+    /// What it is called.
+    pub name: Name,
+    /// How it is reached.
+    pub contact: Contact,
+    /// Its addresses.
+    #[serde(default)]
+    pub addresses: Vec<Address>,
+    /// Its cards, numbers sealed.
+    #[serde(default)]
+    pub credit_cards: Vec<CreditCard>,
 }
 
 /// All that makes a customer, given at once.
@@ -51,7 +73,7 @@ pub struct UpdateCustomer {
 }
 
 /// Who asks for a change, when, and in which trace.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
     /// The token's subject, or `anonymous`, or `legacy-rest`.
     pub by: String,
@@ -62,7 +84,7 @@ pub struct Asked {
 }
 
 /// A change that a command makes: the new state and what is to be told of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     /// The state after the change.
     pub customer: Customer,
@@ -82,6 +104,8 @@ pub enum ChangeType {
     Created,
     /// Any later one.
     Updated,
+    /// The last one: the person's data is gone.
+    Erased,
 }
 
 impl ChangeType {
@@ -91,6 +115,7 @@ impl ChangeType {
         match self {
             Self::Created => "CREATED",
             Self::Updated => "UPDATED",
+            Self::Erased => "ERASED",
         }
     }
 }
@@ -130,6 +155,9 @@ pub enum CustomerError {
     /// The id is in use.
     #[error("customer {0} exists already: choose another id, or update that customer")]
     AlreadyExists(CustomerId),
+    /// The id was a customer's who has been erased.
+    #[error("customer {0} was erased, and the id is not used again: choose another id")]
+    Erased(CustomerId),
     /// There is no such customer.
     #[error("there is no customer {0}")]
     NotFound(CustomerId),
@@ -164,8 +192,10 @@ impl Customer {
         asked: Asked,
         vault: &dyn CardVault,
     ) -> Result<Change, CustomerError> {
-        if current.is_some() {
-            return Err(CustomerError::AlreadyExists(command.id));
+        match current {
+            Some(stub) if stub.erased => return Err(CustomerError::Erased(command.id)),
+            Some(_) => return Err(CustomerError::AlreadyExists(command.id)),
+            None => {}
         }
         Self::first_revision(command, EmailForm::Checked, asked, vault)
     }
@@ -183,7 +213,7 @@ impl Customer {
         asked: Asked,
         vault: &dyn CardVault,
     ) -> Result<Option<Change>, CustomerError> {
-        let Some(current) = current else {
+        let Some(current) = current.filter(|current| !current.erased) else {
             return Err(CustomerError::NotFound(id.clone()));
         };
         if let Some(expected) = expected_revision
@@ -212,6 +242,9 @@ impl Customer {
         let Some(current) = current else {
             return Self::first_revision(command, EmailForm::Any, asked, vault).map(Some);
         };
+        if current.erased {
+            return Err(CustomerError::Erased(command.id));
+        }
         let parts = UpdateCustomer {
             name: Some(command.name),
             contact: Some(command.contact),
@@ -219,6 +252,52 @@ impl Customer {
             credit_cards: Some(command.credit_cards),
         };
         current.next_revision(parts, EmailForm::Any, asked, vault)
+    }
+
+    /// Erases a customer: what is left is a stub of id, revision and times. `None` when that was done before.
+    ///
+    /// # Errors
+    /// When there is no such customer.
+    pub fn erase(
+        current: Option<&Self>,
+        id: &CustomerId,
+        asked: Asked,
+    ) -> Result<Option<Change>, CustomerError> {
+        let Some(current) = current else {
+            return Err(CustomerError::NotFound(id.clone()));
+        };
+        if current.erased {
+            return Ok(None);
+        }
+        let Person {
+            name,
+            contact,
+            addresses,
+            credit_cards,
+        } = Person::default();
+        let customer = Self {
+            id: current.id.clone(),
+            name,
+            contact,
+            addresses,
+            credit_cards,
+            revision: current.revision + 1,
+            created_at: current.created_at,
+            updated_at: asked.at.max(current.updated_at),
+            data_key: None,
+            erased: true,
+        };
+        Ok(Some(Change {
+            customer,
+            kind: ChangeType::Erased,
+            parts: vec![
+                Part::Name,
+                Part::Contact,
+                Part::Addresses,
+                Part::CreditCards,
+            ],
+            asked,
+        }))
     }
 
     fn first_revision(
@@ -247,6 +326,8 @@ impl Customer {
             revision: 1,
             created_at: asked.at,
             updated_at: asked.at,
+            data_key: None,
+            erased: false,
         };
         Ok(Change {
             customer,
@@ -339,6 +420,38 @@ impl Customer {
         &self.credit_cards
     }
 
+    /// All that is personal of it.
+    #[must_use]
+    pub fn person(&self) -> Person {
+        Person {
+            name: self.name.clone(),
+            contact: self.contact.clone(),
+            addresses: self.addresses.clone(),
+            credit_cards: self.credit_cards.clone(),
+        }
+    }
+
+    /// Whether only a stub is left of it.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        self.erased
+    }
+
+    /// The key that its data is sealed with in events, wrapped.
+    #[must_use]
+    pub fn data_key(&self) -> Option<&str> {
+        self.data_key.as_deref()
+    }
+
+    /// The same customer with this wrapped key.
+    #[must_use]
+    pub fn with_data_key(self, wrapped: String) -> Self {
+        Self {
+            data_key: Some(wrapped),
+            ..self
+        }
+    }
+
     /// When its first revision was made.
     #[must_use]
     pub fn created_at(&self) -> Timestamp {
@@ -352,14 +465,27 @@ impl Customer {
     }
 
     /// A customer as an event tells of it: for a rebuild from the log. Rules are not checked again: they held when
-    /// the event was made, and may have become stricter since.
-    pub(super) fn restore(told: super::event::CustomerChangeEvent) -> Self {
+    /// the event was made, and may have become stricter since. Without the person it is one who was erased.
+    pub(super) fn restore(
+        told: super::event::CustomerChangeEvent,
+        person: Option<Person>,
+        data_key: Option<String>,
+    ) -> Self {
+        let erased = person.is_none();
+        let Person {
+            name,
+            contact,
+            addresses,
+            credit_cards,
+        } = person.unwrap_or_default();
         Self {
             id: told.id,
-            name: told.name,
-            contact: told.contact,
-            addresses: told.addresses,
-            credit_cards: told.credit_cards,
+            name,
+            contact,
+            addresses,
+            credit_cards,
+            data_key: data_key.filter(|_| !erased),
+            erased,
             revision: told.revision,
             created_at: told.created_at,
             updated_at: told.updated_at,

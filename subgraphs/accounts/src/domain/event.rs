@@ -1,6 +1,6 @@
-//! `CustomerChangeEvent`, version 1: what accounts tells of every change. The one place that writes and reads its body.
+//! `CustomerChangeEvent`, version 2: what accounts tells of every change. The one place that writes and reads its body.
 //!
-//! The contract is `schema/events/customer-change-event.v1.json`, made from the types here. Fields are only ever added:
+//! The contract is `schema/events/customer-change-event.v2.json`, made from the types here. Fields are only ever added:
 //! a reader ignores what it does not know.
 
 use std::collections::BTreeMap;
@@ -8,13 +8,16 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tandem_kit::{event::CloudEvent, graphql::Timestamp};
+use tandem_kit::{data_keys::DataKey, event::CloudEvent, graphql::Timestamp, sealing::OpenError};
 use uuid::Uuid;
 
-use super::{Address, Change, ChangeType, Contact, CreditCard, Customer, CustomerId, Name};
+use super::{Address, Change, ChangeType, Contact, CreditCard, Customer, CustomerId, Name, Person};
 
 /// The topic of these events.
 pub const TOPIC: &str = "accounts.customer.change";
+
+/// The topic of customers' data keys, wrapped. A tombstone there erases a customer.
+pub const KEY_TOPIC: &str = "accounts.customer.key";
 
 /// CloudEvents `source`.
 pub const SOURCE: &str = "/accounts";
@@ -22,8 +25,8 @@ pub const SOURCE: &str = "/accounts";
 /// CloudEvents `type`.
 pub const TYPE: &str = "CustomerChangeEvent";
 
-/// CloudEvents `dataschema` of version 1.
-pub const DATA_SCHEMA: &str = "urn:tandem:schema:customer-change-event:v1";
+/// CloudEvents `dataschema` of version 2. Events of version 1, which cannot be sealed, are read like those of version 2.
+pub const DATA_SCHEMA: &str = "urn:tandem:schema:customer-change-event:v2";
 
 /// The customer's whole state after a change, and what the change was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,16 +36,23 @@ pub struct CustomerChangeEvent {
     /// The customer's id: 1 to 64 of `A-Z a-z 0-9 _ -`. Also the CloudEvents `subject` and the Kafka key.
     #[schemars(with = "String", regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
     pub id: CustomerId,
+    /// All that is personal (`name`, `contact`, `addresses`, `creditCards`, as a JSON object), sealed with the customer's data
+    /// key (AES-256-GCM) for `customer/<id>/<revision>`. In its place those fields may stand here in plain. An `ERASED` event
+    /// has neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
     /// What the customer is called.
-    pub name: Name,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
     /// How the customer is reached.
-    pub contact: Contact,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact: Option<Contact>,
     /// The customer's addresses.
-    #[serde(default)]
-    pub addresses: Vec<Address>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<Address>>,
     /// The customer's cards; a number is readable only with the key of accounts.
-    #[serde(default)]
-    pub credit_cards: Vec<CreditCard>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credit_cards: Option<Vec<CreditCard>>,
     /// When the first revision was made.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub created_at: Timestamp,
@@ -81,22 +91,39 @@ pub enum UnreadableEvent {
         /// The body's.
         id: CustomerId,
     },
+    /// Nothing is told of the person, though the customer is there.
+    #[error("the body has neither `sealed` nor `name` and `contact`")]
+    Nobody,
+    /// What is sealed does not open with the customer's key.
+    #[error("`sealed` cannot be read: {0}")]
+    Sealed(#[from] OpenError),
     /// There is no such revision.
     #[error("the revision is {0}, which is below 1")]
     Revision(i64),
 }
 
 impl CustomerChangeEvent {
-    /// Tells of a change.
+    /// Tells of a change, in plain; of an erased customer nothing personal.
     #[must_use]
     pub fn of(change: &Change) -> Self {
         let customer = &change.customer;
+        let person = (!customer.is_erased()).then(|| customer.person());
+        let (name, contact, addresses, credit_cards) = match person {
+            Some(person) => (
+                Some(person.name),
+                Some(person.contact),
+                Some(person.addresses),
+                Some(person.credit_cards),
+            ),
+            None => (None, None, None, None),
+        };
         Self {
             id: customer.customer_id().clone(),
-            name: customer.name().clone(),
-            contact: customer.contact().clone(),
-            addresses: customer.addresses().to_vec(),
-            credit_cards: customer.credit_cards().to_vec(),
+            sealed: None,
+            name,
+            contact,
+            addresses,
+            credit_cards,
             created_at: customer.created_at(),
             updated_at: customer.updated_at(),
             revision: tandem_kit::aggregate::Aggregate::revision(customer),
@@ -111,10 +138,56 @@ impl CustomerChangeEvent {
         }
     }
 
-    /// The customer as this event tells of it.
-    #[must_use]
-    pub fn into_customer(self) -> Customer {
-        Customer::restore(self)
+    /// The same with the person sealed.
+    ///
+    /// # Errors
+    /// When the person cannot be written as JSON, which nothing brings about.
+    pub fn seal(mut self, key: &DataKey) -> Result<Self, serde_json::Error> {
+        if let (Some(name), Some(contact)) = (self.name.take(), self.contact.take()) {
+            let person = Person {
+                name,
+                contact,
+                addresses: self.addresses.take().unwrap_or_default(),
+                credit_cards: self.credit_cards.take().unwrap_or_default(),
+            };
+            let plain = serde_json::to_vec(&person)?;
+            self.sealed = Some(key.seal(&plain, &self.place()));
+        }
+        Ok(self)
+    }
+
+    /// The place that the person is sealed for. No id holds a `/`.
+    fn place(&self) -> String {
+        format!("customer/{}/{}", self.id, self.revision)
+    }
+
+    /// The customer as this event tells of it, with the customer's data key and the same wrapped. Without the key that it is
+    /// sealed with, it is a customer who was erased.
+    ///
+    /// # Errors
+    /// When it does not open with this key.
+    pub fn into_customer(
+        mut self,
+        key: Option<&(DataKey, String)>,
+    ) -> Result<Customer, UnreadableEvent> {
+        let person = match (&self.sealed, key) {
+            (Some(sealed), Some((key, _))) => {
+                let plain = key.open(sealed, &self.place())?;
+                Some(serde_json::from_slice::<Person>(&plain)?)
+            }
+            (Some(_), None) => None,
+            (None, _) => match (self.name.take(), self.contact.take()) {
+                (Some(name), Some(contact)) => Some(Person {
+                    name,
+                    contact,
+                    addresses: self.addresses.take().unwrap_or_default(),
+                    credit_cards: self.credit_cards.take().unwrap_or_default(),
+                }),
+                _ => None,
+            },
+        };
+        let wrapped = key.map(|(_, wrapped)| wrapped.clone());
+        Ok(Customer::restore(self, person, wrapped))
     }
 
     /// Reads the body of an event.
@@ -135,29 +208,46 @@ impl CustomerChangeEvent {
         if body.revision < 1 {
             return Err(UnreadableEvent::Revision(body.revision));
         }
+        let is_plain = body.name.is_some() && body.contact.is_some();
+        if body.change_type != ChangeType::Erased && body.sealed.is_none() && !is_plain {
+            return Err(UnreadableEvent::Nobody);
+        }
         Ok(body)
     }
 }
 
-/// The event that tells of a change, with a new id.
+/// The event that tells of a change in plain, with a new id.
 ///
 /// # Errors
 /// When the body cannot be written as JSON, which no state of a customer brings about.
 pub fn cloud_event(change: &Change) -> Result<CloudEvent, serde_json::Error> {
-    let body = CustomerChangeEvent::of(change);
-    Ok(CloudEvent {
-        id: Uuid::now_v7(),
-        source: SOURCE.to_owned(),
-        kind: TYPE.to_owned(),
-        subject: body.id.to_string(),
-        time: body.changed_at.into(),
-        data_schema: DATA_SCHEMA.to_owned(),
-        traceparent: change.asked.traceparent.clone(),
-        data: serde_json::to_string(&body)?,
-    })
+    CustomerChangeEvent::of(change).into_cloud_event(change.asked.traceparent.clone())
 }
 
-/// The JSON Schema of the body, as committed at `schema/events/customer-change-event.v1.json`.
+impl CustomerChangeEvent {
+    /// Puts it into its envelope, with a new id.
+    ///
+    /// # Errors
+    /// When the body cannot be written as JSON, which no state of a customer brings about.
+    pub fn into_cloud_event(
+        self,
+        traceparent: Option<String>,
+    ) -> Result<CloudEvent, serde_json::Error> {
+        let body = self;
+        Ok(CloudEvent {
+            id: Uuid::now_v7(),
+            source: SOURCE.to_owned(),
+            kind: TYPE.to_owned(),
+            subject: body.id.to_string(),
+            time: body.changed_at.into(),
+            data_schema: DATA_SCHEMA.to_owned(),
+            traceparent,
+            data: serde_json::to_string(&body)?,
+        })
+    }
+}
+
+/// The JSON Schema of the body, as committed at `schema/events/customer-change-event.v2.json`.
 #[must_use]
 pub fn event_json_schema() -> String {
     let mut schema = schemars::generate::SchemaSettings::draft2020_12()

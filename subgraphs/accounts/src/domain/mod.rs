@@ -15,7 +15,8 @@ pub use card::{
 };
 pub use contact::{Contact, EmailForm};
 pub use customer::{
-    Asked, Change, ChangeType, CreateCustomer, Customer, CustomerError, Part, UpdateCustomer,
+    Asked, Change, ChangeType, CreateCustomer, Customer, CustomerError, Part, Person,
+    UpdateCustomer,
 };
 pub use id::CustomerId;
 pub use name::Name;

@@ -27,7 +27,7 @@ fn of_rule(refused: CustomerError, input: &str) -> ApiError {
         CustomerError::Invalid(violation) => {
             ApiError::bad_user_input(format!("{input}.{}", violation.field), message)
         }
-        CustomerError::AlreadyExists(_) => {
+        CustomerError::AlreadyExists(_) | CustomerError::Erased(_) => {
             ApiError::already_exists(message).with_field(format!("{input}.id"))
         }
         CustomerError::NotFound(_) => ApiError::not_found(message).with_field("id"),

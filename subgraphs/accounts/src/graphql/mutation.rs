@@ -9,7 +9,7 @@ use tandem_kit::{
 use super::{
     failure,
     inputs::{CreateCustomerInput, UpdateCustomerInput, each},
-    types::{Customer, CustomerPayload},
+    types::{Customer, CustomerPayload, EraseCustomerPayload},
 };
 use crate::{
     customers::{Customers, IdempotencyKey, NewCustomer, Origin},
@@ -71,6 +71,21 @@ impl Mutation {
             .map_err(|error| failure::of_command(error, "input"))?;
         Ok(CustomerPayload {
             customer: Customer(updated),
+        })
+    }
+
+    /// Makes all personal data of a customer unreadable, in the log too; it cannot be undone. The customer is then null
+    /// everywhere, orders stay without address, the id is never used again. Again: the same answer. No such customer: NOT_FOUND.
+    async fn erase_customer(&self, ctx: &Context<'_>, id: ID) -> Result<EraseCustomerPayload> {
+        let id = parse_id(&id, "id")?;
+        let stub = ctx
+            .data::<Customers>()?
+            .erase(&id, &origin(ctx))
+            .await
+            .map_err(|error| failure::of_command(error, "input"))?;
+        Ok(EraseCustomerPayload {
+            id: stub.customer_id().as_str().into(),
+            erased_at: stub.updated_at(),
         })
     }
 }

@@ -6,7 +6,7 @@ use async_graphql::{Context, ID, Object, Result};
 use tandem_kit::{
     aggregate::Aggregate,
     graphql::{Connection, PageRequest, connection},
-    store::{self, AggregateStore, Filter},
+    store::{self, AggregateStore, Filter, StoreError},
 };
 
 use super::{failure, loaders::Loaders, types::Customer};
@@ -30,19 +30,11 @@ impl Query {
         after: Option<String>,
     ) -> Result<Connection<String, Customer>> {
         let page = PageRequest::<String>::new(first, after.as_deref())?;
-        let request = store::PageRequest {
-            filter: Filter::all(),
-            after: page.after.clone(),
-            limit: page.fetch_limit(),
-        };
-        let found = ctx
-            .data::<Arc<dyn AggregateStore<domain::Customer>>>()?
-            .pages(&[request])
+        let store = ctx.data::<Arc<dyn AggregateStore<domain::Customer>>>()?;
+        let customers = present_customers(store.as_ref(), page.after.clone(), page.fetch_limit())
             .await
-            .map_err(|error| failure::of_store(&error))?;
-        let customers = found
+            .map_err(|error| failure::of_store(&error))?
             .into_iter()
-            .flatten()
             .map(|customer| (customer.id().to_owned(), Customer(customer)))
             .collect();
         Ok(connection(&page, customers))
@@ -52,6 +44,35 @@ impl Query {
     #[graphql(entity)]
     async fn find_customer_by_id(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Customer>> {
         find(ctx, &id).await
+    }
+}
+
+/// A page of those who have not been erased.
+async fn present_customers(
+    store: &dyn AggregateStore<domain::Customer>,
+    mut after: Option<String>,
+    limit: usize,
+) -> Result<Vec<domain::Customer>, StoreError> {
+    let mut present = Vec::with_capacity(limit);
+    loop {
+        let request = store::PageRequest {
+            filter: Filter::all(),
+            after,
+            limit: limit - present.len(),
+        };
+        let wanted = request.limit;
+        let page: Vec<domain::Customer> = store
+            .pages(&[request])
+            .await?
+            .into_iter()
+            .flatten()
+            .collect();
+        let was_full = page.len() >= wanted;
+        after = page.last().map(|last| last.id().to_owned());
+        present.extend(page.into_iter().filter(|customer| !customer.is_erased()));
+        if !was_full || present.len() >= limit {
+            return Ok(present);
+        }
     }
 }
 
@@ -65,5 +86,6 @@ async fn find(ctx: &Context<'_>, id: &ID) -> Result<Option<Customer>> {
         .customer(id)
         .await
         .map_err(|error| failure::of_store(&error))?;
-    Ok(found.map(Customer))
+    // Of an erased customer only a stub is kept, which is nobody to a reader.
+    Ok(found.filter(|found| !found.is_erased()).map(Customer))
 }

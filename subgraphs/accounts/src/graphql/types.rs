@@ -149,6 +149,7 @@ pub(crate) enum CreditCardType {
 pub(crate) enum CustomerChangeType {
     Created,
     Updated,
+    Erased,
 }
 
 /// One state change, as the log tells of it.
@@ -168,15 +169,19 @@ pub(crate) struct CustomerChange {
 
 impl CustomerChange {
     fn of(record: &ChangeRecord) -> Result<Self, ApiError> {
-        let kind = [domain::ChangeType::Created, domain::ChangeType::Updated]
-            .into_iter()
-            .find(|kind| kind.as_str() == record.kind)
-            .ok_or_else(|| {
-                ApiError::internal(format!(
-                    "the audit trail of {} holds the unknown change type {}",
-                    record.subject, record.kind
-                ))
-            })?;
+        let kind = [
+            domain::ChangeType::Created,
+            domain::ChangeType::Updated,
+            domain::ChangeType::Erased,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == record.kind)
+        .ok_or_else(|| {
+            ApiError::internal(format!(
+                "the audit trail of {} holds the unknown change type {}",
+                record.subject, record.kind
+            ))
+        })?;
         Ok(Self {
             event_id: record.event_id.into(),
             revision: record.revision,
@@ -186,6 +191,13 @@ impl CustomerChange {
             changed_fields: record.changed_fields.clone(),
         })
     }
+}
+
+/// Who was erased, and when.
+#[derive(SimpleObject, Debug)]
+pub(crate) struct EraseCustomerPayload {
+    pub(super) id: ID,
+    pub(super) erased_at: Timestamp,
 }
 
 /// The customer after the change.

@@ -67,6 +67,7 @@ struct Document;
     responses(
         (status = 201, description = "Done.", body = String, content_type = "text/plain", example = "Customer account created!"),
         (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The id was a customer's who has been erased; it is not used again.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not declared as JSON.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field is not acceptable; `errors` names it.", body = Problem, content_type = "application/problem+json"),
@@ -127,6 +128,7 @@ fn problem(failure: Failure) -> Problem {
         CommandError::Rejected(CustomerError::Invalid(violation)) => refuse(&violation),
         CommandError::Rejected(
             refused @ (CustomerError::AlreadyExists(_)
+            | CustomerError::Erased(_)
             | CustomerError::NotFound(_)
             | CustomerError::RevisionConflict { .. }),
         ) => Problem::conflict(refused.to_string()),

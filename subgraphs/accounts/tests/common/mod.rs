@@ -17,7 +17,9 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use tandem_accounts::{audit::AuditProjection, domain::Customer, service, stores::Stores};
+use tandem_accounts::{
+    audit::AuditProjection, domain::Customer, service, stores::Stores, telling::PersonalData,
+};
 use tandem_kit::{
     commands::Gate,
     consumer::Projection,
@@ -62,7 +64,8 @@ impl Accounts {
             &stores,
             None,
             gate,
-            &Sealer::new(&[7; 32]),
+            &sealer(),
+            PersonalData::Sealed,
             &Shutdown::new(),
         );
         Self {
@@ -155,8 +158,12 @@ impl Accounts {
     }
 }
 
+pub fn sealer() -> Sealer {
+    Sealer::new(&[7; 32])
+}
+
 pub async fn open(directory: &Path) -> Stores {
-    Stores::embedded(directory).await.unwrap()
+    Stores::embedded(directory, &sealer()).await.unwrap()
 }
 
 /// A pending event as it is read from the log.
@@ -235,6 +242,10 @@ impl AggregateStore<Customer> for Counted {
 
     async fn forget_answers(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
         self.inner.forget_answers(before).await
+    }
+
+    async fn forget_answers_of(&self, ids: &[String]) -> Result<(), StoreError> {
+        self.inner.forget_answers_of(ids).await
     }
 
     async fn pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<Customer>>, StoreError> {

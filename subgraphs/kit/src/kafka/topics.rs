@@ -66,7 +66,10 @@ pub async fn ensure(
                 TopicReplication::Fixed(settings.replication),
             );
             if topic.compacted {
+                // What was replaced is gone within a day; a tombstone stays for a month, for readers that were away.
                 new.set("cleanup.policy", "compact")
+                    .set("max.compaction.lag.ms", "86400000")
+                    .set("delete.retention.ms", "2592000000")
             } else {
                 new.set("cleanup.policy", "delete")
                     .set("retention.ms", &retention)

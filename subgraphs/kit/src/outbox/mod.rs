@@ -22,6 +22,21 @@ pub struct PendingEvent {
     pub recorded_at: DateTime<Utc>,
     /// What will be published.
     pub event: CloudEvent,
+    /// What must be in Kafka before the event is: published and acknowledged first, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub companions: Vec<Companion>,
+}
+
+/// A message that goes ahead of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Companion {
+    /// Where it is published.
+    pub topic: String,
+    /// Its key.
+    pub key: String,
+    /// Its body; `None` for a tombstone.
+    #[serde(default)]
+    pub payload: Option<String>,
 }
 
 /// How much waits to be published.

@@ -20,6 +20,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered}
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     producer::{FutureProducer, FutureRecord, Producer},
+    util::Timeout,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -47,6 +48,8 @@ const REMEMBERED: usize = 50_000;
 /// First and longest pause after Kafka refused a message.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long an event with companions waits for room in the producer's queue.
+const QUEUE_WAIT: Duration = Duration::from_secs(5);
 /// How long the relay goes on publishing what it holds when the service stops; the rest waits in the store.
 const FAREWELL: Duration = Duration::from_millis(1_000);
 
@@ -389,6 +392,20 @@ impl Relay {
             if fault::is_on(Fault::ClearBeforePublish) {
                 self.to_clear.insert(key.clone(), event.revision);
             }
+            if !event.companions.is_empty() {
+                if let Some(lane) = self.keys.get_mut(&key) {
+                    lane.in_flight = Some(event.revision);
+                }
+                let (producer, topic) = (self.producer.clone(), self.topic);
+                in_flight.push(
+                    async move {
+                        let result = send_with_companions(&producer, topic, &event).await;
+                        (key, event, result)
+                    }
+                    .boxed(),
+                );
+                continue;
+            }
             let record = FutureRecord::to(self.topic)
                 .key(&event.key)
                 .payload(&event.event.data)
@@ -541,6 +558,34 @@ impl Relay {
             .set(status.oldest_age().as_secs_f64());
         self.status.send_replace(status);
     }
+}
+
+/// Sends what goes ahead of an event, each message when the one before it is acknowledged, and then the event.
+async fn send_with_companions(
+    producer: &FutureProducer,
+    topic: &str,
+    event: &PendingEvent,
+) -> Result<(), KafkaError> {
+    for companion in &event.companions {
+        let record = FutureRecord::<str, str>::to(&companion.topic).key(&companion.key);
+        let record = match &companion.payload {
+            Some(payload) => record.payload(payload),
+            None => record,
+        };
+        producer
+            .send(record, Timeout::After(QUEUE_WAIT))
+            .await
+            .map_err(|(error, _)| error)?;
+    }
+    let record = FutureRecord::to(topic)
+        .key(&event.key)
+        .payload(&event.event.data)
+        .headers(cloudevents::headers(&event.event));
+    producer
+        .send(record, Timeout::After(QUEUE_WAIT))
+        .await
+        .map(drop)
+        .map_err(|(error, _)| error)
 }
 
 #[allow(clippy::cast_precision_loss)] // a gauge of 2^53 events is exact enough

@@ -141,6 +141,12 @@ pub trait AggregateStore<A: Aggregate>: Outbox {
     /// When the store does not answer.
     async fn forget_answers(&self, before: DateTime<Utc>) -> Result<u64, StoreError>;
 
+    /// Forgets the first answers that hold states of these aggregates, however young they are: for what must not be kept.
+    ///
+    /// # Errors
+    /// When the store does not answer; some may then be forgotten.
+    async fn forget_answers_of(&self, ids: &[String]) -> Result<(), StoreError>;
+
     /// Pages of lists, one answer for each request, in one batched read where the store can.
     ///
     /// # Errors

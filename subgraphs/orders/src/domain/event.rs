@@ -6,11 +6,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tandem_kit::{
+    data_keys::DataKey,
     event::CloudEvent,
-    kafka::{
-        cloudevents,
-        message::{Message, Rejection},
-    },
     values::{Decimal, Timestamp},
 };
 use uuid::Uuid;
@@ -102,6 +99,10 @@ pub struct OrderChangeEvent {
     pub total: Decimal,
     /// Where it is on its way.
     pub status: OrderStatus,
+    /// What is personal (`shipTo` and `reason`, as a JSON object), sealed with the customer's data key (AES-256-GCM) for
+    /// `order/<id>/<revision>`; the two fields are then null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
     /// Where it goes.
     #[serde(default)]
     pub ship_to: Option<Address>,
@@ -121,6 +122,44 @@ pub struct OrderChangeEvent {
     /// Why, if somebody said so.
     #[serde(default)]
     pub reason: Option<String>,
+    /// The parts that differ from the revision before; empty in events from before there was this field.
+    #[serde(default)]
+    pub changed_fields: Vec<String>,
+    /// What the seal told, when it was looked at.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub seal: Seal,
+}
+
+/// What is known of the customer of an event that was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Seal {
+    /// Nothing is sealed, or nobody has looked.
+    #[default]
+    None,
+    /// It opened with this key, wrapped.
+    Opened(String),
+    /// The key is gone: the customer has been erased.
+    Erased,
+}
+
+/// What is personal of an order, as it is sealed.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Personal {
+    #[serde(default)]
+    ship_to: Option<Address>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+fn changed_fields(order: &Order) -> Vec<String> {
+    let parts: &[&str] = match order.cancellation_reason {
+        _ if order.revision == 1 => &["items", "shipTo", "status", "total"],
+        Some(_) => &["cancellationReason", "status"],
+        None => &["status"],
+    };
+    parts.iter().map(|&part| part.to_owned()).collect()
 }
 
 /// Why an order event cannot be read.
@@ -147,14 +186,59 @@ impl OrderChangeEvent {
             items: order.items.clone(),
             total: order.total,
             status: order.status,
+            sealed: None,
             ship_to: order.ship_to.clone(),
             placed_at: order.placed_at,
             revision: order.revision,
             change_type: order.status.into(),
             changed_at: order.updated_at,
             changed_by: changed_by.to_owned(),
+            changed_fields: changed_fields(order),
             reason: order.cancellation_reason.clone(),
+            seal: Seal::None,
         }
+    }
+
+    fn place(&self) -> String {
+        format!("order/{}/{}", self.id, self.revision)
+    }
+
+    /// The same with what is personal sealed.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON, which no value of it does.
+    pub fn seal(mut self, key: &DataKey) -> Result<Self, serde_json::Error> {
+        let personal = Personal {
+            ship_to: self.ship_to.take(),
+            reason: self.reason.take(),
+        };
+        let plain = serde_json::to_vec(&personal)?;
+        self.sealed = Some(key.seal(&plain, &self.place()));
+        Ok(self)
+    }
+
+    /// The same with what is personal in clear, given the customer's data key and the same wrapped. Without the key the
+    /// customer has been erased.
+    ///
+    /// # Errors
+    /// When it does not open with this key.
+    pub fn open(mut self, key: Option<&(DataKey, String)>) -> Result<Self, UnreadableEvent> {
+        let Some(sealed) = self.sealed.take() else {
+            return Ok(self);
+        };
+        match key {
+            None => self.seal = Seal::Erased,
+            Some((key, wrapped)) => {
+                let plain = key
+                    .open(&sealed, &self.place())
+                    .map_err(|error| UnreadableEvent::Rule(format!("sealed: {error}")))?;
+                let personal: Personal = serde_json::from_slice(&plain)?;
+                self.ship_to = personal.ship_to;
+                self.reason = personal.reason;
+                self.seal = Seal::Opened(wrapped.clone());
+            }
+        }
+        Ok(self)
     }
 
     /// The order as it was after this change.
@@ -171,6 +255,11 @@ impl OrderChangeEvent {
             updated_at: self.changed_at,
             revision: self.revision,
             cancellation_reason: self.reason,
+            customer_erased: self.seal == Seal::Erased,
+            data_key: match self.seal {
+                Seal::Opened(wrapped) => Some(wrapped),
+                Seal::None | Seal::Erased => None,
+            },
         }
     }
 
@@ -216,17 +305,6 @@ impl OrderChangeEvent {
             )));
         }
         Ok(read)
-    }
-
-    /// The order as it was after the change that a message tells of.
-    ///
-    /// # Errors
-    /// Why the message is not an order event.
-    pub fn order_of(message: &Message) -> Result<Order, Rejection> {
-        let event = cloudevents::read(message)?;
-        Self::read(&event)
-            .map(Self::into_order)
-            .map_err(|error| Rejection::new(error.to_string()))
     }
 
     /// The JSON Schema of the body, as it is committed.

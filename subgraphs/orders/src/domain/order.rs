@@ -99,6 +99,12 @@ pub struct Order {
     /// Why it was cancelled, if it was and somebody said why.
     #[serde(default)]
     pub cancellation_reason: Option<String>,
+    /// The customer's data key, wrapped: what is personal is sealed with it in events. None if the customer has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_key: Option<String>,
+    /// The customer has been erased: nothing personal is left here, and nothing is taken any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub customer_erased: bool,
 }
 
 /// What it takes to place an order.
@@ -143,6 +149,8 @@ impl Order {
             updated_at: now,
             revision: 1,
             cancellation_reason: None,
+            data_key: None,
+            customer_erased: false,
         })
     }
 
@@ -188,9 +196,22 @@ impl Order {
             });
         }
         Ok(Self {
-            cancellation_reason: reason,
+            // What is said of somebody who was erased is not kept either.
+            cancellation_reason: reason.filter(|_| !self.customer_erased),
             ..self.changed(OrderStatus::Cancelled, now)
         })
+    }
+
+    /// The same order without anything personal. No change of the order: its revision stays.
+    #[must_use]
+    pub fn without_person(self) -> Self {
+        Self {
+            ship_to: None,
+            cancellation_reason: None,
+            data_key: None,
+            customer_erased: true,
+            ..self
+        }
     }
 
     fn expect_revision(&self, expected: Option<i64>) -> Result<(), OrderError> {

@@ -64,7 +64,7 @@ impl CustomerNode {
     }
 }
 
-/// A customer, as orders knows it from its replica.
+/// A customer, as orders knows it from its replica. Of one who was erased all texts are empty.
 #[Object(name = "Customer")]
 impl CustomerNode {
     async fn id(&self) -> ID {

@@ -26,6 +26,7 @@ pub(super) fn of_command(refused: Refused, input: &str) -> ApiError {
         }
         Refused::Store(error) => of_store(&error),
         Refused::Event(error) => ApiError::internal(error),
+        Refused::Key(error) => ApiError::internal(error),
     }
 }
 

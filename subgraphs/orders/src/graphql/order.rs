@@ -55,7 +55,7 @@ impl OrderNode {
         self.order.status.into()
     }
 
-    /// The customer's address as it was when the order was placed; null if the customer had none.
+    /// The customer's address as it was when the order was placed; null if the customer had none or was erased.
     async fn ship_to(&self) -> Option<Address> {
         self.order.ship_to.clone().map(Address::from)
     }

@@ -53,7 +53,7 @@ impl Query {
 
     /// The customer as orders knows it, from its own replica: answers while accounts is down.
     /// With `minRevision` it waits (at most 2 s) until the replica holds that revision, so that a
-    /// client reads its own write; still behind after that: code REPLICA_BEHIND.
+    /// client reads its own write; still behind after that: code REPLICA_BEHIND. null for one who was erased.
     async fn ordering_customer(
         &self,
         ctx: &Context<'_>,
@@ -72,7 +72,9 @@ impl Query {
         }
         let Some(revision) = min_revision.map(i64::from) else {
             let found = loaders.customer(&id).await?;
-            return Ok(found.map(|customer| CustomerNode::known(customer, loaders)));
+            return Ok(found
+                .filter(|customer| !customer.erased)
+                .map(|customer| CustomerNode::known(customer, loaders)));
         };
         let waited = backing(ctx)?
             .replica
@@ -80,6 +82,7 @@ impl Query {
             .await
             .map_err(|failed| error::of_store(&failed))?;
         match waited {
+            Waited::Arrived(customer) if customer.erased => Ok(None),
             Waited::Arrived(customer) => {
                 Ok(Some(CustomerNode::known(Arc::from(customer), loaders)))
             }

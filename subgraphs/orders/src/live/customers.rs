@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::{Stream, stream};
-use tandem_kit::{kafka::message::Message, shutdown::Shutdown};
+use tandem_kit::{data_keys::Opener, kafka::message::Message, shutdown::Shutdown};
 
 use super::{
     LiveError,
@@ -19,18 +19,20 @@ const FEED: &str = "customers";
 pub struct CustomerFeed {
     audience: Audience<Arc<ReplicaCustomer>>,
     replica: Replica,
+    opener: Opener,
     shutdown: Shutdown,
 }
 
 impl CustomerFeed {
     /// Starts to read the log at its end.
     #[must_use]
-    pub fn start(log: Arc<dyn Log>, replica: Replica, shutdown: &Shutdown) -> Self {
+    pub fn start(log: Arc<dyn Log>, replica: Replica, opener: Opener, shutdown: &Shutdown) -> Self {
         let feed = Self {
             audience: Audience::new(
                 metrics::gauge!("live_subscribers", "subscription" => "customerUpdated"),
             ),
             replica,
+            opener,
             shutdown: shutdown.clone(),
         };
         shutdown.spawn(feed.clone().run(log));
@@ -49,24 +51,45 @@ impl CustomerFeed {
             while let Some(message) =
                 next_message(log.as_ref(), &mut reader, seen, FEED, &self.shutdown).await
             {
-                self.take(&message);
+                self.take(&message).await;
             }
         }
         self.audience.close();
     }
 
-    fn take(&self, message: &Message) {
+    async fn take(&self, message: &Message) {
         let channel = [Channel::Customer(message.key.clone().unwrap_or_default())];
         if self.audience.pass_unless_heard(&channel, message.position) {
             return;
         }
-        match event::read(message) {
-            Ok(customer) => {
+        // What cannot be read the replica's projection sets aside.
+        let opened = match event::read(message) {
+            Ok(change) => self.open(change).await,
+            Err(_) => None,
+        };
+        match opened {
+            Some(customer) => {
                 self.audience
                     .deliver(&channel, message.position, |_| Arc::new(customer));
             }
-            // The replica's projection sets it aside.
-            Err(_) => self.audience.pass(message.position),
+            None => self.audience.pass(message.position),
+        }
+    }
+
+    /// Opens a change, however long its key cannot be told. `None` when it does not open, or the service stops.
+    async fn open(&self, change: event::CustomerChange) -> Option<ReplicaCustomer> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match event::open(&self.opener, vec![change.clone()]).await {
+                Ok(mut opened) => return opened.pop(),
+                Err(error) => {
+                    tracing::warn!(feed = FEED, %error, ?pause, "live updates wait for data keys");
+                }
+            }
+            if !self.shutdown.sleep(pause).await {
+                return None;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

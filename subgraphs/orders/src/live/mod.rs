@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use tandem_kit::{kafka::connection::Kafka, shutdown::Shutdown, store::ChangeLog};
+use tandem_kit::{
+    data_keys::Opener, kafka::connection::Kafka, shutdown::Shutdown, store::ChangeLog,
+};
 
 mod audience;
 mod cursor;
@@ -52,11 +54,12 @@ impl Live {
         kafka: &Kafka,
         changes: Arc<dyn ChangeLog>,
         replica: replica::Replica,
+        opener: Opener,
         shutdown: &Shutdown,
     ) -> Self {
         let orders = Arc::new(KafkaLog::new(kafka.clone(), domain::event::TOPIC));
         let customers = Arc::new(KafkaLog::new(kafka.clone(), replica::event::TOPIC));
-        Self::on(orders, customers, changes, replica, shutdown)
+        Self::on(orders, customers, changes, replica, opener, shutdown)
     }
 
     /// Starts feeds that read these logs.
@@ -66,11 +69,12 @@ impl Live {
         customers: Arc<dyn Log>,
         changes: Arc<dyn ChangeLog>,
         replica: replica::Replica,
+        opener: Opener,
         shutdown: &Shutdown,
     ) -> Self {
         Self {
-            orders: OrderFeed::start(orders, changes, shutdown),
-            customers: CustomerFeed::start(customers, replica, shutdown),
+            orders: OrderFeed::start(orders, changes, opener.clone(), shutdown),
+            customers: CustomerFeed::start(customers, replica, opener, shutdown),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use futures::{Stream, stream};
 use tandem_kit::{
+    data_keys::Opener,
     kafka::{
         cloudevents,
         message::{Message, Position},
@@ -22,7 +23,10 @@ use super::{
     log::{FIRST_PAUSE, LONGEST_PAUSE, Log, LogAway, LogReader, begin, next_message},
     sightings::{CLOCK_SKEW, Memory, Sightings, Verdict},
 };
-use crate::domain::{ChangeType, Order, OrderChangeEvent};
+use crate::{
+    domain::{ChangeType, Order, OrderChangeEvent},
+    erasure,
+};
 
 const FEED: &str = "orders";
 /// Messages that are caught up with at once.
@@ -80,6 +84,7 @@ pub struct OrderFeed {
     log: Arc<dyn Log>,
     audience: Audience<Arc<Sighted>>,
     sightings: Sightings,
+    opener: Opener,
     shutdown: Shutdown,
 }
 
@@ -92,13 +97,19 @@ fn read(message: &Message) -> Option<OrderChangeEvent> {
 impl OrderFeed {
     /// Starts to read the log at its end; `changes` is the audit trail that is made from the same log.
     #[must_use]
-    pub fn start(log: Arc<dyn Log>, changes: Arc<dyn ChangeLog>, shutdown: &Shutdown) -> Self {
+    pub fn start(
+        log: Arc<dyn Log>,
+        changes: Arc<dyn ChangeLog>,
+        opener: Opener,
+        shutdown: &Shutdown,
+    ) -> Self {
         let feed = Self {
             log,
             audience: Audience::new(
                 metrics::gauge!("live_subscribers", "subscription" => "orderUpdated"),
             ),
             sightings: Sightings::new(changes, shutdown.clone()),
+            opener,
             shutdown: shutdown.clone(),
         };
         shutdown.spawn(feed.clone().run());
@@ -153,6 +164,10 @@ impl OrderFeed {
             return;
         }
         memory.sighted(&event);
+        let Some(event) = self.open(event).await else {
+            self.audience.pass(position);
+            return;
+        };
         self.audience.deliver(&channels, position, |positions| {
             Arc::new(Sighted {
                 position,
@@ -160,6 +175,26 @@ impl OrderFeed {
                 event,
             })
         });
+    }
+
+    /// Opens an event, however long its key cannot be told. `None` when it does not open, or the service stops.
+    async fn open(&self, event: OrderChangeEvent) -> Option<OrderChangeEvent> {
+        if event.sealed.is_none() {
+            return Some(event);
+        }
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match erasure::open(&self.opener, vec![event.clone()]).await {
+                Ok(mut opened) => return opened.pop().flatten(),
+                Err(error) => {
+                    tracing::warn!(feed = FEED, %error, ?pause, "live updates wait for data keys");
+                }
+            }
+            if !self.shutdown.sleep(pause).await {
+                return None;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
     /// Every change from now on, or behind the cursor `after`. The stream ends when the service stops.
@@ -355,7 +390,9 @@ impl Subscriber {
                 continue;
             }
             *next = position.offset + 1;
-            if let Some(event) = event.filter(|_| is_first) {
+            if let Some(event) = event.filter(|_| is_first)
+                && let Some(event) = self.feed.open(event).await
+            {
                 self.push(event);
             }
         }

@@ -37,6 +37,8 @@ pub fn customer(id: &str, revision: i64) -> ReplicaCustomer {
         revision,
         changed_at: Timestamp::now(),
         replicated_at: Timestamp::now(),
+        data_key: None,
+        erased: false,
     }
 }
 

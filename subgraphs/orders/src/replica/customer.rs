@@ -6,7 +6,7 @@ use tandem_kit::values::Timestamp;
 use crate::domain::Address;
 
 /// What a customer is called.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Name {
     /// Such as Mr.
@@ -25,7 +25,7 @@ pub struct Name {
 }
 
 /// How a customer is reached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Contact {
     /// First phone number.
@@ -55,4 +55,10 @@ pub struct ReplicaCustomer {
     pub changed_at: Timestamp,
     /// When it arrived here.
     pub replicated_at: Timestamp,
+    /// The key that what is personal is sealed with in events, wrapped, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_key: Option<String>,
+    /// The customer has been erased: this is a stub with empty texts, so that orders still have somebody to name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub erased: bool,
 }

@@ -77,6 +77,9 @@ impl Listing {
         while let Some((last, _)) = page.last() {
             let after = last.id.clone();
             for (customer, orders) in page {
+                if customer.erased {
+                    continue;
+                }
                 if !is_first {
                     writer.text.push(b',');
                 }

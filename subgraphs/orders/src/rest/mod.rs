@@ -91,7 +91,7 @@ async fn list(State(rest): State<Rest>) -> Response {
 async fn of_customer(State(rest): State<Rest>, Path(id): Path<String>) -> Response {
     let customer = match rest.replica.get(&id).await {
         _ if !is_customer_id(&id) => None,
-        Ok(customer) => customer,
+        Ok(customer) => customer.filter(|customer| !customer.erased),
         Err(error) => return refuse(&error),
     };
     match customer {

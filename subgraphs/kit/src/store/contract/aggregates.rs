@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Example, Fixture};
 use crate::{
     event::CloudEvent,
-    outbox::{Backlog, PendingEvent},
+    outbox::{Backlog, Companion, PendingEvent},
     store::{AggregateStore, Filter, Outcome, PageRequest, Stored, Write},
 };
 
@@ -40,6 +40,14 @@ pub fn write_of<A: Example>(state: &A, recorded: i64, key: Option<&str>) -> Writ
             revision: state.revision(),
             recorded_at: at(recorded),
             event,
+            companions: (recorded % 2 == 0)
+                .then(|| Companion {
+                    topic: "contract.keys".to_owned(),
+                    key: state.id().to_owned(),
+                    payload: (recorded % 4 == 0).then(|| "{}".to_owned()),
+                })
+                .into_iter()
+                .collect(),
         },
         state: state.clone(),
         idempotency_key: key.map(str::to_owned),
@@ -324,6 +332,21 @@ pub async fn an_answer_is_kept_without_a_change<A: Example>(fixture: &impl Fixtu
     assert_eq!(store.first_answer("one").await.unwrap(), Some(first));
     assert_eq!(store.forget_answers(at(21)).await.unwrap(), 1);
     assert!(store.first_answer("one").await.unwrap().is_none());
+}
+
+pub async fn answers_of_some_are_forgotten_and_no_others<A: Example>(fixture: &impl Fixture<A>) {
+    let store = fixture.aggregates().await;
+    for id in ["1", "2", "3"] {
+        let write = write_of(&A::example(id, 1), 10, Some(id));
+        assert_eq!(store.write(write).await.unwrap(), Outcome::Written);
+    }
+    let ids = ["1", "3", "none"].map(str::to_owned);
+    store.forget_answers_of(&ids).await.unwrap();
+    assert!(store.first_answer("1").await.unwrap().is_none());
+    assert!(store.first_answer("2").await.unwrap().is_some());
+    assert!(store.first_answer("3").await.unwrap().is_none());
+    assert_eq!(store.forget_answers(at(100)).await.unwrap(), 1);
+    assert!(get(&store, "1").await.is_some());
 }
 
 pub async fn all_are_listed_page_by_page<A: Example>(fixture: &impl Fixture<A>) {

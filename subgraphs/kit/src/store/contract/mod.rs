@@ -60,6 +60,7 @@ macro_rules! store_contract {
             of_requests_racing_with_one_key_one_wins,
             the_first_answer_is_kept_and_then_forgotten,
             an_answer_is_kept_without_a_change,
+            answers_of_some_are_forgotten_and_no_others,
             all_are_listed_page_by_page,
             a_list_holds_what_its_fields_say,
             many_pages_come_from_one_read,

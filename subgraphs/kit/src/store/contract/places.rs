@@ -5,9 +5,10 @@ use std::{path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 
 use super::{Example, Fixture};
+use crate::sealing::Sealer;
 use crate::store::{
     AggregateStore, ChangeLog, DeadLetterStore,
-    embedded::{EmbeddedAggregates, EmbeddedChangeLog, EmbeddedDeadLetters, EmbeddedStore},
+    embedded::{Codec, EmbeddedAggregates, EmbeddedChangeLog, EmbeddedDeadLetters, EmbeddedStore},
     mongo::{MongoAggregates, MongoChangeLog, MongoDeadLetters, MongoStore},
 };
 
@@ -22,7 +23,7 @@ pub struct File<T> {
 
 impl<T> File<T> {
     fn open(&self) -> Arc<EmbeddedStore> {
-        EmbeddedStore::open(&self.path).unwrap()
+        EmbeddedStore::open(&self.path, Codec::sealed(&Sealer::new(&[7; 32]))).unwrap()
     }
 }
 

@@ -3,7 +3,7 @@
 //! The tables of a collection `c`: `c/state`, `c/outbox`, `c/outbox/oldest`, `c/answers`, `c/answers/time`, and `c/by/f,g` for
 //! each list that is narrowed by fields `f` and `g`. One write touches them all in one transaction.
 
-use std::{marker::PhantomData, ops::Bound, sync::Arc};
+use std::{collections::HashSet, marker::PhantomData, ops::Bound, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -194,6 +194,29 @@ impl<A: Aggregate> AggregateStore<A> for EmbeddedAggregates<A> {
                 return Ok(total);
             }
         }
+    }
+
+    async fn forget_answers_of(&self, ids: &[String]) -> Result<(), StoreError> {
+        let (names, ids) = (Arc::clone(&self.names), ids.to_vec());
+        let found = self
+            .store
+            .read(move |transaction| answers_of(transaction, &names, &ids))
+            .await?;
+        for some in found.chunks(FORGOTTEN_AT_ONCE) {
+            let (names, some) = (Arc::clone(&self.names), some.to_vec());
+            self.store
+                .write(Durable::Yes, move |transaction| {
+                    let mut times = transaction.open_table(names.answer_times())?;
+                    let mut answers = transaction.open_table(names.answers())?;
+                    for (at, key) in &some {
+                        times.remove((*at, key.as_str()))?;
+                        answers.remove(key.as_str())?;
+                    }
+                    Ok(())
+                })
+                .await?;
+        }
+        Ok(())
     }
 
     async fn pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<A>>, StoreError> {
@@ -607,6 +630,26 @@ fn clear(
         }
     }
     Ok(())
+}
+
+/// When they were given and under which keys, for all first answers of some aggregates. This reads all there are: it is for the
+/// rare case, and no write should pay for an index.
+fn answers_of(
+    transaction: &ReadTransaction,
+    names: &Names,
+    ids: &[String],
+) -> Result<Vec<(i64, String)>, StoreError> {
+    let ids: HashSet<&str> = ids.iter().map(String::as_str).collect();
+    let answers = transaction.open_table(names.answers())?;
+    let mut found = Vec::new();
+    for row in answers.iter()? {
+        let (key, row) = row?;
+        let (at, id, _) = row.value();
+        if ids.contains(id) {
+            found.push((at, key.value().to_owned()));
+        }
+    }
+    Ok(found)
 }
 
 fn forget_answers(

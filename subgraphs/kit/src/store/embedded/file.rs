@@ -27,14 +27,15 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens the file, or makes it and its directory. Call it once a file and share what it returns.
+    /// Opens the file, or makes it and its directory. Call it once a file and share what it returns. Records are written
+    /// as `codec` says.
     ///
     /// After a crash the file is checked first; that is logged. A file that another process holds is tried again for 2 s,
     /// so that a service can be restarted before its predecessor is quite gone. This blocks.
     ///
     /// # Errors
     /// When the directory cannot be made, another process keeps the file, or it is not a store.
-    pub fn open(path: impl AsRef<Path>) -> Result<Arc<Self>, OpenError> {
+    pub fn open(path: impl AsRef<Path>, codec: Codec) -> Result<Arc<Self>, OpenError> {
         let path = path.as_ref();
         let directory = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(directory).map_err(|source| OpenError::Directory {
@@ -50,7 +51,7 @@ impl EmbeddedStore {
         Ok(Arc::new(Self {
             committer,
             database,
-            codec: Codec,
+            codec,
         }))
     }
 

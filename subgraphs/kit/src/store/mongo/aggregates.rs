@@ -376,6 +376,17 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
         }
     }
 
+    async fn forget_answers_of(&self, ids: &[String]) -> Result<(), StoreError> {
+        let update = doc! { "$unset": { "answers": "" } };
+        limited(async {
+            self.collection
+                .update_many(doc! { "_id": { "$in": ids } }, update)
+                .await
+        })
+        .await
+        .map(drop)
+    }
+
     async fn pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<A>>, StoreError> {
         for PageRequest { filter, .. } in requests {
             let kept = |fields: &&[&str]| fields.iter().eq(filter.0.iter().map(|(field, _)| field));

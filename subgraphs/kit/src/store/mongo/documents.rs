@@ -5,7 +5,11 @@ use mongodb::bson::{self, RawDocument, Uuid as BsonUuid};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{event::CloudEvent, outbox::PendingEvent, store::StoreError};
+use crate::{
+    event::CloudEvent,
+    outbox::{Companion, PendingEvent},
+    store::StoreError,
+};
 
 pub(super) fn date(time: DateTime<Utc>) -> bson::DateTime {
     bson::DateTime::from_millis(time.timestamp_millis())
@@ -65,6 +69,8 @@ pub(super) struct PendingDocument {
     revision: i64,
     recorded_at: bson::DateTime,
     event: EventDocument,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    companions: Vec<Companion>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -98,6 +104,7 @@ impl From<&PendingEvent> for PendingDocument {
                 traceparent: event.traceparent.clone(),
                 data: event.data.clone(),
             },
+            companions: pending.companions.clone(),
         }
     }
 }
@@ -119,6 +126,7 @@ impl PendingDocument {
                 traceparent: event.traceparent,
                 data: event.data,
             },
+            companions: self.companions,
         })
     }
 }

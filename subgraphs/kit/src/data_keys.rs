@@ -1,0 +1,429 @@
+//! Data keys: one key for each customer, with which everything personal in the log is sealed. Forgetting the key makes it
+//! unreadable, in an immutable log too.
+//!
+//! A key is published wrapped (sealed with the key of the services) on a compacted topic; its tombstone is the erasure. A
+//! [`KeyRing`] holds what that topic says.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rdkafka::{
+    producer::{FutureProducer, FutureRecord},
+    util::Timeout,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::{
+    kafka::{
+        ClientError,
+        connection::Kafka,
+        message::Message,
+        tail::{self, LogTail, Offsets},
+    },
+    outbox::Companion,
+    sealing::{OpenError, Sealer},
+    shutdown::Shutdown,
+    store::StoreError,
+};
+
+/// How long a key that is not there is awaited before the topic's end is asked for: it is most likely on its way.
+const ON_ITS_WAY: Duration = Duration::from_millis(50);
+/// How long the ring may take to reach the topic's end.
+const CATCH_UP: Duration = Duration::from_secs(20);
+/// First and longest pause while Kafka is away.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The key that one subject's data is sealed with.
+#[derive(Clone, Debug)]
+pub struct DataKey(Sealer);
+
+fn place(subject: &str) -> String {
+    format!("data-key/{subject}")
+}
+
+impl DataKey {
+    /// A new key, and the same wrapped.
+    #[must_use]
+    pub fn make(service: &Sealer, subject: &str) -> (Self, String) {
+        let key: [u8; 32] = rand::random();
+        let wrapped = service.seal(&key, place(subject).as_bytes());
+        (Self(Sealer::new(&key)), wrapped)
+    }
+
+    /// The key that was wrapped for this subject.
+    ///
+    /// # Errors
+    /// When another service's key wrapped it, or it is another subject's.
+    pub fn unwrap(service: &Sealer, wrapped: &str, subject: &str) -> Result<Self, OpenError> {
+        let key = service.open(wrapped, place(subject).as_bytes())?;
+        let key: [u8; 32] = key.try_into().map_err(|_| OpenError::Malformed)?;
+        Ok(Self(Sealer::new(&key)))
+    }
+
+    /// Seals `plain` for the place that `associated` names.
+    #[must_use]
+    pub fn seal(&self, plain: &[u8], associated: &str) -> String {
+        self.0.seal(plain, associated.as_bytes())
+    }
+
+    /// Opens what was sealed for the place that `associated` names.
+    ///
+    /// # Errors
+    /// When another key sealed it, for another place, or it was changed.
+    pub fn open(&self, sealed: &str, associated: &str) -> Result<Vec<u8>, OpenError> {
+        self.0.open(sealed, associated.as_bytes())
+    }
+}
+
+/// The body of a message on the topic of keys.
+#[derive(Debug, Serialize, Deserialize)]
+struct Published {
+    wrapped: String,
+}
+
+/// The message that publishes a key; the tombstone that erases it if `wrapped` is `None`.
+#[must_use]
+pub fn publication(topic: &str, subject: &str, wrapped: Option<&str>) -> Companion {
+    Companion {
+        topic: topic.to_owned(),
+        key: subject.to_owned(),
+        payload: wrapped.map(|wrapped| serde_json::json!({ "wrapped": wrapped }).to_string()),
+    }
+}
+
+/// Where wrapped keys are found.
+#[async_trait]
+pub trait DataKeys: Send + Sync + 'static {
+    /// The wrapped keys of these subjects. A subject whose data is sealed and who is not in the answer has been erased: a
+    /// key is published before anything that it seals.
+    ///
+    /// # Errors
+    /// When that cannot be told now.
+    async fn wrapped(
+        &self,
+        subjects: &HashSet<String>,
+    ) -> Result<HashMap<String, String>, StoreError>;
+}
+
+/// Opens what is sealed in events. Clones share it.
+#[derive(Clone)]
+pub struct Opener {
+    keys: Arc<dyn DataKeys>,
+    service: Sealer,
+}
+
+impl Opener {
+    /// Opens with keys that `service` wrapped.
+    #[must_use]
+    pub fn new(keys: Arc<dyn DataKeys>, service: Sealer) -> Self {
+        Self { keys, service }
+    }
+
+    /// The keys of these subjects, each with its wrapped form; those of erased subjects are missing.
+    ///
+    /// # Errors
+    /// When that cannot be told now.
+    pub async fn keys_of(
+        &self,
+        subjects: &HashSet<String>,
+    ) -> Result<HashMap<String, (DataKey, String)>, StoreError> {
+        if subjects.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let wrapped = self.keys.wrapped(subjects).await?;
+        wrapped
+            .into_iter()
+            .map(|(subject, wrapped)| {
+                let key = DataKey::unwrap(&self.service, &wrapped, &subject).map_err(|error| {
+                    // Another sealing key than the one that wrapped it: to be waited out until that is set right. To
+                    // take the customer for erased would be wrong.
+                    StoreError::Away(format!(
+                        "the data key of {subject:?} does not open with this sealing key: {error}"
+                    ))
+                })?;
+                Ok((subject, (key, wrapped)))
+            })
+            .collect()
+    }
+
+    /// The key that was wrapped so, if it opens.
+    ///
+    /// # Errors
+    /// When another service's key wrapped it, or it is another subject's.
+    pub fn unwrap(&self, wrapped: &str, subject: &str) -> Result<DataKey, OpenError> {
+        DataKey::unwrap(&self.service, wrapped, subject)
+    }
+}
+
+/// Keys that are given at once: for tests, and where nothing is sealed.
+#[derive(Clone, Debug, Default)]
+pub struct FixedKeys(pub HashMap<String, String>);
+
+#[async_trait]
+impl DataKeys for FixedKeys {
+    async fn wrapped(
+        &self,
+        subjects: &HashSet<String>,
+    ) -> Result<HashMap<String, String>, StoreError> {
+        Ok(subjects
+            .iter()
+            .filter_map(|subject| Some((subject.clone(), self.0.get(subject)?.clone())))
+            .collect())
+    }
+}
+
+/// What a process is to the topic of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Its service publishes the keys.
+    Owner,
+    /// It only reads them.
+    Reader,
+}
+
+/// What the topic of keys says, in memory: about 200 bytes a key. Clones share it.
+#[derive(Clone)]
+pub struct KeyRing(Arc<Ring>);
+
+struct Ring {
+    kafka: Kafka,
+    topic: &'static str,
+    held: Mutex<Held>,
+    /// Told of every step.
+    steps: watch::Sender<u64>,
+    /// Publishes a tombstone again whose key came after it.
+    burial: Option<FutureProducer>,
+}
+
+#[derive(Default)]
+struct Held {
+    /// `None` for those that are erased.
+    keys: HashMap<Box<str>, Option<Box<str>>>,
+    /// For each partition the next offset to read.
+    next: Offsets,
+}
+
+impl KeyRing {
+    /// Starts to read the topic from its beginning.
+    ///
+    /// A key that comes after its tombstone (a relay that slept may repeat it) is not taken; the topic's `Owner` publishes
+    /// the tombstone again, so that compaction does not bring the key back.
+    ///
+    /// # Errors
+    /// When a property is not one of librdkafka's or has a value that it does not take.
+    pub fn start(
+        kafka: &Kafka,
+        topic: &'static str,
+        role: Role,
+        shutdown: &Shutdown,
+    ) -> Result<Self, ClientError> {
+        let burial = match role {
+            Role::Reader => None,
+            Role::Owner => Some(
+                kafka
+                    .settings()
+                    .client_config()
+                    .set("acks", "all")
+                    .set("message.timeout.ms", "60000")
+                    .create()
+                    .map_err(|source| ClientError {
+                        purpose: "tombstones of data keys",
+                        source,
+                    })?,
+            ),
+        };
+        let ring = Self(Arc::new(Ring {
+            kafka: kafka.clone(),
+            topic,
+            held: Mutex::default(),
+            steps: watch::channel(0).0,
+            burial,
+        }));
+        shutdown.spawn(ring.clone().run(shutdown.clone()));
+        Ok(ring)
+    }
+
+    async fn run(self, shutdown: Shutdown) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            tokio::select! {
+                () = shutdown.requested() => return,
+                Err(error) = self.read() => {
+                    tracing::warn!(topic = self.0.topic, %error, ?pause, "data keys cannot be read; trying again");
+                }
+            }
+            if !shutdown.sleep(pause).await {
+                return;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Reads on from where it was, for ever; ends only when the client cannot go on.
+    async fn read(&self) -> Result<std::convert::Infallible, tail::TailError> {
+        self.0.kafka.ready().await;
+        let ends = tail::ends(&self.0.kafka, self.0.topic).await?;
+        let start: Offsets = {
+            let held = self.held();
+            ends.iter()
+                .map(|(partition, (low, _))| {
+                    let next = held.next.get(partition).copied().unwrap_or(*low);
+                    (*partition, next)
+                })
+                .collect()
+        };
+        let log = LogTail::open(&self.0.kafka, self.0.topic, &start)?;
+        self.held().next = start;
+        self.step();
+        loop {
+            self.take(&log.next().await?);
+            // What is here already in one step: waking those who wait is the dear part.
+            while let Some(message) = log.next_ready() {
+                self.take(&message);
+            }
+            self.step();
+        }
+    }
+
+    fn take(&self, message: &Message) {
+        let mut revived = None;
+        {
+            let mut held = self.held();
+            held.next
+                .insert(message.position.partition, message.position.offset + 1);
+            let Some(subject) = message.key.as_deref() else {
+                return;
+            };
+            match &message.payload {
+                None => {
+                    held.keys.insert(subject.into(), None);
+                }
+                Some(body) => match serde_json::from_slice::<Published>(body) {
+                    Ok(_) if held.keys.get(subject).is_some_and(Option::is_none) => {
+                        revived = Some(subject.to_owned());
+                    }
+                    Ok(published) => {
+                        held.keys
+                            .insert(subject.into(), Some(published.wrapped.into()));
+                    }
+                    Err(error) => {
+                        tracing::error!(topic = self.0.topic, subject, %error, "a data key cannot be read");
+                    }
+                },
+            }
+        }
+        if let (Some(subject), Some(producer)) = (revived, self.0.burial.clone()) {
+            let topic = self.0.topic;
+            tokio::spawn(async move {
+                let tombstone = FutureRecord::<str, str>::to(topic).key(&subject);
+                match producer.send(tombstone, Timeout::After(CATCH_UP)).await {
+                    Ok(_) => tracing::info!(topic, subject, "a repeated data key was erased again"),
+                    // Nothing is readable by it meanwhile; the next start finds it again.
+                    Err((error, _)) => {
+                        tracing::warn!(topic, subject, %error, "a repeated data key was not erased again");
+                    }
+                }
+            });
+        }
+    }
+
+    fn step(&self) {
+        self.0.steps.send_modify(|steps| *steps += 1);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether something is known of all of them, be it that they are erased.
+    fn knows(&self, subjects: &HashSet<String>) -> bool {
+        let held = self.held();
+        subjects
+            .iter()
+            .all(|subject| held.keys.contains_key(subject.as_str()))
+    }
+
+    /// Waits until everything is read that is in the topic now.
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        let away = |reason: String| StoreError::Away(format!("{}: {reason}", self.0.topic));
+        let ends = tail::ends(&self.0.kafka, self.0.topic)
+            .await
+            .map_err(|error| away(error.to_string()))?;
+        let mut steps = self.0.steps.subscribe();
+        let reached = |_: &u64| {
+            let held = self.held();
+            ends.iter().all(|(partition, (low, high))| {
+                low == high || held.next.get(partition).is_some_and(|next| next >= high)
+            })
+        };
+        match tokio::time::timeout(CATCH_UP, steps.wait_for(reached)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(away("its end was not reached in time".to_owned())),
+        }
+    }
+}
+
+#[async_trait]
+impl DataKeys for KeyRing {
+    async fn wrapped(
+        &self,
+        subjects: &HashSet<String>,
+    ) -> Result<HashMap<String, String>, StoreError> {
+        if !self.knows(subjects) {
+            let mut steps = self.0.steps.subscribe();
+            let arrived = steps.wait_for(|_| self.knows(subjects));
+            if tokio::time::timeout(ON_ITS_WAY, arrived).await.is_err() {
+                self.catch_up().await?;
+            }
+        }
+        let mut held = self.held();
+        let mut found = HashMap::with_capacity(subjects.len());
+        for subject in subjects {
+            match held.keys.get(subject.as_str()) {
+                Some(Some(wrapped)) => {
+                    found.insert(subject.clone(), wrapped.to_string());
+                }
+                Some(None) => {}
+                // Its tombstone has been compacted away. Remembered, so that the next one need not wait.
+                None => {
+                    held.keys.insert(subject.as_str().into(), None);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_wrapped_key_opens_for_its_subject_alone() {
+        let service = Sealer::new(&[7; 32]);
+        let (key, wrapped) = DataKey::make(&service, "1");
+        let sealed = key.seal(b"Ada", "customer/1/1");
+        let again = DataKey::unwrap(&service, &wrapped, "1").unwrap();
+        assert_eq!(again.open(&sealed, "customer/1/1").unwrap(), b"Ada");
+        assert!(again.open(&sealed, "customer/1/2").is_err());
+        assert!(DataKey::unwrap(&service, &wrapped, "2").is_err());
+        assert!(DataKey::unwrap(&Sealer::new(&[8; 32]), &wrapped, "1").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_key_of_another_service_is_waited_for_and_not_taken_for_an_erasure() {
+        let (_, wrapped) = DataKey::make(&Sealer::new(&[8; 32]), "1");
+        let keys = FixedKeys([("1".to_owned(), wrapped)].into());
+        let opener = Opener::new(Arc::new(keys), Sealer::new(&[7; 32]));
+        let subjects = |id: &str| HashSet::from([id.to_owned()]);
+        assert!(opener.keys_of(&subjects("1")).await.is_err());
+        assert!(opener.keys_of(&subjects("2")).await.unwrap().is_empty());
+    }
+}
