@@ -331,6 +331,7 @@ impl BareLoop {
         kafka: &Kafka,
         collection: mongodb::Collection<mongodb::bson::Document>,
     ) -> Self {
+        let _inside = runtime.enter();
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", kafka.bootstrap());
         let producer: FutureProducer = config
@@ -345,7 +346,6 @@ impl BareLoop {
             .set("auto.offset.reset", "earliest")
             .create()
             .unwrap();
-        let _inside = runtime.enter();
         let admin: rdkafka::admin::AdminClient<_> = ClientConfig::new()
             .set("bootstrap.servers", kafka.bootstrap())
             .create()
