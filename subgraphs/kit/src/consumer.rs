@@ -176,8 +176,7 @@ fn consumer(
     group: &str,
     context: Context,
 ) -> Result<StreamConsumer<Context>, ClientError> {
-    let mut config = kafka.settings().client_config();
-    let defaults = [
+    let mut config = kafka.settings().client_config_with(&[
         ("auto.offset.reset", "earliest"),
         ("partition.assignment.strategy", "cooperative-sticky"),
         ("session.timeout.ms", "6000"),
@@ -187,12 +186,7 @@ fn consumer(
         ("fetch.wait.max.ms", "500"),
         ("fetch.error.backoff.ms", "50"),
         ("queued.max.messages.kbytes", "16384"),
-    ];
-    for (key, value) in defaults {
-        if config.get(key).is_none() {
-            config.set(key, value);
-        }
-    }
+    ]);
     // Not for the user to choose: what is committed must be what was written.
     config
         .set("group.id", group)

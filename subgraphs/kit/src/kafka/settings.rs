@@ -81,4 +81,16 @@ impl KafkaSettings {
         }
         config
     }
+
+    /// The same with the defaults of one kind of client, each unless the user has set that property.
+    #[must_use]
+    pub fn client_config_with(&self, defaults: &[(&str, &str)]) -> ClientConfig {
+        let mut config = self.client_config();
+        for (key, value) in defaults {
+            if config.get(key).is_none() {
+                config.set(*key, *value);
+            }
+        }
+        config
+    }
 }

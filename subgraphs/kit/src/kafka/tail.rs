@@ -49,17 +49,11 @@ impl std::fmt::Debug for LogTail {
 }
 
 fn config(kafka: &Kafka) -> rdkafka::ClientConfig {
-    let mut config = kafka.settings().client_config();
-    let defaults = [
+    let mut config = kafka.settings().client_config_with(&[
         ("fetch.wait.max.ms", "500"),
         ("fetch.error.backoff.ms", "50"),
         ("queued.max.messages.kbytes", "16384"),
-    ];
-    for (key, value) in defaults {
-        if config.get(key).is_none() {
-            config.set(key, value);
-        }
-    }
+    ]);
     // librdkafka wants a group id from every consumer; this one never joins a group nor commits.
     config
         .set("group.id", "tandem-tail")

@@ -167,18 +167,12 @@ pub fn start(
 }
 
 fn producer(kafka: &Kafka) -> Result<FutureProducer, ClientError> {
-    let mut config = kafka.settings().client_config();
-    let defaults = [
+    let config = kafka.settings().client_config_with(&[
         ("acks", "all"),
         ("enable.idempotence", "true"),
         ("linger.ms", "0"),
         ("message.timeout.ms", "30000"),
-    ];
-    for (key, value) in defaults {
-        if config.get(key).is_none() {
-            config.set(key, value);
-        }
-    }
+    ]);
     config.create().map_err(|source| ClientError {
         purpose: "the relay's producer",
         source,
