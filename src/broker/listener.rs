@@ -27,12 +27,13 @@ use tansu_storage::{FetchService, ProduceService, Storage};
 use tokio::{
     net::{TcpListener, TcpSocket},
     task::JoinSet,
+    time::MissedTickBehavior,
 };
 use tracing::{debug, warn};
 
 use super::{
     BrokerError,
-    groups::Groups,
+    groups::{self, Groups},
     long_poll::{AnnounceLayer, Arrivals, LongPollLayer},
 };
 
@@ -63,7 +64,9 @@ pub(super) async fn serve<S>(
 where
     S: Storage,
 {
-    let groups = Controller::with_storage(storage.clone())?;
+    let groups = Groups::new(Controller::with_storage(storage.clone())?);
+    let mut group_ticks = tokio::time::interval(groups::TICK);
+    group_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let arrivals = Arrivals::default();
     let mut connections = JoinSet::new();
     loop {
@@ -95,6 +98,7 @@ where
                     }
                 });
             }
+            _ = group_ticks.tick() => groups.tick(),
             Some(ended) = connections.join_next() => {
                 if let Err(error) = ended {
                     warn!(%error, "a connection ended in a defect of the broker");
@@ -115,7 +119,7 @@ type Builder = FrameRouteBuilder<(), tansu_broker::Error>;
 
 fn route<S>(
     storage: S,
-    groups: Controller<S>,
+    groups: Groups<Controller<S>>,
     arrivals: Arrivals,
 ) -> Result<FrameRouteService<(), tansu_broker::Error>, tansu_broker::Error>
 where
@@ -145,7 +149,7 @@ where
     .try_fold(FrameRouteService::<(), _>::builder(), |builder, service| {
         service(builder, storage.clone())
     })?;
-    let with_groups = coordinator::services(unchanged, Groups(groups))?;
+    let with_groups = coordinator::services(unchanged, groups)?;
     let with_handshake = auth::services(with_groups)?;
     let with_fetch = fetch(with_handshake, storage.clone(), arrivals.clone())?;
     let with_produce = produce(with_fetch, storage, arrivals)?;

@@ -7,6 +7,7 @@
 //! - a waiting fetch that is answered the moment a record arrives ([`long_poll`]; theirs sleeps and looks again);
 //! - an index over the record headers ([`index`]), without which reading a topic takes quadratic time;
 //! - a listener that stops at once, prints nothing, and survives an unreadable request ([`listener`]);
+//! - a coordinator of the consumer groups that loses nobody ([`groups`]);
 //! - a watch over the storage, which ends the process when the storage has died ([`watch`]).
 //!
 //! # What it does not do
@@ -16,7 +17,6 @@
 //! - Durability: a record that was acknowledged survives the death of the process, not that of the machine (the log
 //!   is written with `synchronous = normal`), as with one node of Kafka.
 //! - Several nodes, authentication, encryption: it listens on the loopback interface alone.
-//! - Quick static membership: a consumer with `group.instance.id` waits three seconds at every join.
 
 mod groups;
 mod index;

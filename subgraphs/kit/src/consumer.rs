@@ -514,16 +514,18 @@ impl<P: Projection> Runner<P> {
             done = &mut work => return done,
             () = sleep(SLOW) => {}
         }
-        let assigned = self.consumer.assignment().unwrap_or_default();
-        if let Err(error) = self.consumer.pause(&assigned) {
-            tracing::debug!(%error, "partitions not paused");
-        }
+        let mut paused = TopicPartitionList::new();
+        self.pause_assigned(&mut paused);
         let done = loop {
             tokio::select! {
                 done = &mut work => break done,
                 received = self.consumer.recv() => match received {
-                    // Read before the pause took effect: kept for the next batch, in order.
-                    Ok(message) => read_meanwhile.push(Message::from(&message)),
+                    // Read before the pause took effect, or of a partition that was assigned since: kept for the next
+                    // batch, in order.
+                    Ok(message) => {
+                        read_meanwhile.push(Message::from(&message));
+                        self.pause_assigned(&mut paused);
+                    }
                     Err(error) => {
                         tracing::debug!(%error, "while waiting");
                         sleep(FIRST_PAUSE).await;
@@ -531,12 +533,26 @@ impl<P: Projection> Runner<P> {
                 }
             }
         };
-        // What was assigned meanwhile was never paused; resuming it does nothing.
-        let assigned = self.consumer.assignment().unwrap_or(assigned);
-        if let Err(error) = self.consumer.resume(&assigned) {
+        // All that was paused, also what is another member's meanwhile: librdkafka keeps the pause of a partition that goes
+        // and comes back, and then nobody would read it.
+        if let Err(error) = self.consumer.resume(&paused) {
             tracing::warn!(%error, "partitions not resumed");
         }
         done
+    }
+
+    /// Pauses the partitions that are assigned now and adds them to `paused`.
+    fn pause_assigned(&self, paused: &mut TopicPartitionList) {
+        let assigned = self.consumer.assignment().unwrap_or_default();
+        if let Err(error) = self.consumer.pause(&assigned) {
+            tracing::debug!(%error, "partitions not paused");
+        }
+        for partition in assigned.elements() {
+            let (topic, partition) = (partition.topic(), partition.partition());
+            if paused.find_partition(topic, partition).is_none() {
+                paused.add_partition(topic, partition);
+            }
+        }
     }
 
     /// Waits and doubles the pause. Returns true when the service stops.
