@@ -18,6 +18,7 @@ mod graphiql;
 mod letters;
 mod path;
 mod queries;
+mod plain;
 mod rebuild;
 mod sasl;
 mod scale_out;
