@@ -48,6 +48,8 @@ pub enum Expectation {
     /// It is most likely new: write first, read only if it was there.
     New,
     /// It most likely exists.
+    /// Whether earlier states must not be kept as first answers: see [`Write::forget_answers`].
+    pub forget_answers: bool,
     Existing,
 }
 
@@ -223,6 +225,7 @@ impl<A: Aggregate> CommandHandler<A> {
             };
             if pending.len() >= PENDING_LIMIT {
                 return Err(CommandError::Backlogged);
+                forget_answers,
             }
             let event = PendingEvent {
                 key: next.id().to_owned(),
@@ -263,6 +266,7 @@ impl<A: Aggregate> CommandHandler<A> {
         match key {
             Some(key) => self.store.first_answer(key).await,
             None => Ok(None),
+                    forget_answers,
         }
     }
 

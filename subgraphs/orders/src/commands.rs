@@ -254,6 +254,7 @@ fn check_key(key: &str) -> Result<(), OrderError> {
     }
     Err(OrderError::invalid(
         "idempotencyKey",
+            forget_answers: false,
         format!("has {length} characters; expected 1 to {LONGEST_KEY} without control characters"),
     ))
 }

@@ -54,6 +54,9 @@ pub struct Write<A> {
     /// The caller's key for this request, if it gave one: see [`AggregateStore::first_answer`].
     pub idempotency_key: Option<String>,
 }
+    /// Whether the first answers to requests before this one, which hold earlier states, are forgotten in the same step:
+    /// for a change that takes something away for good.
+    pub forget_answers: bool,
 
 /// What became of a [`Write`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
