@@ -3,6 +3,9 @@
 use clap::Args;
 use rdkafka::ClientConfig;
 
+/// `message.max.bytes` unless somebody sets it.
+pub const LARGEST_MESSAGE: usize = 1_000_000;
+
 /// Brokers, librdkafka properties and what topics are made like.
 #[derive(Args, Clone, Debug)]
 pub struct KafkaSettings {
@@ -80,6 +83,17 @@ impl KafkaSettings {
             config.set(key, value);
         }
         config
+    }
+
+    /// Most bytes of a message that a producer takes: the property `message.max.bytes`.
+    #[must_use]
+    pub fn largest_message(&self) -> usize {
+        self.properties
+            .iter()
+            .rev()
+            .find(|(key, _)| key == "message.max.bytes")
+            .and_then(|(_, value)| value.parse().ok())
+            .unwrap_or(LARGEST_MESSAGE)
     }
 
     /// The same with the defaults of one kind of client, each unless the user has set that property.
