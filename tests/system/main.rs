@@ -16,6 +16,7 @@ mod erasure;
 mod failover;
 mod graphiql;
 mod letters;
+mod opening;
 mod path;
 mod plain;
 mod queries;
