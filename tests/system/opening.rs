@@ -54,6 +54,15 @@ fn services_without_their_database_are_alive_and_open_when_it_comes() {
             (503, "application/problem+json")
         );
     }
+    // Through the gateway it is the same as a service that cannot be reached.
+    let query = "{ customer(id: 1) { id } orderingCustomer(id: 1) { id } }";
+    let answer = poll("the gateway answers", || {
+        let gateway = tandem.gateway_url("/graphql");
+        client.try_graphql(&gateway, query, json!({})).ok()
+    });
+    for error in answer["errors"].as_array().unwrap() {
+        assert_eq!(error["extensions"]["code"], "UNAVAILABLE", "{answer}");
+    }
     let children = poll("both services are started", || {
         Some([tandem.child("accounts")?, tandem.child("orders")?])
     });

@@ -108,3 +108,28 @@ impl KafkaSettings {
         config
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_message_is_what_the_property_says_or_librdkafkas_own() {
+        let settings = |properties: &[&str]| KafkaSettings {
+            brokers: String::new(),
+            properties: properties
+                .iter()
+                .map(|value| ("message.max.bytes".to_owned(), (*value).to_owned()))
+                .collect(),
+            partitions: 1,
+            replication: 1,
+            retention_ms: -1,
+        };
+        assert_eq!(settings(&[]).largest_message(), LARGEST_MESSAGE);
+        assert_eq!(settings(&["2000", "3000"]).largest_message(), 3_000);
+        // The client says what is wrong with it.
+        assert_eq!(settings(&["many"]).largest_message(), LARGEST_MESSAGE);
+        let config = settings(&["3000"]).client_config();
+        assert_eq!(config.get("message.max.bytes"), Some("3000"));
+    }
+}

@@ -64,7 +64,7 @@ pub(super) enum Held {
     /// The key waits.
     Quietly,
     /// Too many keys wait already: it is not this event.
-    NotHeld,
+    TooMany,
 }
 
 impl Refusals {
@@ -77,7 +77,7 @@ impl Refusals {
                 refusal.pause = (refusal.pause * 2).min(LONGEST_PAUSE);
                 refusal
             }
-            Entry::Vacant(_) if is_full => return Held::NotHeld,
+            Entry::Vacant(_) if is_full => return Held::TooMany,
             Entry::Vacant(entry) => entry.insert(Refusal {
                 until: now,
                 pause: FIRST_PAUSE,
@@ -195,10 +195,10 @@ mod tests {
         let mut refusals = Refusals::default();
         let now = Instant::now();
         for number in 0..KEYS {
-            assert_ne!(refusals.hold(&number.to_string(), now), Held::NotHeld);
+            assert_ne!(refusals.hold(&number.to_string(), now), Held::TooMany);
         }
-        assert_eq!(refusals.hold("one more", now), Held::NotHeld);
-        assert_ne!(refusals.hold("7", now), Held::NotHeld);
+        assert_eq!(refusals.hold("one more", now), Held::TooMany);
+        assert_ne!(refusals.hold("7", now), Held::TooMany);
         assert_eq!(refusals.count(), KEYS);
     }
 }

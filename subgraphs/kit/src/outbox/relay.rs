@@ -510,7 +510,7 @@ impl Relay {
     fn refuse(&mut self, event: &PendingEvent, error: &KafkaError) -> bool {
         let key = &event.key;
         match self.refusals.hold(key, Instant::now()) {
-            Held::NotHeld => return false,
+            Held::TooMany => return false,
             Held::Quietly => {}
             Held::Loudly => {
                 let (revision, bytes, refused) = (
