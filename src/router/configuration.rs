@@ -14,7 +14,7 @@ use hive_router::plugins::plugin_trait::RouterPlugin;
 use tandem_kit::telemetry::{LogFormat, LogSettings};
 
 use super::RouterSettings;
-use super::outage::Outage;
+use super::codes::Codes;
 
 const BUILT_IN_CONFIGURATION: &str = include_str!("../../router-config/hive-router.yaml");
 const BUILT_IN_SUPERGRAPH: &str = include_str!("../../schema/supergraph.graphql");
@@ -77,7 +77,7 @@ pub(super) fn load(settings: &RouterSettings) -> anyhow::Result<Configuration> {
     }
     router
         .plugins
-        .insert(Outage::plugin_name().to_owned(), PluginConfig::default());
+        .insert(Codes::plugin_name().to_owned(), PluginConfig::default());
 
     Ok(Configuration {
         router: router.into_static(),

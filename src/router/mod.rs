@@ -1,10 +1,10 @@
 //! The gateway: Hive Router as a library, with GraphiQL, the REST routes and the actuator on the same port.
 
 mod actuator;
+mod codes;
 mod configuration;
 mod graphiql;
 mod multipart;
-mod outage;
 mod problem;
 mod rest;
 mod server;

@@ -21,9 +21,9 @@ use hive_router::{
 };
 
 use super::actuator::{self, Actuator};
+use super::codes::{Codes, EventCodes};
 use super::configuration::Configuration;
 use super::multipart::PromptParts;
-use super::outage::Outage;
 use super::rest::{self, Proxy};
 use super::{graphiql, problem};
 
@@ -49,7 +49,7 @@ pub(super) async fn serve(
         router,
         telemetry.context.clone(),
         &mut background,
-        PluginRegistry::new().register::<Outage>(),
+        PluginRegistry::new().register::<Codes>(),
     )
     .await
     .map_err(|error| anyhow::anyhow!("the gateway could not be set up: {error}"))?;
@@ -84,6 +84,7 @@ pub(super) async fn serve(
             ))
             .middleware(RequestSummaryService::new(&graphql_path))
             .middleware(RequestIdentifiersService)
+            .middleware(EventCodes)
             .middleware(PromptParts)
             // Last, so that it is the last to touch a response.
             .middleware(ResponseCompressionService::new(router))

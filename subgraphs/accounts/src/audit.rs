@@ -67,12 +67,14 @@ impl ReadStates<Customer> for CustomerReader {
             .iter()
             .filter_map(|message| Some(read(message).ok()?.1))
             .collect();
-        let sealed = told
-            .iter()
-            .filter(|told| told.sealed.is_some())
-            .map(|told| told.id.to_string())
-            .collect();
-        let keys = self.0.keys_of(&sealed).await?;
+        let ids = |sealed: bool| {
+            let wanted = told.iter().filter(|told| told.sealed.is_some() == sealed);
+            wanted.map(|told| told.id.to_string()).collect()
+        };
+        // A customer whose last event is plain may have a key from before. It belongs to the state: with another key in its
+        // place, what the first one sealed could never be read again.
+        let mut keys = self.0.known_keys_of(&ids(false)).await?;
+        keys.extend(self.0.keys_of(&ids(true)).await?);
         Ok(told
             .into_iter()
             .filter_map(|told| {

@@ -210,22 +210,15 @@ impl Customers {
         .await
     }
 
-    /// Erases a customer: state, data key and first answers. Again it does the rest of what an interruption left, and gives
-    /// the same answer: the stub that stays.
+    /// Erases a customer: state, data key and first answers, in one step. Again it gives the same answer: the stub that stays.
     ///
     /// # Errors
     /// When there is no such customer, or the store is away.
     pub async fn erase(&self, id: &CustomerId, origin: &Origin) -> Result<Customer, Failure> {
-        let stub = self
-            .execute(id, None, Expectation::Existing, |present| {
-                Customer::erase(present, id, origin.asks_now())
-            })
-            .await?;
-        self.handler
-            .store()
-            .forget_answers_of(&[id.to_string()])
-            .await?;
-        Ok(stub)
+        self.execute(id, None, Expectation::Existing, |present| {
+            Customer::erase(present, id, origin.asks_now())
+        })
+        .await
     }
 
     async fn execute(

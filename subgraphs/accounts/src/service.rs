@@ -13,7 +13,7 @@ use tandem_kit::{
         rebuild::Rebuilder,
     },
     commands::{CommandHandler, Gate, forget_old_keys},
-    consumer::{ProjectionStatus, run_projection},
+    consumer::run_projection,
     data_keys::{KeyRing, Opener, Role},
     graphql::{GraphQlEndpoint, Limits},
     kafka::{ClientError, connection::Kafka, settings::KafkaSettings, topics::Topic},
@@ -25,7 +25,7 @@ use tandem_kit::{
     telemetry::{TelemetryError, install_metrics},
     web::{
         self, BindError, HttpSettings, ServeError,
-        actuator::{Actuator, Affects, Health},
+        actuator::{Actuator, Affects, Health, HealthReporter},
         components, openapi,
     },
 };
@@ -101,7 +101,8 @@ pub enum ServiceError {
     Serve(#[from] ServeError),
 }
 
-/// Runs the service until shutdown is requested. Kafka need not be there: what is to be published waits.
+/// Runs the service until shutdown is requested. Kafka need not be there: what is to be published waits. Nor need MongoDB:
+/// until it is there the actuator alone answers.
 ///
 /// # Errors
 /// When a setting does not fit, the port is taken or the store cannot be opened.
@@ -109,21 +110,54 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
     let sealer = Sealer::from_settings(&settings.sealing)?;
     let listener = web::bind(settings.http.host, settings.port, "--port").await?;
     let metrics = install_metrics("accounts", &shutdown)?;
-    let stores = Stores::open(&settings.store, &sealer, &shutdown).await?;
+    let info = json!({"build": {"name": "accounts", "version": env!("CARGO_PKG_VERSION")}});
+    match listener.local_addr() {
+        Ok(address) => tracing::info!(%address, "accounts is listening"),
+        Err(error) => tracing::warn!(%error, "accounts is listening, at an unknown address"),
+    }
+    let open = async |waiting: HealthReporter| {
+        let stores = Stores::open(&settings.store, &sealer, &waiting, &shutdown).await?;
+        let health = Health::new(&shutdown);
+        let routes = assemble(&settings, &stores, &sealer, &health, &shutdown)?;
+        let actuator = Actuator::new(health, metrics.clone(), info.clone());
+        Ok(routes.merge(actuator.router()))
+    };
+    let served = web::serve_while_opening(
+        listener,
+        metrics.clone(),
+        info.clone(),
+        open,
+        &settings.http,
+        &shutdown,
+    )
+    .await;
+    if let Err(error) = shutdown.drain(DRAIN).await {
+        tracing::warn!(%error, "not everything ended in time; what was left is taken up at the next start");
+    }
+    served
+}
 
+/// Starts everything that runs beside requests, and puts the routes together.
+fn assemble(
+    settings: &Settings,
+    stores: &Stores,
+    sealer: &Sealer,
+    health: &Health,
+    shutdown: &Shutdown,
+) -> Result<Router, ServiceError> {
     let topics = vec![
         Topic::log(TOPIC),
         Topic::log(DEAD_LETTER_TOPIC),
         Topic::compacted(KEY_TOPIC),
     ];
-    let kafka = Kafka::connect(settings.kafka, topics, &shutdown)?;
-    let keys = KeyRing::start(&kafka, KEY_TOPIC, Role::Owner, &shutdown)?;
+    let kafka = Kafka::connect(settings.kafka.clone(), topics, shutdown)?;
+    let keys = KeyRing::start(&kafka, KEY_TOPIC, Role::Owner, shutdown)?;
     let relay = relay::start(
         Arc::clone(&stores.customers) as _,
         &kafka,
         TOPIC,
         &settings.relay,
-        &shutdown,
+        shutdown,
     )?;
     let audit = Arc::new(AuditProjection::new(Arc::clone(&stores.changes)));
     let audit_status = run_projection(
@@ -133,14 +167,14 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
         DEAD_LETTER_TOPIC,
         &kafka,
         Arc::clone(&stores.dead_letters),
-        &shutdown,
+        shutdown,
     )?;
     let office = DeadLetterOffice::open(
         Arc::clone(&stores.dead_letters),
         vec![Arc::new(RetryProjection(Arc::clone(&audit)))],
         &kafka,
     )?;
-    forget_old_keys(Arc::clone(&stores.customers), &shutdown);
+    forget_old_keys(Arc::clone(&stores.customers), shutdown);
 
     let targets: Vec<Arc<dyn Rebuilt>> = vec![
         Arc::new(RebuildAggregates::new(
@@ -159,33 +193,26 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
         targets.clone(),
         kafka.clone(),
         gate.clone(),
-        &shutdown,
+        shutdown,
     );
     let rebuilder = Rebuilder::new(targets, kafka.clone(), shutdown.clone());
 
-    let health = health(&stores, &relay, &kafka, audit_status, &gate, &shutdown);
-    let info = json!({"build": {"name": "accounts", "version": env!("CARGO_PKG_VERSION")}});
+    components::store(health, &stores.customers);
+    components::filling(health, &gate);
+    components::outbox(health, &relay);
+    components::kafka(health, &kafka);
+    components::projection(health, "audit", Affects::HealthOnly, audit_status, i64::MAX);
     let operator = office.routes().merge(rebuilder.routes());
-    let router = routes(
-        &stores,
+    Ok(routes(
+        stores,
         Some(relay),
         gate,
-        &sealer,
+        sealer,
         settings.personal_data,
-        &shutdown,
+        shutdown,
     )
-    .merge(Actuator::new(health, metrics, info).router())
     .merge(openapi::router(rest::openapi()))
-    .merge(guarded(operator, AdminToken::of(&sealer)));
-    match listener.local_addr() {
-        Ok(address) => tracing::info!(%address, "accounts is listening"),
-        Err(error) => tracing::warn!(%error, "accounts is listening, at an unknown address"),
-    }
-    let served = web::serve(listener, router, &settings.http, &shutdown).await;
-    if let Err(error) = shutdown.drain(DRAIN).await {
-        tracing::warn!(%error, "not everything ended in time; what was left is taken up at the next start");
-    }
-    Ok(served?)
+    .merge(guarded(operator, AdminToken::of(sealer))))
 }
 
 /// GraphQL and REST on these stores. Without a relay, events stay pending.
@@ -211,21 +238,4 @@ pub fn routes(
         .with_operation_data(data)
         .router()
         .merge(rest::router(customers))
-}
-
-fn health(
-    stores: &Stores,
-    relay: &RelayHandle,
-    kafka: &Kafka,
-    audit: ProjectionStatus,
-    gate: &Gate,
-    shutdown: &Shutdown,
-) -> Health {
-    let health = Health::new(shutdown);
-    components::store(&health, &stores.customers);
-    components::filling(&health, gate);
-    components::outbox(&health, relay);
-    components::kafka(&health, kafka);
-    components::projection(&health, "audit", Affects::HealthOnly, audit, i64::MAX);
-    health
 }

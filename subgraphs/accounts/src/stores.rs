@@ -19,6 +19,7 @@ use tandem_kit::{
         settings::StoreSettings,
         until_answered,
     },
+    web::actuator::HealthReporter,
 };
 
 use crate::domain::Customer;
@@ -74,17 +75,18 @@ pub enum StoresError {
 }
 
 impl Stores {
-    /// Opens what the settings name. A MongoDB that is away is waited for.
+    /// Opens what the settings name. A MongoDB that is away is waited for; `waiting` tells why meanwhile.
     ///
     /// # Errors
     /// When the file cannot be used, or the connection string does not fit.
     pub async fn open(
         settings: &StoreSettings,
         sealer: &Sealer,
+        waiting: &HealthReporter,
         shutdown: &Shutdown,
     ) -> Result<Self, StoresError> {
         match &settings.mongodb_uri {
-            Some(uri) => Self::mongodb(uri.expose_secret(), shutdown).await,
+            Some(uri) => Self::mongodb(uri.expose_secret(), waiting, shutdown).await,
             None => Self::embedded(&settings.data_dir, sealer).await,
         }
     }
@@ -109,13 +111,17 @@ impl Stores {
         })
     }
 
-    async fn mongodb(uri: &str, shutdown: &Shutdown) -> Result<Self, StoresError> {
+    async fn mongodb(
+        uri: &str,
+        waiting: &HealthReporter,
+        shutdown: &Shutdown,
+    ) -> Result<Self, StoresError> {
         let store = MongoStore::connect(uri, DATABASE).await?;
         let customers = MongoAggregates::<Customer>::new(store.clone());
         let changes = MongoChangeLog::new(&store, CHANGES);
         let dead_letters = MongoDeadLetters::new(&store, DEAD_LETTERS);
         let registry = MongoRegistry::new(&store);
-        let identity = until_answered(shutdown, || async {
+        let identity = until_answered(waiting, shutdown, || async {
             customers.prepare().await?;
             changes.prepare().await?;
             dead_letters.prepare().await?;

@@ -75,6 +75,7 @@ impl Teller {
             state: change.customer,
             event,
             companions,
+            forget_answers: change.kind == ChangeType::Erased,
         })
     }
 }

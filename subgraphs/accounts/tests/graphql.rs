@@ -191,6 +191,37 @@ async fn bad_input_names_its_field_and_stores_nothing() {
 }
 
 #[tokio::test]
+async fn a_customer_too_large_to_be_published_is_refused_and_not_stored() {
+    let accounts = Accounts::start().await;
+    let address = |text: &str| json!({"type": "SHIPPING", "description": text, "address1": "1", "city": "A", "state": "NY", "postalCode": "1"});
+    // Each address keeps its rules, and all together keep theirs; as bytes they are too much for one message.
+    let mut large = input(Some("large"));
+    large["addresses"] = json!(vec![address(&"𝄞".repeat(1_000)); 100]);
+    large["name"]["lastName"] = json!("𝄞".repeat(200));
+    large["creditCards"] = json!([]);
+    let mut body = large.clone();
+    for address in body["addresses"].as_array_mut().unwrap() {
+        for field in ["address1", "address2", "city", "state", "postalCode"] {
+            address[field] = json!("𝄞".repeat(200));
+        }
+    }
+    let refused = accounts.graphql(CREATE, json!({"input": body})).await;
+    let refused = &refused["errors"][0];
+    assert_eq!(refused["extensions"]["code"], "BAD_USER_INPUT");
+    assert_eq!(refused["extensions"]["field"], "input");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("expected at most"), "{message}");
+    assert!(accounts.pending().await.is_empty());
+
+    // Half of it is taken, and what does not fit later leaves it as it is.
+    accounts.data(CREATE, json!({"input": large})).await;
+    let update = json!({"id": "large", "input": {"addresses": body["addresses"]}});
+    let refused = accounts.refusal(UPDATE, update).await;
+    assert_eq!(refused["code"], "BAD_USER_INPUT");
+    assert_eq!(accounts.pending().await.len(), 1);
+}
+
+#[tokio::test]
 async fn the_same_key_gets_the_first_answer_again_also_after_a_restart() {
     let accounts = Accounts::start().await;
     let mut keyed = input(None);

@@ -18,7 +18,10 @@ use crate::{
     aggregate::Aggregate,
     event::CloudEvent,
     fault,
-    outbox::{Companion, PendingEvent, relay::RelayHandle},
+    outbox::{
+        Companion, PendingEvent,
+        relay::{LARGEST_EVENT, RelayHandle},
+    },
     shutdown::Shutdown,
     store::{AggregateStore, Outcome, StoreError, Stored, Write},
     values::Timestamp,
@@ -30,6 +33,11 @@ const TURNS: usize = 1_024;
 const TRIES: usize = 16;
 /// Events of one aggregate that may wait for Kafka. In MongoDB they are part of its document, which may not exceed 16 MiB.
 pub const PENDING_LIMIT: usize = 1_000;
+/// Bytes of the events of one aggregate that may wait, for the same reason: state and first answers need room too.
+pub const PENDING_BYTES: usize = 8 * 1024 * 1024;
+/// The first event of an aggregate must leave this part of what an event may have, so that later changes, which add little,
+/// are not refused for its size.
+const LEFT_BY_THE_FIRST: usize = 50;
 
 /// What a command makes of an aggregate.
 #[derive(Clone, Debug)]
@@ -40,6 +48,8 @@ pub struct Decision<A> {
     pub event: CloudEvent,
     /// What must be published before the event.
     pub companions: Vec<Companion>,
+    /// Whether earlier states must not be kept as first answers: see [`Write::forget_answers`].
+    pub forget_answers: bool,
 }
 
 /// Whether the aggregate is expected to exist, which saves a read when it is not.
@@ -93,6 +103,16 @@ pub enum CommandError<E> {
     /// Too many events of this aggregate wait for Kafka.
     #[error("too many changes of this aggregate wait to be published")]
     Backlogged,
+    /// The event that tells of the change would be larger than Kafka takes.
+    #[error(
+        "the change is too large to be published: {bytes} bytes, expected at most {most}; give less or shorter texts"
+    )]
+    TooLarge {
+        /// Bytes of its body.
+        bytes: usize,
+        /// Most bytes that it may have.
+        most: usize,
+    },
     /// The store is new and still being filled from the log.
     #[error("the store is new and is being filled from the log; try again in a moment")]
     Filling,
@@ -205,6 +225,7 @@ impl<A: Aggregate> CommandHandler<A> {
                 state: next,
                 event,
                 companions,
+                forget_answers,
             }) = decision
             else {
                 match (state, idempotency_key.as_deref()) {
@@ -221,7 +242,13 @@ impl<A: Aggregate> CommandHandler<A> {
                     (None, _) => continue,
                 }
             };
-            if pending.len() >= PENDING_LIMIT {
+            let bytes = event.data.len();
+            let most = self.largest_event(next.revision());
+            if bytes > most {
+                return Err(CommandError::TooLarge { bytes, most });
+            }
+            let waiting: usize = pending.iter().map(|it| it.event.data.len()).sum();
+            if pending.len() >= PENDING_LIMIT || waiting + bytes > PENDING_BYTES.max(bytes) {
                 return Err(CommandError::Backlogged);
             }
             let event = PendingEvent {
@@ -239,6 +266,7 @@ impl<A: Aggregate> CommandHandler<A> {
                     state: next.clone(),
                     event: event.clone(),
                     idempotency_key: idempotency_key.clone(),
+                    forget_answers,
                 })
                 .await?;
             match outcome {
@@ -257,6 +285,18 @@ impl<A: Aggregate> CommandHandler<A> {
             }
         }
         Err(CommandError::Contended)
+    }
+
+    /// Most bytes of the event that makes this revision. What Kafka would not take must not be stored: it could never go.
+    fn largest_event(&self, revision: i64) -> usize {
+        let most = self
+            .relay
+            .as_ref()
+            .map_or(LARGEST_EVENT, RelayHandle::largest_event);
+        if revision > 1 {
+            return most;
+        }
+        most - most / LEFT_BY_THE_FIRST
     }
 
     async fn first_answer(&self, key: Option<&str>) -> Result<Option<A>, StoreError> {

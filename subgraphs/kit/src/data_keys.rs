@@ -109,6 +109,16 @@ pub trait DataKeys: Send + Sync + 'static {
         &self,
         subjects: &HashSet<String>,
     ) -> Result<HashMap<String, String>, StoreError>;
+
+    /// The wrapped keys that there are of these subjects. It says nothing of a subject that is not in the answer: one whose
+    /// data was never sealed has no key.
+    ///
+    /// # Errors
+    /// When that cannot be told now.
+    async fn known(
+        &self,
+        subjects: &HashSet<String>,
+    ) -> Result<HashMap<String, String>, StoreError>;
 }
 
 /// Opens what is sealed in events. Clones share it.
@@ -136,7 +146,27 @@ impl Opener {
         if subjects.is_empty() {
             return Ok(HashMap::new());
         }
-        let wrapped = self.keys.wrapped(subjects).await?;
+        self.unwrapped(self.keys.wrapped(subjects).await?)
+    }
+
+    /// The keys that there are of these subjects, whose data is not sealed now and may have been before.
+    ///
+    /// # Errors
+    /// When that cannot be told now.
+    pub async fn known_keys_of(
+        &self,
+        subjects: &HashSet<String>,
+    ) -> Result<HashMap<String, (DataKey, String)>, StoreError> {
+        if subjects.is_empty() {
+            return Ok(HashMap::new());
+        }
+        self.unwrapped(self.keys.known(subjects).await?)
+    }
+
+    fn unwrapped(
+        &self,
+        wrapped: HashMap<String, String>,
+    ) -> Result<HashMap<String, (DataKey, String)>, StoreError> {
         wrapped
             .into_iter()
             .map(|(subject, wrapped)| {
@@ -175,6 +205,13 @@ impl DataKeys for FixedKeys {
             .iter()
             .filter_map(|subject| Some((subject.clone(), self.0.get(subject)?.clone())))
             .collect())
+    }
+
+    async fn known(
+        &self,
+        subjects: &HashSet<String>,
+    ) -> Result<HashMap<String, String>, StoreError> {
+        self.wrapped(subjects).await
     }
 }
 
@@ -397,6 +434,23 @@ impl DataKeys for KeyRing {
             }
         }
         Ok(found)
+    }
+
+    async fn known(
+        &self,
+        subjects: &HashSet<String>,
+    ) -> Result<HashMap<String, String>, StoreError> {
+        if !self.knows(subjects) {
+            self.catch_up().await?;
+        }
+        let held = self.held();
+        Ok(subjects
+            .iter()
+            .filter_map(|subject| {
+                let wrapped = held.keys.get(subject.as_str())?.as_ref()?;
+                Some((subject.clone(), wrapped.to_string()))
+            })
+            .collect())
     }
 }
 

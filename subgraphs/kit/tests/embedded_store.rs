@@ -227,6 +227,7 @@ async fn lists_by_other_fields_are_made_when_the_file_is_opened() {
         state: changed,
         event: write.event,
         idempotency_key: None,
+        forget_answers: false,
     };
     assert_eq!(store.write(write).await.unwrap(), Outcome::Written);
     let filter = Filter(vec![(

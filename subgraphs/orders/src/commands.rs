@@ -37,6 +37,16 @@ pub enum Refused {
     /// Too many changes of the order wait for Kafka; again later may work.
     #[error("too many changes of this order wait to be published; try again later")]
     Backlogged,
+    /// The event that tells of the change would be larger than Kafka takes.
+    #[error(
+        "the order is too large to be published: {bytes} bytes, expected at most {most}; give fewer items or shorter texts"
+    )]
+    TooLarge {
+        /// Bytes of its body.
+        bytes: usize,
+        /// Most bytes that it may have.
+        most: usize,
+    },
     /// The store is new and still being filled from the log; again later will work.
     #[error("the store of orders is new and is being filled from the log; try again in a moment")]
     Filling,
@@ -57,6 +67,7 @@ impl From<CommandError<Refused>> for Refused {
             CommandError::Rejected(refused) => refused,
             CommandError::Contended => Self::Contended,
             CommandError::Backlogged => Self::Backlogged,
+            CommandError::TooLarge { bytes, most } => Self::TooLarge { bytes, most },
             CommandError::Filling => Self::Filling,
             CommandError::Unavailable(error) => Self::Store(error),
         }
@@ -243,6 +254,7 @@ impl OrderCommands {
             event: told.into_cloud_event(origin.traceparent.clone())?,
             state,
             companions: Vec::new(),
+            forget_answers: false,
         })
     }
 }

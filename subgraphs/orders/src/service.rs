@@ -21,11 +21,11 @@ use tandem_kit::{
     sealing::{KeyError, Sealer, SealingSettings},
     shutdown::Shutdown,
     store::{AggregateStore, settings::StoreSettings},
-    telemetry::{MetricsHandle, TelemetryError, install_metrics},
+    telemetry::{TelemetryError, install_metrics},
     web::{
         BindError, HttpSettings, ServeError,
-        actuator::{Actuator, Affects, Health},
-        bind, components, openapi, serve,
+        actuator::{Actuator, Affects, Health, HealthReporter},
+        bind, components, openapi, serve_while_opening,
     },
 };
 
@@ -100,7 +100,8 @@ pub enum ServiceError {
     Serve(#[from] ServeError),
 }
 
-/// Runs the service until shutdown is requested. Kafka may be away: it is reached when it comes.
+/// Runs the service until shutdown is requested. Kafka may be away: it is reached when it comes. So may MongoDB: until it is
+/// there the actuator alone answers.
 ///
 /// # Errors
 /// See [`ServiceError`].
@@ -112,14 +113,28 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
     let port = listener
         .local_addr()
         .map_or(settings.port, |addr| addr.port());
-    let stores = Stores::open(&settings.store, &sealer, &shutdown).await?;
-    let app = assemble(&settings, stores, &sealer, metrics, &shutdown)?;
     tracing::info!(port, "orders listens");
-    let served = serve(listener, app, &settings.http, &shutdown).await;
+    let info = json!({"build": {"name": "orders", "version": env!("CARGO_PKG_VERSION")}});
+    let open = async |waiting: HealthReporter| {
+        let stores = Stores::open(&settings.store, &sealer, &waiting, &shutdown).await?;
+        let health = Health::new(&shutdown);
+        let routes = assemble(&settings, stores, &sealer, &health, &shutdown)?;
+        let actuator = Actuator::new(health, metrics.clone(), info.clone());
+        Ok(routes.merge(actuator.router()))
+    };
+    let served = serve_while_opening(
+        listener,
+        metrics.clone(),
+        info.clone(),
+        open,
+        &settings.http,
+        &shutdown,
+    )
+    .await;
     if let Err(late) = shutdown.drain(DRAIN_LIMIT).await {
         tracing::warn!(%late, "orders ends with work undone; it is taken up at the next start");
     }
-    Ok(served?)
+    served
 }
 
 /// Starts everything that runs beside requests, and puts the routes together.
@@ -127,7 +142,7 @@ fn assemble(
     settings: &Settings,
     stores: Stores,
     sealer: &Sealer,
-    metrics: MetricsHandle,
+    health: &Health,
     shutdown: &Shutdown,
 ) -> Result<axum::Router, ServiceError> {
     let topics = vec![
@@ -214,21 +229,13 @@ fn assemble(
     );
     let rebuilder = Rebuilder::new(targets, kafka.clone(), shutdown.clone());
 
-    let health = Health::new(shutdown);
-    components::store(&health, &stores.orders);
-    components::filling(&health, &gate);
-    components::outbox(&health, &relay);
-    components::kafka(&health, &kafka);
+    components::store(health, &stores.orders);
+    components::filling(health, &gate);
+    components::outbox(health, &relay);
+    components::kafka(health, &kafka);
     let most = i64::try_from(settings.replica_unready_lag).unwrap_or(i64::MAX);
-    components::projection(&health, "replica", Affects::Readiness, replica_status, most);
-    components::projection(
-        &health,
-        "audit",
-        Affects::HealthOnly,
-        audit_status,
-        i64::MAX,
-    );
-    let info = json!({"build": {"name": "orders", "version": env!("CARGO_PKG_VERSION")}});
+    components::projection(health, "replica", Affects::Readiness, replica_status, most);
+    components::projection(health, "audit", Affects::HealthOnly, audit_status, i64::MAX);
     let commands = OrderCommands::new(
         CommandHandler::new(Arc::clone(&stores.orders), Some(relay)).behind(gate),
         replica.clone(),
@@ -248,7 +255,6 @@ fn assemble(
     Ok(graphql_routes(backing, shutdown)
         .merge(rest::router(rest))
         .merge(openapi::router(rest::description()))
-        .merge(Actuator::new(health, metrics, info).router())
         .merge(guarded(operator, AdminToken::of(sealer))))
 }
 

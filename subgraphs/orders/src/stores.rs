@@ -19,6 +19,7 @@ use tandem_kit::{
         settings::StoreSettings,
         until_answered,
     },
+    web::actuator::HealthReporter,
 };
 
 use crate::{
@@ -69,17 +70,18 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Opens what the settings name. A MongoDB that is away is waited for.
+    /// Opens what the settings name. A MongoDB that is away is waited for; `waiting` tells why meanwhile.
     ///
     /// # Errors
     /// When the file cannot be used, or the connection string does not fit.
     pub async fn open(
         settings: &StoreSettings,
         sealer: &Sealer,
+        waiting: &HealthReporter,
         shutdown: &Shutdown,
     ) -> Result<Self, StoresError> {
         match &settings.mongodb_uri {
-            Some(uri) => Self::mongodb(uri.expose_secret(), shutdown).await,
+            Some(uri) => Self::mongodb(uri.expose_secret(), waiting, shutdown).await,
             None => Self::embedded(&settings.data_dir, sealer).await,
         }
     }
@@ -107,13 +109,17 @@ impl Stores {
         })
     }
 
-    async fn mongodb(uri: &str, shutdown: &Shutdown) -> Result<Self, StoresError> {
+    async fn mongodb(
+        uri: &str,
+        waiting: &HealthReporter,
+        shutdown: &Shutdown,
+    ) -> Result<Self, StoresError> {
         let store = MongoStore::connect(uri, DATABASE).await?;
         let orders = MongoAggregates::<Order>::new(store.clone());
         let changes = MongoChangeLog::new(&store, audit::COLLECTION);
         let dead_letters = MongoDeadLetters::new(&store, DEAD_LETTERS);
         let registry = MongoRegistry::new(&store);
-        let identity = until_answered(shutdown, || async {
+        let identity = until_answered(waiting, shutdown, || async {
             orders.prepare().await?;
             changes.prepare().await?;
             dead_letters.prepare().await?;

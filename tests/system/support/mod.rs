@@ -7,6 +7,7 @@ pub mod command;
 pub mod graph;
 mod ports;
 mod process;
+pub mod site;
 mod tandem;
 pub mod workload;
 

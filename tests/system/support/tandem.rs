@@ -31,6 +31,7 @@ pub struct TandemBuilder {
     orders: u16,
     gateway: u16,
     broker: u16,
+    brokers: Option<String>,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -62,6 +63,12 @@ impl TandemBuilder {
         self
     }
 
+    /// Uses these Kafka brokers instead of the embedded one.
+    pub fn kafka(mut self, bootstrap: String) -> Self {
+        self.brokers = Some(bootstrap.clone());
+        self.flag("--kafka-brokers").flag(bootstrap)
+    }
+
     /// Adds a variable to the environment of all its processes.
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
@@ -89,6 +96,7 @@ impl TandemBuilder {
             orders: self.orders,
             gateway: self.gateway,
             broker: self.broker,
+            brokers: self.brokers,
         }
     }
 
@@ -110,6 +118,7 @@ pub struct Tandem {
     pub orders: u16,
     pub gateway: u16,
     pub broker: u16,
+    brokers: Option<String>,
 }
 
 impl Tandem {
@@ -121,6 +130,7 @@ impl Tandem {
             orders: free_port(),
             gateway: free_port(),
             broker: free_port(),
+            brokers: None,
             flags: Vec::new(),
             environment: Vec::new(),
         }
@@ -168,7 +178,10 @@ impl Tandem {
 
     /// For Kafka clients.
     pub fn bootstrap_servers(&self) -> String {
-        format!("127.0.0.1:{}", self.broker)
+        match &self.brokers {
+            Some(brokers) => brokers.clone(),
+            None => format!("127.0.0.1:{}", self.broker),
+        }
     }
 
     /// The process that `up` last said it started as this service.

@@ -9,6 +9,7 @@ pub(super) fn of_command(failure: Failure, input: &str) -> ApiError {
     match failure {
         CommandError::Rejected(refused) => of_rule(refused, input),
         CommandError::Unavailable(error) => of_store(&error),
+        CommandError::TooLarge { .. } => ApiError::bad_user_input(input, failure.to_string()),
         CommandError::Filling => ApiError::unavailable(
             "this store is new and is being filled from the log; ask again in a moment",
         ),

@@ -70,7 +70,7 @@ struct Document;
         (status = 409, description = "The id was a customer's who has been erased; it is not used again.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not declared as JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is not acceptable; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is not acceptable, and `errors` names it; or all together are too much to be published.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store is away.", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -135,6 +135,9 @@ fn problem(failure: Failure) -> Problem {
         CommandError::Unavailable(StoreError::Away(reason)) => {
             tracing::warn!(reason, "the store is away");
             Problem::unavailable("the store of accounts does not answer; ask again in a moment")
+        }
+        CommandError::TooLarge { .. } => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY).with_detail(failure.to_string())
         }
         CommandError::Filling => Problem::unavailable(
             "this store is new and is being filled from the log; ask again in a moment",

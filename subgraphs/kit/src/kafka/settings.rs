@@ -3,6 +3,9 @@
 use clap::Args;
 use rdkafka::ClientConfig;
 
+/// `message.max.bytes` unless somebody sets it.
+pub const LARGEST_MESSAGE: usize = 1_000_000;
+
 /// Brokers, librdkafka properties and what topics are made like.
 #[derive(Args, Clone, Debug)]
 pub struct KafkaSettings {
@@ -82,6 +85,17 @@ impl KafkaSettings {
         config
     }
 
+    /// Most bytes of a message that a producer takes: the property `message.max.bytes`.
+    #[must_use]
+    pub fn largest_message(&self) -> usize {
+        self.properties
+            .iter()
+            .rev()
+            .find(|(key, _)| key == "message.max.bytes")
+            .and_then(|(_, value)| value.parse().ok())
+            .unwrap_or(LARGEST_MESSAGE)
+    }
+
     /// The same with the defaults of one kind of client, each unless the user has set that property.
     #[must_use]
     pub fn client_config_with(&self, defaults: &[(&str, &str)]) -> ClientConfig {
@@ -92,5 +106,30 @@ impl KafkaSettings {
             }
         }
         config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_message_is_what_the_property_says_or_librdkafkas_own() {
+        let settings = |properties: &[&str]| KafkaSettings {
+            brokers: String::new(),
+            properties: properties
+                .iter()
+                .map(|value| ("message.max.bytes".to_owned(), (*value).to_owned()))
+                .collect(),
+            partitions: 1,
+            replication: 1,
+            retention_ms: -1,
+        };
+        assert_eq!(settings(&[]).largest_message(), LARGEST_MESSAGE);
+        assert_eq!(settings(&["2000", "3000"]).largest_message(), 3_000);
+        // The client says what is wrong with it.
+        assert_eq!(settings(&["many"]).largest_message(), LARGEST_MESSAGE);
+        let config = settings(&["3000"]).client_config();
+        assert_eq!(config.get("message.max.bytes"), Some("3000"));
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{event::CloudEvent, store::StoreError};
 
+mod refusals;
 pub mod relay;
 
 /// An event that is stored and not yet known to be published.

@@ -7,6 +7,9 @@
 //!
 //! **Loss.** What is offered in memory is only a hint that saves a read: a dropped hint, a crash or a failed clear
 //! leaves the event in the store, where the sweep finds it.
+//!
+//! **Refusals.** While Kafka is away the whole relay pauses. An event that Kafka will never take holds back its own key
+//! alone: see [`super::refusals`].
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -27,14 +30,21 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{Backlog, Outbox, PendingEvent};
+use super::{
+    Backlog, Outbox, PendingEvent,
+    refusals::{Held, Refusals, is_of_a_neighbour, is_of_the_message},
+};
 use crate::{
     fault::{self, Fault},
-    kafka::{ClientError, cloudevents, connection::Kafka},
+    kafka::{ClientError, cloudevents, connection::Kafka, settings::LARGEST_MESSAGE},
     shutdown::Shutdown,
     store::StoreError,
 };
 
+/// What a message has beside the event's body, in bytes: key, headers, framing. All of it is bounded.
+const ENVELOPE: usize = 1_024;
+/// Most bytes of an event's body with librdkafka's own settings.
+pub const LARGEST_EVENT: usize = LARGEST_MESSAGE - ENVELOPE;
 /// Hints that may wait to be looked at; more are dropped and left to the sweep.
 const HINTS: usize = 8_192;
 /// Messages on their way to Kafka at once.
@@ -86,6 +96,10 @@ pub struct RelayStatus {
     pub backlog: Option<Backlog>,
     /// The last refusal of Kafka, gone with the next success.
     pub trouble: Option<String>,
+    /// How many keys have an event that Kafka does not take, whatever is tried.
+    pub refused: usize,
+    /// What Kafka said of the last of them, and of which key; gone with the last of them.
+    pub refusal: Option<String>,
 }
 
 impl RelayStatus {
@@ -105,6 +119,7 @@ pub struct RelayHandle {
     hints: mpsc::Sender<Vec<PendingEvent>>,
     status: watch::Receiver<RelayStatus>,
     unready_after: Duration,
+    largest_event: usize,
 }
 
 impl RelayHandle {
@@ -113,6 +128,12 @@ impl RelayHandle {
         if self.hints.try_send(pending).is_err() {
             metrics::counter!("outbox_hints_dropped_total").increment(1);
         }
+    }
+
+    /// Most bytes that the body of an event may have: the producer takes none that is larger.
+    #[must_use]
+    pub fn largest_event(&self) -> usize {
+        self.largest_event
     }
 
     /// What the relay knows of itself now.
@@ -154,12 +175,14 @@ pub fn start(
         to_clear: HashMap::new(),
         paused_until: None,
         pause: FIRST_PAUSE,
+        refusals: Refusals::default(),
         status: status_out,
     };
     let handle = RelayHandle {
         hints,
         status,
         unready_after: Duration::from_secs(settings.unready_seconds),
+        largest_event: kafka.settings().largest_message().saturating_sub(ENVELOPE),
     };
     let (settings, stop) = (settings.clone(), shutdown.token());
     shutdown.spawn(relay.run(hints_in, settings, stop));
@@ -221,6 +244,7 @@ struct Relay {
     to_clear: HashMap<String, i64>,
     paused_until: Option<Instant>,
     pause: Duration,
+    refusals: Refusals,
     status: watch::Sender<RelayStatus>,
 }
 
@@ -329,7 +353,7 @@ impl Relay {
                 _ = ticks.tick() => {
                     let backlog = self.outbox.backlog().await.ok();
                     let trouble = Some("Kafka has not been reached yet".to_owned());
-                    self.tell(RelayStatus { backlog, trouble });
+                    self.tell(backlog, trouble);
                 }
             }
         }
@@ -337,7 +361,11 @@ impl Relay {
 
     /// Holds what is not published and not held yet.
     fn hold(&mut self, pending: Vec<PendingEvent>) {
+        let now = Instant::now();
         for event in pending {
+            if self.refusals.is_held(&event.key, now) {
+                continue;
+            }
             if event.revision <= self.published.get(&event.key) {
                 continue;
             }
@@ -422,6 +450,9 @@ impl Relay {
                     );
                 }
                 Err((error, _)) => {
+                    if is_of_the_message(&error) && self.refuse(&event, &error) {
+                        continue;
+                    }
                     if let Some(lane) = self.keys.get_mut(&key) {
                         lane.waiting.push_front(event);
                     }
@@ -443,6 +474,7 @@ impl Relay {
             Ok(()) => {
                 self.held = self.held.saturating_sub(1);
                 self.published.set(key, event.revision);
+                self.refusals.release(key);
                 let newest = self.to_clear.entry(key.to_owned()).or_default();
                 *newest = event.revision.max(*newest);
                 self.published_count.increment(1);
@@ -457,12 +489,59 @@ impl Relay {
                     self.status.send_modify(|status| status.trouble = None);
                 }
             }
+            Err(error) if is_of_a_neighbour(&error) => {
+                lane.waiting.push_front(event);
+                self.ready.push_back(key.to_owned());
+            }
+            Err(error) if is_of_the_message(&error) && self.refuse(&event, &error) => {
+                self.replace_broken_producer();
+            }
             Err(error) => {
+                let lane = self.keys.entry(key.to_owned()).or_default();
                 lane.waiting.push_front(event);
                 self.ready.push_back(key.to_owned());
                 self.back_off(&error);
             }
         }
+    }
+
+    /// Holds back the key of an event that Kafka does not take: nothing of it is kept here, the store has it, and the sweep
+    /// offers it again. Returns false when it is to be treated as trouble of Kafka's.
+    fn refuse(&mut self, event: &PendingEvent, error: &KafkaError) -> bool {
+        let key = &event.key;
+        match self.refusals.hold(key, Instant::now()) {
+            Held::TooMany => return false,
+            Held::Quietly => {}
+            Held::Loudly => {
+                let (revision, bytes, refused) = (
+                    event.revision,
+                    event.event.data.len(),
+                    self.refusals.count(),
+                );
+                tracing::error!(%error, topic = self.topic, key, revision, bytes, refused, "Kafka will not take an event; its key waits, all others go on");
+            }
+        }
+        let waiting = self.keys.remove(key).map_or(0, |lane| lane.waiting.len());
+        self.held = self.held.saturating_sub(waiting + 1);
+        let refusal = format!("{key}, revision {}: {error}", event.revision);
+        self.status
+            .send_modify(|status| status.refusal = Some(refusal));
+        self.count_refused();
+        true
+    }
+
+    fn count_refused(&self) {
+        let refused = self.refusals.count();
+        #[allow(clippy::cast_precision_loss)] // there are at most thousands
+        metrics::gauge!("outbox_refused_events", "topic" => self.topic).set(refused as f64);
+        self.status.send_if_modified(|status| {
+            let is_new = status.refused != refused;
+            status.refused = refused;
+            if refused == 0 {
+                status.refusal = None;
+            }
+            is_new
+        });
     }
 
     fn back_off(&mut self, error: &KafkaError) {
@@ -479,6 +558,10 @@ impl Relay {
             self.status
                 .send_modify(|status| status.trouble = Some(trouble));
         }
+        self.replace_broken_producer();
+    }
+
+    fn replace_broken_producer(&mut self) {
         // A producer that had a fatal error (KIP-360) takes nothing any more: only a new one does.
         if let Some((code, reason)) = self.producer.client().fatal_error() {
             tracing::warn!(%code, reason, "the producer cannot go on; making a new one");
@@ -510,17 +593,13 @@ impl Relay {
     /// Holds what a sweep found. Returns where the next page begins, if there is one.
     fn take_sweep(&mut self, swept: Swept, first: &mut bool) -> Option<String> {
         let trouble = self.status.borrow().trouble.clone();
+        self.refusals.tidy(Instant::now());
+        self.count_refused();
         match swept.backlog {
-            Ok(backlog) => self.tell(RelayStatus {
-                backlog: Some(backlog),
-                trouble,
-            }),
+            Ok(backlog) => self.tell(Some(backlog), trouble),
             Err(error) => {
                 tracing::warn!(%error, "pending events cannot be counted");
-                self.tell(RelayStatus {
-                    backlog: None,
-                    trouble,
-                });
+                self.tell(None, trouble);
             }
         }
         let Ok(events) = swept.events else {
@@ -544,13 +623,16 @@ impl Relay {
         }
     }
 
-    fn tell(&self, status: RelayStatus) {
-        let backlog = status.backlog.unwrap_or_default();
+    fn tell(&self, backlog: Option<Backlog>, trouble: Option<String>) {
+        self.status.send_modify(|status| {
+            status.backlog = backlog;
+            status.trouble = trouble;
+        });
+        let age = self.status.borrow().oldest_age();
         metrics::gauge!("outbox_pending_events", "topic" => self.topic)
-            .set(as_gauge(backlog.events));
+            .set(as_gauge(backlog.unwrap_or_default().events));
         metrics::gauge!("outbox_oldest_pending_seconds", "topic" => self.topic)
-            .set(status.oldest_age().as_secs_f64());
-        self.status.send_replace(status);
+            .set(age.as_secs_f64());
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     aggregate::Aggregate,
     outbox::{Outbox, PendingEvent},
     shutdown::Shutdown,
+    web::actuator::HealthReporter,
 };
 
 #[cfg(feature = "contract-suite")]
@@ -53,6 +54,9 @@ pub struct Write<A> {
     pub event: PendingEvent,
     /// The caller's key for this request, if it gave one: see [`AggregateStore::first_answer`].
     pub idempotency_key: Option<String>,
+    /// Whether the first answers to requests before this one, which hold earlier states, are forgotten in the same step:
+    /// for a change that takes something away for good.
+    pub forget_answers: bool,
 }
 
 /// What became of a [`Write`].
@@ -309,8 +313,12 @@ pub async fn identity(registry: &dyn Registry) -> Result<String, StoreError> {
     registry.remember("identity", &fresh).await
 }
 
-/// Asks a store until it answers, with growing pauses; `None` when the service stops before.
-pub async fn until_answered<T, F>(shutdown: &Shutdown, ask: impl Fn() -> F) -> Option<T>
+/// Asks a store until it answers, with growing pauses; `None` when the service stops before. `waiting` tells why meanwhile.
+pub async fn until_answered<T, F>(
+    waiting: &HealthReporter,
+    shutdown: &Shutdown,
+    ask: impl Fn() -> F,
+) -> Option<T>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
@@ -318,7 +326,10 @@ where
     loop {
         match ask().await {
             Ok(answer) => return Some(answer),
-            Err(error) => tracing::warn!(%error, ?pause, "the store does not answer; trying again"),
+            Err(error) => {
+                waiting.down(error.to_string());
+                tracing::warn!(%error, ?pause, "the store does not answer; trying again");
+            }
         }
         if !shutdown.sleep(pause).await {
             return None;

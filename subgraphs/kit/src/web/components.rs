@@ -68,8 +68,14 @@ fn outbox_now(relay: &RelayHandle) -> ComponentHealth {
         Some(backlog) => told.with("pendingEvents", backlog.events),
         None => told,
     };
-    match status.trouble {
+    let told = match status.trouble {
         Some(trouble) => told.with("trouble", trouble),
+        None => told,
+    };
+    match status.refusal {
+        Some(refusal) => told
+            .with("refusedEvents", status.refused)
+            .with("refusal", refusal),
         None => told,
     }
 }

@@ -4,9 +4,11 @@ pub mod actuator;
 pub mod components;
 pub mod json;
 pub mod openapi;
+pub mod opening;
 pub mod problem;
 pub mod serve;
 
 pub use json::ProblemJson;
+pub use opening::serve_while_opening;
 pub use problem::{FieldError, Problem};
 pub use serve::{BindError, HttpSettings, ServeError, bind, serve};

@@ -1,6 +1,7 @@
 //! The HTTP server of a service: the layers that every route gets, and a shutdown that has an end.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
+use tower::Service;
+use tower::make::Shared;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::Problem;
@@ -148,9 +151,22 @@ pub async fn serve(
     settings: &HttpSettings,
     shutdown: &Shutdown,
 ) -> Result<(), ServeError> {
-    let app = with_layers(router, settings);
+    serve_service(listener, with_layers(router, settings), settings, shutdown).await
+}
+
+/// The same of anything that answers requests and has its layers.
+pub(super) async fn serve_service<S>(
+    listener: TcpListener,
+    service: S,
+    settings: &HttpSettings,
+    shutdown: &Shutdown,
+) -> Result<(), ServeError>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
     let stop = shutdown.token();
-    let server = axum::serve(listener, app)
+    let server = axum::serve(listener, Shared::new(service))
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .into_future();
     let over = async {

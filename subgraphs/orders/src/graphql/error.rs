@@ -24,6 +24,11 @@ pub(super) fn of_command(refused: Refused, input: &str) -> ApiError {
         Refused::Contended | Refused::Backlogged | Refused::Filling => {
             ApiError::unavailable(refused.to_string())
         }
+        Refused::TooLarge { .. } => {
+            // A cancellation adds its reason and nothing else.
+            let field = input.strip_suffix('.').unwrap_or("reason");
+            ApiError::bad_user_input(field, refused.to_string())
+        }
         Refused::Store(error) => of_store(&error),
         Refused::Event(error) => ApiError::internal(error),
         Refused::Key(error) => ApiError::internal(error),

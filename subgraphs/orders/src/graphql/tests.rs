@@ -165,6 +165,30 @@ async fn what_is_refused_says_so_with_code_and_field() {
 }
 
 #[tokio::test]
+async fn an_order_too_large_to_be_published_is_refused_and_one_that_is_taken_can_go_on() {
+    let client = Client::new().await;
+    client.world.customer("1").await;
+    // Each text keeps its rule; how much all of them are is counted in bytes.
+    let order = |length: usize| {
+        let mut order = placement("1");
+        let product =
+            json!({"guid": "p", "title": "T", "description": "𝄞".repeat(length), "price": "1"});
+        order["input"]["items"] = json!(vec![json!({"product": product, "quantity": 1}); 100]);
+        order
+    };
+    let refused = client.refusal(PLACE, order(2_500)).await;
+    assert_eq!(refused, ("BAD_USER_INPUT".into(), Some("input".into())));
+    assert_eq!(
+        client.data("{ orders { nodes { id } } }", json!({})).await,
+        json!({"orders": {"nodes": []}})
+    );
+    let placed = client.data(PLACE, order(2_400)).await;
+    let cancelled = json!({"id": placed["placeOrder"]["order"]["id"], "reason": "𝄞".repeat(1_000)});
+    let cancelled = client.data(CANCEL, cancelled).await;
+    assert_eq!(cancelled["cancelOrder"]["order"]["status"], "CANCELLED");
+}
+
+#[tokio::test]
 async fn the_same_idempotency_key_gets_the_first_answer() {
     let client = Client::new().await;
     client.world.customer("1").await;

@@ -51,6 +51,7 @@ pub fn write_of<A: Example>(state: &A, recorded: i64, key: Option<&str>) -> Writ
         },
         state: state.clone(),
         idempotency_key: key.map(str::to_owned),
+        forget_answers: false,
     }
 }
 
@@ -347,6 +348,48 @@ pub async fn answers_of_some_are_forgotten_and_no_others<A: Example>(fixture: &i
     assert!(store.first_answer("3").await.unwrap().is_none());
     assert_eq!(store.forget_answers(at(100)).await.unwrap(), 1);
     assert!(get(&store, "1").await.is_some());
+}
+
+pub async fn a_write_forgets_the_answers_before_it<A: Example>(fixture: &impl Fixture<A>) {
+    let store = fixture.aggregates().await;
+    let first = A::example("1", 1);
+    let second = first.changed(1);
+    let third = second.changed(2);
+    for (state, key) in [(&first, "one"), (&A::example("2", 1), "other")] {
+        let write = write_of(state, 10, Some(key));
+        assert_eq!(store.write(write).await.unwrap(), Outcome::Written);
+    }
+    let kept = store.keep_answer("two", &first, at(15)).await.unwrap();
+    assert_eq!(kept, Outcome::Written);
+    let forgetting = |state: &A, recorded, key| Write {
+        forget_answers: true,
+        ..write_of(state, recorded, key)
+    };
+    // What is refused forgets nothing.
+    let stale = store.write(forgetting(&third, 20, None)).await.unwrap();
+    assert_eq!(stale, Outcome::Stale);
+    let taken = store.write(forgetting(&second, 20, Some("other"))).await;
+    assert_eq!(taken.unwrap(), Outcome::KeyTaken);
+    let taken = store.write(forgetting(&second, 20, Some("one"))).await;
+    assert_eq!(taken.unwrap(), Outcome::KeyTaken);
+    assert_eq!(store.first_answer("two").await.unwrap(), Some(first));
+
+    let written = store.write(forgetting(&second, 20, None)).await.unwrap();
+    assert_eq!(written, Outcome::Written);
+    assert!(store.first_answer("one").await.unwrap().is_none());
+    assert!(store.first_answer("two").await.unwrap().is_none());
+    assert!(store.first_answer("other").await.unwrap().is_some());
+
+    // The request's own answer is kept, and a key that was forgotten may be used again.
+    let written = store.write(forgetting(&third, 30, Some("one"))).await;
+    assert_eq!(written.unwrap(), Outcome::Written);
+    assert_eq!(
+        store.first_answer("one").await.unwrap(),
+        Some(third.clone())
+    );
+    assert_eq!(store.forget_answers(at(100)).await.unwrap(), 2);
+    assert_eq!(get(&store, "1").await.unwrap().state, third);
+    assert_eq!(get(&store, "1").await.unwrap().pending.len(), 3);
 }
 
 pub async fn all_are_listed_page_by_page<A: Example>(fixture: &impl Fixture<A>) {

@@ -61,6 +61,7 @@ macro_rules! store_contract {
             the_first_answer_is_kept_and_then_forgotten,
             an_answer_is_kept_without_a_change,
             answers_of_some_are_forgotten_and_no_others,
+            a_write_forgets_the_answers_before_it,
             all_are_listed_page_by_page,
             a_list_holds_what_its_fields_say,
             many_pages_come_from_one_read,

@@ -200,19 +200,16 @@ impl<A: Aggregate> AggregateStore<A> for EmbeddedAggregates<A> {
         let (names, ids) = (Arc::clone(&self.names), ids.to_vec());
         let found = self
             .store
-            .read(move |transaction| answers_of(transaction, &names, &ids))
+            .read(move |transaction| {
+                let ids = ids.iter().map(String::as_str).collect();
+                answers_of(&transaction.open_table(names.answers())?, &ids)
+            })
             .await?;
         for some in found.chunks(FORGOTTEN_AT_ONCE) {
             let (names, some) = (Arc::clone(&self.names), some.to_vec());
             self.store
                 .write(Durable::Yes, move |transaction| {
-                    let mut times = transaction.open_table(names.answer_times())?;
-                    let mut answers = transaction.open_table(names.answers())?;
-                    for (at, key) in &some {
-                        times.remove((*at, key.as_str()))?;
-                        answers.remove(key.as_str())?;
-                    }
-                    Ok(())
+                    remove_answers(transaction, &names, &some)
                 })
                 .await?;
         }
@@ -380,6 +377,7 @@ struct Prepared {
     recorded_at: i64,
     event: Vec<u8>,
     idempotency_key: Option<String>,
+    forget_answers: bool,
 }
 
 impl Prepared {
@@ -390,6 +388,7 @@ impl Prepared {
             recorded_at: write.event.recorded_at.timestamp_millis(),
             event: codec.encode(write.state.id(), &write.event)?,
             idempotency_key: write.idempotency_key.clone(),
+            forget_answers: write.forget_answers,
         })
     }
 
@@ -400,7 +399,19 @@ impl Prepared {
         if stored.revision != self.expected_revision {
             return Ok(Outcome::Stale);
         }
-        if let Some(key) = self.idempotency_key.as_deref()
+        let key = self.idempotency_key.as_deref();
+        if self.forget_answers {
+            // Before the request's own answer is kept, and only if its key is free: a write that is refused changes nothing.
+            if let Some(key) = key
+                && transaction.open_table(names.answers())?.get(key)?.is_some()
+            {
+                return Ok(Outcome::KeyTaken);
+            }
+            let ids = HashSet::from([id]);
+            let found = answers_of(&transaction.open_table(names.answers())?, &ids)?;
+            remove_answers(transaction, names, &found)?;
+        }
+        if let Some(key) = key
             && keep_answer(transaction, names, key, self.recorded_at, &self.state)?
                 == Outcome::KeyTaken
         {
@@ -635,12 +646,9 @@ fn clear(
 /// When they were given and under which keys, for all first answers of some aggregates. This reads all there are: it is for the
 /// rare case, and no write should pay for an index.
 fn answers_of(
-    transaction: &ReadTransaction,
-    names: &Names,
-    ids: &[String],
+    answers: &impl ReadableTable<&'static str, (i64, &'static str, &'static [u8])>,
+    ids: &HashSet<&str>,
 ) -> Result<Vec<(i64, String)>, StoreError> {
-    let ids: HashSet<&str> = ids.iter().map(String::as_str).collect();
-    let answers = transaction.open_table(names.answers())?;
     let mut found = Vec::new();
     for row in answers.iter()? {
         let (key, row) = row?;
@@ -652,13 +660,26 @@ fn answers_of(
     Ok(found)
 }
 
+fn remove_answers(
+    transaction: &WriteTransaction,
+    names: &Names,
+    some: &[(i64, String)],
+) -> Result<(), StoreError> {
+    let mut times = transaction.open_table(names.answer_times())?;
+    let mut answers = transaction.open_table(names.answers())?;
+    for (at, key) in some {
+        times.remove((*at, key.as_str()))?;
+        answers.remove(key.as_str())?;
+    }
+    Ok(())
+}
+
 fn forget_answers(
     transaction: &WriteTransaction,
     names: &Names,
     before: i64,
 ) -> Result<usize, StoreError> {
-    let mut times = transaction.open_table(names.answer_times())?;
-    let mut answers = transaction.open_table(names.answers())?;
+    let times = transaction.open_table(names.answer_times())?;
     let due: Vec<(i64, String)> = times
         .range::<(i64, &str)>(..(before, ""))?
         .take(FORGOTTEN_AT_ONCE)
@@ -668,10 +689,8 @@ fn forget_answers(
             Ok((at, key.to_owned()))
         })
         .collect::<Result<_, StoreError>>()?;
-    for (at, key) in &due {
-        times.remove((*at, key.as_str()))?;
-        answers.remove(key.as_str())?;
-    }
+    drop(times);
+    remove_answers(transaction, names, &due)?;
     Ok(due.len())
 }
 

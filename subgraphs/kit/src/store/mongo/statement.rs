@@ -64,6 +64,8 @@ struct RestoreOperators<'a, A> {
 struct Set<'a, A> {
     revision: i64,
     state: &'a A,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<Vec<Answer<'a, A>>>,
 }
 
 #[derive(Serialize)]
@@ -102,21 +104,29 @@ impl Statement {
             filter.insert("answers.key", doc! { "$ne": key });
         }
         let is_change = write.expected_revision > 0;
+        let answer = key.map(|key| Answer {
+            key,
+            at: recorded_at,
+            state: &write.state,
+        });
+        // One operator alone may name a field: the answers are replaced, or one is added.
+        let (replaced, added) = if write.forget_answers {
+            (Some(answer.into_iter().collect()), None)
+        } else {
+            (None, answer)
+        };
         let update = Update {
             q: filter,
             u: Operators {
                 set: Set {
                     revision: write.expected_revision + 1,
                     state: &write.state,
+                    answers: replaced,
                 },
                 push: Push {
                     pending: PendingDocument::from(&write.event),
                     recent_events: doc! { "$each": [event], "$slice": -RECENT_EVENTS },
-                    answers: key.map(|key| Answer {
-                        key,
-                        at: recorded_at,
-                        state: &write.state,
-                    }),
+                    answers: added,
                 },
                 inc: doc! { "waiting": 1_i64 },
                 min: doc! { "oldestPending": recorded_at },
@@ -143,6 +153,7 @@ impl Statement {
                 set: Set {
                     revision: state.revision(),
                     state,
+                    answers: None,
                 },
             },
             upsert: true,

@@ -1,0 +1,274 @@
+//! Makes the contract's codes of the many that the router knows: `UNAVAILABLE` for a service that is away, `BAD_USER_INPUT` for an
+//! operation that cannot be carried out as it is written.
+//!
+//! Plain answers pass through a plugin. The router gives its plugins no part in the events of a subscription: those of SSE and
+//! multipart are corrected on their way out ([`EventCodes`]). On a WebSocket, which no middleware sees, the router's own
+//! codes reach the client.
+
+use std::error::Error;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use hive_router::async_trait;
+use hive_router::ntex::http::body::{Body, BodySize, MessageBody, ResponseBody};
+use hive_router::ntex::http::header;
+use hive_router::ntex::service::{Service, ServiceCtx};
+use hive_router::ntex::util::Bytes;
+use hive_router::ntex::web::{DefaultError, Error as WebError, WebRequest, WebResponse};
+use hive_router::ntex::{Middleware, SharedCfg, forward_ready};
+use hive_router::plugins::hooks::on_graphql_error::{
+    OnGraphQLErrorHookPayload, OnGraphQLErrorHookResult,
+};
+use hive_router::plugins::hooks::on_plugin_init::{OnPluginInitPayload, OnPluginInitResult};
+use hive_router::plugins::plugin_trait::RouterPlugin;
+use serde_json::Value;
+
+/// Codes of the router for a service that could not be reached, or broke off.
+const AWAY: [&str; 10] = [
+    "SUBREQUEST_HTTP_ERROR",
+    "SUBGRAPH_RESPONSE_FAILURE",
+    "SUBGRAPH_RESPONSE_BODY_READ_FAILURE",
+    "SUBGRAPH_RESPONSE_BODY_EMPTY",
+    "SUBGRAPH_WEBSOCKET_CONNECT_FAILURE",
+    "SUBGRAPH_WEBSOCKET_HANDSHAKE_FAILURE",
+    "SUBGRAPH_WEBSOCKET_STREAM_CLOSED_EMPTY",
+    "SUBGRAPH_WEBSOCKET_ARBITER_CHANNEL_CLOSED",
+    "SUBGRAPH_WEBSOCKET_CLIENT_FAILURE",
+    "SUBGRAPH_CIRCUIT_BREAKER_REJECTED",
+];
+/// The router's code for a service that took too long.
+const LATE: &str = "SUBGRAPH_REQUEST_TIMEOUT";
+/// Codes of the router for an operation that it does not take. The rules of GraphQL's validation have their names as codes:
+/// [`is_rule`].
+const REFUSED: [&str; 7] = [
+    "GRAPHQL_PARSE_FAILED",
+    "GRAPHQL_VALIDATION_FAILED",
+    "OPERATION_RESOLUTION_FAILURE",
+    "MAX_ALIASES_EXCEEDED",
+    "MAX_DEPTH_EXCEEDED",
+    "MAX_DIRECTIVES_EXCEEDED",
+    "TOKEN_LIMIT_EXCEEDED",
+];
+
+/// What an error of the router is in the contract.
+struct Contract {
+    code: &'static str,
+    /// In place of the router's words.
+    message: Option<String>,
+}
+
+/// Whether it is the name of a rule, such as `FieldsOnCorrectType`: all other codes are in capitals.
+fn is_rule(code: &str) -> bool {
+    code.starts_with(|first: char| first.is_ascii_uppercase())
+        && code.contains(|any: char| any.is_ascii_lowercase())
+}
+
+/// What the contract makes of a code; `None` for those that are the contract's own, or a service's.
+fn contract(code: &str, service: Option<&str>) -> Option<Contract> {
+    let what = if code == LATE {
+        "did not answer in time"
+    } else if AWAY.contains(&code) {
+        "cannot be reached"
+    } else if service.is_none() && (REFUSED.contains(&code) || is_rule(code)) {
+        return Some(Contract {
+            code: "BAD_USER_INPUT",
+            message: None,
+        });
+    } else {
+        return None;
+    };
+    let service = service.unwrap_or("responsible");
+    Some(Contract {
+        code: "UNAVAILABLE",
+        message: Some(format!(
+            "The {service} service {what}: what only it knows is null; try again later."
+        )),
+    })
+}
+
+/// The plugin; it has no settings.
+#[derive(Default)]
+pub(super) struct Codes;
+
+#[async_trait]
+impl RouterPlugin for Codes {
+    type Config = ();
+
+    fn plugin_name() -> &'static str {
+        "tandem_codes"
+    }
+
+    fn on_plugin_init(payload: OnPluginInitPayload<Self>) -> OnPluginInitResult<Self> {
+        payload.initialize_plugin_with_defaults()
+    }
+
+    fn on_graphql_error<'request>(
+        &'request self,
+        mut payload: OnGraphQLErrorHookPayload<'request>,
+    ) -> OnGraphQLErrorHookResult<'request> {
+        let extensions = &payload.error.extensions;
+        let code = extensions.code.as_deref().unwrap_or_default();
+        if let Some(contract) = contract(code, extensions.service_name.as_deref()) {
+            payload.error.extensions.code = Some(contract.code.to_owned());
+            if let Some(message) = contract.message {
+                payload.error.message = message;
+            }
+        }
+        payload.proceed()
+    }
+}
+
+/// The middleware that corrects the events of a subscription; other responses pass through it as they are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EventCodes;
+
+impl<S> Middleware<S, SharedCfg> for EventCodes {
+    type Service = EventCodesService<S>;
+
+    fn create(&self, service: S, _: SharedCfg) -> Self::Service {
+        EventCodesService { service }
+    }
+}
+
+/// The service that [`EventCodes`] wraps around another one.
+pub(super) struct EventCodesService<S> {
+    service: S,
+}
+
+impl<S> Service<WebRequest<DefaultError>> for EventCodesService<S>
+where
+    S: Service<WebRequest<DefaultError>, Response = WebResponse, Error = WebError>,
+{
+    type Response = WebResponse;
+    type Error = S::Error;
+
+    forward_ready!(service);
+
+    async fn call(
+        &self,
+        request: WebRequest<DefaultError>,
+        context: ServiceCtx<'_, Self>,
+    ) -> Result<Self::Response, Self::Error> {
+        let response = context.call(&self.service, request).await?;
+        let is_stream = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .is_some_and(|kind| {
+                kind.starts_with("text/event-stream") || kind.starts_with("multipart/mixed")
+            });
+        if !is_stream {
+            return Ok(response);
+        }
+        Ok(response.map_body(|_, body| ResponseBody::Other(Body::from_message(Events { body }))))
+    }
+}
+
+struct Events {
+    body: ResponseBody<Body>,
+}
+
+impl MessageBody for Events {
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next_chunk(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Rc<dyn Error>>>> {
+        self.body.poll_next_chunk(context).map(|chunk| {
+            chunk.map(|chunk| {
+                chunk.map(|bytes| match corrected(&bytes) {
+                    Some(text) => Bytes::from(text),
+                    None => bytes,
+                })
+            })
+        })
+    }
+}
+
+/// An event with the contract's codes; `None` if it has them already. The router writes each event as one chunk.
+fn corrected(chunk: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(chunk).ok()?;
+    // Most events have no errors: they are not read.
+    if !text.contains("\"errors\"") {
+        return None;
+    }
+    let (start, end) = (text.find('{')?, text.rfind('}')? + 1);
+    let mut event: Value = serde_json::from_str(text.get(start..end)?).ok()?;
+    let answer = match event.get_mut("payload") {
+        Some(payload) => payload,
+        None => &mut event,
+    };
+    let mut changed = false;
+    for error in answer.get_mut("errors")?.as_array_mut()? {
+        let Some(extensions) = error.get("extensions") else {
+            continue;
+        };
+        let text = |name: &str| extensions.get(name).and_then(Value::as_str);
+        if let Some(contract) = contract(text("code").unwrap_or_default(), text("service")) {
+            error["extensions"]["code"] = contract.code.into();
+            if let Some(message) = contract.message {
+                error["message"] = message.into();
+            }
+            changed = true;
+        }
+    }
+    changed.then(|| format!("{}{event}{}", &text[..start], &text[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn code(code: &str, service: Option<&str>) -> Option<&'static str> {
+        contract(code, service).map(|contract| contract.code)
+    }
+
+    #[test]
+    fn the_routers_codes_become_the_contracts() {
+        assert_eq!(code("FieldsOnCorrectType", None), Some("BAD_USER_INPUT"));
+        assert_eq!(code("GRAPHQL_PARSE_FAILED", None), Some("BAD_USER_INPUT"));
+        assert_eq!(code("MAX_DEPTH_EXCEEDED", None), Some("BAD_USER_INPUT"));
+        assert_eq!(
+            code("SUBREQUEST_HTTP_ERROR", Some("accounts")),
+            Some("UNAVAILABLE")
+        );
+        assert_eq!(code(LATE, None), Some("UNAVAILABLE"));
+    }
+
+    #[test]
+    fn the_contracts_codes_and_a_services_own_stay() {
+        for known in ["NOT_FOUND", "BAD_USER_INPUT", "REVISION_CONFLICT", ""] {
+            assert_eq!(code(known, None), None);
+            assert_eq!(code(known, Some("orders")), None);
+        }
+        assert_eq!(code("Strange", Some("orders")), None);
+    }
+
+    #[test]
+    fn an_event_keeps_all_but_the_code_and_the_words() {
+        let event = "event: next\ndata: {\"data\":{\"a\":null},\"errors\":[{\"message\":\"x\",\"extensions\":{\"code\":\"SUBREQUEST_HTTP_ERROR\",\"service\":\"accounts\"}}]}\n\n";
+        let corrected = corrected(event.as_bytes()).unwrap();
+        let json = corrected.strip_prefix("event: next\ndata: ").unwrap();
+        let json: Value = serde_json::from_str(json.strip_suffix("\n\n").unwrap()).unwrap();
+        assert_eq!(json["data"], serde_json::json!({"a": null}));
+        assert_eq!(json["errors"][0]["extensions"]["code"], "UNAVAILABLE");
+        assert_eq!(json["errors"][0]["extensions"]["service"], "accounts");
+    }
+
+    #[test]
+    fn events_without_such_an_error_are_not_touched() {
+        for event in [
+            "data: {\"data\":{\"a\":\"SUBREQUEST_HTTP_ERROR\"}}\n\n",
+            "data: {\"errors\":[{\"message\":\"x\",\"extensions\":{\"code\":\"NOT_FOUND\"}}]}\n\n",
+            ":\n\n",
+            "data: {\"errors\" broken}",
+        ] {
+            assert!(corrected(event.as_bytes()).is_none(), "{event}");
+        }
+        assert!(corrected(&[0xff, 0xfe]).is_none());
+    }
+}

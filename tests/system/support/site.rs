@@ -1,0 +1,266 @@
+//! The system with all the places where it keeps something: files, documents, messages. For tests that look for traces.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use futures::TryStreamExt;
+use mongodb::bson::{RawDocumentBuf, doc, rawdoc};
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+};
+use tandem_backends::{Kafka, KafkaOptions, Mongo};
+use tokio::runtime::Runtime;
+
+use super::{Tandem, TandemBuilder, poll};
+
+const LIMIT: Duration = Duration::from_secs(10);
+const DATABASES: [&str; 2] = ["accounts", "orders"];
+/// Where a trace is planted to see that it is found.
+const PROBE: &str = "probe";
+
+/// A running system and its places.
+pub struct Site {
+    pub tandem: Tandem,
+    servers: Option<Servers>,
+}
+
+struct Servers {
+    runtime: Runtime,
+    mongo: Mongo,
+    /// Ends with the site.
+    _kafka: Kafka,
+}
+
+impl Site {
+    /// On the embedded defaults.
+    pub fn embedded() -> Self {
+        Self {
+            tandem: Tandem::start(),
+            servers: None,
+        }
+    }
+
+    /// On a real MongoDB and a real Kafka. The test has said `require!(mongod, kafka)`.
+    pub fn on_real_servers() -> Self {
+        Self::on_real_servers_with(|builder| builder)
+    }
+
+    /// The same, with more settings.
+    pub fn on_real_servers_with(settings: impl FnOnce(TandemBuilder) -> TandemBuilder) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let (mongo, kafka) = runtime.block_on(async {
+            let (mongo, kafka) =
+                tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::default()));
+            (mongo.unwrap(), kafka.unwrap())
+        });
+        let builder = Tandem::builder()
+            .flag("--mongodb-uri")
+            .flag(mongo.uri())
+            .kafka(kafka.bootstrap());
+        Self {
+            tandem: settings(builder).start(),
+            servers: Some(Servers {
+                runtime,
+                mongo,
+                _kafka: kafka,
+            }),
+        }
+    }
+
+    /// Everything in every file, document and message, each with the name of its place.
+    pub fn everything(&self) -> Vec<(String, Vec<u8>)> {
+        let mut all = self.files();
+        all.extend(self.documents());
+        all.extend(self.messages());
+        all
+    }
+
+    /// Puts a text where traces are looked for: into a file, or into a document if there are such.
+    pub fn plant(&self, text: &str) {
+        match &self.servers {
+            None => fs::write(self.tandem.data_dir().join(PROBE), text).unwrap(),
+            Some(servers) => servers.runtime.block_on(async {
+                let client = client(&servers.mongo).await;
+                let probe = client
+                    .database(DATABASES[1])
+                    .collection::<RawDocumentBuf>(PROBE);
+                let document = rawdoc! { "deep": { "text": text } };
+                probe.insert_one(document).await.unwrap();
+            }),
+        }
+    }
+
+    /// Takes that text away again.
+    pub fn weed(&self) {
+        match &self.servers {
+            None => fs::remove_file(self.tandem.data_dir().join(PROBE)).unwrap(),
+            Some(servers) => servers.runtime.block_on(async {
+                let client = client(&servers.mongo).await;
+                let database = client.database(DATABASES[1]);
+                let probe = database.collection::<RawDocumentBuf>(PROBE);
+                probe.drop().await.unwrap();
+            }),
+        }
+    }
+
+    /// Whether states are documents of MongoDB, which are as they are; in files they are sealed.
+    pub fn has_documents(&self) -> bool {
+        self.servers.is_some()
+    }
+
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let mut paths = Vec::new();
+        walk(self.tandem.data_dir(), &mut paths);
+        let of_store = |path: &&PathBuf| path.extension().is_some_and(|ending| ending == "redb");
+        let stores = paths.iter().filter(of_store).count();
+        assert_eq!(stores, if self.servers.is_some() { 0 } else { 2 });
+        paths
+            .into_iter()
+            // A file may go while one looks, as a write-ahead log does.
+            .filter_map(|path| Some((path.display().to_string(), fs::read(&path).ok()?)))
+            .collect()
+    }
+
+    /// Every document of every collection of both databases, as its bytes; none without MongoDB.
+    pub fn documents(&self) -> Vec<(String, Vec<u8>)> {
+        let Some(servers) = &self.servers else {
+            return Vec::new();
+        };
+        servers.runtime.block_on(async {
+            let client = client(&servers.mongo).await;
+            let mut found = Vec::new();
+            for name in DATABASES {
+                let database = client.database(name);
+                let collections = database.list_collection_names().await.unwrap();
+                assert!(collections.len() >= 3, "{name}: {collections:?}");
+                for collection in collections {
+                    let documents: Vec<RawDocumentBuf> = database
+                        .collection(&collection)
+                        .find(doc! {})
+                        .await
+                        .unwrap()
+                        .try_collect()
+                        .await
+                        .unwrap();
+                    let place = format!("{name}.{collection}");
+                    found.extend(
+                        documents
+                            .into_iter()
+                            .map(|document| (place.clone(), document.into_bytes())),
+                    );
+                }
+            }
+            found
+        })
+    }
+
+    /// Every message of every topic: key, headers and body together.
+    fn messages(&self) -> Vec<(String, Vec<u8>)> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.tandem.bootstrap_servers())
+            .set("group.id", "traces")
+            .create()
+            .unwrap();
+        let metadata = consumer.fetch_metadata(None, LIMIT).unwrap();
+        let mut all = TopicPartitionList::new();
+        let mut left = Vec::new();
+        for topic in metadata.topics() {
+            for partition in topic.partitions() {
+                let (low, high) = consumer
+                    .fetch_watermarks(topic.name(), partition.id(), LIMIT)
+                    .unwrap();
+                if low < high {
+                    left.push((topic.name().to_owned(), partition.id(), high));
+                    all.add_partition_offset(topic.name(), partition.id(), Offset::Offset(low))
+                        .unwrap();
+                }
+            }
+        }
+        consumer.assign(&all).unwrap();
+        let mut found = Vec::new();
+        while !left.is_empty() {
+            let message = poll("the next message of all topics", || {
+                consumer.poll(Duration::from_millis(200))?.ok()
+            });
+            let mut bytes = [message.key(), message.payload()]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .concat();
+            if let Some(headers) = message.headers() {
+                use rdkafka::message::Headers as _;
+                for header in headers.iter() {
+                    bytes.extend_from_slice(header.value.unwrap_or_default());
+                }
+            }
+            found.push((message.topic().to_owned(), bytes));
+            // A compacted topic has gaps: what counts is how far one is.
+            left.retain(|(topic, partition, high)| {
+                (topic.as_str(), *partition) != (message.topic(), message.partition())
+                    || message.offset() + 1 < *high
+            });
+        }
+        let has = |wanted: &str| found.iter().any(|(topic, _)| topic == wanted);
+        assert!(has("accounts.customer.key") && has("accounts.customer.change"));
+        found
+    }
+}
+
+async fn client(mongo: &Mongo) -> mongodb::Client {
+    mongodb::Client::with_uri_str(mongo.uri()).await.unwrap()
+}
+
+fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            walk(&path, found);
+        } else if path.is_file() {
+            found.push(path);
+        }
+    }
+}
+
+/// Each secret as it is, and as base64 at each of the three places within a group of bytes.
+fn needles(secrets: &[&str]) -> Vec<(String, Vec<u8>)> {
+    let mut needles = Vec::new();
+    for secret in secrets {
+        needles.push(((*secret).to_owned(), secret.as_bytes().to_vec()));
+        for shift in 0..3 {
+            let shifted = [&vec![b'x'; shift], secret.as_bytes()].concat();
+            let text = STANDARD.encode(&shifted);
+            // What the neighbours have a part in is left out.
+            let (from, to) = (shift * 4 / 3 + usize::from(shift > 0), text.len() - 4);
+            needles.push((
+                format!("{secret} in base64"),
+                text.as_bytes()[from..to].to_vec(),
+            ));
+        }
+    }
+    needles
+}
+
+fn holds(bytes: &[u8], needle: &[u8]) -> bool {
+    bytes
+        .windows(needle.len())
+        .any(|window| window[0] == needle[0] && window == needle)
+}
+
+/// Where something of these secrets is found.
+pub fn traces(places: &[(String, Vec<u8>)], secrets: &[&str]) -> Vec<String> {
+    let needles = needles(secrets);
+    let mut found = Vec::new();
+    for (place, bytes) in places {
+        for (what, needle) in &needles {
+            if holds(bytes, needle) {
+                found.push(format!("{what} in {place}"));
+            }
+        }
+    }
+    found
+}
