@@ -123,7 +123,8 @@ fn an_interrupted_rebuild_is_started_again() {
             .map(|_| tandem.begin(&["rebuild", "orders"]))
             .collect();
         let second = poll("one of two rebuilds is refused", || {
-            both.iter_mut().position(|rebuild| rebuild.ended().is_some())
+            both.iter_mut()
+                .position(|rebuild| rebuild.ended().is_some())
         });
         let mut refused = both.remove(second);
         assert!(!refused.wait_for_end(Duration::from_secs(1)).success());

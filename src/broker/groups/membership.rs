@@ -443,10 +443,7 @@ impl Group {
 
     /// Takes note of a sign of life of a member of this generation.
     fn hear(&mut self, id: &str, generation: i32, now: Instant) -> Result<Phase, ErrorCode> {
-        let member = self
-            .members
-            .get_mut(id)
-            .ok_or(ErrorCode::UnknownMemberId)?;
+        let member = self.members.get_mut(id).ok_or(ErrorCode::UnknownMemberId)?;
         if generation != self.generation {
             return Err(ErrorCode::IllegalGeneration);
         }
@@ -530,8 +527,13 @@ mod tests {
                 .iter()
                 .map(|(id, what)| ((*id).to_owned(), Bytes::from_static(what.as_bytes())))
                 .collect();
-            self.groups
-                .sync("g", &member.member, member.generation, assignments, self.now)
+            self.groups.sync(
+                "g",
+                &member.member,
+                member.generation,
+                assignments,
+                self.now,
+            )
         }
 
         fn heartbeat(&self, member: &Joined) -> ErrorCode {

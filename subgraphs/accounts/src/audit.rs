@@ -1,6 +1,6 @@
 //! The audit trail: a projection of the customers' own topic, so that what it shows is what Kafka holds.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tandem_kit::{
@@ -16,6 +16,9 @@ use tandem_kit::{
 };
 
 use crate::domain::{Customer, event::CustomerChangeEvent};
+
+/// Nobody waits for the audit trail as for an answer: changes of this time share one write.
+const PATIENCE: Duration = Duration::from_millis(25);
 
 /// Writes one record for every change event.
 pub struct AuditProjection {
@@ -95,6 +98,10 @@ impl Projection for AuditProjection {
 
     fn name(&self) -> &'static str {
         "accounts-audit"
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE
     }
 
     fn decode(&self, message: &Message) -> Result<ChangeRecord, Rejection> {

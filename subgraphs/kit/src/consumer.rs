@@ -1,6 +1,7 @@
 //! Runs a projection: reads a topic in a consumer group, hands over what is there, commits offsets after the write.
 //!
-//! * What is there is taken at once: a single message waits for nobody, a backlog comes in large batches.
+//! * What is there is taken at once: a single message waits for nobody (unless its projection is patient), a backlog comes
+//!   in large batches.
 //! * Offsets are stored for commit only after the projection has written, so a crash repeats and never skips.
 //! * What cannot be taken is parked with what follows of the same key, and copied to `<topic>.DLT`; the flow goes on.
 //! * A store that is away is waited out; the group membership is kept alive meanwhile.
@@ -24,7 +25,7 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -57,6 +58,11 @@ pub trait Projection: Send + Sync + 'static {
 
     /// Its name: the consumer group, and the consumer that dead letters name.
     fn name(&self) -> &'static str;
+
+    /// How long the first message of a batch waits for others to share its write. Nobody waits for what takes its time.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Reads a message. Pure: it asks nobody.
     ///
@@ -288,12 +294,7 @@ impl<P: Projection> Runner<P> {
                     }
                 }
             }
-            while batch.len() < BATCH {
-                match self.consumer.recv().now_or_never() {
-                    Some(Ok(message)) => batch.push(Message::from(&message)),
-                    Some(Err(_)) | None => break,
-                }
-            }
+            self.gather(&mut batch).await;
             match self.take(batch).await {
                 Some(read_meanwhile) => carried = read_meanwhile,
                 None => break,
@@ -304,6 +305,21 @@ impl<P: Projection> Runner<P> {
             && error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset)
         {
             tracing::debug!(projection = name, %error, "the last offsets were not committed; some messages will be read again");
+        }
+    }
+
+    /// Fills a batch with what is there, and with what comes while the projection is patient.
+    async fn gather(&self, batch: &mut Vec<Message>) {
+        let until = Instant::now() + self.projection.patience();
+        while batch.len() < BATCH {
+            match self.consumer.recv().now_or_never() {
+                Some(Ok(message)) => batch.push(Message::from(&message)),
+                Some(Err(_)) => return,
+                None => match timeout_at(until, self.consumer.recv()).await {
+                    Ok(Ok(message)) => batch.push(Message::from(&message)),
+                    Ok(Err(_)) | Err(_) => return,
+                },
+            }
         }
     }
 

@@ -58,6 +58,13 @@ const REMEMBERED: usize = 50_000;
 /// First and longest pause after Kafka refused a message.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long published events wait to be cleared, so that many share one write: it is not urgent, and a write of its own for each
+/// would slow the commands down.
+const CLEAR_PAUSE: Duration = Duration::from_millis(50);
+/// So many published events are cleared without waiting.
+const CLEAR_AT_ONCE: usize = 500;
+/// How long events that could not be cleared wait.
+const CLEAR_AGAIN: Duration = Duration::from_millis(500);
 /// How long an event with companions waits for room in the producer's queue.
 const QUEUE_WAIT: Duration = Duration::from_secs(5);
 /// How long the relay goes on publishing what it holds when the service stops; the rest waits in the store.
@@ -265,6 +272,7 @@ impl Relay {
         let mut sweeping: Option<BoxFuture<'static, Swept>> = None;
         let mut sweep_from: Option<String> = None;
         let mut first_sweep = true;
+        let mut clear_at: Option<Instant> = None;
         let mut clear_not_before = Instant::now();
         let mut ticks = interval(Duration::from_millis(settings.sweep_ms));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -275,8 +283,15 @@ impl Relay {
         let mut offered = Vec::new();
         loop {
             self.send_ready(&mut in_flight);
-            if clearing.is_none() && !self.to_clear.is_empty() && Instant::now() >= clear_not_before
-            {
+            let mut clear_due = None;
+            if clearing.is_none() && !self.to_clear.is_empty() {
+                let now = Instant::now();
+                let is_urgent = self.to_clear.len() >= CLEAR_AT_ONCE || farewell.is_some();
+                let gathered = *clear_at.get_or_insert(now + CLEAR_PAUSE);
+                clear_due = Some(if is_urgent { now } else { gathered }.max(clear_not_before));
+            }
+            if clear_due.is_some_and(|due| Instant::now() >= due) {
+                (clear_at, clear_due) = (None, None);
                 fault::abort_if_told(fault::Instant::BeforeClear, self.topic);
                 let batch: Vec<_> = std::mem::take(&mut self.to_clear).into_iter().collect();
                 let outbox = Arc::clone(&self.outbox);
@@ -296,7 +311,10 @@ impl Relay {
             {
                 return;
             }
-            let wake = self.paused_until.or(farewell);
+            let wake = [self.paused_until, farewell, clear_due]
+                .into_iter()
+                .flatten()
+                .min();
             tokio::select! {
                 () = stop.cancelled(), if farewell.is_none() => farewell = Some(Instant::now() + FAREWELL),
                 count = hints.recv_many(&mut offered, 1_024), if self.held < HELD && farewell.is_none() => {
@@ -316,7 +334,7 @@ impl Relay {
                             let newest = self.to_clear.entry(key).or_default();
                             *newest = revision.max(*newest);
                         }
-                        clear_not_before = Instant::now() + Duration::from_millis(500);
+                        clear_not_before = Instant::now() + CLEAR_AGAIN;
                     }
                 }
                 swept = maybe(&mut sweeping) => {

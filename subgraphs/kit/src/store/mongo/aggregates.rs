@@ -17,10 +17,10 @@ use serde::Deserialize;
 
 use super::{
     MongoStore,
-    connection::{SERVER_LIMIT, is_duplicate, limited},
+    connection::{SERVER_LIMIT, is_duplicate, limited, milliseconds},
     documents::{PendingDocument, date, native, read, time},
     lanes::Lanes,
-    statement::Statement,
+    statement::{Statement, clear_all, clear_up_to},
 };
 use crate::{
     aggregate::Aggregate,
@@ -34,6 +34,9 @@ const PAGES: usize = 50;
 const PAGE_COMMANDS: usize = 4;
 /// Documents whose answers are forgotten with one command.
 const FORGOTTEN_AT_ONCE: i64 = 500;
+
+/// Documents whose published events are cleared with one command.
+const CLEARED_AT_ONCE: usize = 500;
 
 /// Index of those with pending events, by id.
 const PENDING_INDEX: &str = "pending";
@@ -191,6 +194,31 @@ impl<A: Aggregate> MongoAggregates<A> {
             cursor.try_collect().await
         };
         limited(reading).await
+    }
+
+    /// Carries out statements that clear. Answers how many documents they matched.
+    ///
+    /// Nothing waits for the journal or for a majority: what a failover undoes is published again, which does no harm.
+    async fn forget_pending(&self, updates: Vec<Document>) -> Result<usize, StoreError> {
+        let command = doc! {
+            "update": A::COLLECTION,
+            "updates": updates,
+            "ordered": false,
+            "maxTimeMS": milliseconds(SERVER_LIMIT),
+            "writeConcern": { "w": 1 },
+        };
+        let reply = limited(async { self.store.database().run_command(command).await }).await?;
+        if let Some(error) = reply
+            .get_array("writeErrors")
+            .ok()
+            .and_then(|all| all.first())
+        {
+            return Err(StoreError::Away(format!(
+                "published events stay pending: {error}"
+            )));
+        }
+        let matched = reply.get_i32("n").unwrap_or_default();
+        Ok(usize::try_from(matched).unwrap_or_default())
     }
 
     async fn some_pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<A>>, StoreError> {
@@ -470,13 +498,16 @@ impl<A: Aggregate> Outbox for MongoAggregates<A> {
     }
 
     async fn clear(&self, published: Vec<(String, i64)>) -> Result<(), StoreError> {
-        let clears = published
-            .iter()
-            .map(|(id, revision)| Statement::clear(id, *revision))
-            .collect::<Result<Vec<_>, _>>()?;
-        try_join_all(clears.into_iter().map(|clear| self.lanes.submit(clear)))
-            .await
-            .map(drop)
+        for some in published.chunks(CLEARED_AT_ONCE) {
+            let all = some.iter().map(|(id, revision)| clear_all(id, *revision));
+            let cleared = self.forget_pending(all.collect()).await?;
+            // Some have newer events by now, or are clear already: MongoDB does not say which.
+            if cleared < some.len() {
+                let parts = some.iter().map(|(id, revision)| clear_up_to(id, *revision));
+                self.forget_pending(parts.collect()).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {

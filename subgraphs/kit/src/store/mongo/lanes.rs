@@ -8,8 +8,7 @@
 //! This is safe, so statements of one `_id` are not kept apart. MongoDB changes a document atomically, whichever
 //! command the change comes from. Of two writes that expect the same revision the second finds another and is refused;
 //! a write that expects a later revision was decided on a state that had been read, so its predecessor is in
-//! place. A clear removes events up to a revision that had been published, thus written, and leaves all
-//! others alone, so it and a write come out the same in either order. The statements of one command are not ordered either.
+//! place. The statements of one command are not ordered either.
 //!
 //! # Sending a command again
 //! `run_command` has no retryable writes, and none are needed: every write names the revision it expects, so sent twice it is

@@ -1,6 +1,6 @@
 //! One command of the service as one statement of an `update`, made so that its own error tells what became of it.
 
-use mongodb::bson::{self, Bson, DateTime, RawDocumentBuf, Uuid, doc};
+use mongodb::bson::{self, Bson, DateTime, Document, RawDocumentBuf, Uuid, doc};
 use serde::Serialize;
 
 use super::documents::{PendingDocument, binary, date, unwritable};
@@ -22,7 +22,7 @@ pub(super) enum Purpose {
         event: Uuid,
         idempotency_key: Option<String>,
     },
-    /// Anything that does no harm when done twice and asks for nobody's answer: clearing, restoring.
+    /// Anything that does no harm when done twice and asks for nobody's answer: restoring.
     Upkeep,
 }
 
@@ -163,24 +163,27 @@ impl Statement {
             document: bson::serialize_to_raw_document_buf(&restore).map_err(unwritable)?,
         })
     }
+}
 
-    /// The statement that forgets an aggregate's pending events up to a revision.
-    pub(super) fn clear(id: &str, revision: i64) -> Result<Self, StoreError> {
-        let left = doc! { "$filter": {
-            "input": "$pending", "as": "event", "cond": { "$gt": ["$$event.revision", revision] },
-        } };
-        let oldest =
-            doc! { "$ifNull": [{ "$arrayElemAt": ["$pending.recordedAt", 0] }, "$$REMOVE"] };
-        let update = doc! {
-            "q": { "_id": id, "waiting": { "$gt": 0 } },
-            "u": [
-                { "$set": { "pending": left } },
-                { "$set": { "waiting": { "$toLong": { "$size": "$pending" } }, "oldestPending": oldest } },
-            ],
-        };
-        Ok(Self {
-            purpose: Purpose::Upkeep,
-            document: RawDocumentBuf::try_from(&update).map_err(unwritable)?,
-        })
+/// The statement that forgets all pending events of an aggregate, if its newest is of this revision.
+pub(super) fn clear_all(id: &str, revision: i64) -> Document {
+    doc! {
+        "q": { "_id": id, "revision": revision, "waiting": { "$gt": 0 } },
+        "u": { "$set": { "pending": [], "waiting": 0_i64 }, "$unset": { "oldestPending": "" } },
+    }
+}
+
+/// The statement that forgets an aggregate's pending events up to a revision.
+pub(super) fn clear_up_to(id: &str, revision: i64) -> Document {
+    let left = doc! { "$filter": {
+        "input": "$pending", "as": "event", "cond": { "$gt": ["$$event.revision", revision] },
+    } };
+    let oldest = doc! { "$ifNull": [{ "$arrayElemAt": ["$pending.recordedAt", 0] }, "$$REMOVE"] };
+    doc! {
+        "q": { "_id": id, "waiting": { "$gt": 0 } },
+        "u": [
+            { "$set": { "pending": left } },
+            { "$set": { "waiting": { "$toLong": { "$size": "$pending" } }, "oldestPending": oldest } },
+        ],
     }
 }
