@@ -18,7 +18,7 @@ use tandem_kit::{
 use crate::domain::{Customer, event::CustomerChangeEvent};
 
 /// Nobody waits for the audit trail as for an answer: changes of this time share one write.
-const PATIENCE: Duration = Duration::from_millis(25);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Writes one record for every change event.
 pub struct AuditProjection {

@@ -25,7 +25,7 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -59,7 +59,7 @@ pub trait Projection: Send + Sync + 'static {
     /// Its name: the consumer group, and the consumer that dead letters name.
     fn name(&self) -> &'static str;
 
-    /// How long the first message of a batch waits for others to share its write. Nobody waits for what takes its time.
+    /// How long a message waits at the broker for others to share its write: for what nobody waits for.
     fn patience(&self) -> Duration {
         Duration::ZERO
     }
@@ -148,7 +148,7 @@ pub fn run_projection<P: Projection>(
         reassigned: Arc::clone(&reassigned),
     };
     let group = format!("{}.{store_identity}", projection.name());
-    let consumer = consumer(kafka, &group, context)?;
+    let consumer = consumer(kafka, &group, projection.patience(), context)?;
     let producer = kafka.record_producer("dead letters")?;
     let runner = Runner {
         projection,
@@ -180,8 +180,15 @@ pub fn run_projection<P: Projection>(
 fn consumer(
     kafka: &Kafka,
     group: &str,
+    patience: Duration,
     context: Context,
 ) -> Result<StreamConsumer<Context>, ClientError> {
+    // The patient let the broker gather, which costs it one answer where it had many.
+    let (least, longest) = if patience.is_zero() {
+        ("1", "500".to_owned())
+    } else {
+        ("65536", patience.as_millis().to_string())
+    };
     let mut config = kafka.settings().client_config_with(&[
         ("auto.offset.reset", "earliest"),
         ("partition.assignment.strategy", "cooperative-sticky"),
@@ -189,7 +196,8 @@ fn consumer(
         ("heartbeat.interval.ms", "1000"),
         ("auto.commit.interval.ms", "500"),
         ("statistics.interval.ms", "2000"),
-        ("fetch.wait.max.ms", "500"),
+        ("fetch.min.bytes", least),
+        ("fetch.wait.max.ms", &longest),
         ("fetch.error.backoff.ms", "50"),
         ("queued.max.messages.kbytes", "16384"),
     ]);
@@ -294,7 +302,12 @@ impl<P: Projection> Runner<P> {
                     }
                 }
             }
-            self.gather(&mut batch).await;
+            while batch.len() < BATCH {
+                match self.consumer.recv().now_or_never() {
+                    Some(Ok(message)) => batch.push(Message::from(&message)),
+                    Some(Err(_)) | None => break,
+                }
+            }
             match self.take(batch).await {
                 Some(read_meanwhile) => carried = read_meanwhile,
                 None => break,
@@ -305,21 +318,6 @@ impl<P: Projection> Runner<P> {
             && error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset)
         {
             tracing::debug!(projection = name, %error, "the last offsets were not committed; some messages will be read again");
-        }
-    }
-
-    /// Fills a batch with what is there, and with what comes while the projection is patient.
-    async fn gather(&self, batch: &mut Vec<Message>) {
-        let until = Instant::now() + self.projection.patience();
-        while batch.len() < BATCH {
-            match self.consumer.recv().now_or_never() {
-                Some(Ok(message)) => batch.push(Message::from(&message)),
-                Some(Err(_)) => return,
-                None => match timeout_at(until, self.consumer.recv()).await {
-                    Ok(Ok(message)) => batch.push(Message::from(&message)),
-                    Ok(Err(_)) | Err(_) => return,
-                },
-            }
         }
     }
 

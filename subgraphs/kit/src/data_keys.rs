@@ -315,7 +315,12 @@ impl KeyRing {
                 })
                 .collect()
         };
-        let log = LogTail::open(&self.0.kafka, self.0.topic, &start)?;
+        // The owner needs the keys for rebuilds alone; readers wait for them.
+        let log = if self.0.burial.is_some() {
+            LogTail::open_patient(&self.0.kafka, self.0.topic, &start)?
+        } else {
+            LogTail::open(&self.0.kafka, self.0.topic, &start)?
+        };
         self.held().next = start;
         self.step();
         loop {

@@ -109,7 +109,29 @@ impl LogTail {
     /// # Errors
     /// When the client cannot be made.
     pub fn open(kafka: &Kafka, topic: &'static str, from: &Offsets) -> Result<Self, TailError> {
-        let consumer: StreamConsumer = config(kafka).create().map_err(|source| ClientError {
+        Self::open_with(config(kafka), topic, from)
+    }
+
+    /// As [`Self::open`], for one who is in no hurry: the broker gathers messages for up to half a second.
+    ///
+    /// # Errors
+    /// When the client cannot be made.
+    pub fn open_patient(
+        kafka: &Kafka,
+        topic: &'static str,
+        from: &Offsets,
+    ) -> Result<Self, TailError> {
+        let mut config = config(kafka);
+        config.set("fetch.min.bytes", "65536");
+        Self::open_with(config, topic, from)
+    }
+
+    fn open_with(
+        config: rdkafka::ClientConfig,
+        topic: &'static str,
+        from: &Offsets,
+    ) -> Result<Self, TailError> {
+        let consumer: StreamConsumer = config.create().map_err(|source| ClientError {
             purpose: "a tail",
             source,
         })?;

@@ -29,7 +29,17 @@ impl Topic {
         }
     }
 
-    /// A topic that keeps the newest message of each key.
+    /// How many partitions it is made with.
+    fn partitions(self, settings: &KafkaSettings) -> i32 {
+        if self.compacted {
+            1
+        } else {
+            settings.partitions
+        }
+    }
+
+    /// A topic that keeps the newest message of each key, in one partition: it has few messages, every reader reads all of it,
+    /// and what is published together then goes out in one request.
     #[must_use]
     pub const fn compacted(name: &'static str) -> Self {
         Self {
@@ -62,7 +72,7 @@ pub async fn ensure(
         .map(|topic| {
             let new = NewTopic::new(
                 topic.name,
-                settings.partitions,
+                topic.partitions(settings),
                 TopicReplication::Fixed(settings.replication),
             );
             if topic.compacted {
@@ -82,7 +92,7 @@ pub async fn ensure(
     let mut not_made = Vec::new();
     for result in admin.create_topics(&wanted, &options).await? {
         match result {
-            Ok(topic) => tracing::info!(topic, partitions = settings.partitions, "topic made"),
+            Ok(topic) => tracing::info!(topic, "topic made"),
             Err((topic, code)) => not_made.push((topic, code)),
         }
     }
@@ -137,13 +147,13 @@ async fn check(
     partitions: Option<usize>,
     options: &AdminOptions,
 ) {
-    let wanted = usize::try_from(settings.partitions).unwrap_or_default();
+    let wanted = usize::try_from(topic.partitions(settings)).unwrap_or_default();
     if let Some(partitions) = partitions.filter(|partitions| *partitions != wanted) {
         tracing::warn!(
             topic = topic.name,
             partitions,
             wanted,
-            "the topic has another number of partitions than --topic-partitions says; it is used as it is"
+            "the topic has another number of partitions than it would be made with; it is used as it is"
         );
     }
     let described = admin

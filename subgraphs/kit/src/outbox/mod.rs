@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{event::CloudEvent, store::StoreError};
 
+mod pace;
 mod refusals;
 pub mod relay;
 

@@ -32,6 +32,7 @@ use tokio::{
 
 use super::{
     Backlog, Outbox, PendingEvent,
+    pace::Pace,
     refusals::{Held, Refusals, is_of_a_neighbour, is_of_the_message},
 };
 use crate::{
@@ -281,7 +282,21 @@ impl Relay {
             return;
         }
         let mut offered = Vec::new();
+        let mut pace = Pace::new(Instant::now());
         loop {
+            let mut gathered = None;
+            if !offered.is_empty() {
+                let now = Instant::now();
+                let due = pace.due(now);
+                if due <= now || farewell.is_some() {
+                    for pending in offered.drain(..) {
+                        self.hold(pending);
+                    }
+                    pace.sent(now);
+                } else {
+                    gathered = Some(due);
+                }
+            }
             self.send_ready(&mut in_flight);
             let mut clear_due = None;
             if clearing.is_none() && !self.to_clear.is_empty() {
@@ -311,19 +326,18 @@ impl Relay {
             {
                 return;
             }
-            let wake = [self.paused_until, farewell, clear_due]
+            let wake = [self.paused_until, farewell, clear_due, gathered]
                 .into_iter()
                 .flatten()
                 .min();
             tokio::select! {
                 () = stop.cancelled(), if farewell.is_none() => farewell = Some(Instant::now() + FAREWELL),
-                count = hints.recv_many(&mut offered, 1_024), if self.held < HELD && farewell.is_none() => {
+                count = hints.recv_many(&mut offered, 1_024), if self.held < HELD && offered.len() < HINTS && farewell.is_none() => {
+                    let now = Instant::now();
                     if count == 0 {
-                        farewell.get_or_insert(Instant::now() + FAREWELL);
+                        farewell.get_or_insert(now + FAREWELL);
                     }
-                    for pending in offered.drain(..) {
-                        self.hold(pending);
-                    }
+                    pace.arrived(count, now);
                 }
                 Some((key, event, result)) = in_flight.next(), if !in_flight.is_empty() => self.settle(&key, event, result),
                 cleared = maybe(&mut clearing) => {

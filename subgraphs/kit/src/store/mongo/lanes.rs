@@ -1,8 +1,10 @@
 //! Group commit: commands in flight share `update` commands, and each still learns what became of it.
 //!
-//! Two lanes take turns at one queue. A lane takes what waits (at least one statement, so that a command alone waits for
-//! nobody), sends it as one command and answers each caller; meanwhile the other lane gathers the next. More lanes would only
-//! make smaller batches.
+//! Two lanes take turns at one queue. A lane takes what waits, sends it as one command and answers each caller; meanwhile the
+//! other lane gathers the next. More lanes would only make smaller batches.
+//!
+//! A statement alone waits for nobody. When the batch before had several, as many are likely on their way again (their callers
+//! were answered together), so the next one waits for them, [`COMPANY`] at most.
 //!
 //! # Two commands of this process that touch the same document at once
 //! This is safe, so statements of one `_id` are not kept apart. MongoDB changes a document atomically, whichever
@@ -45,6 +47,8 @@ const LANES: usize = 2;
 const BATCH: usize = 500;
 /// Bytes after which a command takes no further statement. A command may have 16 MiB, and a statement may be large.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// How long a batch waits for as many statements as the one before it had.
+const COMPANY: Duration = Duration::from_millis(4);
 /// Statements that wait; a further caller waits for its turn to queue.
 const QUEUE: usize = 2_000;
 /// How long one sending of a command may take as seen from here.
@@ -69,10 +73,42 @@ pub(super) struct Lanes {
     queue: mpsc::Sender<Waiting>,
 }
 
+/// What the lanes take turns at.
+#[derive(Debug)]
+struct Queue {
+    waiting: mpsc::Receiver<Waiting>,
+    /// How many statements the last batch had.
+    last: usize,
+}
+
+impl Queue {
+    /// The next batch; `None` when there will be no more.
+    async fn next_batch(&mut self) -> Option<Vec<Waiting>> {
+        let first = self.waiting.recv().await?;
+        let mut bytes = first.statement.document.as_bytes().len();
+        let mut batch = vec![first];
+        let until = tokio::time::Instant::now() + COMPANY;
+        while batch.len() < BATCH && bytes < BATCH_BYTES {
+            let next = match self.waiting.try_recv() {
+                Ok(next) => next,
+                Err(_) if batch.len() >= self.last => break,
+                Err(_) => match tokio::time::timeout_at(until, self.waiting.recv()).await {
+                    Ok(Some(next)) => next,
+                    Ok(None) | Err(_) => break,
+                },
+            };
+            bytes += next.statement.document.as_bytes().len();
+            batch.push(next);
+        }
+        self.last = batch.len();
+        Some(batch)
+    }
+}
+
 impl Lanes {
     pub(super) fn start(database: &Database, collection: &'static str) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        let waiting = Arc::new(Mutex::new(waiting));
+        let waiting = Arc::new(Mutex::new(Queue { waiting, last: 0 }));
         for _ in 0..LANES {
             let lane = Lane {
                 database: database.clone(),
@@ -102,7 +138,7 @@ fn stopped() -> StoreError {
 struct Lane {
     database: Database,
     collection: &'static str,
-    waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>,
+    waiting: Arc<Mutex<Queue>>,
 }
 
 /// Why a command, or the look afterwards, brought no decision.
@@ -116,20 +152,9 @@ enum Undecided {
 impl Lane {
     async fn run(self) {
         loop {
-            let mut batch = Vec::new();
-            {
-                let mut waiting = self.waiting.lock().await;
-                let Some(first) = waiting.recv().await else {
-                    return;
-                };
-                let mut bytes = first.statement.document.as_bytes().len();
-                batch.push(first);
-                while batch.len() < BATCH && bytes < BATCH_BYTES {
-                    let Ok(next) = waiting.try_recv() else { break };
-                    bytes += next.statement.document.as_bytes().len();
-                    batch.push(next);
-                }
-            }
+            // In a statement of its own: the turn ends before the batch is sent.
+            let next = self.waiting.lock().await.next_batch().await;
+            let Some(batch) = next else { return };
             self.settle(batch).await;
         }
     }

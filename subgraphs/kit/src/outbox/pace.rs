@@ -1,0 +1,116 @@
+//! When to publish: a change alone goes out at once; when many come, they are gathered for a moment, so that they share
+//! requests to Kafka and the writes of those who read them. (Network drivers do the same with interrupts.)
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Changes that come closer together than this, on the average of late, are gathered.
+const CLOSE: Duration = Duration::from_millis(3);
+/// How long a round of gathering takes.
+const ROUND: Duration = Duration::from_millis(15);
+/// A pause longer than this counts as this long, so that a burst after a quiet time is noticed soon.
+const LONGEST_GAP: Duration = Duration::from_millis(100);
+/// How much of the average one arrival leaves as it was.
+const MEMORY: f64 = 0.9;
+
+/// The pace of one relay.
+#[derive(Debug)]
+pub(super) struct Pace {
+    arrived: Instant,
+    /// Seconds between two arrivals, smoothed.
+    gap: f64,
+    /// When the last round was sent.
+    sent: Option<Instant>,
+}
+
+impl Pace {
+    /// The pace of a relay to which nothing came yet.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            arrived: now,
+            gap: LONGEST_GAP.as_secs_f64(),
+            sent: None,
+        }
+    }
+
+    /// So many changes came.
+    pub(super) fn arrived(&mut self, count: usize, now: Instant) {
+        let Ok(count @ 1..) = u16::try_from(count) else {
+            return;
+        };
+        let since = (now - self.arrived).min(LONGEST_GAP).as_secs_f64();
+        self.arrived = now;
+        let kept = MEMORY.powi(i32::from(count));
+        self.gap = self.gap * kept + since / f64::from(count) * (1.0 - kept);
+    }
+
+    /// When what has come may be sent.
+    pub(super) fn due(&self, now: Instant) -> Instant {
+        match self.sent {
+            Some(sent) if self.gap < CLOSE.as_secs_f64() => (sent + ROUND).max(now),
+            _ => now,
+        }
+    }
+
+    /// A round was sent.
+    pub(super) fn sent(&mut self, now: Instant) {
+        self.sent = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is due after changes that come at this distance.
+    fn pace_of(gap: Duration) -> Duration {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        let mut wait = Duration::ZERO;
+        for _ in 0..200 {
+            now += gap;
+            pace.arrived(1, now);
+            wait = pace.due(now) - now;
+            if wait.is_zero() {
+                pace.sent(now);
+            }
+        }
+        wait
+    }
+
+    #[test]
+    fn changes_that_come_one_by_one_are_sent_at_once() {
+        assert_eq!(pace_of(Duration::from_millis(5)), Duration::ZERO);
+        assert_eq!(pace_of(Duration::from_secs(5)), Duration::ZERO);
+    }
+
+    #[test]
+    fn changes_that_come_close_together_are_gathered_for_one_round_at_most() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        let mut rounds = 0;
+        for _ in 0..1_000 {
+            now += Duration::from_millis(1);
+            pace.arrived(1, now);
+            let wait = pace.due(now) - now;
+            assert!(wait <= ROUND);
+            if wait.is_zero() {
+                pace.sent(now);
+                rounds += 1;
+            }
+        }
+        assert!((50..150).contains(&rounds), "{rounds}");
+    }
+
+    #[test]
+    fn a_change_after_a_burst_is_sent_at_once() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        pace.arrived(1_000, now);
+        pace.sent(now);
+        now += Duration::from_secs(1);
+        pace.arrived(1, now);
+        assert_eq!(pace.due(now), now);
+    }
+}
