@@ -1,17 +1,17 @@
 //! The audit trail: a projection of the customers' own topic, so that what it shows is what Kafka holds.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use tandem_kit::{
     consumer::Projection,
-    data_keys::Opener,
+    data_keys::{DataKey, Opener},
     event::CloudEvent,
     kafka::{
         cloudevents,
         message::{Message, Position, Rejection},
     },
-    rebuild::ReadStates,
+    rebuild::{Heard, ReadStates},
     store::{ChangeLog, ChangeRecord, StoreError},
 };
 
@@ -62,28 +62,34 @@ impl CustomerReader {
 
 #[async_trait]
 impl ReadStates<Customer> for CustomerReader {
-    async fn read(&self, messages: &[Message]) -> Result<Vec<Customer>, StoreError> {
-        let told: Vec<CustomerChangeEvent> = messages
-            .iter()
-            .filter_map(|message| Some(read(message).ok()?.1))
-            .collect();
+    type Told = CustomerChangeEvent;
+    type Keys = HashMap<String, (DataKey, String)>;
+
+    fn hear(&self, message: &Message) -> Option<Heard<CustomerChangeEvent>> {
+        let (_, told) = read(message).ok()?;
+        Some(Heard {
+            id: told.id.to_string(),
+            revision: told.revision,
+            told,
+        })
+    }
+
+    async fn keys(&self, told: &[&CustomerChangeEvent]) -> Result<Self::Keys, StoreError> {
         let sealed = told
             .iter()
             .filter(|told| told.sealed.is_some())
             .map(|told| told.id.to_string())
             .collect();
-        let keys = self.0.keys_of(&sealed).await?;
-        Ok(told
-            .into_iter()
-            .filter_map(|told| {
-                let (id, revision) = (told.id.clone(), told.revision);
-                told.into_customer(keys.get(id.as_str()))
-                    .inspect_err(|error| {
-                        tracing::error!(%id, revision, %error, "a change cannot be put back");
-                    })
-                    .ok()
+        self.0.keys_of(&sealed).await
+    }
+
+    fn open(&self, told: CustomerChangeEvent, keys: &Self::Keys) -> Option<Customer> {
+        let (id, revision) = (told.id.clone(), told.revision);
+        told.into_customer(keys.get(id.as_str()))
+            .inspect_err(|error| {
+                tracing::error!(%id, revision, %error, "a change cannot be put back");
             })
-            .collect())
+            .ok()
     }
 }
 

@@ -17,15 +17,19 @@ use serde::Deserialize;
 
 use super::{
     MongoStore,
+    bulk::{Bulk, bulk},
     connection::{SERVER_LIMIT, is_duplicate, limited},
     documents::{PendingDocument, date, native, read, time},
     lanes::Lanes,
+    settled::{as_seen, deletion, still_as},
     statement::Statement,
 };
 use crate::{
     aggregate::Aggregate,
     outbox::{Backlog, Outbox, PendingEvent},
-    store::{AggregateStore, Outcome, PageRequest, StoreError, Stored, Write, no_such_list},
+    store::{
+        AggregateStore, Outcome, PageRequest, Settled, StoreError, Stored, Write, no_such_list,
+    },
 };
 
 /// Pages read with one command.
@@ -34,6 +38,11 @@ const PAGES: usize = 50;
 const PAGE_COMMANDS: usize = 4;
 /// Documents whose answers are forgotten with one command.
 const FORGOTTEN_AT_ONCE: i64 = 500;
+
+/// So many states are restored through the lanes, which send again what may pass; more have commands of their own.
+const FEW: usize = 8;
+/// What differs from one writing of an aggregate to the next: every command leaves the id of its event.
+const SEEN: [&str; 2] = ["revision", "recentEvents"];
 
 /// Index of those with pending events, by id.
 const PENDING_INDEX: &str = "pending";
@@ -229,6 +238,12 @@ impl<A: Aggregate> MongoAggregates<A> {
     }
 }
 
+/// The same filter for documents of which nothing is pending.
+fn nothing_pending(mut filter: Document) -> Document {
+    filter.insert("pending.0", doc! { "$exists": false });
+    filter
+}
+
 /// The stages that read one page, each document marked with the page's number.
 fn stages(number: usize, request: &PageRequest) -> Vec<Document> {
     let mut filter: Document = request
@@ -405,19 +420,89 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
         Ok(pages.into_iter().flatten().collect())
     }
 
-    async fn restore(&self, states: Vec<A>) -> Result<(), StoreError> {
+    async fn restore(&self, states: &[A]) -> Result<(), StoreError> {
         let restores = states
             .iter()
             .map(Statement::restore)
             .collect::<Result<Vec<_>, _>>()?;
-        drop(states);
-        try_join_all(
-            restores
+        if restores.len() <= FEW {
+            let submitted = restores
                 .into_iter()
-                .map(|restore| self.lanes.submit(restore)),
+                .map(|restore| self.lanes.submit(restore));
+            return try_join_all(submitted).await.map(drop);
+        }
+        let statements = restores
+            .into_iter()
+            .map(|restore| restore.document)
+            .collect();
+        // One that meets a duplicate `_id` met a newer revision.
+        bulk(
+            self.store.database(),
+            A::COLLECTION,
+            Bulk::Update,
+            statements,
         )
         .await
         .map(drop)
+    }
+
+    async fn settled(
+        &self,
+        after: Option<&Settled>,
+        limit: usize,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let mut filter = nothing_pending(doc! {});
+        filter.insert(
+            "_id",
+            doc! { "$gt": after.map_or("", |seen| seen.id.as_str()) },
+        );
+        let reading = async {
+            let cursor = self
+                .collection
+                .clone_with_type::<Document>()
+                .find(filter)
+                .projection(doc! { SEEN[0]: 1, SEEN[1]: 1 })
+                .sort(doc! { "_id": 1 })
+                .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+                .max_time(SERVER_LIMIT)
+                .await?;
+            cursor.try_collect::<Vec<_>>().await
+        };
+        let documents = limited(reading).await?;
+        documents
+            .iter()
+            .map(|document| as_seen(document, "_id", &SEEN))
+            .collect()
+    }
+
+    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
+        let statements = seen
+            .iter()
+            .map(|seen| deletion(nothing_pending(still_as(seen)?)))
+            .collect::<Result<_, _>>()?;
+        bulk(
+            self.store.database(),
+            A::COLLECTION,
+            Bulk::Delete,
+            statements,
+        )
+        .await
+        .map(|done| done.matched)
+    }
+
+    async fn set_back(&self, states: &[(Settled, A)]) -> Result<u64, StoreError> {
+        let statements = states
+            .iter()
+            .map(|(seen, state)| Statement::set_back(nothing_pending(still_as(seen)?), state))
+            .collect::<Result<_, _>>()?;
+        bulk(
+            self.store.database(),
+            A::COLLECTION,
+            Bulk::Update,
+            statements,
+        )
+        .await
+        .map(|done| done.matched)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

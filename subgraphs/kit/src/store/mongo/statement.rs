@@ -153,6 +153,24 @@ impl Statement {
         })
     }
 
+    /// The statement that puts a state in place of what this filter finds, and makes nothing where it finds nothing.
+    pub(super) fn set_back<A: Aggregate>(
+        filter: bson::Document,
+        state: &A,
+    ) -> Result<RawDocumentBuf, StoreError> {
+        let set_back = Update {
+            q: filter,
+            u: RestoreOperators {
+                set: Set {
+                    revision: state.revision(),
+                    state,
+                },
+            },
+            upsert: false,
+        };
+        bson::serialize_to_raw_document_buf(&set_back).map_err(unwritable)
+    }
+
     /// The statement that forgets an aggregate's pending events up to a revision.
     pub(super) fn clear(id: &str, revision: i64) -> Result<Self, StoreError> {
         let left = doc! { "$filter": {
