@@ -19,6 +19,7 @@ mod letters;
 mod path;
 mod queries;
 mod rebuild;
+mod rebuild_tampered;
 mod sasl;
 mod scale_out;
 mod support;

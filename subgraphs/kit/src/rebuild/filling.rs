@@ -86,6 +86,7 @@ async fn fill(
                 target_name = done.target,
                 read = done.read,
                 written = done.written,
+                seconds = done.seconds,
                 "a new store was filled from the log"
             );
         }
