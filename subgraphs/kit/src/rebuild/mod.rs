@@ -204,7 +204,8 @@ pub trait Target: Send + Sync + 'static {
 
     /// Rebuilds it from the beginning of its topic to its end, and on to where the end has moved meanwhile.
     ///
-    /// It holds in memory about 100 bytes for each aggregate, and three batches of messages. `tell` hears of every step.
+    /// It holds in memory about 100 bytes for each aggregate, and up to five batches of messages in their stages. `tell` hears of
+    /// every step.
     ///
     /// # Errors
     /// See [`RebuildError`].

@@ -17,7 +17,7 @@ use crate::kafka::{
 /// Messages in a batch: the more, the more revisions of one aggregate collapse into one write.
 const BATCH: usize = 5_000;
 /// Bytes of bodies after which a batch takes no further message.
-const BATCH_BYTES: usize = 16 * 1024 * 1024;
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// A batch of so many goes on when nothing more is here and somebody waits for it; a smaller one waits for [`LINGER`].
 const ENOUGH: usize = 1_000;
 const LINGER: Duration = Duration::from_millis(100);
