@@ -3,6 +3,7 @@
 //!
 //!     cargo bench --bench rebuild                      20,000 customers, embedded store and broker
 //!     cargo bench --bench rebuild -- 100000 servers    so many, and on a real MongoDB and Kafka too
+//!     cargo bench --bench rebuild -- servers alone     only there
 //!
 //! Only ratios count. Ours and the floor are measured in turns, and the median of the rounds is shown. The first part has
 //! distinct customers, so every event is a write; in the second most are revisions of the same few, and collapse.
@@ -68,14 +69,17 @@ const TARGETS: [(&str, &str, &str); 5] = [
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let servers = arguments.iter().any(|argument| argument == "servers");
+    let has = |word: &str| arguments.iter().any(|argument| argument == word);
+    let (servers, alone) = (has("servers"), has("alone"));
     let count = arguments
         .iter()
         .find_map(|argument| argument.parse().ok())
         .unwrap_or(20_000);
     let runtime = Runtime::new().unwrap();
-    for content in [Content::Distinct(count), Content::Revisions(count)] {
-        embedded(&runtime, content);
+    if !(servers && alone) {
+        for content in [Content::Distinct(count), Content::Revisions(count)] {
+            embedded(&runtime, content);
+        }
     }
     if !servers {
         println!("\nreal servers: left out; cargo bench --bench rebuild -- servers");
@@ -377,11 +381,8 @@ fn row_sizes(directory: &Path) -> BTreeMap<&'static str, usize> {
             let sizes: Vec<usize> = if STATES.contains(&table) {
                 let name = format!("{table}/state");
                 let table = read.open_table(States::new(&name)).unwrap();
-                let size = |row: Result<(_, redb::AccessGuard<'_, _>), _>| {
-                    let row: redb::AccessGuard<'_, (i64, Vec<&[u8]>, &[u8])> = row.unwrap().1;
-                    row.value().2.len()
-                };
-                table.iter().unwrap().map(size).collect()
+                let rows = table.iter().unwrap();
+                rows.map(|row| row.unwrap().1.value().2.len()).collect()
             } else if table == "customer.orders" {
                 let table = read.open_table(Replica::new(table)).unwrap();
                 let rows = table.iter().unwrap();

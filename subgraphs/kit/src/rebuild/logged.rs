@@ -27,6 +27,7 @@ struct Revisions {
     /// All from 1 to this one.
     through: i64,
     /// Those behind a gap, which only a log has that was tampered with or is not whole.
+    #[allow(clippy::box_collection)] // 8 bytes where there is nearly always none, not 24
     others: Option<Box<BTreeSet<i64>>>,
 }
 

@@ -25,9 +25,11 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt, future::ready};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     kafka::{connection::Kafka, message::Message, tail::TailError},
@@ -44,6 +46,8 @@ pub use trail::RebuildTrail;
 
 /// So many messages behind the end, after two rounds, is the end.
 const NEAR: u64 = 1_000;
+/// Batches being written at once.
+const WRITES: usize = 2;
 /// Stored rows looked at, removed and set back at once.
 const PAGE: usize = 1_000;
 /// More than so many rows that the log has not, and more than half of all, speak against the log and not against the store.
@@ -278,6 +282,14 @@ struct Prepared<Row> {
     refused: u64,
 }
 
+/// What became of a batch.
+struct Written {
+    read: u64,
+    refused: u64,
+    written: u64,
+    replaced: u64,
+}
+
 /// A rebuild that is under way.
 struct Rebuild<'a, R: Rebuilt> {
     target: Arc<R>,
@@ -330,7 +342,7 @@ impl<R: Rebuilt> Rebuild<'_, R> {
         told.progress.total = told.progress.read + reading.left(ends);
         told.step();
         let mut ahead = reading.start(ends)?;
-        let (prepared_in, mut prepared) = mpsc::channel::<Prepared<R::Row>>(1);
+        let (prepared_in, prepared) = mpsc::channel::<Prepared<R::Row>>(1);
         let preparing = async {
             while let Some(messages) = ahead.batches.recv().await {
                 let batch = prepare(target, logged, messages, stop).await?;
@@ -341,20 +353,20 @@ impl<R: Rebuilt> Rebuild<'_, R> {
             drop(prepared_in);
             Ok::<_, RebuildError>(())
         };
-        let writing = async {
-            while let Some(batch) = prepared.recv().await {
-                let rows = batch.rows.as_slice();
-                let replaced = until_done(target.as_ref(), stop, || target.write(rows)).await?;
-                let progress = &mut told.progress;
-                progress.read += batch.read;
-                progress.total = progress.total.max(progress.read);
-                progress.written += rows.len() as u64;
-                progress.refused += batch.refused;
-                progress.set_back += replaced;
-                told.step();
-            }
-            Ok::<_, RebuildError>(())
-        };
+        // While one batch is being committed, the next is being encoded. In which order they are written does not matter.
+        let written = ReceiverStream::new(prepared)
+            .map(|batch| write(target, batch, stop))
+            .buffered(WRITES);
+        let writing = written.try_for_each(|batch| {
+            let progress = &mut told.progress;
+            progress.read += batch.read;
+            progress.total = progress.total.max(progress.read);
+            progress.written += batch.written;
+            progress.refused += batch.refused;
+            progress.set_back += batch.replaced;
+            told.step();
+            ready(Ok(()))
+        });
         tokio::select! {
             () = stop.cancelled() => return Err(RebuildError::Stopping),
             done = async { tokio::try_join!(preparing, writing) } => done?,
@@ -576,6 +588,28 @@ async fn prepare<R: Rebuilt>(
         read,
         refused,
     })
+}
+
+/// Writes a batch, on a task of its own.
+async fn write<R: Rebuilt>(
+    target: &Arc<R>,
+    batch: Prepared<R::Row>,
+    stop: &CancellationToken,
+) -> Result<Written, RebuildError> {
+    let (target, stop) = (Arc::clone(target), stop.clone());
+    let writing = AbortOnDropHandle::new(tokio::spawn(async move {
+        let rows = batch.rows.as_slice();
+        let replaced = until_done(target.as_ref(), &stop, || target.write(rows)).await?;
+        Ok(Written {
+            read: batch.read,
+            refused: batch.refused,
+            written: rows.len() as u64,
+            replaced,
+        })
+    }));
+    writing.await.map_err(|error| {
+        RebuildError::BrokenOff(StoreError::Away(format!("a write was broken off: {error}")))
+    })?
 }
 
 /// Opens what was heard; each with its id and revision.

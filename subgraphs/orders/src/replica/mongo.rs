@@ -122,16 +122,13 @@ impl ReplicaStore for MongoReplica {
             Replaces::Older => "$lt",
             Replaces::OlderOrSame => "$lte",
         };
-        let statements = customers
-            .iter()
-            .map(|customer| {
-                let filter =
-                    doc! { "_id": &customer.id, "revision": { operator: customer.revision } };
-                replacement(filter, customer, true)
-            })
-            .collect::<Result<_, _>>()?;
+        let upsert = |customer: &ReplicaCustomer| {
+            let filter = doc! { "_id": &customer.id, "revision": { operator: customer.revision } };
+            replacement(filter, customer, true)
+        };
         // A document that is not to be replaced does not match; the insert then meets its `_id`.
-        bulk(self.store.database(), COLLECTION, Bulk::Update, statements)
+        let database = self.store.database();
+        bulk(database, COLLECTION, Bulk::Update, customers, upsert)
             .await
             .map(drop)
     }
@@ -161,21 +158,19 @@ impl ReplicaStore for MongoReplica {
     }
 
     async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
-        let statements = seen
-            .iter()
-            .map(|seen| deletion(still_as(seen)?))
-            .collect::<Result<_, _>>()?;
-        bulk(self.store.database(), COLLECTION, Bulk::Delete, statements)
+        let removal = |seen: &Settled| deletion(still_as(seen)?);
+        let database = self.store.database();
+        bulk(database, COLLECTION, Bulk::Delete, seen, removal)
             .await
             .map(|done| done.matched)
     }
 
     async fn set_back(&self, customers: &[(Settled, ReplicaCustomer)]) -> Result<u64, StoreError> {
-        let statements = customers
-            .iter()
-            .map(|(seen, customer)| replacement(still_as(seen)?, customer, false))
-            .collect::<Result<_, _>>()?;
-        bulk(self.store.database(), COLLECTION, Bulk::Update, statements)
+        let set_back = |(seen, customer): &(Settled, ReplicaCustomer)| {
+            replacement(still_as(seen)?, customer, false)
+        };
+        let database = self.store.database();
+        bulk(database, COLLECTION, Bulk::Update, customers, set_back)
             .await
             .map(|done| done.matched)
     }

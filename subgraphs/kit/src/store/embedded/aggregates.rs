@@ -247,10 +247,7 @@ impl<A: Aggregate> AggregateStore<A> for EmbeddedAggregates<A> {
             .write(Durable::Yes, move |transaction| {
                 let mut states = transaction.open_table(names.state())?;
                 for row in &restored {
-                    let stored = row.stored(&states)?;
-                    if stored.revision <= row.revision {
-                        row.put(transaction, &mut states, &stored, &names)?;
-                    }
+                    row.put_over_older(transaction, &mut states, &names)?;
                 }
                 Ok(())
             })
@@ -407,11 +404,46 @@ impl StateRow {
         stored: &StoredRow,
         names: &Names,
     ) -> Result<(), StoreError> {
-        let lists: Vec<&[u8]> = self.lists.iter().map(Vec::as_slice).collect();
-        states.insert(
-            self.id.as_str(),
-            (self.revision, lists, self.bytes.as_slice()),
-        )?;
+        states.insert(self.id.as_str(), self.value())?;
+        self.list(transaction, stored, names)
+    }
+
+    /// As [`Self::put`], unless what is stored is newer. One walk down the tree and no look before: that is rare.
+    fn put_over_older(
+        &self,
+        transaction: &WriteTransaction,
+        states: &mut WritableStates<'_>,
+        names: &Names,
+    ) -> Result<(), StoreError> {
+        let (stored, newer) = match states.insert(self.id.as_str(), self.value())? {
+            None => (StoredRow::default(), None),
+            Some(replaced) => {
+                let (revision, _, bytes) = replaced.value();
+                let newer = (revision > self.revision).then(|| bytes.to_vec());
+                (StoredRow::from(replaced.value()), newer)
+            }
+        };
+        let Some(newer) = newer else {
+            return self.list(transaction, &stored, names);
+        };
+        let lists = stored.lists.iter().map(Vec::as_slice).collect();
+        let row = (stored.revision, lists, newer.as_slice());
+        states.insert(self.id.as_str(), row)?;
+        Ok(())
+    }
+
+    fn value(&self) -> (i64, Vec<&[u8]>, &[u8]) {
+        let lists = self.lists.iter().map(Vec::as_slice).collect();
+        (self.revision, lists, self.bytes.as_slice())
+    }
+
+    /// Moves it from the lists that it was in to those that it is in now.
+    fn list(
+        &self,
+        transaction: &WriteTransaction,
+        stored: &StoredRow,
+        names: &Names,
+    ) -> Result<(), StoreError> {
         for (position, key) in self.lists.iter().enumerate() {
             let old = stored.lists.get(position);
             if old == Some(key) {

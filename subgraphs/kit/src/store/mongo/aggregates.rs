@@ -421,29 +421,22 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
     }
 
     async fn restore(&self, states: &[A]) -> Result<(), StoreError> {
-        let restores = states
-            .iter()
-            .map(Statement::restore)
-            .collect::<Result<Vec<_>, _>>()?;
-        if restores.len() <= FEW {
+        if states.len() <= FEW {
+            let restores = states
+                .iter()
+                .map(Statement::restore)
+                .collect::<Result<Vec<_>, _>>()?;
             let submitted = restores
                 .into_iter()
                 .map(|restore| self.lanes.submit(restore));
             return try_join_all(submitted).await.map(drop);
         }
-        let statements = restores
-            .into_iter()
-            .map(|restore| restore.document)
-            .collect();
         // One that meets a duplicate `_id` met a newer revision.
-        bulk(
-            self.store.database(),
-            A::COLLECTION,
-            Bulk::Update,
-            statements,
-        )
-        .await
-        .map(drop)
+        let restore = |state: &A| Ok(Statement::restore(state)?.document);
+        let database = self.store.database();
+        bulk(database, A::COLLECTION, Bulk::Update, states, restore)
+            .await
+            .map(drop)
     }
 
     async fn settled(
@@ -476,33 +469,21 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
     }
 
     async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
-        let statements = seen
-            .iter()
-            .map(|seen| deletion(nothing_pending(still_as(seen)?)))
-            .collect::<Result<_, _>>()?;
-        bulk(
-            self.store.database(),
-            A::COLLECTION,
-            Bulk::Delete,
-            statements,
-        )
-        .await
-        .map(|done| done.matched)
+        let removal = |seen: &Settled| deletion(nothing_pending(still_as(seen)?));
+        let database = self.store.database();
+        bulk(database, A::COLLECTION, Bulk::Delete, seen, removal)
+            .await
+            .map(|done| done.matched)
     }
 
     async fn set_back(&self, states: &[(Settled, A)]) -> Result<u64, StoreError> {
-        let statements = states
-            .iter()
-            .map(|(seen, state)| Statement::set_back(nothing_pending(still_as(seen)?), state))
-            .collect::<Result<_, _>>()?;
-        bulk(
-            self.store.database(),
-            A::COLLECTION,
-            Bulk::Update,
-            statements,
-        )
-        .await
-        .map(|done| done.matched)
+        let set_back = |(seen, state): &(Settled, A)| {
+            Statement::set_back(nothing_pending(still_as(seen)?), state)
+        };
+        let database = self.store.database();
+        bulk(database, A::COLLECTION, Bulk::Update, states, set_back)
+            .await
+            .map(|done| done.matched)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -39,86 +39,114 @@ pub struct Done {
     pub refused: Vec<usize>,
 }
 
-/// Carries out statements, in any order. Durable when this returns.
+/// Carries out one statement for each thing, in any order. Durable when this returns. Statements are made when their
+/// command's turn comes, so that the server works on one while the next is being made.
 ///
 /// # Errors
-/// When the server does not answer, or refuses one for another reason than a duplicate; some may then be carried out.
-pub async fn bulk(
+/// What making a statement fails with, or when the server does not answer, or refuses one for another reason than a
+/// duplicate; some may then be carried out.
+pub async fn bulk<T: Sync>(
     database: &Database,
     collection: &str,
     kind: Bulk,
-    statements: Vec<RawDocumentBuf>,
+    things: &[T],
+    statement: impl Fn(&T) -> Result<RawDocumentBuf, StoreError> + Send + Sync,
 ) -> Result<Done, StoreError> {
-    let commands = commands(statements)
-        .into_iter()
-        .map(|(first, statements)| send(database, collection, kind, first, statements));
-    stream::iter(commands)
+    let commands = Commands {
+        database,
+        collection,
+        kind,
+        statement,
+    };
+    let parts: Vec<_> = things
+        .chunks(STATEMENTS)
+        .enumerate()
+        .map(|(part, things)| commands.send_some(part * STATEMENTS, things))
+        .collect();
+    stream::iter(parts)
         .buffer_unordered(COMMANDS)
         .try_fold(Done::default(), async |mut all, done| {
-            all.matched += done.matched;
-            all.refused.extend(done.refused);
+            all.add(done);
             Ok(all)
         })
         .await
 }
 
-/// Statements shared out to commands, each with the place of its first one.
-fn commands(statements: Vec<RawDocumentBuf>) -> Vec<(usize, Vec<RawDocumentBuf>)> {
-    let mut commands: Vec<(usize, Vec<RawDocumentBuf>)> = Vec::new();
-    let mut bytes = BYTES;
-    for (place, statement) in statements.into_iter().enumerate() {
-        match commands.last_mut() {
-            Some((_, last)) if last.len() < STATEMENTS && bytes < BYTES => {
-                bytes += statement.as_bytes().len();
-                last.push(statement);
-            }
-            _ => {
-                bytes = statement.as_bytes().len();
-                commands.push((place, vec![statement]));
-            }
-        }
+impl Done {
+    fn add(&mut self, other: Self) {
+        self.matched += other.matched;
+        self.refused.extend(other.refused);
     }
-    commands
 }
 
-async fn send(
-    database: &Database,
-    collection: &str,
+struct Commands<'a, S> {
+    database: &'a Database,
+    collection: &'a str,
     kind: Bulk,
-    first: usize,
-    statements: Vec<RawDocumentBuf>,
-) -> Result<Done, StoreError> {
-    let (name, field) = match kind {
-        Bulk::Update => ("update", cstr!("updates")),
-        Bulk::Delete => ("delete", cstr!("deletes")),
-    };
-    let count = statements.len();
-    let mut array = RawArrayBuf::new();
-    for statement in statements {
-        array.push(statement);
-    }
-    let rest = doc! {
-        name: collection,
-        "ordered": false,
-        "maxTimeMS": milliseconds(SERVER_LIMIT),
-        "writeConcern": write_concern(),
-    };
-    let mut command = RawDocumentBuf::try_from(&rest).map_err(unwritable)?;
-    command.append(field, array);
-    let reply: Document = limited(async { database.run_raw_command(command).await }).await?;
-    let matched = match reply.get("n") {
-        Some(Bson::Int32(matched)) => u64::try_from(*matched).unwrap_or_default(),
-        Some(Bson::Int64(matched)) => u64::try_from(*matched).unwrap_or_default(),
-        _ => 0,
-    };
-    let fates = Fates::read(reply, count)?.map_err(StoreError::Away)?;
-    let mut refused = Vec::new();
-    for (place, fate) in fates.fates.into_iter().enumerate() {
-        match fate {
-            Fate::Done => {}
-            Fate::NoMatch | Fate::KeyTaken => refused.push(first + place),
-            Fate::Passing(reason) | Fate::Failed(reason) => return Err(StoreError::Away(reason)),
+    statement: S,
+}
+
+impl<S> Commands<'_, S> {
+    /// Sends the statements of some things, in one command if they are not too large for it.
+    async fn send_some<T>(&self, first: usize, things: &[T]) -> Result<Done, StoreError>
+    where
+        S: Fn(&T) -> Result<RawDocumentBuf, StoreError>,
+    {
+        let mut all = Done::default();
+        let mut statements = RawArrayBuf::new();
+        let (mut from, mut bytes) = (first, 0);
+        for (place, thing) in things.iter().enumerate() {
+            let statement = (self.statement)(thing)?;
+            let length = statement.as_bytes().len();
+            if bytes > 0 && bytes + length > BYTES {
+                let full = std::mem::take(&mut statements);
+                all.add(self.send(from, first + place - from, full).await?);
+                (from, bytes) = (first + place, 0);
+            }
+            bytes += length;
+            statements.push(statement);
         }
+        let rest = first + things.len() - from;
+        all.add(self.send(from, rest, statements).await?);
+        Ok(all)
     }
-    Ok(Done { matched, refused })
+
+    async fn send(
+        &self,
+        first: usize,
+        count: usize,
+        statements: RawArrayBuf,
+    ) -> Result<Done, StoreError> {
+        let (name, field) = match self.kind {
+            Bulk::Update => ("update", cstr!("updates")),
+            Bulk::Delete => ("delete", cstr!("deletes")),
+        };
+        let rest = doc! {
+            name: self.collection,
+            "ordered": false,
+            "maxTimeMS": milliseconds(SERVER_LIMIT),
+            "writeConcern": write_concern(),
+        };
+        let mut command = RawDocumentBuf::try_from(&rest).map_err(unwritable)?;
+        command.append(field, statements);
+        let sending = async { self.database.run_raw_command(command).await };
+        let reply: Document = limited(sending).await?;
+        let matched = match reply.get("n") {
+            Some(Bson::Int32(matched)) => u64::try_from(*matched).unwrap_or_default(),
+            Some(Bson::Int64(matched)) => u64::try_from(*matched).unwrap_or_default(),
+            _ => 0,
+        };
+        let fates = Fates::read(reply, count)?.map_err(StoreError::Away)?;
+        let mut refused = Vec::new();
+        for (place, fate) in fates.fates.into_iter().enumerate() {
+            match fate {
+                Fate::Done => {}
+                Fate::NoMatch | Fate::KeyTaken => refused.push(first + place),
+                Fate::Passing(reason) | Fate::Failed(reason) => {
+                    return Err(StoreError::Away(reason));
+                }
+            }
+        }
+        Ok(Done { matched, refused })
+    }
 }

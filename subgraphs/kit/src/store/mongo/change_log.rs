@@ -23,8 +23,9 @@ use crate::store::{ChangeLog, ChangeRecord, ChangesRequest, Settled, StoreError}
 /// Pages read at once.
 const PAGES: usize = 8;
 
-/// Entries that a rebuild looks at with one command.
+/// Entries that a rebuild looks at with one command, and such commands at once.
 const LOOKED_AT: usize = 500;
+const LOOKS: usize = 3;
 /// What differs between two entries that pass for the same change.
 const SEEN: [&str; 5] = ["subject", "revision", "eventId", "partition", "offset"];
 
@@ -187,24 +188,16 @@ impl MongoChangeLog {
         &self,
         documents: &[(&'a str, &'a RawDocumentBuf)],
     ) -> Result<Vec<(&'a str, &'a RawDocumentBuf)>, StoreError> {
-        let statements = documents
-            .iter()
-            .map(|(id, document)| {
-                let replacement = Replacement {
-                    q: doc! { "_id": *id },
-                    u: document,
-                    upsert: true,
-                };
-                bson::serialize_to_raw_document_buf(&replacement).map_err(unwritable)
-            })
-            .collect::<Result<_, _>>()?;
-        let done = bulk(
-            &self.database,
-            self.collection.name(),
-            Bulk::Update,
-            statements,
-        )
-        .await?;
+        let replacing = |(id, document): &(&'a str, &'a RawDocumentBuf)| {
+            let replacement = Replacement {
+                q: doc! { "_id": *id },
+                u: document,
+                upsert: true,
+            };
+            bson::serialize_to_raw_document_buf(&replacement).map_err(unwritable)
+        };
+        let name = self.collection.name();
+        let done = bulk(&self.database, name, Bulk::Update, documents, replacing).await?;
         Ok(done
             .refused
             .into_iter()
@@ -247,11 +240,14 @@ impl ChangeLog for MongoChangeLog {
     }
 
     async fn put_back(&self, records: &[ChangeRecord]) -> Result<u64, StoreError> {
-        let mut replaced = 0;
-        for chunk in records.chunks(LOOKED_AT) {
-            replaced += self.put_back_some(chunk).await?;
-        }
-        Ok(replaced)
+        let parts: Vec<_> = records
+            .chunks(LOOKED_AT)
+            .map(|records| self.put_back_some(records))
+            .collect();
+        stream::iter(parts)
+            .buffer_unordered(LOOKS)
+            .try_fold(0, async |all, replaced| Ok(all + replaced))
+            .await
     }
 
     async fn settled(
@@ -285,17 +281,9 @@ impl ChangeLog for MongoChangeLog {
     }
 
     async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
-        let statements = seen
-            .iter()
-            .map(|seen| deletion(still_as(seen)?))
-            .collect::<Result<_, _>>()?;
-        let done = bulk(
-            &self.database,
-            self.collection.name(),
-            Bulk::Delete,
-            statements,
-        )
-        .await?;
+        let removal = |seen: &Settled| deletion(still_as(seen)?);
+        let name = self.collection.name();
+        let done = bulk(&self.database, name, Bulk::Delete, seen, removal).await?;
         Ok(done.matched)
     }
 
