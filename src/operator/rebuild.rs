@@ -90,9 +90,19 @@ impl Shown {
         }
         if let Some(last) = self.last.take() {
             let rate = last.read as f64 / last.seconds.max(0.001);
+            let left_alone = last
+                .left_alone
+                .map(|reason| format!("; {reason}, so nothing was removed"))
+                .unwrap_or_default();
             println!(
-                "{}: {} events read, {} written, {} refused, in {:.1} s ({rate:.0} events/s)",
-                last.target, last.read, last.written, last.refused, last.seconds
+                "{}: {} events read, {} written, {} refused, in {:.1} s ({rate:.0} events/s), {} removed, {} set back{left_alone}",
+                last.target,
+                last.read,
+                last.written,
+                last.refused,
+                last.seconds,
+                last.removed,
+                last.set_back
             );
         }
     }

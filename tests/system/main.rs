@@ -21,6 +21,7 @@ mod path;
 mod plain;
 mod queries;
 mod rebuild;
+mod rebuild_tampered;
 mod refusals;
 mod sasl;
 mod scale_out;

@@ -1,17 +1,17 @@
 //! The audit trail: a projection of the customers' own topic, so that what it shows is what Kafka holds.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tandem_kit::{
     consumer::Projection,
-    data_keys::Opener,
+    data_keys::{DataKey, Opener},
     event::CloudEvent,
     kafka::{
         cloudevents,
         message::{Message, Position, Rejection},
     },
-    rebuild::ReadStates,
+    rebuild::{Heard, ReadStates},
     store::{ChangeLog, ChangeRecord, StoreError},
 };
 
@@ -65,11 +65,19 @@ impl CustomerReader {
 
 #[async_trait]
 impl ReadStates<Customer> for CustomerReader {
-    async fn read(&self, messages: &[Message]) -> Result<Vec<Customer>, StoreError> {
-        let told: Vec<CustomerChangeEvent> = messages
-            .iter()
-            .filter_map(|message| Some(read(message).ok()?.1))
-            .collect();
+    type Told = CustomerChangeEvent;
+    type Keys = HashMap<String, (DataKey, String)>;
+
+    fn hear(&self, message: &Message) -> Option<Heard<CustomerChangeEvent>> {
+        let (_, told) = read(message).ok()?;
+        Some(Heard {
+            id: told.id.to_string(),
+            revision: told.revision,
+            told,
+        })
+    }
+
+    async fn keys(&self, told: &[&CustomerChangeEvent]) -> Result<Self::Keys, StoreError> {
         let ids = |sealed: bool| {
             let wanted = told.iter().filter(|told| told.sealed.is_some() == sealed);
             wanted.map(|told| told.id.to_string()).collect()
@@ -78,17 +86,16 @@ impl ReadStates<Customer> for CustomerReader {
         // place, what the first one sealed could never be read again.
         let mut keys = self.0.known_keys_of(&ids(false)).await?;
         keys.extend(self.0.keys_of(&ids(true)).await?);
-        Ok(told
-            .into_iter()
-            .filter_map(|told| {
-                let (id, revision) = (told.id.clone(), told.revision);
-                told.into_customer(keys.get(id.as_str()))
-                    .inspect_err(|error| {
-                        tracing::error!(%id, revision, %error, "a change cannot be put back");
-                    })
-                    .ok()
+        Ok(keys)
+    }
+
+    fn open(&self, told: CustomerChangeEvent, keys: &Self::Keys) -> Option<Customer> {
+        let (id, revision) = (told.id.clone(), told.revision);
+        told.into_customer(keys.get(id.as_str()))
+            .inspect_err(|error| {
+                tracing::error!(%id, revision, %error, "a change cannot be put back");
             })
-            .collect())
+            .ok()
     }
 }
 

@@ -18,7 +18,7 @@ use tandem_kit::{
     graphql::{GraphQlEndpoint, Limits},
     kafka::{ClientError, connection::Kafka, settings::KafkaSettings, topics::Topic},
     outbox::relay::{self, RelayHandle, RelaySettings},
-    rebuild::{RebuildAggregates, RebuildProjection, Rebuilt, fill_new_store},
+    rebuild::{RebuildAggregates, RebuildTrail, Target, fill_new_store},
     sealing::{KeyError, Sealer, SealingSettings},
     shutdown::Shutdown,
     store::settings::StoreSettings,
@@ -176,16 +176,13 @@ fn assemble(
     )?;
     forget_old_keys(Arc::clone(&stores.customers), shutdown);
 
-    let targets: Vec<Arc<dyn Rebuilt>> = vec![
+    let targets: Vec<Arc<dyn Target>> = vec![
         Arc::new(RebuildAggregates::new(
             Arc::clone(&stores.customers),
             TOPIC,
-            Arc::new(CustomerReader::new(Opener::new(
-                Arc::new(keys),
-                sealer.clone(),
-            ))),
+            CustomerReader::new(Opener::new(Arc::new(keys), sealer.clone())),
         )),
-        Arc::new(RebuildProjection::new(audit, TOPIC)),
+        Arc::new(RebuildTrail::new(audit, Arc::clone(&stores.changes), TOPIC)),
     ];
     let gate = Gate::closed();
     fill_new_store(

@@ -75,15 +75,6 @@ pub trait Projection: Send + Sync + 'static {
     /// # Errors
     /// When the store is away: the runner tries again.
     async fn apply(&self, items: Vec<(Position, Self::Item)>) -> Result<(), StoreError>;
-
-    /// As [`Self::apply`], for a rebuild: what was written from the same messages before is written again, so that it
-    /// holds what the events are read as today. By default there is no difference.
-    ///
-    /// # Errors
-    /// When the store is away: the rebuild tries again.
-    async fn apply_again(&self, items: Vec<(Position, Self::Item)>) -> Result<(), StoreError> {
-        self.apply(items).await
-    }
 }
 
 /// What a running projection tells of itself. Clones share it.

@@ -1,13 +1,16 @@
 //! What erasing a customer means here: events whose data key is gone are read without the person, and orders lose what is personal.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use tandem_kit::{
     aggregate::Aggregate,
-    data_keys::Opener,
+    data_keys::{DataKey, Opener},
     kafka::{cloudevents, message::Message},
-    rebuild::ReadStates,
+    rebuild::{Heard, ReadStates},
     store::{AggregateStore, Filter, PageRequest, StoreError},
 };
 
@@ -37,17 +40,22 @@ pub async fn open(
     let keys = opener.keys_of(&sealed).await?;
     Ok(events
         .into_iter()
-        .map(|event| {
-            let (id, revision) = (event.id.clone(), event.revision);
-            let key = keys.get(&event.customer_id);
-            event
-                .open(key)
-                .inspect_err(|error| {
-                    tracing::error!(order = id, revision, %error, "an order event does not open");
-                })
-                .ok()
-        })
+        .map(|event| open_one(event, &keys))
         .collect())
+}
+
+fn open_one(
+    event: OrderChangeEvent,
+    keys: &HashMap<String, (DataKey, String)>,
+) -> Option<OrderChangeEvent> {
+    let (id, revision) = (event.id.clone(), event.revision);
+    let key = keys.get(&event.customer_id);
+    event
+        .open(key)
+        .inspect_err(|error| {
+            tracing::error!(order = id, revision, %error, "an order event does not open");
+        })
+        .ok()
 }
 
 /// Reads orders back from their events: for a rebuild.
@@ -63,20 +71,30 @@ impl OrderReader {
 
 #[async_trait]
 impl ReadStates<Order> for OrderReader {
-    async fn read(&self, messages: &[Message]) -> Result<Vec<Order>, StoreError> {
-        let events = messages
+    type Told = OrderChangeEvent;
+    type Keys = HashMap<String, (DataKey, String)>;
+
+    fn hear(&self, message: &Message) -> Option<Heard<OrderChangeEvent>> {
+        let event = cloudevents::read(message).ok()?;
+        let told = OrderChangeEvent::read(&event).ok()?;
+        Some(Heard {
+            id: told.id.clone(),
+            revision: told.revision,
+            told,
+        })
+    }
+
+    async fn keys(&self, told: &[&OrderChangeEvent]) -> Result<Self::Keys, StoreError> {
+        let sealed = told
             .iter()
-            .filter_map(|message| {
-                let event = cloudevents::read(message).ok()?;
-                OrderChangeEvent::read(&event).ok()
-            })
+            .filter(|told| told.sealed.is_some())
+            .map(|told| told.customer_id.clone())
             .collect();
-        Ok(open(&self.0, events)
-            .await?
-            .into_iter()
-            .flatten()
-            .map(OrderChangeEvent::into_order)
-            .collect())
+        self.0.keys_of(&sealed).await
+    }
+
+    fn open(&self, told: OrderChangeEvent, keys: &Self::Keys) -> Option<Order> {
+        open_one(told, keys).map(OrderChangeEvent::into_order)
     }
 }
 
@@ -124,7 +142,7 @@ impl Forgetting {
                     .map(Order::without_person)
                     .collect();
                 found_one |= !personal.is_empty();
-                self.0.restore(personal).await?;
+                self.0.restore(&personal).await?;
             }
             if !found_one {
                 return self.forget_answers(&ids).await;

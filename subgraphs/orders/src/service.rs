@@ -17,7 +17,7 @@ use tandem_kit::{
     graphql::GraphQlEndpoint,
     kafka::{ClientError, connection::Kafka, settings::KafkaSettings, topics::Topic},
     outbox::relay::{self, RelaySettings},
-    rebuild::{RebuildAggregates, RebuildProjection, Rebuilt, fill_new_store},
+    rebuild::{RebuildAggregates, RebuildTrail, Target, fill_new_store},
     sealing::{KeyError, Sealer, SealingSettings},
     shutdown::Shutdown,
     store::{AggregateStore, settings::StoreSettings},
@@ -36,7 +36,7 @@ use crate::{
     erasure::{self, Forgetting, OrderReader},
     graphql::{Backing, schema},
     live::Live,
-    replica::{self, Replica, projection::ReplicaProjection},
+    replica::{self, Replica, projection::ReplicaProjection, rebuild::RebuildReplica},
     rest::{self, Rest},
     stores::{Stores, StoresError},
 };
@@ -204,19 +204,21 @@ fn assemble(
         ],
         &kafka,
     )?;
-    let targets: Vec<Arc<dyn Rebuilt>> = vec![
-        Arc::new(RebuildAggregates::<Order>::new(
+    let targets: Vec<Arc<dyn Target>> = vec![
+        Arc::new(RebuildAggregates::new(
             Arc::clone(&stores.orders),
             domain::event::TOPIC,
-            Arc::new(OrderReader::new(opener)),
+            OrderReader::new(opener.clone()),
         )),
-        Arc::new(RebuildProjection::new(
+        Arc::new(RebuildTrail::new(
             audit_projection,
+            Arc::clone(&stores.changes),
             domain::event::TOPIC,
         )),
-        Arc::new(RebuildProjection::new(
-            replica_projection,
-            replica::event::TOPIC,
+        Arc::new(RebuildReplica::new(
+            replica.clone(),
+            opener,
+            Forgetting::new(Arc::clone(&stores.orders)),
         )),
     ];
     let gate = Gate::closed();

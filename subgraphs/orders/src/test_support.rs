@@ -23,7 +23,7 @@ use tandem_kit::{
     outbox::{Backlog, Outbox, PendingEvent},
     sealing::Sealer,
     shutdown::Shutdown,
-    store::{AggregateStore, Outcome, PageRequest, StoreError, Stored, Write},
+    store::{AggregateStore, Outcome, PageRequest, Settled, StoreError, Stored, Write},
 };
 use tokio::sync::watch;
 
@@ -217,8 +217,24 @@ impl AggregateStore<Order> for CountingOrders {
         self.inner.pages(requests).await
     }
 
-    async fn restore(&self, states: Vec<Order>) -> Result<(), StoreError> {
+    async fn restore(&self, states: &[Order]) -> Result<(), StoreError> {
         self.inner.restore(states).await
+    }
+
+    async fn settled(
+        &self,
+        after: Option<&Settled>,
+        limit: usize,
+    ) -> Result<Vec<Settled>, StoreError> {
+        self.inner.settled(after, limit).await
+    }
+
+    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
+        self.inner.remove(seen).await
+    }
+
+    async fn set_back(&self, states: &[(Settled, Order)]) -> Result<u64, StoreError> {
+        self.inner.set_back(states).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -236,10 +252,26 @@ pub(crate) struct CountingReplica {
 impl ReplicaStore for CountingReplica {
     async fn upsert(
         &self,
-        customers: Vec<ReplicaCustomer>,
+        customers: &[ReplicaCustomer],
         replaces: Replaces,
     ) -> Result<(), StoreError> {
         self.inner.upsert(customers, replaces).await
+    }
+
+    async fn settled(
+        &self,
+        after: Option<&Settled>,
+        limit: usize,
+    ) -> Result<Vec<Settled>, StoreError> {
+        self.inner.settled(after, limit).await
+    }
+
+    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
+        self.inner.remove(seen).await
+    }
+
+    async fn set_back(&self, customers: &[(Settled, ReplicaCustomer)]) -> Result<u64, StoreError> {
+        self.inner.set_back(customers).await
     }
 
     async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<ReplicaCustomer>>, StoreError> {

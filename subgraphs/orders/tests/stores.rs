@@ -162,10 +162,7 @@ async fn in_mongodb_the_times_of_the_replica_are_dates() {
     };
     let replica = MongoReplica::new(database.store().await);
     let customer = tandem_orders::replica::contract::customer("c-1", 1);
-    replica
-        .upsert(vec![customer], Replaces::Older)
-        .await
-        .unwrap();
+    replica.upsert(&[customer], Replaces::Older).await.unwrap();
     let documents = database.store().await;
     let stored = documents
         .database()

@@ -27,7 +27,7 @@ use tandem_kit::{
     outbox::{Backlog, Outbox, PendingEvent},
     sealing::Sealer,
     shutdown::Shutdown,
-    store::{AggregateStore, Outcome, PageRequest, StoreError, Stored, Write},
+    store::{AggregateStore, Outcome, PageRequest, Settled, StoreError, Stored, Write},
     web::{HttpSettings, serve::with_layers},
 };
 use tempfile::TempDir;
@@ -253,8 +253,24 @@ impl AggregateStore<Customer> for Counted {
         self.inner.pages(requests).await
     }
 
-    async fn restore(&self, states: Vec<Customer>) -> Result<(), StoreError> {
+    async fn restore(&self, states: &[Customer]) -> Result<(), StoreError> {
         self.inner.restore(states).await
+    }
+
+    async fn settled(
+        &self,
+        after: Option<&Settled>,
+        limit: usize,
+    ) -> Result<Vec<Settled>, StoreError> {
+        self.inner.settled(after, limit).await
+    }
+
+    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
+        self.inner.remove(seen).await
+    }
+
+    async fn set_back(&self, states: &[(Settled, Customer)]) -> Result<u64, StoreError> {
+        self.inner.set_back(states).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     kafka::connection::Kafka,
-    rebuild::{Progress, Rebuilt, rebuild},
+    rebuild::{Progress, Target, Unlogged},
     shutdown::Shutdown,
     web::problem::Problem,
 };
@@ -40,7 +40,7 @@ pub enum Line {
 /// What a service can rebuild.
 #[derive(Clone)]
 pub struct Rebuilder {
-    targets: Arc<Vec<Arc<dyn Rebuilt>>>,
+    targets: Arc<Vec<Arc<dyn Target>>>,
     kafka: Kafka,
     shutdown: Shutdown,
     turn: Arc<Mutex<()>>,
@@ -49,7 +49,7 @@ pub struct Rebuilder {
 impl Rebuilder {
     /// Rebuilds these targets, one after the other.
     #[must_use]
-    pub fn new(targets: Vec<Arc<dyn Rebuilt>>, kafka: Kafka, shutdown: Shutdown) -> Self {
+    pub fn new(targets: Vec<Arc<dyn Target>>, kafka: Kafka, shutdown: Shutdown) -> Self {
         Self {
             targets: Arc::new(targets),
             kafka,
@@ -69,21 +69,24 @@ impl Rebuilder {
     ///
     /// # Errors
     /// Why it ended early, as a sentence.
-    pub async fn run(&self, mut tell: impl FnMut(Progress) + Send) -> Result<(), String> {
+    pub async fn run(&self, mut tell: impl FnMut(Progress) + Send + Sync) -> Result<(), String> {
         for target in self.targets.iter() {
-            let done = rebuild(
-                target.as_ref(),
-                &self.kafka,
-                &self.shutdown.token(),
-                &mut tell,
-            )
-            .await
-            .map_err(|error| format!("{}: {error}", target.name()))?;
+            let done = Arc::clone(target)
+                .rebuild(
+                    &self.kafka,
+                    Unlogged::TakenOut,
+                    &self.shutdown.token(),
+                    &mut tell,
+                )
+                .await
+                .map_err(|error| format!("{}: {error}", target.name()))?;
             tracing::info!(
                 target_name = done.target,
                 read = done.read,
                 written = done.written,
                 refused = done.refused,
+                removed = done.removed,
+                set_back = done.set_back,
                 seconds = done.seconds,
                 "rebuilt from the log"
             );

@@ -1,6 +1,6 @@
 //! Reads a whole topic by assignment, outside any group: every instance sees every message, for its live readers.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::FutureExt;
 use rdkafka::{
@@ -8,7 +8,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer, StreamConsumer},
     error::KafkaError,
 };
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{ClientError, REQUEST_LIMIT, connection::Kafka, message::Message, trouble::Trouble};
 
@@ -72,12 +72,11 @@ pub async fn ends(
     topic: &'static str,
 ) -> Result<BTreeMap<i32, (i64, i64)>, TailError> {
     let config = config(kafka);
-    let ask = move || -> Result<BTreeMap<i32, (i64, i64)>, TailError> {
-        let consumer: Arc<BaseConsumer> =
-            Arc::new(config.create().map_err(|source| ClientError {
-                purpose: "a look at a topic's ends",
-                source,
-            })?);
+    let consumer: BaseConsumer = config.create().map_err(|source| ClientError {
+        purpose: "a look at a topic's ends",
+        source,
+    })?;
+    let ask = move |consumer: &BaseConsumer| -> Result<BTreeMap<i32, (i64, i64)>, TailError> {
         let metadata = consumer.fetch_metadata(Some(topic), REQUEST_LIMIT)?;
         let partitions: Vec<i32> = metadata
             .topics()
@@ -97,10 +96,13 @@ pub async fn ends(
         }
         Ok(found)
     };
-    // librdkafka's questions block their thread.
-    tokio::task::spawn_blocking(ask)
-        .await
-        .map_err(|_| TailError::BrokenOff)?
+    let (answer_in, answer) = oneshot::channel();
+    // librdkafka's questions block their thread. So does the end of a client, which nobody needs to wait for.
+    tokio::task::spawn_blocking(move || {
+        let _ = answer_in.send(ask(&consumer));
+        drop(consumer);
+    });
+    answer.await.map_err(|_| TailError::BrokenOff)?
 }
 
 impl LogTail {

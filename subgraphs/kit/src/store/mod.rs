@@ -59,6 +59,17 @@ pub struct Write<A> {
     pub forget_answers: bool,
 }
 
+/// A stored thing as a rebuild saw it, of which nothing waits to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The aggregate's id, or the subject of an entry.
+    pub id: String,
+    /// Its revision; the greatest number there is if what is stored in its place is no number.
+    pub revision: i64,
+    /// Tells this writing of it from every other one, also of the same id and revision. The store alone reads it.
+    pub mark: Vec<u8>,
+}
+
 /// What became of a [`Write`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -162,7 +173,31 @@ pub trait AggregateStore<A: Aggregate>: Outbox {
     ///
     /// # Errors
     /// When the store does not answer; some may then be restored, and restoring them again does no harm.
-    async fn restore(&self, states: Vec<A>) -> Result<(), StoreError>;
+    async fn restore(&self, states: &[A]) -> Result<(), StoreError>;
+
+    /// At most `limit` aggregates behind `after` of which nothing is pending, in order of id; none when there are no more.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn settled(
+        &self,
+        after: Option<&Settled>,
+        limit: usize,
+    ) -> Result<Vec<Settled>, StoreError>;
+
+    /// Removes aggregates with their first answers, each only if it is still as it was seen: not written since, and nothing
+    /// pending. Returns how many. Durable when this returns.
+    ///
+    /// # Errors
+    /// When the store does not answer; some may then be removed, and removing them again does no harm.
+    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError>;
+
+    /// Puts states in the place of newer ones, each only if what is stored is still as it was seen: not written since, and
+    /// nothing pending. Returns how many. Durable when this returns.
+    ///
+    /// # Errors
+    /// When the store does not answer; some may then be set back, and setting them back again does no harm.
+    async fn set_back(&self, states: &[(Settled, A)]) -> Result<u64, StoreError>;
 
     /// Answers when the store is there.
     ///
@@ -214,6 +249,29 @@ pub trait ChangeLog: Send + Sync + 'static {
     /// # Errors
     /// When the store does not answer; some entries may then be written, and adding them again does no harm.
     async fn append(&self, records: Vec<ChangeRecord>) -> Result<(), StoreError>;
+
+    /// Writes entries as they are in the log: one whose (subject, revision) is there and that differs is replaced. Returns how
+    /// many were replaced. For a rebuild, which knows the first sighting of each.
+    ///
+    /// # Errors
+    /// When the store does not answer; some entries may then be written, and writing them again does no harm.
+    async fn put_back(&self, records: &[ChangeRecord]) -> Result<u64, StoreError>;
+
+    /// At most `limit` entries behind `after`, in order of subject, then revision; none when there are no more.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn settled(
+        &self,
+        after: Option<&Settled>,
+        limit: usize,
+    ) -> Result<Vec<Settled>, StoreError>;
+
+    /// Removes entries, each only if it is still as it was seen. Returns how many. Durable when this returns.
+    ///
+    /// # Errors
+    /// When the store does not answer; some may then be removed, and removing them again does no harm.
+    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError>;
 
     /// Pages of audit trails, one answer for each request.
     ///

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tandem_kit::values::Timestamp;
+use tandem_kit::{store::Settled, values::Timestamp};
 
 use super::{Contact, Name, Replaces, ReplicaCustomer, ReplicaStore};
 use crate::domain::{Address, AddressType};
@@ -53,16 +53,17 @@ pub async fn run(store: Arc<dyn ReplicaStore>) {
     the_newest_revision_wins_whatever_the_order(store.as_ref()).await;
     one_old_customer_does_not_hold_the_others_back(store.as_ref()).await;
     a_rebuild_writes_the_same_revision_again_and_never_an_older_one(store.as_ref()).await;
+    rows_are_removed_and_set_back_only_as_they_were_seen(store.as_ref()).await;
     pages_are_in_order_of_id(store.as_ref()).await;
     racing_writers_leave_the_newest(store).await;
 }
 
 async fn what_is_written_is_read_in_the_order_asked_for(store: &dyn ReplicaStore) {
-    store.upsert(Vec::new(), Replaces::Older).await.unwrap();
+    store.upsert(&[], Replaces::Older).await.unwrap();
     assert!(store.get_many(&[]).await.unwrap().is_empty());
     let (one, two) = (customer("c-1", 1), customer("c-2", 1));
     store
-        .upsert(vec![one.clone(), two.clone()], Replaces::Older)
+        .upsert(&[one.clone(), two.clone()], Replaces::Older)
         .await
         .unwrap();
     let read = store
@@ -75,7 +76,7 @@ async fn what_is_written_is_read_in_the_order_asked_for(store: &dyn ReplicaStore
 async fn the_newest_revision_wins_whatever_the_order(store: &dyn ReplicaStore) {
     for revision in [3, 1, 3, 2, 5, 4] {
         store
-            .upsert(vec![customer("c-3", revision)], Replaces::Older)
+            .upsert(&[customer("c-3", revision)], Replaces::Older)
             .await
             .unwrap();
     }
@@ -86,7 +87,7 @@ async fn the_newest_revision_wins_whatever_the_order(store: &dyn ReplicaStore) {
 
 async fn one_old_customer_does_not_hold_the_others_back(store: &dyn ReplicaStore) {
     let batch = vec![customer("c-4", 1), customer("c-3", 2), customer("c-5", 1)];
-    store.upsert(batch, Replaces::Older).await.unwrap();
+    store.upsert(&batch, Replaces::Older).await.unwrap();
     let read = store.get_many(&ids(&["c-3", "c-4", "c-5"])).await.unwrap();
     let revisions: Vec<i64> = read
         .into_iter()
@@ -108,31 +109,87 @@ async fn a_rebuild_writes_the_same_revision_again_and_never_an_older_one(store: 
         (held.revision, held.contact.email.clone())
     };
     store
-        .upsert(vec![customer("c-7", 3)], Replaces::OlderOrSame)
+        .upsert(&[customer("c-7", 3)], Replaces::OlderOrSame)
         .await
         .unwrap();
     store
-        .upsert(vec![read_today(3)], Replaces::Older)
-        .await
-        .unwrap();
-    assert_eq!(held().await, (3, "[email protected]".to_owned()));
-    store
-        .upsert(vec![read_today(2)], Replaces::OlderOrSame)
+        .upsert(&[read_today(3)], Replaces::Older)
         .await
         .unwrap();
     assert_eq!(held().await, (3, "[email protected]".to_owned()));
     store
-        .upsert(vec![read_today(3)], Replaces::OlderOrSame)
+        .upsert(&[read_today(2)], Replaces::OlderOrSame)
+        .await
+        .unwrap();
+    assert_eq!(held().await, (3, "[email protected]".to_owned()));
+    store
+        .upsert(&[read_today(3)], Replaces::OlderOrSame)
         .await
         .unwrap();
     assert_eq!(held().await, (3, "read@today".to_owned()));
+}
+
+/// All rows, read in pages of two.
+async fn all_settled(store: &dyn ReplicaStore) -> Vec<Settled> {
+    let mut all: Vec<Settled> = Vec::new();
+    loop {
+        let page = store.settled(all.last(), 2).await.unwrap();
+        assert!(page.len() <= 2);
+        if page.is_empty() {
+            return all;
+        }
+        all.extend(page);
+    }
+}
+
+async fn rows_are_removed_and_set_back_only_as_they_were_seen(store: &dyn ReplicaStore) {
+    let seen = async |id: &str| {
+        let all = all_settled(store).await;
+        assert!(all.is_sorted_by(|one, next| one.id < next.id));
+        all.into_iter().find(|seen| seen.id == id).unwrap()
+    };
+    let held = async |id: &str| {
+        let read = store.get_many(&ids(&[id])).await.unwrap();
+        read[0].as_ref().map(|held| held.revision)
+    };
+    // Of the same revision, and not from the same moment.
+    let at = |revision, second: i64| {
+        let mut customer = customer("c-8", revision);
+        customer.replicated_at = chrono::DateTime::from_timestamp(1_700_000_000 + second, 0)
+            .unwrap()
+            .into();
+        customer
+    };
+    assert_eq!(store.remove(&[]).await.unwrap(), 0);
+    assert_eq!(store.set_back(&[]).await.unwrap(), 0);
+    store.upsert(&[at(9, 1)], Replaces::Older).await.unwrap();
+    let first = seen("c-8").await;
+    assert_eq!(first.revision, 9);
+    let back = [(first.clone(), at(2, 2))];
+    assert_eq!(store.set_back(&back).await.unwrap(), 1);
+    assert_eq!(held("c-8").await, Some(2));
+    assert_eq!(store.set_back(&back).await.unwrap(), 0);
+    store.upsert(&[at(9, 3)], Replaces::Older).await.unwrap();
+    assert_eq!(store.set_back(&back).await.unwrap(), 0);
+    assert_eq!(store.remove(std::slice::from_ref(&first)).await.unwrap(), 0);
+    assert_eq!(held("c-8").await, Some(9));
+    let second = seen("c-8").await;
+    assert_eq!(store.remove(&[first, second.clone()]).await.unwrap(), 1);
+    assert_eq!(held("c-8").await, None);
+    assert_eq!(
+        store.remove(std::slice::from_ref(&second)).await.unwrap(),
+        0
+    );
+    // One that is gone is not made again.
+    assert_eq!(store.set_back(&[(second, at(2, 4))]).await.unwrap(), 0);
+    assert_eq!(held("c-8").await, None);
 }
 
 async fn pages_are_in_order_of_id(store: &dyn ReplicaStore) {
     let many: Vec<_> = (0..1_200)
         .map(|n| customer(&format!("p-{n:04}"), 1))
         .collect();
-    store.upsert(many, Replaces::Older).await.unwrap();
+    store.upsert(&many, Replaces::Older).await.unwrap();
     let mut after = Some("p-".to_owned());
     let mut seen = 0;
     loop {
@@ -155,7 +212,7 @@ async fn racing_writers_leave_the_newest(store: Arc<dyn ReplicaStore>) {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
             store
-                .upsert(vec![customer("c-6", revision)], Replaces::Older)
+                .upsert(&[customer("c-6", revision)], Replaces::Older)
                 .await
         })
     });

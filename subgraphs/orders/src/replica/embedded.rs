@@ -5,8 +5,8 @@ use std::{ops::Bound, sync::Arc};
 use async_trait::async_trait;
 use redb::{ReadOnlyTable, ReadableTable, TableDefinition};
 use tandem_kit::store::{
-    StoreError,
-    embedded::{Codec, Durable, EmbeddedStore, away},
+    Settled, StoreError,
+    embedded::{Codec, Durable, EmbeddedStore, away, mark},
 };
 
 use super::{COLLECTION, Replaces, ReplicaCustomer, ReplicaStore};
@@ -51,25 +51,55 @@ fn find(
         .collect()
 }
 
+/// A customer with everything encoded, so that the writer thread only moves bytes.
+struct Row {
+    id: String,
+    revision: i64,
+    bytes: Vec<u8>,
+}
+
+impl Row {
+    fn new(customer: &ReplicaCustomer, codec: &Codec) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: customer.id.clone(),
+            revision: customer.revision,
+            bytes: codec.encode(&customer.id, customer)?,
+        })
+    }
+}
+
+fn is_still(
+    table: &impl ReadableTable<&'static str, (i64, &'static [u8])>,
+    seen: &Settled,
+) -> Result<bool, StoreError> {
+    let row = table.get(seen.id.as_str())?;
+    Ok(row.is_some_and(|row| {
+        let (revision, bytes) = row.value();
+        revision == seen.revision && mark(bytes) == seen.mark
+    }))
+}
+
 #[async_trait]
 impl ReplicaStore for EmbeddedReplica {
     async fn upsert(
         &self,
-        customers: Vec<ReplicaCustomer>,
+        customers: &[ReplicaCustomer],
         replaces: Replaces,
     ) -> Result<(), StoreError> {
         let codec = self.store.codec();
         let rows = customers
-            .into_iter()
-            .map(|customer| {
-                let bytes = codec.encode(&customer.id, &customer)?;
-                Ok((customer.id, customer.revision, bytes))
-            })
+            .iter()
+            .map(|customer| Row::new(customer, codec))
             .collect::<Result<Vec<_>, StoreError>>()?;
         self.store
             .write(Durable::Yes, move |transaction| {
                 let mut table = transaction.open_table(CUSTOMERS)?;
-                for (id, revision, bytes) in &rows {
+                for Row {
+                    id,
+                    revision,
+                    bytes,
+                } in &rows
+                {
                     let held = table.get(id.as_str())?.map_or(0, |row| row.value().0);
                     if held < *revision || (replaces == Replaces::OlderOrSame && held == *revision)
                     {
@@ -77,6 +107,71 @@ impl ReplicaStore for EmbeddedReplica {
                     }
                 }
                 Ok(())
+            })
+            .await
+    }
+
+    async fn settled(
+        &self,
+        after: Option<&Settled>,
+        limit: usize,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let after = after.map(|seen| seen.id.clone());
+        self.store
+            .read(move |transaction| {
+                let table = transaction.open_table(CUSTOMERS)?;
+                let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+                table
+                    .range::<&str>((from, Bound::Unbounded))?
+                    .take(limit)
+                    .map(|row| {
+                        let (id, row) = row.map_err(away)?;
+                        let (revision, bytes) = row.value();
+                        Ok(Settled {
+                            id: id.value().to_owned(),
+                            revision,
+                            mark: mark(bytes),
+                        })
+                    })
+                    .collect()
+            })
+            .await
+    }
+
+    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
+        let seen = seen.to_vec();
+        self.store
+            .write(Durable::Yes, move |transaction| {
+                let mut table = transaction.open_table(CUSTOMERS)?;
+                let mut removed = 0;
+                for seen in &seen {
+                    if is_still(&table, seen)? {
+                        table.remove(seen.id.as_str())?;
+                        removed += 1;
+                    }
+                }
+                Ok(removed)
+            })
+            .await
+    }
+
+    async fn set_back(&self, customers: &[(Settled, ReplicaCustomer)]) -> Result<u64, StoreError> {
+        let codec = self.store.codec();
+        let rows = customers
+            .iter()
+            .map(|(seen, customer)| Ok((seen.clone(), Row::new(customer, codec)?)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        self.store
+            .write(Durable::Yes, move |transaction| {
+                let mut table = transaction.open_table(CUSTOMERS)?;
+                let mut count = 0;
+                for (seen, row) in &rows {
+                    if is_still(&table, seen)? {
+                        table.insert(row.id.as_str(), (row.revision, row.bytes.as_slice()))?;
+                        count += 1;
+                    }
+                }
+                Ok(count)
             })
             .await
     }

@@ -2,6 +2,8 @@
 //!
 //! The contract is `schema/events/customer-change-event.v2.json`, and version 1 before it; samples in `test-data/events` hold this reading to it.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use tandem_kit::{
     data_keys::{DataKey, Opener},
@@ -121,16 +123,22 @@ pub async fn open(
     let keys = opener.keys_of(&sealed).await?;
     Ok(changes
         .into_iter()
-        .filter_map(|change| {
-            let (id, revision) = (change.id.clone(), change.revision);
-            change
-                .into_customer(keys.get(&id))
-                .inspect_err(|error| {
-                    tracing::error!(customer = id, revision, %error, "a customer's change does not open");
-                })
-                .ok()
-        })
+        .filter_map(|change| open_one(change, &keys))
         .collect())
+}
+
+/// Opens one change with whatever key is its customer's. One that does not open is said.
+pub(super) fn open_one(
+    change: CustomerChange,
+    keys: &HashMap<String, (DataKey, String)>,
+) -> Option<ReplicaCustomer> {
+    let (id, revision) = (change.id.clone(), change.revision);
+    change
+        .into_customer(keys.get(&id))
+        .inspect_err(|error| {
+            tracing::error!(customer = id, revision, %error, "a customer's change does not open");
+        })
+        .ok()
 }
 
 /// Reads a customer's change, without opening what is sealed.

@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tandem_kit::store::StoreError;
+use tandem_kit::store::{Settled, StoreError};
 use tokio::time::{Instant, timeout_at};
 
 #[cfg(any(test, feature = "contract-suite"))]
@@ -15,6 +15,7 @@ pub mod embedded;
 pub mod event;
 pub mod mongo;
 pub mod projection;
+pub mod rebuild;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -50,9 +51,32 @@ pub trait ReplicaStore: Send + Sync + 'static {
     /// When the store does not answer; writing the same again then does no harm.
     async fn upsert(
         &self,
-        customers: Vec<ReplicaCustomer>,
+        customers: &[ReplicaCustomer],
         replaces: Replaces,
     ) -> Result<(), StoreError>;
+
+    /// At most `limit` rows behind `after`, in order of id; none when there are no more.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn settled(
+        &self,
+        after: Option<&Settled>,
+        limit: usize,
+    ) -> Result<Vec<Settled>, StoreError>;
+
+    /// Removes rows, each only if it is still as it was seen. Returns how many. Durable when this returns.
+    ///
+    /// # Errors
+    /// When the store does not answer; some may then be removed, and removing them again does no harm.
+    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError>;
+
+    /// Puts customers in the place of newer ones, each only if its row is still as it was seen. Returns how many. Durable when
+    /// this returns.
+    ///
+    /// # Errors
+    /// When the store does not answer; some may then be set back, and setting them back again does no harm.
+    async fn set_back(&self, customers: &[(Settled, ReplicaCustomer)]) -> Result<u64, StoreError>;
 
     /// The customers with these ids, in the order asked for, `None` for those that are not there. One batched read.
     ///
@@ -114,22 +138,6 @@ impl Replica {
     /// # Errors
     /// When the store does not answer.
     pub async fn take(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError> {
-        self.write(customers, Replaces::Older).await
-    }
-
-    /// As [`Self::take`], and writes customers of the stored revision again.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn take_again(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError> {
-        self.write(customers, Replaces::OlderOrSame).await
-    }
-
-    async fn write(
-        &self,
-        customers: Vec<ReplicaCustomer>,
-        replaces: Replaces,
-    ) -> Result<(), StoreError> {
         let mut newest: HashMap<String, ReplicaCustomer> = HashMap::with_capacity(customers.len());
         for customer in customers {
             let known = newest.get(&customer.id).map_or(0, |known| known.revision);
@@ -137,15 +145,26 @@ impl Replica {
                 newest.insert(customer.id.clone(), customer);
             }
         }
-        let arrived: Vec<(String, i64)> = newest
-            .values()
-            .map(|customer| (customer.id.clone(), customer.revision))
-            .collect();
-        self.store
-            .upsert(newest.into_values().collect(), replaces)
-            .await?;
-        for (id, revision) in arrived {
-            self.waiting.arrived(&id, revision);
+        let newest: Vec<ReplicaCustomer> = newest.into_values().collect();
+        self.write(&newest, Replaces::Older).await
+    }
+
+    /// Writes customers, each id at most once, also over the same revision. Then wakes those who wait for them.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn take_again(&self, customers: &[ReplicaCustomer]) -> Result<(), StoreError> {
+        self.write(customers, Replaces::OlderOrSame).await
+    }
+
+    async fn write(
+        &self,
+        customers: &[ReplicaCustomer],
+        replaces: Replaces,
+    ) -> Result<(), StoreError> {
+        self.store.upsert(customers, replaces).await?;
+        for customer in customers {
+            self.waiting.arrived(&customer.id, customer.revision);
         }
         Ok(())
     }

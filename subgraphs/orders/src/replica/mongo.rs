@@ -1,4 +1,4 @@
-//! The replica in MongoDB: one document a customer, a batch in one `update` command.
+//! The replica in MongoDB: one document a customer, a batch in few `update` commands.
 
 use std::collections::HashMap;
 
@@ -6,19 +6,24 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use mongodb::{
     Collection,
-    bson::{self, Document, doc},
+    bson::{self, Document, RawDocumentBuf, doc},
 };
-use tandem_kit::store::{
-    StoreError,
-    mongo::{MongoStore, SERVER_LIMIT, from_native, limited, native, write_concern},
+use serde::Serialize;
+use tandem_kit::{
+    store::{
+        Settled, StoreError,
+        mongo::{
+            Bulk, MongoStore, SERVER_LIMIT, as_seen, bulk, deletion, from_native, limited, still_as,
+        },
+    },
+    values::Timestamp,
 };
 
-use super::{COLLECTION, Replaces, ReplicaCustomer, ReplicaStore};
+use super::{COLLECTION, Contact, Name, Replaces, ReplicaCustomer, ReplicaStore};
+use crate::domain::Address;
 
-/// Statements in one command.
-const STATEMENTS: usize = 500;
-/// The server's code for a statement whose upsert met a document that is there.
-const DUPLICATE_KEY: i32 = 11_000;
+/// What differs from one writing of a row to the next.
+const SEEN: [&str; 3] = ["revision", "changedAt", "replicatedAt"];
 
 /// The replica in MongoDB.
 #[derive(Clone, Debug)]
@@ -36,10 +41,67 @@ impl MongoReplica {
     }
 }
 
-fn to_document(customer: &ReplicaCustomer) -> Result<Document, StoreError> {
-    let mut document = native(customer)?;
-    document.remove("id");
-    Ok(document)
+/// A customer as a document, but for its `_id`, which is in the filter.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row<'a> {
+    name: &'a Name,
+    contact: &'a Contact,
+    addresses: &'a [Address],
+    revision: i64,
+    changed_at: Timestamp,
+    replicated_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
+}
+
+#[derive(Serialize)]
+struct Replacement<'a> {
+    q: Document,
+    u: Row<'a>,
+    upsert: bool,
+}
+
+/// The statement that puts a customer in place of what this filter finds.
+fn replacement(
+    filter: Document,
+    customer: &ReplicaCustomer,
+    upsert: bool,
+) -> Result<RawDocumentBuf, StoreError> {
+    // By name, so that a field that is added is not forgotten here.
+    let ReplicaCustomer {
+        id: _,
+        name,
+        contact,
+        addresses,
+        revision,
+        changed_at,
+        replicated_at,
+        data_key,
+        erased,
+    } = customer;
+    let replacement = Replacement {
+        q: filter,
+        u: Row {
+            name,
+            contact,
+            addresses,
+            revision: *revision,
+            changed_at: *changed_at,
+            replicated_at: *replicated_at,
+            data_key: data_key.as_deref(),
+            erased: *erased,
+        },
+        upsert,
+    };
+    bson::serialize_to_raw_document_buf(&replacement).map_err(|error| {
+        StoreError::Corrupt(format!(
+            "the customer {} cannot be written: {error}",
+            customer.id
+        ))
+    })
 }
 
 fn from_document(mut document: Document) -> Result<ReplicaCustomer, StoreError> {
@@ -53,37 +115,64 @@ fn from_document(mut document: Document) -> Result<ReplicaCustomer, StoreError> 
 impl ReplicaStore for MongoReplica {
     async fn upsert(
         &self,
-        customers: Vec<ReplicaCustomer>,
+        customers: &[ReplicaCustomer],
         replaces: Replaces,
     ) -> Result<(), StoreError> {
         let operator = match replaces {
             Replaces::Older => "$lt",
             Replaces::OlderOrSame => "$lte",
         };
-        for chunk in customers.chunks(STATEMENTS) {
-            let updates = chunk
-                .iter()
-                .map(|customer| {
-                    // A document that is not to be replaced does not match; the insert then meets its `_id`.
-                    Ok(doc! {
-                        "q": { "_id": &customer.id, "revision": { operator: customer.revision } },
-                        "u": to_document(customer)?,
-                        "upsert": true,
-                    })
-                })
-                .collect::<Result<Vec<_>, StoreError>>()?;
-            let command = doc! {
-                "update": COLLECTION,
-                "updates": updates,
-                "ordered": false,
-                "maxTimeMS": i64::try_from(SERVER_LIMIT.as_millis()).unwrap_or(i64::MAX),
-                "writeConcern": write_concern(),
-            };
-            let answer =
-                limited(async { self.store.database().run_command(command).await }).await?;
-            check(&answer)?;
-        }
-        Ok(())
+        let upsert = |customer: &ReplicaCustomer| {
+            let filter = doc! { "_id": &customer.id, "revision": { operator: customer.revision } };
+            replacement(filter, customer, true)
+        };
+        // A document that is not to be replaced does not match; the insert then meets its `_id`.
+        let database = self.store.database();
+        bulk(database, COLLECTION, Bulk::Update, customers, upsert)
+            .await
+            .map(drop)
+    }
+
+    async fn settled(
+        &self,
+        after: Option<&Settled>,
+        limit: usize,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let after = after.map_or("", |seen| seen.id.as_str());
+        let found: Vec<Document> = limited(async {
+            let cursor = self
+                .customers
+                .find(doc! { "_id": { "$gt": after } })
+                .projection(doc! { SEEN[0]: 1, SEEN[1]: 1, SEEN[2]: 1 })
+                .sort(doc! { "_id": 1 })
+                .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+                .max_time(SERVER_LIMIT)
+                .await?;
+            cursor.try_collect().await
+        })
+        .await?;
+        found
+            .iter()
+            .map(|document| as_seen(document, "_id", &SEEN))
+            .collect()
+    }
+
+    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
+        let removal = |seen: &Settled| deletion(still_as(seen)?);
+        let database = self.store.database();
+        bulk(database, COLLECTION, Bulk::Delete, seen, removal)
+            .await
+            .map(|done| done.matched)
+    }
+
+    async fn set_back(&self, customers: &[(Settled, ReplicaCustomer)]) -> Result<u64, StoreError> {
+        let set_back = |(seen, customer): &(Settled, ReplicaCustomer)| {
+            replacement(still_as(seen)?, customer, false)
+        };
+        let database = self.store.database();
+        bulk(database, COLLECTION, Bulk::Update, customers, set_back)
+            .await
+            .map(|done| done.matched)
     }
 
     async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<ReplicaCustomer>>, StoreError> {
@@ -124,27 +213,5 @@ impl ReplicaStore for MongoReplica {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.store.ping().await
-    }
-}
-
-/// Lets older revisions pass, which met the newer document; anything else that failed is an error.
-fn check(answer: &Document) -> Result<(), StoreError> {
-    if let Ok(error) = answer.get_document("writeConcernError") {
-        return Err(StoreError::Away(format!(
-            "not enough members have written: {error}"
-        )));
-    }
-    let Ok(errors) = answer.get_array("writeErrors") else {
-        return Ok(());
-    };
-    let other = errors
-        .iter()
-        .filter_map(bson::Bson::as_document)
-        .find(|error| error.get_i32("code").ok() != Some(DUPLICATE_KEY));
-    match other {
-        Some(error) => Err(StoreError::Away(format!(
-            "a customer was not written: {error}"
-        ))),
-        None => Ok(()),
     }
 }

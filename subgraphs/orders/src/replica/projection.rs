@@ -51,39 +51,23 @@ impl Projection for ReplicaProjection {
     }
 
     async fn apply(&self, items: Vec<(Position, CustomerChange)>) -> Result<(), StoreError> {
-        let (customers, erased) = self.open(items).await?;
-        // The replica first: whoever places an order meanwhile looks at it again afterwards.
-        self.replica.take(customers).await?;
-        self.forget(erased).await
-    }
-
-    async fn apply_again(&self, items: Vec<(Position, CustomerChange)>) -> Result<(), StoreError> {
-        let (customers, erased) = self.open(items).await?;
-        self.replica.take_again(customers).await?;
-        self.forget(erased).await
-    }
-}
-
-impl ReplicaProjection {
-    /// The customers, and the ids of those who were erased.
-    async fn open(
-        &self,
-        items: Vec<(Position, CustomerChange)>,
-    ) -> Result<(Vec<ReplicaCustomer>, HashSet<String>), StoreError> {
         let changes = items.into_iter().map(|(_, change)| change).collect();
         let customers = event::open(&self.opener, changes).await?;
-        let erased = customers
-            .iter()
-            .filter(|customer| customer.erased)
-            .map(|customer| customer.id.clone())
-            .collect();
-        Ok((customers, erased))
-    }
-
-    async fn forget(&self, erased: HashSet<String>) -> Result<(), StoreError> {
+        let erased = erased(&customers);
+        // The replica first: whoever places an order meanwhile looks at it again afterwards.
+        self.replica.take(customers).await?;
         for id in erased {
             self.forgetting.forget(&id).await?;
         }
         Ok(())
     }
+}
+
+/// The ids of those who were erased.
+pub(super) fn erased(customers: &[ReplicaCustomer]) -> HashSet<String> {
+    customers
+        .iter()
+        .filter(|customer| customer.erased)
+        .map(|customer| customer.id.clone())
+        .collect()
 }

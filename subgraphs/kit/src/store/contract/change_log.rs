@@ -4,7 +4,7 @@ use chrono::DateTime;
 use uuid::Uuid;
 
 use super::{Example, Fixture};
-use crate::store::{ChangeRecord, ChangesRequest};
+use crate::store::{ChangeLog, ChangeRecord, ChangesRequest, Settled};
 
 fn record(subject: &str, revision: i64, offset: i64) -> ChangeRecord {
     ChangeRecord {
@@ -88,5 +88,68 @@ pub async fn the_audit_trail_is_there_after_reopening<A: Example>(fixture: &impl
     assert_eq!(
         log.changes(&[request("a", 0, 10)]).await.unwrap(),
         [vec![kept]]
+    );
+}
+
+pub async fn entries_put_back_replace_what_differs<A: Example>(fixture: &impl Fixture<A>) {
+    let log = fixture.change_log().await;
+    let told: Vec<ChangeRecord> = (1..=600)
+        .map(|revision| record("a", revision, revision))
+        .collect();
+    let mut stored = told[..4].to_vec();
+    stored[1].changed_by = "forger".to_owned();
+    stored[2].event_id = Uuid::now_v7();
+    stored[3].offset = 99;
+    log.append(stored).await.unwrap();
+    assert_eq!(log.put_back(&[]).await.unwrap(), 0);
+    assert_eq!(log.put_back(&told).await.unwrap(), 3);
+    assert_eq!(log.put_back(&told).await.unwrap(), 0);
+    let read = log.changes(&[request("a", 0, 1_000)]).await.unwrap();
+    assert_eq!(read, [told]);
+}
+
+/// All entries, read in pages of two.
+async fn all_settled(log: &dyn ChangeLog) -> Vec<Settled> {
+    let mut all: Vec<Settled> = Vec::new();
+    loop {
+        let page = log.settled(all.last(), 2).await.unwrap();
+        assert!(page.len() <= 2);
+        if page.is_empty() {
+            return all;
+        }
+        all.extend(page);
+    }
+}
+
+pub async fn entries_are_listed_and_removed_only_as_they_were_seen<A: Example>(
+    fixture: &impl Fixture<A>,
+) {
+    let log = fixture.change_log().await;
+    let log = log.as_ref();
+    assert!(all_settled(log).await.is_empty());
+    let entries = [("b", 1), ("a", 2), ("a", 10), ("a", 1), ("c", 1)];
+    let entries = entries.map(|(subject, revision)| record(subject, revision, 1));
+    log.append(entries.to_vec()).await.unwrap();
+    let all = all_settled(log).await;
+    let listed: Vec<(&str, i64)> = all
+        .iter()
+        .map(|seen| (seen.id.as_str(), seen.revision))
+        .collect();
+    assert_eq!(listed, [("a", 1), ("a", 2), ("a", 10), ("b", 1), ("c", 1)]);
+
+    // Put back meanwhile: it is not what was seen.
+    let told = record("a", 2, 7);
+    assert_eq!(log.put_back(std::slice::from_ref(&told)).await.unwrap(), 1);
+    assert_eq!(log.remove(&[]).await.unwrap(), 0);
+    assert_eq!(log.remove(&all[1..4]).await.unwrap(), 2);
+    assert_eq!(log.remove(&all[1..4]).await.unwrap(), 0);
+    // Another one of that subject and revision comes after.
+    let next = record("b", 1, 8);
+    log.append(vec![next.clone()]).await.unwrap();
+    assert_eq!(log.remove(&all[3..4]).await.unwrap(), 0);
+    let pages = ["a", "b"].map(|subject| request(subject, 0, 10));
+    assert_eq!(
+        log.changes(&pages).await.unwrap(),
+        [vec![entries[3].clone(), told], vec![next]]
     );
 }

@@ -75,12 +75,18 @@ macro_rules! store_contract {
             many_aggregates_written_at_once_are_all_there,
             a_durable_write_is_there_after_reopening,
             restored_states_replace_all_but_newer_ones,
+            many_states_are_restored_at_once,
+            what_has_nothing_pending_is_listed_in_order_of_id,
+            an_aggregate_is_removed_only_as_it_was_seen,
+            an_aggregate_is_set_back_only_as_it_was_seen,
             a_store_that_is_there_answers,
         );
         $crate::store_contract!(@ $aggregate, $fixture, change_log:
             of_one_revision_the_first_seen_stays,
             changes_are_read_in_pages,
             the_audit_trail_is_there_after_reopening,
+            entries_put_back_replace_what_differs,
+            entries_are_listed_and_removed_only_as_they_were_seen,
         );
         $crate::store_contract!(@ $aggregate, $fixture, dead_letters:
             dead_letters_are_listed_in_order,

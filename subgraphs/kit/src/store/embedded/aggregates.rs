@@ -12,11 +12,11 @@ use redb::{
     WriteTransaction,
 };
 
-use super::{Codec, Durable, EmbeddedStore};
+use super::{Codec, Durable, EmbeddedStore, mark};
 use crate::{
     aggregate::Aggregate,
     outbox::{Backlog, Outbox, PendingEvent},
-    store::{AggregateStore, Filter, Outcome, PageRequest, StoreError, Stored, Write},
+    store::{AggregateStore, Filter, Outcome, PageRequest, Settled, StoreError, Stored, Write},
 };
 
 /// Aggregates read without handing the work to another thread.
@@ -233,7 +233,7 @@ impl<A: Aggregate> AggregateStore<A> for EmbeddedAggregates<A> {
             .await
     }
 
-    async fn restore(&self, states: Vec<A>) -> Result<(), StoreError> {
+    async fn restore(&self, states: &[A]) -> Result<(), StoreError> {
         let codec = self.store.codec();
         let restored = states
             .iter()
@@ -244,12 +244,65 @@ impl<A: Aggregate> AggregateStore<A> for EmbeddedAggregates<A> {
             .write(Durable::Yes, move |transaction| {
                 let mut states = transaction.open_table(names.state())?;
                 for row in &restored {
-                    let stored = row.stored(&states)?;
-                    if stored.revision <= row.revision {
-                        row.put(transaction, &mut states, &stored, &names)?;
-                    }
+                    row.put_over_older(transaction, &mut states, &names)?;
                 }
                 Ok(())
+            })
+            .await
+    }
+
+    async fn settled(
+        &self,
+        after: Option<&Settled>,
+        limit: usize,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let names = Arc::clone(&self.names);
+        let after = after.map(|seen| seen.id.clone());
+        self.store
+            .read(move |transaction| settled(transaction, &names, after.as_deref(), limit))
+            .await
+    }
+
+    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
+        let (names, seen) = (Arc::clone(&self.names), seen.to_vec());
+        let ids: Vec<String> = seen.iter().map(|seen| seen.id.clone()).collect();
+        // Found before, removed with the aggregate: what somebody else is told afterwards is not of this one.
+        let answers = self
+            .store
+            .read({
+                let names = Arc::clone(&names);
+                move |transaction| {
+                    let ids = ids.iter().map(String::as_str).collect();
+                    answers_of(&transaction.open_table(names.answers())?, &ids)
+                }
+            })
+            .await?;
+        self.store
+            .write(Durable::Yes, move |transaction| {
+                remove(transaction, &names, &seen, &answers)
+            })
+            .await
+    }
+
+    async fn set_back(&self, states: &[(Settled, A)]) -> Result<u64, StoreError> {
+        let codec = self.store.codec();
+        let rows = states
+            .iter()
+            .map(|(seen, state)| Ok((seen.clone(), StateRow::new(state, codec)?)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        let names = Arc::clone(&self.names);
+        self.store
+            .write(Durable::Yes, move |transaction| {
+                let mut states = transaction.open_table(names.state())?;
+                let pending = transaction.open_table(names.pending())?;
+                let mut count = 0;
+                for (seen, row) in &rows {
+                    if let Some(stored) = still_as(&states, &pending, seen)? {
+                        row.put(transaction, &mut states, &stored, &names)?;
+                        count += 1;
+                    }
+                }
+                Ok(count)
             })
             .await
     }
@@ -316,6 +369,15 @@ struct StoredRow {
     lists: Vec<Vec<u8>>,
 }
 
+impl From<(i64, Vec<&[u8]>, &[u8])> for StoredRow {
+    fn from((revision, lists, _): (i64, Vec<&[u8]>, &[u8])) -> Self {
+        Self {
+            revision,
+            lists: lists.into_iter().map(<[u8]>::to_vec).collect(),
+        }
+    }
+}
+
 type WritableStates<'transaction> =
     redb::Table<'transaction, &'static str, (i64, Vec<&'static [u8]>, &'static [u8])>;
 
@@ -331,13 +393,7 @@ impl StateRow {
 
     fn stored(&self, states: &WritableStates<'_>) -> Result<StoredRow, StoreError> {
         let row = states.get(self.id.as_str())?;
-        Ok(row.map_or_else(StoredRow::default, |row| {
-            let (revision, lists, _) = row.value();
-            StoredRow {
-                revision,
-                lists: lists.into_iter().map(<[u8]>::to_vec).collect(),
-            }
-        }))
+        Ok(row.map_or_else(StoredRow::default, |row| StoredRow::from(row.value())))
     }
 
     /// Writes the state and moves it from the lists that it was in to those that it is in now.
@@ -348,11 +404,46 @@ impl StateRow {
         stored: &StoredRow,
         names: &Names,
     ) -> Result<(), StoreError> {
-        let lists: Vec<&[u8]> = self.lists.iter().map(Vec::as_slice).collect();
-        states.insert(
-            self.id.as_str(),
-            (self.revision, lists, self.bytes.as_slice()),
-        )?;
+        states.insert(self.id.as_str(), self.value())?;
+        self.list(transaction, stored, names)
+    }
+
+    /// As [`Self::put`], unless what is stored is newer. One walk down the tree and no look before: that is rare.
+    fn put_over_older(
+        &self,
+        transaction: &WriteTransaction,
+        states: &mut WritableStates<'_>,
+        names: &Names,
+    ) -> Result<(), StoreError> {
+        let (stored, newer) = match states.insert(self.id.as_str(), self.value())? {
+            None => (StoredRow::default(), None),
+            Some(replaced) => {
+                let (revision, _, bytes) = replaced.value();
+                let newer = (revision > self.revision).then(|| bytes.to_vec());
+                (StoredRow::from(replaced.value()), newer)
+            }
+        };
+        let Some(newer) = newer else {
+            return self.list(transaction, &stored, names);
+        };
+        let lists = stored.lists.iter().map(Vec::as_slice).collect();
+        let row = (stored.revision, lists, newer.as_slice());
+        states.insert(self.id.as_str(), row)?;
+        Ok(())
+    }
+
+    fn value(&self) -> (i64, Vec<&[u8]>, &[u8]) {
+        let lists = self.lists.iter().map(Vec::as_slice).collect();
+        (self.revision, lists, self.bytes.as_slice())
+    }
+
+    /// Moves it from the lists that it was in to those that it is in now.
+    fn list(
+        &self,
+        transaction: &WriteTransaction,
+        stored: &StoredRow,
+        names: &Names,
+    ) -> Result<(), StoreError> {
         for (position, key) in self.lists.iter().enumerate() {
             let old = stored.lists.get(position);
             if old == Some(key) {
@@ -641,6 +732,89 @@ fn clear(
         }
     }
     Ok(())
+}
+
+/// A page of the aggregates of which nothing is pending.
+fn settled(
+    transaction: &ReadTransaction,
+    names: &Names,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Settled>, StoreError> {
+    let states = transaction.open_table(names.state())?;
+    let pending = transaction.open_table(names.pending())?;
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut page = Vec::new();
+    for row in states.range::<&str>((from, Bound::Unbounded))? {
+        if page.len() >= limit {
+            break;
+        }
+        let (id, row) = row?;
+        if first_pending(&pending, id.value())?.is_none() {
+            let (revision, _, bytes) = row.value();
+            page.push(Settled {
+                id: id.value().to_owned(),
+                revision,
+                mark: mark(bytes),
+            });
+        }
+    }
+    Ok(page)
+}
+
+/// What is stored of an aggregate, if it has not been written since it was seen and nothing is pending.
+fn still_as(
+    states: &WritableStates<'_>,
+    pending: &impl ReadableTable<(&'static str, i64), (i64, &'static [u8])>,
+    seen: &Settled,
+) -> Result<Option<StoredRow>, StoreError> {
+    if first_pending(pending, &seen.id)?.is_some() {
+        return Ok(None);
+    }
+    let row = states.get(seen.id.as_str())?;
+    Ok(row.and_then(|row| {
+        let (revision, lists, bytes) = row.value();
+        (revision == seen.revision && mark(bytes) == seen.mark)
+            .then(|| StoredRow::from((revision, lists, bytes)))
+    }))
+}
+
+/// Removes aggregates that are still as they were seen, with those of the answers that are theirs.
+fn remove(
+    transaction: &WriteTransaction,
+    names: &Names,
+    seen: &[Settled],
+    answers: &[(i64, String)],
+) -> Result<u64, StoreError> {
+    let mut states = transaction.open_table(names.state())?;
+    let pending = transaction.open_table(names.pending())?;
+    let mut removed = HashSet::new();
+    for seen in seen {
+        let Some(stored) = still_as(&states, &pending, seen)? else {
+            continue;
+        };
+        states.remove(seen.id.as_str())?;
+        for (position, key) in stored.lists.iter().enumerate() {
+            if !key.is_empty() {
+                transaction
+                    .open_table(names.list(position))?
+                    .remove(key.as_slice())?;
+            }
+        }
+        removed.insert(seen.id.as_str());
+    }
+    let mut kept = transaction.open_table(names.answers())?;
+    let mut times = transaction.open_table(names.answer_times())?;
+    for (at, key) in answers {
+        let is_theirs = kept
+            .get(key.as_str())?
+            .is_some_and(|row| removed.contains(row.value().1));
+        if is_theirs {
+            kept.remove(key.as_str())?;
+            times.remove((*at, key.as_str()))?;
+        }
+    }
+    Ok(removed.len() as u64)
 }
 
 /// When they were given and under which keys, for all first answers of some aggregates. This reads all there are: it is for the

@@ -5,8 +5,8 @@ use std::{ops::Bound, sync::Arc};
 use async_trait::async_trait;
 use redb::{ReadableTable, TableDefinition};
 
-use super::{Durable, EmbeddedStore};
-use crate::store::{ChangeLog, ChangeRecord, ChangesRequest, StoreError};
+use super::{Durable, EmbeddedStore, mark};
+use crate::store::{ChangeLog, ChangeRecord, ChangesRequest, Settled, StoreError};
 
 /// (subject, revision) → record.
 type Changes = TableDefinition<'static, (&'static str, i64), &'static [u8]>;
@@ -56,6 +56,97 @@ impl ChangeLog for EmbeddedChangeLog {
                     }
                 }
                 Ok(())
+            })
+            .await
+    }
+
+    async fn put_back(&self, records: &[ChangeRecord]) -> Result<u64, StoreError> {
+        let changes = Changes::new(self.name);
+        let (codec, records) = (self.store.codec().clone(), records.to_vec());
+        // Most are there and right: those cost a look and no write.
+        let (rows, replaced) = self
+            .store
+            .read(move |transaction| {
+                let table = transaction.open_table(changes)?;
+                let (mut rows, mut replaced) = (Vec::new(), 0);
+                for record in records {
+                    let stored = table.get((record.subject.as_str(), record.revision))?;
+                    if let Some(stored) = stored {
+                        let decoded = codec.decode::<ChangeRecord>(&record.subject, stored.value());
+                        if decoded.is_ok_and(|stored| stored == record) {
+                            continue;
+                        }
+                        replaced += 1;
+                    }
+                    let bytes = codec.encode(&record.subject, &record)?;
+                    rows.push((record.subject, record.revision, bytes));
+                }
+                Ok((rows, replaced))
+            })
+            .await?;
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        self.store
+            .write(Durable::Yes, move |transaction| {
+                let mut table = transaction.open_table(changes)?;
+                for (subject, revision, bytes) in &rows {
+                    table.insert((subject.as_str(), *revision), bytes.as_slice())?;
+                }
+                Ok(replaced)
+            })
+            .await
+    }
+
+    async fn settled(
+        &self,
+        after: Option<&Settled>,
+        limit: usize,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let changes = Changes::new(self.name);
+        let after = after.map(|seen| (seen.id.clone(), seen.revision));
+        self.store
+            .read(move |transaction| {
+                let table = transaction.open_table(changes)?;
+                let from = after
+                    .as_ref()
+                    .map_or(Bound::Unbounded, |(subject, revision)| {
+                        Bound::Excluded((subject.as_str(), *revision))
+                    });
+                table
+                    .range::<(&str, i64)>((from, Bound::Unbounded))?
+                    .take(limit)
+                    .map(|row| {
+                        let (key, bytes) = row?;
+                        let (subject, revision) = key.value();
+                        Ok(Settled {
+                            id: subject.to_owned(),
+                            revision,
+                            mark: mark(bytes.value()),
+                        })
+                    })
+                    .collect()
+            })
+            .await
+    }
+
+    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
+        let (changes, seen) = (Changes::new(self.name), seen.to_vec());
+        self.store
+            .write(Durable::Yes, move |transaction| {
+                let mut table = transaction.open_table(changes)?;
+                let mut removed = 0;
+                for seen in &seen {
+                    let key = (seen.id.as_str(), seen.revision);
+                    let same = table
+                        .get(key)?
+                        .is_some_and(|bytes| mark(bytes.value()) == seen.mark);
+                    if same {
+                        table.remove(key)?;
+                        removed += 1;
+                    }
+                }
+                Ok(removed)
             })
             .await
     }

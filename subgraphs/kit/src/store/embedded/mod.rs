@@ -21,3 +21,13 @@ pub use dead_letters::EmbeddedDeadLetters;
 pub use error::{OpenError, away};
 pub use file::EmbeddedStore;
 pub use registry::EmbeddedRegistry;
+
+/// The [`mark`](crate::store::Settled::mark) of a record: a hash of its bytes, which differ from one writing to the next, also of
+/// the same value, where records are sealed.
+#[must_use]
+pub fn mark(bytes: &[u8]) -> Vec<u8> {
+    use std::hash::{DefaultHasher, Hasher};
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish().to_be_bytes().to_vec()
+}

@@ -17,15 +17,19 @@ use serde::Deserialize;
 
 use super::{
     MongoStore,
+    bulk::{Bulk, bulk},
     connection::{SERVER_LIMIT, is_duplicate, limited, milliseconds},
     documents::{PendingDocument, date, native, read, time},
     lanes::Lanes,
+    settled::{as_seen, deletion, still_as},
     statement::{Statement, clear_all, clear_up_to},
 };
 use crate::{
     aggregate::Aggregate,
     outbox::{Backlog, Outbox, PendingEvent},
-    store::{AggregateStore, Outcome, PageRequest, StoreError, Stored, Write, no_such_list},
+    store::{
+        AggregateStore, Outcome, PageRequest, Settled, StoreError, Stored, Write, no_such_list,
+    },
 };
 
 /// Pages read with one command.
@@ -37,6 +41,10 @@ const FORGOTTEN_AT_ONCE: i64 = 500;
 
 /// Documents whose published events are cleared with one command.
 const CLEARED_AT_ONCE: usize = 500;
+/// So many states are restored through the lanes, which send again what may pass; more have commands of their own.
+const FEW: usize = 8;
+/// What differs from one writing of an aggregate to the next: every command leaves the id of its event.
+const SEEN: [&str; 2] = ["revision", "recentEvents"];
 
 /// Index of those with pending events, by id.
 const PENDING_INDEX: &str = "pending";
@@ -257,6 +265,12 @@ impl<A: Aggregate> MongoAggregates<A> {
     }
 }
 
+/// The same filter for documents of which nothing is pending.
+fn nothing_pending(mut filter: Document) -> Document {
+    filter.insert("pending.0", doc! { "$exists": false });
+    filter
+}
+
 /// The stages that read one page, each document marked with the page's number.
 fn stages(number: usize, request: &PageRequest) -> Vec<Document> {
     let mut filter: Document = request
@@ -433,19 +447,70 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
         Ok(pages.into_iter().flatten().collect())
     }
 
-    async fn restore(&self, states: Vec<A>) -> Result<(), StoreError> {
-        let restores = states
-            .iter()
-            .map(Statement::restore)
-            .collect::<Result<Vec<_>, _>>()?;
-        drop(states);
-        try_join_all(
-            restores
+    async fn restore(&self, states: &[A]) -> Result<(), StoreError> {
+        if states.len() <= FEW {
+            let restores = states
+                .iter()
+                .map(Statement::restore)
+                .collect::<Result<Vec<_>, _>>()?;
+            let submitted = restores
                 .into_iter()
-                .map(|restore| self.lanes.submit(restore)),
-        )
-        .await
-        .map(drop)
+                .map(|restore| self.lanes.submit(restore));
+            return try_join_all(submitted).await.map(drop);
+        }
+        // One that meets a duplicate `_id` met a newer revision.
+        let restore = |state: &A| Ok(Statement::restore(state)?.document);
+        let database = self.store.database();
+        bulk(database, A::COLLECTION, Bulk::Update, states, restore)
+            .await
+            .map(drop)
+    }
+
+    async fn settled(
+        &self,
+        after: Option<&Settled>,
+        limit: usize,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let mut filter = nothing_pending(doc! {});
+        filter.insert(
+            "_id",
+            doc! { "$gt": after.map_or("", |seen| seen.id.as_str()) },
+        );
+        let reading = async {
+            let cursor = self
+                .collection
+                .clone_with_type::<Document>()
+                .find(filter)
+                .projection(doc! { SEEN[0]: 1, SEEN[1]: 1 })
+                .sort(doc! { "_id": 1 })
+                .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+                .max_time(SERVER_LIMIT)
+                .await?;
+            cursor.try_collect::<Vec<_>>().await
+        };
+        let documents = limited(reading).await?;
+        documents
+            .iter()
+            .map(|document| as_seen(document, "_id", &SEEN))
+            .collect()
+    }
+
+    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
+        let removal = |seen: &Settled| deletion(nothing_pending(still_as(seen)?));
+        let database = self.store.database();
+        bulk(database, A::COLLECTION, Bulk::Delete, seen, removal)
+            .await
+            .map(|done| done.matched)
+    }
+
+    async fn set_back(&self, states: &[(Settled, A)]) -> Result<u64, StoreError> {
+        let set_back = |(seen, state): &(Settled, A)| {
+            Statement::set_back(nothing_pending(still_as(seen)?), state)
+        };
+        let database = self.store.database();
+        bulk(database, A::COLLECTION, Bulk::Update, states, set_back)
+            .await
+            .map(|done| done.matched)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -1,28 +1,46 @@
 //! The audit trail in MongoDB: one document an entry, its `_id` made of subject and revision, so that the first one stays.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::{
-    Collection, IndexModel,
-    bson::{self, RawDocumentBuf, Uuid, doc},
+    Collection, Database, IndexModel,
+    bson::{self, Document, RawDocumentBuf, Uuid, doc},
     options::IndexOptions,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     MongoStore,
+    bulk::{Bulk, bulk},
     connection::{SERVER_LIMIT, insert_new, limited},
-    documents::{binary, date, read, time, uuid},
+    documents::{binary, date, read, time, unwritable, uuid},
+    settled::{as_seen, deletion, still_as},
 };
-use crate::store::{ChangeLog, ChangeRecord, ChangesRequest, StoreError};
+use crate::store::{ChangeLog, ChangeRecord, ChangesRequest, Settled, StoreError};
 
 /// Pages read at once.
 const PAGES: usize = 8;
 
+/// Entries that a rebuild looks at with one command, and such commands at once.
+const LOOKED_AT: usize = 500;
+const LOOKS: usize = 3;
+/// What differs between two entries that pass for the same change.
+const SEEN: [&str; 5] = ["subject", "revision", "eventId", "partition", "offset"];
+
 /// One audit trail in a collection of its own.
 #[derive(Clone, Debug)]
 pub struct MongoChangeLog {
+    database: Database,
     collection: Collection<RawDocumentBuf>,
+}
+
+#[derive(Serialize)]
+struct Replacement<'a> {
+    q: Document,
+    u: &'a RawDocumentBuf,
+    upsert: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,6 +99,7 @@ impl MongoChangeLog {
     #[must_use]
     pub fn new(store: &MongoStore, name: &str) -> Self {
         Self {
+            database: store.database().clone(),
             collection: store.collection(name),
         }
     }
@@ -102,6 +121,88 @@ impl MongoChangeLog {
         limited(async { self.collection.create_index(index).await })
             .await
             .map(drop)
+    }
+
+    /// Writes those of some entries that are not there as they should be.
+    async fn put_back_some(&self, records: &[ChangeRecord]) -> Result<u64, StoreError> {
+        let wanted = records
+            .iter()
+            .map(|record| {
+                let document = ChangeDocument::from(record.clone());
+                let bytes = bson::serialize_to_raw_document_buf(&document).map_err(unwritable)?;
+                Ok((document.id, bytes))
+            })
+            .collect::<Result<Vec<(String, RawDocumentBuf)>, StoreError>>()?;
+        let ids: Vec<&str> = wanted.iter().map(|(id, _)| id.as_str()).collect();
+        let reading = async {
+            let cursor = self
+                .collection
+                .find(doc! { "_id": { "$in": ids } })
+                .batch_size(u32::try_from(LOOKED_AT + 1).unwrap_or(u32::MAX))
+                .max_time(SERVER_LIMIT)
+                .await?;
+            cursor.try_collect::<Vec<RawDocumentBuf>>().await
+        };
+        let stored = limited(reading).await?;
+        // Most are there and right: those cost a look and no write.
+        let stored: HashMap<&str, &RawDocumentBuf> = stored
+            .iter()
+            .filter_map(|document| Some((document.get_str("_id").ok()?, document)))
+            .collect();
+        let mut replaced = 0;
+        let mut differing = Vec::new();
+        for (id, document) in &wanted {
+            match stored.get(id.as_str()) {
+                Some(stored) if stored.as_bytes() == document.as_bytes() => continue,
+                Some(_) => replaced += 1,
+                None => {}
+            }
+            differing.push((id.as_str(), document));
+        }
+        let refused = self.replace(&differing).await?;
+        if refused.is_empty() {
+            return Ok(replaced);
+        }
+        // Another document passes for the entry of that subject and revision.
+        for (_, document) in &refused {
+            let entry: ChangeDocument = read(document)?;
+            let impostor = doc! {
+                "subject": &entry.subject,
+                "revision": entry.revision,
+                "_id": { "$ne": &entry.id },
+            };
+            replaced += limited(async { self.collection.delete_many(impostor).await })
+                .await?
+                .deleted_count;
+        }
+        match self.replace(&refused).await?.first() {
+            None => Ok(replaced),
+            Some((id, _)) => Err(StoreError::Away(format!(
+                "the entry {id} is being written by somebody else"
+            ))),
+        }
+    }
+
+    /// Writes documents over whatever has their ids. Returns those that another document is in the way of.
+    async fn replace<'a>(
+        &self,
+        documents: &[(&'a str, &'a RawDocumentBuf)],
+    ) -> Result<Vec<(&'a str, &'a RawDocumentBuf)>, StoreError> {
+        let replacing = |(id, document): &(&'a str, &'a RawDocumentBuf)| {
+            let replacement = Replacement {
+                q: doc! { "_id": *id },
+                u: document,
+                upsert: true,
+            };
+            bson::serialize_to_raw_document_buf(&replacement).map_err(unwritable)
+        };
+        let name = self.collection.name();
+        let done = bulk(&self.database, name, Bulk::Update, documents, replacing).await?;
+        Ok(done
+            .refused
+            .into_iter()
+            .filter_map(|place| documents.get(place).copied())
+            .collect())
     }
 
     async fn page(&self, request: &ChangesRequest) -> Result<Vec<ChangeRecord>, StoreError> {
@@ -136,6 +237,54 @@ impl ChangeLog for MongoChangeLog {
             records.into_iter().map(ChangeDocument::from),
         )
         .await
+    }
+
+    async fn put_back(&self, records: &[ChangeRecord]) -> Result<u64, StoreError> {
+        let parts: Vec<_> = records
+            .chunks(LOOKED_AT)
+            .map(|records| self.put_back_some(records))
+            .collect();
+        stream::iter(parts)
+            .buffer_unordered(LOOKS)
+            .try_fold(0, async |all, replaced| Ok(all + replaced))
+            .await
+    }
+
+    async fn settled(
+        &self,
+        after: Option<&Settled>,
+        limit: usize,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let filter = match after {
+            None => doc! { "subject": { "$gt": "" } },
+            Some(seen) => doc! { "$or": [
+                { "subject": &seen.id, "revision": { "$gt": seen.revision } },
+                { "subject": { "$gt": &seen.id } },
+            ] },
+        };
+        let reading = async {
+            let cursor = self
+                .collection
+                .clone_with_type::<Document>()
+                .find(filter)
+                .sort(doc! { "subject": 1, "revision": 1 })
+                .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+                .max_time(SERVER_LIMIT)
+                .await?;
+            cursor.try_collect::<Vec<_>>().await
+        };
+        let documents = limited(reading).await?;
+        documents
+            .iter()
+            .map(|document| as_seen(document, "subject", &SEEN))
+            .collect()
+    }
+
+    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
+        let removal = |seen: &Settled| deletion(still_as(seen)?);
+        let name = self.collection.name();
+        let done = bulk(&self.database, name, Bulk::Delete, seen, removal).await?;
+        Ok(done.matched)
     }
 
     async fn changes(

@@ -8,6 +8,7 @@
 //! Times are BSON dates (milliseconds), event ids are BSON binaries of subtype 4 (16 bytes, shown as `UUID("…")`).
 
 mod aggregates;
+mod bulk;
 mod change_log;
 mod connection;
 mod dead_letters;
@@ -16,12 +17,15 @@ mod error;
 mod lanes;
 mod registry;
 mod reply;
+mod settled;
 mod statement;
 
 pub use aggregates::MongoAggregates;
+pub use bulk::{Bulk, Done, bulk};
 pub use change_log::MongoChangeLog;
 pub use connection::{MongoStore, SERVER_LIMIT, limited, write_concern};
 pub use dead_letters::MongoDeadLetters;
 pub use documents::{from_native, native};
 pub use error::{ConnectError, away};
 pub use registry::MongoRegistry;
+pub use settled::{as_seen, deletion, still_as};

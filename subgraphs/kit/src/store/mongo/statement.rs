@@ -163,6 +163,25 @@ impl Statement {
             document: bson::serialize_to_raw_document_buf(&restore).map_err(unwritable)?,
         })
     }
+
+    /// The statement that puts a state in place of what this filter finds, and makes nothing where it finds nothing.
+    pub(super) fn set_back<A: Aggregate>(
+        filter: bson::Document,
+        state: &A,
+    ) -> Result<RawDocumentBuf, StoreError> {
+        let set_back = Update {
+            q: filter,
+            u: RestoreOperators {
+                set: Set {
+                    revision: state.revision(),
+                    state,
+                    answers: None,
+                },
+            },
+            upsert: false,
+        };
+        bson::serialize_to_raw_document_buf(&set_back).map_err(unwritable)
+    }
 }
 
 /// The statement that forgets all pending events of an aggregate, if its newest is of this revision.

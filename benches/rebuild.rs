@@ -1,0 +1,508 @@
+//! What a rebuild takes, beside the floor measured in the same run: the bulk write of as many documents of the same bytes by the
+//! bare database. And what an event takes in the log.
+//!
+//!     cargo bench --bench rebuild                      20,000 customers, embedded store and broker
+//!     cargo bench --bench rebuild -- 100000 servers    so many, and on a real MongoDB and Kafka too
+//!     cargo bench --bench rebuild -- servers alone     only there
+//!
+//! Only ratios count. Ours and the floor are measured in turns, and the median of the rounds is shown. The first part has
+//! distinct customers, so every event is a write; in the second most are revisions of the same few, and collapse.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    missing_docs,
+    unreachable_pub
+)]
+
+use std::{
+    collections::BTreeMap,
+    future::{Future, IntoFuture},
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use mongodb::bson::{Document, RawDocumentBuf, doc};
+use rdkafka::ClientConfig;
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use serde_json::{Value, json};
+use tandem_backends::{Kafka, KafkaOptions, Mongo};
+use tokio::runtime::Runtime;
+
+#[path = "../tests/system/support/mod.rs"]
+mod support;
+
+use support::{
+    Client, Tandem, TandemBuilder,
+    checker::{CUSTOMER_TOPIC, LoggedEvent, ORDER_TOPIC, whole_topic},
+    graph::{CREATE, PLACE, UPDATE, customer_input, order_input},
+    poll_for,
+};
+
+const ROUNDS: usize = 3;
+/// Requests in flight while the log is being filled.
+const IN_FLIGHT: usize = 64;
+/// Customers of the second part.
+const FEW: usize = 100;
+/// Rows in a commit of the embedded floor: as many as a rebuild writes at once.
+const COMMIT: usize = 5_000;
+/// Statements in a command of MongoDB's floor, and commands at once.
+const STATEMENTS: usize = 500;
+const COMMANDS: usize = 2;
+/// How long the log may take to have everything.
+const PUBLISHED: Duration = Duration::from_secs(600);
+
+const BARE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("bare");
+const STATES: [&str; 2] = ["customer.accounts", "order.orders"];
+
+/// What is rebuilt, and where it is kept: target, service, collection.
+const TARGETS: [(&str, &str, &str); 5] = [
+    ("customer.accounts", "accounts", "customer.accounts"),
+    ("accounts-audit", "accounts", "customer.changes"),
+    ("order.orders", "orders", "order.orders"),
+    ("orders-audit", "orders", "order.changes"),
+    ("orders-replica", "orders", "customer.orders"),
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let has = |word: &str| arguments.iter().any(|argument| argument == word);
+    let (servers, alone) = (has("servers"), has("alone"));
+    let count = arguments
+        .iter()
+        .find_map(|argument| argument.parse().ok())
+        .unwrap_or(20_000);
+    let runtime = Runtime::new().unwrap();
+    if !(servers && alone) {
+        for content in [Content::Distinct(count), Content::Revisions(count)] {
+            embedded(&runtime, content);
+        }
+    }
+    if !servers {
+        println!("\nreal servers: left out; cargo bench --bench rebuild -- servers");
+        return;
+    }
+    for content in [Content::Distinct(count), Content::Revisions(count)] {
+        on_servers(&runtime, content);
+    }
+}
+
+/// What the log is filled with.
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    /// So many customers, and an order of every fourth.
+    Distinct(usize),
+    /// So many changes of few customers, and an order of each.
+    Revisions(usize),
+}
+
+impl Content {
+    fn events(self) -> usize {
+        match self {
+            Self::Distinct(count) | Self::Revisions(count) => count,
+        }
+    }
+
+    fn orders(self) -> usize {
+        match self {
+            Self::Distinct(count) => count / 4,
+            Self::Revisions(_) => FEW,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Distinct(count) => format!("{count} distinct customers"),
+            Self::Revisions(count) => format!("{count} revisions of {FEW} customers"),
+        }
+    }
+}
+
+fn id(number: usize) -> String {
+    format!("bench-{number:07}")
+}
+
+/// Sends requests 0, 1, 2, … with many in flight.
+async fn send_all<F: Future<Output = ()>>(count: usize, request: impl Fn(usize) -> F) {
+    let next = AtomicUsize::new(0);
+    let workers = (0..IN_FLIGHT).map(async |_| {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return;
+            }
+            request(number).await;
+        }
+    });
+    futures::future::join_all(workers).await;
+}
+
+async fn graphql(client: &reqwest::Client, url: &str, query: &str, variables: Value) {
+    let body = json!({"query": query, "variables": variables}).to_string();
+    let response = client
+        .post(url)
+        .header("content-type", "application/json")
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    let text = response.text().await.unwrap();
+    assert!(!text.contains("\"errors\""), "{text}");
+}
+
+/// Fills the log and waits until it and the replica have everything.
+fn fill(runtime: &Runtime, tandem: &Tandem, content: Content) {
+    let http = reqwest::Client::new();
+    let (accounts, orders) = (
+        tandem.accounts_url("/graphql"),
+        tandem.orders_url("/graphql"),
+    );
+    let customers = match content {
+        Content::Distinct(count) => count,
+        Content::Revisions(_) => FEW,
+    };
+    runtime.block_on(async {
+        send_all(customers, |number| {
+            let input = customer_input(&id(number), "Lovelace");
+            graphql(&http, &accounts, CREATE, json!({"input": input}))
+        })
+        .await;
+        send_all(content.events() - customers, |number| {
+            let input = json!({"name": {"firstName": "Ada", "lastName": format!("Name{number}")}});
+            let variables = json!({"id": id(number % FEW), "input": input});
+            graphql(&http, &accounts, UPDATE, variables)
+        })
+        .await;
+    });
+    let client = Client::new();
+    published(&client, tandem);
+    for number in [customers - 1, customers / 2] {
+        tandem.replicated(&client, &id(number), 1);
+    }
+    runtime.block_on(send_all(content.orders(), |number| {
+        let input = order_input(&id(number));
+        graphql(&http, &orders, PLACE, json!({"input": input}))
+    }));
+    published(&client, tandem);
+}
+
+/// Waits until nothing is pending.
+fn published(client: &Client, tandem: &Tandem) {
+    for service in [tandem.accounts_url(""), tandem.orders_url("")] {
+        poll_for(PUBLISHED, "everything is published", || {
+            let metrics = client.try_get(&format!("{service}/actuator/prometheus"))?;
+            let pending = metrics
+                .body
+                .lines()
+                .find_map(|line| line.strip_prefix("outbox_pending_events{"))?;
+            pending.ends_with(" 0").then_some(())
+        });
+    }
+}
+
+/// Says what an event takes in the log: key, headers and body.
+fn show_sizes(kafka: &ClientConfig, file: Option<u64>) {
+    let mut all = 0;
+    for topic in [CUSTOMER_TOPIC, ORDER_TOPIC] {
+        let events = whole_topic(kafka, topic);
+        all += events.len();
+        let mean = |part: fn(&LoggedEvent) -> usize| {
+            events.iter().map(part).sum::<usize>() as f64 / events.len().max(1) as f64
+        };
+        let key = mean(|event| event.key.len());
+        let headers = mean(|event| {
+            let header = |(name, value): (&String, &String)| name.len() + value.len();
+            event.headers.iter().map(header).sum()
+        });
+        let body = mean(|event| event.payload.len());
+        println!(
+            "{topic}: {} events, {:.0} bytes an event (key {key:.0}, headers {headers:.0}, body {body:.0})",
+            events.len(),
+            key + headers + body
+        );
+    }
+    if let Some(file) = file {
+        println!(
+            "the broker's file: {:.0} bytes an event, with the keys' topic, indexes and free pages",
+            file as f64 / all.max(1) as f64
+        );
+    }
+}
+
+/// Events read and events per second of each target.
+type Rates = BTreeMap<String, (u64, f64)>;
+
+/// Rebuilds both services.
+fn rebuild(tandem: &Tandem) -> Rates {
+    let mut rates = Rates::new();
+    for service in ["accounts", "orders"] {
+        let output = tandem.operated(&["rebuild", service]);
+        for line in output.lines() {
+            let (target, rest) = line.split_once(": ").unwrap();
+            let (read, _) = rest.split_once(" events read").unwrap();
+            let (_, rate) = rest.split_once('(').unwrap();
+            let (rate, _) = rate.split_once(" events/s").unwrap();
+            rates.insert(
+                target.to_owned(),
+                (read.parse().unwrap(), rate.parse().unwrap()),
+            );
+        }
+    }
+    rates
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Rounds of ours and of the floor, target by target: events, ours, floor.
+#[derive(Default)]
+struct Rounds(BTreeMap<&'static str, Vec<(u64, f64, f64)>>);
+
+impl Rounds {
+    fn add(&mut self, ours: &Rates, floor: impl Fn(&'static str, u64) -> f64) {
+        for (target, ..) in TARGETS {
+            let (read, rate) = ours[target];
+            let floor = floor(target, read);
+            self.0.entry(target).or_default().push((read, rate, floor));
+        }
+    }
+
+    fn show(&self, what: &str) {
+        println!(
+            "{what:<44} {:>8} {:>12} {:>12} {:>7}",
+            "events", "ours, /s", "floor, /s", "ratio"
+        );
+        for (target, ..) in TARGETS {
+            let rounds = &self.0[target];
+            let of = |part: fn(&(u64, f64, f64)) -> f64| median(rounds.iter().map(part).collect());
+            println!(
+                "  {target:<42} {:>8} {:>12.0} {:>12.0} {:>7.2}",
+                rounds[0].0,
+                of(|round| round.1),
+                of(|round| round.2),
+                of(|round| round.1 / round.2)
+            );
+        }
+    }
+}
+
+fn embedded(runtime: &Runtime, content: Content) {
+    println!("\n# embedded store and broker, {}", content.name());
+    let directory = tempfile::tempdir().unwrap();
+    let start = || Tandem::builder().data_dir(directory.path()).start();
+    {
+        let tandem = start();
+        fill(runtime, &tandem, content);
+        let mut kafka = ClientConfig::new();
+        kafka.set("bootstrap.servers", tandem.bootstrap_servers());
+        show_sizes(&kafka, Some(bytes_of(&directory.path().join("broker"))));
+    }
+    let sizes = row_sizes(directory.path());
+    let floor = |target: &str, rows: u64| {
+        let file = directory.path().join("floor.redb");
+        let rate = bare_rows(&file, rows, sizes[target]);
+        std::fs::remove_file(file).unwrap();
+        rate
+    };
+    let mut rounds = Rounds::default();
+    {
+        let tandem = start();
+        for _ in 0..ROUNDS {
+            rounds.add(&rebuild(&tandem), floor);
+        }
+    }
+    rounds.show("over what is there, to redb");
+    // A new store fills itself: nothing is there yet.
+    let mut rounds = Rounds::default();
+    for _ in 0..ROUNDS {
+        for service in ["accounts", "orders"] {
+            std::fs::remove_file(directory.path().join(format!("{service}.redb"))).unwrap();
+        }
+        let tandem = start();
+        let client = Client::new();
+        for service in [tandem.accounts_url(""), tandem.orders_url("")] {
+            poll_for(PUBLISHED, "the new store is filled", || {
+                let health = client.try_get(&format!("{service}/actuator/health/readiness"))?;
+                (health.status == 200).then_some(())
+            });
+        }
+        drop(tandem);
+        rounds.add(&filled(directory.path()), floor);
+    }
+    rounds.show("into new stores, while their consumers run");
+}
+
+/// What the services said of filling their new stores, in the logs of their last start.
+fn filled(directory: &Path) -> Rates {
+    let mut rates = Rates::new();
+    for service in ["accounts", "orders"] {
+        let log = directory.join("logs").join(format!("{service}.log"));
+        let log = std::fs::read_to_string(log).unwrap();
+        for line in log
+            .lines()
+            .filter(|line| line.contains("a new store was filled"))
+        {
+            let field = |name: &str| {
+                let (_, value) = line.split_once(&format!("{name}=")).unwrap();
+                let value = value.split_whitespace().next().unwrap();
+                value.trim_matches('"').to_owned()
+            };
+            let read: u64 = field("read").parse().unwrap();
+            let seconds: f64 = field("seconds").parse().unwrap();
+            rates.insert(field("target_name"), (read, read as f64 / seconds));
+        }
+    }
+    rates
+}
+
+fn bytes_of(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum()
+}
+
+/// The mean bytes of what the closed stores keep of each target.
+fn row_sizes(directory: &Path) -> BTreeMap<&'static str, usize> {
+    type States<'a> = TableDefinition<'a, &'static str, (i64, Vec<&'static [u8]>, &'static [u8])>;
+    type Changes<'a> = TableDefinition<'a, (&'static str, i64), &'static [u8]>;
+    type Replica<'a> = TableDefinition<'a, &'static str, (i64, &'static [u8])>;
+    TARGETS
+        .into_iter()
+        .map(|(target, service, table)| {
+            let file = directory.join(format!("{service}.redb"));
+            let database = redb::Database::open(file).unwrap();
+            let read = database.begin_read().unwrap();
+            let sizes: Vec<usize> = if STATES.contains(&table) {
+                let name = format!("{table}/state");
+                let table = read.open_table(States::new(&name)).unwrap();
+                let rows = table.iter().unwrap();
+                rows.map(|row| row.unwrap().1.value().2.len()).collect()
+            } else if table == "customer.orders" {
+                let table = read.open_table(Replica::new(table)).unwrap();
+                let rows = table.iter().unwrap();
+                rows.map(|row| row.unwrap().1.value().1.len()).collect()
+            } else {
+                let table = read.open_table(Changes::new(table)).unwrap();
+                let rows = table.iter().unwrap();
+                rows.map(|row| row.unwrap().1.value().len()).collect()
+            };
+            (target, sizes.iter().sum::<usize>() / sizes.len().max(1))
+        })
+        .collect()
+}
+
+/// Rows per second that redb takes in commits of as many as a rebuild writes at once, in order of key.
+fn bare_rows(file: &Path, rows: u64, size: usize) -> f64 {
+    let database = redb::Database::create(file).unwrap();
+    let bytes = vec![b'x'; size];
+    let keys: Vec<String> = (0..usize::try_from(rows).unwrap()).map(id).collect();
+    let begun = Instant::now();
+    for commit in keys.chunks(COMMIT) {
+        let transaction = database.begin_write().unwrap();
+        {
+            let mut table = transaction.open_table(BARE).unwrap();
+            for key in commit {
+                table.insert(key.as_str(), bytes.as_slice()).unwrap();
+            }
+        }
+        transaction.commit().unwrap();
+    }
+    rows as f64 / begun.elapsed().as_secs_f64()
+}
+
+fn on_servers(runtime: &Runtime, content: Content) {
+    println!(
+        "\n# MongoDB (one node, majority, journaled) and Kafka (one node), {}",
+        content.name()
+    );
+    let (mongo, kafka) = runtime.block_on(async {
+        let (mongo, kafka) = tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::default()));
+        (mongo.unwrap(), kafka.unwrap())
+    });
+    let builder: TandemBuilder = Tandem::builder()
+        .flag("--mongodb-uri")
+        .flag(mongo.uri())
+        .flag("--kafka-brokers")
+        .flag(kafka.bootstrap());
+    let tandem = builder.start();
+    fill(runtime, &tandem, content);
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka.bootstrap());
+    show_sizes(&config, None);
+    let databases = runtime
+        .block_on(mongodb::Client::with_uri_str(mongo.uri()))
+        .unwrap();
+    let samples: BTreeMap<&str, Document> = TARGETS
+        .into_iter()
+        .map(|(target, service, collection)| {
+            let collection = databases
+                .database(service)
+                .collection::<Document>(collection);
+            let sample = runtime.block_on(async { collection.find_one(doc! {}).await });
+            let mut sample = sample.unwrap().unwrap();
+            sample.remove("_id");
+            (target, sample)
+        })
+        .collect();
+    let floor = |target: &str, rows: u64| {
+        runtime.block_on(bare_upserts(&databases, rows, &samples[target]))
+    };
+    let mut rounds = Rounds::default();
+    for _ in 0..ROUNDS {
+        rounds.add(&rebuild(&tandem), floor);
+    }
+    rounds.show("over what is there, to update commands");
+    let mut rounds = Rounds::default();
+    for _ in 0..ROUNDS {
+        for (_, service, collection) in TARGETS {
+            let collection = databases
+                .database(service)
+                .collection::<Document>(collection);
+            runtime
+                .block_on(async { collection.delete_many(doc! {}).await })
+                .unwrap();
+        }
+        rounds.add(&rebuild(&tandem), floor);
+    }
+    rounds.show("into emptied collections, to update commands");
+}
+
+/// Documents per second that MongoDB takes in `update` commands of upserts, into a fresh collection.
+async fn bare_upserts(client: &mongodb::Client, rows: u64, sample: &Document) -> f64 {
+    let database = client.database("floor");
+    let bare = database.collection::<Document>("bare");
+    bare.drop().await.unwrap();
+    database.create_collection("bare").await.unwrap();
+    let statements: Vec<Document> = (0..usize::try_from(rows).unwrap())
+        .map(|number| doc! { "q": { "_id": id(number) }, "u": sample.clone(), "upsert": true })
+        .collect();
+    let commands: Vec<RawDocumentBuf> = statements
+        .chunks(STATEMENTS)
+        .map(|statements| {
+            let command = doc! {
+                "update": "bare",
+                "updates": statements,
+                "ordered": false,
+                "writeConcern": { "w": "majority", "j": true },
+            };
+            RawDocumentBuf::try_from(&command).unwrap()
+        })
+        .collect();
+    let begun = Instant::now();
+    stream::iter(commands)
+        .map(|command| database.run_raw_command(command).into_future())
+        .buffer_unordered(COMMANDS)
+        .try_for_each(async |answer| {
+            assert!(answer.get("writeErrors").is_none(), "{answer}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    rows as f64 / begun.elapsed().as_secs_f64()
+}

@@ -1,0 +1,55 @@
+//! Documents as a rebuild saw them. The mark of one is the filter that finds it for as long as it is the same.
+
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+
+use super::documents::{read, unwritable};
+use crate::store::{Settled, StoreError};
+
+/// A document as it was seen. `id` is the field that names whose it is; any change that matters must change one of `fields`.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when it has no text in the field `id`.
+pub fn as_seen(document: &Document, id: &str, fields: &[&str]) -> Result<Settled, StoreError> {
+    let key = document.get("_id").cloned().unwrap_or(Bson::Null);
+    let mut filter = doc! { "_id": { "$eq": key } };
+    for field in fields {
+        let same = match document.get(field) {
+            Some(value) => doc! { "$eq": value.clone() },
+            None => doc! { "$exists": false },
+        };
+        filter.insert(*field, same);
+    }
+    Ok(Settled {
+        id: document.get_str(id).map_err(unwritable)?.to_owned(),
+        revision: revision(document.get("revision")),
+        mark: RawDocumentBuf::try_from(&filter)
+            .map_err(unwritable)?
+            .into_bytes(),
+    })
+}
+
+/// The filter that finds the document as it was seen.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when another store made the mark.
+pub fn still_as(seen: &Settled) -> Result<Document, StoreError> {
+    let raw = RawDocumentBuf::from_bytes(seen.mark.clone()).map_err(unwritable)?;
+    read(&raw)
+}
+
+/// A statement of a `delete` command for the one document that this filter finds.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when the filter is too large for a document.
+pub fn deletion(filter: Document) -> Result<RawDocumentBuf, StoreError> {
+    RawDocumentBuf::try_from(&doc! { "q": filter, "limit": 1 }).map_err(unwritable)
+}
+
+fn revision(value: Option<&Bson>) -> i64 {
+    match value {
+        Some(Bson::Int32(revision)) => i64::from(*revision),
+        Some(Bson::Int64(revision)) => *revision,
+        // Whoever wrote that was not this service: it is ahead of whatever the log says.
+        _ => i64::MAX,
+    }
+}

@@ -1,0 +1,409 @@
+//! Stores that hold what the log has never heard of: after a rebuild they hold what the log says, and nothing else.
+
+use mongodb::{
+    Collection,
+    bson::{Bson, DateTime, Document, Uuid, doc},
+};
+use rdkafka::ClientConfig;
+use serde_json::json;
+use tandem_backends::{Kafka, KafkaOptions, Mongo, require};
+use tokio::runtime::Runtime;
+
+use super::support::{
+    Client, Tandem,
+    checker::{System, check},
+    graph::{ADVANCE, CREATE, UPDATE, customer_input},
+    poll,
+    workload::{Targets, Workload},
+};
+
+/// One line of `tandem rebuild`: what it read, wrote, refused, removed and set back.
+#[derive(Debug)]
+struct Line {
+    read: u64,
+    refused: u64,
+    removed: u64,
+    set_back: u64,
+}
+
+fn line(output: &str, target: &str) -> Line {
+    let line = output
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{target}: ")))
+        .unwrap_or_else(|| panic!("no {target} in {output}"));
+    let before = |word: &str| {
+        let (numbers, _) = line.split_once(word).unwrap();
+        let digits = numbers.trim_end().rsplit([' ', ',']).next().unwrap();
+        digits
+            .parse()
+            .unwrap_or_else(|_| panic!("{word} in {line}"))
+    };
+    Line {
+        read: before("events read"),
+        refused: before("refused"),
+        removed: before("removed"),
+        set_back: before("set back"),
+    }
+}
+
+/// The databases, reached past the services.
+struct Databases {
+    runtime: Runtime,
+    client: mongodb::Client,
+}
+
+impl Databases {
+    fn collection(&self, database: &str, name: &str) -> Collection<Document> {
+        self.client.database(database).collection(name)
+    }
+
+    fn find(&self, database: &str, name: &str, filter: Document) -> Option<Document> {
+        let collection = self.collection(database, name);
+        self.runtime
+            .block_on(async { collection.find_one(filter).await })
+            .unwrap()
+    }
+
+    fn get(&self, database: &str, name: &str, id: &str) -> Document {
+        self.find(database, name, doc! { "_id": id }).unwrap()
+    }
+
+    fn insert(&self, database: &str, name: &str, document: Document) {
+        let collection = self.collection(database, name);
+        self.runtime
+            .block_on(async { collection.insert_one(document).await })
+            .unwrap();
+    }
+
+    fn set(&self, database: &str, name: &str, id: &str, set: Document) {
+        let collection = self.collection(database, name);
+        let update = doc! { "$set": set };
+        let done = self
+            .runtime
+            .block_on(async { collection.update_one(doc! { "_id": id }, update).await })
+            .unwrap();
+        assert_eq!(done.matched_count, 1, "{id} in {name}");
+    }
+
+    /// Puts a copy of a document beside it, with another id and whatever else is given.
+    fn copy(&self, database: &str, name: &str, id: &str, changed: Document) {
+        let mut copy = self.get(database, name, id);
+        for (field, value) in changed {
+            match field.split_once('.') {
+                Some((outer, inner)) => {
+                    copy.get_document_mut(outer).unwrap().insert(inner, value);
+                }
+                None => {
+                    copy.insert(field, value);
+                }
+            }
+        }
+        self.insert(database, name, copy);
+    }
+}
+
+/// A document without what a rebuild makes anew.
+fn lasting(mut document: Document) -> Document {
+    document.remove("replicatedAt");
+    document
+}
+
+#[test]
+fn a_rebuild_leaves_what_the_log_says_and_nothing_else() {
+    require!(mongod, kafka);
+    let runtime = Runtime::new().unwrap();
+    let (mongo, kafka) = runtime.block_on(async {
+        let (mongo, kafka) = tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::default()));
+        (mongo.unwrap(), kafka.unwrap())
+    });
+    let tandem = Tandem::builder()
+        .flag("--mongodb-uri")
+        .flag(mongo.uri())
+        .flag("--kafka-brokers")
+        .flag(kafka.bootstrap())
+        .start();
+    let databases = Databases {
+        client: runtime
+            .block_on(mongodb::Client::with_uri_str(mongo.uri()))
+            .unwrap(),
+        runtime,
+    };
+    let client = Client::new();
+    let gateway = tandem.gateway_url("/graphql");
+    for id in ["kept", "ahead"] {
+        tandem.customer(&client, id);
+        let name = json!({"name": {"firstName": "Ada", "lastName": "King"}});
+        client.data(&gateway, UPDATE, json!({"id": id, "input": name}));
+        tandem.replicated(&client, id, 2);
+    }
+    let order = tandem.order(&client, "kept");
+    client.data(&gateway, ADVANCE, json!({"id": order, "to": "CONFIRMED"}));
+    let targets = Targets {
+        accounts: vec![tandem.accounts_url("/graphql")],
+        orders: vec![tandem.orders_url("/graphql")],
+    };
+    let workload = Workload::start("tampered", 13, 4, &targets);
+    workload.goes_on(100);
+
+    let entries = [
+        ("accounts", "customer.changes", "kept:1".to_owned()),
+        ("accounts", "customer.changes", "kept:2".to_owned()),
+        ("orders", "order.changes", format!("{order}:1")),
+        ("orders", "order.changes", format!("{order}:2")),
+    ];
+    let states = [
+        ("accounts", "customer.accounts", "kept"),
+        ("accounts", "customer.accounts", "ahead"),
+        ("orders", "order.orders", order.as_str()),
+    ];
+    poll("everything is published and projected", || {
+        for (database, name, id) in states {
+            let settled = doc! { "_id": id, "revision": 2, "pending.0": { "$exists": false } };
+            databases.find(database, name, settled)?;
+        }
+        for (database, name, id) in &entries {
+            databases.find(database, name, doc! { "_id": id })?;
+        }
+        Some(())
+    });
+    let all: Vec<(&str, &str, &str)> = states
+        .into_iter()
+        .chain(
+            entries
+                .iter()
+                .map(|(base, name, id)| (*base, *name, id.as_str())),
+        )
+        .chain(["kept", "ahead"].map(|id| ("orders", "customer.orders", id)))
+        .collect();
+    let seen = || -> Vec<Document> {
+        all.iter()
+            .map(|(database, name, id)| lasting(databases.get(database, name, id)))
+            .collect()
+    };
+    let before = seen();
+
+    let forged = |prefix: &str| {
+        let mut set = doc! { "revision": 9_i64 };
+        if prefix.is_empty() {
+            set.insert("name.lastName", "Forged");
+        } else {
+            set.insert("state.revision", 9_i64);
+            set.insert("state.name.lastName", "Forged");
+        }
+        set
+    };
+    let phantom = doc! { "_id": "phantom", "state.id": "phantom" };
+    databases.copy("accounts", "customer.accounts", "kept", phantom);
+    databases.set("accounts", "customer.accounts", "ahead", forged("state"));
+    databases.set(
+        "accounts",
+        "customer.accounts",
+        "kept",
+        doc! { "state.name.lastName": "Forged" },
+    );
+    databases.copy(
+        "orders",
+        "customer.orders",
+        "kept",
+        doc! { "_id": "phantom" },
+    );
+    databases.set("orders", "customer.orders", "ahead", forged(""));
+    databases.copy(
+        "orders",
+        "order.orders",
+        &order,
+        doc! { "_id": "phantom-order", "state.id": "phantom-order" },
+    );
+    databases.set(
+        "orders",
+        "order.orders",
+        &order,
+        doc! { "revision": 9_i64, "state.revision": 9_i64, "state.status": "DELIVERED" },
+    );
+    for (database, name, id) in [&entries[0], &entries[2]] {
+        let subject = id.split_once(':').unwrap().0;
+        databases.copy(
+            database,
+            name,
+            id,
+            doc! { "_id": format!("{subject}:7"), "revision": 7_i64, "eventId": Uuid::new() },
+        );
+        databases.copy(
+            database,
+            name,
+            id,
+            doc! { "_id": "phantom:1", "subject": "phantom", "eventId": Uuid::new() },
+        );
+        databases.set(
+            database,
+            name,
+            id,
+            doc! { "changedBy": "forger", "eventId": Uuid::new(), "offset": 9_999_i64, "changedAt": DateTime::MIN },
+        );
+    }
+    // An entry whose place another document has taken.
+    let (database, name, id) = &entries[1];
+    let collection = databases.collection(database, name);
+    databases
+        .runtime
+        .block_on(async { collection.delete_one(doc! { "_id": id }).await })
+        .unwrap();
+    databases.copy(
+        database,
+        name,
+        "phantom:1",
+        doc! { "_id": "impostor", "subject": "kept", "revision": 2_i64 },
+    );
+
+    let accounts = tandem.operated(&["rebuild", "accounts"]);
+    let orders = tandem.operated(&["rebuild", "orders"]);
+    for (output, target, removed, set_back) in [
+        (&accounts, "customer.accounts", 1, 1),
+        // The forged one and the impostor.
+        (&accounts, "accounts-audit", 2, 2),
+        (&orders, "order.orders", 1, 1),
+        (&orders, "orders-audit", 2, 1),
+        (&orders, "orders-replica", 1, 1),
+    ] {
+        let line = line(output, target);
+        assert!(line.read > 0 && line.refused == 0, "{line:?}");
+        assert_eq!(
+            (line.removed, line.set_back),
+            (removed, set_back),
+            "{output}"
+        );
+    }
+    assert_eq!(seen(), before);
+    for (database, name, field) in [
+        ("accounts", "customer.accounts", "_id"),
+        ("accounts", "customer.changes", "subject"),
+        ("orders", "customer.orders", "_id"),
+        ("orders", "order.orders", "_id"),
+        ("orders", "order.changes", "subject"),
+    ] {
+        let phantom = doc! { field: { "$in": ["phantom", "phantom-order", "impostor"] } };
+        assert_eq!(databases.find(database, name, phantom), None, "{name}");
+    }
+    let seventh = doc! { "revision": Bson::Int64(7), "subject": "kept" };
+    assert_eq!(
+        databases.find("accounts", "customer.changes", seventh),
+        None
+    );
+
+    // Life goes on from what the log says.
+    let updated = client.data(
+        &gateway,
+        UPDATE,
+        json!({"id": "ahead", "input": {"name": {"firstName": "Ada", "lastName": "Byron"}}, "expected": 2}),
+    );
+    assert_eq!(updated["updateCustomer"]["customer"]["revision"], 3);
+    tandem.replicated(&client, "ahead", 3);
+    let made = client.data(
+        &gateway,
+        CREATE,
+        json!({"input": customer_input("phantom", "Real")}),
+    );
+    assert_eq!(made["createCustomer"]["customer"]["revision"], 1);
+    tandem.replicated(&client, "phantom", 1);
+    workload.goes_on(50);
+    let history = workload.finish();
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka.bootstrap());
+    check(
+        &System {
+            accounts: &tandem.accounts_url("/graphql"),
+            orders: &tandem.orders_url("/graphql"),
+            kafka: config,
+        },
+        &history,
+    );
+    // And again there is nothing to take out.
+    for service in ["accounts", "orders"] {
+        let output = tandem.operated(&["rebuild", service]);
+        for line in output.lines() {
+            assert!(line.ends_with(" 0 removed, 0 set back"), "{output}");
+        }
+    }
+}
+
+#[test]
+fn a_log_that_was_lost_takes_nothing_out_of_the_stores() {
+    let directory = tempfile::tempdir().unwrap();
+    let client = Client::new();
+    let start = || Tandem::builder().data_dir(directory.path()).start();
+    let ids: Vec<String> = (0..12).map(|number| format!("lost-{number}")).collect();
+    {
+        let tandem = start();
+        for id in &ids {
+            tandem.customer(&client, id);
+        }
+        poll("everything is published", || {
+            let health = client.try_get(&tandem.accounts_url("/actuator/prometheus"))?;
+            let pending = health.body.lines().find_map(|line| {
+                line.strip_prefix("outbox_pending_events{")?
+                    .rsplit(' ')
+                    .next()
+            })?;
+            (pending.parse() == Ok(0.0)).then_some(())
+        });
+    }
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().contains("broker") {
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).unwrap();
+            } else {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+    let tandem = start();
+    let said = tandem.operate(&["rebuild", "accounts"]);
+    assert!(!said.succeeded, "{said:#?}");
+    assert!(
+        said.errors
+            .contains("12 of 12 stored are not in accounts.customer.change"),
+        "{said:#?}"
+    );
+    for id in &ids {
+        let found = client.data(
+            &tandem.accounts_url("/graphql"),
+            "query($id: ID!) { customer(id: $id) { revision } }",
+            json!({"id": id}),
+        );
+        assert_eq!(found["customer"]["revision"], 1, "{id}");
+    }
+}
+
+#[test]
+fn the_embedded_store_is_rebuilt_with_nothing_to_take_out() {
+    let tandem = Tandem::start();
+    let client = Client::new();
+    tandem.customer(&client, "embedded");
+    tandem.order(&client, "embedded");
+    let targets = Targets {
+        accounts: vec![tandem.accounts_url("/graphql")],
+        orders: vec![tandem.orders_url("/graphql")],
+    };
+    // Whatever is published and cleared between the look and the end of the log is not taken for a phantom.
+    let workload = Workload::start("embedded", 17, 4, &targets);
+    workload.goes_on(50);
+    for service in ["accounts", "orders", "accounts", "orders"] {
+        let output = tandem.operated(&["rebuild", service]);
+        for line in output.lines() {
+            assert!(line.ends_with(" 0 removed, 0 set back"), "{output}");
+        }
+        workload.goes_on(25);
+    }
+    let history = workload.finish();
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", tandem.bootstrap_servers());
+    check(
+        &System {
+            accounts: &tandem.accounts_url("/graphql"),
+            orders: &tandem.orders_url("/graphql"),
+            kafka: config,
+        },
+        &history,
+    );
+}
