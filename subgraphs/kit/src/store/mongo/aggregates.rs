@@ -18,7 +18,7 @@ use serde::Deserialize;
 use super::{
     MongoStore,
     bulk::{Bulk, bulk},
-    connection::{SERVER_LIMIT, is_duplicate, limited, milliseconds},
+    connection::{SERVER_LIMIT, is_duplicate, limited, milliseconds, write_concern},
     documents::{PendingDocument, date, native, read, time},
     lanes::Lanes,
     settled::{as_seen, deletion, still_as},
@@ -205,15 +205,13 @@ impl<A: Aggregate> MongoAggregates<A> {
     }
 
     /// Carries out statements that clear. Answers how many documents they matched.
-    ///
-    /// Nothing waits for the journal or for a majority: what a failover undoes is published again, which does no harm.
     async fn forget_pending(&self, updates: Vec<Document>) -> Result<usize, StoreError> {
         let command = doc! {
             "update": A::COLLECTION,
             "updates": updates,
             "ordered": false,
             "maxTimeMS": milliseconds(SERVER_LIMIT),
-            "writeConcern": { "w": 1 },
+            "writeConcern": write_concern(),
         };
         let reply = limited(async { self.store.database().run_command(command).await }).await?;
         if let Some(error) = reply
