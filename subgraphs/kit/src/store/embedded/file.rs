@@ -10,8 +10,9 @@ use crate::store::StoreError;
 /// Memory for pages read and pages about to be written, in bytes.
 const CACHE: usize = 64 * 1024 * 1024;
 
-/// How long opening waits for a process that is about to end to let go of the file.
-const HANDOVER: Duration = Duration::from_secs(2);
+/// How long opening waits for a process that is about to end to let go of the file: longer than that may take
+/// ([`HARD_EXIT_AFTER`](crate::shutdown::HARD_EXIT_AFTER), 4 s).
+const HANDOVER: Duration = Duration::from_secs(6);
 
 /// An open store file. It closes, with everything committed on disk, when the last adapter on it is dropped.
 ///
