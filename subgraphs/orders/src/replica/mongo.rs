@@ -13,7 +13,8 @@ use tandem_kit::{
     store::{
         Settled, StoreError,
         mongo::{
-            Bulk, MongoStore, SERVER_LIMIT, as_seen, bulk, deletion, from_native, limited, still_as,
+            Bulk, MongoStore, SERVER_LIMIT, bulk, deletion, from_native, limited, settled_page,
+            still_as,
         },
     },
     values::Timestamp,
@@ -139,22 +140,9 @@ impl ReplicaStore for MongoReplica {
         limit: usize,
     ) -> Result<Vec<Settled>, StoreError> {
         let after = after.map_or("", |seen| seen.id.as_str());
-        let found: Vec<Document> = limited(async {
-            let cursor = self
-                .customers
-                .find(doc! { "_id": { "$gt": after } })
-                .projection(doc! { SEEN[0]: 1, SEEN[1]: 1, SEEN[2]: 1 })
-                .sort(doc! { "_id": 1 })
-                .limit(i64::try_from(limit).unwrap_or(i64::MAX))
-                .max_time(SERVER_LIMIT)
-                .await?;
-            cursor.try_collect().await
-        })
-        .await?;
-        found
-            .iter()
-            .map(|document| as_seen(document, "_id", &SEEN))
-            .collect()
+        let filter = doc! { "_id": { "$gt": after } };
+        let order = doc! { "_id": 1 };
+        settled_page(&self.customers, filter, order, limit, "_id", &SEEN).await
     }
 
     async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {

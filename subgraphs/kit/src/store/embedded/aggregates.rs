@@ -118,6 +118,17 @@ impl<A: Aggregate> EmbeddedAggregates<A> {
             aggregate: PhantomData,
         })
     }
+
+    /// The first answers that hold states of these aggregates, as of now: see [`answers_of`].
+    async fn find_answers(&self, ids: Vec<String>) -> Result<Vec<(i64, String)>, StoreError> {
+        let names = Arc::clone(&self.names);
+        self.store
+            .read(move |transaction| {
+                let ids = ids.iter().map(String::as_str).collect();
+                answers_of(&transaction.open_table(names.answers())?, &ids)
+            })
+            .await
+    }
 }
 
 #[async_trait]
@@ -197,14 +208,7 @@ impl<A: Aggregate> AggregateStore<A> for EmbeddedAggregates<A> {
     }
 
     async fn forget_answers_of(&self, ids: &[String]) -> Result<(), StoreError> {
-        let (names, ids) = (Arc::clone(&self.names), ids.to_vec());
-        let found = self
-            .store
-            .read(move |transaction| {
-                let ids = ids.iter().map(String::as_str).collect();
-                answers_of(&transaction.open_table(names.answers())?, &ids)
-            })
-            .await?;
+        let found = self.find_answers(ids.to_vec()).await?;
         for some in found.chunks(FORGOTTEN_AT_ONCE) {
             let (names, some) = (Arc::clone(&self.names), some.to_vec());
             self.store
@@ -267,16 +271,7 @@ impl<A: Aggregate> AggregateStore<A> for EmbeddedAggregates<A> {
         let (names, seen) = (Arc::clone(&self.names), seen.to_vec());
         let ids: Vec<String> = seen.iter().map(|seen| seen.id.clone()).collect();
         // Found before, removed with the aggregate: what somebody else is told afterwards is not of this one.
-        let answers = self
-            .store
-            .read({
-                let names = Arc::clone(&names);
-                move |transaction| {
-                    let ids = ids.iter().map(String::as_str).collect();
-                    answers_of(&transaction.open_table(names.answers())?, &ids)
-                }
-            })
-            .await?;
+        let answers = self.find_answers(ids).await?;
         self.store
             .write(Durable::Yes, move |transaction| {
                 remove(transaction, &names, &seen, &answers)

@@ -21,7 +21,7 @@ use super::{
     connection::{SERVER_LIMIT, is_duplicate, limited, milliseconds, write_concern},
     documents::{PendingDocument, date, native, read, time},
     lanes::Lanes,
-    settled::{as_seen, deletion, still_as},
+    settled::{deletion, settled_page, still_as},
     statement::{Statement, clear_all, clear_up_to},
 };
 use crate::{
@@ -474,23 +474,8 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
             "_id",
             doc! { "$gt": after.map_or("", |seen| seen.id.as_str()) },
         );
-        let reading = async {
-            let cursor = self
-                .collection
-                .clone_with_type::<Document>()
-                .find(filter)
-                .projection(doc! { SEEN[0]: 1, SEEN[1]: 1 })
-                .sort(doc! { "_id": 1 })
-                .limit(i64::try_from(limit).unwrap_or(i64::MAX))
-                .max_time(SERVER_LIMIT)
-                .await?;
-            cursor.try_collect::<Vec<_>>().await
-        };
-        let documents = limited(reading).await?;
-        documents
-            .iter()
-            .map(|document| as_seen(document, "_id", &SEEN))
-            .collect()
+        let order = doc! { "_id": 1 };
+        settled_page(&self.collection, filter, order, limit, "_id", &SEEN).await
     }
 
     async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {

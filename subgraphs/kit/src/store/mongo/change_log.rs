@@ -16,7 +16,7 @@ use super::{
     bulk::{Bulk, bulk},
     connection::{SERVER_LIMIT, insert_new, limited},
     documents::{binary, date, read, time, unwritable, uuid},
-    settled::{as_seen, deletion, still_as},
+    settled::{deletion, settled_page, still_as},
 };
 use crate::store::{ChangeLog, ChangeRecord, ChangesRequest, Settled, StoreError};
 
@@ -262,22 +262,8 @@ impl ChangeLog for MongoChangeLog {
                 { "subject": { "$gt": &seen.id } },
             ] },
         };
-        let reading = async {
-            let cursor = self
-                .collection
-                .clone_with_type::<Document>()
-                .find(filter)
-                .sort(doc! { "subject": 1, "revision": 1 })
-                .limit(i64::try_from(limit).unwrap_or(i64::MAX))
-                .max_time(SERVER_LIMIT)
-                .await?;
-            cursor.try_collect::<Vec<_>>().await
-        };
-        let documents = limited(reading).await?;
-        documents
-            .iter()
-            .map(|document| as_seen(document, "subject", &SEEN))
-            .collect()
+        let order = doc! { "subject": 1, "revision": 1 };
+        settled_page(&self.collection, filter, order, limit, "subject", &SEEN).await
     }
 
     async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {

@@ -28,4 +28,4 @@ pub use dead_letters::MongoDeadLetters;
 pub use documents::{from_native, native};
 pub use error::{ConnectError, away};
 pub use registry::MongoRegistry;
-pub use settled::{as_seen, deletion, still_as};
+pub use settled::{deletion, settled_page, still_as};

@@ -1,15 +1,56 @@
 //! Documents as a rebuild saw them. The mark of one is the filter that finds it for as long as it is the same.
 
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use futures::TryStreamExt;
+use mongodb::{
+    Collection,
+    bson::{Bson, Document, RawDocumentBuf, doc},
+};
 
-use super::documents::{read, unwritable};
+use super::{
+    connection::{SERVER_LIMIT, limited},
+    documents::{read, unwritable},
+};
 use crate::store::{Settled, StoreError};
+
+/// At most `limit` documents that the filter finds, in this order, each as it is seen now: see `as_seen`.
+///
+/// # Errors
+/// When the server does not answer, or a document has no text in the field `id`.
+pub async fn settled_page<T: Send + Sync>(
+    collection: &Collection<T>,
+    filter: Document,
+    order: Document,
+    limit: usize,
+    id: &str,
+    fields: &[&str],
+) -> Result<Vec<Settled>, StoreError> {
+    let shown: Document = fields
+        .iter()
+        .map(|field| ((*field).to_owned(), Bson::Int32(1)))
+        .collect();
+    let reading = async {
+        let cursor = collection
+            .clone_with_type::<Document>()
+            .find(filter)
+            .projection(shown)
+            .sort(order)
+            .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+            .max_time(SERVER_LIMIT)
+            .await?;
+        cursor.try_collect::<Vec<_>>().await
+    };
+    let documents = limited(reading).await?;
+    documents
+        .iter()
+        .map(|document| as_seen(document, id, fields))
+        .collect()
+}
 
 /// A document as it was seen. `id` is the field that names whose it is; any change that matters must change one of `fields`.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when it has no text in the field `id`.
-pub fn as_seen(document: &Document, id: &str, fields: &[&str]) -> Result<Settled, StoreError> {
+fn as_seen(document: &Document, id: &str, fields: &[&str]) -> Result<Settled, StoreError> {
     let key = document.get("_id").cloned().unwrap_or(Bson::Null);
     let mut filter = doc! { "_id": { "$eq": key } };
     for field in fields {
