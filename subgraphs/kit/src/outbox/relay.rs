@@ -9,7 +9,7 @@
 //! leaves the event in the store, where the sweep finds it.
 //!
 //! **Refusals.** While Kafka is away the whole relay pauses. An event that Kafka will never take holds back its own key
-//! alone: see [`super::refusals`].
+//! alone: see `refusals`.
 
 use std::{
     collections::{HashMap, VecDeque},

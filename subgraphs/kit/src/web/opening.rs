@@ -32,7 +32,7 @@ use crate::{graphql::ErrorCode, shutdown::Shutdown, telemetry::MetricsHandle};
 /// What is said to requests that come too early.
 const TOO_EARLY: &str = "the service is starting and waits for its store; ask again in a moment";
 
-/// Serves the actuator at once, and the routes that `open` brings as soon as it has. Ends with shutdown, as [`super::serve`],
+/// Serves the actuator at once, and the routes that `open` brings as soon as it has. Ends with shutdown, as [`super::serve()`],
 /// or when `open` fails. `open` is given what tells the state of the component `store` meanwhile; without a word from it
 /// the service is not ready because it starts. `metrics` and `info` are the actuator's.
 ///
