@@ -234,7 +234,8 @@ fn embedded(runtime: &Runtime) {
 fn on_servers(runtime: &Runtime) {
     println!("\n# MongoDB (one node, majority, journaled) and Kafka (one node, acks=all)");
     let (mongo, kafka) = runtime.block_on(async {
-        let (mongo, kafka) = tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::default()));
+        let (mongo, kafka) =
+            tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::for_measuring()));
         (mongo.unwrap(), kafka.unwrap())
     });
     let tandem = Tandem::builder()

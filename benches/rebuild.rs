@@ -422,7 +422,8 @@ fn on_servers(runtime: &Runtime, content: Content) {
         content.name()
     );
     let (mongo, kafka) = runtime.block_on(async {
-        let (mongo, kafka) = tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::default()));
+        let (mongo, kafka) =
+            tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::for_measuring()));
         (mongo.unwrap(), kafka.unwrap())
     });
     let builder: TandemBuilder = Tandem::builder()

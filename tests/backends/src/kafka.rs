@@ -53,6 +53,18 @@ impl Default for KafkaOptions {
     }
 }
 
+impl KafkaOptions {
+    /// One node whose Java machine compiles as it does in production, and so is slower to start.
+    #[must_use]
+    pub fn for_measuring() -> Self {
+        let java_options = ["-Xms256m", "-Xmx512m"];
+        Self {
+            java_options: java_options.map(str::to_owned).to_vec(),
+            ..Self::default()
+        }
+    }
+}
+
 /// How a client is let in by a SASL_SSL listener.
 #[derive(Debug, Clone)]
 pub struct Credentials {

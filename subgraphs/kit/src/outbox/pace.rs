@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Changes that come closer together than this, on the average of late, are gathered.
-const CLOSE: Duration = Duration::from_millis(3);
+const CLOSE: Duration = Duration::from_millis(5);
 /// How long a round of gathering takes.
 const ROUND: Duration = Duration::from_millis(15);
 /// A pause longer than this counts as this long, so that a burst after a quiet time is noticed soon.
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn changes_that_come_one_by_one_are_sent_at_once() {
-        assert_eq!(pace_of(Duration::from_millis(5)), Duration::ZERO);
+        assert_eq!(pace_of(Duration::from_millis(7)), Duration::ZERO);
         assert_eq!(pace_of(Duration::from_secs(5)), Duration::ZERO);
     }
 
