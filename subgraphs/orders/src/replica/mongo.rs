@@ -1,20 +1,20 @@
 //! The replica in MongoDB: one document a customer, a batch in few `update` commands.
 
-use std::collections::HashMap;
+use std::{cmp::Ordering, collections::HashMap};
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use mongodb::{
     Collection,
-    bson::{self, Document, RawDocumentBuf, doc},
+    bson::{self, Document, RawDocument, RawDocumentBuf, doc},
 };
 use serde::Serialize;
 use tandem_kit::{
     store::{
         Settled, StoreError,
         mongo::{
-            Bulk, MongoStore, SERVER_LIMIT, bulk, deletion, from_native, limited, settled_page,
-            still_as,
+            Bulk, InPlace, MongoStore, SERVER_LIMIT, Wanted, bulk, deletion, from_native, limited,
+            settled_page, still_as, stored_revision,
         },
     },
     values::Timestamp,
@@ -40,12 +40,53 @@ impl MongoReplica {
         let customers = store.database().collection(COLLECTION);
         Self { store, customers }
     }
+
+    /// Writes customers over older ones: most are new, so each is written without a look.
+    async fn put(&self, customers: &[ReplicaCustomer]) -> Result<(), StoreError> {
+        let statement = |customer: &ReplicaCustomer| {
+            upsert("$lt", &customer.id, customer.revision, &row(customer)?)
+        };
+        // A document that is not to be replaced does not match; the insert then meets its `_id`.
+        let database = self.store.database();
+        bulk(database, COLLECTION, Bulk::Update, customers, statement)
+            .await
+            .map(drop)
+    }
+
+    /// Writes customers over those of the same revision too: most say the same already.
+    async fn put_again(&self, customers: &[ReplicaCustomer]) -> Result<(), StoreError> {
+        let in_place = InPlace {
+            database: self.store.database(),
+            collection: COLLECTION,
+            shown: Document::new(),
+            may_stay: |stored: &RawDocument, wanted: &RawDocument| match stored_revision(stored)
+                .cmp(&stored_revision(wanted))
+            {
+                Ordering::Greater => true,
+                Ordering::Equal => says_the_same(stored, wanted),
+                Ordering::Less => false,
+            },
+            update: |wanted: &Wanted| {
+                let revision = stored_revision(&wanted.document);
+                upsert("$lte", &wanted.id, revision, &wanted.document)
+            },
+        };
+        let wanted = |customer: &ReplicaCustomer| {
+            Ok(Wanted {
+                id: customer.id.clone(),
+                document: row(customer)?,
+            })
+        };
+        in_place.put(customers, wanted).await.map(drop)
+    }
 }
 
-/// A customer as a document, but for its `_id`, which is in the filter.
+/// A customer as a document.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row<'a> {
+    #[serde(rename = "_id")]
+    id: &'a str,
     name: &'a Name,
     contact: &'a Contact,
     addresses: &'a [Address],
@@ -61,19 +102,15 @@ struct Row<'a> {
 #[derive(Serialize)]
 struct Replacement<'a> {
     q: Document,
-    u: Row<'a>,
+    u: &'a RawDocument,
     upsert: bool,
 }
 
-/// The statement that puts a customer in place of what this filter finds.
-fn replacement(
-    filter: Document,
-    customer: &ReplicaCustomer,
-    upsert: bool,
-) -> Result<RawDocumentBuf, StoreError> {
+/// The document of a customer.
+fn row(customer: &ReplicaCustomer) -> Result<RawDocumentBuf, StoreError> {
     // By name, so that a field that is added is not forgotten here.
     let ReplicaCustomer {
-        id: _,
+        id,
         name,
         contact,
         addresses,
@@ -83,26 +120,60 @@ fn replacement(
         data_key,
         erased,
     } = customer;
+    let row = Row {
+        id,
+        name,
+        contact,
+        addresses,
+        revision: *revision,
+        changed_at: *changed_at,
+        replicated_at: *replicated_at,
+        data_key: data_key.as_deref(),
+        erased: *erased,
+    };
+    bson::serialize_to_raw_document_buf(&row).map_err(|error| unwritable(id, &error))
+}
+
+/// The statement that puts a document in place of what this filter finds.
+fn replacement(
+    id: &str,
+    filter: Document,
+    document: &RawDocument,
+    upsert: bool,
+) -> Result<RawDocumentBuf, StoreError> {
     let replacement = Replacement {
         q: filter,
-        u: Row {
-            name,
-            contact,
-            addresses,
-            revision: *revision,
-            changed_at: *changed_at,
-            replicated_at: *replicated_at,
-            data_key: data_key.as_deref(),
-            erased: *erased,
-        },
+        u: document,
         upsert,
     };
-    bson::serialize_to_raw_document_buf(&replacement).map_err(|error| {
-        StoreError::Corrupt(format!(
-            "the customer {} cannot be written: {error}",
-            customer.id
-        ))
-    })
+    bson::serialize_to_raw_document_buf(&replacement).map_err(|error| unwritable(id, &error))
+}
+
+/// The statement that puts a customer's document in place of one whose revision the operator allows.
+fn upsert(
+    operator: &str,
+    id: &str,
+    revision: i64,
+    document: &RawDocument,
+) -> Result<RawDocumentBuf, StoreError> {
+    let filter = doc! { "_id": id, "revision": { operator: revision } };
+    replacement(id, filter, document, true)
+}
+
+fn unwritable(id: &str, error: &dyn std::error::Error) -> StoreError {
+    StoreError::Corrupt(format!("the customer {id} cannot be written: {error}"))
+}
+
+/// Whether two documents say the same of a customer, whenever it was that they were written.
+fn says_the_same(one: &RawDocument, other: &RawDocument) -> bool {
+    let said = |document: &'_ RawDocument| {
+        document
+            .iter()
+            .filter(|field| !matches!(field, Ok((name, _)) if *name == "replicatedAt"))
+            .collect::<Result<Vec<_>, _>>()
+            .ok()
+    };
+    matches!((said(one), said(other)), (Some(one), Some(other)) if one == other)
 }
 
 fn from_document(mut document: Document) -> Result<ReplicaCustomer, StoreError> {
@@ -119,19 +190,10 @@ impl ReplicaStore for MongoReplica {
         customers: &[ReplicaCustomer],
         replaces: Replaces,
     ) -> Result<(), StoreError> {
-        let operator = match replaces {
-            Replaces::Older => "$lt",
-            Replaces::OlderOrSame => "$lte",
-        };
-        let upsert = |customer: &ReplicaCustomer| {
-            let filter = doc! { "_id": &customer.id, "revision": { operator: customer.revision } };
-            replacement(filter, customer, true)
-        };
-        // A document that is not to be replaced does not match; the insert then meets its `_id`.
-        let database = self.store.database();
-        bulk(database, COLLECTION, Bulk::Update, customers, upsert)
-            .await
-            .map(drop)
+        match replaces {
+            Replaces::Older => self.put(customers).await,
+            Replaces::OlderOrSame => self.put_again(customers).await,
+        }
     }
 
     async fn settled(
@@ -155,7 +217,7 @@ impl ReplicaStore for MongoReplica {
 
     async fn set_back(&self, customers: &[(Settled, ReplicaCustomer)]) -> Result<u64, StoreError> {
         let set_back = |(seen, customer): &(Settled, ReplicaCustomer)| {
-            replacement(still_as(seen)?, customer, false)
+            replacement(&customer.id, still_as(seen)?, &row(customer)?, false)
         };
         let database = self.store.database();
         bulk(database, COLLECTION, Bulk::Update, customers, set_back)

@@ -3,26 +3,27 @@
 //! `waiting` and `oldestPending` say how many events are pending and since when, so that an index alone answers what the
 //! relay and the metrics ask all the time.
 
-use std::{collections::HashMap, marker::PhantomData};
+use std::{cmp::Ordering, collections::HashMap, marker::PhantomData};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::{
     Collection, IndexModel,
-    bson::{self, Bson, Document, RawDocumentBuf, doc},
+    bson::{self, Bson, Document, RawDocument, RawDocumentBuf, doc},
     options::{Hint, IndexOptions},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     MongoStore,
     bulk::{Bulk, bulk},
     connection::{SERVER_LIMIT, is_duplicate, limited, milliseconds, write_concern},
-    documents::{PendingDocument, date, native, read, time},
+    documents::{PendingDocument, date, native, read, time, unwritable},
+    in_place::{InPlace, Wanted},
     lanes::Lanes,
-    settled::{deletion, settled_page, still_as},
-    statement::{Statement, clear_all, clear_up_to},
+    settled::{deletion, settled_page, still_as, stored_revision},
+    statement::{Statement, clear_all, clear_up_to, restore, set_back},
 };
 use crate::{
     aggregate::Aggregate,
@@ -41,8 +42,6 @@ const FORGOTTEN_AT_ONCE: i64 = 500;
 
 /// Documents whose published events are cleared with one command.
 const CLEARED_AT_ONCE: usize = 500;
-/// So many states are restored through the lanes, which send again what may pass; more have commands of their own.
-const FEW: usize = 8;
 /// What differs from one writing of an aggregate to the next: every command leaves the id of its event.
 const SEEN: [&str; 2] = ["revision", "recentEvents"];
 
@@ -58,6 +57,15 @@ pub struct MongoAggregates<A> {
     collection: Collection<RawDocumentBuf>,
     lanes: Lanes,
     aggregate: PhantomData<fn() -> A>,
+}
+
+/// What a rebuild makes: nothing is pending, and no first answer is known.
+#[derive(Serialize)]
+struct Restored<'a, A> {
+    #[serde(rename = "_id")]
+    id: &'a str,
+    revision: i64,
+    state: &'a A,
 }
 
 #[derive(Deserialize)]
@@ -263,6 +271,10 @@ impl<A: Aggregate> MongoAggregates<A> {
     }
 }
 
+fn bytes_of<'a>(document: &'a RawDocument, field: &str) -> Option<&'a [u8]> {
+    document.get_document(field).ok().map(RawDocument::as_bytes)
+}
+
 /// The same filter for documents of which nothing is pending.
 fn nothing_pending(mut filter: Document) -> Document {
     filter.insert("pending.0", doc! { "$exists": false });
@@ -446,22 +458,37 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
     }
 
     async fn restore(&self, states: &[A]) -> Result<(), StoreError> {
-        if states.len() <= FEW {
-            let restores = states
-                .iter()
-                .map(Statement::restore)
-                .collect::<Result<Vec<_>, _>>()?;
-            let submitted = restores
-                .into_iter()
-                .map(|restore| self.lanes.submit(restore));
-            return try_join_all(submitted).await.map(drop);
-        }
-        // One that meets a duplicate `_id` met a newer revision.
-        let restore = |state: &A| Ok(Statement::restore(state)?.document);
-        let database = self.store.database();
-        bulk(database, A::COLLECTION, Bulk::Update, states, restore)
-            .await
-            .map(drop)
+        let wanted = |state: &A| {
+            let document = Restored {
+                id: state.id(),
+                revision: state.revision(),
+                state,
+            };
+            Ok(Wanted {
+                id: state.id().to_owned(),
+                document: bson::serialize_to_raw_document_buf(&document).map_err(unwritable)?,
+            })
+        };
+        let in_place = InPlace {
+            database: self.store.database(),
+            collection: A::COLLECTION,
+            shown: doc! { "revision": 1, "state": 1 },
+            may_stay: |stored: &RawDocument, wanted: &RawDocument| {
+                let same_state = || bytes_of(stored, "state") == bytes_of(wanted, "state");
+                match stored_revision(stored).cmp(&stored_revision(wanted)) {
+                    Ordering::Greater => true,
+                    Ordering::Equal => same_state(),
+                    Ordering::Less => false,
+                }
+            },
+            update: |wanted: &Wanted| {
+                let document = &wanted.document;
+                let state = document.get_document("state").map_err(unwritable)?;
+                restore(&wanted.id, stored_revision(document), state)
+            },
+        };
+        // An update that meets a duplicate `_id` met a newer revision.
+        in_place.put(states, wanted).await.map(drop)
     }
 
     async fn settled(
@@ -487,11 +514,10 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
     }
 
     async fn set_back(&self, states: &[(Settled, A)]) -> Result<u64, StoreError> {
-        let set_back = |(seen, state): &(Settled, A)| {
-            Statement::set_back(nothing_pending(still_as(seen)?), state)
-        };
+        let setting_back =
+            |(seen, state): &(Settled, A)| set_back(nothing_pending(still_as(seen)?), state);
         let database = self.store.database();
-        bulk(database, A::COLLECTION, Bulk::Update, states, set_back)
+        bulk(database, A::COLLECTION, Bulk::Update, states, setting_back)
             .await
             .map(|done| done.matched)
     }

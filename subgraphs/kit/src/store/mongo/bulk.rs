@@ -24,6 +24,8 @@ const COMMANDS: usize = 2;
 /// What the statements are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bulk {
+    /// Of an `insert` command: whole documents.
+    Insert,
     /// Of an `update` command: `{q, u, upsert}`.
     Update,
     /// Of a `delete` command: `{q, limit}`.
@@ -118,6 +120,7 @@ impl<S> Commands<'_, S> {
         statements: RawArrayBuf,
     ) -> Result<Done, StoreError> {
         let (name, field) = match self.kind {
+            Bulk::Insert => ("insert", cstr!("documents")),
             Bulk::Update => ("update", cstr!("updates")),
             Bulk::Delete => ("delete", cstr!("deletes")),
         };

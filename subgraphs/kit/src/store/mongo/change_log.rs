@@ -1,12 +1,10 @@
 //! The audit trail in MongoDB: one document an entry, its `_id` made of subject and revision, so that the first one stays.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::{
     Collection, Database, IndexModel,
-    bson::{self, Document, RawDocumentBuf, Uuid, doc},
+    bson::{self, Document, RawDocument, RawDocumentBuf, Uuid, doc},
     options::IndexOptions,
 };
 use serde::{Deserialize, Serialize};
@@ -16,16 +14,13 @@ use super::{
     bulk::{Bulk, bulk},
     connection::{SERVER_LIMIT, insert_new, limited},
     documents::{binary, date, read, time, unwritable, uuid},
+    in_place::{InPlace, Wanted},
     settled::{deletion, settled_page, still_as},
 };
 use crate::store::{ChangeLog, ChangeRecord, ChangesRequest, Settled, StoreError};
 
 /// Pages read at once.
 const PAGES: usize = 8;
-
-/// Entries that a rebuild looks at with one command, and such commands at once.
-const LOOKED_AT: usize = 500;
-const LOOKS: usize = 3;
 /// What differs between two entries that pass for the same change.
 const SEEN: [&str; 5] = ["subject", "revision", "eventId", "partition", "offset"];
 
@@ -123,86 +118,21 @@ impl MongoChangeLog {
             .map(drop)
     }
 
-    /// Writes those of some entries that are not there as they should be.
-    async fn put_back_some(&self, records: &[ChangeRecord]) -> Result<u64, StoreError> {
-        let wanted = records
-            .iter()
-            .map(|record| {
-                let document = ChangeDocument::from(record.clone());
-                let bytes = bson::serialize_to_raw_document_buf(&document).map_err(unwritable)?;
-                Ok((document.id, bytes))
-            })
-            .collect::<Result<Vec<(String, RawDocumentBuf)>, StoreError>>()?;
-        let ids: Vec<&str> = wanted.iter().map(|(id, _)| id.as_str()).collect();
-        let reading = async {
-            let cursor = self
-                .collection
-                .find(doc! { "_id": { "$in": ids } })
-                .batch_size(u32::try_from(LOOKED_AT + 1).unwrap_or(u32::MAX))
-                .max_time(SERVER_LIMIT)
-                .await?;
-            cursor.try_collect::<Vec<RawDocumentBuf>>().await
-        };
-        let stored = limited(reading).await?;
-        // Most are there and right: those cost a look and no write.
-        let stored: HashMap<&str, &RawDocumentBuf> = stored
-            .iter()
-            .filter_map(|document| Some((document.get_str("_id").ok()?, document)))
-            .collect();
-        let mut replaced = 0;
-        let mut differing = Vec::new();
-        for (id, document) in &wanted {
-            match stored.get(id.as_str()) {
-                Some(stored) if stored.as_bytes() == document.as_bytes() => continue,
-                Some(_) => replaced += 1,
-                None => {}
-            }
-            differing.push((id.as_str(), document));
-        }
-        let refused = self.replace(&differing).await?;
-        if refused.is_empty() {
-            return Ok(replaced);
-        }
-        // Another document passes for the entry of that subject and revision.
-        for (_, document) in &refused {
-            let entry: ChangeDocument = read(document)?;
+    /// Removes whatever passes for one of these entries under another `_id`. Returns how many.
+    async fn remove_impostors(&self, entries: &[Wanted]) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        for wanted in entries {
+            let entry: ChangeDocument = read(&wanted.document)?;
             let impostor = doc! {
                 "subject": &entry.subject,
                 "revision": entry.revision,
                 "_id": { "$ne": &entry.id },
             };
-            replaced += limited(async { self.collection.delete_many(impostor).await })
+            removed += limited(async { self.collection.delete_many(impostor).await })
                 .await?
                 .deleted_count;
         }
-        match self.replace(&refused).await?.first() {
-            None => Ok(replaced),
-            Some((id, _)) => Err(StoreError::Away(format!(
-                "the entry {id} is being written by somebody else"
-            ))),
-        }
-    }
-
-    /// Writes documents over whatever has their ids. Returns those that another document is in the way of.
-    async fn replace<'a>(
-        &self,
-        documents: &[(&'a str, &'a RawDocumentBuf)],
-    ) -> Result<Vec<(&'a str, &'a RawDocumentBuf)>, StoreError> {
-        let replacing = |(id, document): &(&'a str, &'a RawDocumentBuf)| {
-            let replacement = Replacement {
-                q: doc! { "_id": *id },
-                u: document,
-                upsert: true,
-            };
-            bson::serialize_to_raw_document_buf(&replacement).map_err(unwritable)
-        };
-        let name = self.collection.name();
-        let done = bulk(&self.database, name, Bulk::Update, documents, replacing).await?;
-        Ok(done
-            .refused
-            .into_iter()
-            .filter_map(|place| documents.get(place).copied())
-            .collect())
+        Ok(removed)
     }
 
     async fn page(&self, request: &ChangesRequest) -> Result<Vec<ChangeRecord>, StoreError> {
@@ -240,14 +170,43 @@ impl ChangeLog for MongoChangeLog {
     }
 
     async fn put_back(&self, records: &[ChangeRecord]) -> Result<u64, StoreError> {
-        let parts: Vec<_> = records
-            .chunks(LOOKED_AT)
-            .map(|records| self.put_back_some(records))
-            .collect();
-        stream::iter(parts)
-            .buffer_unordered(LOOKS)
-            .try_fold(0, async |all, replaced| Ok(all + replaced))
-            .await
+        let in_place = InPlace {
+            database: &self.database,
+            collection: self.collection.name(),
+            shown: doc! {},
+            may_stay: |stored: &RawDocument, wanted: &RawDocument| {
+                stored.as_bytes() == wanted.as_bytes()
+            },
+            update: |wanted: &Wanted| {
+                let replacement = Replacement {
+                    q: doc! { "_id": &wanted.id },
+                    u: &wanted.document,
+                    upsert: true,
+                };
+                bson::serialize_to_raw_document_buf(&replacement).map_err(unwritable)
+            },
+        };
+        let wanted = |record: &ChangeRecord| {
+            let entry = ChangeDocument::from(record.clone());
+            Ok(Wanted {
+                document: bson::serialize_to_raw_document_buf(&entry).map_err(unwritable)?,
+                id: entry.id,
+            })
+        };
+        let first = in_place.put(records, wanted).await?;
+        if first.refused.is_empty() {
+            return Ok(first.replaced);
+        }
+        let removed = self.remove_impostors(&first.refused).await?;
+        let again = |wanted: &Wanted| Ok(wanted.clone());
+        let second = in_place.put(&first.refused, again).await?;
+        match second.refused.first() {
+            None => Ok(first.replaced + removed),
+            Some(wanted) => Err(StoreError::Away(format!(
+                "the entry {} is being written by somebody else",
+                wanted.id
+            ))),
+        }
     }
 
     async fn settled(

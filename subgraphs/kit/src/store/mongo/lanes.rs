@@ -37,7 +37,7 @@ use super::{
     documents::{read, unwritable},
     error::is_passing,
     reply::{Fate, Fates},
-    statement::{Purpose, RECENT_EVENTS, Statement},
+    statement::{RECENT_EVENTS, Statement},
 };
 use crate::store::{Outcome, StoreError};
 
@@ -204,21 +204,16 @@ impl Lane {
         let fates = Fates::read(reply, batch.len())
             .map_err(Undecided::Failed)?
             .map_err(Undecided::Passing)?;
-        let doubtful = |waiting: &Waiting, fate: &Fate| match &waiting.statement.purpose {
-            Purpose::Write {
-                idempotency_key, ..
-            } => match fate {
-                Fate::NoMatch => sent_before || idempotency_key.is_some(),
-                Fate::KeyTaken => sent_before,
-                _ => false,
-            },
-            Purpose::Upkeep => false,
+        let doubtful = |waiting: &Waiting, fate: &Fate| match fate {
+            Fate::NoMatch => sent_before || waiting.statement.idempotency_key.is_some(),
+            Fate::KeyTaken => sent_before,
+            _ => false,
         };
         let ids: Vec<&str> = batch
             .iter()
             .zip(&fates.fates)
             .filter(|(waiting, fate)| doubtful(waiting, fate))
-            .filter_map(|(waiting, _)| waiting.statement.id())
+            .map(|(waiting, _)| waiting.statement.id.as_str())
             .collect();
         let seen = if ids.is_empty() {
             Ok(HashMap::new())
@@ -349,42 +344,27 @@ struct SeenAnswer {
 }
 
 impl Statement {
-    fn id(&self) -> Option<&str> {
-        match &self.purpose {
-            Purpose::Write { id, .. } => Some(id),
-            Purpose::Upkeep => None,
-        }
-    }
-
     /// What became of a write that was refused, by what its document holds.
     fn judge(&self, seen: &HashMap<String, Seen>, fate: &Fate, sent_before: bool) -> Answer {
-        let Purpose::Write {
-            id,
-            expected_revision,
-            event,
-            idempotency_key,
-        } = &self.purpose
-        else {
-            return Ok(Outcome::Written);
-        };
         let refused = if *fate == Fate::KeyTaken {
             Outcome::KeyTaken
         } else {
             Outcome::Stale
         };
-        let Some(seen) = seen.get(id) else {
+        let Some(seen) = seen.get(&self.id) else {
             return Ok(refused);
         };
-        if seen.recent_events.contains(event) {
+        if seen.recent_events.contains(&self.event) {
             return Ok(Outcome::Written);
         }
-        if sent_before && seen.revision - expected_revision > RECENT_EVENTS {
+        if sent_before && seen.revision - self.expected_revision > RECENT_EVENTS {
             // It may have been written and followed by so many others that its event is no longer remembered.
             return Err(StoreError::Away(
                 "it cannot be told whether the change was written".to_owned(),
             ));
         }
-        let has_key = idempotency_key
+        let has_key = self
+            .idempotency_key
             .as_ref()
             .is_some_and(|key| seen.answers.iter().any(|answer| answer.key == *key));
         Ok(if has_key { Outcome::KeyTaken } else { refused })

@@ -3,7 +3,7 @@
 use futures::TryStreamExt;
 use mongodb::{
     Collection,
-    bson::{Bson, Document, RawDocumentBuf, doc},
+    bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc},
 };
 
 use super::{
@@ -30,7 +30,7 @@ pub async fn settled_page<T: Send + Sync>(
         .collect();
     let reading = async {
         let cursor = collection
-            .clone_with_type::<Document>()
+            .clone_with_type::<RawDocumentBuf>()
             .find(filter)
             .projection(shown)
             .sort(order)
@@ -50,7 +50,8 @@ pub async fn settled_page<T: Send + Sync>(
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when it has no text in the field `id`.
-fn as_seen(document: &Document, id: &str, fields: &[&str]) -> Result<Settled, StoreError> {
+fn as_seen(stored: &RawDocument, id: &str, fields: &[&str]) -> Result<Settled, StoreError> {
+    let document = Document::try_from(stored).map_err(unwritable)?;
     let key = document.get("_id").cloned().unwrap_or(Bson::Null);
     let mut filter = doc! { "_id": { "$eq": key } };
     for field in fields {
@@ -62,7 +63,7 @@ fn as_seen(document: &Document, id: &str, fields: &[&str]) -> Result<Settled, St
     }
     Ok(Settled {
         id: document.get_str(id).map_err(unwritable)?.to_owned(),
-        revision: revision(document.get("revision")),
+        revision: stored_revision(stored),
         mark: RawDocumentBuf::try_from(&filter)
             .map_err(unwritable)?
             .into_bytes(),
@@ -86,11 +87,13 @@ pub fn deletion(filter: Document) -> Result<RawDocumentBuf, StoreError> {
     RawDocumentBuf::try_from(&doc! { "q": filter, "limit": 1 }).map_err(unwritable)
 }
 
-fn revision(value: Option<&Bson>) -> i64 {
-    match value {
-        Some(Bson::Int32(revision)) => i64::from(*revision),
-        Some(Bson::Int64(revision)) => *revision,
-        // Whoever wrote that was not this service: it is ahead of whatever the log says.
+/// The revision of a stored document. What is no whole number was not written by this service: it is ahead of whatever the log
+/// says.
+#[must_use]
+pub fn stored_revision(document: &RawDocument) -> i64 {
+    match document.get("revision") {
+        Ok(Some(RawBsonRef::Int32(revision))) => i64::from(revision),
+        Ok(Some(RawBsonRef::Int64(revision))) => revision,
         _ => i64::MAX,
     }
 }

@@ -1,6 +1,6 @@
 //! One command of the service as one statement of an `update`, made so that its own error tells what became of it.
 
-use mongodb::bson::{self, Bson, DateTime, Document, RawDocumentBuf, Uuid, doc};
+use mongodb::bson::{self, Bson, DateTime, Document, RawDocument, RawDocumentBuf, Uuid, doc};
 use serde::Serialize;
 
 use super::documents::{PendingDocument, binary, date, unwritable};
@@ -12,30 +12,19 @@ use crate::{
 /// How many event ids a document remembers after their events are published: see [`super::lanes`].
 pub(super) const RECENT_EVENTS: i64 = 8;
 
-/// What a statement is for.
-#[derive(Clone, Debug)]
-pub(super) enum Purpose {
-    /// A new revision.
-    Write {
-        id: String,
-        expected_revision: i64,
-        event: Uuid,
-        idempotency_key: Option<String>,
-    },
-    /// Anything that does no harm when done twice and asks for nobody's answer: restoring.
-    Upkeep,
-}
-
-/// An encoded statement.
+/// A write as an encoded statement, with what it takes to tell what became of it.
 #[derive(Debug)]
 pub(super) struct Statement {
-    pub(super) purpose: Purpose,
+    pub(super) id: String,
+    pub(super) expected_revision: i64,
+    pub(super) event: Uuid,
+    pub(super) idempotency_key: Option<String>,
     pub(super) document: RawDocumentBuf,
 }
 
 #[derive(Serialize)]
 struct Update<U> {
-    q: bson::Document,
+    q: Document,
     u: U,
     upsert: bool,
 }
@@ -47,17 +36,31 @@ struct Operators<'a, A> {
     #[serde(rename = "$push")]
     push: Push<'a, A>,
     #[serde(rename = "$inc")]
-    inc: bson::Document,
+    inc: Document,
     #[serde(rename = "$min")]
-    min: bson::Document,
+    min: Document,
     #[serde(rename = "$setOnInsert", skip_serializing_if = "Option::is_none")]
-    set_on_insert: Option<bson::Document>,
+    set_on_insert: Option<Document>,
 }
 
 #[derive(Serialize)]
-struct RestoreOperators<'a, A> {
+struct SetState<'a, S> {
     #[serde(rename = "$set")]
-    set: Set<'a, A>,
+    set: State<'a, S>,
+}
+
+#[derive(Serialize)]
+struct State<'a, S> {
+    revision: i64,
+    state: &'a S,
+}
+
+impl<'a, S> SetState<'a, S> {
+    fn to(revision: i64, state: &'a S) -> Self {
+        Self {
+            set: State { revision, state },
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -72,7 +75,7 @@ struct Set<'a, A> {
 struct Push<'a, A> {
     pending: PendingDocument,
     #[serde(rename = "recentEvents")]
-    recent_events: bson::Document,
+    recent_events: Document,
     #[serde(skip_serializing_if = "Option::is_none")]
     answers: Option<Answer<'a, A>>,
 }
@@ -135,53 +138,40 @@ impl Statement {
             upsert: true,
         };
         Ok(Self {
-            purpose: Purpose::Write {
-                id: id.to_owned(),
-                expected_revision: write.expected_revision,
-                event,
-                idempotency_key: write.idempotency_key.clone(),
-            },
+            id: id.to_owned(),
+            expected_revision: write.expected_revision,
+            event,
+            idempotency_key: write.idempotency_key.clone(),
             document: bson::serialize_to_raw_document_buf(&update).map_err(unwritable)?,
         })
     }
+}
 
-    /// The statement that puts a state in place of one that is not newer. It finds a duplicate `_id` where there is a newer one.
-    pub(super) fn restore<A: Aggregate>(state: &A) -> Result<Self, StoreError> {
-        let restore = Update {
-            q: doc! { "_id": state.id(), "revision": { "$lte": state.revision() } },
-            u: RestoreOperators {
-                set: Set {
-                    revision: state.revision(),
-                    state,
-                    answers: None,
-                },
-            },
-            upsert: true,
-        };
-        Ok(Self {
-            purpose: Purpose::Upkeep,
-            document: bson::serialize_to_raw_document_buf(&restore).map_err(unwritable)?,
-        })
-    }
+/// The statement that puts a state in place of one that is not newer. It finds a duplicate `_id` where there is a newer one.
+pub(super) fn restore(
+    id: &str,
+    revision: i64,
+    state: &RawDocument,
+) -> Result<RawDocumentBuf, StoreError> {
+    let restore = Update {
+        q: doc! { "_id": id, "revision": { "$lte": revision } },
+        u: SetState::to(revision, &state),
+        upsert: true,
+    };
+    bson::serialize_to_raw_document_buf(&restore).map_err(unwritable)
+}
 
-    /// The statement that puts a state in place of what this filter finds, and makes nothing where it finds nothing.
-    pub(super) fn set_back<A: Aggregate>(
-        filter: bson::Document,
-        state: &A,
-    ) -> Result<RawDocumentBuf, StoreError> {
-        let set_back = Update {
-            q: filter,
-            u: RestoreOperators {
-                set: Set {
-                    revision: state.revision(),
-                    state,
-                    answers: None,
-                },
-            },
-            upsert: false,
-        };
-        bson::serialize_to_raw_document_buf(&set_back).map_err(unwritable)
-    }
+/// The statement that puts a state in place of what this filter finds, and makes nothing where it finds nothing.
+pub(super) fn set_back<A: Aggregate>(
+    filter: Document,
+    state: &A,
+) -> Result<RawDocumentBuf, StoreError> {
+    let set_back = Update {
+        q: filter,
+        u: SetState::to(state.revision(), state),
+        upsert: false,
+    };
+    bson::serialize_to_raw_document_buf(&set_back).map_err(unwritable)
 }
 
 /// The statement that forgets all pending events of an aggregate, if its newest is of this revision.
