@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use mongodb::{
     Collection,
-    bson::{self, Document, RawDocument, RawDocumentBuf, doc},
+    bson::{self, CStr, Document, RawBsonRef, RawDocument, RawDocumentBuf, cstr, doc},
 };
 use serde::Serialize;
 use tandem_kit::{
@@ -63,7 +63,7 @@ impl MongoReplica {
                 .cmp(&stored_revision(wanted))
             {
                 Ordering::Greater => true,
-                Ordering::Equal => says_the_same(stored, wanted),
+                Ordering::Equal => say_the_same(stored, wanted),
                 Ordering::Less => false,
             },
             update: |wanted: &Wanted| {
@@ -165,15 +165,16 @@ fn unwritable(id: &str, error: &dyn std::error::Error) -> StoreError {
 }
 
 /// Whether two documents say the same of a customer, whenever it was that they were written.
-fn says_the_same(one: &RawDocument, other: &RawDocument) -> bool {
-    let said = |document: &'_ RawDocument| {
-        document
-            .iter()
-            .filter(|field| !matches!(field, Ok((name, _)) if *name == "replicatedAt"))
-            .collect::<Result<Vec<_>, _>>()
-            .ok()
-    };
+fn say_the_same(one: &RawDocument, other: &RawDocument) -> bool {
     matches!((said(one), said(other)), (Some(one), Some(other)) if one == other)
+}
+
+fn said(document: &RawDocument) -> Option<Vec<(&CStr, RawBsonRef<'_>)>> {
+    document
+        .iter()
+        .filter(|field| !matches!(field, Ok((name, _)) if *name == cstr!("replicatedAt")))
+        .collect::<Result<_, _>>()
+        .ok()
 }
 
 fn from_document(mut document: Document) -> Result<ReplicaCustomer, StoreError> {
