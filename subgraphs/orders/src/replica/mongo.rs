@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use mongodb::{
     Collection,
-    bson::{self, CStr, Document, RawBsonRef, RawDocument, RawDocumentBuf, cstr, doc},
+    bson::{self, Document, RawBsonRef, RawDocument, RawDocumentBuf, cstr, doc, raw::CStr},
 };
 use serde::Serialize;
 use tandem_kit::{
