@@ -34,6 +34,7 @@ use crate::{
         ClientError,
         connection::Kafka,
         message::{Message, Position, Rejection},
+        settings::{READ_AHEAD, READ_ON},
         trouble::Trouble,
     },
     shutdown::Shutdown,
@@ -190,7 +191,8 @@ fn consumer(
         ("fetch.min.bytes", least),
         ("fetch.wait.max.ms", &longest),
         ("fetch.error.backoff.ms", "50"),
-        ("queued.max.messages.kbytes", "16384"),
+        READ_AHEAD,
+        READ_ON,
     ]);
     // Not for the user to choose: what is committed must be what was written.
     config

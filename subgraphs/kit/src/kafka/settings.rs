@@ -3,6 +3,11 @@
 use clap::Args;
 use rdkafka::ClientConfig;
 
+/// How much every reader reads ahead.
+pub(crate) const READ_AHEAD: (&str, &str) = ("queued.max.messages.kbytes", "16384");
+/// How soon librdkafka looks whether it may read on after it had read that much. Its own 1,000 ms leave a fast reader idle.
+pub(crate) const READ_ON: (&str, &str) = ("fetch.queue.backoff.ms", "10");
+
 /// `message.max.bytes` unless somebody sets it.
 pub const LARGEST_MESSAGE: usize = 1_000_000;
 

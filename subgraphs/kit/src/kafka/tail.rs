@@ -10,7 +10,13 @@ use rdkafka::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{ClientError, REQUEST_LIMIT, connection::Kafka, message::Message, trouble::Trouble};
+use super::{
+    ClientError, REQUEST_LIMIT,
+    connection::Kafka,
+    message::Message,
+    settings::{READ_AHEAD, READ_ON},
+    trouble::Trouble,
+};
 
 /// For each partition the offset of the next message to read.
 pub type Offsets = BTreeMap<i32, i64>;
@@ -52,7 +58,8 @@ fn config(kafka: &Kafka) -> rdkafka::ClientConfig {
     let mut config = kafka.settings().client_config_with(&[
         ("fetch.wait.max.ms", "500"),
         ("fetch.error.backoff.ms", "50"),
-        ("queued.max.messages.kbytes", "16384"),
+        READ_AHEAD,
+        READ_ON,
     ]);
     // librdkafka wants a group id from every consumer; this one never joins a group nor commits.
     config
