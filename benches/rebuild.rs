@@ -178,7 +178,7 @@ fn fill(runtime: &Runtime, tandem: &Tandem, content: Content) {
         .await;
     });
     let client = Client::new();
-    published(&client, tandem);
+    tandem.published(&client, PUBLISHED);
     for number in [customers - 1, customers / 2] {
         tandem.replicated(&client, &id(number), 1);
     }
@@ -186,21 +186,7 @@ fn fill(runtime: &Runtime, tandem: &Tandem, content: Content) {
         let input = order_input(&id(number));
         graphql(&http, &orders, PLACE, json!({"input": input}))
     }));
-    published(&client, tandem);
-}
-
-/// Waits until nothing is pending.
-fn published(client: &Client, tandem: &Tandem) {
-    for service in [tandem.accounts_url(""), tandem.orders_url("")] {
-        poll_for(PUBLISHED, "everything is published", || {
-            let metrics = client.try_get(&format!("{service}/actuator/prometheus"))?;
-            let pending = metrics
-                .body
-                .lines()
-                .find_map(|line| line.strip_prefix("outbox_pending_events{"))?;
-            pending.ends_with(" 0").then_some(())
-        });
-    }
+    tandem.published(&client, PUBLISHED);
 }
 
 /// Says what an event takes in the log: key, headers and body.

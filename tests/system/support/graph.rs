@@ -1,8 +1,10 @@
 //! The few operations that nearly every system test begins with.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::{Client, Tandem, poll};
+use super::{Client, Tandem, poll, poll_for};
 
 /// The documented REST body, to the letter.
 pub const SAMPLE_BODY: &str =
@@ -71,6 +73,21 @@ impl Tandem {
             let held = response["data"]["orderingCustomer"]["replica"]["revision"].as_i64()?;
             (held >= revision).then_some(())
         });
+    }
+
+    /// Waits until nothing is pending.
+    #[track_caller]
+    pub fn published(&self, client: &Client, limit: Duration) {
+        for service in [self.accounts_url(""), self.orders_url("")] {
+            poll_for(limit, "everything is published", || {
+                let metrics = client.try_get(&format!("{service}/actuator/prometheus"))?;
+                let pending = metrics
+                    .body
+                    .lines()
+                    .find_map(|line| line.strip_prefix("outbox_pending_events{"))?;
+                pending.ends_with(" 0").then_some(())
+            });
+        }
     }
 
     /// Places an order through the gateway; its id.
