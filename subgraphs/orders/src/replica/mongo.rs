@@ -1,6 +1,6 @@
 //! The replica in MongoDB: one document a customer, a batch in few `update` commands.
 
-use std::{cmp::Ordering, collections::HashMap};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
@@ -13,8 +13,8 @@ use tandem_kit::{
     store::{
         Settled, StoreError,
         mongo::{
-            Bulk, InPlace, MongoStore, SERVER_LIMIT, Wanted, bulk, deletion, from_native, limited,
-            settled_page, still_as, stored_revision,
+            Bulk, InPlace, MongoStore, SERVER_LIMIT, Wanted, bulk, deletion, from_native,
+            is_up_to_date, limited, settled_page, still_as, stored_revision,
         },
     },
     values::Timestamp,
@@ -59,12 +59,8 @@ impl MongoReplica {
             database: self.store.database(),
             collection: COLLECTION,
             shown: Document::new(),
-            may_stay: |stored: &RawDocument, wanted: &RawDocument| match stored_revision(stored)
-                .cmp(&stored_revision(wanted))
-            {
-                Ordering::Greater => true,
-                Ordering::Equal => say_the_same(stored, wanted),
-                Ordering::Less => false,
+            may_stay: |stored: &RawDocument, wanted: &RawDocument| {
+                is_up_to_date(stored, wanted, say_the_same)
             },
             update: |wanted: &Wanted| {
                 let revision = stored_revision(&wanted.document);

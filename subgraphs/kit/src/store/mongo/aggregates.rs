@@ -3,7 +3,7 @@
 //! `waiting` and `oldestPending` say how many events are pending and since when, so that an index alone answers what the
 //! relay and the metrics ask all the time.
 
-use std::{cmp::Ordering, collections::HashMap, marker::PhantomData};
+use std::{collections::HashMap, marker::PhantomData};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -20,7 +20,7 @@ use super::{
     bulk::{Bulk, bulk},
     connection::{SERVER_LIMIT, is_duplicate, limited, milliseconds, write_concern},
     documents::{PendingDocument, date, native, read, time, unwritable},
-    in_place::{InPlace, Wanted},
+    in_place::{InPlace, Wanted, is_up_to_date},
     lanes::Lanes,
     settled::{deletion, settled_page, still_as, stored_revision},
     statement::{Statement, clear_all, clear_up_to, restore, set_back},
@@ -271,8 +271,8 @@ impl<A: Aggregate> MongoAggregates<A> {
     }
 }
 
-fn bytes_of<'a>(document: &'a RawDocument, field: &str) -> Option<&'a [u8]> {
-    document.get_document(field).ok().map(RawDocument::as_bytes)
+fn state(document: &RawDocument) -> Option<&RawDocument> {
+    document.get_document("state").ok()
 }
 
 /// The same filter for documents of which nothing is pending.
@@ -474,12 +474,9 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
             collection: A::COLLECTION,
             shown: doc! { "revision": 1, "state": 1 },
             may_stay: |stored: &RawDocument, wanted: &RawDocument| {
-                let same_state = || bytes_of(stored, "state") == bytes_of(wanted, "state");
-                match stored_revision(stored).cmp(&stored_revision(wanted)) {
-                    Ordering::Greater => true,
-                    Ordering::Equal => same_state(),
-                    Ordering::Less => false,
-                }
+                is_up_to_date(stored, wanted, |stored, wanted| {
+                    state(stored) == state(wanted)
+                })
             },
             update: |wanted: &Wanted| {
                 let document = &wanted.document;

@@ -1,7 +1,10 @@
 //! Documents put in the place of what is stored, for a rebuild: a look first, since most are there and right and then cost
 //! no write. What is missing is inserted, which costs MongoDB less than an upsert; only what differs is updated.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    cmp::Ordering,
+    collections::{HashMap, HashSet},
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::{
@@ -12,6 +15,7 @@ use mongodb::{
 use super::{
     bulk::{Bulk, bulk},
     connection::{SERVER_LIMIT, limited},
+    settled::stored_revision,
 };
 use crate::store::StoreError;
 
@@ -146,6 +150,19 @@ where
             .into_iter()
             .filter_map(|document| Some((document.get_str("_id").ok()?.to_owned(), document)))
             .collect())
+    }
+}
+
+/// Whether a stored document may stay where a revision is wanted: it is of a newer one, or of the same and says the same.
+pub fn is_up_to_date(
+    stored: &RawDocument,
+    wanted: &RawDocument,
+    say_the_same: impl FnOnce(&RawDocument, &RawDocument) -> bool,
+) -> bool {
+    match stored_revision(stored).cmp(&stored_revision(wanted)) {
+        Ordering::Greater => true,
+        Ordering::Equal => say_the_same(stored, wanted),
+        Ordering::Less => false,
     }
 }
 

@@ -28,6 +28,6 @@ pub use connection::{MongoStore, SERVER_LIMIT, limited, write_concern};
 pub use dead_letters::MongoDeadLetters;
 pub use documents::{from_native, native};
 pub use error::{ConnectError, away};
-pub use in_place::{InPlace, PutInPlace, Wanted};
+pub use in_place::{InPlace, PutInPlace, Wanted, is_up_to_date};
 pub use registry::MongoRegistry;
 pub use settled::{deletion, settled_page, still_as, stored_revision};
