@@ -45,8 +45,6 @@ use support::{
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(3);
 const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("floor");
-/// How long the log may take to have everything.
-const PUBLISHED: Duration = Duration::from_secs(600);
 const VISIBLE: &str = "query($id: ID!) { orderingCustomer(id: $id, minRevision: 1) { id } }";
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -142,20 +140,9 @@ fn creating(url: String) -> impl Fn() -> futures::future::BoxFuture<'static, ()>
 /// Milliseconds from sending a creation to its being readable in orders, sorted.
 fn create_to_visible(runtime: &Runtime, tandem: &Tandem, samples: usize) -> Vec<f64> {
     // What was measured before has to be on its way no longer.
-    let (asking, last) = (support::Client::new(), next_id());
-    tandem.published(&asking, PUBLISHED);
-    runtime.block_on(async {
-        let input = customer_input(&last, "Lovelace");
-        let accounts = tandem.accounts_url("/graphql");
-        graphql(
-            &reqwest::Client::new(),
-            &accounts,
-            CREATE,
-            json!({"input": input}),
-        )
-        .await;
-    });
-    tandem.replicated(&asking, &last, 1);
+    let asking = support::Client::new();
+    tandem.published(&asking);
+    tandem.customer(&asking, &next_id());
 
     let client = reqwest::Client::new();
     let (accounts, orders) = (

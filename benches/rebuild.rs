@@ -21,7 +21,7 @@ use std::{
     future::{Future, IntoFuture},
     path::Path,
     sync::atomic::{AtomicUsize, Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -38,7 +38,7 @@ mod support;
 use support::{
     Client, Tandem, TandemBuilder,
     checker::{CUSTOMER_TOPIC, LoggedEvent, ORDER_TOPIC, whole_topic},
-    graph::{CREATE, PLACE, UPDATE, customer_input, order_input},
+    graph::{CREATE, PLACE, PUBLISHED, UPDATE, customer_input, order_input},
     poll_for,
 };
 
@@ -52,8 +52,6 @@ const COMMIT: usize = 5_000;
 /// Statements in a command of MongoDB's floor, and commands at once.
 const STATEMENTS: usize = 500;
 const COMMANDS: usize = 2;
-/// How long the log may take to have everything.
-const PUBLISHED: Duration = Duration::from_secs(600);
 
 const BARE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("bare");
 const STATES: [&str; 2] = ["customer.accounts", "order.orders"];
@@ -178,7 +176,7 @@ fn fill(runtime: &Runtime, tandem: &Tandem, content: Content) {
         .await;
     });
     let client = Client::new();
-    tandem.published(&client, PUBLISHED);
+    tandem.published(&client);
     for number in [customers - 1, customers / 2] {
         tandem.replicated(&client, &id(number), 1);
     }
@@ -186,7 +184,7 @@ fn fill(runtime: &Runtime, tandem: &Tandem, content: Content) {
         let input = order_input(&id(number));
         graphql(&http, &orders, PLACE, json!({"input": input}))
     }));
-    tandem.published(&client, PUBLISHED);
+    tandem.published(&client);
 }
 
 /// Says what an event takes in the log: key, headers and body.

@@ -49,6 +49,9 @@ pub fn order_input(customer: &str) -> Value {
     })
 }
 
+/// How long the log may take to have everything.
+pub const PUBLISHED: Duration = Duration::from_secs(600);
+
 impl Tandem {
     /// Creates a customer through the gateway and waits until orders knows it.
     #[track_caller]
@@ -77,9 +80,9 @@ impl Tandem {
 
     /// Waits until nothing is pending.
     #[track_caller]
-    pub fn published(&self, client: &Client, limit: Duration) {
+    pub fn published(&self, client: &Client) {
         for service in [self.accounts_url(""), self.orders_url("")] {
-            poll_for(limit, "everything is published", || {
+            poll_for(PUBLISHED, "everything is published", || {
                 let metrics = client.try_get(&format!("{service}/actuator/prometheus"))?;
                 let pending = metrics
                     .body

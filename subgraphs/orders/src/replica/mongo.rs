@@ -14,7 +14,7 @@ use tandem_kit::{
         Settled, StoreError,
         mongo::{
             Bulk, InPlace, MongoStore, SERVER_LIMIT, Wanted, bulk, deletion, from_native,
-            is_up_to_date, limited, settled_page, still_as, stored_revision,
+            is_up_to_date, limited, replacement, settled_page, still_as, stored_revision,
         },
     },
     values::Timestamp,
@@ -95,13 +95,6 @@ struct Row<'a> {
     erased: bool,
 }
 
-#[derive(Serialize)]
-struct Replacement<'a> {
-    q: Document,
-    u: &'a RawDocument,
-    upsert: bool,
-}
-
 /// The document of a customer.
 fn row(customer: &ReplicaCustomer) -> Result<RawDocumentBuf, StoreError> {
     // By name, so that a field that is added is not forgotten here.
@@ -127,22 +120,9 @@ fn row(customer: &ReplicaCustomer) -> Result<RawDocumentBuf, StoreError> {
         data_key: data_key.as_deref(),
         erased: *erased,
     };
-    bson::serialize_to_raw_document_buf(&row).map_err(|error| unwritable(id, &error))
-}
-
-/// The statement that puts a document in place of what this filter finds.
-fn replacement(
-    id: &str,
-    filter: Document,
-    document: &RawDocument,
-    upsert: bool,
-) -> Result<RawDocumentBuf, StoreError> {
-    let replacement = Replacement {
-        q: filter,
-        u: document,
-        upsert,
-    };
-    bson::serialize_to_raw_document_buf(&replacement).map_err(|error| unwritable(id, &error))
+    bson::serialize_to_raw_document_buf(&row).map_err(|error| {
+        StoreError::Corrupt(format!("the customer {id} cannot be written: {error}"))
+    })
 }
 
 /// The statement that puts a customer's document in place of one whose revision the operator allows.
@@ -153,11 +133,7 @@ fn upsert(
     document: &RawDocument,
 ) -> Result<RawDocumentBuf, StoreError> {
     let filter = doc! { "_id": id, "revision": { operator: revision } };
-    replacement(id, filter, document, true)
-}
-
-fn unwritable(id: &str, error: &dyn std::error::Error) -> StoreError {
-    StoreError::Corrupt(format!("the customer {id} cannot be written: {error}"))
+    replacement(filter, document, true)
 }
 
 /// Whether two documents say the same of a customer, whenever it was that they were written.
@@ -214,7 +190,7 @@ impl ReplicaStore for MongoReplica {
 
     async fn set_back(&self, customers: &[(Settled, ReplicaCustomer)]) -> Result<u64, StoreError> {
         let set_back = |(seen, customer): &(Settled, ReplicaCustomer)| {
-            replacement(&customer.id, still_as(seen)?, &row(customer)?, false)
+            replacement(still_as(seen)?, &row(customer)?, false)
         };
         let database = self.store.database();
         bulk(database, COLLECTION, Bulk::Update, customers, set_back)

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::{
     Collection, Database, IndexModel,
-    bson::{self, Document, RawDocument, RawDocumentBuf, Uuid, doc},
+    bson::{self, RawDocument, RawDocumentBuf, Uuid, doc},
     options::IndexOptions,
 };
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use super::{
     documents::{binary, date, read, time, unwritable, uuid},
     in_place::{InPlace, Wanted},
     settled::{deletion, settled_page, still_as},
+    statement::replacement,
 };
 use crate::store::{ChangeLog, ChangeRecord, ChangesRequest, Settled, StoreError};
 
@@ -29,13 +30,6 @@ const SEEN: [&str; 5] = ["subject", "revision", "eventId", "partition", "offset"
 pub struct MongoChangeLog {
     database: Database,
     collection: Collection<RawDocumentBuf>,
-}
-
-#[derive(Serialize)]
-struct Replacement<'a> {
-    q: Document,
-    u: &'a RawDocumentBuf,
-    upsert: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -178,12 +172,7 @@ impl ChangeLog for MongoChangeLog {
                 stored.as_bytes() == wanted.as_bytes()
             },
             update: |wanted: &Wanted| {
-                let replacement = Replacement {
-                    q: doc! { "_id": &wanted.id },
-                    u: &wanted.document,
-                    upsert: true,
-                };
-                bson::serialize_to_raw_document_buf(&replacement).map_err(unwritable)
+                replacement(doc! { "_id": &wanted.id }, &wanted.document, true)
             },
         };
         let wanted = |record: &ChangeRecord| {

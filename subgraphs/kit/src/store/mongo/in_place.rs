@@ -103,29 +103,11 @@ where
             }
         }
         let replaced = differing.len() as u64;
-        if !missing.is_empty() {
-            let insertion = |wanted: &Wanted| Ok(wanted.document.clone());
-            let done = bulk(
-                self.database,
-                self.collection,
-                Bulk::Insert,
-                &missing,
-                insertion,
-            )
-            .await?;
-            differing.extend(only(missing, done.refused));
-        }
-        if differing.is_empty() {
-            return Ok(PutInPlace::default());
-        }
-        let done = bulk(
-            self.database,
-            self.collection,
-            Bulk::Update,
-            &differing,
-            &self.update,
-        )
-        .await?;
+        let (database, collection) = (self.database, self.collection);
+        let insertion = |wanted: &Wanted| Ok(wanted.document.clone());
+        let done = bulk(database, collection, Bulk::Insert, &missing, insertion).await?;
+        differing.extend(only(missing, done.refused));
+        let done = bulk(database, collection, Bulk::Update, &differing, &self.update).await?;
         Ok(PutInPlace {
             replaced,
             refused: only(differing, done.refused).collect(),

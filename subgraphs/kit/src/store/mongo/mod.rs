@@ -31,3 +31,4 @@ pub use error::{ConnectError, away};
 pub use in_place::{InPlace, PutInPlace, Wanted, is_up_to_date};
 pub use registry::MongoRegistry;
 pub use settled::{deletion, settled_page, still_as, stored_revision};
+pub use statement::replacement;

@@ -46,19 +46,17 @@ struct Operators<'a, A> {
 #[derive(Serialize)]
 struct SetState<'a, S> {
     #[serde(rename = "$set")]
-    set: State<'a, S>,
-}
-
-#[derive(Serialize)]
-struct State<'a, S> {
-    revision: i64,
-    state: &'a S,
+    set: Set<'a, S>,
 }
 
 impl<'a, S> SetState<'a, S> {
     fn to(revision: i64, state: &'a S) -> Self {
         Self {
-            set: State { revision, state },
+            set: Set {
+                revision,
+                state,
+                answers: None,
+            },
         }
     }
 }
@@ -172,6 +170,23 @@ pub(super) fn set_back<A: Aggregate>(
         upsert: false,
     };
     bson::serialize_to_raw_document_buf(&set_back).map_err(unwritable)
+}
+
+/// The statement that puts a whole document in place of what this filter finds.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when both together are too large for a document.
+pub fn replacement(
+    filter: Document,
+    document: &RawDocument,
+    upsert: bool,
+) -> Result<RawDocumentBuf, StoreError> {
+    let replacement = Update {
+        q: filter,
+        u: document,
+        upsert,
+    };
+    bson::serialize_to_raw_document_buf(&replacement).map_err(unwritable)
 }
 
 /// The statement that forgets all pending events of an aggregate, if its newest is of this revision.
