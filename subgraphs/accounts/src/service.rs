@@ -151,7 +151,7 @@ fn assemble(
         Topic::compacted(KEY_TOPIC),
     ];
     let kafka = Kafka::connect(settings.kafka.clone(), topics, shutdown)?;
-    let keys = KeyRing::start(&kafka, KEY_TOPIC, Role::Owner, shutdown)?;
+    let keys = KeyRing::start(&kafka, KEY_TOPIC, Role::Owner, shutdown);
     let relay = relay::start(
         Arc::clone(&stores.customers) as _,
         &kafka,
@@ -173,7 +173,7 @@ fn assemble(
         Arc::clone(&stores.dead_letters),
         vec![Arc::new(RetryProjection(Arc::clone(&audit)))],
         &kafka,
-    )?;
+    );
     forget_old_keys(Arc::clone(&stores.customers), shutdown);
 
     let targets: Vec<Arc<dyn Target>> = vec![

@@ -23,7 +23,7 @@ use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
-    producer::{FutureProducer, FutureRecord},
+    producer::FutureRecord,
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -55,7 +55,7 @@ const PARKED_REFRESH: Duration = Duration::from_secs(2);
 #[async_trait]
 pub trait Projection: Send + Sync + 'static {
     /// A message that could be read.
-    type Item: Send;
+    type Item: Clone + Send + Sync;
 
     /// Its name: the consumer group, and the consumer that dead letters name.
     fn name(&self) -> &'static str;
@@ -141,13 +141,12 @@ pub fn run_projection<P: Projection>(
     };
     let group = format!("{}.{store_identity}", projection.name());
     let consumer = consumer(kafka, &group, projection.patience(), context)?;
-    let producer = kafka.record_producer("dead letters")?;
     let runner = Runner {
         projection,
         topic,
         dead_letter_topic,
         consumer,
-        producer,
+        kafka: kafka.clone(),
         dead_letters,
         parked: HashSet::new(),
         parked_read: None,
@@ -258,7 +257,7 @@ struct Runner<P: Projection> {
     topic: &'static str,
     dead_letter_topic: &'static str,
     consumer: StreamConsumer<Context>,
-    producer: FutureProducer,
+    kafka: Kafka,
     dead_letters: Arc<dyn DeadLetterStore>,
     parked: HashSet<String>,
     parked_read: Option<Instant>,
@@ -343,8 +342,8 @@ impl<P: Projection> Runner<P> {
         Some(read_meanwhile)
     }
 
-    /// Splits a batch into what can be read and what is to be set aside, in order.
-    fn sort(&mut self, batch: Vec<Message>) -> (Vec<Message>, Vec<DeadLetter>) {
+    /// Splits a batch into what was read and what is to be set aside, in order.
+    fn sort(&mut self, batch: Vec<Message>) -> (Vec<(Position, P::Item)>, Vec<DeadLetter>) {
         let mut readable = Vec::with_capacity(batch.len());
         let mut letters = Vec::new();
         for message in batch {
@@ -353,8 +352,8 @@ impl<P: Projection> Runner<P> {
                 "an earlier message of this key is a dead letter".to_owned()
             } else {
                 match self.projection.decode(&message) {
-                    Ok(_) => {
-                        readable.push(message);
+                    Ok(item) => {
+                        readable.push((message.position, item));
                         continue;
                     }
                     Err(rejection) => rejection.reason,
@@ -386,16 +385,13 @@ impl<P: Projection> Runner<P> {
     }
 
     /// Writes what was read, however long the store is away. `None` when the service stops before.
-    async fn write(&self, readable: &[Message], read_meanwhile: &mut Vec<Message>) -> Option<()> {
+    async fn write(
+        &self,
+        readable: &[(Position, P::Item)],
+        read_meanwhile: &mut Vec<Message>,
+    ) -> Option<()> {
         self.until_done("the store is away", read_meanwhile, || {
-            let items = readable
-                .iter()
-                .filter_map(|message| {
-                    let item = self.projection.decode(message).ok()?;
-                    Some((message.position, item))
-                })
-                .collect();
-            self.projection.apply(items)
+            self.projection.apply(readable.to_vec())
         })
         .await
     }
@@ -430,10 +426,7 @@ impl<P: Projection> Runner<P> {
                 Some(payload) => record.payload(payload),
                 None => record,
             };
-            self.producer
-                .send(record, Duration::from_secs(10))
-                .await
-                .map_err(|(error, _)| error)?;
+            self.kafka.send_record(record).await?;
         }
         Ok(())
     }

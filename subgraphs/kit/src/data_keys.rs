@@ -11,16 +11,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rdkafka::{
-    producer::{FutureProducer, FutureRecord},
-    util::Timeout,
-};
+use rdkafka::producer::FutureRecord;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
     kafka::{
-        ClientError,
         connection::Kafka,
         message::Message,
         tail::{self, LogTail, Offsets},
@@ -234,8 +230,7 @@ struct Ring {
     held: Mutex<Held>,
     /// Told of every step.
     steps: watch::Sender<u64>,
-    /// Publishes a tombstone again whose key came after it.
-    burial: Option<FutureProducer>,
+    role: Role,
 }
 
 #[derive(Default)]
@@ -251,39 +246,17 @@ impl KeyRing {
     ///
     /// A key that comes after its tombstone (a relay that slept may repeat it) is not taken; the topic's `Owner` publishes
     /// the tombstone again, so that compaction does not bring the key back.
-    ///
-    /// # Errors
-    /// When a property is not one of librdkafka's or has a value that it does not take.
-    pub fn start(
-        kafka: &Kafka,
-        topic: &'static str,
-        role: Role,
-        shutdown: &Shutdown,
-    ) -> Result<Self, ClientError> {
-        let burial = match role {
-            Role::Reader => None,
-            Role::Owner => Some(
-                kafka
-                    .settings()
-                    .client_config()
-                    .set("acks", "all")
-                    .set("message.timeout.ms", "60000")
-                    .create()
-                    .map_err(|source| ClientError {
-                        purpose: "tombstones of data keys",
-                        source,
-                    })?,
-            ),
-        };
+    #[must_use]
+    pub fn start(kafka: &Kafka, topic: &'static str, role: Role, shutdown: &Shutdown) -> Self {
         let ring = Self(Arc::new(Ring {
             kafka: kafka.clone(),
             topic,
             held: Mutex::default(),
             steps: watch::channel(0).0,
-            burial,
+            role,
         }));
         shutdown.spawn(ring.clone().run(shutdown.clone()));
-        Ok(ring)
+        ring
     }
 
     async fn run(self, shutdown: Shutdown) {
@@ -316,7 +289,7 @@ impl KeyRing {
                 .collect()
         };
         // The owner needs the keys for rebuilds alone; readers wait for them.
-        let log = if self.0.burial.is_some() {
+        let log = if self.0.role == Role::Owner {
             LogTail::open_patient(&self.0.kafka, self.0.topic, &start)?
         } else {
             LogTail::open(&self.0.kafka, self.0.topic, &start)?
@@ -360,14 +333,16 @@ impl KeyRing {
                 },
             }
         }
-        if let (Some(subject), Some(producer)) = (revived, self.0.burial.clone()) {
-            let topic = self.0.topic;
+        if let Some(subject) = revived.filter(|_| self.0.role == Role::Owner) {
+            let (topic, kafka) = (self.0.topic, self.0.kafka.clone());
             tokio::spawn(async move {
                 let tombstone = FutureRecord::<str, str>::to(topic).key(&subject);
-                match producer.send(tombstone, Timeout::After(CATCH_UP)).await {
-                    Ok(_) => tracing::info!(topic, subject, "a repeated data key was erased again"),
+                match kafka.send_record(tombstone).await {
+                    Ok(()) => {
+                        tracing::info!(topic, subject, "a repeated data key was erased again")
+                    }
                     // Nothing is readable by it meanwhile; the next start finds it again.
-                    Err((error, _)) => {
+                    Err(error) => {
                         tracing::warn!(topic, subject, %error, "a repeated data key was not erased again");
                     }
                 }

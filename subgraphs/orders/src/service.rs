@@ -153,7 +153,7 @@ fn assemble(
         Topic::compacted(erasure::KEY_TOPIC),
     ];
     let kafka = Kafka::connect(settings.kafka.clone(), topics, shutdown)?;
-    let keys = KeyRing::start(&kafka, erasure::KEY_TOPIC, Role::Reader, shutdown)?;
+    let keys = KeyRing::start(&kafka, erasure::KEY_TOPIC, Role::Reader, shutdown);
     let opener = Opener::new(Arc::new(keys), sealer.clone());
     let relay = relay::start(
         as_outbox(&stores.orders),
@@ -203,7 +203,7 @@ fn assemble(
             Arc::new(RetryProjection(Arc::clone(&audit_projection))),
         ],
         &kafka,
-    )?;
+    );
     let targets: Vec<Arc<dyn Target>> = vec![
         Arc::new(RebuildAggregates::new(
             Arc::clone(&stores.orders),

@@ -14,7 +14,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use rdkafka::{
     error::KafkaError,
     message::{Header, OwnedHeaders},
-    producer::{FutureProducer, FutureRecord},
+    producer::FutureRecord,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -22,7 +22,6 @@ use tokio::sync::Mutex;
 use crate::{
     consumer::Projection,
     kafka::{
-        ClientError,
         connection::Kafka,
         message::{Message, Position, Rejection},
     },
@@ -99,7 +98,7 @@ pub struct DeadLetterOffice {
 struct Inner {
     letters: Arc<dyn DeadLetterStore>,
     retries: Vec<Arc<dyn Retry>>,
-    producer: FutureProducer,
+    kafka: Kafka,
     /// One retry at a time: two would take the same letters.
     turn: Mutex<()>,
 }
@@ -187,23 +186,20 @@ pub struct LetterId {
 
 impl DeadLetterOffice {
     /// The office over these letters, with what takes them once more.
-    ///
-    /// # Errors
-    /// When a property is not one of librdkafka's or has a value that it does not take.
+    #[must_use]
     pub fn open(
         letters: Arc<dyn DeadLetterStore>,
         retries: Vec<Arc<dyn Retry>>,
         kafka: &Kafka,
-    ) -> Result<Self, ClientError> {
-        let producer = kafka.record_producer("the record of dead letters")?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             inner: Arc::new(Inner {
                 letters,
                 retries,
-                producer,
+                kafka: kafka.clone(),
                 turn: Mutex::new(()),
             }),
-        })
+        }
     }
 
     /// The routes `/admin/dead-letters`, `/admin/dead-letters/retry` and `/admin/dead-letters/discard`.
@@ -312,11 +308,7 @@ impl DeadLetterOffice {
         let record: FutureRecord<'_, str, [u8]> = FutureRecord::to(&topic)
             .key(letter.key.as_str())
             .headers(headers);
-        self.inner
-            .producer
-            .send(record, Duration::from_secs(10))
-            .await
-            .map_err(|(error, _)| error)?;
+        self.inner.kafka.send_record(record).await?;
         self.inner
             .letters
             .unpark(

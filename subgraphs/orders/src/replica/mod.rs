@@ -164,7 +164,7 @@ impl Replica {
     ) -> Result<(), StoreError> {
         self.store.upsert(customers, replaces).await?;
         for customer in customers {
-            self.waiting.arrived(&customer.id, customer.revision);
+            self.waiting.arrived(customer);
         }
         Ok(())
     }
@@ -203,8 +203,11 @@ impl Replica {
             if now >= deadline {
                 return Ok(Waited::Behind(held));
             }
-            // Over either way: written by this instance, or time to look whether another has written it.
-            let _ = timeout_at((now + pause).min(deadline), waiter.arrival_of(revision)).await;
+            let arrival = timeout_at((now + pause).min(deadline), waiter.arrival_of(revision));
+            // What this instance has written is at hand; else it is time to look whether another one has written it.
+            if let Ok(Some(customer)) = arrival.await {
+                return Ok(Waited::Arrived(Box::new(Arc::unwrap_or_clone(customer))));
+            }
             pause = (pause * 2).min(LONGEST_LOOK);
         }
     }

@@ -13,6 +13,7 @@ use tandem_kit::{
 
 use super::{
     Replica, Waited, contract, embedded::EmbeddedReplica, event, projection::ReplicaProjection,
+    waiting::Waiting,
 };
 
 async fn replica() -> (tempfile::TempDir, Replica) {
@@ -171,6 +172,18 @@ async fn a_waiting_reader_is_woken_by_the_write() {
     let waited = waiting.await.unwrap().unwrap();
     assert!(matches!(waited, Waited::Arrived(customer) if customer.revision == 2));
     assert_eq!(replica.waiting.customers(), 0);
+}
+
+#[tokio::test]
+async fn who_waits_is_given_the_newest_that_was_written() {
+    let waiting = Arc::new(Waiting::default());
+    let mut waiter = waiting.join("1");
+    for revision in [1, 3, 2] {
+        waiting.arrived(&contract::customer("1", revision));
+    }
+    waiting.arrived(&contract::customer("2", 4));
+    let arrived = waiter.arrival_of(2).await.unwrap();
+    assert_eq!((arrived.id.as_str(), arrived.revision), ("1", 3));
 }
 
 #[tokio::test]

@@ -7,10 +7,15 @@ use std::{
 
 use tokio::sync::watch;
 
-/// For each customer that somebody waits for, the newest revision that arrived meanwhile.
+use super::ReplicaCustomer;
+
+/// The newest of a customer that arrived; `None` until something does.
+type Arrived = Option<Arc<ReplicaCustomer>>;
+
+/// For each customer that somebody waits for, the newest that arrived meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    customers: Mutex<HashMap<String, watch::Sender<i64>>>,
+    customers: Mutex<HashMap<String, watch::Sender<Arrived>>>,
 }
 
 /// One who waits; leaves when dropped.
@@ -18,7 +23,7 @@ pub(super) struct Waiting {
 pub(super) struct Waiter {
     waiting: Arc<Waiting>,
     id: String,
-    arrivals: watch::Receiver<i64>,
+    arrivals: watch::Receiver<Arrived>,
 }
 
 impl Waiting {
@@ -27,7 +32,7 @@ impl Waiting {
         let arrivals = self
             .lock()
             .entry(id.to_owned())
-            .or_insert_with(|| watch::channel(0).0)
+            .or_insert_with(|| watch::channel(None).0)
             .subscribe();
         Waiter {
             waiting: Arc::clone(self),
@@ -36,18 +41,20 @@ impl Waiting {
         }
     }
 
-    /// Wakes those who wait for this revision or an older one.
-    pub(super) fn arrived(&self, id: &str, revision: i64) {
-        if let Some(arrivals) = self.lock().get(id) {
+    /// Hands a customer that was written to those who wait for its revision or an older one.
+    pub(super) fn arrived(&self, customer: &ReplicaCustomer) {
+        if let Some(arrivals) = self.lock().get(&customer.id) {
             arrivals.send_if_modified(|newest| {
-                let newer = revision > *newest;
-                *newest = revision.max(*newest);
-                newer
+                let is_newer = revision(newest) < customer.revision;
+                if is_newer {
+                    *newest = Some(Arc::new(customer.clone()));
+                }
+                is_newer
             });
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<i64>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Arrived>>> {
         self.customers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -60,11 +67,20 @@ impl Waiting {
 }
 
 impl Waiter {
-    /// Returns when this revision or a newer one was written by this process since the waiting began.
-    pub(super) async fn arrival_of(&mut self, revision: i64) {
+    /// The customer at this revision or a newer one, when this process has written it since the waiting began. `None` never
+    /// comes while this waiter is there.
+    pub(super) async fn arrival_of(&mut self, wanted: i64) -> Arrived {
+        let arrived = self
+            .arrivals
+            .wait_for(|newest| revision(newest) >= wanted)
+            .await;
         // Fails only when the sender is gone; it stays while a waiter is there.
-        let _ = self.arrivals.wait_for(|newest| *newest >= revision).await;
+        arrived.ok()?.clone()
     }
+}
+
+fn revision(arrived: &Arrived) -> i64 {
+    arrived.as_ref().map_or(0, |customer| customer.revision)
 }
 
 impl Drop for Waiter {
