@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Changes that come closer together than this, on the average of late, are gathered.
-const CLOSE: Duration = Duration::from_millis(5);
+/// Changes are gathered when they come closer together, on the average of late, than so many times what publishing one takes.
+/// So it fits machines and networks of any speed: the slower the way, the more there is to share on it.
+const CLOSE: f64 = 2.5;
+/// What publishing is taken to need until it is known.
+const FIRST_GUESS: Duration = Duration::from_millis(2);
 /// How long a round of gathering takes.
 const ROUND: Duration = Duration::from_millis(15);
-/// A pause longer than this counts as this long, so that a burst after a quiet time is noticed soon.
+/// What takes longer than this counts as this long, so that a burst after a quiet time is noticed soon.
 const LONGEST_GAP: Duration = Duration::from_millis(100);
-/// How much of the average one arrival leaves as it was.
+/// How much of an average one observation leaves as it was.
 const MEMORY: f64 = 0.9;
 
 /// The pace of one relay.
@@ -20,6 +23,8 @@ pub(super) struct Pace {
     arrived: Instant,
     /// Seconds between two arrivals, smoothed.
     gap: f64,
+    /// Seconds from the sending of a change to Kafka's acknowledgement, smoothed.
+    took: f64,
     /// When the last round was sent.
     sent: Option<Instant>,
 }
@@ -30,6 +35,7 @@ impl Pace {
         Self {
             arrived: now,
             gap: LONGEST_GAP.as_secs_f64(),
+            took: FIRST_GUESS.as_secs_f64(),
             sent: None,
         }
     }
@@ -45,10 +51,21 @@ impl Pace {
         self.gap = self.gap * kept + since / f64::from(count) * (1.0 - kept);
     }
 
+    /// A change was published, so long after it was sent.
+    pub(super) fn published(&mut self, took: Duration) {
+        let took = took.min(LONGEST_GAP).as_secs_f64();
+        self.took = self.took * MEMORY + took * (1.0 - MEMORY);
+    }
+
+    /// Changes that come closer together than these seconds are gathered. A longer round would have nothing to gather.
+    fn close(&self) -> f64 {
+        (self.took * CLOSE).min(ROUND.as_secs_f64())
+    }
+
     /// When what has come may be sent.
     pub(super) fn due(&self, now: Instant) -> Instant {
         match self.sent {
-            Some(sent) if self.gap < CLOSE.as_secs_f64() => (sent + ROUND).max(now),
+            Some(sent) if self.gap < self.close() => (sent + ROUND).max(now),
             _ => now,
         }
     }
@@ -63,8 +80,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// What is due after changes that come at this distance.
-    fn pace_of(gap: Duration) -> Duration {
+    /// What is due after changes that come at this distance, each published in this time.
+    fn pace_of(gap: Duration, took: Duration) -> Duration {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
         let mut wait = Duration::ZERO;
@@ -74,6 +91,7 @@ mod tests {
             wait = pace.due(now) - now;
             if wait.is_zero() {
                 pace.sent(now);
+                pace.published(took);
             }
         }
         wait
@@ -81,8 +99,20 @@ mod tests {
 
     #[test]
     fn changes_that_come_one_by_one_are_sent_at_once() {
-        assert_eq!(pace_of(Duration::from_millis(7)), Duration::ZERO);
-        assert_eq!(pace_of(Duration::from_secs(5)), Duration::ZERO);
+        let took = Duration::from_millis(2);
+        assert_eq!(pace_of(Duration::from_millis(7), took), Duration::ZERO);
+        assert_eq!(pace_of(Duration::from_secs(5), took), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_close_together_depends_on_what_publishing_takes() {
+        let [quick, slow] = [1, 4].map(Duration::from_millis);
+        let gap = Duration::from_millis(4);
+        assert_eq!(pace_of(gap, quick), Duration::ZERO);
+        assert!(pace_of(gap, slow) > Duration::ZERO);
+        // However slow Kafka is.
+        let minute = Duration::from_secs(60);
+        assert_eq!(pace_of(ROUND + gap, minute), Duration::ZERO);
     }
 
     #[test]

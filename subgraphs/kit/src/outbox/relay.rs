@@ -259,7 +259,13 @@ struct Relay {
 /// What became of a clear; what was not cleared comes back.
 type Cleared = Result<(), (StoreError, Vec<(String, i64)>)>;
 
-type Delivery = (String, PendingEvent, Result<(), KafkaError>);
+/// What became of an event that was sent, and how long that took.
+struct Delivery {
+    key: String,
+    event: PendingEvent,
+    result: Result<(), KafkaError>,
+    took: Duration,
+}
 
 impl Relay {
     async fn run(
@@ -339,7 +345,12 @@ impl Relay {
                     }
                     pace.arrived(count, now);
                 }
-                Some((key, event, result)) = in_flight.next(), if !in_flight.is_empty() => self.settle(&key, event, result),
+                Some(delivery) = in_flight.next(), if !in_flight.is_empty() => {
+                    if delivery.result.is_ok() {
+                        pace.published(delivery.took);
+                    }
+                    self.settle(&delivery.key, delivery.event, delivery.result);
+                }
                 cleared = maybe(&mut clearing) => {
                     clearing = None;
                     if let Err((error, batch)) = cleared {
@@ -443,6 +454,7 @@ impl Relay {
                 continue;
             };
             fault::abort_if_told(fault::Instant::BeforePublish, self.topic);
+            let sent = Instant::now();
             if fault::is_on(Fault::ClearBeforePublish) {
                 self.to_clear.insert(key.clone(), event.revision);
             }
@@ -454,7 +466,13 @@ impl Relay {
                 in_flight.push(
                     async move {
                         let result = send_with_companions(&producer, topic, &event).await;
-                        (key, event, result)
+                        let took = sent.elapsed();
+                        Delivery {
+                            key,
+                            event,
+                            result,
+                            took,
+                        }
                     }
                     .boxed(),
                 );
@@ -476,7 +494,13 @@ impl Relay {
                                 Ok(Err((error, _))) => Err(error),
                                 Err(_) => Err(KafkaError::Canceled),
                             };
-                            (key, event, result)
+                            let took = sent.elapsed();
+                            Delivery {
+                                key,
+                                event,
+                                result,
+                                took,
+                            }
                         }
                         .boxed(),
                     );
