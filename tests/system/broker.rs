@@ -240,8 +240,11 @@ async fn a_waiting_fetch_is_answered_when_a_record_arrives() {
     let broker = Broker::start(&path);
     broker.create_topic().await;
     // One fetch may wait for five seconds: only a wake-up can bring five records in less.
-    let consumer: BaseConsumer =
-        broker.client(&[("group.id", "reader"), ("fetch.wait.max.ms", "5000")]);
+    let consumer: BaseConsumer = broker.client(&[
+        ("group.id", "reader"),
+        ("enable.auto.commit", "false"),
+        ("fetch.wait.max.ms", "5000"),
+    ]);
     let mut partitions = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         partitions

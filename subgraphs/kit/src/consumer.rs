@@ -25,7 +25,10 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::FutureRecord,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -48,6 +51,8 @@ const SLOW: Duration = Duration::from_millis(500);
 /// First and longest pause after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Longest wait for the last commit and for leaving the group.
+const LEAVE_LIMIT: Duration = Duration::from_millis(800);
 /// How often the parked keys are read again, so that what an operator freed flows again.
 const PARKED_REFRESH: Duration = Duration::from_secs(2);
 
@@ -206,6 +211,33 @@ fn consumer(
         })
 }
 
+/// Commits what is stored and leaves the group. Both happen on a thread of their own, which is left behind when they take too long:
+/// librdkafka waits without end for the answer to a commit that was on its way when the brokers went (its issue 3740).
+async fn leave(projection: &'static str, consumer: StreamConsumer<Context>) {
+    let (left_in, left) = oneshot::channel();
+    let leaving = std::thread::Builder::new()
+        .name("leave-group".to_owned())
+        .spawn(move || {
+            if let Err(error) = consumer.commit_consumer_state(CommitMode::Sync)
+                && error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset)
+            {
+                tracing::debug!(projection, %error, "the last offsets were not committed; some messages will be read again");
+            }
+            drop(consumer);
+            // Nobody waits any longer: it took too long.
+            let _ = left_in.send(());
+        });
+    match leaving {
+        Ok(_) if timeout(LEAVE_LIMIT, left).await.is_ok() => {}
+        Ok(_) => tracing::warn!(
+            projection,
+            limit = ?LEAVE_LIMIT,
+            "Kafka did not answer the last commit in time; some messages may be read again"
+        ),
+        Err(error) => tracing::warn!(projection, %error, "no thread to leave the group on"),
+    }
+}
+
 struct Context {
     projection: &'static str,
     status: ProjectionStatus,
@@ -305,12 +337,7 @@ impl<P: Projection> Runner<P> {
                 None => break,
             }
         }
-        // Dropping the consumer leaves the group and commits what is stored; this makes the commit sure to be tried.
-        if let Err(error) = self.consumer.commit_consumer_state(CommitMode::Sync)
-            && error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset)
-        {
-            tracing::debug!(projection = name, %error, "the last offsets were not committed; some messages will be read again");
-        }
+        leave(name, self.consumer).await;
     }
 
     /// Takes a batch and stores its offsets. Returns what was read meanwhile, `None` when the service stops.

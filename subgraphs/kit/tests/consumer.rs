@@ -1,4 +1,5 @@
-//! The runner of projections on a real Kafka: what a rebalance in the middle of a slow write must not do.
+//! The runner of projections on a real Kafka: what a rebalance in the middle of a slow write must not do, and what a broker
+//! that answers nothing must not keep it from.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
@@ -96,56 +97,101 @@ async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// A projection that runs on a Kafka of its own.
+struct Running {
+    kept: Arc<Kept>,
+    producer: FutureProducer,
+    shutdown: Shutdown,
+    server: tandem_backends::Kafka,
+    _directory: tempfile::TempDir,
+}
+
+impl Running {
+    async fn start() -> Self {
+        let server = tandem_backends::Kafka::start(KafkaOptions::default())
+            .await
+            .unwrap();
+        let shutdown = Shutdown::new();
+        let settings = KafkaSettings {
+            brokers: server.bootstrap(),
+            properties: Vec::new(),
+            partitions: PARTITIONS,
+            replication: 1,
+            retention_ms: -1,
+        };
+        let topics = vec![Topic::log(TOPIC), Topic::log(DEAD_LETTER_TOPIC)];
+        let kafka = Kafka::connect(settings, topics, &shutdown).unwrap();
+        assert!(kafka.ready().await);
+        let directory = tempfile::tempdir().unwrap();
+        let file = EmbeddedStore::open(
+            directory.path().join("letters.redb"),
+            Codec::sealed(&Sealer::new(&[7; 32])),
+        )
+        .unwrap();
+        let letters = Arc::new(EmbeddedDeadLetters::open(file).await.unwrap());
+        let kept = Arc::new(Kept {
+            taken: Mutex::default(),
+            begun: watch::channel(0).0,
+            open: watch::channel(true).0,
+        });
+        run_projection(
+            Arc::clone(&kept),
+            "test",
+            TOPIC,
+            DEAD_LETTER_TOPIC,
+            &kafka,
+            letters,
+            &shutdown,
+        )
+        .unwrap();
+        let producer: FutureProducer = ClientConfig::new()
+            .set("bootstrap.servers", server.bootstrap())
+            .create()
+            .unwrap();
+        Self {
+            kept,
+            producer,
+            shutdown,
+            server,
+            _directory: directory,
+        }
+    }
+
+    /// Asks the projection to end, and waits for it.
+    async fn end(&self) {
+        let ended = self.shutdown.drain(Duration::from_secs(20)).await;
+        assert_eq!(ended, Ok(()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_answers_nothing_does_not_keep_a_projection_from_ending() {
+    require!(kafka);
+    let running = Running::start().await;
+    let sent = publish(&running.producer, "last").await;
+    eventually("it is written", || running.kept.has(&sent)).await;
+    // The commit of what was written is still to come.
+    running.server.pause(0).unwrap();
+    running.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_go_and_come_back_during_a_slow_write_are_read_again() {
     require!(kafka);
-    let server = tandem_backends::Kafka::start(KafkaOptions::default())
-        .await
-        .unwrap();
-    let shutdown = Shutdown::new();
-    let settings = KafkaSettings {
-        brokers: server.bootstrap(),
-        properties: Vec::new(),
-        partitions: PARTITIONS,
-        replication: 1,
-        retention_ms: -1,
-    };
-    let topics = vec![Topic::log(TOPIC), Topic::log(DEAD_LETTER_TOPIC)];
-    let kafka = Kafka::connect(settings, topics, &shutdown).unwrap();
-    assert!(kafka.ready().await);
-    let directory = tempfile::tempdir().unwrap();
-    let file = EmbeddedStore::open(
-        directory.path().join("letters.redb"),
-        Codec::sealed(&Sealer::new(&[7; 32])),
-    )
-    .unwrap();
-    let letters = Arc::new(EmbeddedDeadLetters::open(file).await.unwrap());
-    let kept = Arc::new(Kept {
-        taken: Mutex::default(),
-        begun: watch::channel(0).0,
-        open: watch::channel(true).0,
-    });
-    run_projection(
-        Arc::clone(&kept),
-        "test",
-        TOPIC,
-        DEAD_LETTER_TOPIC,
-        &kafka,
-        letters,
-        &shutdown,
-    )
-    .unwrap();
-    let producer: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", server.bootstrap())
-        .create()
-        .unwrap();
-    let first = publish(&producer, "first").await;
+    let running = Running::start().await;
+    let Running {
+        kept,
+        producer,
+        server,
+        ..
+    } = &running;
+    let first = publish(producer, "first").await;
     eventually("all partitions are read", || kept.has(&first)).await;
 
     // A write that is slow, so that all partitions are paused ...
     kept.open.send_replace(false);
     let begun = *kept.begun.borrow();
-    publish(&producer, "slow").await;
+    publish(producer, "slow").await;
     eventually("the slow write begins", || *kept.begun.borrow() > begun).await;
     // ... while another member joins and takes some of them ...
     let other: BaseConsumer = ClientConfig::new()
@@ -177,7 +223,7 @@ async fn partitions_that_go_and_come_back_during_a_slow_write_are_read_again() {
     })
     .await;
     drop(other);
-    let last = publish(&producer, "last").await;
+    let last = publish(producer, "last").await;
     eventually("all partitions are read again", || kept.has(&last)).await;
-    shutdown.request("the test is over");
+    running.end().await;
 }

@@ -164,6 +164,7 @@ impl Site {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.tandem.bootstrap_servers())
             .set("group.id", "traces")
+            .set("enable.auto.commit", "false")
             .create()
             .unwrap();
         let metadata = consumer.fetch_metadata(None, LIMIT).unwrap();
