@@ -55,7 +55,8 @@ const BACKLOG_INDEX: &str = "backlog";
 pub struct MongoAggregates<A> {
     store: MongoStore,
     collection: Collection<RawDocumentBuf>,
-    lanes: Lanes,
+    creations: Lanes,
+    changes: Lanes,
     aggregate: PhantomData<fn() -> A>,
 }
 
@@ -127,12 +128,14 @@ impl<A: Aggregate> MongoAggregates<A> {
     /// The aggregates in this database. Must be called within a tokio runtime, on which its lanes then run.
     #[must_use]
     pub fn new(store: MongoStore) -> Self {
-        let lanes = Lanes::start(store.database(), A::COLLECTION);
+        let lanes = |kind| Lanes::start(store.database(), A::COLLECTION, kind);
+        let (creations, changes) = (lanes(Bulk::Insert), lanes(Bulk::Update));
         let collection = store.collection(A::COLLECTION);
         Self {
             store,
             collection,
-            lanes,
+            creations,
+            changes,
             aggregate: PhantomData,
         }
     }
@@ -338,9 +341,13 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
     }
 
     async fn write(&self, write: Write<A>) -> Result<Outcome, StoreError> {
-        let statement = Statement::write(&write)?;
+        let (lanes, statement) = if write.expected_revision == 0 {
+            (&self.creations, Statement::creation(&write)?)
+        } else {
+            (&self.changes, Statement::change(&write)?)
+        };
         drop(write);
-        self.lanes.submit(statement).await
+        lanes.submit(statement).await
     }
 
     async fn first_answer(&self, idempotency_key: &str) -> Result<Option<A>, StoreError> {

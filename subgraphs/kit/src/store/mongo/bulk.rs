@@ -4,7 +4,7 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::{
     Database,
-    bson::{Bson, Document, RawArrayBuf, RawDocumentBuf, cstr, doc},
+    bson::{Bson, Document, RawArrayBuf, RawDocumentBuf, cstr, doc, raw::CStr},
 };
 
 use super::{
@@ -30,6 +30,17 @@ pub enum Bulk {
     Update,
     /// Of a `delete` command: `{q, limit}`.
     Delete,
+}
+
+impl Bulk {
+    /// The command's name, and its field that holds the statements.
+    pub(super) const fn command(self) -> (&'static str, &'static CStr) {
+        match self {
+            Self::Insert => ("insert", cstr!("documents")),
+            Self::Update => ("update", cstr!("updates")),
+            Self::Delete => ("delete", cstr!("deletes")),
+        }
+    }
 }
 
 /// What became of many statements.
@@ -119,11 +130,7 @@ impl<S> Commands<'_, S> {
         count: usize,
         statements: RawArrayBuf,
     ) -> Result<Done, StoreError> {
-        let (name, field) = match self.kind {
-            Bulk::Insert => ("insert", cstr!("documents")),
-            Bulk::Update => ("update", cstr!("updates")),
-            Bulk::Delete => ("delete", cstr!("deletes")),
-        };
+        let (name, field) = self.kind.command();
         let rest = doc! {
             name: self.collection,
             "ordered": false,

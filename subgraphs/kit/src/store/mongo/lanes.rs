@@ -1,4 +1,7 @@
-//! Group commit: commands in flight share `update` commands, and each still learns what became of it.
+//! Group commit: commands in flight share `insert` or `update` commands, and each still learns what became of it.
+//!
+//! New aggregates are inserted, which costs MongoDB half of what an upsert does: it writes a command's inserts together.
+//! Changes are updates; they have lanes of their own.
 //!
 //! Two lanes take turns at one queue. A lane takes what waits, sends it as one command and answers each caller; meanwhile the
 //! other lane gathers the next. More lanes would only make smaller batches.
@@ -33,6 +36,7 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{
+    bulk::Bulk,
     connection::{SERVER_LIMIT, milliseconds, write_concern},
     documents::{read, unwritable},
     error::is_passing,
@@ -106,13 +110,15 @@ impl Queue {
 }
 
 impl Lanes {
-    pub(super) fn start(database: &Database, collection: &'static str) -> Self {
+    /// Lanes whose commands are of this kind.
+    pub(super) fn start(database: &Database, collection: &'static str, kind: Bulk) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let waiting = Arc::new(Mutex::new(Queue { waiting, last: 0 }));
         for _ in 0..LANES {
             let lane = Lane {
                 database: database.clone(),
                 collection,
+                kind,
                 waiting: Arc::clone(&waiting),
             };
             tokio::spawn(lane.run());
@@ -138,6 +144,7 @@ fn stopped() -> StoreError {
 struct Lane {
     database: Database,
     collection: &'static str,
+    kind: Bulk,
     waiting: Arc<Mutex<Queue>>,
 }
 
@@ -253,19 +260,20 @@ impl Lane {
     }
 
     async fn send(&self, batch: &[Waiting]) -> Result<Document, Undecided> {
-        let mut updates = RawArrayBuf::new();
+        let (name, field) = self.kind.command();
+        let mut statements = RawArrayBuf::new();
         for waiting in batch {
-            updates.push(waiting.statement.document.clone());
+            statements.push(waiting.statement.document.clone());
         }
         let rest = doc! {
-            "update": self.collection,
+            name: self.collection,
             "ordered": false,
             "maxTimeMS": milliseconds(SERVER_LIMIT),
             "writeConcern": write_concern(),
         };
         let mut command = RawDocumentBuf::try_from(&rest)
             .map_err(|error| Undecided::Failed(unwritable(error)))?;
-        command.append(mongodb::bson::cstr!("updates"), updates);
+        command.append(field, statements);
         let sending = async { self.database.run_raw_command(command).await };
         limited(sending).await
     }

@@ -1,4 +1,4 @@
-//! What an `update` command answers, statement by statement.
+//! What an `insert` or `update` command answers, statement by statement.
 
 use mongodb::bson::{Document, Timestamp};
 use serde::Deserialize;
@@ -30,7 +30,8 @@ struct WriteError {
 pub(super) enum Fate {
     /// No error.
     Done,
-    /// The filter did not match: another revision, or the idempotency key is in the same document.
+    /// The filter did not match: another revision, or the idempotency key is in the same document. Or what was to be inserted
+    /// is there.
     NoMatch,
     /// Another document has the idempotency key.
     KeyTaken,

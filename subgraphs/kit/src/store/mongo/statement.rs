@@ -1,4 +1,4 @@
-//! One command of the service as one statement of an `update`, made so that its own error tells what became of it.
+//! One command of the service as one statement of an `insert` or `update`, made so that its own error tells what became of it.
 
 use mongodb::bson::{self, Bson, DateTime, Document, RawDocument, RawDocumentBuf, Uuid, doc};
 use serde::Serialize;
@@ -22,6 +22,22 @@ pub(super) struct Statement {
     pub(super) document: RawDocumentBuf,
 }
 
+/// An aggregate's document as its first command makes it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct New<'a, A> {
+    #[serde(rename = "_id")]
+    id: &'a str,
+    revision: i64,
+    state: &'a A,
+    pending: [PendingDocument; 1],
+    recent_events: [Uuid; 1],
+    waiting: i64,
+    oldest_pending: DateTime,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<[Answer<'a, A>; 1]>,
+}
+
 #[derive(Serialize)]
 struct Update<U> {
     q: Document,
@@ -39,8 +55,8 @@ struct Operators<'a, A> {
     inc: Document,
     #[serde(rename = "$min")]
     min: Document,
-    #[serde(rename = "$setOnInsert", skip_serializing_if = "Option::is_none")]
-    set_on_insert: Option<Document>,
+    #[serde(rename = "$setOnInsert")]
+    set_on_insert: Document,
 }
 
 #[derive(Serialize)]
@@ -86,36 +102,44 @@ struct Answer<'a, A> {
 }
 
 impl Statement {
-    /// The statement of a write.
+    /// The document of a new aggregate, to be inserted. Where there is one already, its `_id` is a duplicate.
+    pub(super) fn creation<A: Aggregate>(write: &Write<A>) -> Result<Self, StoreError> {
+        let recorded_at = date(write.event.recorded_at);
+        let new = New {
+            id: write.state.id(),
+            revision: write.state.revision(),
+            state: &write.state,
+            pending: [PendingDocument::from(&write.event)],
+            recent_events: [binary(write.event.event.id)],
+            waiting: 1,
+            oldest_pending: recorded_at,
+            answers: answer(write).map(|answer| [answer]),
+        };
+        Self::of(write, &new)
+    }
+
+    /// The update of an aggregate that is there.
     ///
     /// Among many statements only errors are told apart by their index, so a write that finds another revision must be
     /// an error. That is what `upsert` is for: the filter asks for the expected revision, and where it does not match, MongoDB
-    /// tries to insert. For a new aggregate the insert is what is wanted, and is a duplicate `_id` if there is one already. For
-    /// a change it would be wrong even if there were no document, so `$setOnInsert` asks for an `_id` other than
+    /// tries to insert. That would be wrong even if there were no document, so `$setOnInsert` asks for an `_id` other than
     /// the filter's, which MongoDB refuses (`ImmutableField`).
     ///
     /// The unique index on `answers.key` does not compare keys within one document: the filter does.
-    pub(super) fn write<A: Aggregate>(write: &Write<A>) -> Result<Self, StoreError> {
-        let id = write.state.id();
-        let event = binary(write.event.event.id);
+    pub(super) fn change<A: Aggregate>(write: &Write<A>) -> Result<Self, StoreError> {
         let recorded_at = date(write.event.recorded_at);
-        let key = write.idempotency_key.as_deref();
-        let mut filter = doc! { "_id": id, "revision": write.expected_revision };
-        if let Some(key) = key {
+        let mut filter = doc! { "_id": write.state.id(), "revision": write.expected_revision };
+        if let Some(key) = &write.idempotency_key {
             filter.insert("answers.key", doc! { "$ne": key });
         }
-        let is_change = write.expected_revision > 0;
-        let answer = key.map(|key| Answer {
-            key,
-            at: recorded_at,
-            state: &write.state,
-        });
+        let answer = answer(write);
         // One operator alone may name a field: the answers are replaced, or one is added.
         let (replaced, added) = if write.forget_answers {
             (Some(answer.into_iter().collect()), None)
         } else {
             (None, answer)
         };
+        let event = binary(write.event.event.id);
         let update = Update {
             q: filter,
             u: Operators {
@@ -131,18 +155,32 @@ impl Statement {
                 },
                 inc: doc! { "waiting": 1_i64 },
                 min: doc! { "oldestPending": recorded_at },
-                set_on_insert: is_change.then(|| doc! { "_id": Bson::Boolean(false) }),
+                set_on_insert: doc! { "_id": Bson::Boolean(false) },
             },
             upsert: true,
         };
+        Self::of(write, &update)
+    }
+
+    fn of<A: Aggregate>(write: &Write<A>, statement: &impl Serialize) -> Result<Self, StoreError> {
         Ok(Self {
-            id: id.to_owned(),
+            id: write.state.id().to_owned(),
             expected_revision: write.expected_revision,
-            event,
+            event: binary(write.event.event.id),
             idempotency_key: write.idempotency_key.clone(),
-            document: bson::serialize_to_raw_document_buf(&update).map_err(unwritable)?,
+            document: bson::serialize_to_raw_document_buf(statement).map_err(unwritable)?,
         })
     }
+}
+
+/// The first answer to the command's idempotency key, if it has one.
+fn answer<A: Aggregate>(write: &Write<A>) -> Option<Answer<'_, A>> {
+    let key = write.idempotency_key.as_deref()?;
+    Some(Answer {
+        key,
+        at: date(write.event.recorded_at),
+        state: &write.state,
+    })
 }
 
 /// The statement that puts a state in place of one that is not newer. It finds a duplicate `_id` where there is a newer one.
