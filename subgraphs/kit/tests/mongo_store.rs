@@ -167,8 +167,8 @@ async fn what_the_relay_and_the_lists_ask_is_answered_by_an_index() {
     };
     assert_eq!(examined(&explain(list).await, "totalDocsExamined"), 3);
     let oldest = doc! {
-        "find": Sample::COLLECTION, "hint": "backlog", "limit": 1,
-        "filter": { "oldestPending": { "$gt": mongodb::bson::DateTime::MIN } },
+        "find": Sample::COLLECTION, "hint": "outbox", "limit": 1,
+        "filter": { "_id": { "$gt": "" }, "oldestPending": { "$gt": mongodb::bson::DateTime::MIN } },
         "projection": { "_id": 0, "oldestPending": 1, "waiting": 1 },
     };
     assert_eq!(
@@ -177,7 +177,7 @@ async fn what_the_relay_and_the_lists_ask_is_answered_by_an_index() {
         "the index alone must do"
     );
     let none = doc! {
-        "find": Sample::COLLECTION, "hint": "pending", "sort": { "_id": 1 }, "limit": 3,
+        "find": Sample::COLLECTION, "hint": "outbox", "sort": { "_id": 1 }, "limit": 3,
         "filter": { "_id": { "$gt": "" }, "oldestPending": { "$lte": mongodb::bson::DateTime::from_millis(0) } },
     };
     assert_eq!(examined(&explain(none).await, "totalDocsExamined"), 0);

@@ -45,10 +45,9 @@ const CLEARED_AT_ONCE: usize = 500;
 /// What differs from one writing of an aggregate to the next: every command leaves the id of its event.
 const SEEN: [&str; 2] = ["revision", "recentEvents"];
 
-/// Index of those with pending events, by id.
-const PENDING_INDEX: &str = "pending";
-/// Index of those with pending events, by age.
-const BACKLOG_INDEX: &str = "backlog";
+/// Index of those with pending events: their ids, since when and how many. One for both questions of the relay, since every change puts
+/// an entry into it and takes it out again.
+const OUTBOX_INDEX: &str = "outbox";
 
 /// Aggregates of one kind in MongoDB. Clones share their lanes.
 #[derive(Clone, Debug)]
@@ -168,17 +167,9 @@ impl<A: Aggregate> MongoAggregates<A> {
                 )
                 .build(),
             IndexModel::builder()
-                .keys(doc! { "_id": 1, "oldestPending": 1 })
+                .keys(doc! { "_id": 1, "oldestPending": 1, "waiting": 1 })
                 .options(
-                    named(PENDING_INDEX)
-                        .partial_filter_expression(is_pending.clone())
-                        .build(),
-                )
-                .build(),
-            IndexModel::builder()
-                .keys(doc! { "oldestPending": 1, "waiting": 1 })
-                .options(
-                    named(BACKLOG_INDEX)
+                    named(OUTBOX_INDEX)
                         .partial_filter_expression(is_pending)
                         .build(),
                 )
@@ -539,7 +530,7 @@ impl<A: Aggregate> Outbox for MongoAggregates<A> {
         after_key: Option<&str>,
         limit: usize,
     ) -> Result<Vec<PendingEvent>, StoreError> {
-        // The bound on the id stands there also when any will do: without one MongoDB would not look for the date in the index.
+        // The bound on the id stands here and below also when any will do: without one MongoDB would not look for the date in the index.
         let filter = doc! {
             "_id": { "$gt": after_key.unwrap_or_default() },
             "oldestPending": { "$lte": date(recorded_before) },
@@ -551,7 +542,7 @@ impl<A: Aggregate> Outbox for MongoAggregates<A> {
                 .find(filter)
                 .projection(doc! { "pending": 1 })
                 .sort(doc! { "_id": 1 })
-                .hint(Hint::Name(PENDING_INDEX.to_owned()))
+                .hint(Hint::Name(OUTBOX_INDEX.to_owned()))
                 .limit(i64::try_from(limit).unwrap_or(i64::MAX))
                 .max_time(SERVER_LIMIT)
                 .await?;
@@ -592,14 +583,14 @@ impl<A: Aggregate> Outbox for MongoAggregates<A> {
         // Any date is greater than this one: written so, MongoDB sees that the index covers it.
         let any = doc! { "$gt": bson::DateTime::MIN };
         let pipeline = vec![
-            doc! { "$match": { "oldestPending": any } },
+            doc! { "$match": { "_id": { "$gt": "" }, "oldestPending": any } },
             doc! { "$group": { "_id": null, "events": { "$sum": "$waiting" }, "oldest": { "$min": "$oldestPending" } } },
         ];
         let reading = async {
             let cursor = self
                 .collection
                 .aggregate(pipeline)
-                .hint(Hint::Name(BACKLOG_INDEX.to_owned()))
+                .hint(Hint::Name(OUTBOX_INDEX.to_owned()))
                 .max_time(SERVER_LIMIT)
                 .with_type::<BacklogDocument>()
                 .await?;
