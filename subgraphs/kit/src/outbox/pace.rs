@@ -48,13 +48,13 @@ impl Pace {
         let since = (now - self.arrived).min(LONGEST_GAP).as_secs_f64();
         self.arrived = now;
         let kept = MEMORY.powi(i32::from(count));
-        self.gap = self.gap * kept + since / f64::from(count) * (1.0 - kept);
+        self.gap = smoothed(self.gap, since / f64::from(count), kept);
     }
 
     /// A change was published, so long after it was sent.
     pub(super) fn published(&mut self, took: Duration) {
         let took = took.min(LONGEST_GAP).as_secs_f64();
-        self.took = self.took * MEMORY + took * (1.0 - MEMORY);
+        self.took = smoothed(self.took, took, MEMORY);
     }
 
     /// Changes that come closer together than these seconds are gathered. A longer round would have nothing to gather.
@@ -74,6 +74,11 @@ impl Pace {
     pub(super) fn sent(&mut self, now: Instant) {
         self.sent = Some(now);
     }
+}
+
+/// An average of which an observation leaves that part as it was.
+fn smoothed(average: f64, observed: f64, kept: f64) -> f64 {
+    average * kept + observed * (1.0 - kept)
 }
 
 #[cfg(test)]

@@ -267,6 +267,23 @@ struct Delivery {
     took: Duration,
 }
 
+impl Delivery {
+    /// The end of what was sent at that moment.
+    fn ended(
+        key: String,
+        event: PendingEvent,
+        sent: Instant,
+        result: Result<(), KafkaError>,
+    ) -> Self {
+        Self {
+            key,
+            event,
+            result,
+            took: sent.elapsed(),
+        }
+    }
+}
+
 impl Relay {
     async fn run(
         mut self,
@@ -466,13 +483,7 @@ impl Relay {
                 in_flight.push(
                     async move {
                         let result = send_with_companions(&producer, topic, &event).await;
-                        let took = sent.elapsed();
-                        Delivery {
-                            key,
-                            event,
-                            result,
-                            took,
-                        }
+                        Delivery::ended(key, event, sent, result)
                     }
                     .boxed(),
                 );
@@ -494,13 +505,7 @@ impl Relay {
                                 Ok(Err((error, _))) => Err(error),
                                 Err(_) => Err(KafkaError::Canceled),
                             };
-                            let took = sent.elapsed();
-                            Delivery {
-                                key,
-                                event,
-                                result,
-                                took,
-                            }
+                            Delivery::ended(key, event, sent, result)
                         }
                         .boxed(),
                     );

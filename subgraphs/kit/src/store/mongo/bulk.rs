@@ -4,7 +4,7 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::{
     Database,
-    bson::{Bson, Document, RawArrayBuf, RawDocumentBuf, cstr, doc, raw::CStr},
+    bson::{Bson, Document, RawArrayBuf, RawDocumentBuf, cstr, doc},
 };
 
 use super::{
@@ -33,13 +33,26 @@ pub enum Bulk {
 }
 
 impl Bulk {
-    /// The command's name, and its field that holds the statements.
-    pub(super) const fn command(self) -> (&'static str, &'static CStr) {
-        match self {
+    /// The command that carries these statements out in any order, as durably as every write.
+    pub(super) fn command(
+        self,
+        collection: &str,
+        statements: RawArrayBuf,
+    ) -> Result<RawDocumentBuf, StoreError> {
+        let (name, field) = match self {
             Self::Insert => ("insert", cstr!("documents")),
             Self::Update => ("update", cstr!("updates")),
             Self::Delete => ("delete", cstr!("deletes")),
-        }
+        };
+        let rest = doc! {
+            name: collection,
+            "ordered": false,
+            "maxTimeMS": milliseconds(SERVER_LIMIT),
+            "writeConcern": write_concern(),
+        };
+        let mut command = RawDocumentBuf::try_from(&rest).map_err(unwritable)?;
+        command.append(field, statements);
+        Ok(command)
     }
 }
 
@@ -130,15 +143,7 @@ impl<S> Commands<'_, S> {
         count: usize,
         statements: RawArrayBuf,
     ) -> Result<Done, StoreError> {
-        let (name, field) = self.kind.command();
-        let rest = doc! {
-            name: self.collection,
-            "ordered": false,
-            "maxTimeMS": milliseconds(SERVER_LIMIT),
-            "writeConcern": write_concern(),
-        };
-        let mut command = RawDocumentBuf::try_from(&rest).map_err(unwritable)?;
-        command.append(field, statements);
+        let command = self.kind.command(self.collection, statements)?;
         let sending = async { self.database.run_raw_command(command).await };
         let reply: Document = limited(sending).await?;
         let matched = match reply.get("n") {

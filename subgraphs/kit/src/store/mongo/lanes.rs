@@ -37,7 +37,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{
     bulk::Bulk,
-    connection::{SERVER_LIMIT, milliseconds, write_concern},
+    connection::{SERVER_LIMIT, milliseconds},
     documents::{read, unwritable},
     error::is_passing,
     reply::{Fate, Fates},
@@ -260,20 +260,14 @@ impl Lane {
     }
 
     async fn send(&self, batch: &[Waiting]) -> Result<Document, Undecided> {
-        let (name, field) = self.kind.command();
         let mut statements = RawArrayBuf::new();
         for waiting in batch {
             statements.push(waiting.statement.document.clone());
         }
-        let rest = doc! {
-            name: self.collection,
-            "ordered": false,
-            "maxTimeMS": milliseconds(SERVER_LIMIT),
-            "writeConcern": write_concern(),
-        };
-        let mut command = RawDocumentBuf::try_from(&rest)
-            .map_err(|error| Undecided::Failed(unwritable(error)))?;
-        command.append(field, statements);
+        let command = self
+            .kind
+            .command(self.collection, statements)
+            .map_err(Undecided::Failed)?;
         let sending = async { self.database.run_raw_command(command).await };
         limited(sending).await
     }
