@@ -232,7 +232,7 @@ async fn leave(projection: &'static str, consumer: StreamConsumer<Context>) {
         Ok(_) => tracing::warn!(
             projection,
             limit = ?LEAVE_LIMIT,
-            "Kafka did not answer the last commit in time; some messages may be read again"
+            "Kafka did not answer the last commit and the leave in time; some messages may be read again"
         ),
         Err(error) => tracing::warn!(projection, %error, "no thread to leave the group on"),
     }
