@@ -327,7 +327,10 @@ fn a_restart_finds_all_data_again() {
     let order = {
         let tandem = Tandem::builder().data_dir(directory.path()).start();
         tandem.customer(&client, "again");
-        tandem.order(&client, "again")
+        let order = tandem.order(&client, "again");
+        tandem.audited(&client, "customer", "again", 1);
+        tandem.audited(&client, "order", &order, 1);
+        order
     };
     let tandem = Tandem::builder().data_dir(directory.path()).start();
     let gateway = tandem.gateway_url("/graphql");

@@ -98,6 +98,7 @@ fn every_query_of_the_folder_runs_and_answers() {
         run.insert(name.to_owned());
         client.data(&gateway, &query, variables)
     };
+    tandem.audited(&client, "customer", "ada-1815", 1);
     let customer = data("customer", None);
     assert_eq!(customer["customer"]["creditCards"][0]["last4"], "1111");
     assert_eq!(
@@ -115,6 +116,7 @@ fn every_query_of_the_folder_runs_and_answers() {
     );
     let many = data("customers-with-orders", None);
     assert!(many["customers"]["nodes"][0]["orders"]["nodes"].is_array());
+    tandem.audited(&client, "order", &id, 2);
     let found = data("order", Some(&id));
     assert_eq!(
         found["order"]["customer"]["creditCards"][0]["last4"],

@@ -274,6 +274,7 @@ fn the_audit_of_a_customer_is_printed_as_a_table_and_as_json() {
             .unwrap();
     let changes = changes.as_array().unwrap();
     assert_eq!(changes.len(), 2);
+    tandem.audited(&client, "customer", "audited", 2);
     let shown = client.data(
         &tandem.accounts_url("/graphql"),
         "{ customer(id: \"audited\") { changes { nodes { revision type changedAt changedBy eventId } } } }",

@@ -78,6 +78,29 @@ impl Tandem {
         });
     }
 
+    /// Waits until the audit trail of a `customer` or an `order` shows so many changes: it is a projection of the topic, and
+    /// may be behind what a command has answered.
+    #[track_caller]
+    pub fn audited(&self, client: &Client, aggregate: &str, id: &str, changes: usize) {
+        let service = match aggregate {
+            "customer" => self.accounts_url("/graphql"),
+            _ => self.orders_url("/graphql"),
+        };
+        let query = format!(
+            "query($id: ID!) {{ {aggregate}(id: $id) {{ changes {{ nodes {{ revision }} }} }} }}"
+        );
+        poll(
+            &format!("{changes} changes in the audit trail of {aggregate} {id}"),
+            || {
+                let answer = client
+                    .try_graphql(&service, &query, json!({"id": id}))
+                    .ok()?;
+                let shown = answer["data"][aggregate]["changes"]["nodes"].as_array()?;
+                (shown.len() >= changes).then_some(())
+            },
+        );
+    }
+
     /// Waits until nothing is pending.
     #[track_caller]
     pub fn published(&self, client: &Client) {
