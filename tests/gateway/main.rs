@@ -38,7 +38,7 @@ async fn one_answer_joins_both_services_in_one_hop_each() {
 #[tokio::test]
 async fn a_dead_service_leaves_the_others_part_of_an_answer() {
     let orders = stub::orders().await;
-    let gateway = Gateway::start(&stub::nowhere().await, &orders.url).await;
+    let gateway = Gateway::start(&stub::nowhere(), &orders.url).await;
 
     let answer = gateway.query(BOTH).await;
     println!("{answer}");
@@ -152,7 +152,7 @@ async fn a_request_beyond_a_limit_is_refused() {
 
 #[tokio::test]
 async fn introspection_works_without_any_service() {
-    let gateway = Gateway::start(&stub::nowhere().await, &stub::nowhere().await).await;
+    let gateway = Gateway::start(&stub::nowhere(), &stub::nowhere()).await;
     let answer = gateway
         .query("{ __schema { subscriptionType { name } } }")
         .await;

@@ -1,10 +1,10 @@
 //! A gateway process of this build, on a free port.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tandem_backends::free_port;
 
 /// A running `tandem router`, killed when dropped.
 pub(crate) struct Gateway {
@@ -26,19 +26,11 @@ pub(crate) fn command(port: u16, accounts: &str, orders: &str, data: &std::path:
     command
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
 impl Gateway {
     /// Starts a gateway for these services and waits until it is ready.
     pub(crate) async fn start(accounts: &str, orders: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let port = free_port();
+        let port = free_port().unwrap();
         let command = command(port, accounts, orders, data.path());
         Self::start_command(command, port, data).await
     }
@@ -54,7 +46,7 @@ impl Gateway {
         change(&mut configuration);
         let file = data.path().join("router.yaml");
         std::fs::write(&file, configuration).unwrap();
-        let port = free_port();
+        let port = free_port().unwrap();
         let mut command = command(port, accounts, orders, data.path());
         command.arg("--router-config").arg(file);
         Self::start_command(command, port, data).await

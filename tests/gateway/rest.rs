@@ -70,7 +70,7 @@ async fn rest_routes_reach_the_services_that_own_them() {
 #[tokio::test]
 async fn a_rest_route_to_a_dead_service_answers_503_with_a_problem() {
     let orders = stub::orders().await;
-    let gateway = Gateway::start(&stub::nowhere().await, &orders.url).await;
+    let gateway = Gateway::start(&stub::nowhere(), &orders.url).await;
 
     let answer = get(&gateway, "/accounts/customer/print").await;
     assert_eq!(answer.status(), 503);
@@ -134,7 +134,7 @@ async fn what_the_gateway_refuses_itself_is_a_problem() {
 
 #[tokio::test]
 async fn the_actuator_tells_the_gateways_own_state() {
-    let gateway = Gateway::start(&stub::nowhere().await, &stub::nowhere().await).await;
+    let gateway = Gateway::start(&stub::nowhere(), &stub::nowhere()).await;
     let json = async |path: &str| get(&gateway, path).await.json::<Value>().await.unwrap();
 
     assert_eq!(json("/actuator/health").await["status"], "UP");
@@ -186,7 +186,7 @@ async fn the_actuator_tells_the_gateways_own_state() {
 
 #[tokio::test]
 async fn a_browser_gets_a_page_that_needs_nothing_from_elsewhere() {
-    let gateway = Gateway::start(&stub::nowhere().await, &stub::nowhere().await).await;
+    let gateway = Gateway::start(&stub::nowhere(), &stub::nowhere()).await;
     let browser = Client::new();
     let answer = browser
         .get(format!("{}/graphql", gateway.url))

@@ -16,6 +16,7 @@ use axum::routing::{get, post, post_service};
 use axum::{Json, Router};
 use futures::Stream;
 use serde_json::{Value, json};
+use tandem_backends::free_port;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 
@@ -50,10 +51,9 @@ impl Drop for Stub {
     }
 }
 
-/// A port where nothing listens.
-pub(crate) async fn nowhere() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+/// Where no service is, and no other test's comes up.
+pub(crate) fn nowhere() -> String {
+    format!("http://127.0.0.1:{}", free_port().unwrap())
 }
 
 #[derive(SimpleObject)]

@@ -165,7 +165,7 @@ async fn a_web_socket_carries_queries_and_subscriptions() {
 #[tokio::test]
 async fn updates_go_on_while_accounts_is_dead() {
     let orders = stub::orders().await;
-    let gateway = Gateway::start(&stub::nowhere().await, &orders.url).await;
+    let gateway = Gateway::start(&stub::nowhere(), &orders.url).await;
     let mut events = sse(&gateway, CUSTOMER).await;
     wait_until("the subscription is open", || orders.subscribers() == 1).await;
 
@@ -192,7 +192,7 @@ async fn updates_go_on_while_accounts_is_dead() {
 #[tokio::test]
 async fn a_subscription_to_a_dead_service_says_so() {
     let accounts = stub::accounts().await;
-    let gateway = Gateway::start(&accounts.url, &stub::nowhere().await).await;
+    let gateway = Gateway::start(&accounts.url, &stub::nowhere()).await;
     let mut events = sse(&gateway, CUSTOMER).await;
     let event = next(&mut events).await;
     assert_eq!(

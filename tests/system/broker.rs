@@ -14,9 +14,10 @@ use rdkafka::{
     message::{Header, Headers, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
+use tandem_backends::free_port;
 use tempfile::TempDir;
 
-use crate::support::{LIMIT, Process, Signal, free_port, poll, tandem_command};
+use crate::support::{LIMIT, Process, Signal, poll, tandem_command};
 
 const TOPIC: &str = "accounts.customer.change";
 const PARTITIONS: i32 = 6;
@@ -28,7 +29,7 @@ struct Broker {
 
 impl Broker {
     fn start(directory: &Path) -> Self {
-        Self::start_on(free_port(), directory)
+        Self::start_on(free_port().unwrap(), directory)
     }
 
     fn start_on(port: u16, directory: &Path) -> Self {

@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tandem_backends::{Kafka, KafkaOptions, require};
+use tandem_backends::{Kafka, KafkaOptions, free_port, require};
 use tokio::runtime::Runtime;
 
 use super::support::{
-    Client, Process, Signal, Tandem, Transport, free_port, graph::UPDATE, poll, poll_for,
-    tandem_command,
+    Client, Process, Signal, Tandem, Transport, graph::UPDATE, poll, poll_for, tandem_command,
 };
 
 fn kafka() -> (Runtime, Kafka) {
@@ -80,7 +79,7 @@ fn a_wrong_password_is_one_clear_sentence() {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("sealing.key");
     std::fs::write(&key, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=").unwrap();
-    let port = free_port();
+    let port = free_port().unwrap();
     for service in ["accounts", "orders"] {
         let mut command = tandem_command();
         command

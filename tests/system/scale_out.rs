@@ -4,14 +4,13 @@ use std::{path::PathBuf, time::Duration};
 
 use rdkafka::ClientConfig;
 use serde_json::json;
-use tandem_backends::{Kafka, KafkaOptions, Mongo, require};
+use tandem_backends::{Kafka, KafkaOptions, Mongo, free_port, require};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::support::{
     Client, Process, Signal, Transport,
     checker::{System, check},
-    free_port,
     graph::{CREATE, PLACE, UPDATE, customer_input, order_input},
     poll, tandem_command,
     workload::{Targets, Workload},
@@ -62,7 +61,7 @@ impl Fleet {
 
     /// Starts one more instance and waits until it is ready.
     fn instance(&self, service: &str) -> Instance {
-        let port = free_port();
+        let port = free_port().unwrap();
         let process = Process::start(
             tandem_command()
                 .arg(service)

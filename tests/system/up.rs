@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{LIMIT, Signal, Tandem, free_port, is_alive, poll, signal, tandem_command};
+use tandem_backends::free_port;
+
+use crate::support::{LIMIT, Signal, Tandem, is_alive, poll, signal, tandem_command};
 
 /// Runs a command that must fail, and gives its one sentence.
 #[track_caller]
@@ -56,9 +58,9 @@ fn no_command_means_up() {
     let answer = tandem_command()
         .env("TANDEM_DATA_DIR", directory.path())
         .env("TANDEM_GATEWAY_PORT", &port)
-        .env("TANDEM_ACCOUNTS_PORT", free_port().to_string())
-        .env("TANDEM_ORDERS_PORT", free_port().to_string())
-        .env("TANDEM_BROKER_PORT", free_port().to_string())
+        .env("TANDEM_ACCOUNTS_PORT", free_port().unwrap().to_string())
+        .env("TANDEM_ORDERS_PORT", free_port().unwrap().to_string())
+        .env("TANDEM_BROKER_PORT", free_port().unwrap().to_string())
         .output()
         .unwrap();
 
@@ -171,7 +173,7 @@ fn a_taken_port_is_named_with_its_flag() {
         let others: Vec<String> = ["accounts", "orders", "gateway", "broker"]
             .iter()
             .filter(|other| **other != service)
-            .flat_map(|other| [format!("--{other}-port"), free_port().to_string()])
+            .flat_map(|other| [format!("--{other}-port"), free_port().unwrap().to_string()])
             .collect();
         let mut arguments = vec!["up", "--data-dir", directory, &flag, &port];
         arguments.extend(others.iter().map(String::as_str));
@@ -188,7 +190,7 @@ fn a_taken_port_is_named_with_its_flag() {
 #[test]
 fn one_port_for_two_services_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let port = free_port().to_string();
+    let port = free_port().unwrap().to_string();
 
     let sentence = refused(&[
         "up",

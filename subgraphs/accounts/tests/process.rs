@@ -3,22 +3,18 @@
 
 mod common;
 
-use std::{net::TcpListener, time::Duration};
+use std::time::Duration;
 
 use clap::Parser;
 use common::SAMPLE;
 use tandem_accounts::service::{self, Settings};
+use tandem_backends::free_port;
 use tandem_kit::{rebuild::mark_filled, shutdown::Shutdown};
 
 #[derive(Parser)]
 struct Command {
     #[command(flatten)]
     settings: Settings,
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -31,7 +27,7 @@ async fn without_kafka_customers_are_served_and_the_service_ends_in_time() {
     mark_filled(stores.registry.as_ref()).await.unwrap();
     drop(stores);
 
-    let port = free_port();
+    let port = free_port().unwrap();
     let command = Command::try_parse_from([
         "accounts",
         "--port",
@@ -41,7 +37,7 @@ async fn without_kafka_customers_are_served_and_the_service_ends_in_time() {
         "--sealing-key-file",
         key.to_str().unwrap(),
         "--kafka-brokers",
-        &format!("127.0.0.1:{}", free_port()),
+        &format!("127.0.0.1:{}", free_port().unwrap()),
         "--outbox-unready-seconds",
         "1",
     ])

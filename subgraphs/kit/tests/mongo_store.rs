@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use chrono::Utc;
 use mongodb::bson::{Bson, Document, doc, spec::BinarySubtype};
-use tandem_backends::{Backend, Mongo};
+use tandem_backends::{Backend, Mongo, free_port};
 use tandem_kit::{
     aggregate::Aggregate,
     outbox::Outbox,
@@ -198,11 +198,8 @@ async fn preparing_twice_and_at_once_does_no_harm() {
 
 #[tokio::test]
 async fn connecting_waits_for_nobody_and_calls_say_that_the_server_is_away() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let uri = format!("mongodb://{closed}/?serverSelectionTimeoutMS=200");
+    let closed = free_port().unwrap();
+    let uri = format!("mongodb://127.0.0.1:{closed}/?serverSelectionTimeoutMS=200");
     let started = Instant::now();
     let store = MongoStore::connect(&uri, "away").await.unwrap();
     assert!(started.elapsed() < Duration::from_secs(1));

@@ -1,7 +1,7 @@
 //! The service on a real MongoDB and a real Kafka, and its replica held to its contract there.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use clap::Parser;
 use futures::{SinkExt, StreamExt};
@@ -11,7 +11,7 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use serde_json::{Value, json};
-use tandem_backends::{Kafka, KafkaOptions, Mongo, require};
+use tandem_backends::{Kafka, KafkaOptions, Mongo, free_port, require};
 use tandem_kit::{shutdown::Shutdown, store::mongo::MongoStore};
 use tandem_orders::{
     replica::{contract, mongo::MongoReplica},
@@ -29,11 +29,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 struct Command {
     #[command(flatten)]
     settings: Settings,
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
@@ -172,7 +167,7 @@ async fn a_customers_event_becomes_orders_whose_changes_reach_subscribers() {
     let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
     let client = Client {
         http: reqwest::Client::new(),
-        port: free_port(),
+        port: free_port().unwrap(),
     };
     let command = Command::try_parse_from([
         "orders",

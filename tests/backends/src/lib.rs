@@ -31,6 +31,7 @@ pub use discovery::{Backend, available, kafka_libs, mongod};
 pub use error::Error;
 pub use kafka::{Credentials, Kafka, KafkaOptions};
 pub use mongo::Mongo;
+pub use port::free_port;
 pub use solo::{Solo, solo};
 
 /// Ends the test when a backend isn't installed: `require!(mongod)`, `require!(kafka)`, `require!(mongod, kafka)`.

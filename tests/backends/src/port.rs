@@ -1,7 +1,8 @@
-//! Loopback ports that stay ours while their server is down, so that it can come back on the same one.
+//! Loopback ports for one test alone, also while nothing listens there: a killed server can come back on its port, and where
+//! a test wants nobody, there is nobody.
 //!
-//! A port of a killed server is free for everyone. So each is taken from below the range that the system hands out by itself,
-//! and kept by a lock on a file that every test process looks at.
+//! To the system such a port is free for everyone. So each is taken from below the range that the system hands out by itself. A
+//! server's is also kept by a lock on a file that every test process looks at.
 
 use std::fs::{self, File, TryLockError};
 use std::net::{Ipv4Addr, TcpListener};
@@ -57,4 +58,13 @@ impl Port {
     pub(crate) fn number(&self) -> u16 {
         self.number
     }
+}
+
+/// A port of 127.0.0.1 on which nothing listens. No other test of this process gets it, and test processes that run at the same
+/// time look for theirs elsewhere.
+///
+/// # Errors
+/// When no port of the range is free.
+pub fn free_port() -> Result<u16, Error> {
+    Port::reserve().map(|port| port.number())
 }

@@ -1,18 +1,16 @@
-//! What every system test needs: free ports, the processes of `tandem`, and waiting with a limit.
+//! What every system test needs: the processes of `tandem`, and waiting with a limit.
 #![allow(dead_code, unused_imports)]
 
 pub mod checker;
 mod client;
 pub mod command;
 pub mod graph;
-mod ports;
 mod process;
 pub mod site;
 mod tandem;
 pub mod workload;
 
 pub use client::{Client, Subscription, Transport};
-pub use ports::free_port;
 pub use process::{Process, Signal, is_alive, signal, try_signal};
 pub use tandem::{TANDEM, Tandem, TandemBuilder, command as tandem_command};
 

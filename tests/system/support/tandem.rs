@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
+use tandem_backends::free_port;
 use tempfile::TempDir;
 
-use super::{Process, Signal, free_port};
+use super::{Process, Signal};
 
 /// The binary under test.
 pub const TANDEM: &str = env!("CARGO_BIN_EXE_tandem");
@@ -126,10 +127,10 @@ impl Tandem {
     pub fn builder() -> TandemBuilder {
         TandemBuilder {
             directory: Directory::Own(tempfile::tempdir().unwrap()),
-            accounts: free_port(),
-            orders: free_port(),
-            gateway: free_port(),
-            broker: free_port(),
+            accounts: free_port().unwrap(),
+            orders: free_port().unwrap(),
+            gateway: free_port().unwrap(),
+            broker: free_port().unwrap(),
             brokers: None,
             flags: Vec::new(),
             environment: Vec::new(),
