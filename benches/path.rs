@@ -2,6 +2,7 @@
 //!
 //!     cargo bench --bench path                 embedded store and broker
 //!     cargo bench --bench path -- servers      real MongoDB and Kafka too (tests/backends/install.sh)
+//!     cargo bench --bench path -- servers alone     only there
 //!
 //! Ratios count; absolute times say little on a shared machine. Ours and the floor are measured in turns, and the median
 //! of the rounds is shown.
@@ -57,9 +58,12 @@ fn next_id() -> String {
 }
 
 fn main() {
-    let servers = std::env::args().any(|argument| argument == "servers");
+    let has = |word: &str| std::env::args().any(|argument| argument == word);
+    let (servers, alone) = (has("servers"), has("alone"));
     let runtime = Runtime::new().unwrap();
-    embedded(&runtime);
+    if !(servers && alone) {
+        embedded(&runtime);
+    }
     if servers {
         on_servers(&runtime);
     } else {

@@ -568,7 +568,14 @@ impl<A: Aggregate> Outbox for MongoAggregates<A> {
 
     async fn clear(&self, published: Vec<(String, i64)>) -> Result<(), StoreError> {
         for some in published.chunks(CLEARED_AT_ONCE) {
-            let all = some.iter().map(|(id, revision)| clear_all(id, *revision));
+            // Most are of one revision: a statement for each revision costs MongoDB less than one for each aggregate.
+            let mut of_revision: HashMap<i64, Vec<&str>> = HashMap::new();
+            for (id, revision) in some {
+                of_revision.entry(*revision).or_default().push(id);
+            }
+            let all = of_revision
+                .iter()
+                .map(|(revision, ids)| clear_all(ids, *revision));
             let cleared = self.forget_pending(all.collect()).await?;
             // Some have newer events by now, or are clear already: MongoDB does not say which.
             if cleared < some.len() {

@@ -227,11 +227,12 @@ pub fn replacement(
     bson::serialize_to_raw_document_buf(&replacement).map_err(unwritable)
 }
 
-/// The statement that forgets all pending events of an aggregate, if its newest is of this revision.
-pub(super) fn clear_all(id: &str, revision: i64) -> Document {
+/// The statement that forgets all pending events of those of these aggregates whose newest is of this revision.
+pub(super) fn clear_all(ids: &[&str], revision: i64) -> Document {
     doc! {
-        "q": { "_id": id, "revision": revision, "waiting": { "$gt": 0 } },
+        "q": { "_id": { "$in": ids }, "revision": revision, "waiting": { "$gt": 0 } },
         "u": { "$set": { "pending": [], "waiting": 0_i64 }, "$unset": { "oldestPending": "" } },
+        "multi": true,
     }
 }
 
