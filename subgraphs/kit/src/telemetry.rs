@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::format::{
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::shutdown::Shutdown;
-pub use crate::trace_context::{InvalidTraceparent, TRACEPARENT, TraceContext, propagate_trace};
+pub use crate::trace_context::{InvalidTraceparent, TRACEPARENT, TraceContext};
 
 /// Upper bounds of the latency histograms, in seconds: finest where the promises are (milliseconds).
 pub const LATENCY_BUCKETS_SECONDS: &[f64] = &[

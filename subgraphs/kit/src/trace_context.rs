@@ -8,9 +8,7 @@ use std::future::Future;
 use std::str::FromStr;
 
 use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::Response;
-use tracing::Instrument;
+use tracing::Span;
 
 /// The name of the HTTP and Kafka header.
 pub const TRACEPARENT: &str = "traceparent";
@@ -122,9 +120,8 @@ fn hex(part: Option<&str>, digits: usize) -> Result<u128, InvalidTraceparent> {
     u128::from_str_radix(part, 16).map_err(|_| InvalidTraceparent)
 }
 
-/// Axum middleware: continues the caller's trace (or starts one), and makes it the request's extension, the task's
-/// current [`TraceContext`] and a field of every log line.
-pub async fn propagate_trace(mut request: Request, next: Next) -> Response {
+/// Continues the caller's trace, or starts one: it becomes the request's extension. The span gives it to every log line within.
+pub fn continue_trace(request: &mut Request) -> (TraceContext, Span) {
     let context = request
         .headers()
         .get(TRACEPARENT)
@@ -146,7 +143,7 @@ pub async fn propagate_trace(mut request: Request, next: Next) -> Response {
     {
         span.record("request_id", id);
     }
-    context.scope(next.run(request).instrument(span)).await
+    (context, span)
 }
 
 #[cfg(test)]

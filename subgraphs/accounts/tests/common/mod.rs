@@ -28,7 +28,7 @@ use tandem_kit::{
     sealing::Sealer,
     shutdown::Shutdown,
     store::{AggregateStore, Outcome, PageRequest, Settled, StoreError, Stored, Write},
-    web::{HttpSettings, serve::with_layers},
+    web::{HttpSettings, middleware::with_middleware},
 };
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -69,7 +69,7 @@ impl Accounts {
             &Shutdown::new(),
         );
         Self {
-            router: with_layers(routes, &HttpSettings::default()),
+            router: with_middleware(routes, &HttpSettings::default()),
             stores,
             reads,
             directory,

@@ -22,6 +22,7 @@ use futures::stream::BoxStream;
 use futures::{SinkExt, StreamExt};
 use tokio::time::Instant;
 
+use super::documents::ParsedDocuments;
 use super::error::{ErrorCode, ErrorCodes};
 use crate::shutdown::Shutdown;
 use crate::trace_context::TraceContext;
@@ -142,6 +143,7 @@ impl<E: Executor> GraphQlEndpoint<E> {
         let endpoint = Endpoint {
             executor: PreparedExecutor {
                 executor: self.executor,
+                documents: ParsedDocuments::default(),
                 prepare: self.prepare,
             },
             shutdown: self.shutdown,
@@ -159,15 +161,17 @@ struct Endpoint<E> {
     shutdown: Shutdown,
 }
 
-/// Prepares the data of each operation, whichever way it came.
+/// Prepares the document and the data of each operation, whichever way it came.
 #[derive(Clone)]
 struct PreparedExecutor<E> {
     executor: E,
+    documents: ParsedDocuments,
     prepare: Option<PrepareData>,
 }
 
 impl<E> PreparedExecutor<E> {
     fn prepared(&self, mut request: GraphQlRequest) -> GraphQlRequest {
+        self.documents.give(&mut request);
         if let Some(prepare) = &self.prepare {
             prepare(&mut request.data);
         }

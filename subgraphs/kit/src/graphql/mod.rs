@@ -1,6 +1,7 @@
 //! The GraphQL side of a subgraph: errors with codes, scalars, Relay connections and the HTTP and WebSocket endpoint.
 
 pub mod connection;
+mod documents;
 pub mod endpoint;
 pub mod error;
 pub mod scalars;

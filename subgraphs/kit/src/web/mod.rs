@@ -3,6 +3,7 @@
 pub mod actuator;
 pub mod components;
 pub mod json;
+pub mod middleware;
 pub mod openapi;
 pub mod opening;
 pub mod problem;

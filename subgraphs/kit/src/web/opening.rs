@@ -25,7 +25,8 @@ use tower::Service;
 use super::{
     HttpSettings, Problem, ServeError,
     actuator::{Actuator, Affects, Health, HealthReporter},
-    serve::{serve_service, with_layers},
+    middleware::with_middleware,
+    serve::serve_service,
 };
 use crate::{graphql::ErrorCode, shutdown::Shutdown, telemetry::MetricsHandle};
 
@@ -50,7 +51,7 @@ pub async fn serve_while_opening<E: From<ServeError>>(
     let waiting = health.reporter("store", Affects::Readiness);
     let actuator = Actuator::new(health, metrics, info);
     let doorway = Doorway {
-        early: with_layers(early(actuator), settings),
+        early: with_middleware(early(actuator), settings),
         full: Arc::default(),
     };
     let full = Arc::clone(&doorway.full);
@@ -62,7 +63,7 @@ pub async fn serve_while_opening<E: From<ServeError>>(
             Err(error) => return error,
         };
         // Only this future sets it, once.
-        let _ = full.set(with_layers(router, settings));
+        let _ = full.set(with_middleware(router, settings));
         pending().await
     };
     tokio::select! {

@@ -1,0 +1,126 @@
+//! Parsed documents. Clients, and the gateway most of all, send the same few documents again and again, and parsing one takes
+//! longer than copying what it was parsed to.
+
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_graphql::{Request, parser::types::ExecutableDocument};
+use lru::LruCache;
+
+/// How many documents are kept: those that were used last.
+const KEPT: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// Most bytes of a document that is kept.
+const LONGEST: usize = 4_096;
+
+/// The documents that were used last, parsed. Clones share them.
+#[derive(Clone)]
+pub(super) struct ParsedDocuments(Arc<Mutex<Documents>>);
+
+type Documents = LruCache<String, Arc<ExecutableDocument>>;
+
+impl fmt::Debug for ParsedDocuments {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ParsedDocuments")
+    }
+}
+
+impl Default for ParsedDocuments {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(LruCache::new(KEPT))))
+    }
+}
+
+impl ParsedDocuments {
+    /// Gives a request its document, parsed, if it is one that can be kept. What does not parse is left to the schema, which
+    /// says why.
+    pub(super) fn give(&self, request: &mut Request) {
+        if !may_be_kept(&request.query) {
+            return;
+        }
+        let known = self.lock().get(&request.query).cloned();
+        if let Some(document) = known {
+            request.set_parsed_query(document.as_ref().clone());
+        } else if let Ok(document) = request.parsed_query() {
+            let document = Arc::new(document.clone());
+            self.lock().put(request.query.clone(), document);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Documents> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A document with texts in it may hold somebody's data, which must not stay in memory, and will hardly come again.
+fn may_be_kept(document: &str) -> bool {
+    document.len() <= LONGEST && !document.contains('"')
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use async_graphql::{EmptyMutation, EmptySubscription, Object, Schema, Variables, value};
+
+    use super::*;
+
+    struct Query;
+
+    #[Object]
+    impl Query {
+        async fn twice(&self, number: i32) -> i32 {
+            number * 2
+        }
+    }
+
+    fn kept(documents: &ParsedDocuments) -> usize {
+        documents.lock().len()
+    }
+
+    #[tokio::test]
+    async fn a_kept_document_is_answered_with_the_variables_and_operation_of_each_request() {
+        let schema = Schema::new(Query, EmptyMutation, EmptySubscription);
+        let documents = ParsedDocuments::default();
+        let document = "query A($n: Int!) { twice(number: $n) } query B { four: twice(number: 2) }";
+        for (operation, number, answer) in [
+            ("A", 1, value!({"twice": 2})),
+            ("A", 5, value!({"twice": 10})),
+            ("B", 1, value!({"four": 4})),
+        ] {
+            let mut request = Request::new(document)
+                .operation_name(operation)
+                .variables(Variables::from_value(value!({ "n": number })));
+            documents.give(&mut request);
+            assert_eq!(schema.execute(request).await.data, answer);
+            assert_eq!(kept(&documents), 1);
+        }
+    }
+
+    #[test]
+    fn what_may_hold_somebodys_data_is_not_kept() {
+        let documents = ParsedDocuments::default();
+        let long = format!("{{ twice(number: 1) }} #{}", "x".repeat(LONGEST));
+        for document in [
+            r#"mutation { eraseCustomer(id: "ada") { id } }"#,
+            r#"{ customer(id: """ada""") { id } }"#,
+            long.as_str(),
+            "{ twice(",
+        ] {
+            documents.give(&mut Request::new(document));
+            assert_eq!(kept(&documents), 0, "{document}");
+        }
+    }
+
+    #[test]
+    fn no_more_are_kept_than_were_used_last() {
+        let documents = ParsedDocuments::default();
+        for number in 0..2 * KEPT.get() {
+            documents.give(&mut Request::new(format!("{{ twice(number: {number}) }}")));
+        }
+        assert_eq!(kept(&documents), KEPT.get());
+        let last = format!("{{ twice(number: {}) }}", 2 * KEPT.get() - 1);
+        assert!(documents.lock().contains(&last));
+    }
+}
