@@ -127,32 +127,32 @@ impl Customers {
         key: Option<IdempotencyKey>,
         origin: &Origin,
     ) -> Result<Customer, Failure> {
+        let is_assigned = customer.id.is_none();
+        let mut command = CreateCustomer {
+            id: customer.id.unwrap_or_else(CustomerId::assign),
+            name: customer.name,
+            contact: customer.contact,
+            addresses: customer.addresses,
+            credit_cards: customer.credit_cards,
+        };
         for _ in 1..ASSIGN_TRIES {
-            match self.try_create(&customer, key.clone(), origin).await {
+            match self.try_create(&command, key.clone(), origin).await {
                 Err(CommandError::Rejected(
                     CustomerError::AlreadyExists(_) | CustomerError::Erased(_),
-                )) if customer.id.is_none() => {}
+                )) if is_assigned => command.id = CustomerId::assign(),
                 other => return other,
             }
         }
-        self.try_create(&customer, key, origin).await
+        self.try_create(&command, key, origin).await
     }
 
     async fn try_create(
         &self,
-        customer: &NewCustomer,
+        command: &CreateCustomer,
         key: Option<IdempotencyKey>,
         origin: &Origin,
     ) -> Result<Customer, Failure> {
-        let command = CreateCustomer {
-            id: customer.id.clone().unwrap_or_else(CustomerId::assign),
-            name: customer.name.clone(),
-            contact: customer.contact.clone(),
-            addresses: customer.addresses.clone(),
-            credit_cards: customer.credit_cards.clone(),
-        };
-        let id = command.id.clone();
-        self.execute(&id, key, Expectation::New, |present| {
+        self.execute(&command.id, key, Expectation::New, |present| {
             Customer::create(
                 present,
                 command.clone(),
