@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use common::SAMPLE;
 use tandem_accounts::service::{self, Settings};
-use tandem_backends::free_port;
+use tandem_backends::{eventually, free_port};
 use tandem_kit::{rebuild::mark_filled, shutdown::Shutdown};
 
 #[derive(Parser)]
@@ -51,7 +51,10 @@ async fn without_kafka_customers_are_served_and_the_service_ends_in_time() {
         let answer = client.get(at(path)).send().await.ok()?;
         Some(answer.status().as_u16())
     };
-    eventually(async || status("/actuator/health/readiness").await == Some(200)).await;
+    eventually("it is ready", async || {
+        status("/actuator/health/readiness").await == Some(200)
+    })
+    .await;
     let created = client
         .post(at("/accounts/customer/create"))
         .header("content-type", "application/json")
@@ -65,7 +68,10 @@ async fn without_kafka_customers_are_served_and_the_service_ends_in_time() {
     }
     assert_eq!(status("/admin/dead-letters").await, Some(401));
     // The event waits longer than is allowed here: no more requests, but no restart either.
-    eventually(async || status("/actuator/health/readiness").await == Some(503)).await;
+    eventually("it is ready no longer", async || {
+        status("/actuator/health/readiness").await == Some(503)
+    })
+    .await;
     assert_eq!(status("/actuator/health/liveness").await, Some(200));
 
     shutdown.request("the test is over");
@@ -74,12 +80,4 @@ async fn without_kafka_customers_are_served_and_the_service_ends_in_time() {
         .expect("the service did not end in time")
         .unwrap()
         .unwrap();
-}
-
-async fn eventually(holds: impl AsyncFn() -> bool) {
-    let limit = tokio::time::Instant::now() + Duration::from_secs(20);
-    while !holds().await {
-        assert!(tokio::time::Instant::now() < limit, "waited for too long");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

@@ -2,7 +2,9 @@
 //!
 //! * What is there is taken at once: a single message waits for nobody (unless its projection is patient), a backlog comes
 //!   in large batches.
-//! * Offsets are stored for commit only after the projection has written, so a crash repeats and never skips.
+//! * Offsets are stored for commit only after what the projection has written is durable, so a crash repeats and never skips.
+//!   Readers need not wait for that: the log has it. So a projection may show a batch at once, and is asked to keep what it has
+//!   shown a moment later, many batches together. Until then they are held here, to be written again if the store lost them.
 //! * What cannot be taken is parked with what follows of the same key, and copied to `<topic>.DLT`; the flow goes on.
 //! * A store that is away is waited out; the group membership is kept alive meanwhile.
 
@@ -27,7 +29,7 @@ use rdkafka::{
 };
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -41,13 +43,18 @@ use crate::{
         trouble::Trouble,
     },
     shutdown::Shutdown,
-    store::{DeadLetter, DeadLetterStore, StoreError},
+    store::{DeadLetter, DeadLetterStore, StoreError, Term},
 };
 
 /// Messages handed over at once.
 const BATCH: usize = 2_000;
 /// A write that takes longer than this pauses the reading, so that the group keeps this member.
 const SLOW: Duration = Duration::from_millis(500);
+/// How long what is shown may wait to be kept, and so many messages of it at most.
+const SHOWN: Duration = Duration::from_millis(200);
+const SHOWN_AT_MOST: usize = BATCH;
+/// How long keeping it may take when the service stops.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// First and longest pause after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -81,6 +88,23 @@ pub trait Projection: Send + Sync + 'static {
     /// # Errors
     /// When the store is away: the runner tries again.
     async fn apply(&self, items: Vec<(Position, Self::Item)>) -> Result<(), StoreError>;
+
+    /// Writes a batch as [`Self::apply`] does, for readers to see at once; a crash of the store may undo it until
+    /// [`Self::keep`] says otherwise. Answers the term in which it was written, `None` if it is durable.
+    ///
+    /// # Errors
+    /// When the store is away: the runner tries again.
+    async fn show(&self, items: Vec<(Position, Self::Item)>) -> Result<Option<Term>, StoreError> {
+        self.apply(items).await.map(|()| None)
+    }
+
+    /// Makes durable what was shown in `term`. Answers false if the store may have lost it: the runner has it applied then.
+    ///
+    /// # Errors
+    /// When the store is away: the runner tries again.
+    async fn keep(&self, _term: &Term) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 }
 
 /// What a running projection tells of itself. Clones share it.
@@ -155,6 +179,8 @@ pub fn run_projection<P: Projection>(
         dead_letters,
         parked: HashSet::new(),
         parked_read: None,
+        shown: None,
+        taken: HashMap::new(),
         reassigned,
         status: status.clone(),
         stop: shutdown.token(),
@@ -293,9 +319,22 @@ struct Runner<P: Projection> {
     dead_letters: Arc<dyn DeadLetterStore>,
     parked: HashSet<String>,
     parked_read: Option<Instant>,
+    shown: Option<Shown<P::Item>>,
+    /// For each partition the offset behind what was taken and is not stored for commit.
+    taken: HashMap<i32, i64>,
     reassigned: Arc<AtomicBool>,
     status: ProjectionStatus,
     stop: CancellationToken,
+}
+
+/// What readers see and the store may still lose.
+struct Shown<I> {
+    term: Term,
+    /// Whether the store has begun another term since the first of it.
+    is_torn: bool,
+    messages: Vec<(Position, I)>,
+    /// When it is to be kept.
+    due: Instant,
 }
 
 impl<P: Projection> Runner<P> {
@@ -314,16 +353,19 @@ impl<P: Projection> Runner<P> {
         loop {
             let mut batch = std::mem::take(&mut carried);
             if batch.is_empty() {
+                let due = self.shown.as_ref().map(|shown| shown.due);
                 let received = tokio::select! {
                     () = stop.cancelled() => break,
-                    received = self.consumer.recv() => received.map(|message| Message::from(&message)),
+                    received = self.consumer.recv() => Some(received.map(|message| Message::from(&message))),
+                    () = until(due), if due.is_some() => None,
                 };
                 match received {
-                    Ok(message) => batch.push(message),
-                    Err(error) => {
+                    Some(Ok(message)) => batch.push(message),
+                    Some(Err(error)) => {
                         trouble.heard(&error).await;
                         continue;
                     }
+                    None => {}
                 }
             }
             while batch.len() < BATCH {
@@ -337,31 +379,36 @@ impl<P: Projection> Runner<P> {
                 None => break,
             }
         }
+        if timeout(FAREWELL, self.keep(&mut carried)).await.is_err() {
+            tracing::debug!(projection = name, "what was written last may be read again");
+        }
         leave(name, self.consumer).await;
     }
 
-    /// Takes a batch and stores its offsets. Returns what was read meanwhile, `None` when the service stops.
+    /// Takes a batch, which may be empty, and keeps what is shown if it is time to. Returns what was read meanwhile, `None` when the
+    /// service stops.
     async fn take(&mut self, batch: Vec<Message>) -> Option<Vec<Message>> {
         let mut read_meanwhile = Vec::new();
         self.refresh_parked(&mut read_meanwhile).await?;
-        let offsets = next_offsets(&batch);
+        self.note(&batch);
         let (readable, letters) = self.sort(batch);
         let count = readable.len() as u64;
         if !letters.is_empty() {
             self.set_aside(&letters, &mut read_meanwhile).await?;
         }
         if fault::is_on(Fault::CommitBeforeWrite) {
-            let _ = self.consumer.store_offsets(&offsets);
+            let _ = self.consumer.store_offsets(&self.offsets());
             let _ = self.consumer.commit_consumer_state(CommitMode::Sync);
             fault::abort_if_told(fault::Instant::AfterEarlyCommit, self.projection.name());
         }
         if !readable.is_empty() {
-            self.write(&readable, &mut read_meanwhile).await?;
+            self.show(readable, &mut read_meanwhile).await?;
         }
-        fault::abort_if_told(fault::Instant::BeforeCommit, self.projection.name());
-        if let Err(error) = self.consumer.store_offsets(&offsets) {
-            // The partitions went to another member meanwhile: it reads these messages again, which changes nothing.
-            tracing::debug!(projection = self.projection.name(), %error, "offsets not stored");
+        let may_wait = self.shown.as_ref().is_some_and(|shown| {
+            shown.messages.len() < SHOWN_AT_MOST && Instant::now() < shown.due
+        });
+        if !may_wait {
+            self.keep(&mut read_meanwhile).await?;
         }
         self.status.0.applied.fetch_add(count, Ordering::Relaxed);
         metrics::counter!("projection_applied_total", "projection" => self.projection.name())
@@ -412,15 +459,81 @@ impl<P: Projection> Runner<P> {
     }
 
     /// Writes what was read, however long the store is away. `None` when the service stops before.
-    async fn write(
-        &self,
-        readable: &[(Position, P::Item)],
+    async fn show(
+        &mut self,
+        readable: Vec<(Position, P::Item)>,
         read_meanwhile: &mut Vec<Message>,
     ) -> Option<()> {
-        self.until_done("the store is away", read_meanwhile, || {
-            self.projection.apply(readable.to_vec())
-        })
-        .await
+        let term = self
+            .until_done("the store is away", read_meanwhile, || {
+                self.projection.show(readable.clone())
+            })
+            .await?;
+        let Some(term) = term else {
+            return Some(());
+        };
+        if let Some(shown) = &mut self.shown {
+            shown.is_torn |= shown.term != term;
+            shown.messages.extend(readable);
+        } else {
+            self.shown = Some(Shown {
+                term,
+                is_torn: false,
+                messages: readable,
+                due: Instant::now() + SHOWN,
+            });
+        }
+        Some(())
+    }
+
+    /// Makes what is shown durable and stores the offsets of all that was taken. `None` when the service stops before.
+    async fn keep(&mut self, read_meanwhile: &mut Vec<Message>) -> Option<()> {
+        if let Some(shown) = self.shown.take() {
+            self.until_done("the store is away", read_meanwhile, || {
+                self.make_durable(&shown)
+            })
+            .await?;
+        }
+        fault::abort_if_told(fault::Instant::BeforeCommit, self.projection.name());
+        if let Err(error) = self.consumer.store_offsets(&self.offsets()) {
+            // The partitions went to another member meanwhile: it reads these messages again, which changes nothing.
+            tracing::debug!(projection = self.projection.name(), %error, "offsets not stored");
+        }
+        self.taken.clear();
+        Some(())
+    }
+
+    async fn make_durable(&self, shown: &Shown<P::Item>) -> Result<(), StoreError> {
+        if !shown.is_torn && self.projection.keep(&shown.term).await? {
+            return Ok(());
+        }
+        tracing::warn!(
+            projection = self.projection.name(),
+            messages = shown.messages.len(),
+            "the store was restarted, or has another primary: what was written last is written again"
+        );
+        self.projection.apply(shown.messages.clone()).await
+    }
+
+    /// Notes the offset behind each message.
+    fn note(&mut self, batch: &[Message]) {
+        for message in batch {
+            let Position { partition, offset } = message.position;
+            let next = self.taken.entry(partition).or_default();
+            *next = (offset + 1).max(*next);
+        }
+    }
+
+    /// The offsets that were noted, as librdkafka stores them.
+    fn offsets(&self) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (&partition, &offset) in &self.taken {
+            let offset = Offset::Offset(offset);
+            if let Err(error) = list.add_partition_offset(self.topic, partition, offset) {
+                tracing::error!(%error, topic = self.topic, partition, "offset not noted");
+            }
+        }
+        list
     }
 
     /// Parks dead letters in the store, then copies them to the dead letter topic.
@@ -593,21 +706,11 @@ impl<P: Projection> Runner<P> {
     }
 }
 
-/// For each partition of a batch the offset behind its last message.
-fn next_offsets(batch: &[Message]) -> TopicPartitionList {
-    let mut next: HashMap<(&str, i32), i64> = HashMap::new();
-    for message in batch {
-        let Position { partition, offset } = message.position;
-        let known = next.entry((&message.topic, partition)).or_default();
-        *known = (offset + 1).max(*known);
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
     }
-    let mut list = TopicPartitionList::new();
-    for ((topic, partition), offset) in next {
-        if let Err(error) = list.add_partition_offset(topic, partition, Offset::Offset(offset)) {
-            tracing::error!(%error, topic, partition, "offset not noted");
-        }
-    }
-    list
 }
 
 /// The original headers, and why, from where and when the message was set aside.

@@ -4,17 +4,20 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     producer::{FutureProducer, FutureRecord},
 };
-use tandem_backends::{KafkaOptions, require};
+use tandem_backends::{KafkaOptions, eventually, require};
 use tandem_kit::{
     consumer::{Projection, run_projection},
     kafka::{
@@ -26,7 +29,7 @@ use tandem_kit::{
     sealing::Sealer,
     shutdown::Shutdown,
     store::{
-        StoreError,
+        StoreError, Term,
         embedded::{Codec, EmbeddedDeadLetters, EmbeddedStore},
     },
 };
@@ -34,8 +37,15 @@ use tokio::sync::watch;
 
 const TOPIC: &str = "consumer.test";
 const DEAD_LETTER_TOPIC: &str = "consumer.test.DLT";
+const NAME: &str = "kept";
+const STORE: &str = "test";
 const PARTITIONS: i32 = 6;
 const LIMIT: Duration = Duration::from_secs(60);
+
+fn text(message: &Message) -> Result<String, Rejection> {
+    let body = message.payload.clone().unwrap_or_default();
+    String::from_utf8(body).map_err(|error| Rejection::new(error.to_string()))
+}
 
 /// Keeps what it is given; writes nothing while the gate is shut.
 struct Kept {
@@ -46,6 +56,14 @@ struct Kept {
 }
 
 impl Kept {
+    fn new() -> Self {
+        Self {
+            taken: Mutex::default(),
+            begun: watch::channel(0).0,
+            open: watch::channel(true).0,
+        }
+    }
+
     fn has(&self, wanted: &BTreeSet<String>) -> bool {
         wanted.is_subset(&self.taken.lock().unwrap())
     }
@@ -56,12 +74,11 @@ impl Projection for Kept {
     type Item = String;
 
     fn name(&self) -> &'static str {
-        "kept"
+        NAME
     }
 
     fn decode(&self, message: &Message) -> Result<String, Rejection> {
-        let body = message.payload.clone().unwrap_or_default();
-        String::from_utf8(body).map_err(|error| Rejection::new(error.to_string()))
+        text(message)
     }
 
     async fn apply(&self, items: Vec<(Position, String)>) -> Result<(), StoreError> {
@@ -71,6 +88,47 @@ impl Projection for Kept {
         let items = items.into_iter().map(|(_, item)| item);
         self.taken.lock().unwrap().extend(items);
         Ok(())
+    }
+}
+
+/// Shows what it is given, and keeps it when the gate is open: unless its store has lost it.
+#[derive(Default)]
+struct Shows {
+    shown: Mutex<BTreeSet<String>>,
+    applied: Mutex<BTreeSet<String>>,
+    has_lost: AtomicBool,
+    open: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl Projection for Shows {
+    type Item = String;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn decode(&self, message: &Message) -> Result<String, Rejection> {
+        text(message)
+    }
+
+    async fn apply(&self, items: Vec<(Position, String)>) -> Result<(), StoreError> {
+        let items = items.into_iter().map(|(_, item)| item);
+        self.applied.lock().unwrap().extend(items);
+        Ok(())
+    }
+
+    async fn show(&self, items: Vec<(Position, String)>) -> Result<Option<Term>, StoreError> {
+        let items = items.into_iter().map(|(_, item)| item);
+        self.shown.lock().unwrap().extend(items);
+        Ok(Some(Term("first".to_owned())))
+    }
+
+    async fn keep(&self, term: &Term) -> Result<bool, StoreError> {
+        assert_eq!(term.0, "first");
+        let mut open = self.open.subscribe();
+        open.wait_for(|open| *open).await.unwrap();
+        Ok(!self.has_lost.load(Ordering::SeqCst))
     }
 }
 
@@ -89,25 +147,42 @@ async fn publish(producer: &FutureProducer, round: &str) -> BTreeSet<String> {
     sent
 }
 
-async fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let limit = tokio::time::Instant::now() + LIMIT;
-    while !is_so() {
-        assert!(tokio::time::Instant::now() < limit, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// The group that the projection reads in.
+fn group() -> String {
+    format!("{NAME}.{STORE}")
+}
+
+/// How many messages the projection's group has committed.
+async fn committed(server: &tandem_backends::Kafka) -> i64 {
+    let asking: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", server.bootstrap())
+        .set("group.id", group())
+        .create()
+        .unwrap();
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition_range(TOPIC, 0, PARTITIONS - 1);
+        asking.committed_offsets(partitions, LIMIT).unwrap()
+    });
+    let offsets = asked.await.unwrap().to_topic_map();
+    offsets
+        .values()
+        .filter_map(|offset| offset.to_raw())
+        .filter(|offset| *offset > 0)
+        .sum()
 }
 
 /// A projection that runs on a Kafka of its own.
-struct Running {
-    kept: Arc<Kept>,
+struct Running<P> {
+    projection: Arc<P>,
     producer: FutureProducer,
     shutdown: Shutdown,
     server: tandem_backends::Kafka,
     _directory: tempfile::TempDir,
 }
 
-impl Running {
-    async fn start() -> Self {
+impl<P: Projection> Running<P> {
+    async fn start(projection: P) -> Self {
         let server = tandem_backends::Kafka::start(KafkaOptions::default())
             .await
             .unwrap();
@@ -129,14 +204,10 @@ impl Running {
         )
         .unwrap();
         let letters = Arc::new(EmbeddedDeadLetters::open(file).await.unwrap());
-        let kept = Arc::new(Kept {
-            taken: Mutex::default(),
-            begun: watch::channel(0).0,
-            open: watch::channel(true).0,
-        });
+        let projection = Arc::new(projection);
         run_projection(
-            Arc::clone(&kept),
-            "test",
+            Arc::clone(&projection),
+            STORE,
             TOPIC,
             DEAD_LETTER_TOPIC,
             &kafka,
@@ -149,7 +220,7 @@ impl Running {
             .create()
             .unwrap();
         Self {
-            kept,
+            projection,
             producer,
             shutdown,
             server,
@@ -167,9 +238,9 @@ impl Running {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_answers_nothing_does_not_keep_a_projection_from_ending() {
     require!(kafka);
-    let running = Running::start().await;
+    let running = Running::start(Kept::new()).await;
     let sent = publish(&running.producer, "last").await;
-    eventually("it is written", || running.kept.has(&sent)).await;
+    eventually("it is written", async || running.projection.has(&sent)).await;
     // The commit of what was written is still to come.
     running.server.pause(0).unwrap();
     running.end().await;
@@ -178,25 +249,28 @@ async fn a_broker_that_answers_nothing_does_not_keep_a_projection_from_ending() 
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_go_and_come_back_during_a_slow_write_are_read_again() {
     require!(kafka);
-    let running = Running::start().await;
+    let running = Running::start(Kept::new()).await;
     let Running {
-        kept,
+        projection: kept,
         producer,
         server,
         ..
     } = &running;
     let first = publish(producer, "first").await;
-    eventually("all partitions are read", || kept.has(&first)).await;
+    eventually("all partitions are read", async || kept.has(&first)).await;
 
     // A write that is slow, so that all partitions are paused ...
     kept.open.send_replace(false);
     let begun = *kept.begun.borrow();
     publish(producer, "slow").await;
-    eventually("the slow write begins", || *kept.begun.borrow() > begun).await;
+    eventually("the slow write begins", async || {
+        *kept.begun.borrow() > begun
+    })
+    .await;
     // ... while another member joins and takes some of them ...
     let other: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", server.bootstrap())
-        .set("group.id", "kept.test")
+        .set("group.id", group())
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("enable.auto.commit", "false")
         .create()
@@ -214,7 +288,7 @@ async fn partitions_that_go_and_come_back_during_a_slow_write_are_read_again() {
     .unwrap();
     // ... and gives them back when the write is done.
     kept.open.send_replace(true);
-    eventually("the slow write ends", || {
+    eventually("the slow write ends", async || {
         kept.taken
             .lock()
             .unwrap()
@@ -224,6 +298,36 @@ async fn partitions_that_go_and_come_back_during_a_slow_write_are_read_again() {
     .await;
     drop(other);
     let last = publish(producer, "last").await;
-    eventually("all partitions are read again", || kept.has(&last)).await;
+    eventually("all partitions are read again", async || kept.has(&last)).await;
     running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_readers_see_is_committed_when_it_is_kept_and_written_again_when_it_was_lost() {
+    require!(kafka);
+    let running = Running::start(Shows::default()).await;
+    let (projection, producer) = (&running.projection, &running.producer);
+    let sent = publish(producer, "seen").await;
+    eventually("it is shown", async || {
+        sent.is_subset(&projection.shown.lock().unwrap())
+    })
+    .await;
+    // Longer than it takes to keep it and to commit.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(committed(&running.server).await, 0);
+    projection.open.send_replace(true);
+    eventually("it is committed", async || {
+        committed(&running.server).await == i64::from(PARTITIONS)
+    })
+    .await;
+    assert!(projection.applied.lock().unwrap().is_empty());
+
+    projection.has_lost.store(true, Ordering::SeqCst);
+    let lost = publish(producer, "lost").await;
+    eventually("it is written again", async || {
+        lost.is_subset(&projection.applied.lock().unwrap())
+    })
+    .await;
+    running.end().await;
+    assert_eq!(committed(&running.server).await, 2 * i64::from(PARTITIONS));
 }

@@ -23,7 +23,7 @@ use tandem_kit::{
     outbox::{Backlog, Outbox, PendingEvent},
     sealing::Sealer,
     shutdown::Shutdown,
-    store::{AggregateStore, Outcome, PageRequest, Settled, StoreError, Stored, Write},
+    store::{AggregateStore, Outcome, PageRequest, Settled, StoreError, Stored, Term, Write},
 };
 use tokio::sync::watch;
 
@@ -258,6 +258,14 @@ impl ReplicaStore for CountingReplica {
         self.inner.upsert(customers, replaces).await
     }
 
+    async fn show(&self, customers: &[ReplicaCustomer]) -> Result<Option<Term>, StoreError> {
+        self.inner.show(customers).await
+    }
+
+    async fn keep(&self, term: &Term) -> Result<bool, StoreError> {
+        self.inner.keep(term).await
+    }
+
     async fn settled(
         &self,
         after: Option<&Settled>,
@@ -412,13 +420,4 @@ pub(crate) fn event(order: &Order) -> CloudEvent {
     OrderChangeEvent::of(order, "test")
         .into_cloud_event(None)
         .unwrap()
-}
-
-/// Polls until it is so.
-pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let limit = tokio::time::Instant::now() + LIMIT;
-    while !is_so().await {
-        assert!(tokio::time::Instant::now() < limit, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }

@@ -4,7 +4,7 @@
 use chrono::Utc;
 use mongodb::bson::{Bson, Document, doc};
 use serde::{Deserialize, Serialize};
-use tandem_backends::{Backend, Mongo};
+use tandem_backends::{Backend, Mongo, eventually};
 use tandem_kit::{
     aggregate::Aggregate,
     store::contract::{
@@ -177,4 +177,45 @@ async fn in_mongodb_the_times_of_the_replica_are_dates() {
             "{time}: {stored:#?}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_mongodb_what_is_shown_before_a_crash_is_not_taken_for_kept_and_what_is_kept_survives_one()
+ {
+    tandem_backends::require!(mongod);
+    let server = Mongo::start(1).await.unwrap();
+    let database = Database {
+        uri: server.uri(),
+        name: "shown".to_owned(),
+    };
+    let crash = async || {
+        server.kill(0).unwrap();
+        server.start_again(0).await.unwrap();
+    };
+    let replica = MongoReplica::new(database.store().await);
+    let customer = tandem_orders::replica::contract::customer("c-1", 1);
+    let shown = replica.show(std::slice::from_ref(&customer)).await;
+    let before = shown.unwrap().expect("a replica set names its terms");
+    crash().await;
+    let mut is_kept = None;
+    eventually("the server answers again", async || {
+        is_kept = replica.keep(&before).await.ok();
+        is_kept.is_some()
+    })
+    .await;
+    assert_eq!(is_kept, Some(false));
+
+    let shown = replica.show(std::slice::from_ref(&customer)).await;
+    let after = shown.unwrap().expect("a replica set names its terms");
+    assert_ne!(before, after);
+    assert!(replica.keep(&after).await.unwrap());
+    crash().await;
+    let ids = [customer.id.clone()];
+    let mut read = None;
+    eventually("the server answers again", async || {
+        read = replica.get_many(&ids).await.ok();
+        read.is_some()
+    })
+    .await;
+    assert_eq!(read, Some(vec![Some(customer)]));
 }

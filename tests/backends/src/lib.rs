@@ -23,6 +23,7 @@ mod error;
 mod kafka;
 mod mongo;
 mod nodes;
+mod patience;
 mod port;
 mod server;
 mod solo;
@@ -31,6 +32,7 @@ pub use discovery::{Backend, available, kafka_libs, mongod};
 pub use error::Error;
 pub use kafka::{Credentials, Kafka, KafkaOptions};
 pub use mongo::Mongo;
+pub use patience::eventually;
 pub use port::free_port;
 pub use solo::{Solo, solo};
 

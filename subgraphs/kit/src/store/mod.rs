@@ -81,6 +81,13 @@ pub enum Outcome {
     KeyTaken,
 }
 
+/// A time in which a store loses nothing of what readers see: a crash, or another primary, begins the next one.
+///
+/// What was written in one term without waiting until it is durable is all there if something that was written later in the same
+/// term is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term(pub String);
+
 /// A list of aggregates: all, or those whose fields have the given values.
 ///
 /// The fields must be those of one entry of [`Aggregate::INDEXES`], in that order.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     domain::{Order, OrderChangeEvent, OrderStatus, Placement},
     replica::{ReplicaCustomer, contract},
-    test_support::{LIMIT, MemoryLog, World, event, eventually, item},
+    test_support::{LIMIT, MemoryLog, World, event, item},
 };
 
 type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, LiveError>> + Send>>;
@@ -224,7 +224,7 @@ async fn resuming_under_traffic_leaves_no_gap_and_repeats_nothing() {
         expected
     });
     let auditing = async {
-        eventually("the audit trail holds all", async || {
+        tandem_backends::eventually("the audit trail holds all", async || {
             audit(&world).await;
             world.order_log.messages().len() >= 721
         })

@@ -52,6 +52,7 @@ pub async fn run(store: Arc<dyn ReplicaStore>) {
     what_is_written_is_read_in_the_order_asked_for(store.as_ref()).await;
     the_newest_revision_wins_whatever_the_order(store.as_ref()).await;
     one_old_customer_does_not_hold_the_others_back(store.as_ref()).await;
+    what_is_shown_is_read_at_once_and_kept_afterwards(store.as_ref()).await;
     a_rebuild_writes_the_same_revision_again_and_never_an_older_one(store.as_ref()).await;
     rows_are_removed_and_set_back_only_as_they_were_seen(store.as_ref()).await;
     pages_are_in_order_of_id(store.as_ref()).await;
@@ -95,6 +96,22 @@ async fn one_old_customer_does_not_hold_the_others_back(store: &dyn ReplicaStore
         .map(|read| read.revision)
         .collect();
     assert_eq!(revisions, [5, 1, 1]);
+}
+
+async fn what_is_shown_is_read_at_once_and_kept_afterwards(store: &dyn ReplicaStore) {
+    let batch = vec![customer("c-8", 2), customer("c-9", 1)];
+    let term = store.show(&batch).await.unwrap();
+    let again = store.show(&[customer("c-8", 1), customer("c-9", 2)]).await;
+    // A store that makes it durable at once has no term to keep.
+    assert_eq!(again.unwrap(), term);
+    let read = store.get_many(&ids(&["c-8", "c-9"])).await.unwrap();
+    let revisions: Vec<i64> = read.iter().flatten().map(|read| read.revision).collect();
+    assert_eq!(revisions, [2, 2]);
+    let listed = store.page(Some("c-7"), 2).await.unwrap();
+    assert_eq!(listed, read.into_iter().flatten().collect::<Vec<_>>());
+    if let Some(term) = term {
+        assert!(store.keep(&term).await.unwrap());
+    }
 }
 
 async fn a_rebuild_writes_the_same_revision_again_and_never_an_older_one(store: &dyn ReplicaStore) {

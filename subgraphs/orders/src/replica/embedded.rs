@@ -5,7 +5,7 @@ use std::{ops::Bound, sync::Arc};
 use async_trait::async_trait;
 use redb::{ReadOnlyTable, ReadableTable, TableDefinition};
 use tandem_kit::store::{
-    Settled, StoreError,
+    Settled, StoreError, Term,
     embedded::{Codec, Durable, EmbeddedStore, away, mark},
 };
 
@@ -79,12 +79,12 @@ fn is_still(
     }))
 }
 
-#[async_trait]
-impl ReplicaStore for EmbeddedReplica {
-    async fn upsert(
+impl EmbeddedReplica {
+    async fn put(
         &self,
         customers: &[ReplicaCustomer],
         replaces: Replaces,
+        durable: Durable,
     ) -> Result<(), StoreError> {
         let codec = self.store.codec();
         let rows = customers
@@ -92,7 +92,7 @@ impl ReplicaStore for EmbeddedReplica {
             .map(|customer| Row::new(customer, codec))
             .collect::<Result<Vec<_>, StoreError>>()?;
         self.store
-            .write(Durable::Yes, move |transaction| {
+            .write(durable, move |transaction| {
                 let mut table = transaction.open_table(CUSTOMERS)?;
                 for Row {
                     id,
@@ -109,6 +109,29 @@ impl ReplicaStore for EmbeddedReplica {
                 Ok(())
             })
             .await
+    }
+}
+
+#[async_trait]
+impl ReplicaStore for EmbeddedReplica {
+    async fn upsert(
+        &self,
+        customers: &[ReplicaCustomer],
+        replaces: Replaces,
+    ) -> Result<(), StoreError> {
+        self.put(customers, replaces, Durable::Yes).await
+    }
+
+    async fn show(&self, customers: &[ReplicaCustomer]) -> Result<Option<Term>, StoreError> {
+        self.put(customers, Replaces::Older, Durable::No).await?;
+        // One for the life of this process: what crashes takes the projection along.
+        Ok(Some(Term(String::new())))
+    }
+
+    async fn keep(&self, _: &Term) -> Result<bool, StoreError> {
+        // It takes along all that was written before.
+        self.store.write(Durable::Yes, |_| Ok(())).await?;
+        Ok(true)
     }
 
     async fn settled(

@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tandem_kit::store::{Settled, StoreError};
+use tandem_kit::store::{Settled, StoreError, Term};
 use tokio::time::{Instant, timeout_at};
 
 #[cfg(any(test, feature = "contract-suite"))]
@@ -54,6 +54,19 @@ pub trait ReplicaStore: Send + Sync + 'static {
         customers: &[ReplicaCustomer],
         replaces: Replaces,
     ) -> Result<(), StoreError>;
+
+    /// Writes customers, each id at most once, over older ones, without waiting until that is durable: readers see it when this
+    /// returns. Answers the term in which it was written, `None` if it is durable.
+    ///
+    /// # Errors
+    /// When the store does not answer; writing the same again then does no harm.
+    async fn show(&self, customers: &[ReplicaCustomer]) -> Result<Option<Term>, StoreError>;
+
+    /// Makes durable what was shown in `term`. Answers false if the store has begun another term: what was shown may be gone.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn keep(&self, term: &Term) -> Result<bool, StoreError>;
 
     /// At most `limit` rows behind `after`, in order of id; none when there are no more.
     ///
@@ -138,15 +151,21 @@ impl Replica {
     /// # Errors
     /// When the store does not answer.
     pub async fn take(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError> {
-        let mut newest: HashMap<String, ReplicaCustomer> = HashMap::with_capacity(customers.len());
-        for customer in customers {
-            let known = newest.get(&customer.id).map_or(0, |known| known.revision);
-            if customer.revision > known {
-                newest.insert(customer.id.clone(), customer);
-            }
-        }
-        let newest: Vec<ReplicaCustomer> = newest.into_values().collect();
-        self.write(&newest, Replaces::Older).await
+        let newest = newest(customers);
+        self.store.upsert(&newest, Replaces::Older).await?;
+        self.tell(&newest);
+        Ok(())
+    }
+
+    /// The same as [`Self::take`], without waiting until it is durable: see [`ReplicaStore::show`].
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn show(&self, customers: Vec<ReplicaCustomer>) -> Result<Option<Term>, StoreError> {
+        let newest = newest(customers);
+        let term = self.store.show(&newest).await?;
+        self.tell(&newest);
+        Ok(term)
     }
 
     /// Writes customers, each id at most once, also over the same revision. Then wakes those who wait for them.
@@ -154,19 +173,15 @@ impl Replica {
     /// # Errors
     /// When the store does not answer.
     pub async fn take_again(&self, customers: &[ReplicaCustomer]) -> Result<(), StoreError> {
-        self.write(customers, Replaces::OlderOrSame).await
+        self.store.upsert(customers, Replaces::OlderOrSame).await?;
+        self.tell(customers);
+        Ok(())
     }
 
-    async fn write(
-        &self,
-        customers: &[ReplicaCustomer],
-        replaces: Replaces,
-    ) -> Result<(), StoreError> {
-        self.store.upsert(customers, replaces).await?;
+    fn tell(&self, customers: &[ReplicaCustomer]) {
         for customer in customers {
             self.waiting.arrived(customer);
         }
-        Ok(())
     }
 
     /// One customer.
@@ -211,4 +226,16 @@ impl Replica {
             pause = (pause * 2).min(LONGEST_LOOK);
         }
     }
+}
+
+/// Of several revisions of a customer the newest.
+fn newest(customers: Vec<ReplicaCustomer>) -> Vec<ReplicaCustomer> {
+    let mut newest: HashMap<String, ReplicaCustomer> = HashMap::with_capacity(customers.len());
+    for customer in customers {
+        let known = newest.get(&customer.id).map_or(0, |known| known.revision);
+        if customer.revision > known {
+            newest.insert(customer.id.clone(), customer);
+        }
+    }
+    newest.into_values().collect()
 }

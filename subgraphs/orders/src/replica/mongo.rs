@@ -7,14 +7,16 @@ use futures::TryStreamExt;
 use mongodb::{
     Collection,
     bson::{self, Document, RawBsonRef, RawDocument, RawDocumentBuf, cstr, doc, raw::CStr},
+    options::{CollectionOptions, ReadConcern},
 };
 use serde::Serialize;
 use tandem_kit::{
     store::{
-        Settled, StoreError,
+        Settled, StoreError, Term,
         mongo::{
-            Bulk, InPlace, MongoStore, SERVER_LIMIT, Wanted, bulk, deletion, from_native,
-            is_up_to_date, limited, replacement, settled_page, still_as, stored_revision,
+            Bulk, Concern, Done, InPlace, MongoStore, SERVER_LIMIT, Wanted, bulk, bulk_with,
+            deletion, from_native, is_up_to_date, limited, replacement, settled_page, still_as,
+            stored_revision,
         },
     },
     values::Timestamp,
@@ -31,19 +33,34 @@ const SEEN: [&str; 3] = ["revision", "changedAt", "replicatedAt"];
 pub struct MongoReplica {
     store: MongoStore,
     customers: Collection<Document>,
+    /// The same, read as the primary has it: also what is shown and not yet certain to stay.
+    shown: Collection<Document>,
 }
 
 impl MongoReplica {
     /// The replica in this database.
     #[must_use]
     pub fn new(store: MongoStore) -> Self {
-        let customers = store.database().collection(COLLECTION);
-        Self { store, customers }
+        let database = store.database();
+        let customers = database.collection(COLLECTION);
+        let local = CollectionOptions::builder()
+            .read_concern(ReadConcern::local())
+            .build();
+        let shown = database.collection_with_options(COLLECTION, local);
+        Self {
+            store,
+            customers,
+            shown,
+        }
     }
 
     /// Writes customers over older ones, without a look. A first revision is over none: it is inserted, which costs MongoDB half of
     /// what an upsert does, or there is one already that is not older.
-    async fn put(&self, customers: &[ReplicaCustomer]) -> Result<(), StoreError> {
+    async fn put(
+        &self,
+        customers: &[ReplicaCustomer],
+        concern: Concern,
+    ) -> Result<Done, StoreError> {
         let (first, later): (Vec<_>, Vec<_>) = customers
             .iter()
             .partition(|customer| customer.revision == 1);
@@ -53,11 +70,13 @@ impl MongoReplica {
             upsert("$lt", &customer.id, customer.revision, &row(customer)?)
         };
         let database = self.store.database();
-        tokio::try_join!(
-            bulk(database, COLLECTION, Bulk::Insert, &first, insertion),
-            bulk(database, COLLECTION, Bulk::Update, &later, replacement),
-        )
-        .map(drop)
+        let (inserts, updates) = (Bulk::Insert, Bulk::Update);
+        let (mut done, replaced) = tokio::try_join!(
+            bulk_with(concern, database, COLLECTION, inserts, &first, insertion),
+            bulk_with(concern, database, COLLECTION, updates, &later, replacement),
+        )?;
+        done.add(replaced);
+        Ok(done)
     }
 
     /// Writes customers over those of the same revision too: most say the same already.
@@ -171,9 +190,24 @@ impl ReplicaStore for MongoReplica {
         replaces: Replaces,
     ) -> Result<(), StoreError> {
         match replaces {
-            Replaces::Older => self.put(customers).await,
+            Replaces::Older => self.put(customers, Concern::Majority).await.map(drop),
             Replaces::OlderOrSame => self.put_again(customers).await,
         }
+    }
+
+    async fn show(&self, customers: &[ReplicaCustomer]) -> Result<Option<Term>, StoreError> {
+        if self.store.has_terms().await? {
+            let shown = self.put(customers, Concern::Primary).await?;
+            if let [term] = shown.terms.as_slice() {
+                return Ok(Some(term.clone()));
+            }
+        }
+        self.put(customers, Concern::Majority).await?;
+        Ok(None)
+    }
+
+    async fn keep(&self, term: &Term) -> Result<bool, StoreError> {
+        self.store.keep(COLLECTION, term).await
     }
 
     async fn settled(
@@ -208,7 +242,7 @@ impl ReplicaStore for MongoReplica {
     async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<ReplicaCustomer>>, StoreError> {
         let filter = doc! { "_id": { "$in": ids } };
         let found: Vec<Document> = limited(async {
-            let cursor = self.customers.find(filter).max_time(SERVER_LIMIT).await?;
+            let cursor = self.shown.find(filter).max_time(SERVER_LIMIT).await?;
             cursor.try_collect().await
         })
         .await?;
@@ -229,7 +263,7 @@ impl ReplicaStore for MongoReplica {
         let filter = after.map_or_else(Document::new, |id| doc! { "_id": { "$gt": id } });
         let found: Vec<Document> = limited(async {
             let cursor = self
-                .customers
+                .shown
                 .find(filter)
                 .sort(doc! { "_id": 1 })
                 .limit(i64::try_from(limit).unwrap_or(i64::MAX))

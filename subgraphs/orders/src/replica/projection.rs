@@ -7,7 +7,7 @@ use tandem_kit::{
     consumer::Projection,
     data_keys::Opener,
     kafka::message::{Message, Position, Rejection},
-    store::StoreError,
+    store::{StoreError, Term},
 };
 
 use super::{
@@ -36,6 +36,24 @@ impl ReplicaProjection {
             forgetting,
         }
     }
+
+    async fn open(
+        &self,
+        items: Vec<(Position, CustomerChange)>,
+    ) -> Result<Vec<ReplicaCustomer>, StoreError> {
+        let changes = items.into_iter().map(|(_, change)| change).collect();
+        event::open(&self.opener, changes).await
+    }
+
+    async fn take(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError> {
+        let erased = erased(&customers);
+        // The replica first: whoever places an order meanwhile looks at it again afterwards.
+        self.replica.take(customers).await?;
+        for id in erased {
+            self.forgetting.forget(&id).await?;
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -51,15 +69,24 @@ impl Projection for ReplicaProjection {
     }
 
     async fn apply(&self, items: Vec<(Position, CustomerChange)>) -> Result<(), StoreError> {
-        let changes = items.into_iter().map(|(_, change)| change).collect();
-        let customers = event::open(&self.opener, changes).await?;
-        let erased = erased(&customers);
-        // The replica first: whoever places an order meanwhile looks at it again afterwards.
-        self.replica.take(customers).await?;
-        for id in erased {
-            self.forgetting.forget(&id).await?;
+        let customers = self.open(items).await?;
+        self.take(customers).await
+    }
+
+    async fn show(
+        &self,
+        items: Vec<(Position, CustomerChange)>,
+    ) -> Result<Option<Term>, StoreError> {
+        let customers = self.open(items).await?;
+        if customers.iter().any(|customer| customer.erased) {
+            // Their orders forget them next, and no crash may bring them back after that.
+            return self.take(customers).await.map(|()| None);
         }
-        Ok(())
+        self.replica.show(customers).await
+    }
+
+    async fn keep(&self, term: &Term) -> Result<bool, StoreError> {
+        self.replica.store().keep(term).await
     }
 }
 

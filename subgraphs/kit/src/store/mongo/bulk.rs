@@ -12,7 +12,7 @@ use super::{
     documents::unwritable,
     reply::{Fate, Fates},
 };
-use crate::store::StoreError;
+use crate::store::{StoreError, Term};
 
 /// Statements in one command.
 const STATEMENTS: usize = 500;
@@ -33,11 +33,12 @@ pub enum Bulk {
 }
 
 impl Bulk {
-    /// The command that carries these statements out in any order, as durably as every write.
+    /// The command that carries these statements out in any order.
     pub(super) fn command(
         self,
         collection: &str,
         statements: RawArrayBuf,
+        concern: Concern,
     ) -> Result<RawDocumentBuf, StoreError> {
         let (name, field) = match self {
             Self::Insert => ("insert", cstr!("documents")),
@@ -48,11 +49,30 @@ impl Bulk {
             name: collection,
             "ordered": false,
             "maxTimeMS": milliseconds(SERVER_LIMIT),
-            "writeConcern": write_concern(),
+            "writeConcern": concern.document(),
         };
         let mut command = RawDocumentBuf::try_from(&rest).map_err(unwritable)?;
         command.append(field, statements);
         Ok(command)
+    }
+}
+
+/// What a write waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concern {
+    /// A majority has it in its journal: it stays.
+    Majority,
+    /// The primary has carried it out: readers see it, and a crash may undo it. See [`super::term`].
+    Primary,
+}
+
+impl Concern {
+    /// As commands name it.
+    pub(super) fn document(self) -> Document {
+        match self {
+            Self::Majority => write_concern(),
+            Self::Primary => doc! { "w": 1, "j": false },
+        }
     }
 }
 
@@ -63,6 +83,8 @@ pub struct Done {
     pub matched: u64,
     /// Which statements met another document with the same unique value.
     pub refused: Vec<usize>,
+    /// The terms of the primaries that carried them out, each once; empty where the server does not tell.
+    pub terms: Vec<Term>,
 }
 
 /// Carries out one statement for each thing, in any order. Durable when this returns. Statements are made when their
@@ -78,10 +100,27 @@ pub async fn bulk<T: Sync>(
     things: &[T],
     statement: impl Fn(&T) -> Result<RawDocumentBuf, StoreError> + Send + Sync,
 ) -> Result<Done, StoreError> {
+    let concern = Concern::Majority;
+    bulk_with(concern, database, collection, kind, things, statement).await
+}
+
+/// The same as [`bulk`], as durable as `concern` says.
+///
+/// # Errors
+/// Those of [`bulk`].
+pub async fn bulk_with<T: Sync>(
+    concern: Concern,
+    database: &Database,
+    collection: &str,
+    kind: Bulk,
+    things: &[T],
+    statement: impl Fn(&T) -> Result<RawDocumentBuf, StoreError> + Send + Sync,
+) -> Result<Done, StoreError> {
     let commands = Commands {
         database,
         collection,
         kind,
+        concern,
         statement,
     };
     let parts: Vec<_> = things
@@ -99,9 +138,15 @@ pub async fn bulk<T: Sync>(
 }
 
 impl Done {
-    fn add(&mut self, other: Self) {
+    /// What became of more of them.
+    pub fn add(&mut self, other: Self) {
         self.matched += other.matched;
         self.refused.extend(other.refused);
+        for term in other.terms {
+            if !self.terms.contains(&term) {
+                self.terms.push(term);
+            }
+        }
     }
 }
 
@@ -109,6 +154,7 @@ struct Commands<'a, S> {
     database: &'a Database,
     collection: &'a str,
     kind: Bulk,
+    concern: Concern,
     statement: S,
 }
 
@@ -143,7 +189,9 @@ impl<S> Commands<'_, S> {
         count: usize,
         statements: RawArrayBuf,
     ) -> Result<Done, StoreError> {
-        let command = self.kind.command(self.collection, statements)?;
+        let command = self
+            .kind
+            .command(self.collection, statements, self.concern)?;
         let sending = async { self.database.run_raw_command(command).await };
         let reply: Document = limited(sending).await?;
         let matched = match reply.get("n") {
@@ -162,6 +210,10 @@ impl<S> Commands<'_, S> {
                 }
             }
         }
-        Ok(Done { matched, refused })
+        Ok(Done {
+            matched,
+            refused,
+            terms: fates.term.into_iter().collect(),
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! The connection: its limits, and the promises that every read and write on it makes.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use mongodb::{
     Client, Collection, Database,
@@ -11,6 +11,7 @@ use mongodb::{
     },
 };
 use serde::Serialize;
+use tokio::sync::OnceCell;
 
 use super::{ConnectError, away, documents::unwritable};
 use crate::store::StoreError;
@@ -32,6 +33,8 @@ const POOL: u32 = 64;
 #[derive(Clone, Debug)]
 pub struct MongoStore {
     database: Database,
+    /// Known once the server has answered.
+    pub(super) is_replica_set: Arc<OnceCell<bool>>,
 }
 
 impl MongoStore {
@@ -67,6 +70,7 @@ impl MongoStore {
         let client = Client::with_options(options)?;
         Ok(Self {
             database: client.database(database),
+            is_replica_set: Arc::default(),
         })
     }
 

@@ -36,7 +36,7 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{
-    bulk::Bulk,
+    bulk::{Bulk, Concern},
     connection::{SERVER_LIMIT, milliseconds},
     documents::{read, unwritable},
     error::is_passing,
@@ -266,7 +266,7 @@ impl Lane {
         }
         let command = self
             .kind
-            .command(self.collection, statements)
+            .command(self.collection, statements, Concern::Majority)
             .map_err(Undecided::Failed)?;
         let sending = async { self.database.run_raw_command(command).await };
         limited(sending).await

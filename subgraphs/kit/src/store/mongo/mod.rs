@@ -20,9 +20,10 @@ mod registry;
 mod reply;
 mod settled;
 mod statement;
+pub mod term;
 
 pub use aggregates::MongoAggregates;
-pub use bulk::{Bulk, Done, bulk};
+pub use bulk::{Bulk, Concern, Done, bulk, bulk_with};
 pub use change_log::MongoChangeLog;
 pub use connection::{MongoStore, SERVER_LIMIT, limited, write_concern};
 pub use dead_letters::MongoDeadLetters;

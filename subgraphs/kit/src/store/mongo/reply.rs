@@ -1,10 +1,10 @@
 //! What an `insert` or `update` command answers, statement by statement.
 
-use mongodb::bson::{Document, Timestamp};
+use mongodb::bson::{Document, Timestamp, oid::ObjectId};
 use serde::Deserialize;
 
 use super::{documents::unwritable, error::is_passing_code};
-use crate::store::StoreError;
+use crate::store::{StoreError, Term};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -13,6 +13,7 @@ struct Reply {
     write_errors: Vec<WriteError>,
     write_concern_error: Option<Document>,
     operation_time: Option<Timestamp>,
+    election_id: Option<ObjectId>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,6 +48,8 @@ pub(super) struct Fates {
     pub(super) fates: Vec<Fate>,
     /// The time of the primary's log at which they were decided.
     pub(super) decided_at: Option<Timestamp>,
+    /// The term of the primary that decided them.
+    pub(super) term: Option<Term>,
 }
 
 /// `DuplicateKey`.
@@ -90,6 +93,7 @@ impl Fates {
         Ok(Ok(Self {
             fates,
             decided_at: reply.operation_time,
+            term: reply.election_id.map(|id| Term(id.to_hex())),
         }))
     }
 }
