@@ -78,14 +78,17 @@ impl ReadStates<Customer> for CustomerReader {
     }
 
     async fn keys(&self, told: &[&CustomerChangeEvent]) -> Result<Self::Keys, StoreError> {
-        let ids = |sealed: bool| {
-            let wanted = told.iter().filter(|told| told.sealed.is_some() == sealed);
-            wanted.map(|told| told.id.to_string()).collect()
-        };
+        let (sealed, plain): (Vec<&CustomerChangeEvent>, Vec<_>) =
+            told.iter().copied().partition(|told| told.sealed.is_some());
+        let plain = plain.iter().map(|told| told.id.to_string()).collect();
+        let sealed = sealed
+            .iter()
+            .map(|told| (told.id.to_string(), told.changed_at.into()))
+            .collect();
         // A customer whose last event is plain may have a key from before. It belongs to the state: with another key in its
         // place, what the first one sealed could never be read again.
-        let mut keys = self.0.known_keys_of(&ids(false)).await?;
-        keys.extend(self.0.keys_of(&ids(true)).await?);
+        let mut keys = self.0.known_keys_of(&plain).await?;
+        keys.extend(self.0.keys_of(&sealed).await?);
         Ok(keys)
     }
 

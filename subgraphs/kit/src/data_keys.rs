@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 use rdkafka::producer::FutureRecord;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -31,6 +32,9 @@ use crate::{
 const ON_ITS_WAY: Duration = Duration::from_millis(50);
 /// How long the ring may take to reach the topic's end.
 const CATCH_UP: Duration = Duration::from_secs(20);
+/// Data that is younger and has no key has not been erased: its key is on its way. A tombstone is kept for a month (see
+/// [`Topic::compacted`](crate::kafka::topics::Topic::compacted)), so an erasure of what is so young is still in the topic.
+const YOUNG: TimeDelta = TimeDelta::days(7);
 /// First and longest pause while Kafka is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -93,18 +97,36 @@ pub fn publication(topic: &str, subject: &str, wrapped: Option<&str>) -> Compani
     }
 }
 
+/// Subjects whose data is sealed, each with the time of the newest of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SealedSubjects(HashMap<String, DateTime<Utc>>);
+
+impl FromIterator<(String, DateTime<Utc>)> for SealedSubjects {
+    fn from_iter<I: IntoIterator<Item = (String, DateTime<Utc>)>>(sealed: I) -> Self {
+        let mut newest: HashMap<String, DateTime<Utc>> = HashMap::new();
+        for (subject, at) in sealed {
+            let known = newest.entry(subject).or_insert(at);
+            *known = at.max(*known);
+        }
+        Self(newest)
+    }
+}
+
+impl SealedSubjects {
+    fn subjects(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
 /// Where wrapped keys are found.
 #[async_trait]
 pub trait DataKeys: Send + Sync + 'static {
-    /// The wrapped keys of these subjects. A subject whose data is sealed and who is not in the answer has been erased: a
-    /// key is published before anything that it seals.
+    /// The wrapped keys of these subjects. One who is not in the answer has been erased.
     ///
     /// # Errors
-    /// When that cannot be told now.
-    async fn wrapped(
-        &self,
-        subjects: &HashSet<String>,
-    ) -> Result<HashMap<String, String>, StoreError>;
+    /// When that cannot be told now: also when a key is still on its way, which is published together with what it seals.
+    async fn wrapped(&self, sealed: &SealedSubjects)
+    -> Result<HashMap<String, String>, StoreError>;
 
     /// The wrapped keys that there are of these subjects. It says nothing of a subject that is not in the answer: one whose
     /// data was never sealed has no key.
@@ -137,12 +159,12 @@ impl Opener {
     /// When that cannot be told now.
     pub async fn keys_of(
         &self,
-        subjects: &HashSet<String>,
+        sealed: &SealedSubjects,
     ) -> Result<HashMap<String, (DataKey, String)>, StoreError> {
-        if subjects.is_empty() {
+        if sealed.0.is_empty() {
             return Ok(HashMap::new());
         }
-        self.unwrapped(self.keys.wrapped(subjects).await?)
+        self.unwrapped(self.keys.wrapped(sealed).await?)
     }
 
     /// The keys that there are of these subjects, whose data is not sealed now and may have been before.
@@ -187,27 +209,32 @@ impl Opener {
     }
 }
 
-/// Keys that are given at once: for tests, and where nothing is sealed.
+/// Keys that are given at once: for tests, and where nothing is sealed. Who has none has been erased.
 #[derive(Clone, Debug, Default)]
 pub struct FixedKeys(pub HashMap<String, String>);
+
+impl FixedKeys {
+    fn of<'a>(&self, subjects: impl Iterator<Item = &'a str>) -> HashMap<String, String> {
+        subjects
+            .filter_map(|subject| Some((subject.to_owned(), self.0.get(subject)?.clone())))
+            .collect()
+    }
+}
 
 #[async_trait]
 impl DataKeys for FixedKeys {
     async fn wrapped(
         &self,
-        subjects: &HashSet<String>,
+        sealed: &SealedSubjects,
     ) -> Result<HashMap<String, String>, StoreError> {
-        Ok(subjects
-            .iter()
-            .filter_map(|subject| Some((subject.clone(), self.0.get(subject)?.clone())))
-            .collect())
+        Ok(self.of(sealed.subjects()))
     }
 
     async fn known(
         &self,
         subjects: &HashSet<String>,
     ) -> Result<HashMap<String, String>, StoreError> {
-        self.wrapped(subjects).await
+        Ok(self.of(subjects.iter().map(String::as_str)))
     }
 }
 
@@ -239,6 +266,35 @@ struct Held {
     keys: HashMap<Box<str>, Option<Box<str>>>,
     /// For each partition the next offset to read.
     next: Offsets,
+}
+
+impl Held {
+    /// The keys of these, as the topic says after all of it is read.
+    fn wrapped(
+        &mut self,
+        sealed: &SealedSubjects,
+        now: DateTime<Utc>,
+    ) -> Result<HashMap<String, String>, StoreError> {
+        let mut found = HashMap::with_capacity(sealed.0.len());
+        for (subject, at) in &sealed.0 {
+            match self.keys.get(subject.as_str()) {
+                Some(Some(wrapped)) => {
+                    found.insert(subject.clone(), wrapped.to_string());
+                }
+                Some(None) => {}
+                None if now - at < YOUNG => {
+                    return Err(StoreError::Away(format!(
+                        "the data key of {subject:?} is not published yet"
+                    )));
+                }
+                // Its tombstone has been compacted away. Remembered, so that the next one need not wait.
+                None => {
+                    self.keys.insert(subject.as_str().into(), None);
+                }
+            }
+        }
+        Ok(found)
+    }
 }
 
 impl KeyRing {
@@ -359,11 +415,9 @@ impl KeyRing {
     }
 
     /// Whether something is known of all of them, be it that they are erased.
-    fn knows(&self, subjects: &HashSet<String>) -> bool {
+    fn knows<'a>(&self, mut subjects: impl Iterator<Item = &'a str>) -> bool {
         let held = self.held();
-        subjects
-            .iter()
-            .all(|subject| held.keys.contains_key(subject.as_str()))
+        subjects.all(|subject| held.keys.contains_key(subject))
     }
 
     /// Waits until everything is read that is in the topic now.
@@ -390,37 +444,23 @@ impl KeyRing {
 impl DataKeys for KeyRing {
     async fn wrapped(
         &self,
-        subjects: &HashSet<String>,
+        sealed: &SealedSubjects,
     ) -> Result<HashMap<String, String>, StoreError> {
-        if !self.knows(subjects) {
+        if !self.knows(sealed.subjects()) {
             let mut steps = self.0.steps.subscribe();
-            let arrived = steps.wait_for(|_| self.knows(subjects));
+            let arrived = steps.wait_for(|_| self.knows(sealed.subjects()));
             if tokio::time::timeout(ON_ITS_WAY, arrived).await.is_err() {
                 self.catch_up().await?;
             }
         }
-        let mut held = self.held();
-        let mut found = HashMap::with_capacity(subjects.len());
-        for subject in subjects {
-            match held.keys.get(subject.as_str()) {
-                Some(Some(wrapped)) => {
-                    found.insert(subject.clone(), wrapped.to_string());
-                }
-                Some(None) => {}
-                // Its tombstone has been compacted away. Remembered, so that the next one need not wait.
-                None => {
-                    held.keys.insert(subject.as_str().into(), None);
-                }
-            }
-        }
-        Ok(found)
+        self.held().wrapped(sealed, Utc::now())
     }
 
     async fn known(
         &self,
         subjects: &HashSet<String>,
     ) -> Result<HashMap<String, String>, StoreError> {
-        if !self.knows(subjects) {
+        if !self.knows(subjects.iter().map(String::as_str)) {
             self.catch_up().await?;
         }
         let held = self.held();
@@ -456,8 +496,33 @@ mod tests {
         let (_, wrapped) = DataKey::make(&Sealer::new(&[8; 32]), "1");
         let keys = FixedKeys([("1".to_owned(), wrapped)].into());
         let opener = Opener::new(Arc::new(keys), Sealer::new(&[7; 32]));
-        let subjects = |id: &str| HashSet::from([id.to_owned()]);
+        let subjects = |id: &str| SealedSubjects::from_iter([(id.to_owned(), Utc::now())]);
         assert!(opener.keys_of(&subjects("1")).await.is_err());
         assert!(opener.keys_of(&subjects("2")).await.unwrap().is_empty());
+    }
+
+    #[test]
+    fn who_has_no_key_has_been_erased_only_if_a_tombstone_says_so_or_may_be_gone() {
+        let now = Utc::now();
+        let sealed = |age| SealedSubjects::from_iter([("1".to_owned(), now - age)]);
+        let ask = |held: &mut Held, age| held.wrapped(&sealed(age), now);
+        let (new, old) = (TimeDelta::seconds(1), TimeDelta::days(30));
+
+        let mut held = Held::default();
+        assert!(ask(&mut held, new).is_err());
+        // Of several events the newest counts.
+        let both = [old, new].map(|age| ("1".to_owned(), now - age));
+        assert!(
+            held.wrapped(&both.into_iter().collect(), now).is_err(),
+            "its key is on its way"
+        );
+        assert!(ask(&mut held, old).unwrap().is_empty());
+
+        let mut held = Held::default();
+        held.keys.insert("1".into(), None);
+        assert!(ask(&mut held, new).unwrap().is_empty());
+
+        held.keys.insert("1".into(), Some("wrapped".into()));
+        assert_eq!(ask(&mut held, new).unwrap()["1"], "wrapped");
     }
 }

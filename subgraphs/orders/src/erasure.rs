@@ -1,11 +1,9 @@
 //! What erasing a customer means here: events whose data key is gone are read without the person, and orders lose what is personal.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use tandem_kit::{
     aggregate::Aggregate,
     data_keys::{DataKey, Opener},
@@ -32,16 +30,18 @@ pub async fn open(
     opener: &Opener,
     events: Vec<OrderChangeEvent>,
 ) -> Result<Vec<Option<OrderChangeEvent>>, StoreError> {
-    let sealed: HashSet<String> = events
-        .iter()
-        .filter(|event| event.sealed.is_some())
-        .map(|event| event.customer_id.clone())
-        .collect();
+    let sealed = events.iter().filter_map(sealed_subject).collect();
     let keys = opener.keys_of(&sealed).await?;
     Ok(events
         .into_iter()
         .map(|event| open_one(event, &keys))
         .collect())
+}
+
+/// Whose key sealed an event, and when; `None` if nothing in it is sealed.
+fn sealed_subject(event: &OrderChangeEvent) -> Option<(String, DateTime<Utc>)> {
+    event.sealed.as_ref()?;
+    Some((event.customer_id.clone(), event.changed_at.into()))
 }
 
 fn open_one(
@@ -87,8 +87,7 @@ impl ReadStates<Order> for OrderReader {
     async fn keys(&self, told: &[&OrderChangeEvent]) -> Result<Self::Keys, StoreError> {
         let sealed = told
             .iter()
-            .filter(|told| told.sealed.is_some())
-            .map(|told| told.customer_id.clone())
+            .filter_map(|told| sealed_subject(told))
             .collect();
         self.0.keys_of(&sealed).await
     }

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::Parser;
 use futures::{SinkExt, StreamExt};
 use rdkafka::{
@@ -11,32 +12,27 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use serde_json::{Value, json};
-use tandem_backends::{Kafka, KafkaOptions, Mongo, free_port, require};
-use tandem_kit::{shutdown::Shutdown, store::mongo::MongoStore};
+use tandem_backends::{Kafka, KafkaOptions, Mongo, eventually, free_port, require};
+use tandem_kit::{
+    data_keys::DataKey, sealing::Sealer, shutdown::Shutdown, store::mongo::MongoStore,
+};
 use tandem_orders::{
     replica::{contract, mongo::MongoReplica},
     service::{self, Settings},
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{Message, client::IntoClientRequest},
 };
 
+const SEALING_KEY: [u8; 32] = [7; 32];
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Parser)]
 struct Command {
     #[command(flatten)]
     settings: Settings,
-}
-
-async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let limit = tokio::time::Instant::now() + LIMIT;
-    while !is_so().await {
-        assert!(tokio::time::Instant::now() < limit, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test]
@@ -115,31 +111,28 @@ impl Updates {
     }
 }
 
-async fn publish_customer(kafka: &str, revision: i64) {
-    let producer: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", kafka)
+fn producer(kafka: &Kafka) -> FutureProducer {
+    ClientConfig::new()
+        .set("bootstrap.servers", kafka.bootstrap())
         .set("acks", "all")
         .create()
-        .unwrap();
-    let body = json!({
-        "id": "123456",
-        "name": {"firstName": format!("First{revision}"), "lastName": "Last"},
-        "contact": {"primaryPhone": "555-666-7777", "email": "[email protected]"},
-        "addresses": [{"type": "SHIPPING", "address1": "123 Main Street", "city": "New York", "state": "NY", "postalCode": "10110"}],
-        "revision": revision, "changeType": "CREATED", "changedAt": "2026-11-23T10:00:00.000Z", "changedBy": "anonymous",
-    })
-    .to_string();
+        .unwrap()
+}
+
+/// Publishes a change of the customer that the body is of.
+async fn publish_change(kafka: &Kafka, body: Value) {
     let id = uuid::Uuid::now_v7().to_string();
+    let subject = body["id"].as_str().unwrap();
     let headers = [
         ("ce_specversion", "1.0"),
         ("ce_id", id.as_str()),
         ("ce_source", "/accounts"),
         ("ce_type", "CustomerChangeEvent"),
-        ("ce_subject", "123456"),
-        ("ce_time", "2026-11-23T10:00:00.000Z"),
+        ("ce_subject", subject),
+        ("ce_time", body["changedAt"].as_str().unwrap()),
         (
             "ce_dataschema",
-            "urn:tandem:schema:customer-change-event:v1",
+            "urn:tandem:schema:customer-change-event:v2",
         ),
     ]
     .into_iter()
@@ -149,48 +142,109 @@ async fn publish_customer(kafka: &str, revision: i64) {
             value: Some(value),
         })
     });
+    let text = body.to_string();
     let record = FutureRecord::to("accounts.customer.change")
-        .key("123456")
-        .payload(&body)
+        .key(subject)
+        .payload(&text)
         .headers(headers);
-    producer.send(record, LIMIT).await.unwrap();
+    producer(kafka).send(record, LIMIT).await.unwrap();
+}
+
+/// What is personal in a customer.
+fn person(first_name: &str) -> Value {
+    json!({
+        "name": {"firstName": first_name, "lastName": "Last"},
+        "contact": {"primaryPhone": "555-666-7777", "email": "[email protected]"},
+        "addresses": [{"type": "SHIPPING", "address1": "123 Main Street", "city": "New York", "state": "NY", "postalCode": "10110"}],
+    })
+}
+
+async fn publish_customer(kafka: &Kafka, revision: i64) {
+    let mut body = person(&format!("First{revision}"));
+    let rest = json!({
+        "id": "123456", "revision": revision, "changeType": "CREATED", "changedAt": "2026-11-23T10:00:00.000Z",
+        "changedBy": "anonymous",
+    });
+    let fields = body.as_object_mut().unwrap();
+    fields.extend(rest.as_object().unwrap().clone());
+    publish_change(kafka, body).await;
+}
+
+/// The service, ready, on servers of its own.
+struct Orders {
+    client: Client,
+    kafka: Kafka,
+    shutdown: Shutdown,
+    running: JoinHandle<Result<(), service::ServiceError>>,
+    _mongo: Mongo,
+}
+
+impl Orders {
+    async fn start() -> Self {
+        let mongo = Mongo::start(1).await.unwrap();
+        let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
+        let client = Client {
+            http: reqwest::Client::new(),
+            port: free_port().unwrap(),
+        };
+        let command = Command::try_parse_from([
+            "orders",
+            "--port",
+            &client.port.to_string(),
+            "--mongodb-uri",
+            &mongo.uri(),
+            "--kafka-brokers",
+            &kafka.bootstrap(),
+            "--topic-partitions",
+            "3",
+            "--sealing-key",
+            &BASE64_STANDARD.encode(SEALING_KEY),
+        ])
+        .unwrap();
+        let shutdown = Shutdown::new();
+        let running = tokio::spawn(service::run(command.settings, shutdown.clone()));
+        eventually("the service is ready", async || {
+            client.status("/actuator/health/readiness").await == Some(200)
+        })
+        .await;
+        Self {
+            client,
+            kafka,
+            shutdown,
+            running,
+            _mongo: mongo,
+        }
+    }
+
+    async fn end(self) {
+        self.shutdown.request("the test is over");
+        timeout(Duration::from_secs(6), self.running)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
 }
 
 const PLACE: &str = "mutation { placeOrder(input: {customerId: \"123456\", items: [
     {product: {guid: \"p-1\", title: \"Hammer\", price: \"12.50\"}, quantity: 2}]}) { order { id } } }";
 const ADVANCE: &str = "mutation($id: ID!, $to: OrderStatus!) { advanceOrder(id: $id, to: $to) { order { revision } } }";
 
+/// One test, since a process has one service: metrics are the process's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_customers_event_becomes_orders_whose_changes_reach_subscribers() {
+async fn a_customers_event_becomes_orders_whose_changes_reach_subscribers_and_a_late_key_is_waited_for()
+ {
     require!(mongod, kafka);
-    let mongo = Mongo::start(1).await.unwrap();
-    let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
-    let client = Client {
-        http: reqwest::Client::new(),
-        port: free_port().unwrap(),
-    };
-    let command = Command::try_parse_from([
-        "orders",
-        "--port",
-        &client.port.to_string(),
-        "--mongodb-uri",
-        &mongo.uri(),
-        "--kafka-brokers",
-        &kafka.bootstrap(),
-        "--topic-partitions",
-        "3",
-        "--sealing-key",
-        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-    ])
-    .unwrap();
-    let shutdown = Shutdown::new();
-    let running = tokio::spawn(service::run(command.settings, shutdown.clone()));
-    eventually("the service is ready", async || {
-        client.status("/actuator/health/readiness").await == Some(200)
-    })
-    .await;
+    let orders = Orders::start().await;
+    a_customers_event_becomes_orders_whose_changes_reach_subscribers(&orders).await;
+    a_customer_whose_key_comes_after_the_event_is_waited_for_and_not_taken_for_erased(&orders)
+        .await;
+    orders.end().await;
+}
 
-    publish_customer(&kafka.bootstrap(), 1).await;
+async fn a_customers_event_becomes_orders_whose_changes_reach_subscribers(orders: &Orders) {
+    let (client, kafka) = (&orders.client, &orders.kafka);
+    publish_customer(kafka, 1).await;
     eventually("the customer is replicated", async || {
         client.status("/orders/order/123456").await == Some(200)
     })
@@ -239,7 +293,7 @@ async fn a_customers_event_becomes_orders_whose_changes_reach_subscribers() {
         .await;
     assert_eq!(resumed.next().await["orderUpdated"]["type"], "SHIPPED");
 
-    publish_customer(&kafka.bootstrap(), 2).await;
+    publish_customer(kafka, 2).await;
     let customer = of_customer.next().await["customerUpdated"].clone();
     assert_eq!(
         customer,
@@ -256,11 +310,37 @@ async fn a_customers_event_becomes_orders_whose_changes_reach_subscribers() {
             ])
     })
     .await;
+}
 
-    shutdown.request("the test is over");
-    timeout(Duration::from_secs(6), running)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+async fn a_customer_whose_key_comes_after_the_event_is_waited_for_and_not_taken_for_erased(
+    orders: &Orders,
+) {
+    let (client, kafka) = (&orders.client, &orders.kafka);
+    let (key, wrapped) = DataKey::make(&Sealer::new(&SEALING_KEY), "7");
+    let sealed = key.seal(person("Ada").to_string().as_bytes(), "customer/7/1");
+    let change = json!({
+        "id": "7", "revision": 1, "changeType": "CREATED", "changedAt": chrono::Utc::now(), "changedBy": "anonymous",
+        "sealed": sealed,
+    });
+    publish_change(kafka, change).await;
+    eventually("the replica waits for the key", async || {
+        let health = client.http.get(client.at("/actuator/health")).send();
+        let health: Value = health.await.unwrap().json().await.unwrap();
+        health["components"]["replica"]["status"] == "OUT_OF_SERVICE"
+    })
+    .await;
+    assert_eq!(client.status("/orders/order/7").await, Some(404));
+
+    let body = json!({ "wrapped": wrapped }).to_string();
+    let record = FutureRecord::to("accounts.customer.key")
+        .key("7")
+        .payload(&body);
+    producer(kafka).send(record, LIMIT).await.unwrap();
+    eventually("the customer is replicated", async || {
+        client.status("/orders/order/7").await == Some(200)
+    })
+    .await;
+    let name = "{ orderingCustomer(id: \"7\") { name { firstName } } }";
+    let read = client.ask(name, json!({})).await;
+    assert_eq!(read["orderingCustomer"]["name"]["firstName"], "Ada");
 }

@@ -24,12 +24,13 @@ pub struct PendingEvent {
     pub recorded_at: DateTime<Utc>,
     /// What will be published.
     pub event: CloudEvent,
-    /// What must be in Kafka before the event is: published and acknowledged first, in this order.
+    /// What is published with the event, which counts as published when all of it is acknowledged. A tombstone goes ahead of
+    /// the event; the rest may go out together with it, so that its readers may have to wait for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub companions: Vec<Companion>,
 }
 
-/// A message that goes ahead of an event.
+/// A message that goes with an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Companion {
     /// Where it is published.

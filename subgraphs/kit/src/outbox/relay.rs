@@ -3,7 +3,7 @@
 //! **Order.** An event is sent only when the one before it of the same key is acknowledged, and whoever offers an event
 //! offers all that is pending of its key with it. So whatever is published of a key, everything before it has been
 //! published before, also when several instances publish the same backlog: the log may repeat events, it never shows
-//! one ahead of an older one that was not seen yet.
+//! one ahead of an older one that was not seen yet. The next event also waits for the companions of the one before.
 //!
 //! **Loss.** What is offered in memory is only a hint that saves a read: a dropped hint, a crash or a failed clear
 //! leaves the event in the store, where the sweep finds it.
@@ -19,7 +19,11 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
+};
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     producer::{FutureProducer, FutureRecord, Producer},
@@ -31,7 +35,7 @@ use tokio::{
 };
 
 use super::{
-    Backlog, Outbox, PendingEvent,
+    Backlog, Companion, Outbox, PendingEvent,
     pace::Pace,
     refusals::{Held, Refusals, is_of_a_neighbour, is_of_the_message},
 };
@@ -184,6 +188,7 @@ pub fn start(
         paused_until: None,
         pause: FIRST_PAUSE,
         refusals: Refusals::default(),
+        companions_are_taken: false,
         status: status_out,
     };
     let handle = RelayHandle {
@@ -253,6 +258,8 @@ struct Relay {
     paused_until: Option<Instant>,
     pause: Duration,
     refusals: Refusals,
+    /// Whether Kafka took the last companions: an event does not go out with a key that may be refused.
+    companions_are_taken: bool,
     status: watch::Sender<RelayStatus>,
 }
 
@@ -480,9 +487,14 @@ impl Relay {
                     lane.in_flight = Some(event.revision);
                 }
                 let (producer, topic) = (self.producer.clone(), self.topic);
+                let together = self.companions_are_taken && may_go_together(&event);
                 in_flight.push(
                     async move {
-                        let result = send_with_companions(&producer, topic, &event).await;
+                        let result = if together {
+                            send_together(&producer, topic, &event).await
+                        } else {
+                            send_one_by_one(&producer, topic, &event).await
+                        };
                         Delivery::ended(key, event, sent, result)
                     }
                     .boxed(),
@@ -531,6 +543,9 @@ impl Relay {
             return;
         };
         lane.in_flight = None;
+        if !event.companions.is_empty() {
+            self.companions_are_taken = result.is_ok();
+        }
         match result {
             Ok(()) => {
                 self.held = self.held.saturating_sub(1);
@@ -697,27 +712,72 @@ impl Relay {
     }
 }
 
-/// Sends what goes ahead of an event, each message when the one before it is acknowledged, and then the event.
-async fn send_with_companions(
+/// Whether an event and its companions may be sent at once: what takes something away goes ahead of the event that says so.
+fn may_go_together(event: &PendingEvent) -> bool {
+    event
+        .companions
+        .iter()
+        .all(|companion| companion.payload.is_some())
+}
+
+/// Sends an event's companions, each when the one before it is acknowledged, and then the event.
+async fn send_one_by_one(
     producer: &FutureProducer,
     topic: &str,
     event: &PendingEvent,
 ) -> Result<(), KafkaError> {
     for companion in &event.companions {
-        let record = FutureRecord::<str, str>::to(&companion.topic).key(&companion.key);
-        let record = match &companion.payload {
-            Some(payload) => record.payload(payload),
-            None => record,
-        };
-        producer
-            .send(record, Timeout::After(QUEUE_WAIT))
-            .await
-            .map_err(|(error, _)| error)?;
+        send_companion(producer, companion).await?;
     }
-    let record = FutureRecord::to(topic)
+    send_event(producer, topic, event).await
+}
+
+/// Sends an event with its companions, which saves a way to Kafka and back. It counts as published when all are acknowledged;
+/// readers wait for a companion that is late.
+async fn send_together(
+    producer: &FutureProducer,
+    topic: &str,
+    event: &PendingEvent,
+) -> Result<(), KafkaError> {
+    let companions = event
+        .companions
+        .iter()
+        .map(|companion| send_companion(producer, companion));
+    // Polled in this order at first, and so queued in it.
+    let (companions, event) =
+        futures::join!(join_all(companions), send_event(producer, topic, event));
+    companions.into_iter().collect::<Result<(), _>>()?;
+    event
+}
+
+async fn send_companion(
+    producer: &FutureProducer,
+    companion: &Companion,
+) -> Result<(), KafkaError> {
+    let record = FutureRecord::<str, str>::to(&companion.topic).key(&companion.key);
+    let record = match &companion.payload {
+        Some(payload) => record.payload(payload),
+        None => record,
+    };
+    send(producer, record).await
+}
+
+async fn send_event(
+    producer: &FutureProducer,
+    topic: &str,
+    event: &PendingEvent,
+) -> Result<(), KafkaError> {
+    let record = FutureRecord::<str, str>::to(topic)
         .key(&event.key)
         .payload(&event.event.data)
         .headers(cloudevents::headers(&event.event));
+    send(producer, record).await
+}
+
+async fn send(
+    producer: &FutureProducer,
+    record: FutureRecord<'_, str, str>,
+) -> Result<(), KafkaError> {
     producer
         .send(record, Timeout::After(QUEUE_WAIT))
         .await

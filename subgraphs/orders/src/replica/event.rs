@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use tandem_kit::{
     data_keys::{DataKey, Opener},
@@ -59,6 +60,13 @@ impl CustomerChange {
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.sealed.is_some()
+    }
+
+    /// Whose key sealed it, and when; `None` if it is plain.
+    #[must_use]
+    pub fn sealed_subject(&self) -> Option<(String, DateTime<Utc>)> {
+        self.is_sealed()
+            .then(|| (self.id.clone(), self.changed_at.into()))
     }
 
     /// The state that it leaves, with the customer's data key and the same wrapped. Sealed and without the key, it is of a
@@ -117,8 +125,7 @@ pub async fn open(
 ) -> Result<Vec<ReplicaCustomer>, StoreError> {
     let sealed = changes
         .iter()
-        .filter(|change| change.is_sealed())
-        .map(|change| change.id.clone())
+        .filter_map(CustomerChange::sealed_subject)
         .collect();
     let keys = opener.keys_of(&sealed).await?;
     Ok(changes

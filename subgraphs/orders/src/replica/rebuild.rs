@@ -66,8 +66,7 @@ impl Rebuilt for RebuildReplica {
     async fn keys(&self, told: &[&CustomerChange]) -> Result<Self::Keys, StoreError> {
         let sealed = told
             .iter()
-            .filter(|change| change.is_sealed())
-            .map(|change| change.id.clone())
+            .filter_map(|change| change.sealed_subject())
             .collect();
         self.opener.keys_of(&sealed).await
     }
