@@ -390,20 +390,22 @@ impl<P: Projection> Runner<P> {
     async fn take(&mut self, batch: Vec<Message>) -> Option<Vec<Message>> {
         let mut read_meanwhile = Vec::new();
         self.refresh_parked(&mut read_meanwhile).await?;
-        self.note(&batch);
+        let next = next_offsets(&batch);
         let (readable, letters) = self.sort(batch);
         let count = readable.len() as u64;
         if !letters.is_empty() {
             self.set_aside(&letters, &mut read_meanwhile).await?;
         }
         if fault::is_on(Fault::CommitBeforeWrite) {
-            let _ = self.consumer.store_offsets(&self.offsets());
+            let _ = self.consumer.store_offsets(&self.offset_list(&next));
             let _ = self.consumer.commit_consumer_state(CommitMode::Sync);
             fault::abort_if_told(fault::Instant::AfterEarlyCommit, self.projection.name());
         }
         if !readable.is_empty() {
             self.show(readable, &mut read_meanwhile).await?;
         }
+        // Not before: a service that stops while the store is away must not commit what was not written.
+        self.taken.extend(next);
         let may_wait = self.shown.as_ref().is_some_and(|shown| {
             shown.messages.len() < SHOWN_AT_MOST && Instant::now() < shown.due
         });
@@ -488,14 +490,15 @@ impl<P: Projection> Runner<P> {
 
     /// Makes what is shown durable and stores the offsets of all that was taken. `None` when the service stops before.
     async fn keep(&mut self, read_meanwhile: &mut Vec<Message>) -> Option<()> {
-        if let Some(shown) = self.shown.take() {
+        if let Some(shown) = &self.shown {
             self.until_done("the store is away", read_meanwhile, || {
-                self.make_durable(&shown)
+                self.make_durable(shown)
             })
             .await?;
         }
+        self.shown = None;
         fault::abort_if_told(fault::Instant::BeforeCommit, self.projection.name());
-        if let Err(error) = self.consumer.store_offsets(&self.offsets()) {
+        if let Err(error) = self.consumer.store_offsets(&self.offset_list(&self.taken)) {
             // The partitions went to another member meanwhile: it reads these messages again, which changes nothing.
             tracing::debug!(projection = self.projection.name(), %error, "offsets not stored");
         }
@@ -515,19 +518,10 @@ impl<P: Projection> Runner<P> {
         self.projection.apply(shown.messages.clone()).await
     }
 
-    /// Notes the offset behind each message.
-    fn note(&mut self, batch: &[Message]) {
-        for message in batch {
-            let Position { partition, offset } = message.position;
-            let next = self.taken.entry(partition).or_default();
-            *next = (offset + 1).max(*next);
-        }
-    }
-
-    /// The offsets that were noted, as librdkafka stores them.
-    fn offsets(&self) -> TopicPartitionList {
+    /// Offsets as librdkafka stores them.
+    fn offset_list(&self, offsets: &HashMap<i32, i64>) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        for (&partition, &offset) in &self.taken {
+        for (&partition, &offset) in offsets {
             let offset = Offset::Offset(offset);
             if let Err(error) = list.add_partition_offset(self.topic, partition, offset) {
                 tracing::error!(%error, topic = self.topic, partition, "offset not noted");
@@ -704,6 +698,17 @@ impl<P: Projection> Runner<P> {
         *pause = (*pause * 2).min(LONGEST_PAUSE);
         stopped
     }
+}
+
+/// For each partition of a batch the offset behind its last message.
+fn next_offsets(batch: &[Message]) -> HashMap<i32, i64> {
+    let mut next: HashMap<i32, i64> = HashMap::new();
+    for message in batch {
+        let Position { partition, offset } = message.position;
+        let known = next.entry(partition).or_default();
+        *known = (offset + 1).max(*known);
+    }
+    next
 }
 
 async fn until(due: Option<Instant>) {

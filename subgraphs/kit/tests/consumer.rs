@@ -6,7 +6,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -98,6 +98,27 @@ struct Shows {
     applied: Mutex<BTreeSet<String>>,
     has_lost: AtomicBool,
     open: watch::Sender<bool>,
+    /// What the store is asked for in vain.
+    away_for: Mutex<Option<&'static str>>,
+    /// How often.
+    asked_in_vain: AtomicUsize,
+}
+
+impl Shows {
+    fn without(call: &'static str) -> Self {
+        let shows = Self::default();
+        shows.open.send_replace(true);
+        *shows.away_for.lock().unwrap() = Some(call);
+        shows
+    }
+
+    fn ask_for(&self, call: &str) -> Result<(), StoreError> {
+        if *self.away_for.lock().unwrap() == Some(call) {
+            self.asked_in_vain.fetch_add(1, Ordering::SeqCst);
+            return Err(StoreError::Away("as the test wants it".to_owned()));
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -119,6 +140,7 @@ impl Projection for Shows {
     }
 
     async fn show(&self, items: Vec<(Position, String)>) -> Result<Option<Term>, StoreError> {
+        self.ask_for("show")?;
         let items = items.into_iter().map(|(_, item)| item);
         self.shown.lock().unwrap().extend(items);
         Ok(Some(Term("first".to_owned())))
@@ -126,6 +148,7 @@ impl Projection for Shows {
 
     async fn keep(&self, term: &Term) -> Result<bool, StoreError> {
         assert_eq!(term.0, "first");
+        self.ask_for("keep")?;
         let mut open = self.open.subscribe();
         open.wait_for(|open| *open).await.unwrap();
         Ok(!self.has_lost.load(Ordering::SeqCst))
@@ -330,4 +353,19 @@ async fn what_readers_see_is_committed_when_it_is_kept_and_written_again_when_it
     .await;
     running.end().await;
     assert_eq!(committed(&running.server).await, 2 * i64::from(PARTITIONS));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_ends_while_the_store_is_away_commits_nothing_that_is_not_kept() {
+    require!(kafka);
+    for call in ["show", "keep"] {
+        let running = Running::start(Shows::without(call)).await;
+        publish(&running.producer, "unkept").await;
+        eventually("the store is asked", async || {
+            running.projection.asked_in_vain.load(Ordering::SeqCst) > 1
+        })
+        .await;
+        running.end().await;
+        assert_eq!(committed(&running.server).await, 0, "{call}");
+    }
 }

@@ -93,7 +93,9 @@ pub fn projection(
         let told = if lag > most {
             ComponentHealth::out_of_service("too far behind the log")
         } else if status.is_waiting_for_store() {
-            ComponentHealth::out_of_service("waits for the store, or for a data key that is still to come")
+            ComponentHealth::out_of_service(
+                "waits for the store, or for a data key that is still to come",
+            )
         } else {
             ComponentHealth::up()
         };
