@@ -45,9 +45,9 @@ use support::{
 
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(3);
-/// Rounds of load before real servers are measured: Kafka's JVM compiles itself for its first half minute, on the processors
+/// Rounds of load before real servers are measured: Kafka's JVM compiles itself for its first minutes, on the processors
 /// that everything shares.
-const WARM_UP: usize = 10;
+const WARM_UP: usize = 30;
 const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("floor");
 const VISIBLE: &str = "query($id: ID!) { orderingCustomer(id: $id, minRevision: 1) { id } }";
 
