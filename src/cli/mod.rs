@@ -2,6 +2,7 @@
 
 mod error;
 mod schema;
+mod threads;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -13,6 +14,7 @@ use tandem_kit::{
 };
 
 use crate::{broker, operator, parent, router, up};
+use threads::{ThreadSettings, WORKER_THREADS_ENV};
 
 /// Tandem: customer accounts and orders as two services, Kafka between them, one GraphQL gateway in front.
 ///
@@ -29,6 +31,9 @@ struct Cli {
 
     #[command(flatten)]
     log: LogSettings,
+
+    #[command(flatten)]
+    threads: ThreadSettings,
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,26 +97,28 @@ fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Up(settings) => {
-            let inherited = inherited(&cli.config, &cli.log)?;
-            runtime()?.block_on(up::run(settings, inherited))
+            let inherited = inherited(&cli.config, &cli.log, cli.threads)?;
+            cli.threads
+                .runtime()?
+                .block_on(up::run(settings, inherited))
         }
         Command::Accounts(child) => {
             init_logging("accounts", &cli.log)?;
-            runtime()?.block_on(async {
+            cli.threads.runtime()?.block_on(async {
                 let shutdown = Shutdown::install(&child.shutdown)?;
                 Ok(tandem_accounts::service::run(child.settings, shutdown).await?)
             })
         }
         Command::Orders(child) => {
             init_logging("orders", &cli.log)?;
-            runtime()?.block_on(async {
+            cli.threads.runtime()?.block_on(async {
                 let shutdown = Shutdown::install(&child.shutdown)?;
                 Ok(tandem_orders::service::run(child.settings, shutdown).await?)
             })
         }
         Command::Broker(child) => {
             init_logging("broker", &broker::log_settings(cli.log))?;
-            runtime()?.block_on(async {
+            cli.threads.runtime()?.block_on(async {
                 let shutdown = Shutdown::install(&child.shutdown)?;
                 Ok(broker::run(child.settings, shutdown.token()).await?)
             })
@@ -123,9 +130,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             router::run(child.settings)
         }
         Command::Schema(settings) => schema::print(&settings),
-        Command::Rebuild(settings) => runtime()?.block_on(operator::rebuild(settings)),
-        Command::DeadLetters(settings) => runtime()?.block_on(operator::dead_letters(settings)),
-        Command::Audit(settings) => runtime()?.block_on(operator::audit(settings)),
+        Command::Rebuild(settings) => cli.threads.runtime()?.block_on(operator::rebuild(settings)),
+        Command::DeadLetters(settings) => cli
+            .threads
+            .runtime()?
+            .block_on(operator::dead_letters(settings)),
+        Command::Audit(settings) => cli.threads.runtime()?.block_on(operator::audit(settings)),
     }
 }
 
@@ -133,6 +143,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 fn inherited(
     config: &ConfigFile,
     log: &LogSettings,
+    threads: ThreadSettings,
 ) -> std::io::Result<Vec<(&'static str, String)>> {
     let mut environment = vec![("RUST_LOG", log.log.clone())];
     if let Some(format) = log.log_format.to_possible_value() {
@@ -141,11 +152,8 @@ fn inherited(
     if let Some(path) = &config.config {
         environment.push((CONFIG_ENV, std::path::absolute(path)?.display().to_string()));
     }
+    if let Some(threads) = threads.worker_threads {
+        environment.push((WORKER_THREADS_ENV, threads.to_string()));
+    }
     Ok(environment)
-}
-
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
 }

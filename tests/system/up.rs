@@ -281,7 +281,14 @@ fn the_help_tells_of_every_command_and_setting() {
     };
     let all = help(&["--help"]);
     for command in [
-        "up", "accounts", "orders", "router", "broker", "--config", "--log",
+        "up",
+        "accounts",
+        "orders",
+        "router",
+        "broker",
+        "--config",
+        "--log",
+        "--worker-threads",
     ] {
         assert!(all.contains(command), "{command} is missing: {all}");
     }

@@ -34,7 +34,7 @@ use crate::{
     graphql::Backing,
     live::{
         Live,
-        log::{Log, LogAway, LogReader},
+        log::{Attention, Log, LogAway, LogReader},
     },
     replica::{Replaces, Replica, ReplicaCustomer, ReplicaStore, contract},
     stores::Stores,
@@ -44,11 +44,12 @@ use crate::{
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// A log in memory.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct MemoryLog {
     partitions: Arc<Mutex<BTreeMap<i32, Vec<Message>>>>,
     length: Arc<watch::Sender<usize>>,
     is_away: Arc<AtomicBool>,
+    attention: watch::Sender<Attention>,
 }
 
 impl MemoryLog {
@@ -58,9 +59,18 @@ impl MemoryLog {
     }
 
     pub(crate) fn new(partitions: i32) -> Self {
-        let log = Self::default();
-        *log.partitions.lock().unwrap() = (0..partitions).map(|id| (id, Vec::new())).collect();
-        log
+        let partitions = (0..partitions).map(|id| (id, Vec::new())).collect();
+        Self {
+            partitions: Arc::new(Mutex::new(partitions)),
+            length: Arc::default(),
+            is_away: Arc::default(),
+            attention: watch::channel(Attention::Prompt).0,
+        }
+    }
+
+    /// How the newest reader reads.
+    pub(crate) fn attention(&self) -> watch::Receiver<Attention> {
+        self.attention.subscribe()
     }
 
     /// Appends an event; returns where.
@@ -118,7 +128,12 @@ impl Log for MemoryLog {
             .collect())
     }
 
-    async fn open(&self, from: &Offsets) -> Result<Box<dyn LogReader>, LogAway> {
+    async fn open(
+        &self,
+        from: &Offsets,
+        attention: Attention,
+    ) -> Result<Box<dyn LogReader>, LogAway> {
+        self.attention.send_replace(attention);
         Ok(Box::new(MemoryReader {
             log: self.clone(),
             next: from.clone(),

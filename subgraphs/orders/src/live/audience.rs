@@ -7,11 +7,15 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use metrics::Gauge;
 use tandem_kit::kafka::{message::Position, tail::Offsets};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
 
 /// Updates that may wait for one subscriber.
 pub(super) const QUEUE: usize = 1_024;
@@ -48,6 +52,8 @@ struct Inner<T> {
 pub(super) struct Audience<T> {
     inner: Arc<Mutex<Inner<T>>>,
     begun: watch::Sender<bool>,
+    /// How many have a seat.
+    seats: watch::Sender<usize>,
     listeners: Gauge,
 }
 
@@ -56,6 +62,7 @@ impl<T> Clone for Audience<T> {
         Self {
             inner: Arc::clone(&self.inner),
             begun: self.begun.clone(),
+            seats: self.seats.clone(),
             listeners: self.listeners.clone(),
         }
     }
@@ -81,6 +88,7 @@ impl<T: Clone> Audience<T> {
                 closed: false,
             })),
             begun: watch::channel(false).0,
+            seats: watch::channel(0).0,
             listeners,
         }
     }
@@ -112,6 +120,23 @@ impl<T: Clone> Audience<T> {
         let _ = self.begun.subscribe().wait_for(|begun| *begun).await;
     }
 
+    /// Waits until somebody listens.
+    pub(super) async fn occupied(&self) {
+        let _ = self.seats.subscribe().wait_for(|seats| *seats > 0).await;
+    }
+
+    /// Waits until nobody has listened for so long.
+    pub(super) async fn deserted(&self, time: Duration) {
+        let mut seats = self.seats.subscribe();
+        loop {
+            let _ = seats.wait_for(|seats| *seats == 0).await;
+            tokio::select! {
+                () = sleep(time) => return,
+                _ = seats.wait_for(|seats| *seats > 0) => {}
+            }
+        }
+    }
+
     /// How far the feed has come, if it has begun.
     pub(super) fn positions(&self) -> Option<Offsets> {
         self.lock().positions.clone()
@@ -135,6 +160,7 @@ impl<T: Clone> Audience<T> {
                     lagged: Arc::clone(&lagged),
                 });
         }
+        self.seats.send_modify(|seats| *seats += 1);
         self.listeners.increment(1.0);
         let seat = Seat {
             audience: self.clone(),
@@ -237,6 +263,7 @@ impl<T> Seat<T> {
 impl<T> Drop for Seat<T> {
     fn drop(&mut self) {
         self.audience.listeners.decrement(1.0);
+        self.audience.seats.send_modify(|seats| *seats -= 1);
         let mut inner = self.audience.lock();
         if let Some(members) = inner.channels.get_mut(&self.channel) {
             members.retain(|member| member.id != self.id);

@@ -1,6 +1,9 @@
 //! The feed of customers' changes: each after the replica shows it.
+//!
+//! While nobody listens, the log is read patiently: reading each change at once would cost the brokers, and the replica's own
+//! reader, as much again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, stream};
 use tandem_kit::{data_keys::Opener, kafka::message::Message, shutdown::Shutdown};
@@ -8,11 +11,14 @@ use tandem_kit::{data_keys::Opener, kafka::message::Message, shutdown::Shutdown}
 use super::{
     LiveError,
     audience::{Audience, Channel, Seat},
-    log::{FIRST_PAUSE, LONGEST_PAUSE, Log, begin, next_message},
+    log::{Attention, FIRST_PAUSE, LONGEST_PAUSE, Log, LogReader, begin, next_message, replace},
 };
 use crate::replica::{LONGEST_WAIT, Replica, ReplicaCustomer, Waited, event};
 
 const FEED: &str = "customers";
+
+/// How long nobody must have listened before the log is read patiently.
+const DESERTED: Duration = Duration::from_secs(10);
 
 /// The feed of customers' changes. Clones share it.
 #[derive(Clone)]
@@ -47,14 +53,74 @@ impl CustomerFeed {
     async fn run(self, log: Arc<dyn Log>) {
         let begun = begin(log.as_ref(), &self.audience, FEED, &self.shutdown).await;
         if let Some((mut reader, _)) = begun {
-            let seen = || self.audience.positions().unwrap_or_default();
-            while let Some(message) =
-                next_message(log.as_ref(), &mut reader, seen, FEED, &self.shutdown).await
-            {
-                self.take(&message).await;
-            }
+            while self.read_promptly(log.as_ref(), &mut reader).await
+                && self.read_patiently(log.as_ref(), &mut reader).await
+            {}
         }
         self.audience.close();
+    }
+
+    /// Reads until nobody has listened for a while. Returns false when the service stops.
+    async fn read_promptly(&self, log: &dyn Log, reader: &mut Box<dyn LogReader>) -> bool {
+        let deserted = self.audience.deserted(DESERTED);
+        self.read_until(deserted, log, reader, Attention::Prompt)
+            .await
+            && self.turn(log, reader, Attention::Patient).await
+    }
+
+    /// Reads until somebody listens. Returns false when the service stops.
+    async fn read_patiently(&self, log: &dyn Log, reader: &mut Box<dyn LogReader>) -> bool {
+        let occupied = self.audience.occupied();
+        self.read_until(occupied, log, reader, Attention::Patient)
+            .await
+            && self.turn(log, reader, Attention::Prompt).await
+    }
+
+    async fn read_until(
+        &self,
+        end: impl Future<Output = ()>,
+        log: &dyn Log,
+        reader: &mut Box<dyn LogReader>,
+        attention: Attention,
+    ) -> bool {
+        let seen = || self.audience.positions().unwrap_or_default();
+        tokio::pin!(end);
+        loop {
+            let message = tokio::select! {
+                () = &mut end => return true,
+                message = next_message(log, reader, attention, seen, FEED, &self.shutdown) => message,
+            };
+            match message {
+                Some(message) => self.take(&message).await,
+                None => return false,
+            }
+        }
+    }
+
+    /// Goes on from where it is with another reader. Returns false when the service stops.
+    async fn turn(
+        &self,
+        log: &dyn Log,
+        reader: &mut Box<dyn LogReader>,
+        attention: Attention,
+    ) -> bool {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let from = self.audience.positions().unwrap_or_default();
+            match log.open(&from, attention).await {
+                Ok(fresh) => {
+                    replace(reader, fresh);
+                    return true;
+                }
+                Err(error) => {
+                    tracing::warn!(feed = FEED, %error, ?pause, "live updates wait for the log");
+                }
+            }
+            if !self.shutdown.sleep(pause).await {
+                return false;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
     async fn take(&self, message: &Message) {

@@ -23,6 +23,15 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[error("the log is away: {0}")]
 pub struct LogAway(pub String);
 
+/// How soon a reader hears of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attention {
+    /// At once.
+    Prompt,
+    /// Within half a second: the brokers gather, and give one answer where they gave many.
+    Patient,
+}
+
 /// A log in partitions.
 #[async_trait]
 pub trait Log: Send + Sync + 'static {
@@ -36,7 +45,11 @@ pub trait Log: Send + Sync + 'static {
     ///
     /// # Errors
     /// When it cannot be opened now.
-    async fn open(&self, from: &Offsets) -> Result<Box<dyn LogReader>, LogAway>;
+    async fn open(
+        &self,
+        from: &Offsets,
+        attention: Attention,
+    ) -> Result<Box<dyn LogReader>, LogAway>;
 }
 
 /// Reads a log, in order within each partition.
@@ -75,9 +88,16 @@ impl Log for KafkaLog {
             .map_err(|error| LogAway(error.to_string()))
     }
 
-    async fn open(&self, from: &Offsets) -> Result<Box<dyn LogReader>, LogAway> {
-        let tail = LogTail::open(&self.kafka, self.topic, from)
-            .map_err(|error| LogAway(error.to_string()))?;
+    async fn open(
+        &self,
+        from: &Offsets,
+        attention: Attention,
+    ) -> Result<Box<dyn LogReader>, LogAway> {
+        let tail = match attention {
+            Attention::Prompt => LogTail::open(&self.kafka, self.topic, from),
+            Attention::Patient => LogTail::open_patient(&self.kafka, self.topic, from),
+        };
+        let tail = tail.map_err(|error| LogAway(error.to_string()))?;
         Ok(Box::new(KafkaReader(tail)))
     }
 }
@@ -127,7 +147,7 @@ async fn try_begin<T: Clone>(
 ) -> Result<(Box<dyn LogReader>, Offsets), LogAway> {
     let ends = log.ends().await?;
     let from = audience.begin(&ends);
-    let reader = log.open(&from).await?;
+    let reader = log.open(&from, Attention::Prompt).await?;
     let ends = ends
         .into_iter()
         .map(|(partition, (_, next))| (partition, next))
@@ -136,10 +156,11 @@ async fn try_begin<T: Clone>(
 }
 
 /// The next message, however long the log is away meanwhile. A reader that cannot go on is replaced by one that begins
-/// at `seen`. `None` when the service stops.
+/// at `seen`. `None` when the service stops. Safe to cancel.
 pub(super) async fn next_message(
     log: &dyn Log,
     reader: &mut Box<dyn LogReader>,
+    attention: Attention,
     seen: impl Fn() -> Offsets + Send,
     feed: &'static str,
     shutdown: &Shutdown,
@@ -160,9 +181,15 @@ pub(super) async fn next_message(
             return None;
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
-        match log.open(&seen()).await {
-            Ok(fresh) => *reader = fresh,
+        match log.open(&seen(), attention).await {
+            Ok(fresh) => replace(reader, fresh),
             Err(error) => tracing::warn!(feed, %error, "the log cannot be opened again yet"),
         }
     }
+}
+
+/// Puts a fresh reader in the place of another, which ends on a thread that may block: its connections have to be closed.
+pub(super) fn replace(reader: &mut Box<dyn LogReader>, fresh: Box<dyn LogReader>) {
+    let old = std::mem::replace(reader, fresh);
+    tokio::task::spawn_blocking(move || drop(old));
 }

@@ -20,7 +20,9 @@ use super::{
     LiveError,
     audience::{Audience, Channel, Seat},
     cursor,
-    log::{FIRST_PAUSE, LONGEST_PAUSE, Log, LogAway, LogReader, begin, next_message},
+    log::{
+        Attention::Prompt, FIRST_PAUSE, LONGEST_PAUSE, Log, LogAway, LogReader, begin, next_message,
+    },
     sightings::{CLOCK_SKEW, Memory, Sightings, Verdict},
 };
 use crate::{
@@ -127,8 +129,15 @@ impl OrderFeed {
         if let Some((mut reader, ends)) = begun {
             let mut memory = Memory::from_now();
             let seen = || self.audience.positions().unwrap_or_default();
-            while let Some(message) =
-                next_message(self.log.as_ref(), &mut reader, seen, FEED, &self.shutdown).await
+            while let Some(message) = next_message(
+                self.log.as_ref(),
+                &mut reader,
+                Prompt,
+                seen,
+                FEED,
+                &self.shutdown,
+            )
+            .await
             {
                 let Position { partition, offset } = message.position;
                 let was_there = ends.get(&partition).is_some_and(|next| offset < *next);
@@ -342,7 +351,7 @@ impl Subscriber {
             Err(error) => return Ok(Err(error)),
         };
         let from = cursor::starting_points(&self.seen, &ends)?;
-        Ok(self.feed.log.open(&from).await.map(|reader| {
+        Ok(self.feed.log.open(&from, Prompt).await.map(|reader| {
             self.seen = from;
             Phase::CatchUp(Box::new(CatchUp {
                 reader,
@@ -367,7 +376,8 @@ impl Subscriber {
         }
         let CatchUp { reader, memory, .. } = catch_up.as_mut();
         let (log, seen) = (self.feed.log.as_ref(), || self.seen.clone());
-        let Some(first) = next_message(log, reader, seen, FEED, &self.feed.shutdown).await else {
+        let Some(first) = next_message(log, reader, Prompt, seen, FEED, &self.feed.shutdown).await
+        else {
             return Phase::Over;
         };
         let mut messages = vec![first];

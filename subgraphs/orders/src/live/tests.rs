@@ -1,16 +1,17 @@
 #![allow(clippy::unwrap_used)]
 //! The feeds on logs in memory: each change once, in order, resumable, ended when too slow.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use chrono::{TimeDelta, Utc};
 use futures::{FutureExt, Stream, StreamExt};
 use tandem_kit::{consumer::Projection, event::CloudEvent};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Interest, LiveError, OrderUpdate,
-    audience::QUEUE,
+    audience::{Audience, Channel, QUEUE},
+    log::Attention,
     sightings::{Memory, Verdict},
 };
 use crate::{
@@ -387,7 +388,7 @@ async fn a_customers_change_comes_when_the_replica_shows_it_and_once() {
         world.customer_log.append(0, &change_of(change));
     }
     assert!(
-        timeout(std::time::Duration::from_millis(100), updates.next())
+        timeout(Duration::from_millis(100), updates.next())
             .await
             .is_err()
     );
@@ -401,6 +402,49 @@ async fn a_customers_change_comes_when_the_replica_shows_it_and_once() {
     world.backing.replica.take(vec![second]).await.unwrap();
     assert_eq!(next(&mut updates).await.revision, 2);
     assert!(updates.next().now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn customers_that_nobody_listens_to_are_read_patiently() {
+    let world = World::new().await;
+    begun(&world).await;
+    let mut attention = world.customer_log.attention();
+    let mut turns_to = async |wanted| {
+        timeout(LIMIT, attention.wait_for(|now| *now == wanted))
+            .await
+            .unwrap()
+            .unwrap();
+    };
+    let customers = &world.backing.live.customers;
+    turns_to(Attention::Patient).await;
+    for revision in 1..=2 {
+        let change = contract::customer("1", revision);
+        let mut updates: Updates<ReplicaCustomer> = customers.subscribe("1").await.boxed();
+        turns_to(Attention::Prompt).await;
+        world.customer_log.append(0, &change_of(&change));
+        world.backing.replica.take(vec![change]).await.unwrap();
+        assert_eq!(next(&mut updates).await.revision, revision);
+        drop(updates);
+        turns_to(Attention::Patient).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_audience_is_deserted_when_nobody_has_listened_for_the_whole_time() {
+    let [quiet, visit, time] = [6, 1, 10].map(Duration::from_secs);
+    let audience = Audience::<()>::new(metrics::gauge!("test"));
+    let begun = Instant::now();
+    let visits = async {
+        for _ in 0..5 {
+            sleep(quiet).await;
+            let _seat = audience.join(Channel::All);
+            sleep(visit).await;
+        }
+        Instant::now()
+    };
+    let (last_left, ()) = tokio::join!(visits, audience.deserted(time));
+    assert_eq!(last_left.elapsed().as_secs(), time.as_secs());
+    assert_eq!(begun.elapsed().as_secs(), 45);
 }
 
 #[test]
