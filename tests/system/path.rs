@@ -1,5 +1,7 @@
 //! The way of a change: from a mutation or a REST call through the topic to orders and its live clients.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::support::{
@@ -255,7 +257,7 @@ fn a_customers_update_reaches_subscribers_and_leaves_the_orders_alone() {
         revision += 1;
         let name = json!({"name": {"firstName": "Ada", "lastName": format!("Number{revision}")}});
         client.data(&gateway, UPDATE, json!({"id": "kept", "input": name}));
-        live.next_within(std::time::Duration::from_millis(500))
+        live.next_within(Duration::from_millis(500))
     });
     let seen = shown["data"]["customerUpdated"]["replica"]["revision"]
         .as_i64()
@@ -272,6 +274,45 @@ fn a_customers_update_reaches_subscribers_and_leaves_the_orders_alone() {
     let customer = &own_write["orderingCustomer"];
     assert_eq!(customer["name"]["lastName"], format!("Number{revision}"));
     assert_eq!(customer["orders"]["nodes"][0]["id"], json!(order));
+}
+
+#[test]
+fn the_first_subscriber_to_a_customer_after_a_quiet_time_misses_nothing() {
+    let tandem = Tandem::start();
+    let client = Client::new();
+    tandem.customer(&client, "quiet");
+    // Orders reads customers' changes patiently when nobody has listened for 10 s.
+    std::thread::sleep(Duration::from_secs(11));
+    let gateway = tandem.gateway_url("/graphql");
+    let live = client.subscribe(
+        Transport::WebSocket,
+        &gateway,
+        CUSTOMER_UPDATED,
+        json!({"id": "quiet"}),
+    );
+    let mut revision = 1;
+    let mut update = || {
+        revision += 1;
+        let name = json!({"name": {"firstName": "Ada", "lastName": format!("Number{revision}")}});
+        client.data(&gateway, UPDATE, json!({"id": "quiet", "input": name}));
+        revision
+    };
+    let shown = |payload: &Value| {
+        payload["data"]["customerUpdated"]["replica"]["revision"]
+            .as_i64()
+            .unwrap()
+    };
+    let mut last = 0;
+    let first = poll("an update of the customer", || {
+        last = update();
+        live.next_within(Duration::from_millis(20))
+    });
+    while last < 50 {
+        last = update();
+    }
+    let first = shown(&first);
+    let all: Vec<i64> = (first..last).map(|_| shown(&live.next())).collect();
+    assert_eq!(all, (first + 1..=last).collect::<Vec<_>>());
 }
 
 #[test]
@@ -303,7 +344,7 @@ fn with_accounts_dead_orders_answers_takes_orders_and_goes_on_telling_its_subscr
     );
     poll("an update while accounts is dead", || {
         tandem.order(&client, "alone");
-        live.next_within(std::time::Duration::from_millis(500))
+        live.next_within(Duration::from_millis(500))
     });
     let partial = client.graphql(
         &gateway,
