@@ -21,9 +21,9 @@ const START_LIMIT: Duration = Duration::from_secs(90);
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 /// The pause before a process is started again doubles from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LAST_PAUSE: Duration = Duration::from_secs(15);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// A process that lived this long begins with the first pause again.
-const STABLE: Duration = Duration::from_secs(30);
+const STABLE: Duration = Duration::from_secs(10);
 
 /// All processes of one `up`.
 #[derive(Debug)]
