@@ -31,13 +31,17 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use redb::TableDefinition;
-use serde_json::{Value, json};
+use serde_json::json;
 use tandem_backends::{Kafka, KafkaOptions, Mongo};
 use tokio::runtime::Runtime;
 
+mod processor;
+mod shared;
 #[path = "../tests/system/support/mod.rs"]
 mod support;
 
+use processor::{Processes, Spent};
+use shared::{graphql, median};
 use support::{
     Tandem,
     graph::{CREATE, customer_input},
@@ -71,15 +75,27 @@ fn main() {
     }
 }
 
-/// Calls per second of `work` with so many in flight.
-fn rate<F: Future<Output = ()> + Send + 'static>(
+/// What was done in a round.
+struct Round {
+    calls: u64,
+    seconds: f64,
+}
+
+impl Round {
+    fn per_second(&self) -> f64 {
+        self.calls as f64 / self.seconds
+    }
+}
+
+/// A round of calls of `work` with so many in flight.
+fn load<F: Future<Output = ()> + Send + 'static>(
     runtime: &Runtime,
     in_flight: usize,
     work: impl Fn() -> F + Send + Sync + 'static,
-) -> f64 {
+) -> Round {
     let work = Arc::new(work);
     let begun = Instant::now();
-    let done: u64 = runtime.block_on(async {
+    let calls: u64 = runtime.block_on(async {
         let tasks: Vec<_> = (0..in_flight)
             .map(|_| {
                 let work = Arc::clone(&work);
@@ -99,12 +115,10 @@ fn rate<F: Future<Output = ()> + Send + 'static>(
         }
         sum
     });
-    done as f64 / begun.elapsed().as_secs_f64()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    Round {
+        calls,
+        seconds: begun.elapsed().as_secs_f64(),
+    }
 }
 
 /// Prints the medians of both and of their ratio, round by round.
@@ -120,19 +134,6 @@ fn percentile(sorted: &[f64], part: f64) -> f64 {
     sorted[place.min(sorted.len() - 1)]
 }
 
-async fn graphql(client: &reqwest::Client, url: &str, query: &str, variables: Value) {
-    let body = json!({"query": query, "variables": variables}).to_string();
-    let response = client
-        .post(url)
-        .header("content-type", "application/json")
-        .body(body)
-        .send()
-        .await
-        .unwrap();
-    let text = response.text().await.unwrap();
-    assert!(!text.contains("\"errors\""), "{text}");
-}
-
 fn creating(url: String) -> impl Fn() -> futures::future::BoxFuture<'static, ()> + Send + Sync {
     let client = reqwest::Client::new();
     move || {
@@ -144,12 +145,16 @@ fn creating(url: String) -> impl Fn() -> futures::future::BoxFuture<'static, ()>
     }
 }
 
-/// Milliseconds from sending a creation to its being readable in orders, sorted.
-fn create_to_visible(runtime: &Runtime, tandem: &Tandem, samples: usize) -> Vec<f64> {
-    // What was measured before has to be on its way no longer.
+/// Waits until all that was created is through to the replica.
+fn through(tandem: &Tandem) {
     let asking = support::Client::new();
     tandem.published(&asking);
     tandem.customer(&asking, &next_id());
+}
+
+/// Milliseconds from sending a creation to its being readable in orders, sorted.
+fn create_to_visible(runtime: &Runtime, tandem: &Tandem, samples: usize) -> Vec<f64> {
+    through(tandem);
 
     let client = reqwest::Client::new();
     let (accounts, orders) = (
@@ -209,11 +214,12 @@ fn embedded(runtime: &Runtime) {
     for in_flight in [1, 64] {
         let rounds: Vec<(f64, f64)> = (0..ROUNDS)
             .map(|_| {
-                let ours = rate(
+                let ours = load(
                     runtime,
                     in_flight,
                     creating(tandem.accounts_url("/graphql")),
-                );
+                )
+                .per_second();
                 let begun = Instant::now();
                 let mut commits = 0;
                 while begun.elapsed() < ROUND {
@@ -266,26 +272,39 @@ fn on_servers(runtime: &Runtime) {
             .collection::<mongodb::bson::Document>("customers")
     });
     for _ in 0..WARM_UP {
-        rate(runtime, 16, creating(tandem.accounts_url("/graphql")));
+        load(runtime, 16, creating(tandem.accounts_url("/graphql")));
     }
-    tandem.published(&support::Client::new());
+    through(&tandem);
     println!("{:<58} {:>10} {:>10}", "", "ours", "floor");
+    let child = |service| tandem.child(service).unwrap();
+    let processes = Processes::new([
+        ("client", std::process::id()),
+        ("accounts", child("accounts")),
+        ("orders", child("orders")),
+        ("mongod", mongo.process_id(0).unwrap()),
+        ("Kafka", kafka.process_id(0).unwrap()),
+    ]);
     for in_flight in [1, 16, 64] {
+        let (mut of_ours, mut of_bare) = (Spent::default(), Spent::default());
         let rounds: Vec<(f64, f64)> = (0..ROUNDS)
             .map(|_| {
-                let ours = rate(
+                let before = processes.used();
+                let ours = load(
                     runtime,
                     in_flight,
                     creating(tandem.accounts_url("/graphql")),
                 );
-                // What the services still have to do must not slow the floor.
-                tandem.published(&support::Client::new());
+                // What the services still have to do belongs to ours, and must not slow the floor.
+                through(&tandem);
+                let between = processes.used();
                 let floor = floor.clone();
-                let bare = rate(runtime, in_flight, move || {
+                let bare = load(runtime, in_flight, move || {
                     let floor = floor.clone();
                     async move { find_and_modify(&floor, &next_id()).await }
                 });
-                (ours, bare)
+                of_ours.add(&before, &between, ours.calls);
+                of_bare.add(&between, &processes.used(), bare.calls);
+                (ours.per_second(), bare.per_second())
             })
             .collect();
         show(
@@ -293,6 +312,8 @@ fn on_servers(runtime: &Runtime) {
             "/s",
             &rounds,
         );
+        processes.show("ours", &of_ours);
+        processes.show("floor", &of_bare);
     }
     // Both loops one at a time, in turns: the way over the services, and the bare drivers doing the same four steps.
     let bare = BareLoop::new(runtime, &kafka, floor);

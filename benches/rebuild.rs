@@ -28,13 +28,15 @@ use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use rdkafka::ClientConfig;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
-use serde_json::{Value, json};
+use serde_json::json;
 use tandem_backends::{Kafka, KafkaOptions, Mongo};
 use tokio::runtime::Runtime;
 
+mod shared;
 #[path = "../tests/system/support/mod.rs"]
 mod support;
 
+use shared::{graphql, median};
 use support::{
     Client, Tandem, TandemBuilder,
     checker::{CUSTOMER_TOPIC, LoggedEvent, ORDER_TOPIC, whole_topic},
@@ -138,19 +140,6 @@ async fn send_all<F: Future<Output = ()>>(count: usize, request: impl Fn(usize) 
     futures::future::join_all(workers).await;
 }
 
-async fn graphql(client: &reqwest::Client, url: &str, query: &str, variables: Value) {
-    let body = json!({"query": query, "variables": variables}).to_string();
-    let response = client
-        .post(url)
-        .header("content-type", "application/json")
-        .body(body)
-        .send()
-        .await
-        .unwrap();
-    let text = response.text().await.unwrap();
-    assert!(!text.contains("\"errors\""), "{text}");
-}
-
 /// Fills the log and waits until it and the replica have everything.
 fn fill(runtime: &Runtime, tandem: &Tandem, content: Content) {
     let http = reqwest::Client::new();
@@ -236,11 +225,6 @@ fn rebuild(tandem: &Tandem) -> Rates {
         }
     }
     rates
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// Rounds of ours and of the floor, target by target: events, ours, floor.

@@ -194,6 +194,14 @@ impl Kafka {
         properties
     }
 
+    /// The process of a node.
+    ///
+    /// # Errors
+    /// When the node is down.
+    pub fn process_id(&self, node: usize) -> Result<u32, Error> {
+        self.nodes.process_id(node)
+    }
+
     /// Kills a node (SIGKILL) and waits until it is gone. A node that is down stays so.
     ///
     /// # Errors

@@ -86,6 +86,14 @@ impl Mongo {
         Ok(primary)
     }
 
+    /// The process of a node.
+    ///
+    /// # Errors
+    /// When the node is down.
+    pub fn process_id(&self, node: usize) -> Result<u32, Error> {
+        self.nodes.process_id(node)
+    }
+
     /// Kills a node (SIGKILL) and waits until it is gone. A node that is down stays so.
     ///
     /// # Errors

@@ -60,23 +60,24 @@ impl Nodes {
     }
 
     pub(crate) fn pause(&self, node: usize) -> Result<(), Error> {
-        self.place(node)?
-            .as_ref()
-            .ok_or(Error::Node {
-                node,
-                reason: "is down",
-            })?
-            .pause()
+        self.of_running(node, Server::pause)?
     }
 
     pub(crate) fn resume(&self, node: usize) -> Result<(), Error> {
-        self.place(node)?
-            .as_ref()
-            .ok_or(Error::Node {
-                node,
-                reason: "is down",
-            })?
-            .resume()
+        self.of_running(node, Server::resume)?
+    }
+
+    pub(crate) fn process_id(&self, node: usize) -> Result<u32, Error> {
+        self.of_running(node, Server::id)
+    }
+
+    fn of_running<T>(&self, node: usize, ask: impl FnOnce(&Server) -> T) -> Result<T, Error> {
+        let place = self.place(node)?;
+        let server = place.as_ref().ok_or(Error::Node {
+            node,
+            reason: "is down",
+        })?;
+        Ok(ask(server))
     }
 
     /// Asks until the answer is good, the node's process ends, or the limit is reached.

@@ -59,6 +59,11 @@ impl Server {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGSTOP: the process keeps its connections and answers nothing.
     pub(crate) fn pause(&self) -> Result<(), Error> {
         self.signal(Signal::STOP)
@@ -85,7 +90,7 @@ impl Server {
     }
 
     fn signal(&self, signal: Signal) -> Result<(), Error> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid {
             kill_process(pid, signal).map_err(std::io::Error::from)?;
         }
