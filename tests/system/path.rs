@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::support::{
-    Client, Signal, Tandem, Transport,
+    Client, Signal, Subscription, Tandem, Transport,
     graph::{
         ADVANCE, CREATE, ORDERING_CUSTOMER, PLACE, SAMPLE_BODY, UPDATE, customer_input, order_input,
     },
@@ -239,6 +239,24 @@ fn a_subscription_resumes_behind_its_cursor_without_a_gap() {
     }
 }
 
+fn listen_to_customer(client: &Client, gateway: &str, id: &str) -> Subscription {
+    let variables = json!({"id": id});
+    client.subscribe(Transport::WebSocket, gateway, CUSTOMER_UPDATED, variables)
+}
+
+/// Gives a customer the last name that tells of its new revision.
+fn rename(client: &Client, gateway: &str, id: &str, revision: i64) {
+    let name = json!({"name": {"firstName": "Ada", "lastName": format!("Number{revision}")}});
+    client.data(gateway, UPDATE, json!({"id": id, "input": name}));
+}
+
+/// The revision that an update of a customer shows.
+fn shown_revision(update: &Value) -> i64 {
+    update["data"]["customerUpdated"]["replica"]["revision"]
+        .as_i64()
+        .unwrap()
+}
+
 #[test]
 fn a_customers_update_reaches_subscribers_and_leaves_the_orders_alone() {
     let tandem = Tandem::start();
@@ -246,22 +264,14 @@ fn a_customers_update_reaches_subscribers_and_leaves_the_orders_alone() {
     tandem.customer(&client, "kept");
     let order = tandem.order(&client, "kept");
     let gateway = tandem.gateway_url("/graphql");
-    let live = client.subscribe(
-        Transport::WebSocket,
-        &gateway,
-        CUSTOMER_UPDATED,
-        json!({"id": "kept"}),
-    );
+    let live = listen_to_customer(&client, &gateway, "kept");
     let mut revision = 1;
     let shown = poll("an update of the customer", || {
         revision += 1;
-        let name = json!({"name": {"firstName": "Ada", "lastName": format!("Number{revision}")}});
-        client.data(&gateway, UPDATE, json!({"id": "kept", "input": name}));
+        rename(&client, &gateway, "kept", revision);
         live.next_within(Duration::from_millis(500))
     });
-    let seen = shown["data"]["customerUpdated"]["replica"]["revision"]
-        .as_i64()
-        .unwrap();
+    let seen = shown_revision(&shown);
     assert_eq!(
         shown["data"]["customerUpdated"]["name"]["lastName"],
         format!("Number{seen}")
@@ -284,23 +294,12 @@ fn the_first_subscriber_to_a_customer_after_a_quiet_time_misses_nothing() {
     // Orders reads customers' changes patiently when nobody has listened for 10 s.
     std::thread::sleep(Duration::from_secs(11));
     let gateway = tandem.gateway_url("/graphql");
-    let live = client.subscribe(
-        Transport::WebSocket,
-        &gateway,
-        CUSTOMER_UPDATED,
-        json!({"id": "quiet"}),
-    );
+    let live = listen_to_customer(&client, &gateway, "quiet");
     let mut revision = 1;
     let mut update = || {
         revision += 1;
-        let name = json!({"name": {"firstName": "Ada", "lastName": format!("Number{revision}")}});
-        client.data(&gateway, UPDATE, json!({"id": "quiet", "input": name}));
+        rename(&client, &gateway, "quiet", revision);
         revision
-    };
-    let shown = |payload: &Value| {
-        payload["data"]["customerUpdated"]["replica"]["revision"]
-            .as_i64()
-            .unwrap()
     };
     let mut last = 0;
     let first = poll("an update of the customer", || {
@@ -310,8 +309,10 @@ fn the_first_subscriber_to_a_customer_after_a_quiet_time_misses_nothing() {
     while last < 50 {
         last = update();
     }
-    let first = shown(&first);
-    let all: Vec<i64> = (first..last).map(|_| shown(&live.next())).collect();
+    let first = shown_revision(&first);
+    let all: Vec<i64> = (first..last)
+        .map(|_| shown_revision(&live.next()))
+        .collect();
     assert_eq!(all, (first + 1..=last).collect::<Vec<_>>());
 }
 
