@@ -41,7 +41,7 @@ mod shared;
 mod support;
 
 use processor::{Processes, Spent};
-use shared::{graphql, median};
+use shared::{LeanClient, median};
 use support::{
     Tandem,
     graph::{CREATE, customer_input},
@@ -134,13 +134,16 @@ fn percentile(sorted: &[f64], part: f64) -> f64 {
     sorted[place.min(sorted.len() - 1)]
 }
 
-fn creating(url: String) -> impl Fn() -> futures::future::BoxFuture<'static, ()> + Send + Sync {
-    let client = reqwest::Client::new();
+/// Creates one customer more each time.
+fn creating(
+    client: &Arc<LeanClient>,
+) -> impl Fn() -> futures::future::BoxFuture<'static, ()> + Send + Sync + use<> {
+    let client = Arc::clone(client);
     move || {
-        let (client, url) = (client.clone(), url.clone());
+        let client = Arc::clone(&client);
         Box::pin(async move {
             let input = customer_input(&next_id(), "Lovelace");
-            graphql(&client, &url, CREATE, json!({"input": input})).await;
+            client.ask(json!({"input": input})).await;
         })
     }
 }
@@ -156,19 +159,16 @@ fn through(tandem: &Tandem) {
 fn create_to_visible(runtime: &Runtime, tandem: &Tandem, samples: usize) -> Vec<f64> {
     through(tandem);
 
-    let client = reqwest::Client::new();
-    let (accounts, orders) = (
-        tandem.accounts_url("/graphql"),
-        tandem.orders_url("/graphql"),
-    );
+    let accounts = LeanClient::new(&tandem.accounts_url("/graphql"), CREATE);
+    let orders = LeanClient::new(&tandem.orders_url("/graphql"), VISIBLE);
     let mut times: Vec<f64> = (0..samples)
         .map(|_| {
             runtime.block_on(async {
                 let id = next_id();
                 let begun = Instant::now();
                 let input = customer_input(&id, "Lovelace");
-                graphql(&client, &accounts, CREATE, json!({"input": input})).await;
-                graphql(&client, &orders, VISIBLE, json!({"id": id})).await;
+                accounts.ask(json!({"input": input})).await;
+                orders.ask(json!({"id": id})).await;
                 begun.elapsed().as_secs_f64() * 1_000.0
             })
         })
@@ -206,6 +206,7 @@ fn embedded(runtime: &Runtime) {
         );
     }
 
+    let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
     // The same bytes as a stored customer with its pending event: one durable commit each.
     let directory = tempfile::tempdir_in(tandem.data_dir()).unwrap();
     let database = Arc::new(redb::Database::create(directory.path().join("floor.redb")).unwrap());
@@ -214,12 +215,7 @@ fn embedded(runtime: &Runtime) {
     for in_flight in [1, 64] {
         let rounds: Vec<(f64, f64)> = (0..ROUNDS)
             .map(|_| {
-                let ours = load(
-                    runtime,
-                    in_flight,
-                    creating(tandem.accounts_url("/graphql")),
-                )
-                .per_second();
+                let ours = load(runtime, in_flight, creating(&accounts)).per_second();
                 let begun = Instant::now();
                 let mut commits = 0;
                 while begun.elapsed() < ROUND {
@@ -271,8 +267,9 @@ fn on_servers(runtime: &Runtime) {
             .database("floor")
             .collection::<mongodb::bson::Document>("customers")
     });
+    let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
     for _ in 0..WARM_UP {
-        load(runtime, 16, creating(tandem.accounts_url("/graphql")));
+        load(runtime, 16, creating(&accounts));
     }
     through(&tandem);
     println!("{:<58} {:>10} {:>10}", "", "ours", "floor");
@@ -289,11 +286,7 @@ fn on_servers(runtime: &Runtime) {
         let rounds: Vec<(f64, f64)> = (0..ROUNDS)
             .map(|_| {
                 let before = processes.used();
-                let ours = load(
-                    runtime,
-                    in_flight,
-                    creating(tandem.accounts_url("/graphql")),
-                );
+                let ours = load(runtime, in_flight, creating(&accounts));
                 // What the services still have to do belongs to ours, and must not slow the floor.
                 through(&tandem);
                 let between = processes.used();

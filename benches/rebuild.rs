@@ -36,7 +36,7 @@ mod shared;
 #[path = "../tests/system/support/mod.rs"]
 mod support;
 
-use shared::{graphql, median};
+use shared::{LeanClient, median};
 use support::{
     Client, Tandem, TandemBuilder,
     checker::{CUSTOMER_TOPIC, LoggedEvent, ORDER_TOPIC, whole_topic},
@@ -142,11 +142,13 @@ async fn send_all<F: Future<Output = ()>>(count: usize, request: impl Fn(usize) 
 
 /// Fills the log and waits until it and the replica have everything.
 fn fill(runtime: &Runtime, tandem: &Tandem, content: Content) {
-    let http = reqwest::Client::new();
     let (accounts, orders) = (
         tandem.accounts_url("/graphql"),
         tandem.orders_url("/graphql"),
     );
+    let creating = LeanClient::new(&accounts, CREATE);
+    let updating = LeanClient::new(&accounts, UPDATE);
+    let placing = LeanClient::new(&orders, PLACE);
     let customers = match content {
         Content::Distinct(count) => count,
         Content::Revisions(_) => FEW,
@@ -154,13 +156,13 @@ fn fill(runtime: &Runtime, tandem: &Tandem, content: Content) {
     runtime.block_on(async {
         send_all(customers, |number| {
             let input = customer_input(&id(number), "Lovelace");
-            graphql(&http, &accounts, CREATE, json!({"input": input}))
+            creating.ask(json!({"input": input}))
         })
         .await;
         send_all(content.events() - customers, |number| {
             let input = json!({"name": {"firstName": "Ada", "lastName": format!("Name{number}")}});
             let variables = json!({"id": id(number % FEW), "input": input});
-            graphql(&http, &accounts, UPDATE, variables)
+            updating.ask(variables)
         })
         .await;
     });
@@ -171,7 +173,7 @@ fn fill(runtime: &Runtime, tandem: &Tandem, content: Content) {
     }
     runtime.block_on(send_all(content.orders(), |number| {
         let input = order_input(&id(number));
-        graphql(&http, &orders, PLACE, json!({"input": input}))
+        placing.ask(json!({"input": input}))
     }));
     tandem.published(&client);
 }
