@@ -1,5 +1,5 @@
 //! Makes the contract's codes of the many that the router knows: `UNAVAILABLE` for a service that is away, `BAD_USER_INPUT` for an
-//! operation that cannot be carried out as it is written.
+//! operation that cannot be carried out as it is written, and for a request that cannot be read.
 //!
 //! Plain answers pass through a plugin. The router gives its plugins no part in the events of a subscription: those of SSE and
 //! multipart are corrected on their way out ([`EventCodes`]). On a WebSocket, which no middleware sees, the router's own
@@ -50,11 +50,45 @@ const REFUSED: [&str; 7] = [
     "TOKEN_LIMIT_EXCEEDED",
 ];
 
+/// What would be right in place of a request that the router cannot read.
+const ONE_OBJECT: &str =
+    r#"send one request as a JSON object: {"query": "…", "variables": {…}}, not a batch"#;
+const JSON_TYPE: &str = "send JSON, with `content-type: application/json`";
+const WITH_POST: &str = "send it with POST";
+/// Codes of the router for a request that it cannot read, and what would be right.
+const UNREADABLE: [(&str, &str); 6] = [
+    ("BAD_REQUEST", ONE_OBJECT),
+    ("MISSING_QUERY_PARAM", ONE_OBJECT),
+    ("MISSING_CONTENT_TYPE_HEADER", JSON_TYPE),
+    ("UNSUPPORTED_CONTENT_TYPE", JSON_TYPE),
+    ("UNPROCESSABLE_QUERY_PARAMS", WITH_POST),
+    ("MUTATION_NOT_ALLOWED_OVER_HTTP_GET", WITH_POST),
+];
+
 /// What an error of the router is in the contract.
 struct Contract {
     code: &'static str,
-    /// In place of the router's words.
-    message: Option<String>,
+    words: Words,
+}
+
+/// What it says.
+enum Words {
+    /// The same.
+    Kept,
+    /// What would be right, too.
+    Advised(&'static str),
+    /// Something else.
+    Replaced(String),
+}
+
+impl Words {
+    fn in_place_of(self, said: &str) -> String {
+        match self {
+            Self::Kept => said.to_owned(),
+            Self::Advised(advice) => format!("{said}: {advice}"),
+            Self::Replaced(words) => words,
+        }
+    }
 }
 
 /// Whether it is the name of a rule, such as `FieldsOnCorrectType`: all other codes are in capitals.
@@ -72,15 +106,21 @@ fn contract(code: &str, service: Option<&str>) -> Option<Contract> {
     } else if service.is_none() && (REFUSED.contains(&code) || is_rule(code)) {
         return Some(Contract {
             code: "BAD_USER_INPUT",
-            message: None,
+            words: Words::Kept,
         });
     } else {
-        return None;
+        let unreadable = UNREADABLE.iter().find(|(known, _)| *known == code);
+        return unreadable
+            .filter(|_| service.is_none())
+            .map(|(_, advice)| Contract {
+                code: "BAD_USER_INPUT",
+                words: Words::Advised(advice),
+            });
     };
     let service = service.unwrap_or("responsible");
     Some(Contract {
         code: "UNAVAILABLE",
-        message: Some(format!(
+        words: Words::Replaced(format!(
             "The {service} service {what}: what only it knows is null; try again later."
         )),
     })
@@ -110,9 +150,7 @@ impl RouterPlugin for Codes {
         let code = extensions.code.as_deref().unwrap_or_default();
         if let Some(contract) = contract(code, extensions.service_name.as_deref()) {
             payload.error.extensions.code = Some(contract.code.to_owned());
-            if let Some(message) = contract.message {
-                payload.error.message = message;
-            }
+            payload.error.message = contract.words.in_place_of(&payload.error.message);
         }
         payload.proceed()
     }
@@ -209,9 +247,8 @@ fn corrected(chunk: &[u8]) -> Option<String> {
         let text = |name: &str| extensions.get(name).and_then(Value::as_str);
         if let Some(contract) = contract(text("code").unwrap_or_default(), text("service")) {
             error["extensions"]["code"] = contract.code.into();
-            if let Some(message) = contract.message {
-                error["message"] = message.into();
-            }
+            let said = error["message"].as_str().unwrap_or_default();
+            error["message"] = contract.words.in_place_of(said).into();
             changed = true;
         }
     }
@@ -232,6 +269,7 @@ mod tests {
         assert_eq!(code("FieldsOnCorrectType", None), Some("BAD_USER_INPUT"));
         assert_eq!(code("GRAPHQL_PARSE_FAILED", None), Some("BAD_USER_INPUT"));
         assert_eq!(code("MAX_DEPTH_EXCEEDED", None), Some("BAD_USER_INPUT"));
+        assert_eq!(code("BAD_REQUEST", None), Some("BAD_USER_INPUT"));
         assert_eq!(
             code("SUBREQUEST_HTTP_ERROR", Some("accounts")),
             Some("UNAVAILABLE")
@@ -246,6 +284,7 @@ mod tests {
             assert_eq!(code(known, Some("orders")), None);
         }
         assert_eq!(code("Strange", Some("orders")), None);
+        assert_eq!(code("BAD_REQUEST", Some("orders")), None);
     }
 
     #[test]

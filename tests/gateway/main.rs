@@ -119,6 +119,30 @@ async fn an_operation_that_the_schema_does_not_have_is_bad_input() {
 }
 
 #[tokio::test]
+async fn a_request_that_cannot_be_read_is_told_what_would_be_right() {
+    let (accounts, orders) = (stub::accounts().await, stub::orders().await);
+    let gateway = Gateway::start(&accounts.url, &orders.url).await;
+    let (json, text) = ("application/json", "text/plain");
+    let object = r#"{"query": "#;
+    for (kind, body, status, advice) in [
+        (json, "not json", 400, object),
+        (json, "", 400, object),
+        (json, r#"[{"query": "{ __typename }"}]"#, 400, object),
+        (json, r#"{"query": 5}"#, 400, object),
+        (json, r#"{"qery": "{ __typename }"}"#, 400, object),
+        (text, r#"{"query": "{ __typename }"}"#, 415, json),
+    ] {
+        let response = gateway.send(kind, body).await;
+        assert_eq!(response.status(), status, "{body}");
+        let answer: Value = response.json().await.unwrap();
+        let error = &answer["errors"][0];
+        assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{answer}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(advice), "{body}: {message}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_beyond_a_limit_is_refused() {
     let (accounts, orders) = (stub::accounts().await, stub::orders().await);
     let gateway = Gateway::start(&accounts.url, &orders.url).await;

@@ -89,10 +89,16 @@ impl Gateway {
 
     /// Sends `body` to the GraphQL endpoint.
     pub(crate) async fn post(&self, body: Value) -> reqwest::Response {
+        self.send("application/json", &body.to_string()).await
+    }
+
+    /// Sends a body of any kind to the GraphQL endpoint.
+    pub(crate) async fn send(&self, kind: &str, body: &str) -> reqwest::Response {
         reqwest::Client::new()
             .post(format!("{}/graphql", self.url))
             .timeout(Duration::from_secs(30))
-            .json(&body)
+            .header("content-type", kind)
+            .body(body.to_owned())
             .send()
             .await
             .unwrap()
