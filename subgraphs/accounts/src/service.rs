@@ -1,10 +1,9 @@
 //! The process: opens the stores, starts relay and projection, and serves until it is told to stop.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::Router;
 use clap::Args;
-use serde_json::json;
 use tandem_kit::{
     admin::{
         AdminToken,
@@ -16,16 +15,16 @@ use tandem_kit::{
     consumer::run_projection,
     data_keys::{KeyRing, Opener, Role},
     graphql::{GraphQlEndpoint, Limits},
-    kafka::{ClientError, connection::Kafka, settings::KafkaSettings, topics::Topic},
+    kafka::{connection::Kafka, settings::KafkaSettings, topics::Topic},
     outbox::relay::{self, RelayHandle, RelaySettings},
     rebuild::{RebuildAggregates, RebuildTrail, Target, fill_new_store},
-    sealing::{KeyError, Sealer, SealingSettings},
+    sealing::{Sealer, SealingSettings},
+    service::{self, Identity, ServiceError},
     shutdown::Shutdown,
     store::settings::StoreSettings,
-    telemetry::{TelemetryError, install_metrics},
     web::{
-        self, BindError, HttpSettings, ServeError,
-        actuator::{Actuator, Affects, Health, HealthReporter},
+        HttpSettings,
+        actuator::{Affects, Health, HealthReporter},
         components, openapi,
     },
 };
@@ -35,16 +34,13 @@ use crate::{
     customers::Customers,
     domain::event::{KEY_TOPIC, TOPIC},
     graphql, rest,
-    stores::{Stores, StoresError},
+    stores::{NAMES, Stores},
     telling::{PersonalData, Teller},
     vault::SealedCards,
 };
 
 /// What cannot be taken from [`TOPIC`] is copied there.
 const DEAD_LETTER_TOPIC: &str = "accounts.customer.change.DLT";
-
-/// How long background tasks may take to end: the relay publishes what it holds meanwhile.
-const DRAIN: Duration = Duration::from_millis(1_200);
 
 /// Settings of the accounts service.
 #[derive(Args, Clone, Debug)]
@@ -78,63 +74,23 @@ pub struct Settings {
     personal_data: PersonalData,
 }
 
-/// Why the service did not start, or ended other than by shutdown.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// The port cannot be listened on.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The store cannot be opened.
-    #[error(transparent)]
-    Stores(#[from] StoresError),
-    /// There is no usable sealing key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// A Kafka property does not fit.
-    #[error(transparent)]
-    Kafka(#[from] ClientError),
-    /// Metrics cannot be recorded.
-    #[error(transparent)]
-    Telemetry(#[from] TelemetryError),
-    /// The HTTP server failed.
-    #[error(transparent)]
-    Serve(#[from] ServeError),
-}
-
 /// Runs the service until shutdown is requested. Kafka need not be there: what is to be published waits. Nor need MongoDB:
 /// until it is there the actuator alone answers.
 ///
 /// # Errors
 /// When a setting does not fit, the port is taken or the store cannot be opened.
 pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceError> {
-    let sealer = Sealer::from_settings(&settings.sealing)?;
-    let listener = web::bind(settings.http.host, settings.port, "--port").await?;
-    let metrics = install_metrics("accounts", &shutdown)?;
-    let info = json!({"build": {"name": "accounts", "version": env!("CARGO_PKG_VERSION")}});
-    match listener.local_addr() {
-        Ok(address) => tracing::info!(%address, "accounts is listening"),
-        Err(error) => tracing::warn!(%error, "accounts is listening, at an unknown address"),
-    }
-    let open = async |waiting: HealthReporter| {
-        let stores = Stores::open(&settings.store, &sealer, &waiting, &shutdown).await?;
-        let health = Health::new(&shutdown);
-        let routes = assemble(&settings, &stores, &sealer, &health, &shutdown)?;
-        let actuator = Actuator::new(health, metrics.clone(), info.clone());
-        Ok(routes.merge(actuator.router()))
+    let identity = Identity {
+        name: "accounts",
+        version: env!("CARGO_PKG_VERSION"),
     };
-    let served = web::serve_while_opening(
-        listener,
-        metrics.clone(),
-        info.clone(),
-        open,
-        &settings.http,
-        &shutdown,
-    )
-    .await;
-    if let Err(error) = shutdown.drain(DRAIN).await {
-        tracing::warn!(%error, "not everything ended in time; what was left is taken up at the next start");
-    }
-    served
+    let sealer = Sealer::from_settings(&settings.sealing)?;
+    let open = async |waiting: HealthReporter, health: &Health| {
+        let store = &settings.store;
+        let (stores, _) = Stores::open(NAMES, store, &sealer, &waiting, &shutdown).await?;
+        assemble(&settings, &stores, &sealer, health, &shutdown)
+    };
+    service::run(identity, settings.port, &settings.http, &shutdown, open).await
 }
 
 /// Starts everything that runs beside requests, and puts the routes together.
@@ -153,7 +109,7 @@ fn assemble(
     let kafka = Kafka::connect(settings.kafka.clone(), topics, shutdown)?;
     let keys = KeyRing::start(&kafka, KEY_TOPIC, Role::Owner, shutdown);
     let relay = relay::start(
-        Arc::clone(&stores.customers) as _,
+        Arc::clone(&stores.aggregates) as _,
         &kafka,
         TOPIC,
         &settings.relay,
@@ -174,11 +130,11 @@ fn assemble(
         vec![Arc::new(RetryProjection(Arc::clone(&audit)))],
         &kafka,
     );
-    forget_old_keys(Arc::clone(&stores.customers), shutdown);
+    forget_old_keys(Arc::clone(&stores.aggregates), shutdown);
 
     let targets: Vec<Arc<dyn Target>> = vec![
         Arc::new(RebuildAggregates::new(
-            Arc::clone(&stores.customers),
+            Arc::clone(&stores.aggregates),
             TOPIC,
             CustomerReader::new(Opener::new(Arc::new(keys), sealer.clone())),
         )),
@@ -194,7 +150,7 @@ fn assemble(
     );
     let rebuilder = Rebuilder::new(targets, kafka.clone(), shutdown.clone());
 
-    components::store(health, &stores.customers);
+    components::store(health, &stores.aggregates);
     components::filling(health, &gate);
     components::outbox(health, &relay);
     components::kafka(health, &kafka);
@@ -221,16 +177,16 @@ pub fn routes(
     personal_data: PersonalData,
     shutdown: &Shutdown,
 ) -> Router {
-    let handler = CommandHandler::new(Arc::clone(&stores.customers), relay).behind(gate);
+    let handler = CommandHandler::new(Arc::clone(&stores.aggregates), relay).behind(gate);
     let vault = Arc::new(SealedCards::new(sealer.clone()));
     let teller = Teller::new(sealer.clone(), personal_data);
     let customers = Customers::new(handler, vault, teller);
     let schema = graphql::schema(
         customers.clone(),
-        Arc::clone(&stores.customers),
+        Arc::clone(&stores.aggregates),
         Limits::default(),
     );
-    let data = graphql::operation_data(Arc::clone(&stores.customers), Arc::clone(&stores.changes));
+    let data = graphql::operation_data(Arc::clone(&stores.aggregates), Arc::clone(&stores.changes));
     GraphQlEndpoint::new(schema, shutdown.clone())
         .with_operation_data(data)
         .router()

@@ -1,140 +1,14 @@
 //! Where accounts keeps what it keeps: customers, their audit trail, and messages set aside.
 
-use std::{path::Path, sync::Arc};
-
-use secrecy::ExposeSecret;
-use tandem_kit::{
-    sealing::Sealer,
-    shutdown::Shutdown,
-    store::{
-        self, AggregateStore, ChangeLog, DeadLetterStore, Registry, StoreError,
-        embedded::{
-            Codec, EmbeddedAggregates, EmbeddedChangeLog, EmbeddedDeadLetters, EmbeddedRegistry,
-            EmbeddedStore, OpenError,
-        },
-        mongo::{
-            ConnectError, MongoAggregates, MongoChangeLog, MongoDeadLetters, MongoRegistry,
-            MongoStore,
-        },
-        settings::StoreSettings,
-        until_answered,
-    },
-    web::actuator::HealthReporter,
-};
+use tandem_kit::store::{self, StoreNames};
 
 use crate::domain::Customer;
 
-/// The embedded store's file in the data directory.
-const FILE: &str = "accounts.redb";
-
-/// The database in MongoDB.
-const DATABASE: &str = "accounts";
-
-/// The collection of messages set aside.
-const DEAD_LETTERS: &str = "dead.letters";
-
-/// The audit trail's name.
-const CHANGES: &str = "customer.changes";
+/// What the stores of accounts are called.
+pub const NAMES: StoreNames = StoreNames {
+    database: "accounts",
+    changes: "customer.changes",
+};
 
 /// The stores of accounts.
-#[derive(Clone)]
-pub struct Stores {
-    /// Customers with their pending events.
-    pub customers: Arc<dyn AggregateStore<Customer>>,
-    /// Their audit trail.
-    pub changes: Arc<dyn ChangeLog>,
-    /// Messages set aside.
-    pub dead_letters: Arc<dyn DeadLetterStore>,
-    /// What the store remembers of itself.
-    pub registry: Arc<dyn Registry>,
-    /// The store's own name.
-    pub identity: String,
-}
-
-impl std::fmt::Debug for Stores {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Stores")
-    }
-}
-
-/// Why the stores could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum StoresError {
-    /// The embedded store's file cannot be used.
-    #[error(transparent)]
-    File(#[from] OpenError),
-    /// The connection string does not fit.
-    #[error("--mongodb-uri: {0}")]
-    Connect(#[from] ConnectError),
-    /// The store does not answer, or holds something else.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Opening was cut off by the end of the process.
-    #[error("opening the store was interrupted")]
-    Interrupted,
-}
-
-impl Stores {
-    /// Opens what the settings name. A MongoDB that is away is waited for; `waiting` tells why meanwhile.
-    ///
-    /// # Errors
-    /// When the file cannot be used, or the connection string does not fit.
-    pub async fn open(
-        settings: &StoreSettings,
-        sealer: &Sealer,
-        waiting: &HealthReporter,
-        shutdown: &Shutdown,
-    ) -> Result<Self, StoresError> {
-        match &settings.mongodb_uri {
-            Some(uri) => Self::mongodb(uri.expose_secret(), waiting, shutdown).await,
-            None => Self::embedded(&settings.data_dir, sealer).await,
-        }
-    }
-
-    /// Opens the embedded store in a directory, or makes it. What is stored is sealed with a key derived from `sealer`'s.
-    ///
-    /// # Errors
-    /// When the file cannot be used.
-    pub async fn embedded(directory: &Path, sealer: &Sealer) -> Result<Self, StoresError> {
-        let path = directory.join(FILE);
-        let codec = Codec::sealed(sealer);
-        let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(path, codec))
-            .await
-            .map_err(|_| StoresError::Interrupted)??;
-        let registry = EmbeddedRegistry::open(Arc::clone(&store)).await?;
-        Ok(Self {
-            customers: Arc::new(EmbeddedAggregates::open(Arc::clone(&store)).await?),
-            changes: Arc::new(EmbeddedChangeLog::open(Arc::clone(&store), CHANGES).await?),
-            dead_letters: Arc::new(EmbeddedDeadLetters::open(store).await?),
-            identity: store::identity(&registry).await?,
-            registry: Arc::new(registry),
-        })
-    }
-
-    async fn mongodb(
-        uri: &str,
-        waiting: &HealthReporter,
-        shutdown: &Shutdown,
-    ) -> Result<Self, StoresError> {
-        let store = MongoStore::connect(uri, DATABASE).await?;
-        let customers = MongoAggregates::<Customer>::new(store.clone());
-        let changes = MongoChangeLog::new(&store, CHANGES);
-        let dead_letters = MongoDeadLetters::new(&store, DEAD_LETTERS);
-        let registry = MongoRegistry::new(&store);
-        let identity = until_answered(waiting, shutdown, || async {
-            customers.prepare().await?;
-            changes.prepare().await?;
-            dead_letters.prepare().await?;
-            store::identity(&registry).await
-        })
-        .await
-        .ok_or(StoresError::Interrupted)?;
-        Ok(Self {
-            customers: Arc::new(customers),
-            changes: Arc::new(changes),
-            dead_letters: Arc::new(dead_letters),
-            registry: Arc::new(registry),
-            identity,
-        })
-    }
-}
+pub type Stores = store::Stores<Customer>;

@@ -16,6 +16,7 @@ pub mod kafka;
 pub mod outbox;
 pub mod rebuild;
 pub mod sealing;
+pub mod service;
 pub mod settings;
 pub mod shutdown;
 pub mod store;

@@ -1,9 +1,8 @@
 //! The orders service: everything put together, started, and stopped in order.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use clap::Args;
-use serde_json::json;
 use tandem_kit::{
     admin::{
         AdminToken,
@@ -15,17 +14,17 @@ use tandem_kit::{
     consumer::run_projection,
     data_keys::{KeyRing, Opener, Role},
     graphql::GraphQlEndpoint,
-    kafka::{ClientError, connection::Kafka, settings::KafkaSettings, topics::Topic},
+    kafka::{connection::Kafka, settings::KafkaSettings, topics::Topic},
     outbox::relay::{self, RelaySettings},
     rebuild::{RebuildAggregates, RebuildTrail, Target, fill_new_store},
-    sealing::{KeyError, Sealer, SealingSettings},
+    sealing::{Sealer, SealingSettings},
+    service::{self, Identity, ServiceError},
     shutdown::Shutdown,
     store::{AggregateStore, settings::StoreSettings},
-    telemetry::{TelemetryError, install_metrics},
     web::{
-        BindError, HttpSettings, ServeError,
-        actuator::{Actuator, Affects, Health, HealthReporter},
-        bind, components, openapi, serve_while_opening,
+        HttpSettings,
+        actuator::{Affects, Health, HealthReporter},
+        components, openapi,
     },
 };
 
@@ -38,11 +37,8 @@ use crate::{
     live::Live,
     replica::{self, Replica, projection::ReplicaProjection, rebuild::RebuildReplica},
     rest::{self, Rest},
-    stores::{Stores, StoresError},
+    stores::Stores,
 };
-
-/// How long background tasks may take to end.
-const DRAIN_LIMIT: Duration = Duration::from_millis(1_200);
 
 /// Settings of the orders service.
 #[derive(Args, Clone, Debug)]
@@ -77,64 +73,22 @@ pub struct Settings {
     pub sealing: SealingSettings,
 }
 
-/// Why the service could not start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// The store.
-    #[error(transparent)]
-    Stores(#[from] StoresError),
-    /// A setting of Kafka.
-    #[error(transparent)]
-    Kafka(#[from] ClientError),
-    /// There is no usable sealing key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The port.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// Metrics.
-    #[error(transparent)]
-    Telemetry(#[from] TelemetryError),
-    /// The HTTP server.
-    #[error(transparent)]
-    Serve(#[from] ServeError),
-}
-
 /// Runs the service until shutdown is requested. Kafka may be away: it is reached when it comes. So may MongoDB: until it is
 /// there the actuator alone answers.
 ///
 /// # Errors
-/// See [`ServiceError`].
+/// When a setting does not fit, the port is taken or the store cannot be opened.
 pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceError> {
-    let sealer = Sealer::from_settings(&settings.sealing)?;
-    let metrics = install_metrics("orders", &shutdown)?;
-    // The port first: a service that cannot be reached should touch nothing.
-    let listener = bind(settings.http.host, settings.port, "--port").await?;
-    let port = listener
-        .local_addr()
-        .map_or(settings.port, |addr| addr.port());
-    tracing::info!(port, "orders listens");
-    let info = json!({"build": {"name": "orders", "version": env!("CARGO_PKG_VERSION")}});
-    let open = async |waiting: HealthReporter| {
-        let stores = Stores::open(&settings.store, &sealer, &waiting, &shutdown).await?;
-        let health = Health::new(&shutdown);
-        let routes = assemble(&settings, stores, &sealer, &health, &shutdown)?;
-        let actuator = Actuator::new(health, metrics.clone(), info.clone());
-        Ok(routes.merge(actuator.router()))
+    let identity = Identity {
+        name: "orders",
+        version: env!("CARGO_PKG_VERSION"),
     };
-    let served = serve_while_opening(
-        listener,
-        metrics.clone(),
-        info.clone(),
-        open,
-        &settings.http,
-        &shutdown,
-    )
-    .await;
-    if let Err(late) = shutdown.drain(DRAIN_LIMIT).await {
-        tracing::warn!(%late, "orders ends with work undone; it is taken up at the next start");
-    }
-    served
+    let sealer = Sealer::from_settings(&settings.sealing)?;
+    let open = async |waiting: HealthReporter, health: &Health| {
+        let stores = Stores::open(&settings.store, &sealer, &waiting, &shutdown).await?;
+        assemble(&settings, stores, &sealer, health, &shutdown)
+    };
+    service::run(identity, settings.port, &settings.http, &shutdown, open).await
 }
 
 /// Starts everything that runs beside requests, and puts the routes together.
@@ -152,52 +106,56 @@ fn assemble(
         Topic::log(replica::event::DEAD_LETTER_TOPIC),
         Topic::compacted(erasure::KEY_TOPIC),
     ];
+    let Stores {
+        own,
+        replica: replica_store,
+    } = stores;
     let kafka = Kafka::connect(settings.kafka.clone(), topics, shutdown)?;
     let keys = KeyRing::start(&kafka, erasure::KEY_TOPIC, Role::Reader, shutdown);
     let opener = Opener::new(Arc::new(keys), sealer.clone());
     let relay = relay::start(
-        as_outbox(&stores.orders),
+        as_outbox(&own.aggregates),
         &kafka,
         domain::event::TOPIC,
         &settings.relay,
         shutdown,
     )?;
-    let replica = Replica::new(Arc::clone(&stores.replica));
+    let replica = Replica::new(replica_store);
     let replica_projection = Arc::new(ReplicaProjection::new(
         replica.clone(),
         opener.clone(),
-        Forgetting::new(Arc::clone(&stores.orders)),
+        Forgetting::new(Arc::clone(&own.aggregates)),
     ));
-    let audit_projection = Arc::new(AuditProjection::new(Arc::clone(&stores.changes)));
+    let audit_projection = Arc::new(AuditProjection::new(Arc::clone(&own.changes)));
     let replica_status = run_projection(
         Arc::clone(&replica_projection),
-        &stores.identity,
+        &own.identity,
         replica::event::TOPIC,
         replica::event::DEAD_LETTER_TOPIC,
         &kafka,
-        Arc::clone(&stores.dead_letters),
+        Arc::clone(&own.dead_letters),
         shutdown,
     )?;
     let audit_status = run_projection(
         Arc::clone(&audit_projection),
-        &stores.identity,
+        &own.identity,
         domain::event::TOPIC,
         audit::DEAD_LETTER_TOPIC,
         &kafka,
-        Arc::clone(&stores.dead_letters),
+        Arc::clone(&own.dead_letters),
         shutdown,
     )?;
     let live = Live::start(
         &kafka,
-        Arc::clone(&stores.changes),
+        Arc::clone(&own.changes),
         replica.clone(),
         opener.clone(),
         shutdown,
     );
-    forget_old_keys(Arc::clone(&stores.orders), shutdown);
+    forget_old_keys(Arc::clone(&own.aggregates), shutdown);
 
     let office = DeadLetterOffice::open(
-        Arc::clone(&stores.dead_letters),
+        Arc::clone(&own.dead_letters),
         vec![
             Arc::new(RetryProjection(Arc::clone(&replica_projection))),
             Arc::new(RetryProjection(Arc::clone(&audit_projection))),
@@ -206,24 +164,24 @@ fn assemble(
     );
     let targets: Vec<Arc<dyn Target>> = vec![
         Arc::new(RebuildAggregates::new(
-            Arc::clone(&stores.orders),
+            Arc::clone(&own.aggregates),
             domain::event::TOPIC,
             OrderReader::new(opener.clone()),
         )),
         Arc::new(RebuildTrail::new(
             audit_projection,
-            Arc::clone(&stores.changes),
+            Arc::clone(&own.changes),
             domain::event::TOPIC,
         )),
         Arc::new(RebuildReplica::new(
             replica.clone(),
             opener,
-            Forgetting::new(Arc::clone(&stores.orders)),
+            Forgetting::new(Arc::clone(&own.aggregates)),
         )),
     ];
     let gate = Gate::closed();
     fill_new_store(
-        Arc::clone(&stores.registry),
+        Arc::clone(&own.registry),
         targets.clone(),
         kafka.clone(),
         gate.clone(),
@@ -231,7 +189,7 @@ fn assemble(
     );
     let rebuilder = Rebuilder::new(targets, kafka.clone(), shutdown.clone());
 
-    components::store(health, &stores.orders);
+    components::store(health, &own.aggregates);
     components::filling(health, &gate);
     components::outbox(health, &relay);
     components::kafka(health, &kafka);
@@ -239,19 +197,19 @@ fn assemble(
     components::projection(health, "replica", Affects::Readiness, replica_status, most);
     components::projection(health, "audit", Affects::HealthOnly, audit_status, i64::MAX);
     let commands = OrderCommands::new(
-        CommandHandler::new(Arc::clone(&stores.orders), Some(relay)).behind(gate),
+        CommandHandler::new(Arc::clone(&own.aggregates), Some(relay)).behind(gate),
         replica.clone(),
         sealer.clone(),
     );
     let backing = Backing {
         commands,
         replica: replica.clone(),
-        changes: stores.changes,
+        changes: own.changes,
         live,
     };
     let rest = Rest {
         replica,
-        orders: stores.orders,
+        orders: own.aggregates,
     };
     let operator = office.routes().merge(rebuilder.routes());
     Ok(graphql_routes(backing, shutdown)

@@ -353,7 +353,7 @@ impl World {
         let shutdown = Shutdown::new();
         let stores = Stores::embedded(folder.path(), &sealer()).await.unwrap();
         let orders = Arc::new(CountingOrders {
-            inner: Arc::clone(&stores.orders),
+            inner: Arc::clone(&stores.own.aggregates),
             gets: AtomicUsize::new(0),
             pages: AtomicUsize::new(0),
         });
@@ -366,7 +366,7 @@ impl World {
         let live = Live::on(
             Arc::new(order_log.clone()),
             Arc::new(customer_log.clone()),
-            Arc::clone(&stores.changes),
+            Arc::clone(&stores.own.changes),
             replica.clone(),
             opener(),
             &shutdown,
@@ -377,7 +377,7 @@ impl World {
         let backing = Backing {
             commands,
             replica,
-            changes: Arc::clone(&stores.changes),
+            changes: Arc::clone(&stores.own.changes),
             live,
         };
         Self {
@@ -393,7 +393,7 @@ impl World {
     }
 
     pub(crate) fn audit(&self) -> AuditProjection {
-        AuditProjection::new(Arc::clone(&self.stores.changes))
+        AuditProjection::new(Arc::clone(&self.stores.own.changes))
     }
 
     /// Makes a customer known.

@@ -14,7 +14,8 @@ use rdkafka::{
 use serde_json::{Value, json};
 use tandem_backends::{Kafka, KafkaOptions, Mongo, eventually, free_port, require};
 use tandem_kit::{
-    data_keys::DataKey, sealing::Sealer, shutdown::Shutdown, store::mongo::MongoStore,
+    data_keys::DataKey, sealing::Sealer, service::ServiceError, shutdown::Shutdown,
+    store::mongo::MongoStore,
 };
 use tandem_orders::{
     replica::{contract, mongo::MongoReplica},
@@ -175,7 +176,7 @@ struct Orders {
     client: Client,
     kafka: Kafka,
     shutdown: Shutdown,
-    running: JoinHandle<Result<(), service::ServiceError>>,
+    running: JoinHandle<Result<(), ServiceError>>,
     _mongo: Mongo,
 }
 

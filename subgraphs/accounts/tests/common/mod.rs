@@ -18,7 +18,11 @@ use axum::{
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tandem_accounts::{
-    audit::AuditProjection, domain::Customer, service, stores::Stores, telling::PersonalData,
+    audit::AuditProjection,
+    domain::Customer,
+    service,
+    stores::{NAMES, Stores},
+    telling::PersonalData,
 };
 use tandem_kit::{
     commands::Gate,
@@ -56,8 +60,8 @@ impl Accounts {
     async fn start_in(directory: TempDir, gate: Gate) -> Self {
         let mut stores = open(directory.path()).await;
         let reads = Arc::new(AtomicUsize::new(0));
-        stores.customers = Arc::new(Counted {
-            inner: stores.customers,
+        stores.aggregates = Arc::new(Counted {
+            inner: stores.aggregates,
             reads: Arc::clone(&reads),
         });
         let routes = service::routes(
@@ -135,7 +139,7 @@ impl Accounts {
 
     pub async fn pending(&self) -> Vec<PendingEvent> {
         self.stores
-            .customers
+            .aggregates
             .pending(Utc::now(), None, 10_000)
             .await
             .unwrap()
@@ -163,7 +167,10 @@ pub fn sealer() -> Sealer {
 }
 
 pub async fn open(directory: &Path) -> Stores {
-    Stores::embedded(directory, &sealer()).await.unwrap()
+    Stores::embedded(NAMES, directory, &sealer())
+        .await
+        .unwrap()
+        .0
 }
 
 /// A pending event as it is read from the log.

@@ -22,6 +22,9 @@ pub mod contract;
 pub mod embedded;
 pub mod mongo;
 pub mod settings;
+mod stores;
+
+pub use stores::{Database, StoreNames, Stores, StoresError};
 
 /// Why a store did not do as asked.
 #[derive(Debug, thiserror::Error)]

@@ -81,7 +81,7 @@ async fn several_revisions_in_a_batch_collapse_to_the_newest() {
     let projection = ReplicaProjection::new(
         replica.clone(),
         crate::test_support::opener(),
-        crate::erasure::Forgetting::new(Arc::clone(&world.stores.orders)),
+        crate::erasure::Forgetting::new(Arc::clone(&world.stores.own.aggregates)),
     );
     let items: Vec<_> = [1, 3, 2]
         .into_iter()
@@ -282,7 +282,7 @@ async fn the_orders_of_an_erased_customer_forget_where_they_went_and_why_they_en
     let projection = ReplicaProjection::new(
         world.backing.replica.clone(),
         crate::test_support::opener(),
-        crate::erasure::Forgetting::new(Arc::clone(&world.stores.orders)),
+        crate::erasure::Forgetting::new(Arc::clone(&world.stores.own.aggregates)),
     );
     // Sealed, and no key to it is known any more.
     let (message, _) = sealed("1", 2);
@@ -292,7 +292,7 @@ async fn the_orders_of_an_erased_customer_forget_where_they_went_and_why_they_en
         .await
         .unwrap();
     let ids = orders.each_ref().map(|order| order.id.clone());
-    let held = world.stores.orders.get_many(&ids).await.unwrap();
+    let held = world.stores.own.aggregates.get_many(&ids).await.unwrap();
     let held: Vec<_> = held
         .into_iter()
         .map(|stored| stored.unwrap().state)
