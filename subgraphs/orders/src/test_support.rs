@@ -11,7 +11,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use tandem_kit::{
     commands::CommandHandler,
     data_keys::{FixedKeys, Opener},
@@ -20,10 +19,9 @@ use tandem_kit::{
         message::{Message, Position},
         tail::Offsets,
     },
-    outbox::{Backlog, Outbox, PendingEvent},
     sealing::Sealer,
     shutdown::Shutdown,
-    store::{AggregateStore, Outcome, PageRequest, Settled, StoreError, Stored, Term, Write},
+    store::{AggregateStore, Settled, StoreError, Term, contract::Counting},
 };
 use tokio::sync::watch;
 
@@ -168,95 +166,6 @@ impl LogReader for MemoryReader {
     }
 }
 
-/// Counts the reads of an order store.
-pub(crate) struct CountingOrders {
-    pub(crate) inner: Arc<dyn AggregateStore<Order>>,
-    pub(crate) gets: AtomicUsize,
-    pub(crate) pages: AtomicUsize,
-}
-
-#[async_trait]
-impl Outbox for CountingOrders {
-    async fn pending(
-        &self,
-        recorded_before: DateTime<Utc>,
-        after_key: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<PendingEvent>, StoreError> {
-        self.inner.pending(recorded_before, after_key, limit).await
-    }
-
-    async fn clear(&self, published: Vec<(String, i64)>) -> Result<(), StoreError> {
-        self.inner.clear(published).await
-    }
-
-    async fn backlog(&self) -> Result<Backlog, StoreError> {
-        self.inner.backlog().await
-    }
-}
-
-#[async_trait]
-impl AggregateStore<Order> for CountingOrders {
-    async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<Stored<Order>>>, StoreError> {
-        self.gets.fetch_add(1, Ordering::SeqCst);
-        self.inner.get_many(ids).await
-    }
-
-    async fn write(&self, write: Write<Order>) -> Result<Outcome, StoreError> {
-        self.inner.write(write).await
-    }
-
-    async fn first_answer(&self, idempotency_key: &str) -> Result<Option<Order>, StoreError> {
-        self.inner.first_answer(idempotency_key).await
-    }
-
-    async fn keep_answer(
-        &self,
-        idempotency_key: &str,
-        state: &Order,
-        at: DateTime<Utc>,
-    ) -> Result<Outcome, StoreError> {
-        self.inner.keep_answer(idempotency_key, state, at).await
-    }
-
-    async fn forget_answers(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
-        self.inner.forget_answers(before).await
-    }
-
-    async fn forget_answers_of(&self, ids: &[String]) -> Result<(), StoreError> {
-        self.inner.forget_answers_of(ids).await
-    }
-
-    async fn pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<Order>>, StoreError> {
-        self.pages.fetch_add(1, Ordering::SeqCst);
-        self.inner.pages(requests).await
-    }
-
-    async fn restore(&self, states: &[Order]) -> Result<(), StoreError> {
-        self.inner.restore(states).await
-    }
-
-    async fn settled(
-        &self,
-        after: Option<&Settled>,
-        limit: usize,
-    ) -> Result<Vec<Settled>, StoreError> {
-        self.inner.settled(after, limit).await
-    }
-
-    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
-        self.inner.remove(seen).await
-    }
-
-    async fn set_back(&self, states: &[(Settled, Order)]) -> Result<u64, StoreError> {
-        self.inner.set_back(states).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.inner.ping().await
-    }
-}
-
 /// Counts the reads of a replica store.
 pub(crate) struct CountingReplica {
     inner: Arc<dyn ReplicaStore>,
@@ -329,7 +238,7 @@ pub(crate) struct World {
     _folder: tempfile::TempDir,
     pub(crate) shutdown: Shutdown,
     pub(crate) stores: Stores,
-    pub(crate) orders: Arc<CountingOrders>,
+    pub(crate) orders: Arc<Counting<Order>>,
     pub(crate) customers: Arc<CountingReplica>,
     pub(crate) backing: Backing,
     pub(crate) order_log: MemoryLog,
@@ -352,11 +261,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let shutdown = Shutdown::new();
         let stores = Stores::embedded(folder.path(), &sealer()).await.unwrap();
-        let orders = Arc::new(CountingOrders {
-            inner: Arc::clone(&stores.own.aggregates),
-            gets: AtomicUsize::new(0),
-            pages: AtomicUsize::new(0),
-        });
+        let orders = Arc::new(Counting::new(Arc::clone(&stores.own.aggregates)));
         let customers = Arc::new(CountingReplica {
             inner: Arc::clone(&stores.replica),
             gets: AtomicUsize::new(0),

@@ -1,21 +1,14 @@
 //! Accounts on an embedded store in a directory of its own, without Kafka, spoken to without a network.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{path::Path, sync::Arc};
 
-use async_trait::async_trait;
 use axum::{
     Router,
     body::{Body, Bytes},
     http::{Request, StatusCode, header},
 };
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use serde_json::{Value, json};
 use tandem_accounts::{
     audit::AuditProjection,
@@ -28,10 +21,10 @@ use tandem_kit::{
     commands::Gate,
     consumer::Projection,
     kafka::message::{Message, Position},
-    outbox::{Backlog, Outbox, PendingEvent},
+    outbox::PendingEvent,
     sealing::Sealer,
     shutdown::Shutdown,
-    store::{AggregateStore, Outcome, PageRequest, Settled, StoreError, Stored, Write},
+    store::contract::Counting,
     web::{HttpSettings, middleware::with_middleware},
 };
 use tempfile::TempDir;
@@ -43,7 +36,7 @@ pub const SAMPLE: &str = include_str!("../../src/rest/sample-customer.json");
 /// The service without its process.
 pub struct Accounts {
     pub stores: Stores,
-    pub reads: Arc<AtomicUsize>,
+    counted: Arc<Counting<Customer>>,
     router: Router,
     directory: TempDir,
 }
@@ -59,11 +52,8 @@ impl Accounts {
 
     async fn start_in(directory: TempDir, gate: Gate) -> Self {
         let mut stores = open(directory.path()).await;
-        let reads = Arc::new(AtomicUsize::new(0));
-        stores.aggregates = Arc::new(Counted {
-            inner: stores.aggregates,
-            reads: Arc::clone(&reads),
-        });
+        let counted = Arc::new(Counting::new(stores.aggregates));
+        stores.aggregates = Arc::clone(&counted) as _;
         let routes = service::routes(
             &stores,
             None,
@@ -75,20 +65,25 @@ impl Accounts {
         Self {
             router: with_middleware(routes, &HttpSettings::default()),
             stores,
-            reads,
+            counted,
             directory,
         }
+    }
+
+    /// How often customers were read since this was last asked.
+    pub fn reads(&self) -> usize {
+        self.counted.reads().iter().sum()
     }
 
     /// The same data, opened again.
     pub async fn restart(self) -> Self {
         let Self {
             stores,
+            counted,
             router,
             directory,
-            ..
         } = self;
-        drop((stores, router));
+        drop((stores, counted, router));
         Self::start_in(directory, Gate::open()).await
     }
 
@@ -214,93 +209,5 @@ impl Answer {
 
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
-    }
-}
-
-/// A store that counts how often customers are read from it.
-struct Counted {
-    inner: Arc<dyn AggregateStore<Customer>>,
-    reads: Arc<AtomicUsize>,
-}
-
-#[async_trait]
-impl AggregateStore<Customer> for Counted {
-    async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<Stored<Customer>>>, StoreError> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        self.inner.get_many(ids).await
-    }
-
-    async fn write(&self, write: Write<Customer>) -> Result<Outcome, StoreError> {
-        self.inner.write(write).await
-    }
-
-    async fn first_answer(&self, key: &str) -> Result<Option<Customer>, StoreError> {
-        self.inner.first_answer(key).await
-    }
-
-    async fn keep_answer(
-        &self,
-        idempotency_key: &str,
-        state: &Customer,
-        at: DateTime<Utc>,
-    ) -> Result<Outcome, StoreError> {
-        self.inner.keep_answer(idempotency_key, state, at).await
-    }
-
-    async fn forget_answers(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
-        self.inner.forget_answers(before).await
-    }
-
-    async fn forget_answers_of(&self, ids: &[String]) -> Result<(), StoreError> {
-        self.inner.forget_answers_of(ids).await
-    }
-
-    async fn pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<Customer>>, StoreError> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        self.inner.pages(requests).await
-    }
-
-    async fn restore(&self, states: &[Customer]) -> Result<(), StoreError> {
-        self.inner.restore(states).await
-    }
-
-    async fn settled(
-        &self,
-        after: Option<&Settled>,
-        limit: usize,
-    ) -> Result<Vec<Settled>, StoreError> {
-        self.inner.settled(after, limit).await
-    }
-
-    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
-        self.inner.remove(seen).await
-    }
-
-    async fn set_back(&self, states: &[(Settled, Customer)]) -> Result<u64, StoreError> {
-        self.inner.set_back(states).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.inner.ping().await
-    }
-}
-
-#[async_trait]
-impl Outbox for Counted {
-    async fn pending(
-        &self,
-        recorded_before: DateTime<Utc>,
-        after_key: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<PendingEvent>, StoreError> {
-        self.inner.pending(recorded_before, after_key, limit).await
-    }
-
-    async fn clear(&self, published: Vec<(String, i64)>) -> Result<(), StoreError> {
-        self.inner.clear(published).await
-    }
-
-    async fn backlog(&self) -> Result<Backlog, StoreError> {
-        self.inner.backlog().await
     }
 }

@@ -49,11 +49,9 @@ impl Client {
     }
 
     fn reads(&self) -> [usize; 3] {
-        [
-            self.world.customers.gets.swap(0, Ordering::SeqCst),
-            self.world.orders.gets.swap(0, Ordering::SeqCst),
-            self.world.orders.pages.swap(0, Ordering::SeqCst),
-        ]
+        let customers = self.world.customers.gets.swap(0, Ordering::SeqCst);
+        let [orders, lists] = self.world.orders.reads();
+        [customers, orders, lists]
     }
 }
 

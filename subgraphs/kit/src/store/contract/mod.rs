@@ -6,6 +6,7 @@
 
 pub mod aggregates;
 pub mod change_log;
+mod counting;
 pub mod dead_letters;
 pub mod places;
 mod sample;
@@ -19,6 +20,7 @@ use crate::{
     store::{AggregateStore, ChangeLog, DeadLetterStore},
 };
 
+pub use counting::Counting;
 pub use sample::Sample;
 
 /// An aggregate that the suite can make up.
