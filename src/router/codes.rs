@@ -2,26 +2,21 @@
 //! operation that cannot be carried out as it is written, and for a request that cannot be read.
 //!
 //! Plain answers pass through a plugin. The router gives its plugins no part in the events of a subscription: those of SSE and
-//! multipart are corrected on their way out ([`EventCodes`]). On a WebSocket, which no middleware sees, the router's own
+//! multipart are corrected on their way out ([`with_the_contracts_codes`]). On a WebSocket, which no middleware sees, the router's own
 //! codes reach the client.
 
-use std::error::Error;
-use std::rc::Rc;
-use std::task::{Context, Poll};
-
 use hive_router::async_trait;
-use hive_router::ntex::http::body::{Body, BodySize, MessageBody, ResponseBody};
 use hive_router::ntex::http::header;
-use hive_router::ntex::service::{Service, ServiceCtx};
 use hive_router::ntex::util::Bytes;
-use hive_router::ntex::web::{DefaultError, Error as WebError, WebRequest, WebResponse};
-use hive_router::ntex::{Middleware, SharedCfg, forward_ready};
+use hive_router::ntex::web::WebResponse;
 use hive_router::plugins::hooks::on_graphql_error::{
     OnGraphQLErrorHookPayload, OnGraphQLErrorHookResult,
 };
 use hive_router::plugins::hooks::on_plugin_init::{OnPluginInitPayload, OnPluginInitResult};
 use hive_router::plugins::plugin_trait::RouterPlugin;
 use serde_json::Value;
+
+use super::outgoing::each_chunk;
 
 /// Codes of the router for a service that could not be reached, or broke off.
 const AWAY: [&str; 10] = [
@@ -156,74 +151,22 @@ impl RouterPlugin for Codes {
     }
 }
 
-/// The middleware that corrects the events of a subscription; other responses pass through it as they are.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct EventCodes;
-
-impl<S> Middleware<S, SharedCfg> for EventCodes {
-    type Service = EventCodesService<S>;
-
-    fn create(&self, service: S, _: SharedCfg) -> Self::Service {
-        EventCodesService { service }
+/// The events of a subscription with the contract's codes; other responses as they are.
+pub(super) fn with_the_contracts_codes(response: WebResponse) -> WebResponse {
+    let is_stream = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| {
+            kind.starts_with("text/event-stream") || kind.starts_with("multipart/mixed")
+        });
+    if !is_stream {
+        return response;
     }
-}
-
-/// The service that [`EventCodes`] wraps around another one.
-pub(super) struct EventCodesService<S> {
-    service: S,
-}
-
-impl<S> Service<WebRequest<DefaultError>> for EventCodesService<S>
-where
-    S: Service<WebRequest<DefaultError>, Response = WebResponse, Error = WebError>,
-{
-    type Response = WebResponse;
-    type Error = S::Error;
-
-    forward_ready!(service);
-
-    async fn call(
-        &self,
-        request: WebRequest<DefaultError>,
-        context: ServiceCtx<'_, Self>,
-    ) -> Result<Self::Response, Self::Error> {
-        let response = context.call(&self.service, request).await?;
-        let is_stream = response
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|kind| kind.to_str().ok())
-            .is_some_and(|kind| {
-                kind.starts_with("text/event-stream") || kind.starts_with("multipart/mixed")
-            });
-        if !is_stream {
-            return Ok(response);
-        }
-        Ok(response.map_body(|_, body| ResponseBody::Other(Body::from_message(Events { body }))))
-    }
-}
-
-struct Events {
-    body: ResponseBody<Body>,
-}
-
-impl MessageBody for Events {
-    fn size(&self) -> BodySize {
-        BodySize::Stream
-    }
-
-    fn poll_next_chunk(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Rc<dyn Error>>>> {
-        self.body.poll_next_chunk(context).map(|chunk| {
-            chunk.map(|chunk| {
-                chunk.map(|bytes| match corrected(&bytes) {
-                    Some(text) => Bytes::from(text),
-                    None => bytes,
-                })
-            })
-        })
-    }
+    each_chunk(response, |chunk| match corrected(&chunk) {
+        Some(text) => Bytes::from(text),
+        None => chunk,
+    })
 }
 
 /// An event with the contract's codes; `None` if it has them already. The router writes each event as one chunk.

@@ -5,6 +5,7 @@ mod codes;
 mod configuration;
 mod graphiql;
 mod multipart;
+mod outgoing;
 mod problem;
 mod rest;
 mod server;

@@ -3,58 +3,20 @@
 //! The router writes a part's boundary in front of the part alone. A client knows that a part has ended when it sees the
 //! next boundary, which comes with the next event or heartbeat, up to 10 s later. Here the boundary follows its part.
 
-use std::error::Error;
-use std::rc::Rc;
-use std::task::{Context, Poll};
-
-use hive_router::ntex::http::body::{Body, BodySize, MessageBody, ResponseBody};
 use hive_router::ntex::http::header;
-use hive_router::ntex::service::{Service, ServiceCtx};
 use hive_router::ntex::util::{Bytes, BytesMut};
-use hive_router::ntex::web::{DefaultError, Error as WebError, WebRequest, WebResponse};
-use hive_router::ntex::{Middleware, SharedCfg, forward_ready};
+use hive_router::ntex::web::WebResponse;
 
-/// The middleware; other responses pass through it as they are.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct PromptParts;
+use super::outgoing::each_chunk;
 
-impl<S> Middleware<S, SharedCfg> for PromptParts {
-    type Service = PromptPartsService<S>;
-
-    fn create(&self, service: S, _: SharedCfg) -> Self::Service {
-        PromptPartsService { service }
-    }
-}
-
-/// The service that [`PromptParts`] wraps around another one.
-pub(super) struct PromptPartsService<S> {
-    service: S,
-}
-
-impl<S> Service<WebRequest<DefaultError>> for PromptPartsService<S>
-where
-    S: Service<WebRequest<DefaultError>, Response = WebResponse, Error = WebError>,
-{
-    type Response = WebResponse;
-    type Error = S::Error;
-
-    forward_ready!(service);
-
-    async fn call(
-        &self,
-        request: WebRequest<DefaultError>,
-        context: ServiceCtx<'_, Self>,
-    ) -> Result<Self::Response, Self::Error> {
-        let response = context.call(&self.service, request).await?;
-        let Some(boundary) = boundary(&response) else {
-            return Ok(response);
-        };
-        Ok(response.map_body(|_, body| {
-            ResponseBody::Other(Body::from_message(Parts {
-                body,
-                boundaries: Boundaries::new(boundary),
-            }))
-        }))
+/// A multipart response whose parts end at once; others as they are.
+pub(super) fn with_prompt_parts(response: WebResponse) -> WebResponse {
+    match boundary(&response) {
+        Some(boundary) => {
+            let mut boundaries = Boundaries::new(boundary);
+            each_chunk(response, move |chunk| boundaries.move_up(chunk))
+        }
+        None => response,
     }
 }
 
@@ -70,26 +32,6 @@ fn boundary(response: &WebResponse) -> Option<String> {
         .split(';')
         .find_map(|parameter| parameter.trim().strip_prefix("boundary="))?;
     Some(format!("--{}", boundary.trim_matches('"')))
-}
-
-struct Parts {
-    body: ResponseBody<Body>,
-    boundaries: Boundaries,
-}
-
-impl MessageBody for Parts {
-    fn size(&self) -> BodySize {
-        BodySize::Stream
-    }
-
-    fn poll_next_chunk(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Rc<dyn Error>>>> {
-        self.body
-            .poll_next_chunk(context)
-            .map(|chunk| chunk.map(|chunk| chunk.map(|bytes| self.boundaries.move_up(bytes))))
-    }
 }
 
 /// Moves each boundary from the chunk that begins with it to the end of the chunk before.

@@ -21,9 +21,10 @@ use hive_router::{
 };
 
 use super::actuator::{self, Actuator};
-use super::codes::{Codes, EventCodes};
+use super::codes::{Codes, with_the_contracts_codes};
 use super::configuration::Configuration;
-use super::multipart::PromptParts;
+use super::multipart::with_prompt_parts;
+use super::outgoing::Outgoing;
 use super::rest::{self, Proxy};
 use super::{graphiql, problem};
 
@@ -84,8 +85,8 @@ pub(super) async fn serve(
             ))
             .middleware(RequestSummaryService::new(&graphql_path))
             .middleware(RequestIdentifiersService)
-            .middleware(EventCodes)
-            .middleware(PromptParts)
+            .middleware(Outgoing(with_the_contracts_codes))
+            .middleware(Outgoing(with_prompt_parts))
             // Last, so that it is the last to touch a response.
             .middleware(ResponseCompressionService::new(router))
             .state(Arc::clone(&shared_of_app))
