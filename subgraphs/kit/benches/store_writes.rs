@@ -60,7 +60,7 @@ async fn compare<F: Future<Output = ()>>(
         let bare = rate(floor_in_flight, &floor).await;
         let ours = rate(in_flight, async |id| {
             let write = write_of(&Sample::example(&id, 1), 1, None);
-            assert_eq!(store.write(write).await.unwrap(), Outcome::Written);
+            assert_eq!(store.write(&write).await.unwrap(), Outcome::Written);
         })
         .await;
         ratios.push(ours / bare);

@@ -251,32 +251,28 @@ impl<A: Aggregate> CommandHandler<A> {
             if pending.len() >= PENDING_LIMIT || waiting + bytes > PENDING_BYTES.max(bytes) {
                 return Err(CommandError::Backlogged);
             }
-            let event = PendingEvent {
-                key: next.id().to_owned(),
-                revision: next.revision(),
-                recorded_at: now(),
-                event,
-                companions,
+            let write = Write {
+                expected_revision: next.revision() - 1,
+                event: PendingEvent {
+                    key: next.id().to_owned(),
+                    revision: next.revision(),
+                    recorded_at: now(),
+                    event,
+                    companions,
+                },
+                state: next,
+                idempotency_key: idempotency_key.clone(),
+                forget_answers,
             };
             fault::abort_if_told(fault::Instant::BeforeWrite, A::NAME);
-            let outcome = self
-                .store
-                .write(Write {
-                    expected_revision: next.revision() - 1,
-                    state: next.clone(),
-                    event: event.clone(),
-                    idempotency_key: idempotency_key.clone(),
-                    forget_answers,
-                })
-                .await?;
-            match outcome {
+            match self.store.write(&write).await? {
                 Outcome::Written => {
                     if let Some(relay) = &self.relay {
                         let mut all = pending;
-                        all.push(event);
+                        all.push(write.event);
                         relay.offer(all);
                     }
-                    return Ok(next);
+                    return Ok(write.state);
                 }
                 Outcome::Stale | Outcome::KeyTaken => {
                     metrics::counter!("commands_retried_total", "aggregate" => A::NAME)

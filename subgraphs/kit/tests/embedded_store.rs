@@ -149,7 +149,7 @@ async fn clearing_survives_a_clean_end() {
         .unwrap();
     assert_eq!(
         store
-            .write(write_of(&Sample::example("1", 1), 1, None))
+            .write(&write_of(&Sample::example("1", 1), 1, None))
             .await
             .unwrap(),
         Outcome::Written
@@ -194,7 +194,7 @@ async fn lists_by_other_fields_are_made_when_the_file_is_opened() {
     for (id, group) in [("a", 1), ("b", 2), ("c", 1)] {
         assert_eq!(
             store
-                .write(write_of(&Sample::example(id, group), 1, None))
+                .write(&write_of(&Sample::example(id, group), 1, None))
                 .await
                 .unwrap(),
             Outcome::Written
@@ -229,7 +229,7 @@ async fn lists_by_other_fields_are_made_when_the_file_is_opened() {
         idempotency_key: None,
         forget_answers: false,
     };
-    assert_eq!(store.write(write).await.unwrap(), Outcome::Written);
+    assert_eq!(store.write(&write).await.unwrap(), Outcome::Written);
     let filter = Filter(vec![(
         "colour",
         Sample::example("x", 1).field("colour").unwrap(),

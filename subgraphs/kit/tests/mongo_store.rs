@@ -104,7 +104,7 @@ async fn documents_hold_native_dates_and_binary_ids() {
     };
     let store = database.open().await;
     let write = write_of(&Sample::example("1", 1), 1, Some("key"));
-    assert_eq!(store.write(write.clone()).await.unwrap(), Outcome::Written);
+    assert_eq!(store.write(&write).await.unwrap(), Outcome::Written);
     let documents = database
         .store()
         .await
@@ -150,7 +150,7 @@ async fn what_the_relay_and_the_lists_ask_is_answered_by_an_index() {
     for number in 0..50 {
         let state = Sample::example(&format!("n{number}"), number % 5);
         assert_eq!(
-            store.write(write_of(&state, 1, None)).await.unwrap(),
+            store.write(&write_of(&state, 1, None)).await.unwrap(),
             Outcome::Written
         );
     }
@@ -215,7 +215,7 @@ async fn connecting_waits_for_nobody_and_calls_say_that_the_server_is_away() {
     ));
     let write = write_of(&Sample::example("1", 1), 1, None);
     assert!(matches!(
-        aggregates.write(write).await,
+        aggregates.write(&write).await,
         Err(StoreError::Away(_))
     ));
     assert!(
@@ -266,7 +266,7 @@ async fn acknowledged_writes_survive_the_death_of_the_primary() {
                         None,
                     );
                     let event = write.event.event.id;
-                    match store.write(write).await {
+                    match store.write(&write).await {
                         Ok(Outcome::Written) => {
                             acknowledged.insert(next.revision(), event);
                             state = Some(next);

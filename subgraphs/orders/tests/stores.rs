@@ -123,7 +123,7 @@ async fn in_mongodb_prices_are_decimal128_and_times_are_dates() {
     let fixture: &dyn Fixture<Own> = &database;
     let store = fixture.aggregates().await;
     let order = Own::example("native", 1);
-    store.write(write_of(&order, 1, None)).await.unwrap();
+    store.write(&write_of(&order, 1, None)).await.unwrap();
     let documents = database.store().await;
     let stored = documents
         .database()

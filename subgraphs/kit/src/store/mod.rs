@@ -140,7 +140,7 @@ pub trait AggregateStore<A: Aggregate>: Outbox {
     ///
     /// # Errors
     /// When the store does not answer; it is then unknown whether the change was written.
-    async fn write(&self, write: Write<A>) -> Result<Outcome, StoreError>;
+    async fn write(&self, write: &Write<A>) -> Result<Outcome, StoreError>;
 
     /// The state that the first request with this idempotency key made, while it is kept (24 h).
     ///

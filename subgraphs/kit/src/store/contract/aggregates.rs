@@ -58,7 +58,7 @@ pub fn write_of<A: Example>(state: &A, recorded: i64, key: Option<&str>) -> Writ
 async fn must_write<A: Example>(store: &Store<A>, state: &A, recorded: i64) -> PendingEvent {
     let write = write_of(state, recorded, None);
     let event = write.event.clone();
-    assert_eq!(store.write(write).await.unwrap(), Outcome::Written);
+    assert_eq!(store.write(&write).await.unwrap(), Outcome::Written);
     event
 }
 
@@ -115,9 +115,9 @@ pub async fn a_stale_revision_is_refused<A: Example>(fixture: &impl Fixture<A>) 
     let before = get(&store, "1").await.unwrap();
 
     let stale = write_of(&state.changed(2), 3, Some("key"));
-    assert_eq!(store.write(stale).await.unwrap(), Outcome::Stale);
+    assert_eq!(store.write(&stale).await.unwrap(), Outcome::Stale);
     let ahead = write_of(&changed.changed(1).changed(2), 3, Some("key"));
-    assert_eq!(store.write(ahead).await.unwrap(), Outcome::Stale);
+    assert_eq!(store.write(&ahead).await.unwrap(), Outcome::Stale);
 
     let after = get(&store, "1").await.unwrap();
     assert_eq!(after.state, before.state);
@@ -127,7 +127,7 @@ pub async fn a_stale_revision_is_refused<A: Example>(fixture: &impl Fixture<A>) 
         "a refused write must not take its key"
     );
     let retried = write_of(&changed.changed(2), 4, Some("key"));
-    assert_eq!(store.write(retried).await.unwrap(), Outcome::Written);
+    assert_eq!(store.write(&retried).await.unwrap(), Outcome::Written);
 }
 
 pub async fn an_aggregate_is_created_once<A: Example>(fixture: &impl Fixture<A>) {
@@ -135,7 +135,7 @@ pub async fn an_aggregate_is_created_once<A: Example>(fixture: &impl Fixture<A>)
     let state = A::example("1", 1);
     must_write(&store, &state, 1).await;
     let twin = write_of(&A::example("1", 2), 2, None);
-    assert_eq!(store.write(twin).await.unwrap(), Outcome::Stale);
+    assert_eq!(store.write(&twin).await.unwrap(), Outcome::Stale);
     assert_eq!(get(&store, "1").await.unwrap().state, state);
 }
 
@@ -144,7 +144,7 @@ pub async fn a_change_of_an_aggregate_that_is_not_there_is_refused<A: Example>(
 ) {
     let store = fixture.aggregates().await;
     let change = write_of(&A::example("1", 1).changed(1), 1, Some("key"));
-    assert_eq!(store.write(change).await.unwrap(), Outcome::Stale);
+    assert_eq!(store.write(&change).await.unwrap(), Outcome::Stale);
     assert!(get(&store, "1").await.is_none());
     assert!(store.pending(at(10), None, 10).await.unwrap().is_empty());
     assert!(store.first_answer("key").await.unwrap().is_none());
@@ -176,13 +176,16 @@ pub async fn an_idempotency_key_is_taken_once<A: Example>(fixture: &impl Fixture
     let store = fixture.aggregates().await;
     let first = A::example("1", 1);
     assert_eq!(
-        store.write(write_of(&first, 1, Some("key"))).await.unwrap(),
+        store
+            .write(&write_of(&first, 1, Some("key")))
+            .await
+            .unwrap(),
         Outcome::Written
     );
     let second = A::example("2", 1);
     assert_eq!(
         store
-            .write(write_of(&second, 2, Some("key")))
+            .write(&write_of(&second, 2, Some("key")))
             .await
             .unwrap(),
         Outcome::KeyTaken
@@ -191,7 +194,7 @@ pub async fn an_idempotency_key_is_taken_once<A: Example>(fixture: &impl Fixture
     assert_eq!(store.first_answer("key").await.unwrap(), Some(first));
     assert_eq!(
         store
-            .write(write_of(&second, 3, Some("other")))
+            .write(&write_of(&second, 3, Some("other")))
             .await
             .unwrap(),
         Outcome::Written
@@ -205,13 +208,16 @@ pub async fn an_idempotency_key_is_taken_once_on_the_same_aggregate<A: Example>(
     let store = fixture.aggregates().await;
     let first = A::example("1", 1);
     assert_eq!(
-        store.write(write_of(&first, 1, Some("key"))).await.unwrap(),
+        store
+            .write(&write_of(&first, 1, Some("key")))
+            .await
+            .unwrap(),
         Outcome::Written
     );
     let second = first.changed(1);
     assert_eq!(
         store
-            .write(write_of(&second, 2, Some("key")))
+            .write(&write_of(&second, 2, Some("key")))
             .await
             .unwrap(),
         Outcome::KeyTaken
@@ -226,7 +232,7 @@ pub async fn of_requests_racing_with_one_key_one_wins<A: Example>(fixture: &impl
         let store = Arc::clone(&store);
         async move {
             store
-                .write(write_of(
+                .write(&write_of(
                     &A::example(&format!("n{number}"), 1),
                     1,
                     Some("key"),
@@ -265,21 +271,21 @@ pub async fn the_first_answer_is_kept_and_then_forgotten<A: Example>(fixture: &i
     assert!(store.first_answer("one").await.unwrap().is_none());
     assert_eq!(
         store
-            .write(write_of(&first, 10, Some("one")))
+            .write(&write_of(&first, 10, Some("one")))
             .await
             .unwrap(),
         Outcome::Written
     );
     assert_eq!(
         store
-            .write(write_of(&second, 20, Some("two")))
+            .write(&write_of(&second, 20, Some("two")))
             .await
             .unwrap(),
         Outcome::Written
     );
     assert_eq!(
         store
-            .write(write_of(&third, 30, Some("three")))
+            .write(&write_of(&third, 30, Some("three")))
             .await
             .unwrap(),
         Outcome::Written
@@ -297,7 +303,7 @@ pub async fn the_first_answer_is_kept_and_then_forgotten<A: Example>(fixture: &i
     );
     assert_eq!(
         store
-            .write(write_of(&third.changed(1), 40, Some("one")))
+            .write(&write_of(&third.changed(1), 40, Some("one")))
             .await
             .unwrap(),
         Outcome::Written
@@ -318,7 +324,7 @@ pub async fn an_answer_is_kept_without_a_change<A: Example>(fixture: &impl Fixtu
     assert_eq!(get(&store, "1").await.unwrap().pending.len(), 1);
     assert_eq!(
         store
-            .write(write_of(&second, 40, Some("one")))
+            .write(&write_of(&second, 40, Some("one")))
             .await
             .unwrap(),
         Outcome::KeyTaken
@@ -339,7 +345,7 @@ pub async fn answers_of_some_are_forgotten_and_no_others<A: Example>(fixture: &i
     let store = fixture.aggregates().await;
     for id in ["1", "2", "3"] {
         let write = write_of(&A::example(id, 1), 10, Some(id));
-        assert_eq!(store.write(write).await.unwrap(), Outcome::Written);
+        assert_eq!(store.write(&write).await.unwrap(), Outcome::Written);
     }
     let ids = ["1", "3", "none"].map(str::to_owned);
     store.forget_answers_of(&ids).await.unwrap();
@@ -357,7 +363,7 @@ pub async fn a_write_forgets_the_answers_before_it<A: Example>(fixture: &impl Fi
     let third = second.changed(2);
     for (state, key) in [(&first, "one"), (&A::example("2", 1), "other")] {
         let write = write_of(state, 10, Some(key));
-        assert_eq!(store.write(write).await.unwrap(), Outcome::Written);
+        assert_eq!(store.write(&write).await.unwrap(), Outcome::Written);
     }
     let kept = store.keep_answer("two", &first, at(15)).await.unwrap();
     assert_eq!(kept, Outcome::Written);
@@ -366,22 +372,22 @@ pub async fn a_write_forgets_the_answers_before_it<A: Example>(fixture: &impl Fi
         ..write_of(state, recorded, key)
     };
     // What is refused forgets nothing.
-    let stale = store.write(forgetting(&third, 20, None)).await.unwrap();
+    let stale = store.write(&forgetting(&third, 20, None)).await.unwrap();
     assert_eq!(stale, Outcome::Stale);
-    let taken = store.write(forgetting(&second, 20, Some("other"))).await;
+    let taken = store.write(&forgetting(&second, 20, Some("other"))).await;
     assert_eq!(taken.unwrap(), Outcome::KeyTaken);
-    let taken = store.write(forgetting(&second, 20, Some("one"))).await;
+    let taken = store.write(&forgetting(&second, 20, Some("one"))).await;
     assert_eq!(taken.unwrap(), Outcome::KeyTaken);
     assert_eq!(store.first_answer("two").await.unwrap(), Some(first));
 
-    let written = store.write(forgetting(&second, 20, None)).await.unwrap();
+    let written = store.write(&forgetting(&second, 20, None)).await.unwrap();
     assert_eq!(written, Outcome::Written);
     assert!(store.first_answer("one").await.unwrap().is_none());
     assert!(store.first_answer("two").await.unwrap().is_none());
     assert!(store.first_answer("other").await.unwrap().is_some());
 
     // The request's own answer is kept, and a key that was forgotten may be used again.
-    let written = store.write(forgetting(&third, 30, Some("one"))).await;
+    let written = store.write(&forgetting(&third, 30, Some("one"))).await;
     assert_eq!(written.unwrap(), Outcome::Written);
     assert_eq!(
         store.first_answer("one").await.unwrap(),
@@ -655,7 +661,7 @@ async fn write_until_done<A: Example>(store: &Store<A>, changes: usize) -> Vec<U
             .map_or_else(|| A::example("hot", 1), |stored| stored.state.changed(1));
         let write = write_of(&next, next.revision(), None);
         let event = write.event.event.id;
-        match store.write(write).await.unwrap() {
+        match store.write(&write).await.unwrap() {
             Outcome::Written => events.push(event),
             Outcome::Stale => {}
             Outcome::KeyTaken => panic!("no key was given"),
@@ -719,12 +725,11 @@ pub async fn many_aggregates_written_at_once_are_all_there<A: Example>(fixture: 
     let states: Vec<A> = (0..300)
         .map(|number| A::example(&format!("n{number}"), number % 5))
         .collect();
-    let outcomes = join_all(
-        states
-            .iter()
-            .map(|state| store.write(write_of(state, 1, None))),
-    )
-    .await;
+    let writes: Vec<Write<A>> = states
+        .iter()
+        .map(|state| write_of(state, 1, None))
+        .collect();
+    let outcomes = join_all(writes.iter().map(|write| store.write(write))).await;
     assert!(
         outcomes
             .into_iter()
@@ -744,7 +749,7 @@ pub async fn a_durable_write_is_there_after_reopening<A: Example>(fixture: &impl
         let store = fixture.aggregates().await;
         let write = write_of(&state, 1, Some("key"));
         let event = write.event.clone();
-        assert_eq!(store.write(write).await.unwrap(), Outcome::Written);
+        assert_eq!(store.write(&write).await.unwrap(), Outcome::Written);
         event
     };
     let store = fixture.aggregates().await;
@@ -759,7 +764,7 @@ pub async fn restored_states_replace_all_but_newer_ones<A: Example>(fixture: &im
     let first = A::example("old", 1);
     let write = write_of(&first, 1, Some("key"));
     let event = write.event.clone();
-    assert_eq!(store.write(write).await.unwrap(), Outcome::Written);
+    assert_eq!(store.write(&write).await.unwrap(), Outcome::Written);
     let newer = A::example("newer", 1).changed(1);
     must_write(&store, &A::example("newer", 1), 1).await;
     must_write(&store, &newer, 2).await;
@@ -867,7 +872,7 @@ pub async fn an_aggregate_is_removed_only_as_it_was_seen<A: Example>(fixture: &i
     let store = fixture.aggregates().await;
     let phantom = A::example("phantom", 1);
     let write = write_of(&phantom, 1, Some("key"));
-    assert_eq!(store.write(write).await.unwrap(), Outcome::Written);
+    assert_eq!(store.write(&write).await.unwrap(), Outcome::Written);
     must_write(&store, &A::example("other", 1), 1).await;
     let published = ["phantom", "other"].map(|id| (id.to_owned(), 1));
     store.clear(published.to_vec()).await.unwrap();

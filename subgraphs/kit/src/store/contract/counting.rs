@@ -44,7 +44,7 @@ impl<A: Aggregate> AggregateStore<A> for Counting<A> {
         self.inner.get_many(ids).await
     }
 
-    async fn write(&self, write: Write<A>) -> Result<Outcome, StoreError> {
+    async fn write(&self, write: &Write<A>) -> Result<Outcome, StoreError> {
         self.inner.write(write).await
     }
 

@@ -149,8 +149,8 @@ impl<A: Aggregate> AggregateStore<A> for EmbeddedAggregates<A> {
             .await
     }
 
-    async fn write(&self, write: Write<A>) -> Result<Outcome, StoreError> {
-        let prepared = Prepared::new(&write, self.store.codec())?;
+    async fn write(&self, write: &Write<A>) -> Result<Outcome, StoreError> {
+        let prepared = Prepared::new(write, self.store.codec())?;
         let names = Arc::clone(&self.names);
         self.store
             .write(Durable::Yes, move |transaction| {

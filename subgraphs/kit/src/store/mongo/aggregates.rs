@@ -331,13 +331,12 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
         Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
     }
 
-    async fn write(&self, write: Write<A>) -> Result<Outcome, StoreError> {
+    async fn write(&self, write: &Write<A>) -> Result<Outcome, StoreError> {
         let (lanes, statement) = if write.expected_revision == 0 {
-            (&self.creations, Statement::creation(&write)?)
+            (&self.creations, Statement::creation(write)?)
         } else {
-            (&self.changes, Statement::change(&write)?)
+            (&self.changes, Statement::change(write)?)
         };
-        drop(write);
         lanes.submit(statement).await
     }
 
