@@ -2,8 +2,8 @@
 //! operation that cannot be carried out as it is written, and for a request that cannot be read.
 //!
 //! Plain answers pass through a plugin. The router gives its plugins no part in the events of a subscription: those of SSE and
-//! multipart are corrected on their way out ([`with_the_contracts_codes`]). On a WebSocket, which no middleware sees, the router's own
-//! codes reach the client.
+//! multipart are corrected on their way out ([`with_the_contracts_codes`]). On a WebSocket, which no middleware sees, the
+//! router's own codes reach the client.
 
 use hive_router::async_trait;
 use hive_router::ntex::http::header;
@@ -98,19 +98,8 @@ fn contract(code: &str, service: Option<&str>) -> Option<Contract> {
         "did not answer in time"
     } else if AWAY.contains(&code) {
         "cannot be reached"
-    } else if service.is_none() && (REFUSED.contains(&code) || is_rule(code)) {
-        return Some(Contract {
-            code: "BAD_USER_INPUT",
-            words: Words::Kept,
-        });
     } else {
-        let unreadable = UNREADABLE.iter().find(|(known, _)| *known == code);
-        return unreadable
-            .filter(|_| service.is_none())
-            .map(|(_, advice)| Contract {
-                code: "BAD_USER_INPUT",
-                words: Words::Advised(advice),
-            });
+        return service.is_none().then(|| refusal(code)).flatten();
     };
     let service = service.unwrap_or("responsible");
     Some(Contract {
@@ -118,6 +107,20 @@ fn contract(code: &str, service: Option<&str>) -> Option<Contract> {
         words: Words::Replaced(format!(
             "The {service} service {what}: what only it knows is null; try again later."
         )),
+    })
+}
+
+/// What the contract makes of a code with which the router itself refuses a request.
+fn refusal(code: &str) -> Option<Contract> {
+    let unreadable = UNREADABLE.iter().find(|(known, _)| *known == code);
+    let words = match unreadable {
+        Some((_, advice)) => Words::Advised(advice),
+        None if REFUSED.contains(&code) || is_rule(code) => Words::Kept,
+        None => return None,
+    };
+    Some(Contract {
+        code: "BAD_USER_INPUT",
+        words,
     })
 }
 
