@@ -20,7 +20,7 @@ use tandem_kit::{
     sealing::{Sealer, SealingSettings},
     service::{self, Identity, ServiceError},
     shutdown::Shutdown,
-    store::{AggregateStore, settings::StoreSettings},
+    store::settings::StoreSettings,
     web::{
         HttpSettings,
         actuator::{Affects, Health, HealthReporter},
@@ -31,7 +31,7 @@ use tandem_kit::{
 use crate::{
     audit::{self, AuditProjection},
     commands::OrderCommands,
-    domain::{self, Order},
+    domain,
     erasure::{self, Forgetting, OrderReader},
     graphql::{Backing, schema},
     live::Live,
@@ -114,7 +114,7 @@ fn assemble(
     let keys = KeyRing::start(&kafka, erasure::KEY_TOPIC, Role::Reader, shutdown);
     let opener = Opener::new(Arc::new(keys), sealer.clone());
     let relay = relay::start(
-        as_outbox(&own.aggregates),
+        Arc::clone(&own.aggregates) as _,
         &kafka,
         domain::event::TOPIC,
         &settings.relay,
@@ -225,8 +225,4 @@ fn graphql_routes(backing: Backing, shutdown: &Shutdown) -> axum::Router {
             data.insert(for_loaders.loaders());
         })
         .router()
-}
-
-fn as_outbox(orders: &Arc<dyn AggregateStore<Order>>) -> Arc<dyn tandem_kit::outbox::Outbox> {
-    Arc::clone(orders) as Arc<dyn tandem_kit::outbox::Outbox>
 }
