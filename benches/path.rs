@@ -24,22 +24,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mongodb::bson::doc;
-use rdkafka::{
-    ClientConfig, Message as _,
-    consumer::{Consumer, StreamConsumer},
-    producer::{FutureProducer, FutureRecord},
-};
+use mongodb::bson::{Document, doc};
 use redb::TableDefinition;
 use serde_json::json;
 use tandem_backends::{Kafka, KafkaOptions, Mongo};
 use tokio::runtime::Runtime;
 
+mod bare;
 mod processor;
 mod shared;
 #[path = "../tests/system/support/mod.rs"]
 mod support;
 
+use bare::{BareLoop, BareWrites};
 use processor::{Processes, Spent};
 use shared::{LeanClient, median};
 use support::{
@@ -258,19 +255,21 @@ fn on_servers(runtime: &Runtime) {
         .flag("--kafka-brokers")
         .flag(kafka.bootstrap())
         .start();
-    let floor = runtime.block_on(async {
-        let options = mongodb::options::ClientOptions::parse(mongo.uri())
-            .await
-            .unwrap();
-        let client = mongodb::Client::with_options(options).unwrap();
-        client
-            .database("floor")
-            .collection::<mongodb::bson::Document>("customers")
-    });
     let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
+    let bare = runtime.block_on(bare::client(&mongo));
+    // A customer whose event is pending can be seen only under load.
+    let floor = runtime.spawn({
+        let bare = bare.clone();
+        async move {
+            let of = bare.database("accounts").collection("customer.accounts");
+            let pending = doc! { "oldestPending": { "$exists": true } };
+            BareWrites::new(&bare, "customers", &of, pending).await
+        }
+    });
     for _ in 0..WARM_UP {
         load(runtime, 16, creating(&accounts));
     }
+    let floor = runtime.block_on(floor).unwrap();
     through(&tandem);
     println!("{:<58} {:>10} {:>10}", "", "ours", "floor");
     let child = |service| tandem.child(service).unwrap();
@@ -293,7 +292,7 @@ fn on_servers(runtime: &Runtime) {
                 let floor = floor.clone();
                 let bare = load(runtime, in_flight, move || {
                     let floor = floor.clone();
-                    async move { find_and_modify(&floor, &next_id()).await }
+                    async move { floor.write(&next_id()).await }
                 });
                 of_ours.add(&before, &between, ours.calls);
                 of_bare.add(&between, &processes.used(), bare.calls);
@@ -309,12 +308,19 @@ fn on_servers(runtime: &Runtime) {
         processes.show("floor", &of_bare);
     }
     // Both loops one at a time, in turns: the way over the services, and the bare drivers doing the same four steps.
-    let bare = BareLoop::new(runtime, &kafka, floor);
+    let replica = runtime.block_on(async {
+        let of = bare.database("orders").collection("customer.orders");
+        BareWrites::new(&bare, "replica", &of, Document::new()).await
+    });
+    let body = customer_input(&next_id(), "Lovelace").to_string();
+    let bare = BareLoop::new(runtime, &kafka, floor, replica, body);
+    let ids = |samples| std::iter::repeat_with(next_id).take(samples);
+    bare.run(runtime, ids(20));
     let mut rounds = Vec::new();
     let (mut ours_all, mut bare_all) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let ours = create_to_visible(runtime, &tandem, 200);
-        let bare = bare.run(runtime, 200);
+        let bare = bare.run(runtime, ids(200));
         rounds.push((percentile(&ours, 0.5), percentile(&bare, 0.5)));
         ours_all.extend(ours);
         bare_all.extend(bare);
@@ -331,99 +337,4 @@ fn on_servers(runtime: &Runtime) {
         percentile(&ours_all, 0.99),
         percentile(&bare_all, 0.99)
     );
-}
-
-async fn find_and_modify(collection: &mongodb::Collection<mongodb::bson::Document>, id: &str) {
-    let state = serde_json::to_string(&customer_input(id, "Lovelace")).unwrap();
-    collection
-        .find_one_and_update(
-            doc! {"_id": id},
-            doc! {"$set": {"state": &state, "revision": 1}, "$push": {"pending": {"revision": 1, "event": &state}}},
-        )
-        .upsert(true)
-        .write_concern(
-            mongodb::options::WriteConcern::builder()
-                .w(mongodb::options::Acknowledgment::Majority)
-                .journal(true)
-                .build(),
-        )
-        .await
-        .unwrap();
-}
-
-/// Write, produce, consume, write: the four steps with bare drivers, one change at a time.
-struct BareLoop {
-    collection: mongodb::Collection<mongodb::bson::Document>,
-    producer: FutureProducer,
-    consumer: StreamConsumer,
-}
-
-impl BareLoop {
-    fn new(
-        runtime: &Runtime,
-        kafka: &Kafka,
-        collection: mongodb::Collection<mongodb::bson::Document>,
-    ) -> Self {
-        let _inside = runtime.enter();
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", kafka.bootstrap());
-        let producer: FutureProducer = config
-            .clone()
-            .set("acks", "all")
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "0")
-            .create()
-            .unwrap();
-        let consumer: StreamConsumer = config
-            .set("group.id", "floor")
-            .set("auto.offset.reset", "earliest")
-            .create()
-            .unwrap();
-        let admin: rdkafka::admin::AdminClient<_> = ClientConfig::new()
-            .set("bootstrap.servers", kafka.bootstrap())
-            .create()
-            .unwrap();
-        let topic =
-            rdkafka::admin::NewTopic::new("floor", 6, rdkafka::admin::TopicReplication::Fixed(1));
-        runtime
-            .block_on(admin.create_topics([&topic], &rdkafka::admin::AdminOptions::new()))
-            .unwrap();
-        consumer.subscribe(&["floor"]).unwrap();
-        let this = Self {
-            collection,
-            producer,
-            consumer,
-        };
-        this.run(runtime, 20);
-        this
-    }
-
-    /// Milliseconds of each change, sorted.
-    fn run(&self, runtime: &Runtime, samples: usize) -> Vec<f64> {
-        let mut times: Vec<f64> = (0..samples)
-            .map(|_| {
-                runtime.block_on(async {
-                    let id = next_id();
-                    let begun = Instant::now();
-                    find_and_modify(&self.collection, &id).await;
-                    let body = serde_json::to_string(&customer_input(&id, "Lovelace")).unwrap();
-                    let record = FutureRecord::to("floor").key(&id).payload(&body);
-                    self.producer
-                        .send(record, Duration::from_secs(5))
-                        .await
-                        .unwrap();
-                    loop {
-                        let message = self.consumer.recv().await.unwrap();
-                        if message.key() == Some(id.as_bytes()) {
-                            break;
-                        }
-                    }
-                    find_and_modify(&self.collection, &format!("replica-{id}")).await;
-                    begun.elapsed().as_secs_f64() * 1_000.0
-                })
-            })
-            .collect();
-        times.sort_by(f64::total_cmp);
-        times
-    }
 }
