@@ -10,8 +10,15 @@ use tokio::time::Instant;
 const CLOSE: f64 = 2.5;
 /// What publishing is taken to need until it is known.
 const FIRST_GUESS: Duration = Duration::from_millis(2);
-/// How long a round of gathering takes.
+/// How long a round of gathering takes at least.
 const ROUND: Duration = Duration::from_millis(15);
+/// How long it takes at most: so much later than it could be is a change known under load.
+const LONGEST_ROUND: Duration = Duration::from_millis(50);
+/// Rounds become longer from so many changes in a shortest one: then they come faster than anybody looks at each, and what a round costs
+/// everybody on the way (requests for each partition, the writes of each reader) is better spent on more of them.
+const MANY: f64 = 32.0;
+/// How much of the rate of earlier rounds the last one leaves as it was.
+const ROUNDS_MEMORY: f64 = 0.5;
 /// What takes longer than this counts as this long, so that a burst after a quiet time is noticed soon.
 const LONGEST_GAP: Duration = Duration::from_millis(100);
 /// How much of an average one observation leaves as it was.
@@ -27,6 +34,8 @@ pub(super) struct Pace {
     took: f64,
     /// When the last round was sent.
     sent: Option<Instant>,
+    /// Changes a second, as the last rounds had them, smoothed.
+    rate: f64,
 }
 
 impl Pace {
@@ -37,6 +46,7 @@ impl Pace {
             gap: LONGEST_GAP.as_secs_f64(),
             took: FIRST_GUESS.as_secs_f64(),
             sent: None,
+            rate: 0.0,
         }
     }
 
@@ -65,13 +75,23 @@ impl Pace {
     /// When what has come may be sent.
     pub(super) fn due(&self, now: Instant) -> Instant {
         match self.sent {
-            Some(sent) if self.gap < self.close() => (sent + ROUND).max(now),
+            Some(sent) if self.gap < self.close() => (sent + self.round()).max(now),
             _ => now,
         }
     }
 
-    /// A round was sent.
-    pub(super) fn sent(&mut self, now: Instant) {
+    /// How long to gather: the longer, the more comes.
+    fn round(&self) -> Duration {
+        let shortest = ROUND.as_secs_f64();
+        let worth = shortest * (self.rate * shortest / MANY);
+        Duration::from_secs_f64(worth.clamp(shortest, LONGEST_ROUND.as_secs_f64()))
+    }
+
+    /// A round of so many changes was sent.
+    pub(super) fn sent(&mut self, count: usize, now: Instant) {
+        let since = self.sent.map_or(LONGEST_GAP, |sent| now - sent);
+        let rate = count as f64 / since.max(ROUND).as_secs_f64();
+        self.rate = smoothed(self.rate, rate, ROUNDS_MEMORY);
         self.sent = Some(now);
     }
 }
@@ -95,7 +115,7 @@ mod tests {
             pace.arrived(1, now);
             wait = pace.due(now) - now;
             if wait.is_zero() {
-                pace.sent(now);
+                pace.sent(1, now);
                 pace.published(took);
             }
         }
@@ -120,22 +140,39 @@ mod tests {
         assert_eq!(pace_of(ROUND + gap, minute), Duration::ZERO);
     }
 
-    #[test]
-    fn changes_that_come_close_together_are_gathered_for_one_round_at_most() {
+    /// The rounds in which changes at this distance are sent, within a second of them that came after another second of the same.
+    fn rounds_at(gap: Duration) -> u32 {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
-        let mut rounds = 0;
-        for _ in 0..1_000 {
-            now += Duration::from_millis(1);
+        let (mut offered, mut rounds) = (0, 0);
+        let second = (Duration::from_secs(1).as_nanos() / gap.as_nanos()) as u32;
+        for change in 0..2 * second {
+            now += gap;
+            offered += 1;
             pace.arrived(1, now);
             let wait = pace.due(now) - now;
-            assert!(wait <= ROUND);
+            assert!(wait <= LONGEST_ROUND);
             if wait.is_zero() {
-                pace.sent(now);
-                rounds += 1;
+                pace.sent(offered, now);
+                offered = 0;
+                rounds += u32::from(change >= second);
             }
         }
-        assert!((50..150).contains(&rounds), "{rounds}");
+        rounds
+    }
+
+    #[test]
+    fn changes_that_come_close_together_are_gathered() {
+        assert!((60..70).contains(&rounds_at(Duration::from_millis(1))));
+    }
+
+    #[test]
+    fn the_more_comes_the_longer_a_round_up_to_a_bound() {
+        let [some, many, most] =
+            [2_000, 5_000, 50_000].map(|rate| rounds_at(Duration::from_secs(1) / rate));
+        assert!((60..70).contains(&some), "{some}");
+        assert!((25..35).contains(&many), "{many}");
+        assert!((18..23).contains(&most), "{most}");
     }
 
     #[test]
@@ -143,7 +180,7 @@ mod tests {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
         pace.arrived(1_000, now);
-        pace.sent(now);
+        pace.sent(1_000, now);
         now += Duration::from_secs(1);
         pace.arrived(1, now);
         assert_eq!(pace.due(now), now);

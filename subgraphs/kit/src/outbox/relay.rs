@@ -319,10 +319,10 @@ impl Relay {
                 let now = Instant::now();
                 let due = pace.due(now);
                 if due <= now || farewell.is_some() {
+                    pace.sent(offered.len(), now);
                     for pending in offered.drain(..) {
                         self.hold(pending);
                     }
-                    pace.sent(now);
                 } else {
                     gathered = Some(due);
                 }
