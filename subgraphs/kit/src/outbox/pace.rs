@@ -21,6 +21,9 @@ const MANY: f64 = 32.0;
 const ROUNDS_MEMORY: f64 = 0.5;
 /// What takes longer than this counts as this long, so that a burst after a quiet time is noticed soon.
 const LONGEST_GAP: Duration = Duration::from_millis(100);
+/// How long nothing is gathered after a round that nobody joined: whoever makes one change after the other, and looks at each before the
+/// next, would only wait for himself.
+const ALONE: Duration = Duration::from_secs(1);
 /// How much of an average one observation leaves as it was.
 const MEMORY: f64 = 0.9;
 
@@ -36,6 +39,10 @@ pub(super) struct Pace {
     sent: Option<Instant>,
     /// Changes a second, as the last rounds had them, smoothed.
     rate: f64,
+    /// Whether what has come waits for more.
+    gathering: bool,
+    /// Until when waiting is taken to be in vain.
+    alone_until: Option<Instant>,
 }
 
 impl Pace {
@@ -47,6 +54,8 @@ impl Pace {
             took: FIRST_GUESS.as_secs_f64(),
             sent: None,
             rate: 0.0,
+            gathering: false,
+            alone_until: None,
         }
     }
 
@@ -73,11 +82,14 @@ impl Pace {
     }
 
     /// When what has come may be sent.
-    pub(super) fn due(&self, now: Instant) -> Instant {
-        match self.sent {
-            Some(sent) if self.gap < self.close() => (sent + self.round()).max(now),
+    pub(super) fn due(&mut self, now: Instant) -> Instant {
+        let is_alone = self.alone_until.is_some_and(|end| now < end);
+        let due = match self.sent {
+            Some(sent) if self.gap < self.close() && !is_alone => (sent + self.round()).max(now),
             _ => now,
-        }
+        };
+        self.gathering |= due > now;
+        due
     }
 
     /// How long to gather: the longer, the more comes.
@@ -93,6 +105,12 @@ impl Pace {
         let rate = count as f64 / since.max(ROUND).as_secs_f64();
         self.rate = smoothed(self.rate, rate, ROUNDS_MEMORY);
         self.sent = Some(now);
+        let gathered = std::mem::take(&mut self.gathering);
+        if count > 1 {
+            self.alone_until = None;
+        } else if gathered {
+            self.alone_until = Some(now + ALONE);
+        }
     }
 }
 
@@ -110,13 +128,16 @@ mod tests {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
         let mut wait = Duration::ZERO;
+        let mut offered = 0;
         for _ in 0..200 {
             now += gap;
+            offered += 1;
             pace.arrived(1, now);
             wait = pace.due(now) - now;
             if wait.is_zero() {
-                pace.sent(1, now);
+                pace.sent(offered, now);
                 pace.published(took);
+                offered = 0;
             }
         }
         wait
@@ -173,6 +194,48 @@ mod tests {
         assert!((60..70).contains(&some), "{some}");
         assert!((25..35).contains(&many), "{many}");
         assert!((18..23).contains(&most), "{most}");
+    }
+
+    #[test]
+    fn who_waits_for_each_change_before_the_next_is_seldom_delayed() {
+        let took = Duration::from_millis(2);
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        let mut delayed = 0;
+        for _ in 0..1_000 {
+            now += Duration::from_millis(1);
+            pace.arrived(1, now);
+            let due = pace.due(now);
+            delayed += u32::from(due > now);
+            pace.sent(1, due);
+            pace.published(took);
+            now = due + took;
+        }
+        assert!((1..=4).contains(&delayed), "{delayed}");
+    }
+
+    #[test]
+    fn company_ends_the_time_in_which_nothing_is_gathered() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        let gap = Duration::from_millis(1);
+        let mut come = |pace: &mut Pace| {
+            now += gap;
+            pace.arrived(1, now);
+            (pace.due(now), now)
+        };
+        while let (due, now) = come(&mut pace)
+            && due <= now
+        {
+            pace.sent(1, now);
+        }
+        let (due, _) = come(&mut pace);
+        pace.sent(1, due);
+        let (due, now) = come(&mut pace);
+        assert!(due <= now, "waited in vain a moment ago");
+        pace.sent(2, now);
+        let (due, now) = come(&mut pace);
+        assert!(due > now);
     }
 
     #[test]
