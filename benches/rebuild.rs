@@ -126,7 +126,7 @@ fn id(number: usize) -> String {
 }
 
 /// Sends requests 0, 1, 2, … with many in flight.
-async fn send_all<F: Future<Output = ()>>(count: usize, request: impl Fn(usize) -> F) {
+async fn send_all<F: Future>(count: usize, request: impl Fn(usize) -> F) {
     let next = AtomicUsize::new(0);
     let workers = (0..IN_FLIGHT).map(async |_| {
         loop {

@@ -4,9 +4,13 @@
 
 mod broker;
 mod cli;
+mod doctor;
 mod operator;
 mod parent;
 mod router;
+mod running;
+mod terminal;
+mod tls_client;
 mod up;
 
 use std::process::ExitCode;

@@ -15,7 +15,7 @@ use url::Url;
 /// Headers that an answer may have.
 const HEADERS: usize = 32;
 
-/// Asks one operation of one service, again and again.
+/// Asks one service, again and again.
 #[derive(Debug)]
 pub struct LeanClient {
     authority: String,
@@ -42,27 +42,51 @@ impl LeanClient {
         }
     }
 
+    /// A client for the paths below this address.
+    pub fn plain(url: &str) -> Self {
+        Self::new(url, "")
+    }
+
     /// Sends the operation with these variables and waits for its answer, which must have no errors.
-    pub async fn ask(&self, variables: Value) {
+    pub async fn ask(&self, variables: Value) -> Vec<u8> {
+        let body = json!({"query": self.query, "variables": variables}).to_string();
+        let answer = self.post(&self.path, &body).await;
+        let text = std::str::from_utf8(&answer).unwrap();
+        assert!(!text.contains("\"errors\""), "{text}");
+        answer
+    }
+
+    /// Sends JSON to a path and waits for the body of a good answer.
+    pub async fn post(&self, path: &str, body: &str) -> Vec<u8> {
+        self.send(format!(
+            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            self.authority,
+            body.len(),
+        ))
+        .await
+    }
+
+    /// Gets a path and waits for the body of a good answer.
+    pub async fn get(&self, path: &str) -> Vec<u8> {
+        let authority = &self.authority;
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: {authority}\r\n\r\n"))
+            .await
+    }
+
+    async fn send(&self, request: String) -> Vec<u8> {
         let idle = self.idle.lock().unwrap().pop();
         let mut connection = match idle {
             Some(connection) => connection,
             None => Connection::open(&self.authority).await,
         };
-        let body = json!({"query": self.query, "variables": variables}).to_string();
-        let request = format!(
-            "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            self.path,
-            self.authority,
-            body.len(),
-        );
         connection
             .stream
             .write_all(request.as_bytes())
             .await
             .unwrap();
-        connection.receive().await;
+        let body = connection.receive().await;
         self.idle.lock().unwrap().push(connection);
+        body
     }
 }
 
@@ -76,20 +100,23 @@ impl Connection {
         }
     }
 
-    async fn receive(&mut self) {
+    async fn receive(&mut self) -> Vec<u8> {
         self.received.clear();
-        while !self.is_answered() {
+        loop {
             let read = self.stream.read_buf(&mut self.received).await.unwrap();
             assert!(read > 0, "the service closed the connection");
+            if let Some(body) = self.answer() {
+                return body.to_vec();
+            }
         }
     }
 
-    /// Whether the whole answer is there; it must be a good one.
-    fn is_answered(&self) -> bool {
+    /// The body, when the whole answer is there; it must be a good one.
+    fn answer(&self) -> Option<&[u8]> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
         let mut head = httparse::Response::new(&mut headers);
         let httparse::Status::Complete(end) = head.parse(&self.received).unwrap() else {
-            return false;
+            return None;
         };
         let length: usize = head
             .headers
@@ -97,14 +124,12 @@ impl Connection {
             .find(|header| header.name.eq_ignore_ascii_case("content-length"))
             .and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok())
             .unwrap();
-        let Some(body) = self.received.get(end..end + length) else {
-            return false;
-        };
-        let body = std::str::from_utf8(body).unwrap();
+        let body = self.received.get(end..end + length)?;
         assert!(
-            head.code == Some(200) && !body.contains("\"errors\""),
-            "{body}"
+            matches!(head.code, Some(200 | 201)),
+            "{}",
+            String::from_utf8_lossy(body)
         );
-        true
+        Some(body)
     }
 }

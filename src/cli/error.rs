@@ -1,9 +1,11 @@
 //! How a failure is told: one sentence on standard error, and a status that is not zero.
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use tandem_kit::settings::SettingsError;
+use tandem_service::settings::SettingsError;
+
+use crate::terminal::say_aside;
 
 /// The status after a wrong flag or setting.
 const USAGE: u8 = 2;
@@ -18,8 +20,24 @@ pub(super) fn report_usage(problem: &clap::Error) -> ExitCode {
         let _ = problem.print();
         return ExitCode::SUCCESS;
     }
-    tell(&sentence(&problem.render().to_string()));
+    if problem.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // A command that needs another word: its help says which there are.
+        let _ = problem.print();
+        return ExitCode::from(USAGE);
+    }
+    let sentence = sentence(&problem.render().to_string());
+    match problem.kind() {
+        ErrorKind::InvalidSubcommand | ErrorKind::MissingRequiredArgument => {
+            tell(&format!("{sentence}; --help tells what there is"));
+        }
+        _ => tell(&sentence),
+    }
     ExitCode::from(USAGE)
+}
+
+/// Tells what has no effect; the command goes on.
+pub(super) fn warn(sentence: &str) {
+    tell(&format!("warning: {sentence}"));
 }
 
 /// Tells what is wrong with the configuration file.
@@ -42,8 +60,7 @@ pub(super) fn report(problem: &anyhow::Error) -> ExitCode {
 }
 
 fn tell(sentence: &str) {
-    // Nobody is there to read when it fails.
-    let _ = writeln!(std::io::stderr(), "tandem: {sentence}");
+    say_aside(&format!("tandem: {sentence}"));
 }
 
 /// The first part of clap's message, before the usage, as one line.
@@ -54,7 +71,7 @@ fn sentence(message: &str) -> String {
     let first = message
         .get(..end.unwrap_or(message.len()))
         .unwrap_or(message);
-    one_line(first.strip_prefix("error: ").unwrap_or(first))
+    one_line(first.strip_prefix("error: ").unwrap_or(first)).replace(" tip: ", "; ")
 }
 
 fn one_line(text: &str) -> String {

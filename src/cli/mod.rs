@@ -1,19 +1,22 @@
 //! The command line: which process this is to be, and how a wrong setting is told.
 
+mod documents;
+mod environment;
 mod error;
 mod schema;
 mod threads;
+mod token;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use tandem_kit::{
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use tandem_runtime::shutdown::{Shutdown, ShutdownSettings};
+use tandem_service::{
     settings::{CONFIG_ENV, ConfigFile, SettingsError, try_parse_from},
-    shutdown::{Shutdown, ShutdownSettings},
     telemetry::{LogSettings, init_logging},
 };
 
-use crate::{broker, operator, parent, router, up};
+use crate::{broker, doctor, operator, parent, router, up};
 use threads::{ThreadSettings, WORKER_THREADS_ENV};
 
 /// Tandem: customer accounts and orders as two services, Kafka between them, one GraphQL gateway in front.
@@ -21,7 +24,7 @@ use threads::{ThreadSettings, WORKER_THREADS_ENV};
 /// Without a command it does what `tandem up` does. Every setting is a flag, an environment variable, or a line of the
 /// file that --config names, in this order of precedence.
 #[derive(Debug, Parser)]
-#[command(name = "tandem", version, disable_help_subcommand = true)]
+#[command(name = "tandem", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -50,12 +53,36 @@ enum Command {
     Router(Child<router::RouterSettings>),
     /// Print what the services promise: their GraphQL schemas and their events' JSON Schemas.
     Schema(schema::SchemaSettings),
+    /// Make the manifest of trusted documents, of a folder of operations.
+    Documents(documents::DocumentsSettings),
     /// Rebuild a service's store from the events in Kafka, while it serves.
     Rebuild(operator::RebuildSettings),
+    /// Take back into a service's store what a rebuild removed and wrote to a file.
+    Restore(operator::RestoreSettings),
     /// List, show and retry the events that a service could not take.
     DeadLetters(operator::DeadLettersSettings),
+    /// Say which events wait for their data key, or publish keys again that the topic of keys has lost.
+    Keys(operator::KeysSettings),
+    /// Say whether the logs are what they were, take them as they are, or write to a log what it has lost.
+    Log(operator::LogsSettings),
     /// Show every change as the events in Kafka tell it.
     Audit(operator::AuditSettings),
+    /// Sign a token with the development key of `up --auth`, and print it.
+    Token(token::TokenSettings),
+    /// Look at settings, data directory, ports, Kafka, MongoDB and a running system, and say what to mend.
+    Doctor(doctor::DoctorSettings),
+}
+
+impl Command {
+    fn is_child_of_up(&self) -> bool {
+        match self {
+            Self::Accounts(child) => child.shutdown.exit_with_parent,
+            Self::Orders(child) => child.shutdown.exit_with_parent,
+            Self::Broker(child) => child.shutdown.exit_with_parent,
+            Self::Router(child) => child.shutdown.exit_with_parent,
+            _ => false,
+        }
+    }
 }
 
 /// What every process that `up` starts can be told, beside its own settings.
@@ -70,28 +97,55 @@ struct Child<S: Args> {
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
-    let cli = match try_parse_from::<Cli, _, _>(arguments(std::env::args_os())) {
+    let cli = match parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(SettingsError::Arguments(problem)) => return error::report_usage(&problem),
         Err(problem) => return error::report_settings(&problem),
     };
+    // What `up` starts has its environment, which `up` has looked through.
+    if !cli.command.is_child_of_up() {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((
+                name.into_string().ok()?,
+                value.to_string_lossy().into_owned(),
+            ))
+        });
+        for sentence in environment::unknown(&Cli::command(), variables) {
+            error::warn(&sentence);
+        }
+    }
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => error::report(&problem),
     }
 }
 
-/// `tandem` alone, or with flags alone, means `tandem up`.
-fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut given: Vec<OsString> = given.collect();
-    let asks_for_help = ["-h", "--help", "-V", "--version"];
-    let first = given.get(1).map(|argument| argument.to_string_lossy());
-    let is_up = first
-        .is_none_or(|first| first.starts_with('-') && !asks_for_help.contains(&first.as_ref()));
-    if is_up {
-        given.insert(given.len().min(1), "up".into());
+fn unknown_variables() -> Vec<String> {
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        Some((
+            name.into_string().ok()?,
+            value.to_string_lossy().into_owned(),
+        ))
+    });
+    environment::unknown(&Cli::command(), variables)
+}
+
+/// `tandem` alone, or with flags of `up` alone, means `tandem up`.
+fn parse(given: Vec<OsString>) -> Result<Cli, SettingsError> {
+    let names_a_command = given.get(1).is_some_and(|first| {
+        let first = first.to_string_lossy();
+        !first.starts_with('-') || ["-h", "--help", "-V", "--version"].contains(&first.as_ref())
+    });
+    if names_a_command {
+        return try_parse_from(given);
     }
-    given
+    let mut as_up = given.clone();
+    as_up.insert(given.len().min(1), "up".into());
+    match try_parse_from(as_up) {
+        // A command may stand behind settings of all commands: `tandem --log debug audit customer 1`.
+        Err(problem) if given.len() > 1 => try_parse_from(given).map_err(|_| problem),
+        outcome => outcome,
+    }
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
@@ -117,7 +171,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             })
         }
         Command::Broker(child) => {
-            init_logging("broker", &broker::log_settings(cli.log))?;
+            init_logging("broker", &cli.log)?;
             cli.threads.runtime()?.block_on(async {
                 let shutdown = Shutdown::install(&child.shutdown)?;
                 Ok(broker::run(child.settings, shutdown.token()).await?)
@@ -127,15 +181,25 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             if child.shutdown.exit_with_parent {
                 parent::end_with_parent()?;
             }
-            router::run(child.settings)
+            router::run(child.settings, &cli.log)
         }
         Command::Schema(settings) => schema::print(&settings),
+        Command::Documents(settings) => documents::run(&settings),
         Command::Rebuild(settings) => cli.threads.runtime()?.block_on(operator::rebuild(settings)),
+        Command::Restore(settings) => cli.threads.runtime()?.block_on(operator::restore(settings)),
         Command::DeadLetters(settings) => cli
             .threads
             .runtime()?
             .block_on(operator::dead_letters(settings)),
+        Command::Keys(settings) => cli.threads.runtime()?.block_on(operator::keys(settings)),
+        Command::Log(settings) => cli.threads.runtime()?.block_on(operator::log(settings)),
         Command::Audit(settings) => cli.threads.runtime()?.block_on(operator::audit(settings)),
+        Command::Token(settings) => token::print(&settings),
+        Command::Doctor(settings) => {
+            let variables = unknown_variables();
+            let examination = doctor::run(settings, variables);
+            cli.threads.runtime()?.block_on(examination)
+        }
     }
 }
 

@@ -2,25 +2,32 @@
 //!
 //! It reads the topic itself, so it shows what Kafka holds and needs no service.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
-use tandem_kit::{
+use tandem_event_path::log::{Arrival, Attention, Log, Offsets};
+use tandem_event_path::{
+    claims::claimed_signer,
     data_keys::DataKey,
-    kafka::{
-        connection::Kafka,
-        message::Message,
-        settings::KafkaSettings,
-        tail::{self, LogTail, Offsets},
-    },
-    sealing::{KeyError, Sealer, SealingSettings},
-    shutdown::Shutdown,
+    sealing::{KeyError, Sealer},
+    signing::Signer,
 };
+use tandem_log_kafka::connection::Kafka;
+use tandem_model::message::Message;
+use tandem_runtime::shutdown::Shutdown;
+
+use super::reach::{KafkaPlace, Place};
+use crate::terminal::{json as shown_json, one_line, say, say_aside};
 
 const TOPIC: &str = "accounts.customer.change";
 const KEY_TOPIC: &str = "accounts.customer.key";
+/// Who signs what is on both.
+const ACCOUNTS: &str = "accounts";
+const CLAIM_OF_ACCOUNTS: &str = "!claim/accounts";
+/// What is shown of what is sealed.
+const SEALED: &str = "(sealed)";
 /// How long the log may be silent before its end.
 const SILENCE: Duration = Duration::from_secs(20);
 /// What differs with every change and says nothing of the customer.
@@ -38,6 +45,12 @@ const ENVELOPE: [&str; 6] = [
 pub(crate) struct AuditSettings {
     #[command(subcommand)]
     subject: Subject,
+
+    #[command(flatten)]
+    place: Place,
+
+    #[command(flatten)]
+    kafka: KafkaPlace,
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -54,40 +67,35 @@ struct CustomerAudit {
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
+}
 
-    /// Data directory of a system that `tandem up` runs: its sealing key is used unless one is given. Without one, what is
-    /// sealed is not shown.
-    #[arg(
-        long,
-        env = "TANDEM_DATA_DIR",
-        value_name = "DIR",
-        default_value = ".tandem"
-    )]
-    data_dir: PathBuf,
-
-    #[command(flatten)]
-    sealing: SealingSettings,
-
-    #[command(flatten)]
-    kafka: KafkaSettings,
+/// A customer's audit, and where what it needs is.
+struct Asked {
+    customer: CustomerAudit,
+    place: Place,
+    kafka: KafkaPlace,
 }
 
 /// Prints the audit.
 pub(crate) async fn run(settings: AuditSettings) -> anyhow::Result<()> {
-    let Subject::Customer(audit) = settings.subject;
-    let changes = changes(&audit).await?;
-    print(&audit, &changes)
+    let Subject::Customer(customer) = settings.subject;
+    let asked = Asked {
+        customer,
+        place: settings.place,
+        kafka: settings.kafka,
+    };
+    let changes = changes(&asked).await?;
+    print(&asked.customer, &changes)
 }
 
-/// All messages of one key, in order. It reads the whole topic.
+/// All messages of these keys, in order. It reads the whole topic.
 async fn messages_of(
-    kafka: &Kafka,
+    log: &Kafka,
     topic: &'static str,
-    key: &str,
+    keys: &[&str],
 ) -> anyhow::Result<Vec<Message>> {
-    let ends = tail::ends(kafka, topic)
-        .await
-        .context("the log cannot be read")?;
+    let state = log.topic(topic).await;
+    let ends = state.context("the log cannot be read")?.ends;
     let start: Offsets = ends
         .iter()
         .map(|(partition, (low, _))| (*partition, *low))
@@ -97,12 +105,19 @@ async fn messages_of(
         .filter(|(_, (low, high))| low < high)
         .map(|(partition, (_, high))| (*partition, *high))
         .collect();
-    let log = LogTail::open(kafka, topic, &start)?;
+    let tail = log.tail(topic, &start, Attention::Prompt)?;
     let mut found = Vec::new();
     while !left.is_empty() {
-        let message = tokio::time::timeout(SILENCE, log.next())
+        let arrival = tokio::time::timeout(SILENCE, tail.next())
             .await
             .context("the log went silent before its end")??;
+        let message = match arrival {
+            Arrival::Record(message) => message,
+            Arrival::End(partition) => {
+                left.remove(&partition);
+                continue;
+            }
+        };
         let position = message.position;
         if left
             .get(&position.partition)
@@ -110,26 +125,42 @@ async fn messages_of(
         {
             left.remove(&position.partition);
         }
-        if message.key.as_deref() == Some(key) {
+        if message
+            .key
+            .as_deref()
+            .is_some_and(|key| keys.contains(&key))
+        {
             found.push(message);
         }
     }
     Ok(found)
 }
 
-/// The customer's data key: `None` without a sealing key, and when the customer has been erased.
-async fn data_key(audit: &CustomerAudit, kafka: &Kafka) -> anyhow::Result<Option<DataKey>> {
-    let mut sealing = audit.sealing.clone();
-    let file = audit.data_dir.join("sealing.key");
-    if sealing.sealing_key.is_none() && sealing.sealing_key_file.is_none() && file.exists() {
-        sealing.sealing_key_file = Some(file);
-    }
-    let sealer = match Sealer::from_settings(&sealing) {
+/// Those messages that accounts has signed, or that are from before it did. The rest is told of.
+fn signed(messages: Vec<Message>, accounts: Option<&Signer>) -> Vec<Message> {
+    let mut signed = messages;
+    signed.retain(|message| {
+        let judged = accounts.map_or(Ok(()), |accounts| accounts.judge(ACCOUNTS, message));
+        if let Err(reason) = &judged {
+            say_aside(&format!(
+                "tandem: {} partition {} offset {} is left out: {reason}",
+                message.topic, message.position.partition, message.position.offset
+            ));
+        }
+        judged.is_ok()
+    });
+    signed
+}
+
+/// The customer's data key, by what accounts has published of it: `None` without a sealing key, and when the customer has been erased.
+fn data_key(audit: &Asked, published: &[Message]) -> anyhow::Result<Option<DataKey>> {
+    let given = audit.place.names_a_key();
+    let sealer = match Sealer::from_settings(&audit.place.sealing(&audit.place.found())) {
         Ok(sealer) => sealer,
-        Err(KeyError::Missing) => return Ok(None),
+        // Without a key the audit shows what is not sealed.
+        Err(KeyError::Missing | KeyError::Unreadable { .. }) if !given => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let published = messages_of(kafka, KEY_TOPIC, &audit.id).await?;
     // A tombstone is final, whatever comes after it.
     if published.iter().any(|message| message.payload.is_none()) {
         return Ok(None);
@@ -139,7 +170,7 @@ async fn data_key(audit: &CustomerAudit, kafka: &Kafka) -> anyhow::Result<Option
     };
     let body: Value = serde_json::from_slice(&body).context("the data key cannot be read")?;
     let wrapped = body["wrapped"].as_str().unwrap_or_default();
-    let key = DataKey::unwrap(&sealer, wrapped, &audit.id)
+    let key = DataKey::unwrap(&sealer, wrapped, &audit.customer.id)
         .context("the customer's data key does not open with this sealing key")?;
     Ok(Some(key))
 }
@@ -159,10 +190,23 @@ fn open(body: &mut Map<String, Value>, key: Option<&DataKey>, id: &str, revision
 }
 
 /// The customer's events in order of revision, each once, with what differs from the one before.
-async fn changes(audit: &CustomerAudit) -> anyhow::Result<Vec<Value>> {
+async fn changes(audit: &Asked) -> anyhow::Result<Vec<Value>> {
     let shutdown = Shutdown::new();
-    let kafka = Kafka::connect(audit.kafka.clone(), Vec::new(), &shutdown)?;
-    let messages = messages_of(&kafka, TOPIC, &audit.id).await?;
+    let settings = audit
+        .kafka
+        .settings(&audit.place.found(), &audit.place)
+        .await?;
+    let kafka = Kafka::connect(settings, Vec::new(), &shutdown)?;
+    let id = audit.customer.id.as_str();
+    let (claims, published): (Vec<Message>, Vec<Message>) =
+        messages_of(&kafka, KEY_TOPIC, &[id, CLAIM_OF_ACCOUNTS])
+            .await?
+            .into_iter()
+            .partition(|message| message.key.as_deref() == Some(CLAIM_OF_ACCOUNTS));
+    let accounts = claimed_signer(ACCOUNTS, &claims);
+    let published = signed(published, accounts.as_ref());
+    let messages = messages_of(&kafka, TOPIC, &[id]).await?;
+    let messages = signed(messages, accounts.as_ref());
     let mut found: BTreeMap<i64, (Value, Map<String, Value>)> = BTreeMap::new();
     let mut key = None;
     for message in messages {
@@ -172,10 +216,10 @@ async fn changes(audit: &CustomerAudit) -> anyhow::Result<Vec<Value>> {
             .as_deref()
             .map(serde_json::from_slice::<Map<String, Value>>);
         let Some(Ok(mut body)) = body else {
-            eprintln!(
+            say_aside(&format!(
                 "tandem: partition {} offset {} cannot be read",
                 position.partition, position.offset
-            );
+            ));
             continue;
         };
         let revision = body
@@ -184,10 +228,10 @@ async fn changes(audit: &CustomerAudit) -> anyhow::Result<Vec<Value>> {
             .unwrap_or_default();
         if body.contains_key("sealed") {
             if key.is_none() {
-                key = Some(data_key(audit, &kafka).await?);
+                key = Some(data_key(audit, &published)?);
             }
             let key = key.as_ref().and_then(Option::as_ref);
-            open(&mut body, key, &audit.id, revision);
+            open(&mut body, key, &audit.customer.id, revision);
         }
         let event = json!({
             "eventId": message.header("ce_id"),
@@ -221,6 +265,11 @@ async fn changes(audit: &CustomerAudit) -> anyhow::Result<Vec<Value>> {
 /// Adds `{field, before, after}` for each value that differs. What is sealed is never shown.
 fn compare(path: &str, before: &Value, after: &Value, differences: &mut Vec<Value>) {
     if before == after || ENVELOPE.contains(&path) {
+        return;
+    }
+    let last = path.rsplit('.').next().unwrap_or(path);
+    if is_sealed(last) {
+        differences.push(json!({"field": path, "before": SEALED, "after": SEALED}));
         return;
     }
     let below = |name: &str| {
@@ -258,48 +307,70 @@ fn compare(path: &str, before: &Value, after: &Value, differences: &mut Vec<Valu
                 );
             }
         }
-        _ if path == "sealed" || path.ends_with("sealedNumber") => {
-            differences.push(json!({"field": path, "before": "(sealed)", "after": "(sealed)"}));
-        }
-        _ => differences.push(json!({"field": path, "before": before, "after": after})),
+        _ => differences.push(json!({
+            "field": path,
+            "before": without_sealed(before),
+            "after": without_sealed(after),
+        })),
     }
 }
 
-#[allow(clippy::print_stdout)] // the command's answer
+/// Whether what a field holds is sealed, by its name.
+fn is_sealed(name: &str) -> bool {
+    name.to_ascii_lowercase().starts_with("sealed")
+}
+
+/// A value without anything sealed in it, at any depth.
+fn without_sealed(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, member)| {
+                let shown = if is_sealed(name) && !member.is_null() {
+                    SEALED.into()
+                } else {
+                    without_sealed(member)
+                };
+                (name.clone(), shown)
+            })
+            .collect::<Map<String, Value>>()
+            .into(),
+        Value::Array(elements) => elements.iter().map(without_sealed).collect(),
+        other => other.clone(),
+    }
+}
+
 fn print(audit: &CustomerAudit, changes: &[Value]) -> anyhow::Result<()> {
     if audit.json {
-        println!("{}", serde_json::to_string_pretty(changes)?);
+        say(&shown_json(&serde_json::to_string_pretty(changes)?));
         return Ok(());
     }
     if changes.is_empty() {
-        println!("the log holds no change of customer {}", audit.id);
+        let id = one_line(&audit.id);
+        say(&format!("the log holds no change of customer {id}"));
         return Ok(());
     }
-    let text = |value: &Value| {
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned)
+    let text = |value: &Value| match value.as_str() {
+        Some(text) => one_line(text).into_owned(),
+        None => one_line(&value.to_string()).into_owned(),
     };
-    println!(
+    say(&format!(
         "{:>8}  {:<8}  {:<24}  {:<16}  event",
         "revision", "type", "changed at", "by"
-    );
+    ));
     for change in changes {
-        println!(
+        say(&format!(
             "{:>8}  {:<8}  {:<24}  {:<16}  {}",
-            change["revision"],
+            text(&change["revision"]),
             text(&change["type"]),
             text(&change["changedAt"]),
             text(&change["changedBy"]),
             text(&change["eventId"])
-        );
+        ));
         for difference in change["differences"].as_array().into_iter().flatten() {
             let (before, after) = (text(&difference["before"]), text(&difference["after"]));
-            println!(
-                "{:>10}{}: {before} -> {after}",
-                "",
-                text(&difference["field"])
-            );
+            let field = text(&difference["field"]);
+            say(&format!("{:>10}{field}: {before} -> {after}", ""));
         }
     }
     Ok(())
@@ -333,5 +404,30 @@ mod tests {
             &mut found,
         );
         assert!(!found[0].to_string().contains("v1."), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_sealed_is_not_shown_either_where_it_comes_goes_or_lies_deep() {
+        let card = json!({"last4": "0000", "sealedNumber": "v1.a", "deep": [{"sealedName": {"x": "v1.b"}}]});
+        for (before, after) in [
+            (json!({"creditCards": [card]}), json!({"creditCards": []})),
+            (json!({"creditCards": [card]}), json!({})),
+            (json!({"creditCards": [card]}), json!({"creditCards": 5})),
+            (json!({}), json!({"creditCards": [card]})),
+            (json!({"creditCards": card}), json!({"creditCards": null})),
+            (
+                json!({"sealed": {"a": "v1.c"}}),
+                json!({"sealed": ["v1.d"]}),
+            ),
+            (
+                json!({"person": {"sealed": "v1.e"}}),
+                json!({"person": {"sealed": "v1.f"}}),
+            ),
+        ] {
+            let mut found = Vec::new();
+            compare("", &before, &after, &mut found);
+            let text = json!(found).to_string();
+            assert!(!found.is_empty() && !text.contains("v1."), "{text}");
+        }
     }
 }

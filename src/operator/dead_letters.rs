@@ -7,13 +7,19 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
-use tandem_kit::admin::dead_letters::{LetterId, LetterView, RetryReport};
+use tandem_assembly::admin::dead_letters::{JobView, LetterId, LetterPage, LetterView, Work};
 
-use super::service::{Operator, Reach, Service};
+use super::{
+    reach::{Place, Services},
+    service::{Operator, Service},
+};
+use crate::terminal::{one_line, say, say_aside};
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// A retry goes on until the parked keys have been quiet for some seconds.
-const RETRY_LIMIT: Duration = Duration::from_secs(3_600);
+/// How often the service is asked how far its work is.
+const LOOK: Duration = Duration::from_millis(300);
+/// How often it may be silent before this command gives up on it; the work goes on.
+const PATIENCE: usize = 20;
 
 /// What to do with dead letters.
 #[derive(Args, Clone, Debug)]
@@ -26,71 +32,87 @@ pub(crate) struct DeadLettersSettings {
     service: Service,
 
     #[command(flatten)]
-    reach: Reach,
+    place: Place,
+
+    #[command(flatten)]
+    services: Services,
 }
 
 #[derive(Clone, Debug, Subcommand)]
 enum What {
-    /// List them, oldest first.
-    List,
+    /// List them, in order of consumer, topic, partition and offset.
+    List {
+        #[command(flatten)]
+        which: Which,
+
+        /// At most so many.
+        #[arg(long, default_value_t = 1_000)]
+        limit: u64,
+    },
     /// Show one whole, as CONSUMER/TOPIC/PARTITION/OFFSET.
     Show {
         /// Which, as `list` names it.
         letter: String,
     },
-    /// Take them once more, key by key, in order.
+    /// Take them once more, key by key, in order. The service goes on with it if this command is ended.
     Retry {
-        /// Only those of this key.
-        #[arg(long)]
-        key: Option<String>,
-        /// Only those of this consumer.
-        #[arg(long)]
-        consumer: Option<String>,
+        #[command(flatten)]
+        which: Which,
     },
-    /// Remove one without taking it, as CONSUMER/TOPIC/PARTITION/OFFSET.
+    /// Remove one without taking it, as CONSUMER/TOPIC/PARTITION/OFFSET, or all of a key or a consumer.
     Discard {
         /// Which, as `list` names it.
-        letter: String,
+        #[arg(required_unless_present_any = ["key", "consumer"], conflicts_with_all = ["key", "consumer"])]
+        letter: Option<String>,
+
+        #[command(flatten)]
+        which: Which,
     },
+    /// Show how far the last retry or discarding of many is.
+    Status,
+}
+
+/// Which letters.
+#[derive(Args, Clone, Debug)]
+struct Which {
+    /// Only those of this key.
+    #[arg(long)]
+    key: Option<String>,
+    /// Only those of this consumer.
+    #[arg(long)]
+    consumer: Option<String>,
+}
+
+impl Which {
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        [("key", &self.key), ("consumer", &self.consumer)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.clone()?)))
+            .collect()
+    }
 }
 
 /// Carries it out on the running service.
-#[allow(clippy::print_stdout)] // the command's answer
 pub(crate) async fn run(settings: DeadLettersSettings) -> anyhow::Result<()> {
-    let operator = settings.reach.operator(settings.service)?;
+    let operator = settings
+        .place
+        .operator(&settings.services, settings.service)?;
     match settings.what {
-        What::List => {
-            let letters = list(&operator).await?;
-            if letters.is_empty() {
-                println!("no dead letters");
-            }
-            for letter in letters {
-                println!(
-                    "{}  key {}  {}  {}",
-                    name(&letter),
-                    letter.key,
-                    letter.parked_at.to_rfc3339(),
-                    letter.reason
-                );
-            }
-        }
+        What::List { which, limit } => print_list(&operator, &which, limit).await?,
         What::Show { letter } => {
-            let found = list(&operator)
-                .await?
-                .into_iter()
-                .find(|known| name(known) == letter);
+            let found = show(&operator, parse(&letter)?).await?;
             let Some(found) = found else {
                 bail!("there is no dead letter {letter}; `tandem dead-letters list` names them");
             };
-            println!(
-                "{}\nkey: {}\nreason: {}\nparked: {}",
-                name(&found),
-                found.key,
-                found.reason,
-                found.parked_at.to_rfc3339()
-            );
+            say(&name(&found));
+            say(&format!("key: {}", one_line(&found.key)));
+            say(&format!("reason: {}", one_line(&found.reason)));
+            say(&format!("parked: {}", found.parked_at.to_rfc3339()));
             for (header, value) in &found.headers {
-                println!("header {header}: {value}");
+                say(&format!("header {}: {}", one_line(header), one_line(value)));
+            }
+            if found.is_cut {
+                say("(what follows is its beginning: the topic has it whole)");
             }
             let body = found
                 .payload
@@ -98,31 +120,15 @@ pub(crate) async fn run(settings: DeadLettersSettings) -> anyhow::Result<()> {
                 .map(|text| STANDARD.decode(text))
                 .transpose()?;
             match body {
-                Some(body) => println!("{}", String::from_utf8_lossy(&body)),
-                None => println!("(no body: a tombstone)"),
+                Some(body) => say(&String::from_utf8_lossy(&body)),
+                None => say("(no body: a tombstone)"),
             }
         }
-        What::Retry { key, consumer } => {
-            let body = json!({"key": key, "consumer": consumer});
-            let report: RetryReport = operator
-                .send(
-                    Method::POST,
-                    "/admin/dead-letters/retry",
-                    Some(RETRY_LIMIT),
-                    Some(body),
-                )
-                .await?
-                .json()
-                .await?;
-            println!("{} retried", report.retried);
-            for (key, reason) in &report.refused {
-                println!("key {key} is still refused: {reason}");
-            }
-            if !report.refused.is_empty() {
-                bail!("{} keys are still refused", report.refused.len());
-            }
-        }
-        What::Discard { letter } => {
+        What::Retry { which } => work(&operator, "retry", &which).await?,
+        What::Discard {
+            letter: Some(letter),
+            ..
+        } => {
             let id = parse(&letter)?;
             operator
                 .send(
@@ -132,25 +138,174 @@ pub(crate) async fn run(settings: DeadLettersSettings) -> anyhow::Result<()> {
                     Some(serde_json::to_value(id)?),
                 )
                 .await?;
-            println!("{letter} discarded");
+            say(&format!("{} discarded", one_line(&letter)));
+        }
+        What::Discard {
+            letter: None,
+            which,
+        } => work(&operator, "discard-all", &which).await?,
+        What::Status => {
+            let job = look(&operator).await?;
+            if job.is_running() {
+                let (done_so_far, all) = (job.done, job.total);
+                say(&format!("{done_so_far} of {all} {} so far", done(job.work)));
+            } else {
+                tell(&job)?;
+            }
         }
     }
     Ok(())
 }
 
-async fn list(operator: &Operator) -> anyhow::Result<Vec<LetterView>> {
+async fn print_list(operator: &Operator, which: &Which, limit: u64) -> anyhow::Result<()> {
+    let (mut after, mut shown, mut total) = (None, 0, 0);
+    while shown < limit {
+        let mut parameters = which.parameters();
+        parameters.extend(after.take().map(|after| ("after", after)));
+        parameters.push(("limit", (limit - shown).min(200).to_string()));
+        let page: LetterPage = operator
+            .send(
+                Method::GET,
+                &with_query("/admin/dead-letters", &parameters)?,
+                Some(LIMIT),
+                None,
+            )
+            .await?
+            .json()
+            .await?;
+        total = page.total;
+        for letter in &page.letters {
+            say(&format!(
+                "{}  key {}  {}  {}",
+                name(letter),
+                one_line(&letter.key),
+                letter.parked_at.to_rfc3339(),
+                one_line(&letter.reason)
+            ));
+            shown += 1;
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if shown == 0 {
+        say("no dead letters");
+    } else if shown < total {
+        say(&format!(
+            "{shown} of {total} are listed; --limit lists more"
+        ));
+    }
+    Ok(())
+}
+
+/// A path with these parameters.
+fn with_query(path: &str, parameters: &[(&str, String)]) -> anyhow::Result<String> {
+    let mut url = reqwest::Url::parse("http://service/")?;
+    url.query_pairs_mut().extend_pairs(parameters);
+    Ok(match url.query() {
+        Some(query) if !query.is_empty() => format!("{path}?{query}"),
+        _ => path.to_owned(),
+    })
+}
+
+async fn show(operator: &Operator, id: LetterId) -> anyhow::Result<Option<LetterView>> {
+    let parameters = [
+        ("consumer", id.consumer),
+        ("topic", id.topic),
+        ("partition", id.partition.to_string()),
+        ("offset", id.offset.to_string()),
+    ];
+    let path = with_query("/admin/dead-letters/letter", &parameters)?;
+    let found = operator.find(Method::GET, &path, Some(LIMIT), None).await?;
+    Ok(match found {
+        Some(found) => Some(found.json().await?),
+        None => None,
+    })
+}
+
+/// Has the service begin some work, and shows how far it is until it has ended.
+async fn work(operator: &Operator, what: &str, which: &Which) -> anyhow::Result<()> {
+    let body = json!({"key": which.key, "consumer": which.consumer});
+    let begun = operator
+        .find(
+            Method::POST,
+            &format!("/admin/dead-letters/{what}"),
+            Some(LIMIT),
+            Some(body),
+        )
+        .await?;
+    let Some(begun) = begun else {
+        let of = which
+            .parameters()
+            .iter()
+            .map(|(name, value)| format!(" of the {name} {value}"))
+            .collect::<Vec<_>>()
+            .join(" and");
+        bail!("there are no dead letters{of}; `tandem dead-letters list` shows what there is");
+    };
+    let mut job: JobView = begun.json().await?;
+    let (mut told, mut silent) = (0, 0);
+    while job.is_running() {
+        tokio::time::sleep(LOOK).await;
+        match look(operator).await {
+            Ok(now) if now.id == job.id => (job, silent) = (now, 0),
+            Ok(_) => bail!("the service has begun other work since; this one has ended"),
+            Err(error) if silent >= PATIENCE => {
+                return Err(error.context(
+                    "the service does not say how far it is; `tandem dead-letters status` asks again",
+                ));
+            }
+            Err(_) => silent += 1,
+        }
+        if job.done >= told + 1_000 {
+            told = job.done;
+            say_aside(&format!("{} of {} {}", job.done, job.total, done(job.work)));
+        }
+    }
+    tell(&job)
+}
+
+async fn look(operator: &Operator) -> anyhow::Result<JobView> {
     Ok(operator
-        .send(Method::GET, "/admin/dead-letters", Some(LIMIT), None)
+        .send(Method::GET, "/admin/dead-letters/job", Some(LIMIT), None)
         .await?
         .json()
         .await?)
 }
 
+fn done(work: Work) -> &'static str {
+    match work {
+        Work::Retry => "retried",
+        Work::Discard => "discarded",
+    }
+}
+
+/// Says what became of work that has ended.
+fn tell(job: &JobView) -> anyhow::Result<()> {
+    say(&format!("{} {}", job.done, done(job.work)));
+    for (key, reason) in &job.refused {
+        say(&format!(
+            "key {} is still refused: {}",
+            one_line(key),
+            one_line(reason)
+        ));
+    }
+    if let Some(reason) = &job.failed {
+        bail!("it ended early: {reason}; what was done stays so, begin again at any time");
+    }
+    if job.refused_keys > 0 {
+        bail!("{} keys are still refused", job.refused_keys);
+    }
+    Ok(())
+}
+
 fn name(letter: &LetterView) -> String {
-    format!(
+    one_line(&format!(
         "{}/{}/{}/{}",
         letter.consumer, letter.topic, letter.partition, letter.offset
-    )
+    ))
+    .into_owned()
 }
 
 fn parse(name: &str) -> anyhow::Result<LetterId> {

@@ -1,14 +1,23 @@
-//! What an operator asks of a running system: rebuild a store, look after dead letters, read the audit of a customer.
+//! What an operator asks of a running system: rebuild a store, look after dead letters and data keys, read the audit of a customer.
 
 mod audit;
 mod dead_letters;
+mod keys;
+mod log;
+mod reach;
 mod rebuild;
 mod service;
 
 pub(crate) use audit::AuditSettings;
 pub(crate) use dead_letters::DeadLettersSettings;
-pub(crate) use rebuild::RebuildSettings;
+pub(crate) use keys::KeysSettings;
+pub(crate) use log::LogsSettings;
+pub(crate) use reach::{KAFKA_PORT, KafkaPlace, Place, Services, key_and_value, reachable};
+pub(crate) use rebuild::{RebuildSettings, RestoreSettings};
+pub(crate) use service::{Service, innermost};
 
 pub(crate) use audit::run as audit;
 pub(crate) use dead_letters::run as dead_letters;
-pub(crate) use rebuild::run as rebuild;
+pub(crate) use keys::run as keys;
+pub(crate) use log::run as log;
+pub(crate) use rebuild::{restore, run as rebuild};

@@ -1,15 +1,15 @@
 //! A running service as an operator reaches it: its address, and the token that opens its `/admin` routes.
 
-use std::{path::PathBuf, time::Duration};
+use std::{error::Error, time::Duration};
 
-use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
-use reqwest::{Method, RequestBuilder, Response};
+use anyhow::bail;
+use clap::ValueEnum;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use tandem_kit::{
-    admin::AdminToken,
-    sealing::{Sealer, SealingSettings},
-};
+use tandem_front_door::TlsSettings;
+
+use crate::tls_client::trusting;
 
 /// A service that keeps a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -20,73 +20,72 @@ pub(crate) enum Service {
     Orders,
 }
 
-/// How to reach the services, and the key that opens them.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Reach {
-    /// Where accounts answers.
-    #[arg(
-        long,
-        env = "TANDEM_ACCOUNTS_URL",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8080"
-    )]
-    accounts_url: String,
-
-    /// Where orders answers.
-    #[arg(
-        long,
-        env = "TANDEM_ORDERS_URL",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8085"
-    )]
-    orders_url: String,
-
-    /// Data directory of a system that `tandem up` runs: its sealing key is used unless one is given.
-    #[arg(
-        long,
-        env = "TANDEM_DATA_DIR",
-        value_name = "DIR",
-        default_value = ".tandem"
-    )]
-    data_dir: PathBuf,
-
-    #[command(flatten)]
-    sealing: SealingSettings,
+impl Service {
+    /// As flags and messages have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Accounts => "accounts",
+            Self::Orders => "orders",
+        }
+    }
 }
 
 /// A client of one service's `/admin` routes.
 pub(super) struct Operator {
     http: reqwest::Client,
     base: String,
-    token: AdminToken,
-}
-
-impl Reach {
-    /// A client of this service.
-    pub(super) fn operator(&self, service: Service) -> anyhow::Result<Operator> {
-        let mut sealing = self.sealing.clone();
-        if sealing.sealing_key.is_none() && sealing.sealing_key_file.is_none() {
-            sealing.sealing_key_file = Some(self.data_dir.join("sealing.key"));
-        }
-        let sealer = Sealer::from_settings(&sealing)
-            .context("an operator's request is signed with the sealing key")?;
-        let base = match service {
-            Service::Accounts => &self.accounts_url,
-            Service::Orders => &self.orders_url,
-        };
-        Ok(Operator {
-            http: reqwest::Client::builder()
-                .connect_timeout(Duration::from_secs(5))
-                .build()?,
-            base: base.trim_end_matches('/').to_owned(),
-            token: AdminToken::of(&sealer),
-        })
-    }
+    /// What to say when it does not answer.
+    advice: String,
+    token: SecretString,
 }
 
 impl Operator {
+    /// A client of the service at `base`; `advice` is said when it does not answer.
+    pub(super) fn new(
+        base: &str,
+        advice: String,
+        token: SecretString,
+        tls: &TlsSettings,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            http: trusting(reqwest::Client::builder(), tls)?
+                .connect_timeout(Duration::from_secs(5))
+                .no_proxy()
+                .build()?,
+            base: base.to_owned(),
+            advice,
+            token,
+        })
+    }
+
     /// Sends a request and returns the answer if it is a good one.
     pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        limit: Option<Duration>,
+        body: Option<Value>,
+    ) -> anyhow::Result<Response> {
+        let response = self.ask(method, path, limit, body).await?;
+        self.good(response).await
+    }
+
+    /// As [`Self::send`]; `None` when the service says that there is no such thing.
+    pub(super) async fn find(
+        &self,
+        method: Method,
+        path: &str,
+        limit: Option<Duration>,
+        body: Option<Value>,
+    ) -> anyhow::Result<Option<Response>> {
+        let response = self.ask(method, path, limit, body).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        self.good(response).await.map(Some)
+    }
+
+    async fn ask(
         &self,
         method: Method,
         path: &str,
@@ -96,17 +95,25 @@ impl Operator {
         let mut request: RequestBuilder = self
             .http
             .request(method, format!("{}{path}", self.base))
-            .bearer_auth(self.token.reveal());
+            .bearer_auth(self.token.expose_secret());
         if let Some(limit) = limit {
             request = request.timeout(limit);
         }
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let response = request
-            .send()
-            .await
-            .with_context(|| format!("{} does not answer", self.base))?;
+        match request.send().await {
+            Ok(response) => Ok(response),
+            Err(error) => bail!(
+                "{} does not answer ({}); {}",
+                self.base,
+                innermost(&error),
+                self.advice
+            ),
+        }
+    }
+
+    async fn good(&self, response: Response) -> anyhow::Result<Response> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -118,4 +125,13 @@ impl Operator {
             None => bail!("{} answered {status}", self.base),
         }
     }
+}
+
+/// The cause behind all others: what the operating system says.
+pub(crate) fn innermost(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
 }

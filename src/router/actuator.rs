@@ -38,13 +38,23 @@ impl Actuator {
 
 /// Adds the actuator's routes; `/actuator/prometheus` is the router's own exporter.
 pub(super) fn routes(app: &mut ServiceConfig) {
-    app.route("/actuator", web::get().to(index))
-        .route("/actuator/health", web::get().to(health))
-        .route("/actuator/health/liveness", web::get().to(liveness))
-        .route("/actuator/health/readiness", web::get().to(health))
-        .route("/actuator/info", web::get().to(info))
-        .route("/actuator/metrics", web::get().to(metrics))
-        .route("/actuator/metrics/{name}", web::get().to(metric));
+    // A resource answers 405 to other methods, a route of the application 404.
+    for (path, route) in [
+        ("/actuator", web::get().to(index)),
+        ("/actuator/health", web::get().to(health)),
+        ("/actuator/health/liveness", web::get().to(liveness)),
+        ("/actuator/health/readiness", web::get().to(health)),
+        ("/actuator/info", web::get().to(info)),
+        ("/actuator/metrics", web::get().to(metrics)),
+        ("/actuator/metrics/{name}", web::get().to(metric)),
+    ] {
+        app.service(web::resource(path).route(route));
+    }
+}
+
+/// Answers 405 where the router's own exporter can only be read. To be added after the router's routes.
+pub(super) fn only_read(app: &mut ServiceConfig) {
+    app.service(web::resource("/actuator/prometheus"));
 }
 
 async fn index() -> HttpResponse {

@@ -2,10 +2,12 @@
 //! operation that cannot be carried out as it is written, and for a request that cannot be read.
 //!
 //! Plain answers pass through a plugin. The router gives its plugins no part in the events of a subscription: those of SSE and
-//! multipart are corrected on their way out ([`with_the_contracts_codes`]). On a WebSocket, which no middleware sees, the
-//! router's own codes reach the client.
+//! multipart are corrected on their way out ([`with_the_contracts_codes`]). An error of a service also loses what is the router's
+//! own of it: places in a document that no client sent, and paths through `_entities`.
 
+use hive_router::GraphQLError;
 use hive_router::async_trait;
+use hive_router::executor::response::graphql_error::{GraphQLErrorPath, GraphQLErrorPathSegment};
 use hive_router::ntex::http::header;
 use hive_router::ntex::util::Bytes;
 use hive_router::ntex::web::WebResponse;
@@ -31,6 +33,8 @@ const AWAY: [&str; 10] = [
     "SUBGRAPH_WEBSOCKET_CLIENT_FAILURE",
     "SUBGRAPH_CIRCUIT_BREAKER_REJECTED",
 ];
+/// The router's code while it has not read its supergraph yet.
+const STARTING: &str = "NO_SUPERGRAPH_AVAILABLE";
 /// The router's code for a service that took too long.
 const LATE: &str = "SUBGRAPH_REQUEST_TIMEOUT";
 /// Codes of the router for an operation that it does not take. The rules of GraphQL's validation have their names as codes:
@@ -94,6 +98,12 @@ fn is_rule(code: &str) -> bool {
 
 /// What the contract makes of a code; `None` for those that are the contract's own, or a service's.
 fn contract(code: &str, service: Option<&str>) -> Option<Contract> {
+    if code == STARTING {
+        return Some(Contract {
+            code: "UNAVAILABLE",
+            words: Words::Replaced("The gateway is starting: try again in a moment.".to_owned()),
+        });
+    }
     let what = if code == LATE {
         "did not answer in time"
     } else if AWAY.contains(&code) {
@@ -150,8 +160,52 @@ impl RouterPlugin for Codes {
             payload.error.extensions.code = Some(contract.code.to_owned());
             payload.error.message = contract.words.in_place_of(&payload.error.message);
         }
+        of_the_client(&mut payload.error);
         payload.proceed()
     }
+}
+
+/// Leaves of a service's error what a client can make something of.
+fn of_the_client(error: &mut GraphQLError) {
+    if error.extensions.service_name.is_none() {
+        return;
+    }
+    // They are of the document that the router sent to the service.
+    error.locations = None;
+    let affected = error.extensions.affected_path.take();
+    if error.path.as_ref().is_none_or(is_routers) {
+        error.path = affected.as_deref().and_then(before_lists);
+    }
+}
+
+/// Whether a path leads through the field by which the router asks for entities.
+fn is_routers(path: &GraphQLErrorPath) -> bool {
+    match path.segments.first() {
+        Some(GraphQLErrorPathSegment::String(name)) => {
+            let is_alias = || {
+                name.strip_prefix("_e").is_some_and(|number| {
+                    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+                })
+            };
+            name == "_entities" || is_alias()
+        }
+        _ => false,
+    }
+}
+
+/// The beginning of a path of the router, such as `customers.nodes.@`, as far as it is the same for all elements of a list.
+fn before_lists(path: &str) -> Option<GraphQLErrorPath> {
+    let mut known = GraphQLErrorPath::default();
+    for name in path.split('.') {
+        // Lists are `@`, conditions of types `|[Type]`.
+        if name.contains('@') {
+            break;
+        }
+        if !name.contains('|') {
+            known.push_field(name);
+        }
+    }
+    (!known.segments.is_empty()).then_some(known)
 }
 
 /// The events of a subscription with the contract's codes; other responses as they are.
@@ -231,6 +285,33 @@ mod tests {
         }
         assert_eq!(code("Strange", Some("orders")), None);
         assert_eq!(code("BAD_REQUEST", Some("orders")), None);
+    }
+
+    #[test]
+    fn an_error_of_a_service_has_nothing_of_the_routers_own() {
+        let error = |json: &str| -> Value {
+            let mut error: GraphQLError = serde_json::from_str(json).unwrap();
+            of_the_client(&mut error);
+            serde_json::to_value(error).unwrap()
+        };
+        let own = error(
+            r#"{"message":"m","locations":[{"line":1,"column":2}],"path":["_entities","orders"],"extensions":{"service":"orders","affectedPath":"customers.nodes.@"}}"#,
+        );
+        assert_eq!(
+            own,
+            serde_json::json!({"message": "m", "path": ["customers", "nodes"], "extensions": {"service": "orders"}})
+        );
+        let clients = error(
+            r#"{"message":"m","path":["customers","nodes",3,"orders"],"extensions":{"service":"orders","affectedPath":"customers.nodes.@"}}"#,
+        );
+        assert_eq!(
+            clients["path"],
+            serde_json::json!(["customers", "nodes", 3, "orders"])
+        );
+        let routers = error(r#"{"message":"m","locations":[{"line":1,"column":2}]}"#);
+        assert_eq!(routers["locations"][0]["column"], 2);
+        let batch = error(r#"{"message":"m","path":["_e1",0],"extensions":{"service":"orders"}}"#);
+        assert_eq!(batch.get("path"), None);
     }
 
     #[test]

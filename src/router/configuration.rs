@@ -7,22 +7,39 @@ use anyhow::{Context, bail};
 use hive_router::config::log::LogFormat as RouterLogFormat;
 use hive_router::config::primitives::file_path::FilePath;
 use hive_router::config::supergraph::SupergraphSource;
-use hive_router::config::{HiveRouterConfig, PluginConfig, parse_yaml_config};
+use hive_router::config::{HiveRouterConfig, parse_yaml_config};
 use hive_router::http::Uri;
 use hive_router::plugins::plugin_trait::RouterPlugin;
 
-use tandem_kit::telemetry::{LogFormat, LogSettings};
+use tandem_authentication::AuthenticationSettings;
+use tandem_front_door::graphql::{
+    DocumentLimits, GraphQlRules, GraphSchema, Treatment, TrustedDocuments,
+};
+use tandem_front_door::{Clients, FrontDoor, Tasks, Tls, TlsSettings};
+use tandem_service::telemetry::{LogFormat, LogSettings};
 
 use super::RouterSettings;
 use super::codes::Codes;
+use super::log_filter;
+use super::resilience::Resilience;
 
 const BUILT_IN_CONFIGURATION: &str = include_str!("../../router-config/hive-router.yaml");
 const BUILT_IN_SUPERGRAPH: &str = include_str!("../../schema/supergraph.graphql");
+
+/// The operations of `queries/`.
+const BUILT_IN_OPERATIONS: &str = include_str!("../../queries/manifest.json");
+/// What GraphiQL and others call the question about the schema.
+const INTROSPECTION: &str = "IntrospectionQuery";
 
 /// What the server needs to start.
 pub(super) struct Configuration {
     pub(super) router: &'static HiveRouterConfig,
     pub(super) services: Services,
+    pub(super) door: FrontDoor,
+    pub(super) authentication: AuthenticationSettings,
+    /// Of an `up` whose processes the live page may kill.
+    pub(super) kills: Option<PathBuf>,
+    pub(super) tls: TlsSettings,
 }
 
 /// Base URLs of the services, without a slash at the end.
@@ -33,7 +50,7 @@ pub(super) struct Services {
 }
 
 /// Reads and checks everything before the first request can arrive.
-pub(super) fn load(settings: &RouterSettings) -> anyhow::Result<Configuration> {
+pub(super) fn load(settings: &RouterSettings, log: &LogSettings) -> anyhow::Result<Configuration> {
     let services = Services {
         accounts: base_url("--accounts-url", &settings.accounts_url)?,
         orders: base_url("--orders-url", &settings.orders_url)?,
@@ -50,8 +67,11 @@ pub(super) fn load(settings: &RouterSettings) -> anyhow::Result<Configuration> {
 
     router.http.host.clone_from(&settings.host);
     router.http.port = settings.port;
+    let supergraph = supergraph(settings)?;
+    let schema = read("--supergraph", Path::new(&supergraph.absolute))
+        .and_then(|sdl| GraphSchema::from_sdl(&sdl).context("the supergraph is not valid"))?;
     router.supergraph = SupergraphSource::File {
-        path: Some(supergraph(settings)?),
+        path: Some(supergraph),
         poll_interval: None,
     };
     for (subgraph, base) in [
@@ -65,24 +85,108 @@ pub(super) fn load(settings: &RouterSettings) -> anyhow::Result<Configuration> {
             .insert(subgraph.to_owned(), url);
     }
     place_web_sockets(&mut router, &services)?;
-    if let Some(log) = &settings.log {
-        router.log.format = match log.log_format {
-            LogFormat::Text => RouterLogFormat::Text,
-            LogFormat::Json => RouterLogFormat::Json,
-        };
-        // The services' default level would make the router log each request.
-        if log.log != LogSettings::default().log {
-            router.log.filter = Some(log.log.clone());
+    trust_services(&mut router, &settings.tls)?;
+    let defaults = LogSettings::default();
+    if log.log_format == LogFormat::Json {
+        router.log.format = RouterLogFormat::Json;
+    }
+    // The services' default level would make the router log each request.
+    if log.log != defaults.log {
+        let (filter, level) = log_filter::bounded(&log.log);
+        router.log.filter = Some(filter);
+        // The router sets this level for whatever its filter does not name.
+        if let Ok(level) = level.parse() {
+            router.log.level = level;
         }
     }
-    router
-        .plugins
-        .insert(Codes::plugin_name().to_owned(), PluginConfig::default());
+    for name in [Codes::plugin_name(), Resilience::plugin_name()] {
+        router.plugins.entry(name.to_owned()).or_default();
+    }
 
+    let trusted = trusted_documents(settings)?;
+    let door = front_door(settings, &router, schema, trusted)?
+        .with_tls(Tls::load(&settings.tls, Clients::Anybody)?);
     Ok(Configuration {
         router: router.into_static(),
         services,
+        door,
+        authentication: settings.authentication.clone(),
+        kills: settings.kills.clone(),
+        tls: settings.tls.clone(),
     })
+}
+
+/// The front door of the gateway: its limits are those of the router's configuration where that has them.
+fn front_door(
+    settings: &RouterSettings,
+    router: &HiveRouterConfig,
+    schema: GraphSchema,
+    trusted: Option<TrustedDocuments>,
+) -> anyhow::Result<FrontDoor> {
+    // Labels, log fields and keys of caches have these names; any other operation has one that is the same for all.
+    let mut known_operations = TrustedDocuments::from_manifest(BUILT_IN_OPERATIONS)?
+        .names()
+        .clone();
+    known_operations.insert(INTROSPECTION.to_owned());
+    if let Some(trusted) = &trusted {
+        known_operations.extend(trusted.names().iter().cloned());
+    }
+    let limits = &router.limits;
+    let mut documents = DocumentLimits {
+        cost: settings.front_door.max_cost,
+        ..DocumentLimits::default()
+    };
+    if let Some(tokens) = &limits.max_tokens {
+        documents.tokens = tokens.n;
+    }
+    if let Some(depth) = &limits.max_depth {
+        documents.depth = depth.n;
+    }
+    let rules = GraphQlRules {
+        schema: Some(schema),
+        limits: documents,
+        path: router.graphql_path().into(),
+        body_size: usize::try_from(limits.max_request_body_size.to_bytes()).unwrap_or(usize::MAX),
+        log_errors: true,
+        trusted,
+        treatment: Treatment {
+            known_operations: Some(known_operations),
+            fill_empty_selections: true,
+            is_federated: true,
+        },
+        ..GraphQlRules::default()
+    };
+    // The router's application stays on its thread, so everything of a connection does.
+    Ok(FrontDoor::new(&settings.front_door, rules, Tasks::Local))
+}
+
+fn trusted_documents(settings: &RouterSettings) -> anyhow::Result<Option<TrustedDocuments>> {
+    let Some(file) = &settings.trusted_documents else {
+        return Ok(None);
+    };
+    let text = read("--trusted-documents", file)?;
+    TrustedDocuments::from_manifest(&text)
+        .with_context(|| format!("--trusted-documents {}", file.display()))
+        .map(Some)
+}
+
+/// Has the router trust services by the system's own authority, and show them the gateway's certificate.
+fn trust_services(router: &mut HiveRouterConfig, tls: &TlsSettings) -> anyhow::Result<()> {
+    let (Some(authority), Some(certificate), Some(key)) =
+        (&tls.tls_ca, &tls.tls_certificate, &tls.tls_key)
+    else {
+        return Ok(());
+    };
+    let path = |file: &Path| {
+        fs::canonicalize(file).with_context(|| format!("{} cannot be found", file.display()))
+    };
+    let trust = serde_json::json!({
+        "cert_file": path(authority)?,
+        "client_auth": { "cert_file": path(certificate)?, "key_file": path(key)? },
+    });
+    router.traffic_shaping.all.tls =
+        Some(serde_json::from_value(trust).context("the gateway's certificate does not do")?);
+    Ok(())
 }
 
 /// The router replaces a subgraph URL's whole path for a WebSocket: a base URL's own path must go in front.
@@ -148,9 +252,12 @@ fn base_url(flag: &str, value: &str) -> anyhow::Result<String> {
     let Ok(uri) = url.parse::<Uri>() else {
         bail!("{flag} `{value}` is no URL: give a base URL such as http://127.0.0.1:8080");
     };
-    if uri.scheme_str() != Some("http") || uri.host().is_none() || uri.query().is_some() {
+    if !matches!(uri.scheme_str(), Some("http" | "https"))
+        || uri.host().is_none()
+        || uri.query().is_some()
+    {
         bail!(
-            "{flag} `{value}` does not fit: give a base URL such as http://127.0.0.1:8080 (http, no query)"
+            "{flag} `{value}` does not fit: give a base URL such as http://127.0.0.1:8080 (http or https, no query)"
         );
     }
     Ok(url.to_owned())

@@ -1,21 +1,31 @@
-//! The gateway: Hive Router as a library, with GraphiQL, the REST routes and the actuator on the same port.
+//! The gateway: Hive Router as a library, behind the front door, with the start page, GraphiQL, the REST routes and the actuator on
+//! the same port.
 
 mod actuator;
 mod codes;
 mod configuration;
-mod graphiql;
-mod multipart;
+mod failed_parts;
+mod in_process;
+mod live;
+mod log_filter;
+mod methods;
+mod metrics;
 mod outgoing;
+mod pages;
 mod problem;
+mod resilience;
 mod rest;
 mod server;
+mod system;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use hive_router::ntex::rt::{DefaultRuntime, System};
-use tandem_kit::telemetry::LogSettings;
+use tandem_authentication::AuthenticationSettings;
+use tandem_front_door::{FrontDoorSettings, TlsSettings};
+use tandem_service::telemetry::LogSettings;
 
 /// Settings of `tandem router`.
 #[derive(Debug, Clone, clap::Args)]
@@ -61,18 +71,33 @@ pub(crate) struct RouterSettings {
     )]
     pub(crate) data_dir: PathBuf,
 
-    /// The command's own log settings; without them the router configuration and the router's `LOG_*` variables count.
-    #[arg(skip)]
-    pub(crate) log: Option<LogSettings>,
+    /// Manifest of trusted documents (`tandem documents manifest`): with it nothing else is carried out.
+    #[arg(long, env = "TANDEM_TRUSTED_DOCUMENTS", value_name = "FILE")]
+    pub(crate) trusted_documents: Option<PathBuf>,
+
+    /// The data directory of the `tandem up` that started this: the live page may kill its processes. On loopback and without
+    /// authentication alone.
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub(crate) kills: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) front_door: FrontDoorSettings,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsSettings,
+
+    #[command(flatten)]
+    pub(crate) authentication: AuthenticationSettings,
 }
 
 /// Runs the gateway until SIGTERM or SIGINT; open requests get one second to end.
 ///
-/// It brings its own runtime and installs the process's tracing subscriber, as configured in the router configuration.
+/// It brings its own runtime and installs the process's tracing subscriber, as configured in the router configuration; what is
+/// asked for in `log` beyond the defaults of all processes wins.
 ///
 /// # Errors
 /// When a setting does not fit, the port is taken, or the supergraph or the router configuration is not valid.
-pub(crate) fn run(settings: RouterSettings) -> anyhow::Result<()> {
+pub(crate) fn run(settings: RouterSettings, log: &LogSettings) -> anyhow::Result<()> {
     let address = (settings.host.as_str(), settings.port);
     let listener = TcpListener::bind(address).map_err(|error| {
         if error.kind() == std::io::ErrorKind::AddrInUse {
@@ -85,7 +110,11 @@ pub(crate) fn run(settings: RouterSettings) -> anyhow::Result<()> {
             anyhow::anyhow!("the gateway cannot listen on {}:{}: {error}", settings.host, settings.port)
         }
     })?;
-    let configuration = configuration::load(&settings)?;
+    settings
+        .authentication
+        .check(listener.local_addr()?.ip())
+        .context("the gateway does not start")?;
+    let configuration = configuration::load(&settings, log)?;
 
     // The router's runtime must not be started inside another one: a thread of its own makes this callable anywhere.
     let gateway = std::thread::Builder::new()
@@ -93,6 +122,8 @@ pub(crate) fn run(settings: RouterSettings) -> anyhow::Result<()> {
         .spawn(move || {
             System::build()
                 .name("gateway")
+                // A fault ends the process: a handler that returned into it would run into it for ever.
+                .disable_signals()
                 .build(DefaultRuntime)
                 .block_on(server::serve(listener, configuration))
         })

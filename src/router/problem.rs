@@ -1,8 +1,10 @@
-//! Errors of the REST routes as JSON problems (RFC 9457).
+//! Errors of the REST routes as JSON problems (RFC 9457), and as a page for those who look with a browser.
 
-use hive_router::ntex::http::StatusCode;
+use hive_router::ntex::http::{StatusCode, header};
 use hive_router::ntex::web::{HttpRequest, HttpResponse};
 use serde_json::json;
+
+use super::pages;
 
 /// A problem about the request at `path`; `detail` says what happened and what would be right.
 pub(super) fn problem(status: StatusCode, path: &str, detail: &str) -> HttpResponse {
@@ -20,23 +22,31 @@ pub(super) fn problem(status: StatusCode, path: &str, detail: &str) -> HttpRespo
 
 /// The answer on a path that nothing serves.
 pub(super) async fn no_such_route(request: HttpRequest) -> HttpResponse {
-    problem(
+    refusal(
         StatusCode::NOT_FOUND,
-        request.path(),
+        &request,
         "Nothing is served here: GraphQL is at /graphql, the REST routes are under /accounts, /orders and /actuator.",
     )
 }
 
+/// A page for a person, a problem for a program.
+fn refusal(status: StatusCode, request: &HttpRequest, detail: &str) -> HttpResponse {
+    if pages::is_person(request.headers()) {
+        return pages::explained(status, detail);
+    }
+    let mut response = problem(status, request.path(), detail);
+    response
+        .headers_mut()
+        .insert(header::VARY, header::HeaderValue::from_static("accept"));
+    response
+}
+
 /// The answer to a method that a route does not have.
-pub(super) fn method_not_allowed(path: &str, allowed: &'static str) -> HttpResponse {
-    let mut response = problem(
-        StatusCode::METHOD_NOT_ALLOWED,
-        path,
-        &format!("This route takes {allowed} only."),
-    );
-    response.headers_mut().insert(
-        hive_router::ntex::http::header::ALLOW,
-        hive_router::ntex::http::header::HeaderValue::from_static(allowed),
-    );
+pub(super) fn method_not_allowed(request: &HttpRequest, allowed: &'static str) -> HttpResponse {
+    let detail = format!("This route takes {allowed} only.");
+    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, request, &detail);
+    response
+        .headers_mut()
+        .insert(header::ALLOW, header::HeaderValue::from_static(allowed));
     response
 }

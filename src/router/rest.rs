@@ -1,19 +1,30 @@
 //! The REST routes on the gateway's port: passed on to the service that owns them.
 
+use std::error::Error;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
-use futures::StreamExt;
+use futures::{Stream, StreamExt, TryStreamExt};
+use hive_router::ntex::http::body::{Body, SizedStream};
 use hive_router::ntex::http::{HeaderMap, StatusCode, header};
 use hive_router::ntex::util::{Bytes, BytesMut};
 use hive_router::ntex::web::{self, HttpRequest, HttpResponse, ServiceConfig};
 use hive_router::tracing;
+use tandem_front_door::TlsSettings;
 
 use super::configuration::Services;
+use super::in_process::Peer;
+use super::methods::{READ, came_as_head};
 use super::problem::{method_not_allowed, problem};
+use crate::tls_client::trusting;
 
 /// Largest request body, in bytes.
 const BODY_LIMIT: usize = 1024 * 1024;
+/// Bytes of an answer that is passed on as one piece: it leaves with its head.
+const WHOLE: u64 = 256 * 1024;
+/// Bytes of a body that are read and thrown away so that its sender sees the refusal.
+const DISCARD_LIMIT: usize = 16 * BODY_LIMIT;
 /// For a connection to a service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// For a client to send its body.
@@ -52,8 +63,8 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// A proxy with a connection pool of its own.
-    pub(super) fn new(services: Services) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder()
+    pub(super) fn new(services: Services, tls: &TlsSettings) -> anyhow::Result<Self> {
+        let client = trusting(reqwest::Client::builder(), tls)?
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(ANSWER_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
@@ -85,18 +96,19 @@ impl Proxy {
             .uri()
             .path_and_query()
             .map_or("/", |target| target.as_str());
-        let sent = self
+        let mut asking = self
             .client
             .request(
                 method(request),
                 format!("{}{target}", self.base_url(service)),
             )
-            .headers(forwarded_headers(request))
-            .body(body.to_vec())
-            .send()
-            .await;
-        match sent {
-            Ok(answer) => passed_back(answer),
+            .headers(forwarded_headers(request));
+        if !body.is_empty() {
+            asking = asking.body(body.to_vec());
+        }
+        let answered = async { passed_back(asking.send().await?).await };
+        match answered.await {
+            Ok(answer) => answer,
             Err(error) => {
                 tracing::warn!(?service, %path, error = %error, "a service did not answer a REST request");
                 let (status, what) = if error.is_timeout() && !error.is_connect() {
@@ -121,19 +133,21 @@ impl Proxy {
 /// Adds the REST routes.
 pub(super) fn routes(app: &mut ServiceConfig) {
     route(app, "/accounts/customer/create", Service::Accounts, "POST");
-    route(app, "/accounts/customer/print", Service::Accounts, "GET");
-    route(app, "/orders/list", Service::Orders, "GET");
-    route(app, "/orders/order/{id}", Service::Orders, "GET");
+    route(app, "/accounts/customer/print", Service::Accounts, READ);
+    route(app, "/orders/list", Service::Orders, READ);
+    route(app, "/orders/order/{id}", Service::Orders, READ);
 }
 
 fn route(app: &mut ServiceConfig, path: &str, service: Service, allowed: &'static str) {
     let handler = async move |request: HttpRequest,
                               body: web::types::Payload,
                               proxy: web::types::State<Proxy>| {
-        if request.method().as_str() == allowed {
+        // A HEAD has become a GET on its way here.
+        let method = request.method().as_str();
+        if allowed.split(", ").any(|allowed| allowed == method) {
             proxy.pass_on(service, &request, body).await
         } else {
-            method_not_allowed(request.path(), allowed)
+            method_not_allowed(&request, allowed)
         }
     };
     app.service(web::resource(path).route(web::to(handler)));
@@ -168,17 +182,26 @@ async fn read_body(
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > BODY_LIMIT as u64) {
+    // This client sends nothing before it is asked to.
+    let waits = request.headers().contains_key(header::EXPECT);
+    if waits && announced.is_some_and(|length| length > BODY_LIMIT as u64) {
         return Err(BodyRefused::TooLarge);
     }
     let read = async {
-        let mut bytes = BytesMut::new();
+        let (mut bytes, mut received) = (BytesMut::new(), 0);
         while let Some(part) = body.recv().await {
             let part = part.map_err(|error| BodyRefused::Broken(error.to_string()))?;
-            if bytes.len() + part.len() > BODY_LIMIT {
+            received += part.len();
+            if received > DISCARD_LIMIT {
                 return Err(BodyRefused::TooLarge);
             }
-            bytes.extend_from_slice(&part);
+            if received <= BODY_LIMIT {
+                bytes.extend_from_slice(&part);
+            }
+        }
+        // Read to its end all the same: a client that sends all before it reads would not see an answer in the middle of it.
+        if received > BODY_LIMIT {
+            return Err(BodyRefused::TooLarge);
         }
         Ok(bytes.freeze())
     };
@@ -188,10 +211,10 @@ async fn read_body(
 }
 
 fn method(request: &HttpRequest) -> reqwest::Method {
-    if request.method().as_str() == "POST" {
-        reqwest::Method::POST
-    } else {
-        reqwest::Method::GET
+    match request.method().as_str() {
+        "POST" => reqwest::Method::POST,
+        _ if came_as_head(request) => reqwest::Method::HEAD,
+        _ => reqwest::Method::GET,
     }
 }
 
@@ -216,7 +239,7 @@ fn forwarded_headers(request: &HttpRequest) -> reqwest::header::HeaderMap {
             headers.insert(name, value);
         }
     };
-    if let Some(peer) = request.peer_addr() {
+    if let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() {
         let chain = text(request.headers(), "x-forwarded-for").map_or_else(
             || peer.ip().to_string(),
             |before| format!("{before}, {}", peer.ip()),
@@ -252,7 +275,11 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn passed_back(answer: reqwest::Response) -> HttpResponse {
+/// The service's answer: as one piece with its length if it is small, with its length if that is known, and else in chunks.
+///
+/// # Errors
+/// When a small one does not arrive whole. A large one that breaks off breaks the client's connection too.
+async fn passed_back(answer: reqwest::Response) -> reqwest::Result<HttpResponse> {
     let status = StatusCode::from_u16(answer.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = HttpResponse::build(status);
     for (name, value) in answer.headers() {
@@ -260,8 +287,26 @@ fn passed_back(answer: reqwest::Response) -> HttpResponse {
             response.header(name.as_str(), value.as_bytes());
         }
     }
-    response.streaming(answer.bytes_stream().map(|part| {
+    // As the header has it: of an answer to HEAD there is no body to measure.
+    let length = answer
+        .headers()
+        .get(reqwest::header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    Ok(match length {
+        Some(length) if length <= WHOLE && answer.content_length() == Some(length) => {
+            response.body(Bytes::copy_from_slice(&answer.bytes().await?))
+        }
+        Some(length) => {
+            let parts = parts(answer).map_err(|error| Rc::from(Box::<dyn Error>::from(error)));
+            response.body(Body::from_message(SizedStream::new(length, parts)))
+        }
+        None => response.streaming(parts(answer)),
+    })
+}
+
+fn parts(answer: reqwest::Response) -> impl Stream<Item = std::io::Result<Bytes>> + Unpin {
+    answer.bytes_stream().map(|part| {
         part.map(|bytes| Bytes::copy_from_slice(&bytes))
             .map_err(std::io::Error::other)
-    }))
+    })
 }

@@ -1,39 +1,79 @@
 //! Puts the HTTP server together: Tandem's own routes first, then the router's.
 //!
-//! This is what `hive_router::router_entrypoint` does, with three differences: the configuration is handed in instead of
-//! read from the environment, the listener is already bound, and our routes stand before the router's.
+//! This is what `hive_router::router_entrypoint` does, with these differences: the configuration is handed in instead of
+//! read from the environment, the listener is already bound, our routes stand before the router's, and connections are the front door's:
+//! the router gets requests that were judged, as values (`in_process.rs`).
 
+use std::convert::Infallible;
 use std::net::TcpListener;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use hive_router::background_tasks::BackgroundTasksManager;
+use hive_router::config::HiveRouterConfig;
+use hive_router::ntex::rt::Arbiter;
+use hive_router::ntex::web::WebAppConfig;
 use hive_router::ntex::{SharedCfg, web};
-use hive_router::pipeline::long_lived_client_limit::LongLivedClientLimitService;
 use hive_router::pipeline::request_identifiers::RequestIdentifiersService;
 use hive_router::pipeline::request_summary::RequestSummaryService;
 use hive_router::pipeline::response_compression::ResponseCompressionService;
 use hive_router::plugins::plugins_service::PluginService;
-use hive_router::telemetry::Telemetry;
+use hive_router::telemetry::{PrometheusAttached, Telemetry};
 use hive_router::{
-    PluginRegistry, RouterPaths, build_http_service_config, configure_app_from_config,
-    configure_ntex_app, init_rustls_crypto_provider, invoke_shutdown_hooks, tracing,
+    PluginRegistry, RouterPaths, RouterSharedState, SchemaState, build_http_service_config,
+    configure_app_from_config, configure_ntex_app, init_rustls_crypto_provider,
+    invoke_shutdown_hooks, tracing,
 };
 
 use super::actuator::{self, Actuator};
 use super::codes::{Codes, with_the_contracts_codes};
 use super::configuration::Configuration;
-use super::multipart::with_prompt_parts;
+use super::in_process::InProcess;
+use super::live::{self, Kills};
+use super::methods::Methods;
+use super::metrics::{self, WithMetrics};
 use super::outgoing::Outgoing;
+use super::resilience::Resilience;
 use super::rest::{self, Proxy};
-use super::{graphiql, problem};
+use super::system::System;
+use super::{pages, problem};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tandem_front_door::{FrontDoor, Stop};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// How long open requests may go on at the end. Subscriptions are told to go: clients resume with `after`.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Serves on `listener` until a signal ends it.
 pub(super) async fn serve(
     listener: TcpListener,
     configuration: Configuration,
 ) -> anyhow::Result<()> {
-    let Configuration { router, services } = configuration;
+    let Configuration {
+        router,
+        services,
+        door,
+        authentication,
+        kills,
+        tls,
+    } = configuration;
+    let address = listener.local_addr()?;
+    let ended = CancellationToken::new();
+    let _ended = ended.clone().drop_guard();
+    let verifier = authentication
+        .verifier(address.ip(), ended)
+        .await
+        .context("the gateway does not start")?;
+    let is_on_loopback = address.ip().is_loopback();
+    let kills = kills
+        .filter(|_| is_on_loopback && verifier.is_none())
+        .map(Kills::of_up)
+        .unwrap_or_default();
+    let door = door.verifying(verifier, Duration::ZERO);
     init_rustls_crypto_provider();
     let telemetry =
         Telemetry::init_global(router).context("the gateway's telemetry could not be set up")?;
@@ -50,12 +90,12 @@ pub(super) async fn serve(
         router,
         telemetry.context.clone(),
         &mut background,
-        PluginRegistry::new().register::<Codes>(),
+        PluginRegistry::new()
+            .register::<Codes>()
+            .register::<Resilience>(),
     )
     .await
     .map_err(|error| anyhow::anyhow!("the gateway could not be set up: {error}"))?;
-    let callbacks = schema.callback_subscriptions.clone();
-
     let paths = RouterPaths::new(
         router.graphql_path().to_owned(),
         router.websocket_path().map(str::to_owned),
@@ -68,15 +108,117 @@ pub(super) async fn serve(
         prometheus.clone().map(|attached| attached.registry),
         schema.clone(),
     );
-    let proxy = Proxy::new(services)?;
+    let system = System::new(services.clone(), &tls)?;
+    let proxy = Proxy::new(services, &tls)?;
+    let recorded = metrics::record().context("the gateway's metrics cannot be recorded")?;
+    let application = Application {
+        router,
+        shared: Arc::clone(&shared),
+        schema,
+        paths,
+        prometheus,
+        actuator,
+        proxy,
+        system,
+        kills,
+    };
 
-    let shared_of_app = Arc::clone(&shared);
-    let mut server = web::HttpServer::new(async move || {
-        let (paths, prometheus) = (paths.clone(), prometheus.clone());
-        let (actuator, proxy) = (actuator.clone(), proxy.clone());
+    listener
+        .set_nonblocking(true)
+        .with_context(|| format!("the gateway cannot listen on {address}"))?;
+    let (stopper, stop) = tandem_front_door::stop();
+    let (failed, mut failures) = mpsc::unbounded_channel();
+    let (running, mut all_ended) = mpsc::channel::<Infallible>(1);
+    let threads = router.workers().map_or_else(available, NonZeroUsize::get);
+    for _ in 0..threads {
+        let thread = Thread {
+            application: application.clone(),
+            door: door.clone(),
+            recorded: recorded.clone(),
+            listener: listener.try_clone()?,
+            stop: stop.clone(),
+            running: running.clone(),
+        };
+        let failed = failed.clone();
+        // What a thread serves with is made on it, and stays there.
+        Arbiter::new().handle().spawn(async move {
+            hive_router::ntex::rt::spawn(async move {
+                if let Err(error) = thread.serve().await {
+                    let _ = failed.send(error);
+                }
+            });
+        });
+    }
+    drop((listener, running));
+    tracing::info!(%address, "gateway is listening");
+
+    let ended = tokio::select! {
+        () = signalled() => Ok(()),
+        Some(error) = failures.recv() => Err(error),
+    };
+    stopper.request();
+    // Each thread ends within its drain limit.
+    let _ = tokio::time::timeout(2 * DRAIN_LIMIT, all_ended.recv()).await;
+    background.graceful_shutdown().await;
+    telemetry.graceful_shutdown().await;
+    invoke_shutdown_hooks(&shared).await;
+    ended
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn signalled() {
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    match signals {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "signals cannot be heard: the gateway ends by SIGKILL alone");
+            std::future::pending().await
+        }
+    }
+}
+
+fn available() -> usize {
+    std::thread::available_parallelism().map_or(2, NonZeroUsize::get)
+}
+
+/// What the router's application is made of, on each thread anew.
+#[derive(Clone)]
+struct Application {
+    router: &'static HiveRouterConfig,
+    shared: Arc<RouterSharedState>,
+    schema: Arc<SchemaState>,
+    paths: RouterPaths,
+    prometheus: Option<PrometheusAttached>,
+    actuator: Actuator,
+    proxy: Proxy,
+    system: System,
+    kills: Kills,
+}
+
+impl Application {
+    async fn in_process(self) -> anyhow::Result<InProcess> {
+        let Self {
+            router,
+            shared,
+            schema,
+            paths,
+            prometheus,
+            actuator,
+            proxy,
+            system,
+            kills,
+        } = self;
         let graphql_path = paths.graphql.clone();
-        web::App::new()
-            .middleware(LongLivedClientLimitService::new(router))
+        let callbacks = schema.callback_subscriptions.clone();
+        let application = web::App::new()
             .middleware(PluginService::new(
                 paths.clone(),
                 prometheus
@@ -86,36 +228,53 @@ pub(super) async fn serve(
             .middleware(RequestSummaryService::new(&graphql_path))
             .middleware(RequestIdentifiersService)
             .middleware(Outgoing(with_the_contracts_codes))
-            .middleware(Outgoing(with_prompt_parts))
-            // Last, so that it is the last to touch a response.
             .middleware(ResponseCompressionService::new(router))
-            .state(Arc::clone(&shared_of_app))
-            .state(schema.clone())
-            .state(shared_of_app.telemetry_context.clone())
-            .state(callbacks.clone())
+            // Last, so that it is the first to see a request and the last to touch a response.
+            .middleware(Methods {
+                graphql_path: graphql_path.clone(),
+            })
+            .state(Arc::clone(&shared))
+            .state(schema)
+            .state(shared.telemetry_context.clone())
+            .state(callbacks)
             .state(actuator)
             .state(proxy)
-            .configure(|app| graphiql::routes(app, &graphql_path))
+            .state(system)
+            .state(kills)
+            .configure(|app| pages::routes(app, &graphql_path))
+            .configure(live::routes)
             .configure(rest::routes)
             .configure(actuator::routes)
             .configure(|app| configure_ntex_app(app, &paths, prometheus))
-            .default_service(web::to(problem::no_such_route))
-    });
-    if let Some(workers) = router.workers() {
-        server = server.workers(workers.get());
+            .configure(actuator::only_read)
+            .default_service(web::to(problem::no_such_route));
+        let settings = SharedCfg::new("gateway")
+            .add(build_http_service_config(router))
+            .add(WebAppConfig::new());
+        InProcess::new(application, settings.into()).await
     }
-    let address = listener.local_addr()?;
-    let server = server
-        .config(SharedCfg::new("gateway").add(build_http_service_config(router)))
-        .shutdown_timeout(router.shutdown_timeout())
-        .listen(listener)
-        .with_context(|| format!("the gateway cannot listen on {address}"))?
-        .run();
-    tracing::info!(%address, "gateway is listening");
+}
 
-    let ended = server.await.context("the gateway's server failed");
-    background.graceful_shutdown().await;
-    telemetry.graceful_shutdown().await;
-    invoke_shutdown_hooks(&shared).await;
-    ended
+/// One thread of the gateway.
+struct Thread {
+    application: Application,
+    door: FrontDoor,
+    recorded: PrometheusHandle,
+    listener: TcpListener,
+    stop: Stop,
+    /// Dropped at its end.
+    running: mpsc::Sender<Infallible>,
+}
+
+impl Thread {
+    async fn serve(self) -> anyhow::Result<()> {
+        let _running = self.running;
+        let listener = tokio::net::TcpListener::from_std(self.listener)
+            .context("the gateway's port cannot be served")?;
+        let router = WithMetrics::new(self.application.in_process().await?, self.recorded);
+        self.door
+            .serve(listener, router, self.stop, DRAIN_LIMIT)
+            .await
+            .context("the gateway's server failed")
+    }
 }

@@ -76,6 +76,12 @@ impl Child {
         }
     }
 
+    /// Ends it at once. Its end is still to be waited for.
+    pub(super) fn kill(&mut self) {
+        // A failure means that it ended in this moment.
+        let _ = self.process.start_kill();
+    }
+
     /// Asks it to end, and ends it when it has not done so in time.
     pub(super) async fn stop(&mut self, patience: Duration) {
         let id = i32::try_from(self.id).ok().and_then(Pid::from_raw);

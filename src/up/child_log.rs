@@ -106,8 +106,9 @@ impl ChildLog {
         }
         state.shown += 1;
         if state.shown <= SHOWN {
+            let name = self.service.name();
             self.terminal
-                .say(&format!("{} | {line}", self.service.name()));
+                .say(&format!("{name} | {}", without_name(line, name)));
         } else if state.shown == SHOWN + 1 {
             self.terminal.say(&format!(
                 "{} | more warnings are in {}",
@@ -164,8 +165,31 @@ fn begin(path: &Path) -> Result<File, Error> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
+/// A service begins each line with its name, which the terminal shows already.
+fn without_name<'a>(line: &'a str, name: &str) -> &'a str {
+    match line.strip_prefix(name) {
+        Some(rest) if rest.starts_with(' ') => rest.trim_start(),
+        _ => line,
+    }
+}
+
 fn is_serious(line: &str) -> bool {
     [" WARN ", " ERROR ", "\"WARN\"", "\"ERROR\"", "panicked at"]
         .iter()
         .any(|mark| line.contains(mark))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_shown_with_its_service_names_it_once() {
+        assert_eq!(
+            without_name("orders   2026 WARN x", "orders"),
+            "2026 WARN x"
+        );
+        assert_eq!(without_name("ordersome WARN", "orders"), "ordersome WARN");
+        assert_eq!(without_name("{\"service\":1}", "orders"), "{\"service\":1}");
+    }
 }

@@ -3,26 +3,44 @@
 //! - [`data_directory`]: the directory that holds everything, and the lock that only one `up` can have.
 //! - [`ports`]: whether the ports are free, told before anything starts.
 //! - [`service`]: how each process is called and when it counts as ready.
+//! - [`handed_on`]: settings of the services that `up` takes and hands on.
+//! - [`authentication`]: a key for tokens of a laptop's own.
+//! - [`record`]: what runs, written down for the operator's commands.
+//! - [`servers`]: whether MongoDB and Kafka can be reached, told while the services wait for them.
 //! - [`child`] and [`child_log`]: one process and what it says.
 //! - [`supervision`]: starting again what dies, and stopping all in order.
 //! - [`terminal`]: what the user sees.
 
+mod authentication;
 mod child;
 mod child_log;
 mod data_directory;
+mod handed_on;
 mod ports;
 mod readiness;
+mod record;
+mod servers;
 mod service;
 mod supervision;
 mod terminal;
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::Context;
 use secrecy::SecretString;
-use tandem_kit::shutdown::{Shutdown, ShutdownSettings};
+use tandem_authentication::AuthenticationSettings;
+use tandem_event_path::sealing::{Sealer, SealingSettings};
+use tandem_front_door::TlsSettings;
+use tandem_runtime::shutdown::{Shutdown, ShutdownSettings};
 
+use crate::broker::{self, BrokerError};
+use authentication::Authentication;
 use data_directory::DataDirectory;
+use handed_on::HandedOn;
+use readiness::Prober;
 use service::{Plan, Service};
 use supervision::Supervision;
 use terminal::Terminal;
@@ -75,20 +93,61 @@ pub(crate) struct UpSettings {
         value_name = "KEY=VALUE",
         value_delimiter = '\n',
         hide_env_values = true,
-        value_parser = key_and_value
+        value_parser = crate::operator::key_and_value
     )]
     pub(crate) kafka_properties: Vec<String>,
+
+    /// Fill a new store from a log that has lost its beginning, and take what is left for all there ever was.
+    #[arg(long, env = "TANDEM_ACCEPT_TRUNCATED_LOG")]
+    pub(crate) accept_truncated_log: bool,
+
+    /// What the names of all topics and consumer groups begin with: for a second system on the same Kafka.
+    #[arg(
+        long,
+        env = "TANDEM_TOPIC_PREFIX",
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true,
+        value_parser = tandem_log_kafka::settings::parse_prefix
+    )]
+    pub(crate) topic_prefix: String,
+
+    /// Claim the topics for these stores whichever stores have claimed them before.
+    #[arg(long, env = "TANDEM_CLAIM_TOPICS")]
+    pub(crate) claim_topics: bool,
 
     /// Leave a process that died dead, to see how the rest carries on.
     #[arg(long, env = "TANDEM_NO_RESTART")]
     pub(crate) no_restart: bool,
+
+    /// For how many seconds a process may answer nothing before it counts as hanging and is started again; 0 for as long as it likes.
+    #[arg(long, env = "TANDEM_HANG_LIMIT_SECONDS", value_name = "SECONDS", default_value_t = 30, value_parser = hang_limit)]
+    pub(crate) hang_limit_seconds: u64,
+
+    /// Ask for tokens: makes a development key in the data directory and prints a token. `tandem token` makes more.
+    #[arg(long, env = "TANDEM_UP_AUTH", conflicts_with_all = ["jwks", "insecure_no_auth"])]
+    pub(crate) auth: bool,
+
+    /// Whose tokens are taken by all parts.
+    #[command(flatten)]
+    pub(crate) authentication: AuthenticationSettings,
+
+    /// The key that seals what is personal and secret; without one `up` makes a key in its data directory.
+    #[command(flatten)]
+    sealing: SealingSettings,
+
+    /// Certificates of all three ports; they must be good for 127.0.0.1.
+    #[command(flatten)]
+    pub(crate) tls: TlsSettings,
+
+    #[command(flatten)]
+    handed_on: HandedOn,
 }
 
-/// librdkafka's properties are checked by the services; here only their form is.
-fn key_and_value(text: &str) -> Result<String, String> {
-    match text.split_once('=') {
-        Some((key, _)) if !key.trim().is_empty() => Ok(text.to_owned()),
-        _ => Err("write KEY=VALUE, for example security.protocol=SASL_SSL".to_owned()),
+fn hang_limit(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(seconds @ (0 | 5..=3_600)) => Ok(seconds),
+        _ => Err("give seconds from 5 to 3600, or 0 for no limit".to_owned()),
     }
 }
 
@@ -99,13 +158,19 @@ fn key_and_value(text: &str) -> Result<String, String> {
 /// One sentence, when a setting does not fit or a process does not become ready.
 pub(crate) async fn run(
     settings: UpSettings,
-    inherited: Vec<(&'static str, String)>,
+    mut inherited: Vec<(&'static str, String)>,
 ) -> anyhow::Result<()> {
     let begin = Instant::now();
     let terminal = Terminal::new();
     let directory = DataDirectory::open(&settings.data_dir)?;
     ports::check(&ports_in_use(&settings), directory.was_left_in_a_hurry()).await?;
-    let key_file = directory.sealing_key_file()?;
+    if settings.kafka_brokers.is_none() {
+        look_at_log(directory.path(), &terminal)?;
+    }
+    let key_file = key_file(&settings.sealing, &directory)?;
+    let authentication = Authentication::prepare(&settings, directory.path())?;
+    inherited.extend(authentication.environment());
+    servers::check_uri(&settings)?;
     let executable =
         std::env::current_exe().context("the path of the running program is unknown")?;
     let plan = Plan {
@@ -114,23 +179,60 @@ pub(crate) async fn run(
         directory: directory.path().to_owned(),
         key_file,
         inherited,
+        authentication,
     };
 
     // The signals are handled before the first child exists, so that none is left behind.
     let shutdown = Shutdown::install(&ShutdownSettings::default())?;
-    let mut supervision = Supervision::new(plan, terminal.clone(), shutdown);
+    let prober = Prober::new(&plan.settings.tls)?;
+    let mut supervision = Supervision::new(plan, prober, terminal.clone(), shutdown);
+    let settings = supervision.plan().settings.clone();
+    let absent = tokio::spawn(servers::tell_of_the_absent(settings, terminal.clone()));
     let outcome = supervision.start().await;
+    absent.abort();
     if let Ok(true) = outcome {
         terminal.finish_progress();
-        for line in supervision.plan().welcome(begin.elapsed()) {
+        let (ready, rest) = supervision.plan().welcome(begin.elapsed());
+        terminal.announce(&ready);
+        for line in rest {
             terminal.say(&line);
         }
         supervision.until_stopped().await;
     }
     supervision.stop().await;
     terminal.finish_progress();
+    supervision.close_record();
     directory.left_in_order();
     outcome.map(drop)
+}
+
+/// The file with the sealing key; none when the key itself is given.
+fn key_file(
+    sealing: &SealingSettings,
+    directory: &DataDirectory,
+) -> anyhow::Result<Option<PathBuf>> {
+    if !sealing.names_a_key() {
+        return Ok(Some(directory.sealing_key_file()?));
+    }
+    // Told at once, and not by the first service that cannot use it.
+    Sealer::from_settings(sealing)?;
+    let given = sealing
+        .sealing_key_file
+        .as_ref()
+        .filter(|_| sealing.sealing_key.is_none());
+    Ok(given.map(std::path::absolute).transpose()?)
+}
+
+/// Refuses the log of an earlier version, and says when a log is begun beside stores that have been written.
+fn look_at_log(directory: &Path, terminal: &Terminal) -> Result<(), BrokerError> {
+    let log = directory.join(Service::Broker.name());
+    broker::refuse_earlier(&log)?;
+    let store = |service: Service| directory.join(service.name()).with_extension("redb");
+    let stores = [store(Service::Accounts), store(Service::Orders)];
+    if let Some(line) = broker::is_missing_beside(&log, &stores) {
+        terminal.say(&line);
+    }
+    Ok(())
 }
 
 /// The ports that must be free, each with the flag that changes it.

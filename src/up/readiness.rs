@@ -1,15 +1,21 @@
-//! Asking a process whether it is ready.
+//! Asking a process whether it is ready, and whether it lives.
 
 use std::{io::Error, net::Ipv4Addr, time::Duration};
 
+use anyhow::Context;
+use tandem_front_door::TlsSettings;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
 
+use crate::tls_client::trusting;
+
 /// How long one question may take.
 const LIMIT: Duration = Duration::from_millis(1_000);
+/// How long one question may take where silence has consequences.
+const PATIENT_LIMIT: Duration = Duration::from_millis(5_000);
 
 /// An ApiVersions request, version 0: length, key 18, version 0, correlation 1, no client id.
 const API_VERSIONS: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
@@ -30,20 +36,39 @@ pub(super) struct Prober {
 }
 
 impl Prober {
+    /// Trusts the certificates that the settings name.
+    ///
+    /// # Errors
+    /// When a file cannot be read or holds something else.
+    pub(super) fn new(tls: &TlsSettings) -> anyhow::Result<Self> {
+        let http = trusting(reqwest::Client::builder(), tls)?.build();
+        Ok(Self {
+            http: http.context("the client that asks whether processes are ready")?,
+        })
+    }
+
     /// Whether the process answers that it is ready.
     pub(super) async fn is_ready(&self, probe: &Probe) -> bool {
-        let answer = async {
-            match probe {
-                Probe::Kafka(port) => api_versions(*port).await.is_ok(),
-                Probe::Http(url) => self
-                    .http
-                    .get(url)
-                    .send()
-                    .await
-                    .is_ok_and(|answer| answer.status().is_success()),
+        timeout(LIMIT, self.status(probe)).await == Ok(Some(true))
+    }
+
+    /// Whether the process answers at all: one that refuses, because it has much to do, lives.
+    pub(super) async fn is_alive(&self, probe: &Probe) -> bool {
+        matches!(
+            timeout(PATIENT_LIMIT, self.status(probe)).await,
+            Ok(Some(_))
+        )
+    }
+
+    /// Whether it answers with success; `None` when it does not answer.
+    async fn status(&self, probe: &Probe) -> Option<bool> {
+        match probe {
+            Probe::Kafka(port) => api_versions(*port).await.ok().map(|()| true),
+            Probe::Http(url) => {
+                let answer = self.http.get(url).send().await.ok()?;
+                Some(answer.status().is_success())
             }
-        };
-        timeout(LIMIT, answer).await.unwrap_or(false)
+        }
     }
 }
 

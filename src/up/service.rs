@@ -8,7 +8,7 @@ use std::{
 
 use secrecy::ExposeSecret;
 
-use super::{UpSettings, readiness::Probe};
+use super::{UpSettings, authentication::Authentication, readiness::Probe};
 
 /// One process of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +60,12 @@ pub(super) struct Plan {
     pub(super) executable: PathBuf,
     /// The data directory, absolute.
     pub(super) directory: PathBuf,
-    /// The file with the sealing key, absolute.
-    pub(super) key_file: PathBuf,
+    /// The file with the sealing key, absolute; none when the key itself is given.
+    pub(super) key_file: Option<PathBuf>,
     /// What every child finds in its environment.
     pub(super) inherited: Vec<(&'static str, String)>,
+    /// Whether tokens are asked for, and whose.
+    pub(super) authentication: Authentication,
 }
 
 /// A program with its arguments and what its environment has beside the inherited one.
@@ -98,15 +100,34 @@ impl Plan {
         }
     }
 
-    fn address(&self, service: Service) -> String {
-        format!("http://127.0.0.1:{}", self.port(service))
+    pub(super) fn address(&self, service: Service) -> String {
+        let scheme = match self.settings.tls.tls_certificate {
+            Some(_) => "https",
+            None => "http",
+        };
+        format!("{scheme}://127.0.0.1:{}", self.port(service))
     }
 
-    fn brokers(&self) -> String {
+    pub(super) fn brokers(&self) -> String {
         self.settings
             .kafka_brokers
             .clone()
             .unwrap_or_else(|| format!("127.0.0.1:{}", self.port(Service::Broker)))
+    }
+
+    /// The certificates, for every process. A path that cannot be made absolute is told of by the process that cannot read it.
+    fn certificates(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let tls = &self.settings.tls;
+        let files = [
+            ("TANDEM_TLS_CERTIFICATE", &tls.tls_certificate),
+            ("TANDEM_TLS_KEY", &tls.tls_key),
+            ("TANDEM_TLS_CA", &tls.tls_ca),
+        ];
+        files.into_iter().filter_map(|(name, file)| {
+            let file = file.as_deref()?;
+            let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+            Some((name, file.display().to_string()))
+        })
     }
 
     /// How to find out that the service is ready.
@@ -120,6 +141,23 @@ impl Plan {
         }
     }
 
+    /// How to find out that the service lives.
+    pub(super) fn life(&self, service: Service) -> Probe {
+        match service {
+            Service::Broker => Probe::Kafka(self.port(service)),
+            _ => Probe::Http(format!(
+                "{}/actuator/health/liveness",
+                self.address(service)
+            )),
+        }
+    }
+
+    /// How long a service may be silent before it counts as hanging; `None` for as long as it likes.
+    pub(super) fn hang_limit(&self) -> Option<Duration> {
+        (self.settings.hang_limit_seconds > 0)
+            .then(|| Duration::from_secs(self.settings.hang_limit_seconds))
+    }
+
     /// What to run. Secrets go by the environment: arguments can be read by every user of the machine.
     pub(super) fn call(&self, service: Service) -> Call {
         let mut arguments: Vec<OsString> = vec![
@@ -130,6 +168,8 @@ impl Plan {
         ];
         let mut flag = |name: &str, value: &Path| arguments.extend([name.into(), value.into()]);
         let mut environment = self.inherited.clone();
+        environment.extend(self.settings.handed_on.environment());
+        environment.extend(self.certificates());
         match service {
             Service::Broker => flag("--data-dir", &self.directory.join("broker")),
             Service::Accounts | Service::Orders => {
@@ -144,10 +184,25 @@ impl Plan {
                         self.settings.kafka_properties.join("\n"),
                     ));
                 }
-                environment.push((
-                    "TANDEM_SEALING_KEY_FILE",
-                    self.key_file.display().to_string(),
-                ));
+                if !self.settings.topic_prefix.is_empty() {
+                    let prefix = self.settings.topic_prefix.clone();
+                    environment.push(("TANDEM_TOPIC_PREFIX", prefix));
+                }
+                if self.settings.claim_topics {
+                    environment.push(("TANDEM_CLAIM_TOPICS", "true".to_owned()));
+                }
+                if self.settings.accept_truncated_log {
+                    environment.push(("TANDEM_ACCEPT_TRUNCATED_LOG", "true".to_owned()));
+                }
+                if let Some(key) = &self.settings.sealing.sealing_key {
+                    environment.push(("TANDEM_SEALING_KEY", key.expose_secret().to_owned()));
+                }
+                if let Some(command) = &self.settings.sealing.sealing_key_command {
+                    environment.push(("TANDEM_SEALING_KEY_COMMAND", command.clone()));
+                }
+                if let Some(file) = &self.key_file {
+                    environment.push(("TANDEM_SEALING_KEY_FILE", file.display().to_string()));
+                }
             }
             Service::Router => {
                 flag("--data-dir", &self.directory);
@@ -156,6 +211,9 @@ impl Plan {
                     Path::new(&self.address(Service::Accounts)),
                 );
                 flag("--orders-url", Path::new(&self.address(Service::Orders)));
+                if !self.authentication.is_on() {
+                    flag("--kills", &self.directory);
+                }
             }
         }
         Call {
@@ -165,29 +223,42 @@ impl Plan {
         }
     }
 
-    /// What is said when everything answers: the addresses, and a first query to paste.
-    pub(super) fn welcome(&self, after: Duration) -> Vec<String> {
-        let gateway = format!("{}/graphql", self.address(Service::Router));
-        vec![
+    /// What is said when everything answers: the line that says so, then where to go and a first query to paste.
+    pub(super) fn welcome(&self, after: Duration) -> (String, Vec<String>) {
+        let gateway = self.address(Service::Router);
+        let ready = format!(
+            "ready after {:.1} s: gateway {gateway}/graphql, accounts {}, orders {}, Kafka {}, authentication {}",
+            after.as_secs_f64(),
+            self.address(Service::Accounts),
+            self.address(Service::Orders),
+            self.brokers(),
+            if self.authentication.is_on() {
+                "on"
+            } else {
+                "off"
+            },
+        );
+        let (who, token) = self.authentication.told();
+        let header = token.map_or_else(String::new, |token| {
+            format!(" -H 'authorization: Bearer {token}'")
+        });
+        let rest = vec![
+            String::new(),
+            format!("  start page  {gateway}/"),
+            format!("  live        {gateway}/live"),
+            format!("  GraphiQL    {gateway}/graphql"),
+            format!("  data, logs  {}", self.directory.display()),
+            format!("  who may     {who}"),
+            String::new(),
+            "A first query to paste into another terminal:".to_owned(),
+            String::new(),
             format!(
-                "ready after {:.1} s: gateway {gateway}, accounts {}, orders {}, Kafka {}",
-                after.as_secs_f64(),
-                self.address(Service::Accounts),
-                self.address(Service::Orders),
-                self.brokers(),
-            ),
-            format!(
-                "data and logs are in {}; Ctrl-C stops everything",
-                self.directory.display()
+                "  curl -s {gateway}/graphql -H 'content-type: application/json'{header} -d '{{\"query\":\"{FIRST_QUERY}\"}}'"
             ),
             String::new(),
-            format!("Open {gateway} in a browser, or paste a first query:"),
-            String::new(),
-            format!(
-                "  curl -s {gateway} -H 'content-type: application/json' -d '{{\"query\":\"{FIRST_QUERY}\"}}'"
-            ),
-            String::new(),
-        ]
+            "Ctrl-C stops everything.".to_owned(),
+        ];
+        (ready, rest)
     }
 }
 

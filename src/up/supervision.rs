@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tandem_kit::shutdown::Shutdown;
+use tandem_runtime::shutdown::Shutdown;
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +11,7 @@ use super::{
     child::Child,
     child_log::ChildLog,
     readiness::Prober,
+    record::Record,
     service::{Plan, Service},
     terminal::Terminal,
 };
@@ -19,6 +20,10 @@ use super::{
 const START_LIMIT: Duration = Duration::from_secs(90);
 /// How often it is asked.
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
+/// How often a process is asked whether it lives.
+const LIFE_INTERVAL: Duration = Duration::from_secs(2);
+/// So many questions in a row must have found no answer before a process counts as hanging: one may have been lost while the machine slept.
+const LEAST_UNANSWERED: u32 = 3;
 /// The pause before a process is started again doubles from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
@@ -36,6 +41,7 @@ pub(super) struct Supervision {
 #[derive(Debug)]
 struct Shared {
     plan: Plan,
+    record: Record,
     terminal: Terminal,
     prober: Prober,
     shutdown: Shutdown,
@@ -50,12 +56,13 @@ struct Watched {
 }
 
 impl Supervision {
-    pub(super) fn new(plan: Plan, terminal: Terminal, shutdown: Shutdown) -> Self {
+    pub(super) fn new(plan: Plan, prober: Prober, terminal: Terminal, shutdown: Shutdown) -> Self {
         Self {
             shared: Arc::new(Shared {
+                record: Record::of(&plan),
                 plan,
                 terminal,
-                prober: Prober::default(),
+                prober,
                 shutdown,
             }),
             watched: Vec::new(),
@@ -149,6 +156,11 @@ impl Supervision {
         }
         self.shared.terminal.say("stopped");
     }
+
+    /// Takes away what tells the operator's commands that this system runs.
+    pub(super) fn close_record(&self) {
+        self.shared.record.close();
+    }
 }
 
 /// The first start of a process.
@@ -179,7 +191,18 @@ impl Shared {
             .with_context(|| format!("{} cannot be started", service.name()))?;
         self.terminal
             .say(&format!("started {} (pid {})", service.name(), child.id()));
+        self.note(service, Some(child.id()));
         Ok(child)
+    }
+
+    /// Keeps the record true. Without it the system works, and operators have to name addresses.
+    fn note(&self, service: Service, id: Option<u32>) {
+        if let Err(error) = self.record.note(service, id) {
+            self.terminal.say(&format!(
+                "what runs cannot be written into {} ({error}): other commands will not find this system by themselves",
+                self.plan.directory.display()
+            ));
+        }
     }
 }
 
@@ -218,6 +241,7 @@ impl Watch {
                 () = self.stop.cancelled() => return self.end(child).await,
                 ended = self.watch_over(&mut child, answers) => {
                     self.say(&format!("{name} (pid {}) {ended}", child.id()));
+                    self.shared.note(self.service, None);
                 }
             }
             if !self.shared.plan.restarts() {
@@ -257,7 +281,42 @@ impl Watch {
                 () = self.ready() => self.say(&format!("{} answers again", self.service.name())),
             }
         }
+        let hanging = tokio::select! {
+            ended = child.ended() => return ended,
+            silent = self.hangs() => format!("answered nothing for {} s", silent.as_secs()),
+        };
+        self.say(&format!(
+            "{} (pid {}) {hanging}: it hangs and is ended; its last words: {}",
+            self.service.name(),
+            child.id(),
+            self.log.reason()
+        ));
+        child.kill();
         child.ended().await
+    }
+
+    /// Comes back when the process has not said for too long that it lives, with how long that is.
+    async fn hangs(&self) -> Duration {
+        let limit = self.shared.plan.hang_limit();
+        let Some(limit) = limit.filter(|_| self.shared.plan.restarts()) else {
+            // Nobody would start it again.
+            return std::future::pending().await;
+        };
+        let life = self.shared.plan.life(self.service);
+        let mut heard = Instant::now();
+        let mut unanswered = 0;
+        loop {
+            tokio::time::sleep(LIFE_INTERVAL).await;
+            if self.shared.prober.is_alive(&life).await {
+                heard = Instant::now();
+                unanswered = 0;
+                continue;
+            }
+            unanswered += 1;
+            if unanswered >= LEAST_UNANSWERED && heard.elapsed() >= limit {
+                return heard.elapsed();
+            }
+        }
     }
 
     async fn ready(&self) {

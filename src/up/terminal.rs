@@ -7,6 +7,8 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::terminal::lines;
+
 /// Where `up` tells what it does. Clones share the spinner.
 #[derive(Clone, Debug)]
 pub(super) struct Terminal {
@@ -34,11 +36,33 @@ impl Terminal {
 
     /// Writes one line at once.
     pub(super) fn say(&self, line: &str) {
+        self.write(&lines(line));
+    }
+
+    fn write(&self, line: &str) {
         self.spinner.suspend(|| {
             let mut output = std::io::stdout().lock();
             // Nobody is there to read when it fails, and the system must run on.
             let _ = writeln!(output, "{line}").and_then(|()| output.flush());
         });
+    }
+
+    /// Writes a line that is not to be overlooked: with air around it, and green where there are colours.
+    pub(super) fn announce(&self, line: &str) {
+        // https://no-color.org
+        let has_colours = self.interactive
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb");
+        if self.interactive {
+            self.say("");
+        }
+        match line.split_once(' ') {
+            Some((first, rest)) if has_colours => {
+                let (first, rest) = (lines(first), lines(rest));
+                self.write(&format!("\x1b[1;32m{first}\x1b[0;1m {rest}\x1b[0m"));
+            }
+            _ => self.say(line),
+        }
     }
 
     /// Tells what is being waited for: by the spinner, or by a line where there is no terminal.

@@ -1,4 +1,4 @@
-//! A headless Chromium, driven by the DevTools protocol over a WebSocket: what a person would see in GraphiQL.
+//! A headless Chromium, driven by the DevTools protocol over a WebSocket: what a person would see in GraphiQL and on the start page.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -19,32 +19,22 @@ pub(crate) struct Check<'a> {
     /// A query, and a text that its result must show.
     pub(crate) query: (&'a str, &'a str),
     /// A subscription, and a text that an update must show.
-    pub(crate) subscription: (&'a str, &'a str),
+    pub(crate) subscription: Option<(&'a str, &'a str)>,
 }
 
-/// Opens GraphiQL at `gateway_url`, runs the query, then the subscription, and calls `cause_update` until an update shows.
+/// Opens GraphiQL of the server at `url`, runs the query, then the subscription, and calls `cause_update` until an update shows.
 ///
 /// Fails on an error in the page's console, on an uncaught exception and on a request to any other address. Without a
 /// Chromium on this machine it says so and does nothing, unless `TANDEM_REQUIRE_BROWSER=1` makes that a failure.
 pub(crate) async fn check_graphiql(
-    gateway_url: &str,
+    url: &str,
     check: Check<'_>,
     mut cause_update: impl AsyncFnMut(),
 ) {
-    let Some(chromium) = find_chromium() else {
-        let how =
-            "install Chromium (Debian: `apt-get install chromium`) or set CHROMIUM to its path";
-        assert!(
-            std::env::var("TANDEM_REQUIRE_BROWSER").as_deref() != Ok("1"),
-            "TANDEM_REQUIRE_BROWSER=1, but there is no Chromium here: {how}"
-        );
-        println!(
-            "LEFT OUT: the browser test of GraphiQL, because there is no Chromium here; to run it, {how}."
-        );
+    let Some(mut page) = Page::of_chromium("GraphiQL", url).await else {
         return;
     };
-    let mut page = Page::open(chromium, gateway_url).await;
-    page.go(&format!("{gateway_url}/graphql")).await;
+    page.go(&format!("{url}/graphql")).await;
     page.until(
         "GraphiQL is there",
         "!!document.querySelector('.graphiql-query-editor .CodeMirror')",
@@ -56,24 +46,70 @@ pub(crate) async fn check_graphiql(
     page.until("the query's result shows", &result_shows(expected))
         .await;
 
-    let (subscription, expected) = check.subscription;
-    page.run(subscription).await;
-    let begin = Instant::now();
-    while page.evaluate(&result_shows(expected)).await != json!(true) {
-        assert!(
-            begin.elapsed() < PATIENCE,
-            "no update in the page: {}",
-            page.evaluate(RESULT).await
-        );
-        cause_update().await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    if let Some((subscription, expected)) = check.subscription {
+        page.run(subscription).await;
+        let begin = Instant::now();
+        while page.evaluate(&result_shows(expected)).await != json!(true) {
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "no update in the page: {}",
+                page.evaluate(RESULT).await
+            );
+            cause_update().await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
-    page.collect().await;
-    assert!(
-        page.complaints.is_empty(),
-        "the page complains: {:#?}",
-        page.complaints
-    );
+    page.expect_no_complaint().await;
+}
+
+/// Opens the start page of the gateway at `url`, whose services run, carries out its two queries and looks at it on a narrow screen
+/// and in the dark. Fails and is left out as [`check_graphiql`].
+#[allow(dead_code)] // the gateway's own tests have no services for it
+pub(crate) async fn check_start_page(url: &str) {
+    let Some(mut page) = Page::of_chromium("the start page", url).await else {
+        return;
+    };
+    page.go(&format!("{url}/")).await;
+    page.until(
+        "everything is up",
+        "['gateway', 'accounts', 'orders', 'kafka'].every((name) =>
+            document.querySelector(`[data-service=${name}] .state.up`)) &&
+         document.getElementById('overall').innerText.includes('everything answers')",
+    )
+    .await;
+    page.until(
+        "each service leads to its pages",
+        "document.querySelectorAll('[data-service=orders] a').length === 3",
+    )
+    .await;
+    let click = |name: &str| format!("document.querySelector('[data-run={name}]').click()");
+    page.evaluate(&click("create")).await;
+    page.until(
+        "the customer is created",
+        "/answered in \\d+ ms[^]*\"revision\": 1/.test(document.getElementById('create-answer').innerText)",
+    )
+    .await;
+    page.evaluate(&click("read")).await;
+    page.until(
+        "orders knows her",
+        "/answered in[^]*Lovelace[^]*replicatedAt/.test(document.getElementById('read-answer').innerText)",
+    )
+    .await;
+
+    let colour = "getComputedStyle(document.body).backgroundColor";
+    let light = page.evaluate(colour).await;
+    let narrow = json!({ "width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": true });
+    page.call("Emulation.setDeviceMetricsOverride", narrow)
+        .await;
+    let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
+    page.call("Emulation.setEmulatedMedia", dark).await;
+    page.until(
+        "it fits a narrow screen",
+        "innerWidth === 360 && document.documentElement.scrollWidth <= 360",
+    )
+    .await;
+    assert_ne!(page.evaluate(colour).await, light, "dark is as light");
+    page.expect_no_complaint().await;
 }
 
 /// The text in GraphiQL's result pane.
@@ -104,7 +140,7 @@ fn find_chromium() -> Option<PathBuf> {
 }
 
 /// One page of one browser process, and what it complained about so far.
-struct Page {
+pub(crate) struct Page {
     browser: Child,
     _profile: tempfile::TempDir,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -121,6 +157,24 @@ impl Drop for Page {
 }
 
 impl Page {
+    /// A page of the Chromium of this machine. Without one it says so and there is none, unless `TANDEM_REQUIRE_BROWSER=1` makes that a
+    /// failure.
+    pub(crate) async fn of_chromium(what: &str, origin: &str) -> Option<Self> {
+        let Some(chromium) = find_chromium() else {
+            let how =
+                "install Chromium (Debian: `apt-get install chromium`) or set CHROMIUM to its path";
+            assert!(
+                std::env::var("TANDEM_REQUIRE_BROWSER").as_deref() != Ok("1"),
+                "TANDEM_REQUIRE_BROWSER=1, but there is no Chromium here: {how}"
+            );
+            println!(
+                "LEFT OUT: the browser test of {what}, because there is no Chromium here; to run it, {how}."
+            );
+            return None;
+        };
+        Some(Self::open(chromium, origin).await)
+    }
+
     async fn open(chromium: PathBuf, origin: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let mut browser = Command::new(chromium)
@@ -194,7 +248,7 @@ impl Page {
     }
 
     /// Calls a method of the DevTools protocol; events that come before its answer are looked at.
-    async fn call(&mut self, method: &str, parameters: Value) -> Value {
+    pub(crate) async fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.last_id += 1;
         let call = json!({ "id": self.last_id, "method": method, "params": parameters });
         self.socket
@@ -238,16 +292,22 @@ impl Page {
         }
     }
 
-    /// Makes sure that every event up to now was looked at.
-    async fn collect(&mut self) {
+    /// Fails if the page complained about anything up to now.
+    pub(crate) async fn expect_no_complaint(&mut self) {
+        // Its answer comes behind all events before it.
         self.evaluate("1").await;
+        assert!(
+            self.complaints.is_empty(),
+            "the page complains: {:#?}",
+            self.complaints
+        );
     }
 
-    async fn go(&mut self, url: &str) {
+    pub(crate) async fn go(&mut self, url: &str) {
         self.call("Page.navigate", json!({ "url": url })).await;
     }
 
-    async fn evaluate(&mut self, expression: &str) -> Value {
+    pub(crate) async fn evaluate(&mut self, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "returnByValue": true });
         let answer = self.call("Runtime.evaluate", parameters).await;
         assert!(
@@ -257,7 +317,7 @@ impl Page {
         answer["result"]["value"].clone()
     }
 
-    async fn until(&mut self, what: &str, condition: &str) {
+    pub(crate) async fn until(&mut self, what: &str, condition: &str) {
         let begin = Instant::now();
         while self.evaluate(condition).await != json!(true) {
             if begin.elapsed() > PATIENCE {

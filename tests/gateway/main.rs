@@ -10,6 +10,7 @@
 mod browser;
 mod plans;
 mod process;
+mod resilience;
 mod rest;
 mod stub;
 mod subscriptions;
@@ -184,6 +185,10 @@ async fn introspection_works_without_any_service() {
         answer,
         json!({ "data": { "__schema": { "subscriptionType": { "name": "Subscription" } } } })
     );
+    assert_eq!(
+        gateway.query("{ a: __typename __typename }").await,
+        json!({ "data": { "a": "Query", "__typename": "Query" } })
+    );
 }
 
 #[tokio::test]
@@ -258,10 +263,10 @@ async fn graphiql_runs_a_query_and_shows_a_subscriptions_update() {
     let gateway = Gateway::start(&accounts.url, &orders.url).await;
     let check = browser::Check {
         query: (BOTH, r#""firstName": "Ada""#),
-        subscription: (
+        subscription: Some((
             r#"subscription { orderUpdated(customerId: "1") { cursor order { id status } } }"#,
             r#""cursor": "cursor-8""#,
-        ),
+        )),
     };
     browser::check_graphiql(&gateway.url, check, async || orders.update(8)).await;
 }

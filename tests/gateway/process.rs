@@ -10,13 +10,14 @@ use tandem_backends::free_port;
 pub(crate) struct Gateway {
     pub(crate) url: String,
     process: Child,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 /// A command line of `tandem router`; its data is kept in `data`.
 pub(crate) fn command(port: u16, accounts: &str, orders: &str, data: &std::path::Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
     command
+        .stdout(Stdio::null())
         .arg("router")
         .args(["--port", &port.to_string()])
         .args(["--accounts-url", accounts])
@@ -53,15 +54,11 @@ impl Gateway {
     }
 
     async fn start_command(mut command: Command, port: u16, data: tempfile::TempDir) -> Self {
-        let process = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let process = command.stdin(Stdio::piped()).spawn().unwrap();
         let gateway = Self {
             url: format!("http://127.0.0.1:{port}"),
             process,
-            _data: data,
+            data,
         };
         let begin = Instant::now();
         let health = format!("{}/actuator/health/readiness", gateway.url);
@@ -76,6 +73,41 @@ impl Gateway {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         gateway
+    }
+
+    /// Starts a gateway that writes its log as JSON into a file.
+    pub(crate) async fn start_logged(accounts: &str, orders: &str) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let port = free_port().unwrap();
+        let mut command = command(port, accounts, orders, data.path());
+        let log = std::fs::File::create(data.path().join("log")).unwrap();
+        command
+            .args(["--log-format", "json"])
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        Self::start_command(command, port, data).await
+    }
+
+    /// The log of a gateway that writes one.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.data.path().join("log")).unwrap()
+    }
+
+    /// The first line of the log that is the one, at most 30 s from now.
+    pub(crate) async fn logged(&self, is_it: impl Fn(&Value) -> bool) -> Value {
+        let begin = Instant::now();
+        loop {
+            let found = self
+                .log()
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .find(&is_it);
+            if let Some(line) = found {
+                return line;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(30), "{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Sends a GraphQL request by POST and gives the answer's JSON.

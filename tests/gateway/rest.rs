@@ -2,6 +2,8 @@
 
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::process::Gateway;
 use super::stub;
@@ -92,6 +94,7 @@ async fn what_the_gateway_refuses_itself_is_a_problem() {
 
     let large = Client::new()
         .post(&create)
+        .header("content-type", "application/json")
         .body("x".repeat((1 << 20) + 1))
         .send()
         .await
@@ -108,6 +111,7 @@ async fn what_the_gateway_refuses_itself_is_a_problem() {
     let unannounced = futures::StreamExt::take(unannounced, 17);
     let chunked = Client::new()
         .post(&create)
+        .header("content-type", "application/json")
         .body(reqwest::Body::wrap_stream(unannounced))
         .send()
         .await
@@ -116,7 +120,8 @@ async fn what_the_gateway_refuses_itself_is_a_problem() {
 
     let just_fits = Client::new()
         .post(&create)
-        .body("x".repeat(1 << 20))
+        .header("content-type", "application/json")
+        .body(valid_json(1 << 20))
         .send()
         .await
         .unwrap();
@@ -235,4 +240,261 @@ async fn a_browser_gets_a_page_that_needs_nothing_from_elsewhere() {
             .unwrap();
         assert_eq!(again.status(), 304, "{file}");
     }
+}
+
+#[tokio::test]
+async fn the_first_page_says_what_runs_to_a_person_and_where_to_go_to_a_program() {
+    let gateway = Gateway::start(&stub::nowhere(), "http://localhost:1").await;
+    let person = "text/html,application/xhtml+xml,*/*;q=0.8";
+    let client = Client::new();
+    let ask = async |path: &str, accept: &str| {
+        let url = format!("{}{path}", gateway.url);
+        client
+            .get(url)
+            .header("accept", accept)
+            .send()
+            .await
+            .unwrap()
+    };
+
+    let page = ask("/", person).await;
+    assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+    let vary = page.headers()["vary"].to_str().unwrap();
+    assert!(
+        vary.split(',').any(|name| name.trim() == "accept"),
+        "{vary}"
+    );
+    let policy = page.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"));
+    let page = page.text().await.unwrap();
+    let files: Vec<&str> = page
+        .split('"')
+        .filter(|text| text.starts_with("ui/"))
+        .collect();
+    assert!(files.len() >= 3, "{files:?}");
+    for file in files {
+        let answer = get(&gateway, &format!("/{file}")).await;
+        assert_eq!(answer.status(), 200, "{file}");
+    }
+
+    let links: Value = ask("/", "*/*").await.json().await.unwrap();
+    assert_eq!(links["_links"]["graphql"]["href"], "/graphql");
+
+    let status: Value = get(&gateway, "/ui/status.json").await.json().await.unwrap();
+    let services = status["services"].as_array().unwrap();
+    assert_eq!(services.len(), 2);
+    for service in services {
+        assert_eq!(service["status"], "UNREACHABLE", "{status}");
+        assert!(service["address"].is_string(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_a_page_for_a_person_and_a_problem_for_a_program() {
+    let gateway = Gateway::start(&stub::nowhere(), &stub::nowhere()).await;
+    let client = Client::new();
+    for (path, status) in [("/nowhere", 404), ("/accounts/customer/create", 405)] {
+        let url = format!("{}{path}", gateway.url);
+        let by_person = client.get(&url).header("accept", "text/html,*/*;q=0.8");
+        let page = by_person.send().await.unwrap();
+        assert_eq!(page.status(), status);
+        assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+        assert!(page.text().await.unwrap().contains("href=\"/graphql\""));
+        for accept in ["*/*", "application/json, text/html;q=0.5"] {
+            let by_program = client.get(&url).header("accept", accept);
+            let answer = by_program.send().await.unwrap();
+            assert_eq!(answer.status(), status);
+            problem(answer).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn head_answers_as_get_does_without_a_body() {
+    let gateway = Gateway::start(&stub::nowhere(), &stub::nowhere()).await;
+    let client = Client::new();
+    let pages = [
+        "/",
+        "/graphql",
+        "/ui/page.css",
+        "/graphql/ui/graphiql.css",
+        "/nowhere",
+    ];
+    for path in pages {
+        let url = format!("{}{path}", gateway.url);
+        let accept = ("accept", "text/html");
+        let get = client.get(&url).header(accept.0, accept.1);
+        let get = get.send().await.unwrap();
+        let head = client.head(&url).header(accept.0, accept.1);
+        let head = head.send().await.unwrap();
+        assert_eq!(head.status(), get.status(), "{path}");
+        for header in ["content-type", "content-length", "etag"] {
+            assert_eq!(
+                head.headers().get(header),
+                get.headers().get(header),
+                "{path}"
+            );
+        }
+        assert!(head.text().await.unwrap().is_empty(), "{path}");
+    }
+}
+
+/// A JSON text of so many bytes.
+fn valid_json(length: usize) -> String {
+    format!("\"{}\"", "x".repeat(length - 2))
+}
+
+/// What is sent and then received until the gateway closes the connection, as it is.
+async fn raw(gateway: &Gateway, request: &str) -> String {
+    let authority = gateway.url.trim_start_matches("http://");
+    let mut connection = TcpStream::connect(authority).await.unwrap();
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A reset ends what was received as well.
+    let _ = connection.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn one_document_passes_with_its_length_and_a_list_in_parts() {
+    let (accounts, orders) = (stub::accounts().await, stub::orders().await);
+    let gateway = Gateway::start(&accounts.url, &orders.url).await;
+    for path in [
+        "/accounts/customer/print",
+        "/orders/order/1",
+        "/orders/order/long",
+    ] {
+        let answer = get(&gateway, path).await;
+        let declared = answer.headers()["content-length"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        assert!(
+            !answer.headers().contains_key("transfer-encoding"),
+            "{path}"
+        );
+        let body = answer.bytes().await.unwrap();
+        assert_eq!(declared, body.len().to_string(), "{path}");
+    }
+    let parts = get(&gateway, "/orders/order/parts").await;
+    assert!(!parts.headers().contains_key("content-length"));
+    assert_eq!(parts.text().await.unwrap(), "[1,2]");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_breaks_the_clients_connection() {
+    let (accounts, orders) = (stub::accounts().await, stub::orders().await);
+    let gateway = Gateway::start(&accounts.url, &orders.url).await;
+    let answer = get(&gateway, "/orders/order/broken").await;
+    assert_eq!(answer.status(), 200);
+    assert!(answer.bytes().await.is_err());
+    let received = raw(
+        &gateway,
+        "GET /orders/order/broken HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    )
+    .await;
+    assert!(received.starts_with("HTTP/1.1 200 ") && !received.ends_with("0\r\n\r\n"));
+}
+
+#[tokio::test]
+async fn head_is_answered_wherever_get_is_and_without_a_body() {
+    let (accounts, orders) = (stub::accounts().await, stub::orders().await);
+    let gateway = Gateway::start(&accounts.url, &orders.url).await;
+    let paths = [
+        "/accounts/customer/print",
+        "/orders/list",
+        "/orders/order/1",
+        "/orders/order/long",
+        "/orders/order/parts",
+        "/orders/order/absent",
+        "/actuator",
+        "/actuator/health",
+        "/actuator/health/liveness",
+        "/actuator/health/readiness",
+        "/actuator/info",
+        "/actuator/metrics",
+        "/actuator/metrics/none",
+        "/actuator/prometheus",
+        "/graphql",
+        "/graphql/ui/graphiql.css",
+        "/nowhere",
+    ];
+    let client = Client::new();
+    for path in paths {
+        let ask = async |method: reqwest::Method| {
+            let url = format!("{}{path}", gateway.url);
+            let request = client
+                .request(method, url)
+                .header("accept", "text/html, */*");
+            request.send().await.unwrap()
+        };
+        let (head, get) = (
+            ask(reqwest::Method::HEAD).await,
+            ask(reqwest::Method::GET).await,
+        );
+        assert_eq!(head.status(), get.status(), "{path}");
+        // What is told of the moment may be longer a moment later.
+        if !path.starts_with("/actuator/m")
+            && path != "/actuator/prometheus"
+            && path != "/orders/list"
+        {
+            let of = |answer: &Response| answer.headers().get("content-length").cloned();
+            assert_eq!(of(&head), of(&get), "{path}");
+        }
+        assert_eq!(
+            head.headers().get("content-type"),
+            get.headers().get("content-type"),
+            "{path}"
+        );
+        // Nothing of a body comes before the next answer on the same connection.
+        let both = format!(
+            "HEAD {path} HTTP/1.1\r\nhost: localhost\r\naccept: text/html\r\n\r\n\
+             GET /actuator/health/liveness HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        );
+        let both = raw(&gateway, &both).await;
+        let (_, behind) = both.split_once("\r\n\r\n").unwrap();
+        assert!(behind.starts_with("HTTP/1.1 200 OK\r\n"), "{path}: {both}");
+    }
+    let create = client.head(format!("{}/accounts/customer/create", gateway.url));
+    let create = create.send().await.unwrap();
+    assert_eq!(create.status(), 405);
+    assert_eq!(create.headers()["allow"], "POST");
+}
+
+#[tokio::test]
+async fn a_method_that_a_path_does_not_take_is_told_which_it_takes() {
+    let (accounts, orders) = (stub::accounts().await, stub::orders().await);
+    let gateway = Gateway::start(&accounts.url, &orders.url).await;
+    let client = Client::new();
+    for (path, allow) in [
+        ("/accounts/customer/create", "POST"),
+        ("/accounts/customer/print", "GET, HEAD"),
+        ("/orders/list", "GET, HEAD"),
+        ("/orders/order/1", "GET, HEAD"),
+        ("/actuator", "GET, HEAD"),
+        ("/actuator/health/readiness", "GET, HEAD"),
+        ("/actuator/metrics/none", "GET, HEAD"),
+        ("/actuator/prometheus", "GET, HEAD"),
+        ("/graphql/ui/graphiql.css", "GET, HEAD"),
+        ("/graphql", "GET, HEAD, POST"),
+    ] {
+        let url = format!("{}{path}", gateway.url);
+        let answer = client.delete(url).send().await.unwrap();
+        assert_eq!(answer.status(), 405, "{path}");
+        assert_eq!(answer.headers()["allow"], allow, "{path}");
+        assert!(!answer.bytes().await.unwrap().is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_writes_all_before_it_reads_is_told_that_its_body_is_too_large() {
+    let (accounts, orders) = (stub::accounts().await, stub::orders().await);
+    let gateway = Gateway::start(&accounts.url, &orders.url).await;
+    let body = "x".repeat(8 << 20);
+    let request = format!(
+        "POST /accounts/customer/create HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = raw(&gateway, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }

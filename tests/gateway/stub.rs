@@ -7,7 +7,7 @@ use async_graphql::{
     Context, Enum, Error, ErrorExtensions, ID, Object, Result, Schema, SimpleObject, Subscription,
 };
 use async_graphql_axum::{GraphQL, GraphQLSubscription};
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::{self, Next};
@@ -242,6 +242,14 @@ async fn echo(uri: Uri, headers: HeaderMap, body: Bytes) -> Json<Value> {
     )
 }
 
+/// An answer of unknown length, which may break off.
+fn in_parts(parts: Vec<std::result::Result<String, &'static str>>) -> Response {
+    let parts = parts
+        .into_iter()
+        .map(|part| part.map_err(std::io::Error::other));
+    Body::from_stream(futures::stream::iter(parts)).into_response()
+}
+
 async fn serve(app: Router, updates: broadcast::Sender<i32>) -> Stub {
     let requests = Arc::default();
     let app = app.layer(middleware::from_fn_with_state(
@@ -302,12 +310,17 @@ pub(crate) async fn orders() -> Stub {
         .route("/orders/list", get(echo))
         .route(
             "/orders/order/{id}",
-            get(async |Path(id): Path<String>| {
-                if id == "absent" {
-                    (StatusCode::NOT_FOUND, "Customer not found!").into_response()
-                } else {
-                    Json(json!({ "id": id })).into_response()
+            get(async |Path(id): Path<String>| match id.as_str() {
+                "absent" => (StatusCode::NOT_FOUND, "Customer not found!").into_response(),
+                "long" => Json(vec!["x".repeat(1_000); 1_000]).into_response(),
+                "parts" => in_parts(vec![Ok("[1".to_owned()), Ok(",2]".to_owned())]),
+                "broken" => {
+                    // More than waits in any buffer, so that the answer has begun.
+                    let mut parts = vec![Ok("1,".repeat(100_000)); 50];
+                    parts.push(Err("the store is away"));
+                    in_parts(parts)
                 }
+                _ => Json(json!({ "id": id })).into_response(),
             }),
         );
     serve(app, updates).await

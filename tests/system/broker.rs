@@ -3,6 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -192,12 +196,20 @@ async fn acknowledged_records_outlive_a_kill_and_none_is_doubled() {
     let mut broker = Broker::start(&path);
     broker.create_topic().await;
     let producer = broker.producer();
-    let writer = tokio::spawn(async move {
-        for number in 0..600 {
-            produce(&producer, "customer", number).await;
+    let is_enough = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let is_enough = Arc::clone(&is_enough);
+        async move {
+            // However fast it is: it goes on until the last kill is over.
+            let mut written = 0;
+            while !is_enough.load(Ordering::Relaxed) {
+                produce(&producer, "customer", written).await;
+                written += 1;
+            }
+            written
         }
     });
-    for _ in 0..3 {
+    for _ in 0..10 {
         let before = high_watermarks(&broker);
         poll("the producer goes on", || {
             (high_watermarks(&broker) > before + 20).then_some(())
@@ -206,7 +218,8 @@ async fn acknowledged_records_outlive_a_kill_and_none_is_doubled() {
         broker.process.wait_for_end(LIMIT);
         broker = Broker::start_on(broker.port, &path);
     }
-    writer.await.unwrap();
+    is_enough.store(true, Ordering::Relaxed);
+    let written = writer.await.unwrap();
 
     let consumer = broker.consumer("reader");
     let mut partitions = TopicPartitionList::new();
@@ -217,10 +230,10 @@ async fn acknowledged_records_outlive_a_kill_and_none_is_doubled() {
     }
     consumer.assign(&partitions).unwrap();
     assert_eq!(
-        read(&consumer, 600)["customer"],
-        (0..600).collect::<Vec<_>>()
+        read(&consumer, written)["customer"],
+        (0..written).collect::<Vec<_>>()
     );
-    assert_eq!(high_watermarks(&broker), 600);
+    assert_eq!(high_watermarks(&broker), i64::try_from(written).unwrap());
 }
 
 fn high_watermarks(broker: &Broker) -> i64 {
@@ -271,27 +284,26 @@ async fn a_waiting_fetch_is_answered_when_a_record_arrives() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn deleting_records_is_refused_and_the_broker_lives_on() {
+#[test]
+fn the_log_of_an_earlier_version_is_left_alone_with_a_sentence_that_says_what_to_do() {
     let (_directory, path) = directory();
-    let broker = Broker::start(&path);
-    broker.create_topic().await;
-    let producer = broker.producer();
-    produce(&producer, "customer", 1).await;
-    let admin: AdminClient<DefaultClientContext> = broker.client(&[]);
-    let mut up_to = TopicPartitionList::new();
-    up_to.add_partition_offset(TOPIC, 0, Offset::End).unwrap();
+    std::fs::create_dir_all(&path).unwrap();
+    std::fs::write(path.join("broker.db"), "SQLite format 3").unwrap();
 
-    let answer = admin.delete_records(&up_to, &AdminOptions::new()).await;
+    let answer = tandem_command()
+        .args(["broker", "--port", "9092", "--data-dir"])
+        .arg(&path)
+        .output()
+        .unwrap();
 
-    let refused = answer.is_err()
-        || answer
-            .unwrap()
-            .elements()
-            .iter()
-            .all(|element| element.error().is_err());
-    assert!(refused);
-    produce(&producer, "customer", 2).await;
+    assert!(!answer.status.success());
+    let errors = String::from_utf8(answer.stderr).unwrap();
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    assert!(
+        errors.contains("broker.db") && errors.contains("earlier version"),
+        "{errors}"
+    );
+    assert!(!path.join("log.redb").exists());
 }
 
 #[test]

@@ -135,6 +135,9 @@ fn erasing_leaves_nothing(site: &Site) {
             code(CREATE, json!({"input": person("gone")})),
             "ALREADY_EXISTS"
         );
+        // The same request is not carried out a second time: it is answered without the person.
+        let again = data(PLACE, json!({"input": input}));
+        assert_eq!(again["placeOrder"]["order"]["id"], json!(id));
         assert_eq!(
             code(UPDATE, json!({"id": "gone", "input": contact})),
             "NOT_FOUND"

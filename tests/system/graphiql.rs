@@ -1,4 +1,4 @@
-//! GraphiQL in a headless Chromium against the real system: a query, and a subscription that shows an update.
+//! What a person sees in a headless Chromium of the real system: the start page, and GraphiQL of the gateway and of each service.
 
 use serde_json::json;
 
@@ -8,7 +8,52 @@ use super::support::{
 };
 
 #[path = "../gateway/browser.rs"]
-mod browser;
+pub(crate) mod browser;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_sees_what_runs_on_the_start_page_and_tries_the_first_query() {
+    let tandem = tokio::task::block_in_place(Tandem::start);
+    browser::check_start_page(&tandem.gateway_url("")).await;
+    tokio::task::block_in_place(|| drop(tandem));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_service_has_a_graphiql_of_its_own() {
+    let tandem = tokio::task::block_in_place(|| {
+        let tandem = Tandem::start();
+        tandem.customer(&Client::new(), "own");
+        tandem
+    });
+    let check = browser::Check {
+        query: ("{ customer(id: \"own\") { revision } }", "\"revision\": 1"),
+        subscription: None,
+    };
+    browser::check_graphiql(&tandem.accounts_url(""), check, async || {}).await;
+    let http = reqwest::Client::new();
+    let order = json!({"query": PLACE, "variables": {"input": order_input("own")}}).to_string();
+    let check = browser::Check {
+        query: (
+            "{ orderingCustomer(id: \"own\", minRevision: 1) { replica { revision } } }",
+            "\"revision\": 1",
+        ),
+        subscription: Some((
+            "subscription { orderUpdated(customerId: \"own\") { type order { total } } }",
+            "\"total\": \"25.00\"",
+        )),
+    };
+    browser::check_graphiql(&tandem.orders_url(""), check, async || {
+        let placed = http
+            .post(tandem.orders_url("/graphql"))
+            .header("content-type", "application/json")
+            .body(order.clone())
+            .send()
+            .await
+            .unwrap();
+        assert!(placed.status().is_success());
+    })
+    .await;
+    tokio::task::block_in_place(|| drop(tandem));
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_sees_queries_and_live_updates_in_graphiql() {
@@ -24,10 +69,10 @@ async fn a_person_sees_queries_and_live_updates_in_graphiql() {
             "{ orderingCustomer(id: \"seen\") { name { lastName } creditCards { last4 } } }",
             "\"last4\": \"1111\"",
         ),
-        subscription: (
+        subscription: Some((
             "subscription { orderUpdated(customerId: \"seen\") { type order { total } } }",
             "\"total\": \"25.00\"",
-        ),
+        )),
     };
     browser::check_graphiql(&tandem.gateway_url(""), check, async || {
         let placed = http

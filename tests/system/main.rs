@@ -10,21 +10,38 @@
     missing_docs
 )]
 
+mod authorization;
 mod broker;
 mod cloudevents;
+mod collection;
+mod consistency;
+mod dead_letters;
 mod erasure;
 mod failover;
+mod front_door;
+mod full_disk;
+mod going_away;
 mod graphiql;
-mod letters;
-mod opening;
+mod live;
+mod log_shapes;
+mod lost_log;
+mod newcomer;
 mod path;
 mod plain;
+mod proof;
 mod queries;
+mod reasons;
 mod rebuild;
 mod rebuild_tampered;
 mod refusals;
+mod rotation;
 mod sasl;
 mod scale_out;
+mod signed_events;
+mod startup;
 mod support;
+mod tls;
 mod torture;
+mod two_systems;
 mod up;
+mod wire;

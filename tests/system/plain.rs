@@ -16,8 +16,8 @@ const ORDERING: &str = "query($id: ID!) { orderingCustomer(id: $id) {
     name { lastName } contact { email } addresses { address1 } replica { revision } } }";
 const ORDER: &str = "query($id: ID!) { order(id: $id) { status shipTo { address1 } } }";
 const ERASE: &str = "mutation($id: ID!) { eraseCustomer(id: $id) { id erasedAt } }";
-/// The setting of accounts, in the environment of `up`.
-const SETTING: &str = "TANDEM_PERSONAL_DATA";
+/// The setting of accounts, as `up` takes it.
+const SETTING: &str = "--personal-data";
 
 /// Last names, one for each revision: found nowhere by chance.
 const SEALED: [&str; 2] = ["Qzavelmorsk", "Wrexundolby"];
@@ -42,7 +42,7 @@ fn with(
     setting: &str,
 ) -> impl FnOnce(super::support::TandemBuilder) -> super::support::TandemBuilder {
     let setting = setting.to_owned();
-    move |builder| builder.env(SETTING, setting)
+    move |builder| builder.flag(SETTING).flag(setting)
 }
 
 /// The system, used as a client does, and looked at as a reader of the topics does.

@@ -50,6 +50,16 @@ fn every_query_of_the_folder_runs_and_answers() {
     };
     let orders_live = subscribe("order-updated");
     let customers_live = subscribe("customer-updated");
+    let order_feed = subscribe("order-feed").next();
+    assert_eq!(
+        order_feed["data"]["orderFeed"]["orders"][0]["id"],
+        id.as_str()
+    );
+    let customer_feed = subscribe("customer-feed").next();
+    assert_eq!(
+        customer_feed["data"]["customerFeed"]["customer"]["name"]["lastName"],
+        "Lovelace"
+    );
     let updated = data("update-customer", None);
     assert_eq!(updated["updateCustomer"]["customer"]["revision"], 2);
     let advanced = data("advance-order", Some(&id));
@@ -88,7 +98,15 @@ fn every_query_of_the_folder_runs_and_answers() {
         customer_update["data"]["customerUpdated"]["id"], "ada-1815",
         "{customer_update:#}"
     );
-    run.extend(["order-updated".to_owned(), "customer-updated".to_owned()]);
+    run.extend(
+        [
+            "order-updated",
+            "customer-updated",
+            "order-feed",
+            "customer-feed",
+        ]
+        .map(str::to_owned),
+    );
 
     let mut data = |name: &str, id: Option<&str>| -> Value {
         let (query, mut variables) = operation(name);

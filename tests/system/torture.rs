@@ -164,7 +164,8 @@ impl Subscriber {
                         }
                         Ok(Some(payload)) => {
                             // Away is to be expected; that a cursor of its own is refused is not.
-                            if payload.to_string().contains("`after`") {
+                            let code = &payload["errors"][0]["extensions"]["code"];
+                            if code == "BAD_USER_INPUT" {
                                 shared.lock().unwrap().faults.push(payload.to_string());
                             }
                             break;

@@ -9,7 +9,10 @@ use std::{
 
 use tandem_backends::free_port;
 
-use crate::support::{LIMIT, Signal, Tandem, is_alive, poll, signal, tandem_command};
+use crate::support::{LIMIT, Signal, Tandem, is_alive, poll, poll_for, signal, tandem_command};
+
+/// For a process that hangs to be noticed and to be there again, on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Runs a command that must fail, and gives its one sentence.
 #[track_caller]
@@ -125,6 +128,33 @@ fn a_killed_child_is_started_again() {
     }
     let output = tandem.process.output();
     assert!(output.contains("was ended by signal 9"), "{output}");
+}
+
+#[test]
+fn a_process_that_hangs_is_ended_and_started_again() {
+    let tandem = Tandem::builder()
+        .env("TANDEM_HANG_LIMIT_SECONDS", "5")
+        .start();
+    for service in ["orders", "router", "broker"] {
+        let before = tandem.child(service).unwrap();
+
+        signal(before, Signal::STOP);
+
+        let after = poll_for(PATIENCE, "another process", || {
+            tandem.child(service).filter(|child| *child != before)
+        });
+        poll_for(PATIENCE, "it answers", || {
+            tandem
+                .process
+                .output()
+                .contains(&format!("{service} answers again"))
+                .then_some(())
+        });
+        assert!(is_alive(after) && !is_alive(before));
+        let output = tandem.process.output();
+        let said = format!("{service} (pid {before}) answered nothing for ");
+        assert!(output.contains(&said), "{output}");
+    }
 }
 
 #[test]

@@ -10,18 +10,21 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
 import { buildASTSchema, parse, validate } from "graphql";
-import { tabs } from "./src/tabs.js";
+import { tabsOf } from "./src/tabs.js";
 
 const folder = dirname(fileURLToPath(import.meta.url));
 const dist = join(folder, "dist");
 
-// The tabs of a first visit must fit the schema.
-const supergraph = readFileSync(join(folder, "../../schema/supergraph.graphql"), "utf8");
-const schema = buildASTSchema(parse(supergraph), { assumeValidSDL: true });
-for (const { query, variables } of tabs) {
-  JSON.parse(variables);
-  const [error] = validate(schema, parse(query));
-  if (error) throw error;
+// The tabs of a first visit must fit the schema of their graph.
+for (const [graph, tabs] of Object.entries(tabsOf)) {
+  const file = graph === "gateway" ? "supergraph" : graph;
+  const sdl = readFileSync(join(folder, `../../schema/${file}.graphql`), "utf8");
+  const schema = buildASTSchema(parse(sdl), { assumeValidSDL: true });
+  for (const { query, variables } of tabs) {
+    JSON.parse(variables);
+    const [error] = validate(schema, parse(query));
+    if (error) throw error;
+  }
 }
 
 const withoutFonts = {

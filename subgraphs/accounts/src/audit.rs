@@ -1,21 +1,27 @@
 //! The audit trail: a projection of the customers' own topic, so that what it shows is what Kafka holds.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tandem_kit::{
-    consumer::Projection,
-    data_keys::{DataKey, Opener},
-    event::CloudEvent,
-    kafka::{
-        cloudevents,
-        message::{Message, Position, Rejection},
-    },
+use tandem_event_path::{
+    data_keys::{Keys, Opener, Unopened},
+    projection::Projection,
     rebuild::{Heard, ReadStates},
     store::{ChangeLog, ChangeRecord, StoreError},
 };
+use tandem_model::{
+    change, cloudevents,
+    event::ReceivedEvent,
+    message::{Message, Position, Rejection},
+};
 
-use crate::domain::{Customer, event::CustomerChangeEvent};
+use crate::domain::{
+    ChangeType, Customer,
+    event::{CustomerChangeEvent, TYPE},
+};
+
+/// The projection: its consumer group begins so.
+pub const NAME: &str = "accounts-audit";
 
 /// Nobody waits for the audit trail as for an answer: changes of this time share one write.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -39,14 +45,19 @@ impl AuditProjection {
     }
 }
 
-fn read(message: &Message) -> Result<(CloudEvent, CustomerChangeEvent), Rejection> {
+/// Reads a change of a customer from a message: its envelope, and what it says.
+///
+/// # Errors
+/// What of the message is missing, cannot be read, or breaks a rule.
+pub fn read(message: &Message) -> Result<(ReceivedEvent, CustomerChangeEvent), Rejection> {
     let event = cloudevents::read(message)?;
     let told =
         CustomerChangeEvent::read(&event).map_err(|error| Rejection::new(error.to_string()))?;
+    change::judge(message, &event, TYPE, told.id.as_str(), told.revision)?;
     Ok((event, told))
 }
 
-/// Reads customers back from their events: for a rebuild. What is sealed and has no key any more is of an erased customer.
+/// Reads customers back from their events: for a rebuild. What does not open waits for its key.
 pub struct CustomerReader(Opener);
 
 impl fmt::Debug for CustomerReader {
@@ -66,7 +77,7 @@ impl CustomerReader {
 #[async_trait]
 impl ReadStates<Customer> for CustomerReader {
     type Told = CustomerChangeEvent;
-    type Keys = HashMap<String, (DataKey, String)>;
+    type Keys = Keys;
 
     fn hear(&self, message: &Message) -> Option<Heard<CustomerChangeEvent>> {
         let (_, told) = read(message).ok()?;
@@ -81,10 +92,7 @@ impl ReadStates<Customer> for CustomerReader {
         let (sealed, plain): (Vec<&CustomerChangeEvent>, Vec<_>) =
             told.iter().copied().partition(|told| told.sealed.is_some());
         let plain = plain.iter().map(|told| told.id.to_string()).collect();
-        let sealed = sealed
-            .iter()
-            .map(|told| (told.id.to_string(), told.changed_at.into()))
-            .collect();
+        let sealed = sealed.iter().map(|told| told.id.to_string()).collect();
         // A customer whose last event is plain may have a key from before. It belongs to the state: with another key in its
         // place, what the first one sealed could never be read again.
         let mut keys = self.0.known_keys_of(&plain).await?;
@@ -92,13 +100,13 @@ impl ReadStates<Customer> for CustomerReader {
         Ok(keys)
     }
 
-    fn open(&self, told: CustomerChangeEvent, keys: &Self::Keys) -> Option<Customer> {
-        let (id, revision) = (told.id.clone(), told.revision);
-        told.into_customer(keys.get(id.as_str()))
-            .inspect_err(|error| {
-                tracing::error!(%id, revision, %error, "a change cannot be put back");
+    fn open(&self, told: CustomerChangeEvent, keys: &Keys) -> Result<Customer, Unopened> {
+        let subject = told.id.to_string();
+        told.into_customer(keys.of(&subject))
+            .map_err(|error| Unopened {
+                subject,
+                reason: error.to_string(),
             })
-            .ok()
     }
 }
 
@@ -107,7 +115,7 @@ impl Projection for AuditProjection {
     type Item = ChangeRecord;
 
     fn name(&self) -> &'static str {
-        "accounts-audit"
+        NAME
     }
 
     fn patience(&self) -> Duration {
@@ -117,7 +125,7 @@ impl Projection for AuditProjection {
     fn decode(&self, message: &Message) -> Result<ChangeRecord, Rejection> {
         let (event, told) = read(message)?;
         Ok(ChangeRecord {
-            subject: event.subject,
+            subject: told.id.to_string(),
             revision: told.revision,
             event_id: event.id,
             kind: told.change_type.as_str().to_owned(),
@@ -127,6 +135,14 @@ impl Projection for AuditProjection {
             partition: message.position.partition,
             offset: message.position.offset,
         })
+    }
+
+    fn subject<'a>(&self, item: &'a ChangeRecord) -> &'a str {
+        &item.subject
+    }
+
+    fn settles(&self, item: &ChangeRecord) -> bool {
+        item.kind == ChangeType::Erased.as_str()
     }
 
     async fn apply(&self, items: Vec<(Position, ChangeRecord)>) -> Result<(), StoreError> {

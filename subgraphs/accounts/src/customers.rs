@@ -3,22 +3,24 @@
 use std::{fmt, sync::Arc};
 
 use sha2::{Digest, Sha256};
-use tandem_kit::{
-    commands::{CommandError, CommandHandler, Expectation},
-    graphql::Timestamp,
-    trace_context::TraceContext,
-};
+use tandem_event_path::commands::{CommandError, CommandHandler, Expectation};
+use tandem_model::request_key::RequestKey;
+use tandem_runtime::trace_context::TraceContext;
 
 use crate::{
     domain::{
         Address, Asked, CardDraft, CardVault, Change, Contact, CreateCustomer, Customer,
         CustomerError, CustomerId, Name, UpdateCustomer,
     },
-    telling::Teller,
+    encoding::EventEncoder,
 };
 
 /// How often another id is assigned when the assigned one is taken.
 const ASSIGN_TRIES: usize = 8;
+
+/// What is said of a customer whose newest change in the log does not open.
+pub const WAITING: &str =
+    "a newer change of this customer waits for its data key; `tandem keys waiting` says more";
 
 /// Why a command was not carried out.
 pub type Failure = CommandError<CustomerError>;
@@ -32,45 +34,15 @@ pub struct Origin {
     pub trace: Option<TraceContext>,
 }
 
-impl Origin {
-    fn asks_now(&self) -> Asked {
-        Asked {
-            by: self.by.clone(),
-            at: Timestamp::now(),
-            traceparent: self.trace.as_ref().map(ToString::to_string),
-        }
-    }
-}
-
-/// A caller's key for one request: the same key of the same caller within a day gets the first answer again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdempotencyKey(String);
-
-/// A key that is too long or empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must have 1 to {max} characters, such as a UUID", max = IdempotencyKey::MAX_LENGTH)]
-pub struct InvalidKey;
-
-impl IdempotencyKey {
-    /// Most characters of a key.
-    pub const MAX_LENGTH: usize = 200;
-
-    /// The key `given` by this caller. Callers do not share keys.
-    ///
-    /// # Errors
-    /// When it is empty or has more than [`Self::MAX_LENGTH`] characters.
-    pub fn new(caller: &str, given: &str) -> Result<Self, InvalidKey> {
-        if given.is_empty() || given.chars().count() > Self::MAX_LENGTH {
-            return Err(InvalidKey);
-        }
-        // The caller's length goes first, so that no two pairs of caller and key read alike.
-        let digest = Sha256::new()
-            .chain_update(caller.len().to_be_bytes())
-            .chain_update(caller)
-            .chain_update(given)
-            .finalize();
-        Ok(Self(format!("{digest:x}")))
-    }
+/// What a version before this one kept the answer to a request under, whatever was asked for.
+#[must_use]
+pub fn former_name(caller: &str, given: &str) -> String {
+    let digest = Sha256::new()
+        .chain_update(caller.len().to_be_bytes())
+        .chain_update(caller)
+        .chain_update(given)
+        .finalize();
+    format!("{digest:x}")
 }
 
 /// A customer to be made; without an id one is assigned.
@@ -93,7 +65,7 @@ pub struct NewCustomer {
 pub struct Customers {
     handler: CommandHandler<Customer>,
     vault: Arc<dyn CardVault>,
-    teller: Teller,
+    encoder: EventEncoder,
 }
 
 impl fmt::Debug for Customers {
@@ -103,18 +75,31 @@ impl fmt::Debug for Customers {
 }
 
 impl Customers {
-    /// Customers that this handler keeps, this vault seals the cards of, and this teller tells of.
+    /// Customers that this handler keeps, this vault seals the cards of, and this encoder tells of.
     #[must_use]
     pub fn new(
         handler: CommandHandler<Customer>,
         vault: Arc<dyn CardVault>,
-        teller: Teller,
+        encoder: EventEncoder,
     ) -> Self {
         Self {
             handler,
             vault,
-            teller,
+            encoder,
         }
+    }
+
+    fn asks_now(&self, origin: &Origin) -> Asked {
+        Asked {
+            by: origin.by.clone(),
+            at: self.handler.clock().now().into(),
+            traceparent: origin.trace.as_ref().map(ToString::to_string),
+        }
+    }
+
+    fn assign_id(&self) -> CustomerId {
+        #[allow(clippy::cast_possible_truncation)] // the lower half is as random
+        CustomerId::assign(self.handler.clock().random() as u64)
     }
 
     /// Makes a customer.
@@ -124,12 +109,12 @@ impl Customers {
     pub async fn create(
         &self,
         customer: NewCustomer,
-        key: Option<IdempotencyKey>,
+        key: Option<RequestKey>,
         origin: &Origin,
     ) -> Result<Customer, Failure> {
         let is_assigned = customer.id.is_none();
         let mut command = CreateCustomer {
-            id: customer.id.unwrap_or_else(CustomerId::assign),
+            id: customer.id.unwrap_or_else(|| self.assign_id()),
             name: customer.name,
             contact: customer.contact,
             addresses: customer.addresses,
@@ -139,24 +124,41 @@ impl Customers {
             match self.try_create(&command, key.clone(), origin).await {
                 Err(CommandError::Rejected(
                     CustomerError::AlreadyExists(_) | CustomerError::Erased(_),
-                )) if is_assigned => command.id = CustomerId::assign(),
+                )) if is_assigned => command.id = self.assign_id(),
                 other => return other,
             }
         }
         self.try_create(&command, key, origin).await
     }
 
+    /// Carries out a command of a request that may have a key. Of one that was carried out before for somebody who was erased since
+    /// there is no answer left.
+    async fn execute_once(
+        &self,
+        id: &CustomerId,
+        key: Option<RequestKey>,
+        expectation: Expectation,
+        decide: impl Fn(Option<&Customer>) -> Result<Option<Change>, CustomerError> + Send + Sync,
+    ) -> Result<Customer, Failure> {
+        let customer = self.execute(id, key, expectation, decide).await?;
+        if customer.is_erased() {
+            let erased = CustomerError::ErasedSince(customer.customer_id().clone());
+            return Err(CommandError::Rejected(erased));
+        }
+        Ok(customer)
+    }
+
     async fn try_create(
         &self,
         command: &CreateCustomer,
-        key: Option<IdempotencyKey>,
+        key: Option<RequestKey>,
         origin: &Origin,
     ) -> Result<Customer, Failure> {
-        self.execute(&command.id, key, Expectation::New, |present| {
+        self.execute_once(&command.id, key, Expectation::New, |present| {
             Customer::create(
                 present,
                 command.clone(),
-                origin.asks_now(),
+                self.asks_now(origin),
                 self.vault.as_ref(),
             )
             .map(Some)
@@ -173,16 +175,16 @@ impl Customers {
         id: &CustomerId,
         command: UpdateCustomer,
         expected_revision: Option<i64>,
-        key: Option<IdempotencyKey>,
+        key: Option<RequestKey>,
         origin: &Origin,
     ) -> Result<Customer, Failure> {
-        self.execute(id, key, Expectation::Existing, |present| {
+        self.execute_once(id, key, Expectation::Existing, |present| {
             Customer::update(
                 present,
                 id,
                 command.clone(),
                 expected_revision,
-                origin.asks_now(),
+                self.asks_now(origin),
                 self.vault.as_ref(),
             )
         })
@@ -203,7 +205,7 @@ impl Customers {
             Customer::replace_or_create(
                 present,
                 command.clone(),
-                origin.asks_now(),
+                self.asks_now(origin),
                 self.vault.as_ref(),
             )
         })
@@ -216,7 +218,7 @@ impl Customers {
     /// When there is no such customer, or the store is away.
     pub async fn erase(&self, id: &CustomerId, origin: &Origin) -> Result<Customer, Failure> {
         self.execute(id, None, Expectation::Existing, |present| {
-            Customer::erase(present, id, origin.asks_now())
+            Customer::erase(present, id, self.asks_now(origin))
         })
         .await
     }
@@ -224,43 +226,20 @@ impl Customers {
     async fn execute(
         &self,
         id: &CustomerId,
-        key: Option<IdempotencyKey>,
+        key: Option<RequestKey>,
         expectation: Expectation,
         decide: impl Fn(Option<&Customer>) -> Result<Option<Change>, CustomerError> + Send + Sync,
     ) -> Result<Customer, Failure> {
         self.handler
-            .execute(
-                id.as_str(),
-                key.map(|key| key.0),
-                expectation,
-                |present| match decide(present)? {
+            .execute(id.as_str(), key, expectation, |present| {
+                match decide(present)? {
                     None => Ok(None),
-                    Some(change) => self.teller.tell(change).map(Some),
-                },
-            )
+                    Some(change) => self
+                        .encoder
+                        .encode(change, self.handler.clock().new_id())
+                        .map(Some),
+                }
+            })
             .await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn callers_do_not_share_keys() {
-        let keys = [("a", "bc"), ("ab", "c"), ("", "abc"), ("abc", "x")]
-            .map(|(caller, given)| IdempotencyKey::new(caller, given));
-        for (index, key) in keys.iter().enumerate() {
-            assert!(key.is_ok());
-            assert!(!keys[index + 1..].contains(key));
-        }
-        assert_eq!(IdempotencyKey::new("a", "k"), IdempotencyKey::new("a", "k"));
-    }
-
-    #[test]
-    fn a_key_has_one_to_two_hundred_characters() {
-        assert_eq!(IdempotencyKey::new("a", ""), Err(InvalidKey));
-        assert_eq!(IdempotencyKey::new("a", &"x".repeat(201)), Err(InvalidKey));
-        assert!(IdempotencyKey::new("a", &"ä".repeat(200)).is_ok());
     }
 }

@@ -4,43 +4,68 @@ use std::sync::Arc;
 
 use axum::Router;
 use clap::Args;
-use tandem_kit::{
+use tandem_assembly::{
     admin::{
         AdminToken,
         dead_letters::{DeadLetterOffice, RetryProjection},
         guarded,
+        keys::KeyOffice,
+        log::LogOffice,
         rebuild::Rebuilder,
+        rotation::KeyRotation,
     },
+    components,
+    service::{self, Identity, ServiceError},
+    store_settings::StoreSettings,
+};
+use tandem_event_path::{
     commands::{CommandHandler, Gate, forget_old_keys},
-    consumer::run_projection,
     data_keys::{KeyRing, Opener, Role},
-    graphql::{GraphQlEndpoint, Limits},
-    kafka::{connection::Kafka, settings::KafkaSettings, topics::Topic},
+    log::{Log, LogError},
+    log_memory::LogWatch,
+    log_restore::LogRestore,
     outbox::relay::{self, RelayHandle, RelaySettings},
+    projection::run_projection,
     rebuild::{RebuildAggregates, RebuildTrail, Target, fill_new_store},
     sealing::{Sealer, SealingSettings},
-    service::{self, Identity, ServiceError},
-    shutdown::Shutdown,
-    store::settings::StoreSettings,
+    signing::{Signatures, SigningKey, SigningSettings, Topics},
+    system::{self, Claimant, SystemLog},
+    waiting::{Waiting, WithoutWaiting},
+};
+use tandem_log_kafka::{connection::Kafka, settings::KafkaSettings, topics::Topic};
+use tandem_model::aggregate::Aggregate;
+use tandem_runtime::shutdown::Shutdown;
+use tandem_service::{
+    graphql::{GraphQlEndpoint, Limits},
     web::{
         HttpSettings,
-        actuator::{Affects, Health, HealthReporter},
-        components, openapi,
+        actuator::{Health, HealthReporter},
+        openapi, pages,
     },
 };
+use tandem_web::Graph;
 
 use crate::{
-    audit::{AuditProjection, CustomerReader},
+    audit::{self, AuditProjection, CustomerReader},
+    consistency,
     customers::Customers,
-    domain::event::{KEY_TOPIC, TOPIC},
-    graphql, rest,
+    domain::{
+        Customer,
+        event::{KEY_TOPIC, TOPIC},
+    },
+    encoding::{EventEncoder, PersonalData},
+    graphql,
+    keys::{CustomerKeys, KeyHealing},
+    rest,
+    rotation::RewrapCustomers,
     stores::{NAMES, Stores},
-    telling::{PersonalData, Teller},
     vault::SealedCards,
 };
 
 /// What cannot be taken from [`TOPIC`] is copied there.
 const DEAD_LETTER_TOPIC: &str = "accounts.customer.change.DLT";
+/// Topics whose records are signed, each with who signs them.
+const SIGNED: Topics = &[(TOPIC, "accounts"), (KEY_TOPIC, "accounts")];
 
 /// Settings of the accounts service.
 #[derive(Args, Clone, Debug)]
@@ -64,6 +89,9 @@ pub struct Settings {
     #[command(flatten)]
     sealing: SealingSettings,
 
+    #[command(flatten)]
+    signing: SigningSettings,
+
     /// How names, contacts, addresses and cards are written into events. What is once in the log in plain can never be erased.
     #[arg(
         long,
@@ -83,12 +111,21 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
     let identity = Identity {
         name: "accounts",
         version: env!("CARGO_PKG_VERSION"),
+        schema: crate::graphql::sdl,
     };
+    settings.kafka.check().map_err(LogError::from)?;
     let sealer = Sealer::from_settings(&settings.sealing)?;
+    let signing_key = SigningKey::from_settings(
+        &settings.signing,
+        identity.name,
+        &settings.store.data_dir,
+        shutdown.clock(),
+    )?;
+    let signatures = Signatures::new(identity.name, signing_key, SIGNED, &settings.signing);
     let open = async |waiting: HealthReporter, health: &Health| {
         let store = &settings.store;
         let (stores, _) = Stores::open(NAMES, store, &sealer, &waiting, &shutdown).await?;
-        assemble(&settings, &stores, &sealer, health, &shutdown)
+        assemble(&settings, &stores, &sealer, &signatures, health, &shutdown)
     };
     service::run(identity, settings.port, &settings.http, &shutdown, open).await
 }
@@ -98,6 +135,7 @@ fn assemble(
     settings: &Settings,
     stores: &Stores,
     sealer: &Sealer,
+    signatures: &Signatures,
     health: &Health,
     shutdown: &Shutdown,
 ) -> Result<Router, ServiceError> {
@@ -106,11 +144,44 @@ fn assemble(
         Topic::log(DEAD_LETTER_TOPIC),
         Topic::compacted(KEY_TOPIC),
     ];
-    let kafka = Kafka::connect(settings.kafka.clone(), topics, shutdown)?;
-    let keys = KeyRing::start(&kafka, KEY_TOPIC, Role::Owner, shutdown);
+    let kafka: Arc<dyn Log> = Arc::new(Kafka::connect(settings.kafka.clone(), topics, shutdown)?);
+    let stored = Arc::new(CustomerKeys(Arc::clone(&stores.aggregates)));
+    let keys = KeyRing::start_signed(
+        &kafka,
+        KEY_TOPIC,
+        Role::Owner,
+        stored,
+        signatures.clone(),
+        Arc::clone(&stores.dead_letters),
+        shutdown,
+    );
+    let system_log = SystemLog::new(kafka, TOPIC, shutdown).signed(signatures.clone());
+    let claimant = Claimant {
+        service: "accounts",
+        role: Role::Owner,
+        projection: audit::NAME,
+        topics: vec![TOPIC],
+        store: stores.identity.clone(),
+        sealer: sealer.clone(),
+        registry: Arc::clone(&stores.registry),
+        takes_over: settings.kafka.claim_topics,
+    };
+    system::claim(claimant, &system_log, &keys, shutdown);
+    let log: Arc<dyn Log> = Arc::new(system_log);
+    let healing = KeyHealing::new(
+        Arc::clone(&stores.aggregates),
+        Arc::clone(&stores.changes),
+        keys.clone(),
+    );
+    healing.start(shutdown);
+    let waiting = Waiting::of(
+        Customer::COLLECTION,
+        Arc::clone(&stores.dead_letters),
+        shutdown.clock(),
+    );
     let relay = relay::start(
         Arc::clone(&stores.aggregates) as _,
-        &kafka,
+        &log,
         TOPIC,
         &settings.relay,
         shutdown,
@@ -120,52 +191,105 @@ fn assemble(
         Arc::clone(&audit),
         &stores.identity,
         TOPIC,
-        DEAD_LETTER_TOPIC,
-        &kafka,
+        &log,
         Arc::clone(&stores.dead_letters),
         shutdown,
     )?;
+    let letters = WithoutWaiting {
+        letters: Arc::clone(&stores.dead_letters),
+        waiting: vec![waiting.clone()],
+    };
     let office = DeadLetterOffice::open(
-        Arc::clone(&stores.dead_letters),
-        vec![Arc::new(RetryProjection(Arc::clone(&audit)))],
-        &kafka,
+        Arc::new(letters),
+        vec![Arc::new(RetryProjection {
+            projection: Arc::clone(&audit),
+            topic: TOPIC,
+        })],
+        &log,
+        shutdown,
     );
     forget_old_keys(Arc::clone(&stores.aggregates), shutdown);
 
+    let customers = Arc::new(RebuildAggregates::new(
+        Arc::clone(&stores.aggregates),
+        TOPIC,
+        CustomerReader::new(Opener::new(Arc::new(keys.clone()), sealer.clone())),
+        waiting.clone(),
+    ));
+    waiting.release(Arc::clone(&customers) as _, &keys, shutdown);
     let targets: Vec<Arc<dyn Target>> = vec![
-        Arc::new(RebuildAggregates::new(
-            Arc::clone(&stores.aggregates),
-            TOPIC,
-            CustomerReader::new(Opener::new(Arc::new(keys), sealer.clone())),
-        )),
+        Arc::clone(&customers) as _,
         Arc::new(RebuildTrail::new(audit, Arc::clone(&stores.changes), TOPIC)),
     ];
     let gate = Gate::closed();
     fill_new_store(
         Arc::clone(&stores.registry),
         targets.clone(),
-        kafka.clone(),
+        Arc::clone(&log),
         gate.clone(),
+        settings.store.truncated_log(),
         shutdown,
     );
-    let rebuilder = Rebuilder::new(targets, kafka.clone(), shutdown.clone());
+    let watch = LogWatch::new(
+        &log,
+        Arc::clone(&stores.registry),
+        vec![(TOPIC, audit_status.clone())],
+        shutdown.clock(),
+    );
+    watch.start(shutdown);
+    let rebuilder = Rebuilder::new(targets, Arc::clone(&log), sealer.clone(), shutdown.clone())
+        .healing(Arc::new(healing.clone()))
+        .watching(watch.clone());
+    let log_restore = Arc::new(LogRestore::new(
+        Arc::clone(&stores.aggregates),
+        Arc::clone(&stores.changes),
+        customers,
+        EventEncoder::new(sealer.clone(), settings.personal_data),
+        Arc::clone(&log),
+    ));
+    let rotation = KeyRotation::new(
+        vec![Arc::new(RewrapCustomers {
+            customers: Arc::clone(&stores.aggregates),
+            topic: keys.clone(),
+            log: Arc::clone(&log_restore),
+            sealer: sealer.clone(),
+        })],
+        Arc::clone(&stores.registry),
+        sealer.clone(),
+        Some(("accounts", keys)),
+        shutdown.clone(),
+    );
+    rotation.resume();
+    let log_office = LogOffice::new(
+        watch.clone(),
+        log_restore,
+        Some(Arc::new(healing.clone())),
+        shutdown.clone(),
+    );
+    let key_office = KeyOffice::new(vec![waiting.clone()], Some(Arc::new(healing)));
 
     components::store(health, &stores.aggregates);
     components::filling(health, &gate);
     components::outbox(health, &relay);
-    components::kafka(health, &kafka);
-    components::projection(health, "audit", Affects::HealthOnly, audit_status, i64::MAX);
-    let operator = office.routes().merge(rebuilder.routes());
-    Ok(routes(
-        stores,
-        Some(relay),
-        gate,
-        sealer,
-        settings.personal_data,
-        shutdown,
+    components::kafka(health, &log);
+    components::log(health, &watch);
+    components::projection(health, "audit", audit_status, i64::MAX, None);
+    components::data_keys(health, vec![waiting.clone()]);
+    let operator = office
+        .routes()
+        .merge(rebuilder.routes())
+        .merge(key_office.routes())
+        .merge(rotation.routes())
+        .merge(log_office.routes());
+    let handler = CommandHandler::new(Arc::clone(&stores.aggregates), Some(relay), shutdown)
+        .behind(gate)
+        .except(waiting);
+    Ok(
+        routes_of(stores, handler, sealer, settings.personal_data, shutdown)
+            .merge(openapi::router(rest::openapi()))
+            .merge(pages::router(Graph::Accounts))
+            .merge(guarded(operator, AdminToken::of(sealer))),
     )
-    .merge(openapi::router(rest::openapi()))
-    .merge(guarded(operator, AdminToken::of(sealer))))
 }
 
 /// GraphQL and REST on these stores. Without a relay, events stay pending.
@@ -177,17 +301,37 @@ pub fn routes(
     personal_data: PersonalData,
     shutdown: &Shutdown,
 ) -> Router {
-    let handler = CommandHandler::new(Arc::clone(&stores.aggregates), relay).behind(gate);
+    let handler = CommandHandler::new(Arc::clone(&stores.aggregates), relay, shutdown).behind(gate);
+    routes_of(stores, handler, sealer, personal_data, shutdown)
+}
+
+fn routes_of(
+    stores: &Stores,
+    handler: CommandHandler<Customer>,
+    sealer: &Sealer,
+    personal_data: PersonalData,
+    shutdown: &Shutdown,
+) -> Router {
     let vault = Arc::new(SealedCards::new(sealer.clone()));
-    let teller = Teller::new(sealer.clone(), personal_data);
-    let customers = Customers::new(handler, vault, teller);
+    let encoder = EventEncoder::new(sealer.clone(), personal_data);
+    let customers = Customers::new(handler, vault, encoder);
     let schema = graphql::schema(
         customers.clone(),
         Arc::clone(&stores.aggregates),
         Limits::default(),
     );
-    let data = graphql::operation_data(Arc::clone(&stores.aggregates), Arc::clone(&stores.changes));
-    GraphQlEndpoint::new(schema, shutdown.clone())
+    let data = graphql::operation_data(
+        Arc::clone(&stores.aggregates),
+        Arc::clone(&stores.changes),
+        shutdown.clock().clone(),
+    );
+    GraphQlEndpoint::new(Graph::Accounts, schema, shutdown.clone())
+        .with_sdl(&graphql::sdl())
+        .with_entities(&["Customer"])
+        .showing(consistency::shows(
+            Arc::clone(&stores.changes),
+            shutdown.clock().clone(),
+        ))
         .with_operation_data(data)
         .router()
         .merge(rest::router(customers))

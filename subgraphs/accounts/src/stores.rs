@@ -1,6 +1,6 @@
 //! Where accounts keeps what it keeps: customers, their audit trail, and messages set aside.
 
-use tandem_kit::store::{self, StoreNames};
+use tandem_assembly::stores::{self, StoreNames};
 
 use crate::domain::Customer;
 
@@ -11,4 +11,4 @@ pub const NAMES: StoreNames = StoreNames {
 };
 
 /// The stores of accounts.
-pub type Stores = store::Stores<Customer>;
+pub type Stores = stores::Stores<Customer>;

@@ -1,6 +1,6 @@
 //! Card numbers sealed with the service's key: the adapter of the domain's [`CardVault`].
 
-use tandem_kit::sealing::Sealer;
+use tandem_event_path::sealing::{OpenError, Sealer};
 
 use crate::domain::{CardNumber, CardVault, CreditCardType, CustomerId, VaultError};
 
@@ -14,6 +14,19 @@ impl SealedCards {
     pub fn new(sealer: Sealer) -> Self {
         Self(sealer)
     }
+}
+
+/// A card's number sealed with the newest key; `None` if it is so already.
+///
+/// # Errors
+/// When it does not open.
+pub fn reseal(
+    service: &Sealer,
+    sealed: &str,
+    customer: &CustomerId,
+    kind: CreditCardType,
+) -> Result<Option<String>, OpenError> {
+    service.reseal(sealed, place(customer, kind).as_bytes())
 }
 
 /// The place that a sealed number belongs to. No id holds a `/`.

@@ -11,7 +11,10 @@ use tandem_accounts::{
     },
     vault::SealedCards,
 };
-use tandem_kit::{aggregate::Aggregate, sealing::Sealer};
+use tandem_event_path::sealing::Sealer;
+use tandem_model::aggregate::Aggregate;
+use tandem_model::seal::Key;
+use uuid::Uuid;
 
 fn vault() -> SealedCards {
     SealedCards::new(Sealer::new(&[7; 32]))
@@ -128,7 +131,7 @@ fn an_id_in_use_is_refused() {
 fn no_state_or_event_holds_the_card_number() {
     let change = Customer::create(None, command(), asked(), &vault()).unwrap();
     let state = serde_json::to_string(&change.customer).unwrap();
-    let told = event::cloud_event(&change).unwrap().data;
+    let told = event::cloud_event(&change, Uuid::now_v7()).unwrap().data;
     for text in [
         state,
         told,
@@ -300,10 +303,10 @@ fn a_refused_number_is_not_repeated_in_the_message() {
 #[test]
 fn an_event_brings_the_whole_customer_back() {
     let change = Customer::create(None, command(), asked(), &vault()).unwrap();
-    let told = event::cloud_event(&change).unwrap();
-    let restored = CustomerChangeEvent::read(&told)
+    let told = event::cloud_event(&change, Uuid::now_v7()).unwrap();
+    let restored = CustomerChangeEvent::read(&told.clone().into())
         .unwrap()
-        .into_customer(None)
+        .into_customer(Key::Erased)
         .unwrap();
     assert_eq!(restored, change.customer);
 }
@@ -376,8 +379,8 @@ proptest! {
             // The same once more is no change.
             prop_assert!(update(&customer, command).unwrap().is_none());
             // The event brings back exactly this state.
-            let told = event::cloud_event(&change).unwrap();
-            prop_assert_eq!(CustomerChangeEvent::read(&told).unwrap().into_customer(None).unwrap(), customer.clone());
+            let told = event::cloud_event(&change, Uuid::now_v7()).unwrap();
+            prop_assert_eq!(CustomerChangeEvent::read(&told.clone().into()).unwrap().into_customer(Key::Erased).unwrap(), customer.clone());
         }
     }
 

@@ -9,13 +9,14 @@ use tandem_accounts::{
         CustomerId, Name, UpdateCustomer,
         event::{self, CustomerChangeEvent, UnreadableEvent},
     },
-    telling::{PersonalData, Teller},
+    encoding::{EventEncoder, PersonalData},
     vault::SealedCards,
 };
-use tandem_kit::{
-    commands::Decision, data_keys::DataKey, event::CloudEvent, event_contract, kafka::cloudevents,
-    sealing::Sealer,
-};
+use tandem_event_contract as event_contract;
+use tandem_event_path::{commands::Decision, data_keys::DataKey, sealing::Sealer};
+use tandem_model::seal::Key;
+use tandem_model::{cloudevents, event::CloudEvent};
+use uuid::Uuid;
 
 const COMMITTED: &str = include_str!("../../../schema/events/customer-change-event.v2.json");
 
@@ -74,7 +75,7 @@ fn events() -> Vec<CloudEvent> {
         .unwrap();
     [created, updated]
         .iter()
-        .map(|change| event::cloud_event(change).unwrap())
+        .map(|change| event::cloud_event(change, Uuid::now_v7()).unwrap())
         .collect()
 }
 
@@ -97,7 +98,7 @@ fn the_committed_schema_is_what_the_code_says() {
 /// A customer made, changed and erased, as it is told with sealed personal data.
 fn sealed() -> Vec<Decision<Customer>> {
     let service = Sealer::new(&[7; 32]);
-    let teller = Teller::new(service.clone(), PersonalData::Sealed);
+    let encoder = EventEncoder::new(service.clone(), PersonalData::Sealed);
     let vault = SealedCards::new(service);
     let asked = || Asked {
         by: "tests".to_owned(),
@@ -121,7 +122,7 @@ fn sealed() -> Vec<Decision<Customer>> {
         credit_cards: Vec::new(),
     };
     let created = Customer::create(None, create, asked(), &vault).unwrap();
-    let created = teller.tell(created).unwrap();
+    let created = encoder.encode(created, Uuid::now_v7()).unwrap();
     let change = UpdateCustomer {
         name: Some(Name {
             first_name: "Augusta".to_owned(),
@@ -131,9 +132,11 @@ fn sealed() -> Vec<Decision<Customer>> {
         ..UpdateCustomer::default()
     };
     let updated = Customer::update(Some(&created.state), &id, change, None, asked(), &vault);
-    let updated = teller.tell(updated.unwrap().unwrap()).unwrap();
+    let updated = encoder
+        .encode(updated.unwrap().unwrap(), Uuid::now_v7())
+        .unwrap();
     let erased = Customer::erase(Some(&updated.state), &id, asked()).unwrap();
-    let erased = teller.tell(erased.unwrap()).unwrap();
+    let erased = encoder.encode(erased.unwrap(), Uuid::now_v7()).unwrap();
     assert_eq!(Customer::erase(Some(&erased.state), &id, asked()), Ok(None));
     vec![created, updated, erased]
 }
@@ -174,12 +177,15 @@ fn a_sealed_event_shows_nothing_of_the_person_and_opens_with_the_key_alone() {
     );
     let service = Sealer::new(&[7; 32]);
     let key = DataKey::unwrap(&service, &wrapped, "123456").unwrap();
-    let read = |number: usize| CustomerChangeEvent::read(&told[number].event).unwrap();
-    let with_key = read(1).into_customer(Some(&(key, wrapped))).unwrap();
+    let read =
+        |number: usize| CustomerChangeEvent::read(&told[number].event.clone().into()).unwrap();
+    let with_key = read(1).into_customer(Key::Here(&key, &wrapped)).unwrap();
     assert_eq!(with_key, told[1].state);
-    let without = read(1).into_customer(None).unwrap();
+    let without = read(1).into_customer(Key::Erased).unwrap();
     assert!(without.is_erased() && without.name().first_name.is_empty());
-    let last = read(2).into_customer(None).unwrap();
+    let missing = read(1).into_customer(Key::Missing("not there"));
+    assert_eq!(missing.unwrap_err().to_string(), "not there");
+    let last = read(2).into_customer(Key::Erased).unwrap();
     assert_eq!(last, told[2].state);
     assert!(last.is_erased() && last.data_key().is_none());
 }
@@ -191,7 +197,7 @@ fn every_version_ever_published_is_read() {
             let event = cloudevents::read(message).unwrap();
             let read = CustomerChangeEvent::read(&event)
                 .unwrap_or_else(|refused| panic!("{}: {refused}", sample.name));
-            serde_json::to_value(read.into_customer(None).unwrap()).unwrap()
+            serde_json::to_value(read.into_customer(Key::Erased).unwrap()).unwrap()
         };
         let read = customer(&sample.message);
         assert_eq!(&read, sample.expected("accounts"), "{}", sample.name);
@@ -253,7 +259,7 @@ fn the_envelope_says_what_the_contract_fixes() {
             "urn:tandem:schema:customer-change-event:v2"
         );
         assert!(event.traceparent.is_some());
-        let body = CustomerChangeEvent::read(&event).unwrap();
+        let body = CustomerChangeEvent::read(&event.clone().into()).unwrap();
         assert_eq!(event.time, body.changed_at.into());
     }
 }
@@ -288,10 +294,11 @@ fn unknown_fields_are_ignored_and_contradictions_refused() {
     let with = |change: fn(&mut Value)| {
         let mut body: Value = serde_json::from_str(&event.data).unwrap();
         change(&mut body);
-        CustomerChangeEvent::read(&CloudEvent {
+        let changed = CloudEvent {
             data: body.to_string(),
             ..event.clone()
-        })
+        };
+        CustomerChangeEvent::read(&changed.into())
     };
     assert!(with(|body| body["nickname"] = json!("J")).is_ok());
     assert!(matches!(
@@ -315,7 +322,7 @@ fn unknown_fields_are_ignored_and_contradictions_refused() {
         ..event.clone()
     };
     assert!(matches!(
-        CustomerChangeEvent::read(&other),
+        CustomerChangeEvent::read(&other.into()),
         Err(UnreadableEvent::Type(_))
     ));
 }

@@ -9,7 +9,8 @@ use clap::Parser;
 use common::SAMPLE;
 use tandem_accounts::service::{self, Settings};
 use tandem_backends::{eventually, free_port};
-use tandem_kit::{rebuild::mark_filled, shutdown::Shutdown};
+use tandem_event_path::rebuild::mark_filled;
+use tandem_runtime::shutdown::Shutdown;
 
 #[derive(Parser)]
 struct Command {
@@ -21,7 +22,7 @@ struct Command {
 async fn without_kafka_customers_are_served_and_the_service_ends_in_time() {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("key");
-    std::fs::write(&key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
+    std::fs::write(&key, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n").unwrap();
     // A store that is not new: a new one would wait for Kafka, to see whether the log knows customers already.
     let stores = common::open(directory.path()).await;
     mark_filled(stores.registry.as_ref()).await.unwrap();

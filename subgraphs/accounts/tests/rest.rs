@@ -6,6 +6,7 @@ mod common;
 use axum::http::StatusCode;
 use common::{Accounts, Answer, SAMPLE};
 use serde_json::{Value, json};
+use tandem_fuzzing::Corpus;
 
 const CREATE: &str = "/accounts/customer/create";
 
@@ -41,6 +42,21 @@ async fn the_published_sample_is_taken_as_it_is() {
     let pending = accounts.pending().await;
     assert_eq!(pending.len(), 1);
     assert!(pending[0].event.data.contains("legacy-rest"));
+}
+
+#[tokio::test]
+async fn a_body_is_taken_or_refused_with_a_problem_whatever_it_is() {
+    let accounts = Accounts::start().await;
+    for body in Corpus::of("rest", [SAMPLE.as_bytes().to_vec()]) {
+        let body = String::from_utf8_lossy(&body);
+        let answer = post(&accounts, &body).await;
+        match answer.status.as_u16() {
+            201 => assert_eq!(answer.text(), "Customer account created!"),
+            400 | 422 => assert_eq!(answer.kind, "application/problem+json", "{body}"),
+            other => panic!("{other} {}: {body}", answer.text()),
+        }
+    }
+    assert_eq!(post(&accounts, SAMPLE).await.status, StatusCode::CREATED);
 }
 
 #[tokio::test]

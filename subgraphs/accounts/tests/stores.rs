@@ -5,12 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tandem_accounts::domain::Customer;
 use tandem_backends::{Backend, Mongo};
-use tandem_kit::{
-    aggregate::Aggregate,
-    store::contract::{
-        Example,
-        places::{Database, File},
-    },
+use tandem_model::aggregate::Aggregate;
+use tandem_store_contract::{
+    Example,
+    places::{Database, File},
 };
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -88,10 +86,10 @@ impl Own {
 
 mod embedded {
     use super::*;
-    tandem_kit::store_contract!(Own, file());
+    tandem_store_contract::store_contract!(Own, file());
 }
 
 mod mongo {
     use super::*;
-    tandem_kit::store_contract!(Own, database());
+    tandem_store_contract::store_contract!(Own, database());
 }

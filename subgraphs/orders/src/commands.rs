@@ -2,13 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::Utc;
-use tandem_kit::{
-    commands::{CommandError, CommandHandler, Decision, Expectation},
+use chrono::{DateTime, Utc};
+use tandem_event_path::{
+    commands::{CommandError, CommandHandler, Decision, Expectation, repeated},
     data_keys::DataKey,
     sealing::{OpenError, Sealer},
     store::{AggregateStore, StoreError},
 };
+use tandem_model::request_key::RequestKey;
+use tandem_runtime::shutdown::Shutdown;
 
 use crate::{
     domain::{
@@ -21,9 +23,6 @@ use crate::{
 
 /// How long an order waits for a customer who is not known yet: somebody who was created a moment ago is on the way here.
 const NEWCOMER_WAIT: Duration = Duration::from_millis(250);
-
-/// At most so many characters in an idempotency key.
-pub const LONGEST_KEY: usize = 200;
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +46,19 @@ pub enum Refused {
         /// Most bytes that it may have.
         most: usize,
     },
+    /// The idempotency key was used for another order.
+    #[error(
+        "this idempotency key was used for another request; give each request a key of its own, and the same input when asking again"
+    )]
+    KeyReused,
     /// The store is new and still being filled from the log; again later will work.
     #[error("the store of orders is new and is being filled from the log; try again in a moment")]
     Filling,
+    /// A newer change of the order waits for its data key.
+    #[error(
+        "a newer change of this order waits for its customer's data key; `tandem keys waiting` says more"
+    )]
+    Waiting,
     /// The store does not answer; whether the change was made is unknown.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -68,7 +77,9 @@ impl From<CommandError<Refused>> for Refused {
             CommandError::Contended => Self::Contended,
             CommandError::Backlogged => Self::Backlogged,
             CommandError::TooLarge { bytes, most } => Self::TooLarge { bytes, most },
+            CommandError::KeyReused => Self::KeyReused,
             CommandError::Filling => Self::Filling,
+            CommandError::Waiting => Self::Waiting,
             CommandError::Unavailable(error) => Self::Store(error),
         }
     }
@@ -93,7 +104,7 @@ pub struct PlaceOrder {
     /// To which of the customer's addresses.
     pub ship_to: AddressType,
     /// The same key of the same caller gets the first answer again.
-    pub idempotency_key: Option<String>,
+    pub idempotency_key: Option<RequestKey>,
 }
 
 /// Carries out commands on orders.
@@ -102,17 +113,29 @@ pub struct OrderCommands {
     handler: CommandHandler<Order>,
     replica: Replica,
     sealer: Sealer,
+    shutdown: Shutdown,
 }
 
 impl OrderCommands {
-    /// Commands that this handler carries out for the customers of this replica; `sealer` wrapped their data keys.
+    /// Commands that this handler carries out for the customers of this replica; `sealer` wrapped their data keys. What was
+    /// begun when the service stops is waited for.
     #[must_use]
-    pub fn new(handler: CommandHandler<Order>, replica: Replica, sealer: Sealer) -> Self {
+    pub fn new(
+        handler: CommandHandler<Order>,
+        replica: Replica,
+        sealer: Sealer,
+        shutdown: &Shutdown,
+    ) -> Self {
         Self {
             handler,
             replica,
             sealer,
+            shutdown: shutdown.clone(),
         }
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.handler.clock().now().into()
     }
 
     /// The store of orders.
@@ -121,32 +144,34 @@ impl OrderCommands {
         self.handler.store()
     }
 
-    /// Places an order.
+    /// Places an order. Runs to its end also if the caller goes away: what follows the write, too.
     ///
     /// # Errors
     /// See [`Refused`].
     pub async fn place(&self, request: PlaceOrder, origin: &Origin) -> Result<Order, Refused> {
-        let key = match &request.idempotency_key {
-            None => None,
-            Some(key) => {
-                check_key(key)?;
-                Some(format!("placeOrder/{}/{key}", origin.changed_by))
-            }
-        };
+        let (commands, origin) = (self.clone(), origin.clone());
+        self.shutdown
+            .spawn(async move { commands.carry_out(request, &origin).await })
+            .await
+            .map_err(|error| StoreError::Away(format!("a command was broken off: {error}")))?
+    }
+
+    async fn carry_out(&self, request: PlaceOrder, origin: &Origin) -> Result<Order, Refused> {
+        let key = request.idempotency_key;
         // Before the rules: what they say may have changed since the first time.
         if let Some(key) = &key
             && let Some(first) = self.store().first_answer(key).await?
         {
-            return Ok(first);
+            return Ok(repeated::<_, Refused>(first, key, None)?);
         }
-        let id = Order::new_id();
+        let id = self.handler.clock().new_id().to_string();
         let unaddressed = Placement {
             customer_id: request.customer_id,
             items: request.items,
             ship_to: None,
         };
         // What is wrong whoever the customer is need not wait for the customer.
-        let mut order = Order::place(id.clone(), unaddressed, Utc::now())?;
+        let mut order = Order::place(id.clone(), unaddressed, self.now())?;
         let customer = self.customer(&order.customer_id).await?;
         order.ship_to = address::ship_to(&customer.addresses, request.ship_to)?;
         order.data_key = customer.data_key;
@@ -181,7 +206,7 @@ impl OrderCommands {
         origin: &Origin,
     ) -> Result<Order, Refused> {
         self.change(id, origin, |order| {
-            order.advance(to, expected_revision, Utc::now())
+            order.advance(to, expected_revision, self.now())
         })
         .await
     }
@@ -198,7 +223,7 @@ impl OrderCommands {
         origin: &Origin,
     ) -> Result<Order, Refused> {
         self.change(id, origin, |order| {
-            order.cancel(reason.clone(), expected_revision, Utc::now())
+            order.cancel(reason.clone(), expected_revision, self.now())
         })
         .await
     }
@@ -251,21 +276,11 @@ impl OrderCommands {
             None => told,
         };
         Ok(Decision {
-            event: told.into_cloud_event(origin.traceparent.clone())?,
+            event: told
+                .into_cloud_event(self.handler.clock().new_id(), origin.traceparent.clone())?,
             state,
             companions: Vec::new(),
             forget_answers: false,
         })
     }
-}
-
-fn check_key(key: &str) -> Result<(), OrderError> {
-    let length = key.chars().count();
-    if (1..=LONGEST_KEY).contains(&length) && !key.chars().any(char::is_control) {
-        return Ok(());
-    }
-    Err(OrderError::invalid(
-        "idempotencyKey",
-        format!("has {length} characters; expected 1 to {LONGEST_KEY} without control characters"),
-    ))
 }

@@ -3,42 +3,70 @@
 use std::sync::Arc;
 
 use clap::Args;
-use tandem_kit::{
+use tandem_assembly::{
     admin::{
         AdminToken,
         dead_letters::{DeadLetterOffice, RetryProjection},
         guarded,
+        keys::KeyOffice,
+        log::LogOffice,
         rebuild::Rebuilder,
+        rotation::KeyRotation,
     },
+    components,
+    service::{self, Identity, ServiceError},
+    store_settings::StoreSettings,
+};
+use tandem_event_path::{
     commands::{CommandHandler, Gate, forget_old_keys},
-    consumer::run_projection,
     data_keys::{KeyRing, Opener, Role},
-    graphql::GraphQlEndpoint,
-    kafka::{connection::Kafka, settings::KafkaSettings, topics::Topic},
+    log::{Log, LogError},
+    log_memory::LogWatch,
+    log_restore::LogRestore,
     outbox::relay::{self, RelaySettings},
+    projection::run_projection,
     rebuild::{RebuildAggregates, RebuildTrail, Target, fill_new_store},
     sealing::{Sealer, SealingSettings},
-    service::{self, Identity, ServiceError},
-    shutdown::Shutdown,
-    store::settings::StoreSettings,
+    signing::{Signatures, SigningKey, SigningSettings, Topics},
+    system::{self, Claimant, SystemLog},
+    waiting::{Waiting, WithoutWaiting},
+};
+use tandem_log_kafka::{connection::Kafka, settings::KafkaSettings, topics::Topic};
+use tandem_model::aggregate::Aggregate;
+use tandem_runtime::shutdown::Shutdown;
+use tandem_service::{
+    graphql::GraphQlEndpoint,
     web::{
         HttpSettings,
-        actuator::{Affects, Health, HealthReporter},
-        components, openapi,
+        actuator::{Health, HealthReporter},
+        consistency::{Shows, waiting},
+        openapi, pages,
     },
 };
+use tandem_web::Graph;
 
 use crate::{
     audit::{self, AuditProjection},
     commands::OrderCommands,
-    domain,
-    erasure::{self, Forgetting, OrderReader},
+    consistency,
+    domain::{self, Order},
+    erasure::{self, Forgetting, OrderEncoding, OrderReader},
     graphql::{Backing, schema},
     live::Live,
-    replica::{self, Replica, projection::ReplicaProjection, rebuild::RebuildReplica},
+    replica::{
+        self, Replica, keys::ReplicaKeys, projection::ReplicaProjection, rebuild::RebuildReplica,
+    },
     rest::{self, Rest},
+    rotation::{RewrapOrders, RewrapReplica},
     stores::Stores,
 };
+
+/// Topics whose records are signed, each with who signs them.
+const SIGNED: Topics = &[
+    (replica::event::TOPIC, "accounts"),
+    (erasure::KEY_TOPIC, "accounts"),
+    (domain::event::TOPIC, "orders"),
+];
 
 /// Settings of the orders service.
 #[derive(Args, Clone, Debug)]
@@ -47,9 +75,14 @@ pub struct Settings {
     #[arg(long, env = "TANDEM_ORDERS_PORT", default_value_t = 8085)]
     pub port: u16,
 
-    /// Messages of `accounts.customer.change` that the replica may be behind before the service is not ready.
-    #[arg(long, env = "TANDEM_REPLICA_UNREADY_LAG", default_value_t = 10_000)]
-    pub replica_unready_lag: u64,
+    /// Messages of `accounts.customer.change` that the replica may be behind before the service is degraded.
+    #[arg(long, env = "TANDEM_REPLICA_LATE_LAG", default_value_t = 10_000)]
+    pub replica_late_lag: u64,
+
+    /// Messages of `accounts.customer.change` that the replica may be behind before the service is not ready. Not set: any number,
+    /// because all instances share the replica.
+    #[arg(long, env = "TANDEM_REPLICA_UNREADY_LAG")]
+    pub replica_unready_lag: Option<u64>,
 
     /// How requests are served.
     #[command(flatten)]
@@ -71,6 +104,10 @@ pub struct Settings {
     /// known by: the same as accounts'.
     #[command(flatten)]
     pub sealing: SealingSettings,
+
+    /// The key that orders signs its events with, and whose signatures it trusts.
+    #[command(flatten)]
+    pub signing: SigningSettings,
 }
 
 /// Runs the service until shutdown is requested. Kafka may be away: it is reached when it comes. So may MongoDB: until it is
@@ -82,11 +119,20 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
     let identity = Identity {
         name: "orders",
         version: env!("CARGO_PKG_VERSION"),
+        schema: crate::graphql::sdl,
     };
+    settings.kafka.check().map_err(LogError::from)?;
     let sealer = Sealer::from_settings(&settings.sealing)?;
+    let signing_key = SigningKey::from_settings(
+        &settings.signing,
+        identity.name,
+        &settings.store.data_dir,
+        shutdown.clock(),
+    )?;
+    let signatures = Signatures::new(identity.name, signing_key, SIGNED, &settings.signing);
     let open = async |waiting: HealthReporter, health: &Health| {
         let stores = Stores::open(&settings.store, &sealer, &waiting, &shutdown).await?;
-        assemble(&settings, stores, &sealer, health, &shutdown)
+        assemble(&settings, stores, &sealer, &signatures, health, &shutdown)
     };
     service::run(identity, settings.port, &settings.http, &shutdown, open).await
 }
@@ -96,6 +142,7 @@ fn assemble(
     settings: &Settings,
     stores: Stores,
     sealer: &Sealer,
+    signatures: &Signatures,
     health: &Health,
     shutdown: &Shutdown,
 ) -> Result<axum::Router, ServiceError> {
@@ -110,29 +157,83 @@ fn assemble(
         own,
         replica: replica_store,
     } = stores;
-    let kafka = Kafka::connect(settings.kafka.clone(), topics, shutdown)?;
-    let keys = KeyRing::start(&kafka, erasure::KEY_TOPIC, Role::Reader, shutdown);
-    let opener = Opener::new(Arc::new(keys), sealer.clone());
+    let kafka: Arc<dyn Log> = Arc::new(Kafka::connect(settings.kafka.clone(), topics, shutdown)?);
+    let stored = Arc::new(ReplicaKeys(Arc::clone(&replica_store)));
+    let keys = KeyRing::start_signed(
+        &kafka,
+        erasure::KEY_TOPIC,
+        Role::Reader,
+        stored,
+        signatures.clone(),
+        Arc::clone(&own.dead_letters),
+        shutdown,
+    );
+    let system_log =
+        SystemLog::new(kafka, domain::event::TOPIC, shutdown).signed(signatures.clone());
+    let claimant = Claimant {
+        service: "orders",
+        role: Role::Reader,
+        projection: audit::NAME,
+        topics: vec![domain::event::TOPIC, replica::event::TOPIC],
+        store: own.identity.clone(),
+        sealer: sealer.clone(),
+        registry: Arc::clone(&own.registry),
+        takes_over: settings.kafka.claim_topics,
+    };
+    system::claim(claimant, &system_log, &keys, shutdown);
+    let log: Arc<dyn Log> = Arc::new(system_log);
+    let opener = Opener::new(Arc::new(keys.clone()), sealer.clone());
+    let waiting_customers = Waiting::of(
+        replica::projection::NAME,
+        Arc::clone(&own.dead_letters),
+        shutdown.clock(),
+    );
+    let waiting_orders = Waiting::of(
+        Order::COLLECTION,
+        Arc::clone(&own.dead_letters),
+        shutdown.clock(),
+    );
     let relay = relay::start(
         Arc::clone(&own.aggregates) as _,
-        &kafka,
+        &log,
         domain::event::TOPIC,
         &settings.relay,
         shutdown,
     )?;
-    let replica = Replica::new(replica_store);
+    let rotation = KeyRotation::new(
+        vec![
+            Arc::new(RewrapReplica {
+                store: Arc::clone(&replica_store),
+                sealer: sealer.clone(),
+            }),
+            Arc::new(RewrapOrders {
+                orders: Arc::clone(&own.aggregates),
+                sealer: sealer.clone(),
+            }),
+        ],
+        Arc::clone(&own.registry),
+        sealer.clone(),
+        None,
+        shutdown.clone(),
+    );
+    rotation.resume();
+    let replica = Replica::new(replica_store).with_clock(shutdown.clock().clone());
     let replica_projection = Arc::new(ReplicaProjection::new(
         replica.clone(),
         opener.clone(),
         Forgetting::new(Arc::clone(&own.aggregates)),
+        waiting_customers.clone(),
     ));
-    let audit_projection = Arc::new(AuditProjection::new(Arc::clone(&own.changes)));
+    let audit_projection = Arc::new(AuditProjection::new(
+        Arc::clone(&own.changes),
+        replica.clone(),
+        Forgetting::new(Arc::clone(&own.aggregates)),
+    ));
     let replica_status = run_projection(
         Arc::clone(&replica_projection),
         &own.identity,
         replica::event::TOPIC,
-        replica::event::DEAD_LETTER_TOPIC,
-        &kafka,
+        &log,
         Arc::clone(&own.dead_letters),
         shutdown,
     )?;
@@ -140,13 +241,13 @@ fn assemble(
         Arc::clone(&audit_projection),
         &own.identity,
         domain::event::TOPIC,
-        audit::DEAD_LETTER_TOPIC,
-        &kafka,
+        &log,
         Arc::clone(&own.dead_letters),
         shutdown,
     )?;
     let live = Live::start(
-        &kafka,
+        &log,
+        Arc::clone(&own.aggregates),
         Arc::clone(&own.changes),
         replica.clone(),
         opener.clone(),
@@ -154,73 +255,139 @@ fn assemble(
     );
     forget_old_keys(Arc::clone(&own.aggregates), shutdown);
 
+    let letters = WithoutWaiting {
+        letters: Arc::clone(&own.dead_letters),
+        waiting: vec![waiting_customers.clone(), waiting_orders.clone()],
+    };
     let office = DeadLetterOffice::open(
-        Arc::clone(&own.dead_letters),
+        Arc::new(letters),
         vec![
-            Arc::new(RetryProjection(Arc::clone(&replica_projection))),
-            Arc::new(RetryProjection(Arc::clone(&audit_projection))),
+            Arc::new(RetryProjection {
+                projection: Arc::clone(&replica_projection),
+                topic: replica::event::TOPIC,
+            }),
+            Arc::new(RetryProjection {
+                projection: Arc::clone(&audit_projection),
+                topic: domain::event::TOPIC,
+            }),
         ],
-        &kafka,
+        &log,
+        shutdown,
     );
+    let orders_made = Arc::new(RebuildAggregates::new(
+        Arc::clone(&own.aggregates),
+        domain::event::TOPIC,
+        OrderReader::new(opener.clone()),
+        waiting_orders.clone(),
+    ));
+    waiting_orders.release(Arc::clone(&orders_made) as _, &keys, shutdown);
+    let replica_made = Arc::new(RebuildReplica::new(
+        replica.clone(),
+        opener,
+        Forgetting::new(Arc::clone(&own.aggregates)),
+        waiting_customers.clone(),
+    ));
+    waiting_customers.release(Arc::clone(&replica_made) as _, &keys, shutdown);
     let targets: Vec<Arc<dyn Target>> = vec![
-        Arc::new(RebuildAggregates::new(
-            Arc::clone(&own.aggregates),
-            domain::event::TOPIC,
-            OrderReader::new(opener.clone()),
-        )),
+        Arc::clone(&orders_made) as _,
         Arc::new(RebuildTrail::new(
             audit_projection,
             Arc::clone(&own.changes),
             domain::event::TOPIC,
         )),
-        Arc::new(RebuildReplica::new(
-            replica.clone(),
-            opener,
-            Forgetting::new(Arc::clone(&own.aggregates)),
-        )),
+        replica_made,
     ];
     let gate = Gate::closed();
     fill_new_store(
         Arc::clone(&own.registry),
         targets.clone(),
-        kafka.clone(),
+        Arc::clone(&log),
         gate.clone(),
+        settings.store.truncated_log(),
         shutdown,
     );
-    let rebuilder = Rebuilder::new(targets, kafka.clone(), shutdown.clone());
+    let watch = LogWatch::new(
+        &log,
+        Arc::clone(&own.registry),
+        vec![
+            (domain::event::TOPIC, audit_status.clone()),
+            (replica::event::TOPIC, replica_status.clone()),
+        ],
+        shutdown.clock(),
+    );
+    watch.start(shutdown);
+    let rebuilder = Rebuilder::new(targets, Arc::clone(&log), sealer.clone(), shutdown.clone())
+        .watching(watch.clone());
+    let log_office = LogOffice::new(
+        watch.clone(),
+        Arc::new(LogRestore::new(
+            Arc::clone(&own.aggregates),
+            Arc::clone(&own.changes),
+            orders_made,
+            OrderEncoding(sealer.clone()),
+            Arc::clone(&log),
+        )),
+        None,
+        shutdown.clone(),
+    );
 
     components::store(health, &own.aggregates);
     components::filling(health, &gate);
     components::outbox(health, &relay);
-    components::kafka(health, &kafka);
-    let most = i64::try_from(settings.replica_unready_lag).unwrap_or(i64::MAX);
-    components::projection(health, "replica", Affects::Readiness, replica_status, most);
-    components::projection(health, "audit", Affects::HealthOnly, audit_status, i64::MAX);
+    components::kafka(health, &log);
+    components::log(health, &watch);
+    let messages = |lag: u64| i64::try_from(lag).unwrap_or(i64::MAX);
+    components::projection(
+        health,
+        "replica",
+        replica_status,
+        messages(settings.replica_late_lag),
+        settings.replica_unready_lag.map(messages),
+    );
+    components::projection(health, "audit", audit_status, i64::MAX, None);
+    components::data_keys(
+        health,
+        vec![waiting_customers.clone(), waiting_orders.clone()],
+    );
+    let key_office = KeyOffice::new(vec![waiting_customers, waiting_orders.clone()], None);
     let commands = OrderCommands::new(
-        CommandHandler::new(Arc::clone(&own.aggregates), Some(relay)).behind(gate),
+        CommandHandler::new(Arc::clone(&own.aggregates), Some(relay), shutdown)
+            .behind(gate)
+            .except(waiting_orders),
         replica.clone(),
         sealer.clone(),
+        shutdown,
     );
     let backing = Backing {
         commands,
         replica: replica.clone(),
-        changes: own.changes,
+        changes: Arc::clone(&own.changes),
         live,
     };
+    let shows = consistency::shows(replica.clone(), own.changes, shutdown.clock().clone());
     let rest = Rest {
         replica,
         orders: own.aggregates,
     };
-    let operator = office.routes().merge(rebuilder.routes());
-    Ok(graphql_routes(backing, shutdown)
-        .merge(rest::router(rest))
+    let operator = office
+        .routes()
+        .merge(rebuilder.routes())
+        .merge(key_office.routes())
+        .merge(rotation.routes())
+        .merge(log_office.routes());
+    Ok(graphql_routes(backing, Arc::clone(&shows), shutdown)
+        .merge(waiting(rest::router(rest), shows))
         .merge(openapi::router(rest::description()))
+        .merge(pages::router(Graph::Orders))
         .merge(guarded(operator, AdminToken::of(sealer))))
 }
 
-fn graphql_routes(backing: Backing, shutdown: &Shutdown) -> axum::Router {
+fn graphql_routes(backing: Backing, shows: Shows, shutdown: &Shutdown) -> axum::Router {
     let for_loaders = backing.clone();
-    GraphQlEndpoint::new(schema(backing), shutdown.clone())
+    GraphQlEndpoint::new(Graph::Orders, schema(backing), shutdown.clone())
+        .with_sdl(&crate::graphql::sdl())
+        .with_entities(&["Customer", "Order"])
+        .showing(shows)
         .with_operation_data(move |data| {
             data.insert(for_loaders.loaders());
         })

@@ -2,12 +2,13 @@
 
 use std::{path::Path, sync::Arc};
 
-use tandem_kit::{
-    sealing::Sealer,
-    shutdown::Shutdown,
-    store::{self, Database, StoreNames, StoresError, settings::StoreSettings},
-    web::actuator::HealthReporter,
+use tandem_assembly::{
+    store_settings::StoreSettings,
+    stores::{self, Database, StoreNames, StoresError},
 };
+use tandem_event_path::sealing::Sealer;
+use tandem_runtime::shutdown::Shutdown;
+use tandem_service::web::actuator::HealthReporter;
 
 use crate::{
     audit,
@@ -25,23 +26,23 @@ const NAMES: StoreNames = StoreNames {
 #[derive(Clone)]
 pub struct Stores {
     /// Orders, and what every service keeps beside its aggregates.
-    pub own: store::Stores<Order>,
+    pub own: stores::Stores<Order>,
     /// Customers as orders knows them.
     pub replica: Arc<dyn ReplicaStore>,
 }
 
 impl Stores {
-    /// Opens what the settings name: see [`store::Stores::open`].
+    /// Opens what the settings name: see [`stores::Stores::open`].
     ///
     /// # Errors
-    /// Those of [`store::Stores::open`].
+    /// Those of [`stores::Stores::open`].
     pub async fn open(
         settings: &StoreSettings,
         sealer: &Sealer,
         waiting: &HealthReporter,
         shutdown: &Shutdown,
     ) -> Result<Self, StoresError> {
-        Self::of(store::Stores::open(NAMES, settings, sealer, waiting, shutdown).await?).await
+        Self::of(stores::Stores::open(NAMES, settings, sealer, waiting, shutdown).await?).await
     }
 
     /// Opens the embedded store in a directory, or makes it.
@@ -49,10 +50,10 @@ impl Stores {
     /// # Errors
     /// When the file cannot be used.
     pub async fn embedded(directory: &Path, sealer: &Sealer) -> Result<Self, StoresError> {
-        Self::of(store::Stores::embedded(NAMES, directory, sealer).await?).await
+        Self::of(stores::Stores::embedded(NAMES, directory, sealer).await?).await
     }
 
-    async fn of((own, database): (store::Stores<Order>, Database)) -> Result<Self, StoresError> {
+    async fn of((own, database): (stores::Stores<Order>, Database)) -> Result<Self, StoresError> {
         let replica: Arc<dyn ReplicaStore> = match database {
             Database::Embedded(store) => Arc::new(EmbeddedReplica::open(store).await?),
             Database::Mongo(store) => Arc::new(MongoReplica::new(store)),

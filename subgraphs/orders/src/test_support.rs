@@ -2,7 +2,7 @@
 //! What tests of the service share: its stores in a temporary directory, a log in memory, a count of reads.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -11,24 +11,26 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tandem_kit::{
+use tandem_event_path::log::Offsets;
+use tandem_event_path::{
     commands::CommandHandler,
-    data_keys::{FixedKeys, Opener},
-    event::CloudEvent,
-    kafka::{
-        message::{Message, Position},
-        tail::Offsets,
-    },
+    data_keys::{DataKeys, FixedKeys, Known, Opener},
     sealing::Sealer,
-    shutdown::Shutdown,
-    store::{AggregateStore, Settled, StoreError, Term, contract::Counting},
+    store::{AggregateStore, PublishedRow, StoreError, WriteEpoch},
 };
+use tandem_model::{
+    event::CloudEvent,
+    message::{Message, Position},
+};
+use tandem_runtime::shutdown::Shutdown;
+use tandem_store_contract::Counting;
 use tokio::sync::watch;
 
 use crate::{
     audit::AuditProjection,
     commands::{OrderCommands, Origin, PlaceOrder},
     domain::{AddressType, Order, OrderChangeEvent, OrderItem, Product},
+    erasure::Forgetting,
     graphql::Backing,
     live::{
         Live,
@@ -99,6 +101,7 @@ impl MemoryLog {
                     .map(|(name, value)| (name.to_owned(), text(&value)))
                     .collect(),
                 payload: Some(text(&event.data)),
+                published_ms: Some(event.time.timestamp_millis()),
             });
             position
         };
@@ -166,10 +169,13 @@ impl LogReader for MemoryReader {
     }
 }
 
-/// Counts the reads of a replica store.
+/// Counts the reads of a replica store, which may go away after some.
 pub(crate) struct CountingReplica {
     inner: Arc<dyn ReplicaStore>,
     pub(crate) gets: AtomicUsize,
+    pub(crate) pages: AtomicUsize,
+    /// Pages after which it is away.
+    pub(crate) away_after: AtomicUsize,
 }
 
 #[async_trait]
@@ -182,28 +188,34 @@ impl ReplicaStore for CountingReplica {
         self.inner.upsert(customers, replaces).await
     }
 
-    async fn show(&self, customers: &[ReplicaCustomer]) -> Result<Option<Term>, StoreError> {
-        self.inner.show(customers).await
-    }
-
-    async fn keep(&self, term: &Term) -> Result<bool, StoreError> {
-        self.inner.keep(term).await
-    }
-
-    async fn settled(
+    async fn apply_early(
         &self,
-        after: Option<&Settled>,
-        limit: usize,
-    ) -> Result<Vec<Settled>, StoreError> {
-        self.inner.settled(after, limit).await
+        customers: &[ReplicaCustomer],
+    ) -> Result<Option<WriteEpoch>, StoreError> {
+        self.inner.apply_early(customers).await
     }
 
-    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
+    async fn confirm_durable(&self, epoch: &WriteEpoch) -> Result<bool, StoreError> {
+        self.inner.confirm_durable(epoch).await
+    }
+
+    async fn published(
+        &self,
+        after: Option<&PublishedRow>,
+        limit: usize,
+    ) -> Result<Vec<PublishedRow>, StoreError> {
+        self.inner.published(after, limit).await
+    }
+
+    async fn remove(&self, seen: &[PublishedRow]) -> Result<u64, StoreError> {
         self.inner.remove(seen).await
     }
 
-    async fn set_back(&self, customers: &[(Settled, ReplicaCustomer)]) -> Result<u64, StoreError> {
-        self.inner.set_back(customers).await
+    async fn revert(
+        &self,
+        customers: &[(PublishedRow, ReplicaCustomer)],
+    ) -> Result<u64, StoreError> {
+        self.inner.revert(customers).await
     }
 
     async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<ReplicaCustomer>>, StoreError> {
@@ -216,6 +228,10 @@ impl ReplicaStore for CountingReplica {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<ReplicaCustomer>, StoreError> {
+        let before = self.pages.fetch_add(1, Ordering::SeqCst);
+        if before >= self.away_after.load(Ordering::SeqCst) {
+            return Err(StoreError::Away("as the test wants".to_owned()));
+        }
         self.inner.page(after, limit).await
     }
 
@@ -228,9 +244,53 @@ pub(crate) fn sealer() -> Sealer {
     Sealer::new(&[7; 32])
 }
 
-/// Opens with no key at all: whoever is sealed counts as erased.
+/// Opens with no key at all.
 pub(crate) fn opener() -> Opener {
     Opener::new(Arc::new(FixedKeys::default()), sealer())
+}
+
+/// Opens with no key, and knows that this customer has been erased.
+pub(crate) fn opener_that_erased(id: &str) -> Opener {
+    let known = Known {
+        erased: [id.to_owned()].into(),
+        ..Known::default()
+    };
+    Opener::new(Arc::new(FixedKeys(known)), sealer())
+}
+
+/// Keys of customers that come one by one.
+#[derive(Clone, Default)]
+pub(crate) struct LateKeys(Arc<Mutex<Known>>);
+
+impl LateKeys {
+    pub(crate) fn opener(&self) -> Opener {
+        Opener::new(Arc::new(self.clone()), sealer())
+    }
+
+    /// The key of this customer comes.
+    pub(crate) fn come(&self, id: &str, wrapped: &str) {
+        let mut known = self.0.lock().unwrap();
+        known.wrapped.insert(id.to_owned(), wrapped.to_owned());
+    }
+
+    fn now(&self) -> FixedKeys {
+        FixedKeys(self.0.lock().unwrap().clone())
+    }
+}
+
+#[async_trait]
+impl DataKeys for LateKeys {
+    async fn of_sealed(&self, subjects: &HashSet<String>) -> Result<Known, StoreError> {
+        self.now().of_sealed(subjects).await
+    }
+
+    async fn of_plain(&self, subjects: &HashSet<String>) -> Result<Known, StoreError> {
+        self.now().of_plain(subjects).await
+    }
+
+    fn shows_any(&self, subjects: &HashSet<String>) -> bool {
+        self.now().shows_any(subjects)
+    }
 }
 
 /// The service without Kafka and HTTP: its stores in a temporary directory, its logs in memory.
@@ -258,6 +318,11 @@ impl World {
 
     /// A world whose order log holds something already.
     pub(crate) async fn on(order_log: MemoryLog) -> Self {
+        Self::with(order_log, opener()).await
+    }
+
+    /// The same with other keys.
+    pub(crate) async fn with(order_log: MemoryLog, opener: Opener) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let shutdown = Shutdown::new();
         let stores = Stores::embedded(folder.path(), &sealer()).await.unwrap();
@@ -265,20 +330,27 @@ impl World {
         let customers = Arc::new(CountingReplica {
             inner: Arc::clone(&stores.replica),
             gets: AtomicUsize::new(0),
+            pages: AtomicUsize::new(0),
+            away_after: AtomicUsize::new(usize::MAX),
         });
         let replica = Replica::new(Arc::clone(&customers) as Arc<dyn ReplicaStore>);
         let customer_log = MemoryLog::new(3);
         let live = Live::on(
             Arc::new(order_log.clone()),
             Arc::new(customer_log.clone()),
+            Arc::clone(&stores.own.aggregates),
             Arc::clone(&stores.own.changes),
             replica.clone(),
-            opener(),
+            opener,
             &shutdown,
         );
         let store = Arc::clone(&orders) as Arc<dyn AggregateStore<Order>>;
-        let commands =
-            OrderCommands::new(CommandHandler::new(store, None), replica.clone(), sealer());
+        let commands = OrderCommands::new(
+            CommandHandler::new(store, None, &shutdown),
+            replica.clone(),
+            sealer(),
+            &shutdown,
+        );
         let backing = Backing {
             commands,
             replica,
@@ -298,7 +370,11 @@ impl World {
     }
 
     pub(crate) fn audit(&self) -> AuditProjection {
-        AuditProjection::new(Arc::clone(&self.stores.own.changes))
+        AuditProjection::new(
+            Arc::clone(&self.stores.own.changes),
+            self.backing.replica.clone(),
+            Forgetting::new(Arc::clone(&self.stores.own.aggregates)),
+        )
     }
 
     /// Makes a customer known.
@@ -338,6 +414,6 @@ pub(crate) fn item(price: &str, quantity: i32) -> OrderItem {
 /// The event of an order's newest change.
 pub(crate) fn event(order: &Order) -> CloudEvent {
     OrderChangeEvent::of(order, "test")
-        .into_cloud_event(None)
+        .into_cloud_event(uuid::Uuid::now_v7(), None)
         .unwrap()
 }

@@ -12,15 +12,16 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use serde_json::{Value, json};
+use tandem_assembly::service::ServiceError;
 use tandem_backends::{Kafka, KafkaOptions, Mongo, eventually, free_port, require};
-use tandem_kit::{
-    data_keys::DataKey, sealing::Sealer, service::ServiceError, shutdown::Shutdown,
-    store::mongo::MongoStore,
-};
+use tandem_event_path::{data_keys::DataKey, sealing::Sealer};
 use tandem_orders::{
     replica::{contract, mongo::MongoReplica},
     service::{self, Settings},
 };
+use tandem_runtime::shutdown::Shutdown;
+use tandem_store_mongodb::MongoStore;
+use tempfile::TempDir;
 use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
@@ -165,6 +166,7 @@ async fn publish_customer(kafka: &Kafka, revision: i64) {
     let rest = json!({
         "id": "123456", "revision": revision, "changeType": "CREATED", "changedAt": "2026-11-23T10:00:00.000Z",
         "changedBy": "anonymous",
+        "createdAt": "2026-11-23T10:00:00.000Z", "updatedAt": "2026-11-23T10:00:00.000Z",
     });
     let fields = body.as_object_mut().unwrap();
     fields.extend(rest.as_object().unwrap().clone());
@@ -178,12 +180,14 @@ struct Orders {
     shutdown: Shutdown,
     running: JoinHandle<Result<(), ServiceError>>,
     _mongo: Mongo,
+    _data: TempDir,
 }
 
 impl Orders {
     async fn start() -> Self {
         let mongo = Mongo::start(1).await.unwrap();
         let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
+        let data = tempfile::tempdir().unwrap();
         let client = Client {
             http: reqwest::Client::new(),
             port: free_port().unwrap(),
@@ -198,6 +202,8 @@ impl Orders {
             &kafka.bootstrap(),
             "--topic-partitions",
             "3",
+            "--data-dir",
+            data.path().to_str().unwrap(),
             "--sealing-key",
             &BASE64_STANDARD.encode(SEALING_KEY),
         ])
@@ -214,6 +220,7 @@ impl Orders {
             shutdown,
             running,
             _mongo: mongo,
+            _data: data,
         }
     }
 
@@ -321,13 +328,14 @@ async fn a_customer_whose_key_comes_after_the_event_is_waited_for_and_not_taken_
     let sealed = key.seal(person("Ada").to_string().as_bytes(), "customer/7/1");
     let change = json!({
         "id": "7", "revision": 1, "changeType": "CREATED", "changedAt": chrono::Utc::now(), "changedBy": "anonymous",
+        "createdAt": chrono::Utc::now(), "updatedAt": chrono::Utc::now(),
         "sealed": sealed,
     });
     publish_change(kafka, change).await;
     eventually("the replica waits for the key", async || {
         let health = client.http.get(client.at("/actuator/health")).send();
         let health: Value = health.await.unwrap().json().await.unwrap();
-        health["components"]["replica"]["status"] == "OUT_OF_SERVICE"
+        health["components"]["dataKeys"]["details"]["waiting"] == 1
     })
     .await;
     assert_eq!(client.status("/orders/order/7").await, Some(404));

@@ -5,17 +5,15 @@ use chrono::Utc;
 use mongodb::bson::{Bson, Document, doc};
 use serde::{Deserialize, Serialize};
 use tandem_backends::{Backend, Mongo, eventually};
-use tandem_kit::{
-    aggregate::Aggregate,
-    store::contract::{
-        Example, Fixture,
-        aggregates::write_of,
-        places::{Database, File},
-    },
-};
+use tandem_model::aggregate::Aggregate;
 use tandem_orders::{
     domain::{Order, OrderItem, OrderStatus, Placement, Product},
     replica::{Replaces, ReplicaStore, mongo::MongoReplica},
+};
+use tandem_store_contract::{
+    Example, Fixture,
+    aggregates::write_of,
+    places::{Database, File},
 };
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -107,12 +105,12 @@ fn status(group: u32) -> OrderStatus {
 
 mod embedded {
     use super::*;
-    tandem_kit::store_contract!(Own, file());
+    tandem_store_contract::store_contract!(Own, file());
 }
 
 mod mongo {
     use super::*;
-    tandem_kit::store_contract!(Own, database());
+    tandem_store_contract::store_contract!(Own, database());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,21 +192,21 @@ async fn in_mongodb_what_is_shown_before_a_crash_is_not_taken_for_kept_and_what_
     };
     let replica = MongoReplica::new(database.store().await);
     let customer = tandem_orders::replica::contract::customer("c-1", 1);
-    let shown = replica.show(std::slice::from_ref(&customer)).await;
+    let shown = replica.apply_early(std::slice::from_ref(&customer)).await;
     let before = shown.unwrap().unwrap();
     crash().await;
     let mut is_kept = None;
     eventually("the server answers again", async || {
-        is_kept = replica.keep(&before).await.ok();
+        is_kept = replica.confirm_durable(&before).await.ok();
         is_kept.is_some()
     })
     .await;
     assert_eq!(is_kept, Some(false));
 
-    let shown = replica.show(std::slice::from_ref(&customer)).await;
+    let shown = replica.apply_early(std::slice::from_ref(&customer)).await;
     let after = shown.unwrap().unwrap();
     assert_ne!(before, after);
-    assert!(replica.keep(&after).await.unwrap());
+    assert!(replica.confirm_durable(&after).await.unwrap());
     crash().await;
     let ids = [customer.id.clone()];
     let mut read = None;

@@ -47,6 +47,31 @@ impl Certificate {
         Ok(certificate)
     }
 
+    /// Key and certificate in one PEM file, as mongod wants them.
+    ///
+    /// # Errors
+    /// When `openssl` is missing or fails.
+    pub(crate) fn pem(&self, directory: &Path) -> Result<PathBuf, Error> {
+        let file = directory.join("listener.pem");
+        let program = PathBuf::from("openssl");
+        let output = Command::new(&program)
+            .args(["pkcs12", "-nodes", "-passin"])
+            .arg(format!("pass:{}", self.password))
+            .arg("-in")
+            .arg(&self.key_store)
+            .arg("-out")
+            .arg(&file)
+            .output()
+            .map_err(|source| Error::Spawn { program, source })?;
+        if output.status.success() {
+            return Ok(file);
+        }
+        Err(Error::Tool {
+            tool: "openssl",
+            output: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
     fn keytool(&self, arguments: &[&str]) -> Result<(), Error> {
         let program = discovery::java("keytool").ok_or(Error::NotInstalled("keytool"))?;
         let output = Command::new(&program)

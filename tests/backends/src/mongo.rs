@@ -1,5 +1,6 @@
 //! A MongoDB replica set of one or three nodes.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 use tempfile::TempDir;
 
+use crate::certificate::Certificate;
 use crate::nodes::{ASK_LIMIT, Nodes};
 use crate::port::Port;
 use crate::server::Server;
@@ -26,6 +28,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 pub struct Mongo {
     nodes: Nodes,
     ports: Vec<Port>,
+    /// Key and certificate of the listeners, where they also take TLS.
+    certificate: Option<PathBuf>,
     data: TempDir,
 }
 
@@ -35,14 +39,32 @@ impl Mongo {
     /// # Errors
     /// When `mongod` isn't installed, the number of nodes isn't 1 or 3, or the set isn't ready within 60 s.
     pub async fn start(nodes: usize) -> Result<Self, Error> {
+        Self::start_set(nodes, false).await
+    }
+
+    /// Starts one node that also takes TLS, with a certificate that nobody trusts.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and when no certificate can be made.
+    pub async fn start_with_tls() -> Result<Self, Error> {
+        Self::start_set(1, true).await
+    }
+
+    async fn start_set(nodes: usize, tls: bool) -> Result<Self, Error> {
+        let data = tempfile::Builder::new()
+            .prefix("tandem-mongod-")
+            .tempdir()?;
+        let certificate = match tls {
+            true => Some(Certificate::make(data.path(), "only-for-this-test")?.pem(data.path())?),
+            false => None,
+        };
         let mongo = Self {
             nodes: Nodes::new(nodes)?,
             ports: (0..nodes)
                 .map(|_| Port::reserve())
                 .collect::<Result<_, _>>()?,
-            data: tempfile::Builder::new()
-                .prefix("tandem-mongod-")
-                .tempdir()?,
+            certificate,
+            data,
         };
         for node in 0..nodes {
             mongo.spawn(node)?;
@@ -186,6 +208,11 @@ impl Mongo {
             // Small: several of these share a machine with the build.
             .args(["--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "128"])
             .args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
+        if let Some(certificate) = &self.certificate {
+            command
+                .args(["--tlsMode", "allowTLS", "--tlsCertificateKeyFile"])
+                .arg(certificate);
+        }
         let server = Server::start(
             &mut command,
             &self.data.path().join(format!("{node}.log")),

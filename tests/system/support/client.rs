@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::{SinkExt, StreamExt};
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
@@ -17,6 +17,9 @@ use super::LIMIT;
 pub struct Client {
     runtime: Runtime,
     http: reqwest::Client,
+    token: Option<String>,
+    /// What the payload of `connection_init` has of consistency.
+    consistency: Option<String>,
 }
 
 /// What a plain HTTP request was answered.
@@ -24,6 +27,8 @@ pub struct Client {
 pub struct Answer {
     pub status: u16,
     pub content_type: String,
+    /// As the header tells it.
+    pub content_length: Option<u64>,
     pub body: String,
 }
 
@@ -95,7 +100,47 @@ impl Client {
             .connect_timeout(Duration::from_secs(5))
             .build()
             .unwrap();
-        Self { runtime, http }
+        Self {
+            runtime,
+            http,
+            token: None,
+            consistency: None,
+        }
+    }
+
+    /// A client whose requests carry this token.
+    pub fn with_token(token: impl Into<String>) -> Self {
+        Self {
+            token: Some(token.into()),
+            ..Self::new()
+        }
+    }
+
+    /// A client whose WebSockets bring this consistency token.
+    pub fn with_consistency(token: impl Into<String>) -> Self {
+        Self {
+            consistency: Some(token.into()),
+            ..Self::new()
+        }
+    }
+
+    /// The payload of `connection_init`.
+    fn init(&self) -> Value {
+        let mut payload = serde_json::Map::new();
+        if let Some(token) = &self.token {
+            payload.insert("authorization".into(), format!("Bearer {token}").into());
+        }
+        if let Some(token) = &self.consistency {
+            payload.insert("consistency".into(), token.as_str().into());
+        }
+        payload.into()
+    }
+
+    fn signed(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// Sends an operation; the whole response. An unreachable server is `Err`.
@@ -103,8 +148,7 @@ impl Client {
         let body = json!({"query": query, "variables": variables}).to_string();
         self.runtime.block_on(async {
             let response = self
-                .http
-                .post(url)
+                .signed(self.http.post(url))
                 .header(CONTENT_TYPE, "application/json")
                 .header(ACCEPT, "application/json")
                 .timeout(Duration::from_secs(30))
@@ -147,6 +191,11 @@ impl Client {
         self.answer(self.http.get(url)).unwrap()
     }
 
+    #[track_caller]
+    pub fn head(&self, url: &str) -> Answer {
+        self.answer(self.http.head(url)).unwrap()
+    }
+
     /// As [`Self::get`]; `None` when nobody answers.
     pub fn try_get(&self, url: &str) -> Option<Answer> {
         self.answer(self.http.get(url)).ok()
@@ -164,15 +213,13 @@ impl Client {
 
     fn answer(&self, request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
         self.runtime.block_on(async {
-            let response = request.timeout(Duration::from_secs(30)).send().await?;
+            let request = self.signed(request).timeout(Duration::from_secs(30));
+            let response = request.send().await?;
+            let header = |name| response.headers().get(name)?.to_str().ok();
             Ok(Answer {
                 status: response.status().as_u16(),
-                content_type: response
-                    .headers()
-                    .get(CONTENT_TYPE)
-                    .and_then(|value| value.to_str().ok())
-                    .unwrap_or_default()
-                    .to_owned(),
+                content_type: header(CONTENT_TYPE).unwrap_or_default().to_owned(),
+                content_length: header(CONTENT_LENGTH).and_then(|length| length.parse().ok()),
                 body: response.text().await?,
             })
         })
@@ -190,9 +237,10 @@ impl Client {
         let request = json!({"query": query, "variables": variables});
         let send = move |payload: Value| payloads_out.send(payload).is_ok();
         let task = match transport {
-            Transport::WebSocket => self
-                .runtime
-                .spawn(web_socket(url.to_owned(), request, send)),
+            Transport::WebSocket => {
+                self.runtime
+                    .spawn(web_socket(url.to_owned(), self.init(), request, send))
+            }
             Transport::ServerSentEvents | Transport::Multipart => {
                 let accept = if transport == Transport::Multipart {
                     "multipart/mixed;subscriptionSpec=\"1.0\", application/json"
@@ -200,8 +248,7 @@ impl Client {
                     "text/event-stream"
                 };
                 let request = self
-                    .http
-                    .post(url)
+                    .signed(self.http.post(url))
                     .header(CONTENT_TYPE, "application/json")
                     .header(ACCEPT, accept)
                     .body(request.to_string());
@@ -266,7 +313,7 @@ async fn stream(
 }
 
 /// Speaks the `graphql-transport-ws` protocol.
-async fn web_socket(url: String, request: Value, send: impl Fn(Value) -> bool) {
+async fn web_socket(url: String, init: Value, request: Value, send: impl Fn(Value) -> bool) {
     let address = url.replacen("http", "ws", 1);
     let mut handshake = address.into_client_request().unwrap();
     handshake.headers_mut().insert(
@@ -280,7 +327,7 @@ async fn web_socket(url: String, request: Value, send: impl Fn(Value) -> bool) {
             return;
         }
     };
-    let init = json!({"type": "connection_init"}).to_string();
+    let init = json!({"type": "connection_init", "payload": init}).to_string();
     if socket.send(Message::text(init)).await.is_err() {
         return;
     }

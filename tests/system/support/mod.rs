@@ -5,6 +5,7 @@ pub mod checker;
 mod client;
 pub mod command;
 pub mod graph;
+pub mod ground;
 mod process;
 pub mod site;
 mod tandem;

@@ -23,8 +23,17 @@ pub struct Process {
 impl Process {
     /// Starts the command with its output captured.
     pub fn start(command: &mut Command) -> Self {
+        Self::start_from(command, Stdio::null())
+    }
+
+    /// As [`Self::start`], with a standard input that ends with this.
+    pub fn start_with_input(command: &mut Command) -> Self {
+        Self::start_from(command, Stdio::piped())
+    }
+
+    fn start_from(command: &mut Command, input: Stdio) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

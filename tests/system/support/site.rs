@@ -117,8 +117,9 @@ impl Site {
         let mut paths = Vec::new();
         walk(self.tandem.data_dir(), &mut paths);
         let of_store = |path: &&PathBuf| path.extension().is_some_and(|ending| ending == "redb");
-        let stores = paths.iter().filter(of_store).count();
-        assert_eq!(stores, if self.servers.is_some() { 0 } else { 2 });
+        let files = paths.iter().filter(of_store).count();
+        // Two stores and the log.
+        assert_eq!(files, if self.servers.is_some() { 0 } else { 3 });
         paths
             .into_iter()
             // A file may go while one looks, as a write-ahead log does.

@@ -76,6 +76,11 @@ impl TandemBuilder {
         self
     }
 
+    /// Takes events without a signature, as tests write them past the services.
+    pub fn accepts_unsigned(self) -> Self {
+        self.env("TANDEM_ACCEPT_UNSIGNED", "true")
+    }
+
     /// Starts it and does not wait.
     pub fn spawn(self) -> Tandem {
         let mut command = command();
@@ -175,6 +180,19 @@ impl Tandem {
     /// The address of a path on the gateway.
     pub fn gateway_url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.gateway)
+    }
+
+    /// Waits until one of the services has written this into its log.
+    #[track_caller]
+    pub fn process_says_in_log(&self, words: &str) {
+        let logs = self.data_dir().join("logs");
+        super::poll(&format!("a log says {words:?}"), || {
+            let files = std::fs::read_dir(&logs).ok()?;
+            let says = files.flatten().any(|file| {
+                std::fs::read_to_string(file.path()).is_ok_and(|text| text.contains(words))
+            });
+            says.then_some(())
+        });
     }
 
     /// For Kafka clients.

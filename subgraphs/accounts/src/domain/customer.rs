@@ -1,7 +1,8 @@
 //! The customer aggregate: its state, the commands that change it, and what each changed.
 
 use serde::{Deserialize, Serialize};
-use tandem_kit::{aggregate::Aggregate, graphql::Timestamp};
+use tandem_model::aggregate::Aggregate;
+use tandem_model::values::Timestamp;
 
 use super::{
     Address, CardDraft, CardVault, Contact, CreditCard, CustomerId, EmailForm, Name, VaultError,
@@ -158,6 +159,11 @@ pub enum CustomerError {
     /// The id was a customer's who has been erased.
     #[error("customer {0} was erased, and the id is not used again: choose another id")]
     Erased(CustomerId),
+    /// The request was carried out before, and what it made has been erased.
+    #[error(
+        "this request was carried out before for customer {0}, who was erased since; it is not carried out again"
+    )]
+    ErasedSince(CustomerId),
     /// There is no such customer.
     #[error("there is no customer {0}")]
     NotFound(CustomerId),
@@ -178,7 +184,7 @@ pub enum CustomerError {
     Vault(#[from] VaultError),
     /// The event cannot be written: the service's fault.
     #[error("the change event cannot be written: {0}")]
-    Untold(String),
+    NotEncoded(String),
 }
 
 impl Customer {
@@ -450,6 +456,35 @@ impl Customer {
             data_key: Some(wrapped),
             ..self
         }
+    }
+
+    /// The same customer with what the services' key has sealed sealed anew: `data_key` answers the wrapped key anew and `number` a card's
+    /// number, `None` for what may stay. Answers the customer if anything is new, and whether a card is.
+    ///
+    /// # Errors
+    /// What these fail with.
+    pub fn resealed<E>(
+        &self,
+        data_key: impl FnOnce(&str) -> Result<Option<String>, E>,
+        number: impl Fn(&CreditCard) -> Result<Option<String>, E>,
+    ) -> Result<Option<(Self, bool)>, E> {
+        let wrapped = self
+            .data_key
+            .as_deref()
+            .map(data_key)
+            .transpose()?
+            .flatten();
+        let mut resealed = self.clone();
+        let mut has_card = false;
+        for card in &mut resealed.credit_cards {
+            if let Some(sealed) = number(card)? {
+                card.sealed_number = sealed;
+                has_card = true;
+            }
+        }
+        let is_new = has_card || wrapped.is_some();
+        resealed.data_key = wrapped.or(resealed.data_key);
+        Ok(is_new.then_some((resealed, has_card)))
     }
 
     /// When its first revision was made.

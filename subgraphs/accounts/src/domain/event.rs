@@ -8,10 +8,17 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tandem_kit::{data_keys::DataKey, event::CloudEvent, graphql::Timestamp, sealing::OpenError};
+use tandem_model::{
+    event::{CloudEvent, ReceivedEvent},
+    json::{JsonError, read_object},
+    seal::{Key, OpenError, Seals},
+    values::Timestamp,
+};
 use uuid::Uuid;
 
-use super::{Address, Change, ChangeType, Contact, CreditCard, Customer, CustomerId, Name, Person};
+use super::{
+    Address, Asked, Change, ChangeType, Contact, CreditCard, Customer, CustomerId, Name, Person,
+};
 
 /// The topic of these events.
 pub const TOPIC: &str = "accounts.customer.change";
@@ -82,7 +89,7 @@ pub enum UnreadableEvent {
     Type(String),
     /// The body does not keep the schema.
     #[error("the body is no {TYPE}: {0}")]
-    Body(#[from] serde_json::Error),
+    Body(#[from] JsonError),
     /// Envelope and body tell of different customers.
     #[error("the subject is `{subject}` but the body's id is `{id}`")]
     Subject {
@@ -97,6 +104,9 @@ pub enum UnreadableEvent {
     /// What is sealed does not open with the customer's key.
     #[error("`sealed` cannot be read: {0}")]
     Sealed(#[from] OpenError),
+    /// The customer's key is not there.
+    #[error("{0}")]
+    NoKey(String),
     /// There is no such revision.
     #[error("the revision is {0}, which is below 1")]
     Revision(i64),
@@ -126,7 +136,7 @@ impl CustomerChangeEvent {
             credit_cards,
             created_at: customer.created_at(),
             updated_at: customer.updated_at(),
-            revision: tandem_kit::aggregate::Aggregate::revision(customer),
+            revision: tandem_model::aggregate::Aggregate::revision(customer),
             change_type: change.kind,
             changed_at: customer.updated_at(),
             changed_by: change.asked.by.clone(),
@@ -138,11 +148,35 @@ impl CustomerChangeEvent {
         }
     }
 
+    /// Tells of a stored state again, in plain; `by` and `parts` as far as they are still known of the change that made it.
+    #[must_use]
+    pub fn again(customer: &Customer, by: String, parts: Vec<String>) -> Self {
+        let kind = match tandem_model::aggregate::Aggregate::revision(customer) {
+            _ if customer.is_erased() => ChangeType::Erased,
+            1 => ChangeType::Created,
+            _ => ChangeType::Updated,
+        };
+        let change = Change {
+            customer: customer.clone(),
+            kind,
+            parts: Vec::new(),
+            asked: Asked {
+                by,
+                at: customer.updated_at(),
+                traceparent: None,
+            },
+        };
+        Self {
+            changed_fields: parts,
+            ..Self::of(&change)
+        }
+    }
+
     /// The same with the person sealed.
     ///
     /// # Errors
     /// When the person cannot be written as JSON, which nothing brings about.
-    pub fn seal(mut self, key: &DataKey) -> Result<Self, serde_json::Error> {
+    pub fn seal(mut self, key: &dyn Seals) -> Result<Self, serde_json::Error> {
         if let (Some(name), Some(contact)) = (self.name.take(), self.contact.take()) {
             let person = Person {
                 name,
@@ -161,21 +195,20 @@ impl CustomerChangeEvent {
         format!("customer/{}/{}", self.id, self.revision)
     }
 
-    /// The customer as this event tells of it, with the customer's data key and the same wrapped. Without the key that it is
-    /// sealed with, it is a customer who was erased.
+    /// The customer as this event tells of it, given what is known of the customer's data key.
     ///
     /// # Errors
-    /// When it does not open with this key.
-    pub fn into_customer(
-        mut self,
-        key: Option<&(DataKey, String)>,
-    ) -> Result<Customer, UnreadableEvent> {
+    /// When it does not open: the key is not there, or is another one.
+    pub fn into_customer(mut self, key: Key<'_>) -> Result<Customer, UnreadableEvent> {
         let person = match (&self.sealed, key) {
-            (Some(sealed), Some((key, _))) => {
+            (Some(sealed), Key::Here(key, _)) => {
                 let plain = key.open(sealed, &self.place())?;
-                Some(serde_json::from_slice::<Person>(&plain)?)
+                Some(read_object::<Person>(&plain)?)
             }
-            (Some(_), None) => None,
+            (Some(_), Key::Erased) => None,
+            (Some(_), Key::Missing(reason)) => {
+                return Err(UnreadableEvent::NoKey(reason.to_owned()));
+            }
             (None, _) => match (self.name.take(), self.contact.take()) {
                 (Some(name), Some(contact)) => Some(Person {
                     name,
@@ -186,7 +219,10 @@ impl CustomerChangeEvent {
                 _ => None,
             },
         };
-        let wrapped = key.map(|(_, wrapped)| wrapped.clone());
+        let wrapped = match key {
+            Key::Here(_, wrapped) => Some(wrapped.to_owned()),
+            Key::Erased | Key::Missing(_) => None,
+        };
         Ok(Customer::restore(self, person, wrapped))
     }
 
@@ -194,14 +230,18 @@ impl CustomerChangeEvent {
     ///
     /// # Errors
     /// When it is another kind of event, or its body breaks the schema or contradicts the envelope.
-    pub fn read(event: &CloudEvent) -> Result<Self, UnreadableEvent> {
+    pub fn read(event: &ReceivedEvent) -> Result<Self, UnreadableEvent> {
         if event.kind != TYPE {
             return Err(UnreadableEvent::Type(event.kind.clone()));
         }
-        let body: Self = serde_json::from_str(&event.data)?;
-        if body.id.as_str() != event.subject {
+        let body: Self = read_object(event.data.as_bytes())?;
+        if let Some(subject) = event
+            .subject
+            .as_deref()
+            .filter(|it| *it != body.id.as_str())
+        {
             return Err(UnreadableEvent::Subject {
-                subject: event.subject.clone(),
+                subject: subject.to_owned(),
                 id: body.id,
             });
         }
@@ -216,26 +256,27 @@ impl CustomerChangeEvent {
     }
 }
 
-/// The event that tells of a change in plain, with a new id.
+/// The event that tells of a change in plain, under this id.
 ///
 /// # Errors
 /// When the body cannot be written as JSON, which no state of a customer brings about.
-pub fn cloud_event(change: &Change) -> Result<CloudEvent, serde_json::Error> {
-    CustomerChangeEvent::of(change).into_cloud_event(change.asked.traceparent.clone())
+pub fn cloud_event(change: &Change, id: Uuid) -> Result<CloudEvent, serde_json::Error> {
+    CustomerChangeEvent::of(change).into_cloud_event(id, change.asked.traceparent.clone())
 }
 
 impl CustomerChangeEvent {
-    /// Puts it into its envelope, with a new id.
+    /// Puts it into its envelope, under this id.
     ///
     /// # Errors
     /// When the body cannot be written as JSON, which no state of a customer brings about.
     pub fn into_cloud_event(
         self,
+        id: Uuid,
         traceparent: Option<String>,
     ) -> Result<CloudEvent, serde_json::Error> {
         let body = self;
         Ok(CloudEvent {
-            id: Uuid::now_v7(),
+            id,
             source: SOURCE.to_owned(),
             kind: TYPE.to_owned(),
             subject: body.id.to_string(),

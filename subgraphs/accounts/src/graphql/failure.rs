@@ -1,8 +1,12 @@
 //! Failures of commands as GraphQL clients see them.
 
-use tandem_kit::{commands::CommandError, graphql::ApiError, store::StoreError};
+use tandem_event_path::{commands::CommandError, store::StoreError};
+use tandem_service::graphql::ApiError;
 
-use crate::{customers::Failure, domain::CustomerError};
+use crate::{
+    customers::{Failure, WAITING},
+    domain::CustomerError,
+};
 
 /// What a failed command tells the client; `input` is the argument that holds the customer's fields.
 pub(super) fn of_command(failure: Failure, input: &str) -> ApiError {
@@ -10,9 +14,11 @@ pub(super) fn of_command(failure: Failure, input: &str) -> ApiError {
         CommandError::Rejected(refused) => of_rule(refused, input),
         CommandError::Unavailable(error) => of_store(&error),
         CommandError::TooLarge { .. } => ApiError::bad_user_input(input, failure.to_string()),
+        CommandError::KeyReused => ApiError::key_reused(failure.to_string()),
         CommandError::Filling => ApiError::unavailable(
             "this store is new and is being filled from the log; ask again in a moment",
         ),
+        CommandError::Waiting => ApiError::unavailable(WAITING),
         CommandError::Contended => ApiError::unavailable(
             "the customer is being changed by too many at once; ask again in a moment",
         ),
@@ -31,6 +37,9 @@ fn of_rule(refused: CustomerError, input: &str) -> ApiError {
         CustomerError::AlreadyExists(_) | CustomerError::Erased(_) => {
             ApiError::already_exists(message).with_field(format!("{input}.id"))
         }
+        CustomerError::ErasedSince(_) => {
+            ApiError::already_exists(message).with_field(format!("{input}.idempotencyKey"))
+        }
         CustomerError::NotFound(_) => ApiError::not_found(message).with_field("id"),
         CustomerError::RevisionConflict {
             expected, actual, ..
@@ -43,7 +52,7 @@ fn of_rule(refused: CustomerError, input: &str) -> ApiError {
             error.message = message;
             error
         }
-        CustomerError::Vault(_) | CustomerError::Untold(_) => ApiError::internal(message),
+        CustomerError::Vault(_) | CustomerError::NotEncoded(_) => ApiError::internal(message),
     }
 }
 

@@ -3,16 +3,14 @@
 use std::{collections::HashMap, fmt, io, sync::Arc, time::Duration};
 
 use dataloader::{BatchFn, cached::Loader};
-use tandem_kit::{
-    aggregate::Aggregate,
-    store::{AggregateStore, ChangeLog, ChangeRecord, ChangesRequest, StoreError},
+use tandem_event_path::store::{
+    AggregateStore, ChangeLog, ChangeRecord, ChangesRequest, StoreError,
 };
-use tokio::time::{Instant, sleep};
+use tandem_model::aggregate::Aggregate;
+use tandem_runtime::clock::Clock;
+use tandem_service::graphql::batched;
 
 use crate::domain::{Customer, CustomerId};
-
-/// Most entries of one batched read.
-const BATCH: usize = 1_000;
 
 /// How long a reader waits for its own change to come back from the log, at most.
 const AUDIT_WAIT: Duration = Duration::from_secs(1);
@@ -45,10 +43,14 @@ impl fmt::Debug for Loaders {
 impl Loaders {
     /// Loaders that have read nothing yet.
     #[must_use]
-    pub fn new(store: Arc<dyn AggregateStore<Customer>>, log: Arc<dyn ChangeLog>) -> Self {
+    pub fn new(
+        store: Arc<dyn AggregateStore<Customer>>,
+        log: Arc<dyn ChangeLog>,
+        clock: Clock,
+    ) -> Self {
         Self {
-            customers: Loader::new(CustomerBatch(store)).with_max_batch_size(BATCH),
-            changes: Loader::new(ChangesBatch(log)).with_max_batch_size(BATCH),
+            customers: batched(CustomerBatch(store)),
+            changes: batched(ChangesBatch(log, clock)),
         }
     }
 
@@ -84,12 +86,12 @@ impl BatchFn<CustomerId, Found<Option<Customer>>> for CustomerBatch {
     }
 }
 
-struct ChangesBatch(Arc<dyn ChangeLog>);
+struct ChangesBatch(Arc<dyn ChangeLog>, Clock);
 
 impl BatchFn<ChangesOf, Found<Vec<ChangeRecord>>> for ChangesBatch {
     async fn load(&mut self, keys: &[ChangesOf]) -> HashMap<ChangesOf, Found<Vec<ChangeRecord>>> {
         metrics::histogram!("batched_reads_keys", "of" => "change").record(size(keys.len()));
-        let deadline = Instant::now() + AUDIT_WAIT;
+        let deadline = self.1.instant() + AUDIT_WAIT;
         let mut answers = HashMap::with_capacity(keys.len());
         let mut open = keys.to_vec();
         loop {
@@ -101,7 +103,7 @@ impl BatchFn<ChangesOf, Found<Vec<ChangeRecord>>> for ChangesBatch {
                     return answers;
                 }
             };
-            let over = Instant::now() >= deadline;
+            let over = self.1.instant() >= deadline;
             let mut behind = Vec::new();
             for (key, page) in open.into_iter().zip(found) {
                 if over || shows(&key, &page) {
@@ -114,7 +116,7 @@ impl BatchFn<ChangesOf, Found<Vec<ChangeRecord>>> for ChangesBatch {
                 return answers;
             }
             open = behind;
-            sleep(AUDIT_POLL).await;
+            self.1.sleep(AUDIT_POLL).await;
         }
     }
 }
@@ -137,7 +139,7 @@ where
         .collect()
 }
 
-#[allow(clippy::cast_precision_loss)] // at most BATCH
+#[allow(clippy::cast_precision_loss)] // at most 1,000
 fn size(count: usize) -> f64 {
     count as f64
 }

@@ -10,9 +10,11 @@ mod types;
 use std::sync::Arc;
 
 use async_graphql::{Data, EmptySubscription, SDLExportOptions, Schema};
-use tandem_kit::{
-    graphql::{Limits, guard},
-    store::{AggregateStore, ChangeLog},
+use tandem_event_path::store::{AggregateStore, ChangeLog};
+use tandem_runtime::clock::Clock;
+use tandem_service::graphql::{
+    Limits, guard,
+    sdl::{Declared, with_access},
 };
 
 pub use self::loaders::Loaders;
@@ -42,9 +44,14 @@ pub fn schema(
 pub fn operation_data(
     store: Arc<dyn AggregateStore<Customer>>,
     log: Arc<dyn ChangeLog>,
+    clock: Clock,
 ) -> impl Fn(&mut Data) + Send + Sync + 'static {
     move |data| {
-        data.insert(Loaders::new(Arc::clone(&store), Arc::clone(&log)));
+        data.insert(Loaders::new(
+            Arc::clone(&store),
+            Arc::clone(&log),
+            clock.clone(),
+        ));
     }
 }
 
@@ -54,13 +61,14 @@ pub fn sdl() -> String {
     let schema = Schema::build(Query, Mutation, EmptySubscription)
         .enable_federation()
         .finish();
-    let mut sdl = schema.sdl_with_options(
+    let sdl = schema.sdl_with_options(
         SDLExportOptions::new()
             .federation()
             .prefer_single_line_descriptions(),
     );
-    // One line end at the end, as in every committed text.
-    sdl.truncate(sdl.trim_end().len());
-    sdl.push('\n');
-    sdl
+    let declared = Declared {
+        authenticated: &["Customer"],
+        subscriptions: &[],
+    };
+    with_access(&sdl, declared)
 }

@@ -1,10 +1,12 @@
 //! What can be changed.
 
-use async_graphql::{Context, ID, Object, Result};
-use tandem_kit::{
-    graphql::{ApiError, Caller},
-    trace_context::TraceContext,
-};
+use async_graphql::{Context, ID, InputType, Object, Result};
+use serde_json::json;
+use tandem_authentication::Scope;
+use tandem_model::aggregate::Aggregate;
+use tandem_model::request_key::{Request, RequestKey};
+use tandem_runtime::{consistency::Kind, trace_context::TraceContext};
+use tandem_service::graphql::{ApiError, Caller, request_key, require, require_or_own, wrote};
 
 use super::{
     failure,
@@ -12,7 +14,7 @@ use super::{
     types::{Customer, CustomerPayload, EraseCustomerPayload},
 };
 use crate::{
-    customers::{Customers, IdempotencyKey, NewCustomer, Origin},
+    customers::{Customers, NewCustomer, Origin, former_name},
     domain::{CustomerId, UpdateCustomer},
 };
 
@@ -22,13 +24,19 @@ pub struct Mutation;
 #[Object]
 impl Mutation {
     /// Creates a customer. Without `id` the service assigns one. An id in use: code ALREADY_EXISTS.
+    #[graphql(requires_scopes = "customers:write")]
     async fn create_customer(
         &self,
         ctx: &Context<'_>,
-        input: CreateCustomerInput,
+        mut input: CreateCustomerInput,
     ) -> Result<CustomerPayload> {
+        require(ctx, Scope::CustomersWrite)?;
         let origin = origin(ctx);
-        let key = key(&origin, input.idempotency_key.as_deref())?;
+        let key = input.idempotency_key.take().map(|given| {
+            let asked = json!({ "input": input.to_value() });
+            key(&origin, "createCustomer", "", &asked, &given)
+        });
+        let key = key.transpose()?;
         let id = input.id.map(|id| parse_id(&id, "input.id")).transpose()?;
         let customer = NewCustomer {
             id,
@@ -42,22 +50,34 @@ impl Mutation {
             .create(customer, key, &origin)
             .await
             .map_err(|error| failure::of_command(error, "input"))?;
+        wrote(
+            ctx,
+            Kind::Customer,
+            created.customer_id().as_str(),
+            created.revision(),
+        );
         Ok(CustomerPayload {
             customer: Customer(created),
         })
     }
 
     /// Changes the given parts, leaves the rest. `expectedRevision` given and stale: code REVISION_CONFLICT. No such customer: NOT_FOUND.
+    #[graphql(requires_scopes = "customers:write", requires_scopes = "self")]
     async fn update_customer(
         &self,
         ctx: &Context<'_>,
         id: ID,
-        input: UpdateCustomerInput,
+        mut input: UpdateCustomerInput,
         expected_revision: Option<i64>,
     ) -> Result<CustomerPayload> {
+        require_or_own(ctx, Scope::CustomersWrite, &id)?;
         let origin = origin(ctx);
-        let key = key(&origin, input.idempotency_key.as_deref())?;
         let id = parse_id(&id, "id")?;
+        let key = input.idempotency_key.take().map(|given| {
+            let asked = json!({ "input": input.to_value(), "expectedRevision": expected_revision });
+            key(&origin, "updateCustomer", id.as_str(), &asked, &given)
+        });
+        let key = key.transpose()?;
         let command = UpdateCustomer {
             name: input.name.map(Into::into),
             contact: input.contact.map(Into::into),
@@ -69,6 +89,12 @@ impl Mutation {
             .update(&id, command, expected_revision, key, &origin)
             .await
             .map_err(|error| failure::of_command(error, "input"))?;
+        wrote(
+            ctx,
+            Kind::Customer,
+            updated.customer_id().as_str(),
+            updated.revision(),
+        );
         Ok(CustomerPayload {
             customer: Customer(updated),
         })
@@ -76,16 +102,24 @@ impl Mutation {
 
     /// Makes all personal data of a customer unreadable, in the log too; it cannot be undone. The customer is then null
     /// everywhere, orders stay without address, the id is never used again. Again: the same answer. No such customer: NOT_FOUND.
+    #[graphql(requires_scopes = "customers:erase")]
     async fn erase_customer(&self, ctx: &Context<'_>, id: ID) -> Result<EraseCustomerPayload> {
+        require(ctx, Scope::CustomersErase)?;
         let id = parse_id(&id, "id")?;
         let stub = ctx
             .data::<Customers>()?
             .erase(&id, &origin(ctx))
             .await
             .map_err(|error| failure::of_command(error, "input"))?;
+        wrote(
+            ctx,
+            Kind::Customer,
+            stub.customer_id().as_str(),
+            stub.revision(),
+        );
         Ok(EraseCustomerPayload {
             id: stub.customer_id().as_str().into(),
-            erased_at: stub.updated_at(),
+            erased_at: stub.updated_at().into(),
         })
     }
 }
@@ -98,12 +132,21 @@ fn origin(ctx: &Context<'_>) -> Origin {
     }
 }
 
-fn key(origin: &Origin, given: Option<&str>) -> Result<Option<IdempotencyKey>, ApiError> {
-    let field = "input.idempotencyKey";
-    given
-        .map(|given| IdempotencyKey::new(&origin.by, given))
-        .transpose()
-        .map_err(|error| ApiError::bad_user_input(field, format!("idempotencyKey {error}")))
+fn key(
+    origin: &Origin,
+    operation: &str,
+    target: &str,
+    input: &serde_json::Value,
+    given: &str,
+) -> Result<RequestKey, ApiError> {
+    let request = Request {
+        caller: &origin.by,
+        operation,
+        target,
+        input,
+    };
+    let key = request_key(request, given)?;
+    Ok(key.also_known_as(former_name(&origin.by, given)))
 }
 
 fn parse_id(id: &ID, field: &str) -> Result<CustomerId, ApiError> {

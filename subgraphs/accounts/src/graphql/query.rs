@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, ID, Object, Result};
-use tandem_kit::{
-    aggregate::Aggregate,
-    graphql::{Connection, PageRequest, connection},
-    store::{self, AggregateStore, Filter, StoreError},
+use tandem_authentication::Scope;
+use tandem_event_path::store::{self, AggregateStore, Filter, StoreError};
+use tandem_model::aggregate::Aggregate;
+use tandem_service::graphql::{
+    Connection, PageRequest, access, connection, refuse_access, require_or_own,
 };
 
 use super::{failure, loaders::Loaders, types::Customer};
@@ -18,11 +19,13 @@ pub struct Query;
 #[Object]
 impl Query {
     /// Strongly consistent read of the system of record. null when there is none.
+    #[graphql(requires_scopes = "customers:read", requires_scopes = "self")]
     async fn customer(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Customer>> {
         find(ctx, &id).await
     }
 
-    /// Relay connection, ordered by id. `first` 1..100.
+    /// Relay connection, ordered by id. `first` 1..100. With the scope `self` alone, of the caller's own customer.
+    #[graphql(requires_scopes = "customers:read", requires_scopes = "self")]
     async fn customers(
         &self,
         ctx: &Context<'_>,
@@ -30,6 +33,18 @@ impl Query {
         after: Option<String>,
     ) -> Result<Connection<String, Customer>> {
         let page = PageRequest::<String>::new(first, after.as_deref())?;
+        let access = access(ctx);
+        let own = access
+            .narrowed_to(Scope::CustomersRead)
+            .map_err(refuse_access)?;
+        if let Some(own) = own {
+            let is_ahead = page.after.as_deref().is_none_or(|after| own > after);
+            let customer = find(ctx, &ID::from(own)).await?.filter(|_| is_ahead);
+            let customers = customer
+                .into_iter()
+                .map(|customer| (own.to_owned(), customer));
+            return Ok(connection(&page, customers.collect()));
+        }
         let store = ctx.data::<Arc<dyn AggregateStore<domain::Customer>>>()?;
         let customers = present_customers(store.as_ref(), page.after.clone(), page.fetch_limit())
             .await
@@ -77,6 +92,7 @@ async fn present_customers(
 }
 
 async fn find(ctx: &Context<'_>, id: &ID) -> Result<Option<Customer>> {
+    require_or_own(ctx, Scope::CustomersRead, id)?;
     // What cannot be an id is nobody's.
     let Ok(id) = CustomerId::parse(id.as_str()) else {
         return Ok(None);

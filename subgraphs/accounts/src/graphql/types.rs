@@ -1,11 +1,9 @@
 //! Types of the answers. What only accounts has is nullable on `Customer`, so that orders' part survives without it.
 
 use async_graphql::{Context, Enum, ID, Object, Result, SimpleObject};
-use tandem_kit::{
-    aggregate::Aggregate,
-    graphql::{ApiError, Connection, PageRequest, Timestamp, connection},
-    store::{ChangeRecord, ChangesRequest},
-};
+use tandem_event_path::store::{ChangeRecord, ChangesRequest};
+use tandem_model::aggregate::Aggregate;
+use tandem_service::graphql::{ApiError, Connection, DateTime, PageRequest, connection};
 
 use super::{
     failure,
@@ -50,12 +48,12 @@ impl Customer {
         Some(self.0.revision())
     }
 
-    async fn created_at(&self) -> Option<Timestamp> {
-        Some(self.0.created_at())
+    async fn created_at(&self) -> Option<DateTime> {
+        Some(self.0.created_at().into())
     }
 
-    async fn updated_at(&self) -> Option<Timestamp> {
-        Some(self.0.updated_at())
+    async fn updated_at(&self) -> Option<DateTime> {
+        Some(self.0.updated_at().into())
     }
 
     /// The audit trail, oldest first: every state change ever made.
@@ -160,7 +158,7 @@ pub(crate) struct CustomerChange {
     revision: i64,
     #[graphql(name = "type")]
     kind: CustomerChangeType,
-    changed_at: Timestamp,
+    changed_at: DateTime,
     /// Who asked: the token's subject, or `anonymous`, or `legacy-rest`.
     changed_by: String,
     /// Top-level parts that differ from the revision before: name, contact, addresses, creditCards.
@@ -183,7 +181,7 @@ impl CustomerChange {
             ))
         })?;
         Ok(Self {
-            event_id: record.event_id.into(),
+            event_id: record.event_id.clone().into(),
             revision: record.revision,
             kind: kind.into(),
             changed_at: record.changed_at.into(),
@@ -197,7 +195,7 @@ impl CustomerChange {
 #[derive(SimpleObject, Debug)]
 pub(crate) struct EraseCustomerPayload {
     pub(super) id: ID,
-    pub(super) erased_at: Timestamp,
+    pub(super) erased_at: DateTime,
 }
 
 /// The customer after the change.

@@ -30,7 +30,10 @@ pub(super) struct CustomerBody {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(
+    rename_all = "camelCase",
+    expecting = "an object with firstName and lastName"
+)]
 #[schema(as = Name)]
 pub(super) struct NameBody {
     #[serde(default)]
@@ -44,7 +47,10 @@ pub(super) struct NameBody {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(
+    rename_all = "camelCase",
+    expecting = "an object with primaryPhone and email"
+)]
 #[schema(as = Contact)]
 pub(super) struct ContactBody {
     primary_phone: String,
@@ -55,7 +61,10 @@ pub(super) struct ContactBody {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(
+    rename_all = "camelCase",
+    expecting = "an object with type, address1, city, state and postalCode"
+)]
 #[schema(as = Address)]
 pub(super) struct AddressBody {
     #[serde(rename = "type")]
@@ -80,7 +89,10 @@ pub(super) enum AddressKind {
 }
 
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(
+    rename_all = "camelCase",
+    expecting = "an object with type, number, expiration and nameOnCard"
+)]
 #[schema(as = CreditCard)]
 pub(super) struct CreditCardBody {
     #[serde(rename = "type")]

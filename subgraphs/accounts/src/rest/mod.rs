@@ -2,25 +2,32 @@
 
 mod body;
 
+use std::sync::LazyLock;
+
 use axum::{
     Extension, Router,
-    extract::State,
-    http::{StatusCode, header},
+    extract::{FromRequestParts, State},
+    http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tandem_kit::{
-    commands::CommandError,
-    store::StoreError,
-    trace_context::TraceContext,
-    web::{FieldError, Problem, ProblemJson},
+use tandem_authentication::Scope;
+use tandem_event_path::{commands::CommandError, store::StoreError};
+use tandem_model::aggregate::Aggregate;
+use tandem_runtime::{consistency::Kind, trace_context::TraceContext};
+use tandem_service::web::legacy::{deprecate, replaced_by};
+use tandem_service::web::{
+    FieldError, Problem, ProblemJson,
+    access::{Requester, denied},
+    consistency,
+    json::parse_json,
 };
 use utoipa::OpenApi;
 
 use self::body::CustomerBody;
 use crate::{
-    customers::{Customers, Failure, Origin},
-    domain::{CreateCustomer, CustomerError, Violation},
+    customers::{Customers, Failure, Origin, WAITING},
+    domain::{CreateCustomer, Customer, CustomerError, Violation},
 };
 
 /// Who asks, when the request came by these routes: they know no callers.
@@ -28,21 +35,33 @@ const CALLER: &str = "legacy-rest";
 
 const CREATE: &str = "/accounts/customer/create";
 
+/// What replaces the routes.
+const CREATE_OPERATION: &str = "mutation CreateCustomer($input: CreateCustomerInput!) { createCustomer(input: $input) { customer { id revision } } }";
+const PRINT_OPERATION: &str = r#"query CustomerForm { __type(name: "CreateCustomerInput") { inputFields { name description type { name kind ofType { name } } } } }"#;
+
 /// The published sample, word for word.
 const SAMPLE: &str = include_str!("sample-customer.json");
 
 /// The documented routes.
 pub fn router(customers: Customers) -> Router {
     Router::new()
-        .route(CREATE, post(create))
-        .route("/accounts/customer/print", get(print))
+        .route(
+            CREATE,
+            replaced_by(post(create), "CreateCustomer", CREATE_OPERATION),
+        )
+        .route(
+            "/accounts/customer/print",
+            replaced_by(get(print), "CustomerForm", PRINT_OPERATION),
+        )
         .with_state(customers)
 }
 
 /// The OpenAPI 3.1 document of these routes.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    Document::openapi()
+    let mut document = Document::openapi();
+    deprecate(&mut document);
+    document
 }
 
 #[derive(OpenApi)]
@@ -67,6 +86,8 @@ struct Document;
     responses(
         (status = 201, description = "Done.", body = String, content_type = "text/plain", example = "Customer account created!"),
         (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "Authentication is on, and there is no token.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token lacks the scope `customers:write`.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The id was a customer's who has been erased; it is not used again.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not declared as JSON.", body = Problem, content_type = "application/problem+json"),
@@ -76,11 +97,12 @@ struct Document;
 )]
 async fn create(
     State(customers): State<Customers>,
+    Creator(by): Creator,
     trace: Option<Extension<TraceContext>>,
     ProblemJson(body): ProblemJson<CustomerBody>,
 ) -> Result<Response, Problem> {
     let origin = Origin {
-        by: CALLER.to_owned(),
+        by,
         trace: trace.map(|Extension(trace)| trace),
     };
     let done = async {
@@ -90,9 +112,30 @@ async fn create(
             .await
             .map_err(problem)
     };
-    done.await
+    let customer: Customer = done
+        .await
         .map_err(|problem: Problem| problem.with_instance(CREATE))?;
-    Ok((StatusCode::CREATED, "Customer account created!").into_response())
+    let mut response = (StatusCode::CREATED, "Customer account created!").into_response();
+    let id = customer.customer_id().as_str();
+    if let Some(token) = consistency::header(Kind::Customer, id, customer.revision()) {
+        response.headers_mut().insert(consistency::HEADER, token);
+    }
+    Ok(response)
+}
+
+/// Who creates, having the right to it: that is asked before the body is looked at.
+struct Creator(String);
+
+impl<S: Sync> FromRequestParts<S> for Creator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Ok(Requester(access)) = Requester::from_request_parts(parts, state).await;
+        access
+            .require(Scope::CustomersWrite)
+            .map_err(|denial| denied(denial, CREATE))?;
+        Ok(Self(access.subject().unwrap_or(CALLER).to_owned()))
+    }
 }
 
 /// A sample customer document: what the create route takes.
@@ -103,13 +146,17 @@ async fn create(
     responses((status = 200, description = "A sample.", body = CustomerBody))
 )]
 async fn print() -> Result<Response, Problem> {
-    let sample = tandem_kit::web::json::parse_json::<CustomerBody>(SAMPLE.as_bytes())?;
-    let text = serde_json::to_string(&sample).map_err(|error| {
-        tracing::error!(%error, "the sample cannot be written");
-        Problem::internal()
-    })?;
+    let text = PRINTED.as_deref().ok_or_else(Problem::internal)?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
+
+/// The sample as the create route reads it, written once.
+static PRINTED: LazyLock<Option<String>> = LazyLock::new(|| {
+    let sample = parse_json::<CustomerBody>(SAMPLE.as_bytes()).ok()?;
+    serde_json::to_string(&sample)
+        .inspect_err(|error| tracing::error!(%error, "the sample cannot be written"))
+        .ok()
+});
 
 fn refuse(violation: &Violation) -> Problem {
     let reason = violation.problem.to_string();
@@ -129,6 +176,7 @@ fn problem(failure: Failure) -> Problem {
         CommandError::Rejected(
             refused @ (CustomerError::AlreadyExists(_)
             | CustomerError::Erased(_)
+            | CustomerError::ErasedSince(_)
             | CustomerError::NotFound(_)
             | CustomerError::RevisionConflict { .. }),
         ) => Problem::conflict(refused.to_string()),
@@ -139,9 +187,11 @@ fn problem(failure: Failure) -> Problem {
         CommandError::TooLarge { .. } => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY).with_detail(failure.to_string())
         }
+        CommandError::KeyReused => Problem::conflict(failure.to_string()),
         CommandError::Filling => Problem::unavailable(
             "this store is new and is being filled from the log; ask again in a moment",
         ),
+        CommandError::Waiting => Problem::unavailable(WAITING),
         CommandError::Contended => Problem::unavailable(
             "the customer is being changed by too many at once; ask again in a moment",
         ),
@@ -149,7 +199,7 @@ fn problem(failure: Failure) -> Problem {
             "too many changes of this customer wait to be published; ask again when Kafka is back",
         ),
         CommandError::Rejected(CustomerError::Vault(error)) => accident(&error),
-        CommandError::Rejected(error @ CustomerError::Untold(_)) => accident(&error),
+        CommandError::Rejected(error @ CustomerError::NotEncoded(_)) => accident(&error),
         CommandError::Unavailable(error) => accident(&error),
     }
 }

@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, Bytes},
     http::{Request, StatusCode, header},
 };
@@ -13,20 +13,18 @@ use serde_json::{Value, json};
 use tandem_accounts::{
     audit::AuditProjection,
     domain::Customer,
+    encoding::PersonalData,
     service,
     stores::{NAMES, Stores},
-    telling::PersonalData,
 };
-use tandem_kit::{
-    commands::Gate,
-    consumer::Projection,
-    kafka::message::{Message, Position},
-    outbox::PendingEvent,
-    sealing::Sealer,
-    shutdown::Shutdown,
-    store::contract::Counting,
-    web::{HttpSettings, middleware::with_middleware},
+use tandem_authentication::Access;
+use tandem_event_path::{
+    commands::Gate, outbox::PendingEvent, projection::Projection, sealing::Sealer,
 };
+use tandem_model::message::{Message, Position};
+use tandem_runtime::shutdown::Shutdown;
+use tandem_service::web::{HttpSettings, middleware::with_middleware};
+use tandem_store_contract::Counting;
 use tempfile::TempDir;
 use tower::ServiceExt;
 
@@ -63,7 +61,10 @@ impl Accounts {
             &Shutdown::new(),
         );
         Self {
-            router: with_middleware(routes, &HttpSettings::default()),
+            router: with_middleware(
+                routes.layer(Extension(Access::Open)),
+                &HttpSettings::default(),
+            ),
             stores,
             counted,
             directory,
@@ -192,6 +193,7 @@ pub fn message(pending: &PendingEvent, offset: i64) -> Message {
         key: Some(pending.key.clone()),
         headers: headers.into(),
         payload: Some(event.data.clone().into_bytes()),
+        published_ms: None,
     }
 }
 

@@ -5,9 +5,10 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tandem_kit::{
-    data_keys::DataKey,
-    event::CloudEvent,
+use tandem_model::{
+    event::{CloudEvent, ReceivedEvent},
+    json::{JsonError, read_object},
+    seal::{Key, Seals},
     values::{Decimal, Timestamp},
 };
 use uuid::Uuid;
@@ -26,6 +27,9 @@ pub const SOURCE: &str = "/orders";
 pub const KIND: &str = "OrderChangeEvent";
 /// CloudEvents `dataschema`.
 pub const DATA_SCHEMA: &str = "urn:tandem:schema:order-change-event:v1";
+
+/// Stands for what was sealed with a key that is destroyed.
+const ERASED: &str = "v1.erased";
 
 /// What happened to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -94,7 +98,7 @@ pub struct OrderChangeEvent {
     /// What is ordered.
     pub items: Vec<OrderItem>,
     /// What all of it costs: an exact decimal number.
-    #[serde(with = "tandem_kit::values::decimal")]
+    #[serde(with = "tandem_model::values::decimal")]
     #[schemars(with = "String", regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
     pub total: Decimal,
     /// Where it is on its way.
@@ -139,7 +143,7 @@ pub enum Seal {
     None,
     /// It opened with this key, wrapped.
     Opened(String),
-    /// The key is gone: the customer has been erased.
+    /// The customer has been erased, and that is proven.
     Erased,
 }
 
@@ -166,11 +170,11 @@ fn changed_fields(order: &Order) -> Vec<String> {
 #[derive(Debug, thiserror::Error)]
 pub enum UnreadableEvent {
     /// The envelope is not that of an order event.
-    #[error("header ce_type is {0}, not {KIND}")]
+    #[error("ce_type is {0}; expected {KIND}")]
     OtherKind(String),
     /// The body is not what the schema says.
     #[error("the body is not an order change: {0}")]
-    Body(#[from] serde_json::Error),
+    Body(#[from] JsonError),
     /// The body contradicts the envelope or a rule.
     #[error("the body breaks a rule: {0}")]
     Rule(String),
@@ -207,7 +211,7 @@ impl OrderChangeEvent {
     ///
     /// # Errors
     /// When it cannot be written as JSON, which no value of it does.
-    pub fn seal(mut self, key: &DataKey) -> Result<Self, serde_json::Error> {
+    pub fn seal(mut self, key: &dyn Seals) -> Result<Self, serde_json::Error> {
         let personal = Personal {
             ship_to: self.ship_to.take(),
             reason: self.reason.take(),
@@ -217,25 +221,33 @@ impl OrderChangeEvent {
         Ok(self)
     }
 
-    /// The same with what is personal in clear, given the customer's data key and the same wrapped. Without the key the
-    /// customer has been erased.
+    /// The same as sealed with a key that is destroyed: of an order whose customer was erased nothing is left to seal.
+    #[must_use]
+    pub fn of_an_erased(mut self) -> Self {
+        self.sealed = Some(ERASED.to_owned());
+        self
+    }
+
+    /// The same with what is personal in clear, given what is known of the customer's data key. Of a customer who was erased
+    /// nothing personal is left.
     ///
     /// # Errors
-    /// When it does not open with this key.
-    pub fn open(mut self, key: Option<&(DataKey, String)>) -> Result<Self, UnreadableEvent> {
+    /// When it does not open: the key is not there, or is another one.
+    pub fn open(mut self, key: Key<'_>) -> Result<Self, UnreadableEvent> {
         let Some(sealed) = self.sealed.take() else {
             return Ok(self);
         };
         match key {
-            None => self.seal = Seal::Erased,
-            Some((key, wrapped)) => {
+            Key::Erased => self.seal = Seal::Erased,
+            Key::Missing(reason) => return Err(UnreadableEvent::Rule(reason.to_owned())),
+            Key::Here(key, wrapped) => {
                 let plain = key
                     .open(&sealed, &self.place())
                     .map_err(|error| UnreadableEvent::Rule(format!("sealed: {error}")))?;
-                let personal: Personal = serde_json::from_slice(&plain)?;
+                let personal: Personal = read_object(&plain)?;
                 self.ship_to = personal.ship_to;
                 self.reason = personal.reason;
-                self.seal = Seal::Opened(wrapped.clone());
+                self.seal = Seal::Opened(wrapped.to_owned());
             }
         }
         Ok(self)
@@ -263,16 +275,17 @@ impl OrderChangeEvent {
         }
     }
 
-    /// Puts the event into its envelope.
+    /// Puts the event into its envelope, under this id.
     ///
     /// # Errors
     /// When it cannot be written as JSON, which no value of it does.
     pub fn into_cloud_event(
         self,
+        id: Uuid,
         traceparent: Option<String>,
     ) -> Result<CloudEvent, serde_json::Error> {
         Ok(CloudEvent {
-            id: Uuid::now_v7(),
+            id,
             source: SOURCE.to_owned(),
             kind: KIND.to_owned(),
             time: self.changed_at.into(),
@@ -287,15 +300,15 @@ impl OrderChangeEvent {
     ///
     /// # Errors
     /// When it is another kind of event, or breaks the schema or a rule.
-    pub fn read(event: &CloudEvent) -> Result<Self, UnreadableEvent> {
+    pub fn read(event: &ReceivedEvent) -> Result<Self, UnreadableEvent> {
         if event.kind != KIND {
             return Err(UnreadableEvent::OtherKind(event.kind.clone()));
         }
-        let read: Self = serde_json::from_str(&event.data)?;
-        if read.id != event.subject {
+        let read: Self = read_object(event.data.as_bytes())?;
+        if let Some(subject) = event.subject.as_deref().filter(|it| *it != read.id) {
             return Err(UnreadableEvent::Rule(format!(
-                "id is {}, but header ce_subject is {}",
-                read.id, event.subject
+                "id is {}, but ce_subject is {subject}",
+                read.id
             )));
         }
         if read.revision < 1 {

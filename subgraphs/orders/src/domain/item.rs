@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tandem_kit::values::Decimal;
+use tandem_model::values::Decimal;
 
 use super::{error::OrderError, text};
 
@@ -33,7 +33,7 @@ pub struct Product {
     #[serde(default)]
     pub description: Option<String>,
     /// What one piece costs: an exact decimal number.
-    #[serde(with = "tandem_kit::values::decimal")]
+    #[serde(with = "tandem_model::values::decimal")]
     #[schemars(with = "String", regex(pattern = r"^-?[0-9]+(\.[0-9]+)?$"))]
     pub price: Decimal,
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tandem_kit::{
+use tandem_model::{
     aggregate::Aggregate,
     values::{Decimal, Timestamp},
 };
@@ -83,7 +83,7 @@ pub struct Order {
     /// What is ordered: 1 to 100 items.
     pub items: Vec<OrderItem>,
     /// What all of it costs.
-    #[serde(with = "tandem_kit::values::decimal")]
+    #[serde(with = "tandem_model::values::decimal")]
     pub total: Decimal,
     /// Where it is on its way.
     pub status: OrderStatus,
@@ -119,12 +119,6 @@ pub struct Placement {
 }
 
 impl Order {
-    /// A new id.
-    #[must_use]
-    pub fn new_id() -> String {
-        Uuid::now_v7().to_string()
-    }
-
     /// Whether a text can be the id of an order: a UUID in lower case with hyphens.
     #[must_use]
     pub fn is_id(text: &str) -> bool {

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Enum, ID, Object, SimpleObject};
-use tandem_kit::{
-    graphql::{ApiError, Connection},
-    values::Timestamp,
-};
+use async_graphql::{Context, Enum, ID, Object, SimpleObject};
+use tandem_authentication::Scope;
+use tandem_service::graphql::{ApiError, Connection, DateTime, require_or_own};
 
 use super::{
     Loaders,
@@ -47,6 +45,10 @@ impl CustomerNode {
         }
     }
 
+    fn permit(&self, ctx: &Context<'_>, scope: Scope) -> Result<(), ApiError> {
+        require_or_own(ctx, scope, &self.id)
+    }
+
     async fn state(&self) -> Result<Option<Arc<ReplicaCustomer>>, ApiError> {
         match &self.known {
             Some(known) => Ok(Some(Arc::clone(known))),
@@ -54,7 +56,9 @@ impl CustomerNode {
         }
     }
 
-    async fn replicated(&self) -> Result<Arc<ReplicaCustomer>, ApiError> {
+    /// The replica's state, for those who may see this customer.
+    async fn replicated(&self, ctx: &Context<'_>) -> Result<Arc<ReplicaCustomer>, ApiError> {
+        self.permit(ctx, Scope::CustomersRead)?;
         self.state().await?.ok_or_else(|| {
             ApiError::unavailable(format!(
                 "customer `{}` has not reached orders yet; try again in a moment",
@@ -71,19 +75,31 @@ impl CustomerNode {
         ID(self.id.clone())
     }
 
-    #[graphql(shareable)]
-    async fn name(&self) -> Result<Name, ApiError> {
-        Ok(self.replicated().await?.name.clone().into())
+    #[graphql(
+        shareable,
+        requires_scopes = "customers:read",
+        requires_scopes = "self"
+    )]
+    async fn name(&self, ctx: &Context<'_>) -> Result<Name, ApiError> {
+        Ok(self.replicated(ctx).await?.name.clone().into())
     }
 
-    #[graphql(shareable)]
-    async fn contact(&self) -> Result<Contact, ApiError> {
-        Ok(self.replicated().await?.contact.clone().into())
+    #[graphql(
+        shareable,
+        requires_scopes = "customers:read",
+        requires_scopes = "self"
+    )]
+    async fn contact(&self, ctx: &Context<'_>) -> Result<Contact, ApiError> {
+        Ok(self.replicated(ctx).await?.contact.clone().into())
     }
 
-    #[graphql(shareable)]
-    async fn addresses(&self) -> Result<Vec<Address>, ApiError> {
-        let customer = self.replicated().await?;
+    #[graphql(
+        shareable,
+        requires_scopes = "customers:read",
+        requires_scopes = "self"
+    )]
+    async fn addresses(&self, ctx: &Context<'_>) -> Result<Vec<Address>, ApiError> {
+        let customer = self.replicated(ctx).await?;
         Ok(customer
             .addresses
             .iter()
@@ -93,12 +109,15 @@ impl CustomerNode {
     }
 
     /// The customer's orders, in order of placing. `first` 1..100.
+    #[graphql(requires_scopes = "orders:read", requires_scopes = "self")]
     async fn orders(
         &self,
+        ctx: &Context<'_>,
         status: Option<OrderStatusValue>,
         #[graphql(default = 20)] first: i32,
         after: Option<String>,
     ) -> Result<Option<Connection<String, OrderNode>>, ApiError> {
+        self.permit(ctx, Scope::OrdersRead)?;
         orders_page(
             &self.loaders,
             Some(self.id.clone()),
@@ -111,12 +130,14 @@ impl CustomerNode {
     }
 
     /// null when the customer has not reached orders yet.
-    async fn replica(&self) -> Result<Option<ReplicaState>, ApiError> {
+    #[graphql(requires_scopes = "customers:read", requires_scopes = "self")]
+    async fn replica(&self, ctx: &Context<'_>) -> Result<Option<ReplicaState>, ApiError> {
+        self.permit(ctx, Scope::CustomersRead)?;
         let state = self.state().await?;
         Ok(state.map(|customer| ReplicaState {
             revision: customer.revision,
-            changed_at: customer.changed_at,
-            replicated_at: customer.replicated_at,
+            changed_at: customer.changed_at.into(),
+            replicated_at: customer.replicated_at.into(),
         }))
     }
 }
@@ -126,8 +147,8 @@ impl CustomerNode {
 pub(super) struct ReplicaState {
     /// Accounts' revision of the customer that orders holds.
     revision: i64,
-    changed_at: Timestamp,
-    replicated_at: Timestamp,
+    changed_at: DateTime,
+    replicated_at: DateTime,
 }
 
 #[derive(SimpleObject)]

@@ -1,9 +1,7 @@
 //! Turns what went wrong inside into what a client may see.
 
-use tandem_kit::{
-    graphql::{ApiError, ErrorCode},
-    store::StoreError,
-};
+use tandem_event_path::store::StoreError;
+use tandem_service::graphql::{ApiError, ErrorCode};
 
 use crate::{commands::Refused, domain::OrderError, live::LiveError};
 
@@ -17,13 +15,39 @@ pub(super) fn of_store(error: &StoreError) -> ApiError {
     }
 }
 
+/// Orders knows no such customer.
+const CUSTOMER_UNKNOWN: ErrorCode = ErrorCode("CUSTOMER_UNKNOWN");
+/// The order cannot go from its status to that one.
+const INVALID_TRANSITION: ErrorCode = ErrorCode("INVALID_TRANSITION");
+/// The subscriber was too slow; `extensions.cursor` says where to resume.
+const SUBSCRIPTION_LAGGED: ErrorCode = ErrorCode("SUBSCRIPTION_LAGGED");
+
+/// The replica does not yet hold the revision that was asked for, or knows no such customer yet: that it will is not said.
+pub(super) fn replica_behind(wanted: u64, actual: Option<u64>) -> ApiError {
+    match actual {
+        Some(actual) => ApiError::new(
+            ErrorCode::REPLICA_BEHIND,
+            format!(
+                "revision {wanted} was asked for, the replica holds revision {actual}; ask again in a moment"
+            ),
+        )
+        .with("actualRevision", actual),
+        None => ApiError::new(
+            ErrorCode::REPLICA_BEHIND,
+            "orders knows no customer with this id yet, also after waiting for one; check the id, and ask again if the customer \
+             was created",
+        ),
+    }
+}
+
 /// `input` is the path of the argument that the rules' fields are part of, such as `input.`.
 pub(super) fn of_command(refused: Refused, input: &str) -> ApiError {
     match refused {
         Refused::Rule(rule) => of_rule(&rule, input),
-        Refused::Contended | Refused::Backlogged | Refused::Filling => {
+        Refused::Contended | Refused::Backlogged | Refused::Filling | Refused::Waiting => {
             ApiError::unavailable(refused.to_string())
         }
+        Refused::KeyReused => ApiError::key_reused(refused.to_string()),
         Refused::TooLarge { .. } => {
             // A cancellation adds its reason and nothing else.
             let field = input.strip_suffix('.').unwrap_or("reason");
@@ -44,13 +68,14 @@ fn of_rule(rule: &OrderError, input: &str) -> ApiError {
         }
         OrderError::NotFound { .. } => ApiError::not_found(rule.to_string()),
         OrderError::CustomerUnknown { customer_id } => {
-            ApiError::customer_unknown(customer_id).with_field(format!("{input}customerId"))
+            let message = format!("orders knows no customer `{customer_id}`; create it first");
+            ApiError::new(CUSTOMER_UNKNOWN, message).with_field(format!("{input}customerId"))
         }
         OrderError::RevisionConflict { expected, actual } => {
             ApiError::revision_conflict(expected.unsigned_abs(), actual.unsigned_abs())
         }
         OrderError::InvalidTransition { from, to } => {
-            ApiError::invalid_transition(rule.to_string())
+            ApiError::new(INVALID_TRANSITION, rule.to_string())
                 .with("from", from.name())
                 .with("to", to.name())
         }
@@ -64,9 +89,13 @@ pub(super) fn of_live(error: LiveError) -> ApiError {
         }
         LiveError::Lagged {
             cursor: Some(cursor),
-        } => ApiError::subscription_lagged(cursor),
+        } => ApiError::new(
+            SUBSCRIPTION_LAGGED,
+            "updates came faster than they were taken; subscribe again with `after` set to `extensions.cursor`",
+        )
+        .with("cursor", cursor),
         LiveError::Lagged { cursor: None } => ApiError::new(
-            ErrorCode::SubscriptionLagged,
+            SUBSCRIPTION_LAGGED,
             "updates came faster than they were taken; subscribe again",
         ),
     }

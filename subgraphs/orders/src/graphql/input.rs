@@ -1,7 +1,9 @@
 //! What clients send with a mutation.
 
-use async_graphql::{ID, InputObject};
-use tandem_kit::graphql::Decimal;
+use async_graphql::{ID, InputObject, InputType};
+use serde_json::json;
+use tandem_model::request_key::Request;
+use tandem_service::graphql::{ApiError, Decimal, request_key};
 
 use super::customer::AddressTypeValue;
 use crate::{
@@ -12,7 +14,7 @@ use crate::{
 /// What to order, for whom, and where to send it.
 #[derive(InputObject)]
 pub(super) struct PlaceOrderInput {
-    customer_id: ID,
+    pub(super) customer_id: ID,
     /// 1 to 100.
     items: Vec<OrderItemInput>,
     /// Which of the customer's addresses.
@@ -38,6 +40,33 @@ pub(super) struct ProductInput {
     price: Decimal,
 }
 
+impl PlaceOrderInput {
+    /// The request of this caller.
+    ///
+    /// # Errors
+    /// When its idempotency key is none.
+    pub(super) fn asked_by(mut self, caller: &str) -> Result<PlaceOrder, ApiError> {
+        let key = self
+            .idempotency_key
+            .take()
+            .map(|given| -> Result<_, ApiError> {
+                let request = Request {
+                    caller,
+                    operation: "placeOrder",
+                    target: "",
+                    input: &json!({ "input": self.to_value() }),
+                };
+                let key = request_key(request, &given)?;
+                // As versions before called it.
+                Ok(key.also_known_as(format!("placeOrder/{caller}/{given}")))
+            });
+        Ok(PlaceOrder {
+            idempotency_key: key.transpose()?,
+            ..self.into()
+        })
+    }
+}
+
 impl From<PlaceOrderInput> for PlaceOrder {
     fn from(input: PlaceOrderInput) -> Self {
         let item = |item: OrderItemInput| OrderItem {
@@ -53,7 +82,7 @@ impl From<PlaceOrderInput> for PlaceOrder {
             customer_id: input.customer_id.0,
             items: input.items.into_iter().map(item).collect(),
             ship_to: input.ship_to.into(),
-            idempotency_key: input.idempotency_key,
+            idempotency_key: None,
         }
     }
 }

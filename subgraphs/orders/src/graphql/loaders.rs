@@ -3,21 +3,16 @@
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use dataloader::{BatchFn, cached::Loader};
-use tandem_kit::{
-    graphql::ApiError,
-    store::{
-        AggregateStore, ChangeLog, ChangeRecord, ChangesRequest, Filter, PageRequest, StoreError,
-    },
+use tandem_event_path::store::{
+    AggregateStore, ChangeLog, ChangeRecord, ChangesRequest, Filter, PageRequest, StoreError,
 };
+use tandem_service::graphql::{ApiError, batched};
 
 use super::error;
 use crate::{
     domain::{Order, OrderStatus},
     replica::{ReplicaCustomer, ReplicaStore},
 };
-
-/// Keys of one read; more are read in several.
-const BATCH: usize = 1_000;
 
 /// A list of a customer's orders.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,10 +64,10 @@ impl Loaders {
         changes: Arc<dyn ChangeLog>,
     ) -> Self {
         Self {
-            customers: Loader::new(Customers(replica)).with_max_batch_size(BATCH),
-            orders: Loader::new(Orders(Arc::clone(&orders))).with_max_batch_size(BATCH),
-            lists: Loader::new(Lists(orders)).with_max_batch_size(BATCH),
-            changes: Loader::new(Changes(changes)).with_max_batch_size(BATCH),
+            customers: batched(Customers(replica)),
+            orders: batched(Orders(Arc::clone(&orders))),
+            lists: batched(Lists(orders)),
+            changes: batched(Changes(changes)),
         }
     }
 

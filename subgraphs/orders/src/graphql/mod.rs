@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use async_graphql::{SDLExportOptions, Schema};
-use tandem_kit::{
-    graphql::{Limits, guard},
-    store::ChangeLog,
+use tandem_event_path::store::ChangeLog;
+use tandem_service::graphql::{
+    Limits, guard,
+    sdl::{Declared, with_access},
 };
 
 mod customer;
@@ -76,5 +77,14 @@ pub fn sdl() -> String {
         .federation()
         .prefer_single_line_descriptions();
     let text = builder().finish().sdl_with_options(options);
-    format!("{}\n", text.trim())
+    let declared = Declared {
+        authenticated: &["Customer", "Order"],
+        subscriptions: &[
+            ("orderUpdated", "orders:read"),
+            ("orderFeed", "orders:read"),
+            ("customerUpdated", "customers:read"),
+            ("customerFeed", "customers:read"),
+        ],
+    };
+    with_access(&text, declared)
 }

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, ID, Object, SimpleObject};
-use tandem_kit::{
-    graphql::{ApiError, Caller},
-    trace_context::TraceContext,
+use tandem_authentication::Scope;
+use tandem_runtime::{consistency::Kind, trace_context::TraceContext};
+use tandem_service::graphql::{
+    ApiError, Caller, access, refuse_access, require, require_or_own, wrote,
 };
 
 use super::{
     Backing, error,
     input::PlaceOrderInput,
     order::{OrderNode, OrderStatusValue},
-    query::backing,
+    query::{backing, find_order},
 };
 use crate::{commands::Origin, domain::Order};
 
@@ -55,21 +56,43 @@ fn expected(revision: Option<i32>) -> Result<Option<i64>, ApiError> {
     }
 }
 
+/// Customers may cancel what they ordered. Whose order it is never changes, so it may be read before the command.
+async fn may_cancel(ctx: &Context<'_>, id: &str) -> Result<(), ApiError> {
+    let access = access(ctx);
+    let Err(denial) = access.require(Scope::OrdersWrite) else {
+        return Ok(());
+    };
+    let is_customer = access
+        .principal()
+        .is_some_and(|principal| principal.has(Scope::Own));
+    if !is_customer {
+        return Err(refuse_access(denial));
+    }
+    // Refuses an order of somebody else.
+    find_order(ctx, id).await.map(drop)
+}
+
 #[Object]
 impl Mutation {
     /// Unknown customer: code CUSTOMER_UNKNOWN. The shipping address is copied into the order.
+    #[graphql(requires_scopes = "orders:write", requires_scopes = "self")]
     async fn place_order(
         &self,
         ctx: &Context<'_>,
         input: PlaceOrderInput,
     ) -> Result<OrderPayload, ApiError> {
+        require_or_own(ctx, Scope::OrdersWrite, &input.customer_id)?;
         let backing = backing(ctx)?;
-        let placed = backing.commands.place(input.into(), &origin(ctx)).await;
+        let origin = origin(ctx);
+        let request = input.asked_by(&origin.changed_by)?;
+        let placed = backing.commands.place(request, &origin).await;
         let order = placed.map_err(|refused| error::of_command(refused, "input."))?;
+        wrote(ctx, Kind::Order, &order.id, order.revision);
         Ok(OrderPayload::new(order, backing))
     }
 
     /// PLACED -> CONFIRMED -> SHIPPED -> DELIVERED, one step at a time; anything else: code INVALID_TRANSITION.
+    #[graphql(requires_scopes = "orders:write")]
     async fn advance_order(
         &self,
         ctx: &Context<'_>,
@@ -77,16 +100,19 @@ impl Mutation {
         to: OrderStatusValue,
         expected_revision: Option<i32>,
     ) -> Result<OrderPayload, ApiError> {
+        require(ctx, Scope::OrdersWrite)?;
         let backing = backing(ctx)?;
         let advanced = backing
             .commands
             .advance(&id, to.into(), expected(expected_revision)?, &origin(ctx))
             .await;
         let order = advanced.map_err(|refused| error::of_command(refused, ""))?;
+        wrote(ctx, Kind::Order, &order.id, order.revision);
         Ok(OrderPayload::new(order, backing))
     }
 
     /// Possible until SHIPPED.
+    #[graphql(requires_scopes = "orders:write", requires_scopes = "self")]
     async fn cancel_order(
         &self,
         ctx: &Context<'_>,
@@ -94,12 +120,14 @@ impl Mutation {
         reason: Option<String>,
         expected_revision: Option<i32>,
     ) -> Result<OrderPayload, ApiError> {
+        may_cancel(ctx, &id).await?;
         let backing = backing(ctx)?;
         let cancelled = backing
             .commands
             .cancel(&id, reason, expected(expected_revision)?, &origin(ctx))
             .await;
         let order = cancelled.map_err(|refused| error::of_command(refused, ""))?;
+        wrote(ctx, Kind::Order, &order.id, order.revision);
         Ok(OrderPayload::new(order, backing))
     }
 }

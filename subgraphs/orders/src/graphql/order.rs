@@ -3,11 +3,8 @@
 use std::sync::Arc;
 
 use async_graphql::{Enum, ID, Object, SimpleObject};
-use tandem_kit::{
-    graphql::{ApiError, Connection, Decimal, PageRequest, connection},
-    store::{ChangeRecord, ChangesRequest},
-    values::Timestamp,
-};
+use tandem_event_path::store::{ChangeRecord, ChangesRequest};
+use tandem_service::graphql::{ApiError, Connection, DateTime, Decimal, PageRequest, connection};
 
 use super::{
     Loaders,
@@ -60,12 +57,12 @@ impl OrderNode {
         self.order.ship_to.clone().map(Address::from)
     }
 
-    async fn placed_at(&self) -> Timestamp {
-        self.order.placed_at
+    async fn placed_at(&self) -> DateTime {
+        self.order.placed_at.into()
     }
 
-    async fn updated_at(&self) -> Timestamp {
-        self.order.updated_at
+    async fn updated_at(&self) -> DateTime {
+        self.order.updated_at.into()
     }
 
     /// 1 when placed, +1 with every change.
@@ -186,7 +183,7 @@ pub(super) struct OrderChange {
     revision: i64,
     #[graphql(name = "type")]
     kind: ChangeTypeValue,
-    changed_at: Timestamp,
+    changed_at: DateTime,
     /// Who asked: the token's subject, or `anonymous`.
     changed_by: String,
     /// Top-level parts that differ from the revision before.
@@ -201,7 +198,7 @@ impl TryFrom<&ChangeRecord> for OrderChange {
             ApiError::internal(format!("the audit trail holds the change {}", record.kind))
         })?;
         Ok(Self {
-            event_id: ID(record.event_id.to_string()),
+            event_id: ID(record.event_id.clone()),
             revision: record.revision,
             kind: kind.into(),
             changed_at: record.changed_at.into(),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, ID, Object};
-use tandem_kit::graphql::{ApiError, Connection};
+use tandem_authentication::Scope;
+use tandem_service::graphql::{ApiError, Connection, access, refuse_access, require_or_own};
 
 use super::{
     Backing, Loaders,
@@ -34,11 +35,13 @@ fn loaders(ctx: &Context<'_>) -> Result<Loaders, ApiError> {
 
 #[Object]
 impl Query {
+    #[graphql(requires_scopes = "orders:read", requires_scopes = "self")]
     async fn order(&self, ctx: &Context<'_>, id: ID) -> Result<Option<OrderNode>, ApiError> {
-        find_order(loaders(ctx)?, &id).await
+        find_order(ctx, &id).await
     }
 
-    /// Relay connection, in order of placing. `first` 1..100.
+    /// Relay connection, in order of placing. `first` 1..100. With the scope `self` alone, of the caller's own orders.
+    #[graphql(requires_scopes = "orders:read", requires_scopes = "self")]
     async fn orders(
         &self,
         ctx: &Context<'_>,
@@ -47,19 +50,21 @@ impl Query {
         #[graphql(default = 20)] first: i32,
         after: Option<String>,
     ) -> Result<Connection<String, OrderNode>, ApiError> {
-        let customer_id = customer_id.map(|id| id.0);
+        let customer_id = whose_orders(ctx, customer_id.map(|id| id.0))?;
         orders_page(&loaders(ctx)?, customer_id, status, first, after.as_deref()).await
     }
 
     /// The customer as orders knows it, from its own replica: answers while accounts is down.
     /// With `minRevision` it waits (at most 2 s) until the replica holds that revision, so that a
     /// client reads its own write; still behind after that: code REPLICA_BEHIND. null for one who was erased.
+    #[graphql(requires_scopes = "customers:read", requires_scopes = "self")]
     async fn ordering_customer(
         &self,
         ctx: &Context<'_>,
         id: ID,
         min_revision: Option<i32>,
     ) -> Result<Option<CustomerNode>, ApiError> {
+        require_or_own(ctx, Scope::CustomersRead, &id)?;
         let loaders = loaders(ctx)?;
         if min_revision.is_some_and(|revision| revision < 1) {
             return Err(ApiError::bad_user_input(
@@ -86,7 +91,7 @@ impl Query {
             Waited::Arrived(customer) => {
                 Ok(Some(CustomerNode::known(Arc::from(customer), loaders)))
             }
-            Waited::Behind(held) => Err(ApiError::replica_behind(
+            Waited::Behind(held) => Err(error::replica_behind(
                 revision.unsigned_abs(),
                 held.map(i64::unsigned_abs),
             )),
@@ -104,14 +109,44 @@ impl Query {
 
     #[graphql(entity)]
     async fn order_entity(&self, ctx: &Context<'_>, id: ID) -> Result<Option<OrderNode>, ApiError> {
-        find_order(loaders(ctx)?, &id).await
+        find_order(ctx, &id).await
     }
 }
 
-async fn find_order(loaders: Loaders, id: &str) -> Result<Option<OrderNode>, ApiError> {
+/// Whose orders a list or a subscription is about: all where the token reads all, else the caller's own.
+pub(super) fn whose_orders(
+    ctx: &Context<'_>,
+    asked_for: Option<String>,
+) -> Result<Option<String>, ApiError> {
+    let access = access(ctx);
+    let own = access
+        .narrowed_to(Scope::OrdersRead)
+        .map_err(refuse_access)?;
+    match (own, asked_for) {
+        (None, asked_for) => Ok(asked_for),
+        (Some(own), None) => Ok(Some(own.to_owned())),
+        (Some(_), Some(asked_for)) => access
+            .require_or_own(Scope::OrdersRead, &asked_for)
+            .map(|()| Some(asked_for))
+            .map_err(refuse_access),
+    }
+}
+
+/// An order that the caller may see.
+pub(super) async fn find_order(ctx: &Context<'_>, id: &str) -> Result<Option<OrderNode>, ApiError> {
+    let access = access(ctx);
+    access
+        .narrowed_to(Scope::OrdersRead)
+        .map_err(refuse_access)?;
     if !Order::is_id(id) {
         return Ok(None);
     }
+    let loaders = loaders(ctx)?;
     let found = loaders.order(id).await?;
+    if let Some(order) = &found {
+        access
+            .require_or_own(Scope::OrdersRead, &order.customer_id)
+            .map_err(refuse_access)?;
+    }
     Ok(found.map(|order| OrderNode::new(order, loaders)))
 }

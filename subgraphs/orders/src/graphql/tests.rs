@@ -1,13 +1,15 @@
 #![allow(clippy::unwrap_used)]
 //! The schema on the embedded store, with Kafka away.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use async_graphql::{Request, Variables};
 use serde_json::{Value, json};
+use tandem_authentication::Access;
 
 use super::{OrdersSchema, schema, sdl};
 use crate::{
+    erasure::Forgetting,
     replica::contract,
     test_support::{World, event},
 };
@@ -27,6 +29,7 @@ impl Client {
     async fn answer(&self, query: &str, variables: Value) -> Value {
         let request = Request::new(query)
             .variables(Variables::from_json(variables))
+            .data(Access::Open)
             .data(self.world.backing.loaders());
         serde_json::to_value(self.schema.execute(request).await).unwrap()
     }
@@ -210,6 +213,46 @@ async fn the_same_idempotency_key_gets_the_first_answer() {
 }
 
 #[tokio::test]
+async fn the_same_request_makes_no_second_order_when_its_customer_is_erased() {
+    let client = Client::new().await;
+    client.world.customer("1").await;
+    let mut request = placement("1");
+    request["input"]["idempotencyKey"] = json!("k-1");
+    let first = client.data(PLACE, request.clone()).await;
+    let forgetting = Forgetting::new(Arc::clone(&client.world.stores.own.aggregates));
+    forgetting.forget("1").await.unwrap();
+    let again = client.data(PLACE, request).await;
+    let id = |answer: &Value| answer["placeOrder"]["order"]["id"].clone();
+    assert_eq!(id(&again), id(&first));
+    let all = client.data("{ orders { nodes { id shipTo { city } } } }", json!({}));
+    let all = all.await["orders"]["nodes"].take();
+    assert_eq!(all, json!([{"id": id(&first), "shipTo": null}]));
+}
+
+#[tokio::test]
+async fn one_idempotency_key_with_another_order_is_refused() {
+    let client = Client::new().await;
+    for id in ["1", "2"] {
+        client.world.customer(id).await;
+    }
+    let mut request = placement("1");
+    request["input"]["idempotencyKey"] = json!("k-1");
+    let first = client.data(PLACE, request.clone()).await;
+    let mut other_customer = request.clone();
+    other_customer["input"]["customerId"] = json!("2");
+    let mut other_items = request.clone();
+    other_items["input"]["items"][0]["quantity"] = json!(77);
+    for other in [other_customer, other_items] {
+        let refused = client.refusal(PLACE, other).await;
+        let field = "input.idempotencyKey".to_owned();
+        assert_eq!(refused, ("IDEMPOTENCY_KEY_REUSED".to_owned(), Some(field)));
+    }
+    assert_eq!(client.data(PLACE, request).await, first);
+    let all = client.data("{ orders { nodes { id } } }", json!({})).await;
+    assert_eq!(all["orders"]["nodes"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn pages_of_orders_follow_each_other_and_are_narrowed() {
     let client = Client::new().await;
     for id in ["1", "2"] {
@@ -340,15 +383,29 @@ async fn an_ordering_customer_is_waited_for() {
         }
     });
     assert_eq!(answer["orderingCustomer"]["replica"]["revision"], 2);
-    let behind = client.refusal(query, json!({"revision": 3})).await;
-    assert_eq!(behind.0, "REPLICA_BEHIND");
+    let unknown = query.replace("\"1\"", "\"nobody\"");
+    let (behind, unknown) = tokio::join!(
+        client.answer(query, json!({"revision": 3})),
+        client.answer(&unknown, json!({"revision": 1})),
+    );
+    for (answer, says) in [
+        (&behind, "the replica holds revision 2; ask again"),
+        (&unknown, "orders knows no customer with this id yet"),
+    ] {
+        let error = &answer["errors"][0];
+        assert_eq!(error["extensions"]["code"], "REPLICA_BEHIND", "{answer}");
+        assert!(
+            error["message"].as_str().unwrap().contains(says),
+            "{answer}"
+        );
+    }
     let wrong = client.refusal(query, json!({"revision": 0})).await;
     assert_eq!(wrong, ("BAD_USER_INPUT".into(), Some("minRevision".into())));
 }
 
 #[tokio::test]
 async fn changes_of_an_order_are_what_the_log_holds() {
-    use tandem_kit::consumer::Projection;
+    use tandem_event_path::projection::Projection;
 
     let client = Client::new().await;
     client.world.customer("1").await;

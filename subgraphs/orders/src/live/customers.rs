@@ -5,28 +5,72 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{Stream, stream};
-use tandem_kit::{data_keys::Opener, kafka::message::Message, shutdown::Shutdown};
+use chrono::{DateTime, Utc};
+use futures::{Stream, StreamExt, future, stream};
+use tandem_event_path::{data_keys::Opener, log::Offsets};
+use tandem_model::message::Message;
+use tandem_runtime::shutdown::Shutdown;
 
 use super::{
-    LiveError,
-    audience::{Audience, Channel, Seat},
-    log::{Attention, FIRST_PAUSE, LONGEST_PAUSE, Log, LogReader, begin, next_message, replace},
+    FeedRequest, LiveError,
+    cursor::CustomerPlace,
+    customer_subscription::{CustomerSubscription, Phase},
+    item::{CustomerItem, published_at},
+    log::{Attention, FIRST_PAUSE, LONGEST_PAUSE, Log, LogReader, begin, next_message, waits},
+    recent::Recent,
+    subscribers::{Channel, Subscribers},
 };
-use crate::replica::{LONGEST_WAIT, Replica, ReplicaCustomer, Waited, event};
+use crate::replica::{Replica, ReplicaCustomer, event};
 
-const FEED: &str = "customers";
+pub(super) const FEED: &str = "customers";
 
 /// How long nobody must have listened before the log is read patiently.
 const DESERTED: Duration = Duration::from_secs(10);
 
+/// Messages of each partition that are read again at the start: the replica may not show the last of them yet.
+const LOOK_BACK: i64 = 2_000;
+
+/// A change, as the feed hands it to its listeners.
+pub(super) struct Seen {
+    /// How far the feed had come with it.
+    pub(super) positions: Offsets,
+    pub(super) change: Arc<Change>,
+    pub(super) published_at: Option<DateTime<Utc>>,
+}
+
+/// A change of a customer.
+pub(super) enum Change {
+    /// The customer as it was after it.
+    Open(Arc<ReplicaCustomer>),
+    /// It waits for its data key.
+    Sealed(Box<event::CustomerChange>),
+}
+
+impl Change {
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::Open(customer) => &customer.id,
+            Self::Sealed(change) => &change.id,
+        }
+    }
+
+    pub(super) fn revision(&self) -> i64 {
+        match self {
+            Self::Open(customer) => customer.revision,
+            Self::Sealed(change) => change.revision,
+        }
+    }
+}
+
 /// The feed of customers' changes. Clones share it.
 #[derive(Clone)]
 pub struct CustomerFeed {
-    audience: Audience<Arc<ReplicaCustomer>>,
-    replica: Replica,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) subscribers: Subscribers<Arc<Seen>>,
+    pub(super) recent: Recent,
+    pub(super) replica: Replica,
     opener: Opener,
-    shutdown: Shutdown,
+    pub(super) shutdown: Shutdown,
 }
 
 impl CustomerFeed {
@@ -34,35 +78,39 @@ impl CustomerFeed {
     #[must_use]
     pub fn start(log: Arc<dyn Log>, replica: Replica, opener: Opener, shutdown: &Shutdown) -> Self {
         let feed = Self {
-            audience: Audience::new(
+            log,
+            subscribers: Subscribers::new(
                 metrics::gauge!("live_subscribers", "subscription" => "customerUpdated"),
-            ),
+            )
+            .looking_back(LOOK_BACK),
+            recent: Recent::default(),
             replica,
             opener,
             shutdown: shutdown.clone(),
         };
-        shutdown.spawn(feed.clone().run(log));
+        shutdown.spawn(feed.clone().run());
         feed
     }
 
     /// Waits until the feed reads the log: whoever subscribes then hears of all that is appended from then on.
     pub async fn begun(&self) {
-        self.audience.begun().await;
+        self.subscribers.begun().await;
     }
 
-    async fn run(self, log: Arc<dyn Log>) {
-        let begun = begin(log.as_ref(), &self.audience, FEED, &self.shutdown).await;
+    async fn run(self) {
+        let log = Arc::clone(&self.log);
+        let begun = begin(log.as_ref(), &self.subscribers, FEED, &self.shutdown).await;
         if let Some((mut reader, _)) = begun {
             while self.read_promptly(log.as_ref(), &mut reader).await
                 && self.read_patiently(log.as_ref(), &mut reader).await
             {}
         }
-        self.audience.close();
+        self.subscribers.close();
     }
 
     /// Reads until nobody has listened for a while. Returns false when the service stops.
     async fn read_promptly(&self, log: &dyn Log, reader: &mut Box<dyn LogReader>) -> bool {
-        let deserted = self.audience.deserted(DESERTED);
+        let deserted = self.subscribers.deserted(DESERTED, self.shutdown.clock());
         self.read_until(deserted, log, reader, Attention::Prompt)
             .await
             && self.turn(log, reader, Attention::Patient).await
@@ -70,7 +118,7 @@ impl CustomerFeed {
 
     /// Reads until somebody listens. Returns false when the service stops.
     async fn read_patiently(&self, log: &dyn Log, reader: &mut Box<dyn LogReader>) -> bool {
-        let occupied = self.audience.occupied();
+        let occupied = self.subscribers.occupied();
         self.read_until(occupied, log, reader, Attention::Patient)
             .await
             && self.turn(log, reader, Attention::Prompt).await
@@ -83,10 +131,11 @@ impl CustomerFeed {
         reader: &mut Box<dyn LogReader>,
         attention: Attention,
     ) -> bool {
-        let seen = || self.audience.positions().unwrap_or_default();
+        let seen = || self.subscribers.positions().unwrap_or_default();
         tokio::pin!(end);
         loop {
             let message = tokio::select! {
+                biased;
                 () = &mut end => return true,
                 message = next_message(log, reader, attention, seen, FEED, &self.shutdown) => message,
             };
@@ -106,10 +155,10 @@ impl CustomerFeed {
     ) -> bool {
         let mut pause = FIRST_PAUSE;
         loop {
-            let from = self.audience.positions().unwrap_or_default();
+            let from = self.subscribers.positions().unwrap_or_default();
             match log.open(&from, attention).await {
                 Ok(fresh) => {
-                    replace(reader, fresh);
+                    *reader = fresh;
                     return true;
                 }
                 Err(error) => {
@@ -124,8 +173,12 @@ impl CustomerFeed {
     }
 
     async fn take(&self, message: &Message) {
+        self.recent.note(message);
         let channel = [Channel::Customer(message.key.clone().unwrap_or_default())];
-        if self.audience.pass_unless_heard(&channel, message.position) {
+        if self
+            .subscribers
+            .pass_unless_heard(&channel, message.position)
+        {
             return;
         }
         // What cannot be read the replica's projection sets aside.
@@ -134,20 +187,33 @@ impl CustomerFeed {
             Err(_) => None,
         };
         match opened {
-            Some(customer) => {
-                self.audience
-                    .deliver(&channel, message.position, |_| Arc::new(customer));
+            Some(change) => {
+                self.subscribers
+                    .deliver(&channel, message.position, |positions| {
+                        Arc::new(Seen {
+                            positions: positions.clone(),
+                            change: Arc::new(change),
+                            published_at: published_at(message),
+                        })
+                    });
             }
-            None => self.audience.pass(message.position),
+            None => self.subscribers.pass(message.position),
         }
     }
 
-    /// Opens a change, however long its key cannot be told. `None` when it does not open, or the service stops.
-    async fn open(&self, change: event::CustomerChange) -> Option<ReplicaCustomer> {
+    /// Opens a change, however long nobody can be asked for its key. It stays sealed when the key is not there: who listens to this
+    /// customer waits for it, and nobody else. `None` when the service stops.
+    pub(super) async fn open(&self, change: event::CustomerChange) -> Option<Change> {
         let mut pause = FIRST_PAUSE;
         loop {
             match event::open(&self.opener, vec![change.clone()]).await {
-                Ok(mut opened) => return opened.pop(),
+                Ok(mut opened) => {
+                    let opened = opened.pop()?.inspect_err(|unopened| waits(FEED, unopened));
+                    return Some(match opened {
+                        Ok(customer) => Change::Open(Arc::new(customer)),
+                        Err(_) => Change::Sealed(Box::new(change)),
+                    });
+                }
                 Err(error) => {
                     tracing::warn!(feed = FEED, %error, ?pause, "live updates wait for data keys");
                 }
@@ -164,73 +230,79 @@ impl CustomerFeed {
         &self,
         id: &str,
     ) -> impl Stream<Item = Result<ReplicaCustomer, LiveError>> + Send + use<> {
-        // What is readable already is not news, though its event may come again after a crash of the relay. Read before
-        // joining: whatever is newer is heard.
-        let newest = match self.replica.get(id).await {
+        let place = CustomerPlace::default();
+        let items = self
+            .begin(id, place, &FeedRequest::default())
+            .await
+            .into_stream();
+        items.filter_map(|item| {
+            future::ready(match item {
+                Ok(CustomerItem::Update(update)) => Some(Ok(Arc::unwrap_or_clone(update.customer))),
+                Ok(CustomerItem::Snapshot(_) | CustomerItem::Heartbeat(_)) => None,
+                Err(error) => Some(Err(error)),
+            })
+        })
+    }
+
+    /// The customer as it is, if that is asked for, and every change since; or every change behind a cursor. The stream ends when the
+    /// service stops.
+    ///
+    /// # Errors
+    /// [`LiveError::BadCursor`] for a cursor that cannot be read; one that does not fit the log is the stream's first item.
+    pub async fn follow(
+        &self,
+        id: &str,
+        request: FeedRequest<'_>,
+    ) -> Result<impl Stream<Item = Result<CustomerItem, LiveError>> + Send + use<>, LiveError> {
+        let place = match request.after {
+            Some(after) => CustomerPlace::decode(after)?,
+            None => CustomerPlace::default(),
+        };
+        Ok(self.begin(id, place, &request).await.into_stream())
+    }
+
+    async fn begin(
+        &self,
+        id: &str,
+        mut place: CustomerPlace,
+        request: &FeedRequest<'_>,
+    ) -> CustomerSubscription {
+        let phase = if request.after.is_some() {
+            Phase::Resume
+        } else {
+            // What is readable already is no news, though its event may come again after a crash of the relay. Read before joining:
+            // whatever is newer is heard, or has passed a moment ago.
+            if !request.snapshot {
+                place.revision = self.newest(id).await;
+            }
+            let (queue, positions) = self.subscribers.join(Channel::Customer(id.to_owned()));
+            place.seen = positions.unwrap_or_default();
+            if request.snapshot {
+                Phase::Snapshot(queue)
+            } else {
+                Phase::Behind(queue)
+            }
+        };
+        let (feed, id) = (self.clone(), id.to_owned());
+        CustomerSubscription::new(feed, id, place, request.after, phase, request.heartbeat)
+    }
+
+    async fn newest(&self, id: &str) -> i64 {
+        match self.replica.get(id).await {
             Ok(held) => held.map_or(0, |customer| customer.revision),
             Err(error) => {
                 tracing::warn!(feed = FEED, %error, "an event that came before may be told again");
                 0
             }
-        };
-        let (seat, _) = self.audience.join(Channel::Customer(id.to_owned()));
-        let subscriber = Subscriber {
-            feed: self.clone(),
-            seat: Some(seat),
-            newest,
-        };
-        stream::unfold(subscriber, |mut subscriber| async move {
-            let next = subscriber.next().await?;
-            Some((next, subscriber))
+        }
+    }
+}
+
+impl CustomerSubscription {
+    fn into_stream(self) -> impl Stream<Item = Result<CustomerItem, LiveError>> + Send + use<> {
+        stream::unfold(self, |mut subscription| async move {
+            let next = subscription.next().await?;
+            Some((next, subscription))
         })
-    }
-}
-
-struct Subscriber {
-    feed: CustomerFeed,
-    /// `None` when nothing more comes.
-    seat: Option<Seat<Arc<ReplicaCustomer>>>,
-    /// The newest revision that was handed out, or was readable before.
-    newest: i64,
-}
-
-impl Subscriber {
-    async fn next(&mut self) -> Option<Result<ReplicaCustomer, LiveError>> {
-        loop {
-            let seat = self.seat.as_mut()?;
-            let Some(customer) = seat.next().await else {
-                let lagged = seat.has_lagged();
-                self.seat = None;
-                return lagged.then_some(Err(LiveError::Lagged { cursor: None }));
-            };
-            if customer.revision <= self.newest {
-                continue;
-            }
-            self.newest = customer.revision;
-            return self.once_readable(&customer).await.map(Ok);
-        }
-    }
-
-    async fn once_readable(&mut self, customer: &ReplicaCustomer) -> Option<ReplicaCustomer> {
-        let (id, revision) = (&customer.id, customer.revision);
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let waited = tokio::select! {
-                () = self.feed.shutdown.requested() => return None,
-                waited = self.feed.replica.wait_for_revision(id, revision, LONGEST_WAIT) => waited,
-            };
-            match waited {
-                Ok(Waited::Arrived(held)) if held.revision == revision => return Some(*held),
-                Ok(Waited::Arrived(_)) => return Some(customer.clone()),
-                Ok(Waited::Behind(_)) => {}
-                Err(error) => {
-                    tracing::warn!(feed = FEED, %error, ?pause, "a subscriber waits for the replica");
-                    if !self.feed.shutdown.sleep(pause).await {
-                        return None;
-                    }
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-            }
-        }
     }
 }

@@ -1,18 +1,16 @@
 //! The log that feeds read: a topic, behind a trait so that the feeds' rules can be tested without Kafka.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tandem_kit::{
-    kafka::{
-        connection::Kafka,
-        message::Message,
-        tail::{self, LogTail, Offsets},
-    },
-    shutdown::Shutdown,
+use tandem_event_path::{
+    data_keys::Unopened,
+    log::{self, Arrival, Ends, LogError, Offsets, Tail},
 };
+use tandem_model::message::Message;
+use tandem_runtime::shutdown::Shutdown;
 
-use super::audience::Audience;
+use super::subscribers::Subscribers;
 
 /// First and longest pause between two tries to reach the log.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -32,6 +30,16 @@ pub enum Attention {
     Patient,
 }
 
+/// Says that a change is not told live yet, because it does not open.
+pub(super) fn waits(feed: &str, unopened: &Unopened) {
+    tracing::warn!(
+        feed,
+        subject = unopened.subject,
+        reason = unopened.reason,
+        "a change waits for its data key; it is told live when that comes"
+    );
+}
+
 /// A log in partitions.
 #[async_trait]
 pub trait Log: Send + Sync + 'static {
@@ -39,7 +47,7 @@ pub trait Log: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the log does not answer.
-    async fn ends(&self) -> Result<BTreeMap<i32, (i64, i64)>, LogAway>;
+    async fn ends(&self) -> Result<Ends, LogAway>;
 
     /// A reader of every partition, from these offsets on.
     ///
@@ -62,30 +70,43 @@ pub trait LogReader: Send + Sync {
     async fn next(&mut self) -> Result<Message, LogAway>;
 }
 
-/// A topic of Kafka.
+/// How long the brokers may gather for a patient reader.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A topic of the service's log.
 #[derive(Clone, Debug)]
-pub struct KafkaLog {
-    kafka: Kafka,
+pub struct Topic {
+    log: Arc<dyn log::Log>,
     topic: &'static str,
 }
 
-impl KafkaLog {
+impl Topic {
     /// This topic.
     #[must_use]
-    pub fn new(kafka: Kafka, topic: &'static str) -> Self {
-        Self { kafka, topic }
+    pub fn new(log: &Arc<dyn log::Log>, topic: &'static str) -> Self {
+        Self {
+            log: Arc::clone(log),
+            topic,
+        }
+    }
+}
+
+impl From<LogError> for LogAway {
+    fn from(error: LogError) -> Self {
+        Self(match error {
+            LogError::Away(reason) => reason,
+            other => other.to_string(),
+        })
     }
 }
 
 #[async_trait]
-impl Log for KafkaLog {
-    async fn ends(&self) -> Result<BTreeMap<i32, (i64, i64)>, LogAway> {
-        if !self.kafka.ready().await {
+impl Log for Topic {
+    async fn ends(&self) -> Result<Ends, LogAway> {
+        if !self.log.ready().await {
             return Err(LogAway("the service stops".to_owned()));
         }
-        tail::ends(&self.kafka, self.topic)
-            .await
-            .map_err(|error| LogAway(error.to_string()))
+        Ok(self.log.topic(self.topic).await?.ends)
     }
 
     async fn open(
@@ -93,40 +114,43 @@ impl Log for KafkaLog {
         from: &Offsets,
         attention: Attention,
     ) -> Result<Box<dyn LogReader>, LogAway> {
-        let tail = match attention {
-            Attention::Prompt => LogTail::open(&self.kafka, self.topic, from),
-            Attention::Patient => LogTail::open_patient(&self.kafka, self.topic, from),
+        let attention = match attention {
+            Attention::Prompt => log::Attention::Prompt,
+            Attention::Patient => log::Attention::Patient(PATIENCE),
         };
-        let tail = tail.map_err(|error| LogAway(error.to_string()))?;
-        Ok(Box::new(KafkaReader(tail)))
+        Ok(Box::new(Reader(
+            self.log.tail(self.topic, from, attention)?,
+        )))
     }
 }
 
-struct KafkaReader(LogTail);
+struct Reader(Box<dyn Tail>);
 
 #[async_trait]
-impl LogReader for KafkaReader {
+impl LogReader for Reader {
     async fn next(&mut self) -> Result<Message, LogAway> {
-        self.0
-            .next()
-            .await
-            .map_err(|error| LogAway(error.to_string()))
+        loop {
+            if let Arrival::Record(message) = self.0.next().await? {
+                return Ok(message);
+            }
+        }
     }
 }
 
-/// Begins a feed: opens a reader where its audience wants it to begin and tells where the log ended then. Tries until it
+/// Begins a feed: opens a reader where its subscribers wants it to begin and tells where the log ended then. Tries until it
 /// succeeds. `None` when the service stops.
 pub(super) async fn begin<T: Clone>(
     log: &dyn Log,
-    audience: &Audience<T>,
+    subscribers: &Subscribers<T>,
     feed: &'static str,
     shutdown: &Shutdown,
 ) -> Option<(Box<dyn LogReader>, Offsets)> {
     let mut pause = FIRST_PAUSE;
     loop {
         let begun = tokio::select! {
+            biased;
             () = shutdown.requested() => return None,
-            begun = try_begin(log, audience) => begun,
+            begun = try_begin(log, subscribers) => begun,
         };
         match begun {
             Ok(begun) => return Some(begun),
@@ -143,10 +167,10 @@ pub(super) async fn begin<T: Clone>(
 
 async fn try_begin<T: Clone>(
     log: &dyn Log,
-    audience: &Audience<T>,
+    subscribers: &Subscribers<T>,
 ) -> Result<(Box<dyn LogReader>, Offsets), LogAway> {
     let ends = log.ends().await?;
-    let from = audience.begin(&ends);
+    let from = subscribers.begin(&ends);
     let reader = log.open(&from, Attention::Prompt).await?;
     let ends = ends
         .into_iter()
@@ -168,6 +192,7 @@ pub(super) async fn next_message(
     let mut pause = FIRST_PAUSE;
     loop {
         let next = tokio::select! {
+            biased;
             () = shutdown.requested() => return None,
             next = reader.next() => next,
         };
@@ -182,14 +207,8 @@ pub(super) async fn next_message(
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
         match log.open(&seen(), attention).await {
-            Ok(fresh) => replace(reader, fresh),
+            Ok(fresh) => *reader = fresh,
             Err(error) => tracing::warn!(feed, %error, "the log cannot be opened again yet"),
         }
     }
-}
-
-/// Puts a fresh reader in the place of another, which ends on a thread that may block: its connections have to be closed.
-pub(super) fn replace(reader: &mut Box<dyn LogReader>, fresh: Box<dyn LogReader>) {
-    let old = std::mem::replace(reader, fresh);
-    tokio::task::spawn_blocking(move || drop(old));
 }

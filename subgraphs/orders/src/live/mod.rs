@@ -3,26 +3,38 @@
 //! Every instance of the service reads the topics whole, by assignment and not as a group, so a subscriber may be
 //! connected to any of them. A subscriber has a bounded queue; one that is too slow is told so and may resume.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tandem_kit::{
-    data_keys::Opener, kafka::connection::Kafka, shutdown::Shutdown, store::ChangeLog,
+use tandem_event_path::{
+    self as event_path,
+    data_keys::Opener,
+    store::{AggregateStore, ChangeLog},
 };
+use tandem_runtime::shutdown::Shutdown;
 
-mod audience;
 mod cursor;
+mod customer_subscription;
 mod customers;
+mod deduplication;
+#[cfg(test)]
+mod feed_tests;
+mod heartbeat;
+mod held_back;
+pub mod item;
 pub mod log;
 mod orders;
-mod sightings;
+mod recent;
+mod snapshot;
+mod subscribers;
+mod subscription;
 #[cfg(test)]
 mod tests;
 
 pub use customers::CustomerFeed;
-pub use orders::{Interest, OrderFeed, OrderUpdate};
+pub use orders::{Interest, OrderFeed};
 
 use crate::{domain, replica};
-use log::{KafkaLog, Log};
+use log::{Log, Topic};
 
 /// Why a subscription cannot begin or go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +50,17 @@ pub enum LiveError {
     },
 }
 
+/// How a subscriber wants to begin and to be told that it still hears.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FeedRequest<'a> {
+    /// The cursor that it resumes behind.
+    pub after: Option<&'a str>,
+    /// Whether it begins with what there is, if it resumes nothing.
+    pub snapshot: bool,
+    /// After how long a silence it is told that nothing happened.
+    pub heartbeat: Option<Duration>,
+}
+
 /// The feeds of a service. Clones share them.
 #[derive(Clone)]
 pub struct Live {
@@ -48,33 +71,43 @@ pub struct Live {
 }
 
 impl Live {
-    /// Starts feeds that read Kafka, and go on to try while it is away.
+    /// Starts feeds that read the log, and go on to try while it is away.
     #[must_use]
     pub fn start(
-        kafka: &Kafka,
+        log: &Arc<dyn event_path::log::Log>,
+        orders: Arc<dyn AggregateStore<domain::Order>>,
         changes: Arc<dyn ChangeLog>,
         replica: replica::Replica,
         opener: Opener,
         shutdown: &Shutdown,
     ) -> Self {
-        let orders = Arc::new(KafkaLog::new(kafka.clone(), domain::event::TOPIC));
-        let customers = Arc::new(KafkaLog::new(kafka.clone(), replica::event::TOPIC));
-        Self::on(orders, customers, changes, replica, opener, shutdown)
+        let order_log = Arc::new(Topic::new(log, domain::event::TOPIC));
+        let customer_log = Arc::new(Topic::new(log, replica::event::TOPIC));
+        Self::on(
+            order_log,
+            customer_log,
+            orders,
+            changes,
+            replica,
+            opener,
+            shutdown,
+        )
     }
 
     /// Starts feeds that read these logs.
     #[must_use]
     pub fn on(
-        orders: Arc<dyn Log>,
-        customers: Arc<dyn Log>,
+        order_log: Arc<dyn Log>,
+        customer_log: Arc<dyn Log>,
+        orders: Arc<dyn AggregateStore<domain::Order>>,
         changes: Arc<dyn ChangeLog>,
         replica: replica::Replica,
         opener: Opener,
         shutdown: &Shutdown,
     ) -> Self {
         Self {
-            orders: OrderFeed::start(orders, changes, opener.clone(), shutdown),
-            customers: CustomerFeed::start(customers, replica, opener, shutdown),
+            orders: OrderFeed::start(order_log, orders, changes, opener.clone(), shutdown),
+            customers: CustomerFeed::start(customer_log, replica, opener, shutdown),
         }
     }
 }

@@ -5,44 +5,52 @@ use std::{pin::Pin, time::Duration};
 
 use chrono::{TimeDelta, Utc};
 use futures::{FutureExt, Stream, StreamExt};
-use tandem_kit::{consumer::Projection, event::CloudEvent};
+use tandem_event_path::{data_keys::DataKey, projection::Projection};
+use tandem_model::event::CloudEvent;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Interest, LiveError, OrderUpdate,
-    audience::{Audience, Channel, QUEUE},
+    Interest, LiveError,
+    deduplication::{Occurrence, SeenRevisions},
+    held_back::PREDECESSOR_WAIT,
+    item::OrderUpdate,
     log::Attention,
-    sightings::{Memory, Verdict},
+    subscribers::{Channel, QUEUE, Subscribers},
 };
 use crate::{
     domain::{Order, OrderChangeEvent, OrderStatus, Placement},
     replica::{ReplicaCustomer, contract},
-    test_support::{LIMIT, MemoryLog, World, event, item},
+    test_support::{LIMIT, LateKeys, MemoryLog, World, event, item, sealer},
 };
 
-type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, LiveError>> + Send>>;
+pub(super) type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, LiveError>> + Send>>;
 
 /// An order made some time ago (in the future, if negative, so that it is surely newer than the feed's start).
-fn order_of_age(customer_id: &str, age: TimeDelta) -> Order {
+pub(super) fn order_of_age(customer_id: &str, age: TimeDelta) -> Order {
     let placement = Placement {
         customer_id: customer_id.into(),
         items: vec![item("1", 1)],
         ship_to: None,
     };
-    Order::place(Order::new_id(), placement, Utc::now() - age).unwrap()
+    Order::place(
+        uuid::Uuid::now_v7().to_string(),
+        placement,
+        Utc::now() - age,
+    )
+    .unwrap()
 }
 
-fn fresh(customer_id: &str) -> Order {
+pub(super) fn fresh(customer_id: &str) -> Order {
     order_of_age(customer_id, TimeDelta::seconds(-60))
 }
 
-fn advanced(order: &Order) -> Order {
+pub(super) fn advanced(order: &Order) -> Order {
     order
         .advance(order.status.next().unwrap(), None, Utc::now())
         .unwrap()
 }
 
-async fn begun(world: &World) {
+pub(super) async fn begun(world: &World) {
     timeout(LIMIT, world.backing.live.orders.begun())
         .await
         .unwrap();
@@ -61,11 +69,11 @@ fn subscribe(world: &World, interest: Interest, after: Option<&str>) -> Updates<
         .boxed()
 }
 
-fn everything() -> Interest {
+pub(super) fn everything() -> Interest {
     Interest::default()
 }
 
-async fn next<T>(updates: &mut Updates<T>) -> T {
+pub(super) async fn next<T>(updates: &mut Updates<T>) -> T {
     timeout(LIMIT, updates.next())
         .await
         .unwrap()
@@ -73,7 +81,7 @@ async fn next<T>(updates: &mut Updates<T>) -> T {
         .unwrap()
 }
 
-async fn error<T: std::fmt::Debug>(updates: &mut Updates<T>) -> LiveError {
+pub(super) async fn error<T: std::fmt::Debug>(updates: &mut Updates<T>) -> LiveError {
     timeout(LIMIT, updates.next())
         .await
         .unwrap()
@@ -86,7 +94,7 @@ fn seen(update: &OrderUpdate) -> (String, i64) {
 }
 
 /// Lets the audit projection take everything that is in the log.
-async fn audit(world: &World) {
+pub(super) async fn audit(world: &World) {
     let audit = world.audit();
     let items = world
         .order_log
@@ -361,10 +369,12 @@ async fn subscriptions_end_with_the_service() {
     assert!(timeout(LIMIT, late.next()).await.unwrap().is_none());
 }
 
-fn change_of(customer: &ReplicaCustomer) -> CloudEvent {
+pub(super) fn change_of(customer: &ReplicaCustomer) -> CloudEvent {
     let mut body = serde_json::to_value(customer).unwrap();
     body["changeType"] = "UPDATED".into();
     body["changedBy"] = "anonymous".into();
+    body["createdAt"] = body["changedAt"].clone();
+    body["updatedAt"] = body["changedAt"].clone();
     CloudEvent {
         id: uuid::Uuid::now_v7(),
         source: "/accounts".into(),
@@ -430,35 +440,213 @@ async fn customers_that_nobody_listens_to_are_read_patiently() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_audience_is_deserted_when_nobody_has_listened_for_the_whole_time() {
+async fn a_feed_is_deserted_when_nobody_has_listened_for_the_whole_time() {
     let [quiet, visit, time] = [6, 1, 10].map(Duration::from_secs);
-    let audience = Audience::<()>::new(metrics::gauge!("test"));
+    let subscribers = Subscribers::<()>::new(metrics::gauge!("test"));
+    let clock = tandem_runtime::clock::Clock::default();
     let begun = Instant::now();
     let visits = async {
         for _ in 0..5 {
             sleep(quiet).await;
-            let _seat = audience.join(Channel::All);
+            let _seat = subscribers.join(Channel::All);
             sleep(visit).await;
         }
         Instant::now()
     };
-    let (last_left, ()) = tokio::join!(visits, audience.deserted(time));
+    let (last_left, ()) = tokio::join!(visits, subscribers.deserted(time, &clock));
     assert_eq!(last_left.elapsed().as_secs(), time.as_secs());
     assert_eq!(begun.elapsed().as_secs(), 45);
+}
+
+/// Changes of an order of this customer, sealed: each with its order.
+fn sealed(key: &DataKey, orders: &[Order]) -> Vec<CloudEvent> {
+    let sealed = |order: &Order| {
+        let told = OrderChangeEvent::of(order, "test").seal(key).unwrap();
+        told.into_cloud_event(uuid::Uuid::now_v7(), None).unwrap()
+    };
+    orders.iter().map(sealed).collect()
+}
+
+/// Tells another order in its place, and so that everything before it was passed.
+async fn tells(world: &World, updates: &mut Updates<OrderUpdate>) -> OrderUpdate {
+    let order = fresh("other");
+    world.order_log.append(0, &event(&order));
+    let update = next(updates).await;
+    assert_eq!(update.order.id, order.id);
+    update
+}
+
+#[tokio::test]
+async fn a_change_whose_key_comes_late_is_told_then_and_holds_back_its_own_order_alone() {
+    let keys = LateKeys::default();
+    let world = World::with(MemoryLog::new(2), keys.opener()).await;
+    begun(&world).await;
+    let mut updates = subscribe(&world, everything(), None);
+    let (key, wrapped) = DataKey::make(&sealer(), "late");
+    let placed = fresh("late");
+    let changes = [placed.clone(), advanced(&placed)];
+    for change in sealed(&key, &changes) {
+        world.order_log.append(1, &change);
+    }
+    tells(&world, &mut updates).await;
+    keys.come("late", &wrapped);
+    assert_eq!(seen(&next(&mut updates).await), (placed.id.clone(), 1));
+    assert_eq!(seen(&next(&mut updates).await), (placed.id.clone(), 2));
+    world.order_log.append(1, &event(&advanced(&changes[1])));
+    assert_eq!(seen(&next(&mut updates).await), (placed.id.clone(), 3));
+    tells(&world, &mut updates).await;
+}
+
+#[tokio::test]
+async fn who_resumes_is_told_what_was_held_back_before_the_cursor_and_once() {
+    let keys = LateKeys::default();
+    let world = World::with(MemoryLog::new(2), keys.opener()).await;
+    begun(&world).await;
+    let mut updates = subscribe(&world, everything(), None);
+    let (key, wrapped) = DataKey::make(&sealer(), "late");
+    let placed = fresh("late");
+    world
+        .order_log
+        .append(0, &sealed(&key, std::slice::from_ref(&placed))[0]);
+    let cursor = tells(&world, &mut updates).await.cursor;
+    drop(updates);
+    audit(&world).await;
+    // Resumed while the key is still not there, then again with the key there.
+    let mut resumed = subscribe(&world, everything(), Some(&cursor));
+    let later = tells(&world, &mut resumed).await.cursor;
+    audit(&world).await;
+    keys.come("late", &wrapped);
+    let told = next(&mut resumed).await;
+    assert_eq!(seen(&told), (placed.id.clone(), 1));
+    tells(&world, &mut resumed).await;
+    audit(&world).await;
+    let mut again = subscribe(&world, everything(), Some(&later));
+    assert_eq!(seen(&next(&mut again).await), (placed.id.clone(), 1));
+    // Who was told resumes behind it.
+    let mut behind = subscribe(&world, everything(), Some(&told.cursor));
+    assert_eq!(next(&mut behind).await.order.customer_id, "other");
+}
+
+#[tokio::test]
+async fn a_change_that_is_read_after_a_newer_one_of_its_order_is_told_and_in_order() {
+    let world = World::new().await;
+    begun(&world).await;
+    let mut updates = subscribe(&world, everything(), None);
+    let placed = fresh("1");
+    let confirmed = advanced(&placed);
+    let shipped = advanced(&confirmed);
+    world.order_log.append(1, &event(&placed));
+    assert_eq!(seen(&next(&mut updates).await), (placed.id.clone(), 1));
+    // As when the order went over to a partition that was added, and the old one is read later.
+    world.order_log.append(2, &event(&shipped));
+    tells(&world, &mut updates).await;
+    world.order_log.append(1, &event(&confirmed));
+    audit(&world).await;
+    assert_eq!(seen(&next(&mut updates).await), (placed.id.clone(), 2));
+    assert_eq!(seen(&next(&mut updates).await), (placed.id.clone(), 3));
+    for repeated in [&placed, &confirmed, &shipped] {
+        world.order_log.append(1, &event(repeated));
+    }
+    tells(&world, &mut updates).await;
+}
+
+#[tokio::test]
+async fn who_resumes_is_told_in_order_what_lies_in_two_partitions() {
+    let world = World::new().await;
+    begun(&world).await;
+    let mut updates = subscribe(&world, everything(), None);
+    let cursor = tells(&world, &mut updates).await.cursor;
+    let (placed, other) = (fresh("1"), fresh("2"));
+    let changes = [&placed, &advanced(&placed), &advanced(&advanced(&placed))];
+    // The reader takes the first partition first.
+    for (partition, change) in [
+        (2, changes[0]),
+        (1, changes[1]),
+        (0, changes[2]),
+        (0, &other),
+    ] {
+        world.order_log.append(partition, &event(change));
+    }
+    audit(&world).await;
+    let mut resumed = subscribe(&world, everything(), Some(&cursor));
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        told.push(seen(&next(&mut resumed).await));
+    }
+    let of_placed: Vec<i64> = told
+        .iter()
+        .filter(|(id, _)| *id == placed.id)
+        .map(|(_, revision)| *revision)
+        .collect();
+    assert_eq!(of_placed, [1, 2, 3]);
+    assert!(told.contains(&(other.id.clone(), 1)));
+    tells(&world, &mut resumed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_a_change_that_never_comes_is_told_after_a_while() {
+    let world = World::new().await;
+    begun(&world).await;
+    let mut updates = subscribe(&world, everything(), None);
+    let placed = fresh("1");
+    world.order_log.append(0, &event(&placed));
+    assert_eq!(seen(&next(&mut updates).await), (placed.id.clone(), 1));
+    let shipped = advanced(&advanced(&placed));
+    world.order_log.append(0, &event(&shipped));
+    let begun = Instant::now();
+    assert_eq!(seen(&next(&mut updates).await), (placed.id.clone(), 3));
+    assert!(begun.elapsed() >= PREDECESSOR_WAIT);
+}
+
+#[tokio::test]
+async fn a_customers_change_whose_key_comes_late_is_told_when_the_replica_shows_it() {
+    let keys = LateKeys::default();
+    let world = World::with(MemoryLog::new(1), keys.opener()).await;
+    begun(&world).await;
+    let live = &world.backing.live.customers;
+    let mut updates: Updates<ReplicaCustomer> = live.subscribe("1").await.boxed();
+    let mut others: Updates<ReplicaCustomer> = live.subscribe("2").await.boxed();
+    let (key, wrapped) = DataKey::make(&sealer(), "1");
+    let [first, second] = [1, 2].map(|revision| contract::customer("1", revision));
+    for change in [&first, &second] {
+        let mut told = change_of(change);
+        let mut body: serde_json::Value = serde_json::from_str(&told.data).unwrap();
+        let person = serde_json::json!({
+            "name": body["name"].take(), "contact": body["contact"].take(), "addresses": body["addresses"].take(),
+        });
+        let place = format!("customer/1/{}", change.revision);
+        body["sealed"] = key.seal(person.to_string().as_bytes(), &place).into();
+        told.data = body.to_string();
+        world.customer_log.append(0, &told);
+    }
+    let other = contract::customer("2", 1);
+    world.customer_log.append(0, &change_of(&other));
+    world.backing.replica.take(vec![other]).await.unwrap();
+    assert_eq!(next(&mut others).await.revision, 1);
+    keys.come("1", &wrapped);
+    world
+        .backing
+        .replica
+        .take(vec![first, second])
+        .await
+        .unwrap();
+    assert_eq!(next(&mut updates).await.revision, 1);
+    assert_eq!(next(&mut updates).await.revision, 2);
+    assert!(updates.next().now_or_never().is_none());
 }
 
 #[test]
 fn what_memory_forgot_is_asked_for_and_not_taken_for_new() {
     let began = Utc::now() - TimeDelta::hours(1);
-    let mut memory = Memory::with_capacity(2, began);
+    let mut memory = SeenRevisions::with_capacity(2, began);
     let orders: Vec<OrderChangeEvent> = (0..6)
         .map(|n| OrderChangeEvent::of(&order_of_age("1", TimeDelta::seconds(-n)), "test"))
         .collect();
     for event in &orders {
-        assert_eq!(memory.judge(event), Verdict::New);
-        memory.sighted(event);
-        assert_eq!(memory.judge(event), Verdict::Repeated);
+        assert_eq!(memory.classify(event), Occurrence::New);
+        memory.seen(event);
+        assert_eq!(memory.classify(event), Occurrence::Repeated);
     }
-    assert_eq!(memory.judge(&orders[5]), Verdict::Repeated);
-    assert_eq!(memory.judge(&orders[0]), Verdict::Unknown);
+    assert_eq!(memory.classify(&orders[5]), Occurrence::Repeated);
+    assert_eq!(memory.classify(&orders[0]), Occurrence::Unknown);
 }

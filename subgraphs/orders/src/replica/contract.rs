@@ -1,9 +1,13 @@
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::disallowed_methods
+)]
 //! What every replica store must do: one suite, run on each adapter.
 
 use std::sync::Arc;
 
-use tandem_kit::{store::Settled, values::Timestamp};
+use tandem_event_path::store::PublishedRow;
 
 use super::{Contact, Name, Replaces, ReplicaCustomer, ReplicaStore};
 use crate::domain::{Address, AddressType};
@@ -35,8 +39,8 @@ pub fn customer(id: &str, revision: i64) -> ReplicaCustomer {
             postal_code: "10110".to_owned(),
         }],
         revision,
-        changed_at: Timestamp::now(),
-        replicated_at: Timestamp::now(),
+        changed_at: chrono::Utc::now().into(),
+        replicated_at: chrono::Utc::now().into(),
         data_key: None,
         erased: false,
     }
@@ -56,6 +60,7 @@ pub async fn run(store: Arc<dyn ReplicaStore>) {
     a_rebuild_writes_the_same_revision_again_and_never_an_older_one(store.as_ref()).await;
     rows_are_removed_and_set_back_only_as_they_were_seen(store.as_ref()).await;
     pages_are_in_order_of_id(store.as_ref()).await;
+    a_page_ends_before_it_fills_the_memory(store.as_ref()).await;
     racing_writers_leave_the_newest(store).await;
 }
 
@@ -100,17 +105,19 @@ async fn one_old_customer_does_not_hold_the_others_back(store: &dyn ReplicaStore
 
 async fn what_is_shown_is_read_at_once_and_kept_afterwards(store: &dyn ReplicaStore) {
     let batch = vec![customer("c-8", 2), customer("c-9", 1)];
-    let term = store.show(&batch).await.unwrap();
-    let again = store.show(&[customer("c-8", 1), customer("c-9", 2)]).await;
-    // A store that makes it durable at once has no term to keep.
-    assert_eq!(again.unwrap(), term);
+    let epoch = store.apply_early(&batch).await.unwrap();
+    let again = store
+        .apply_early(&[customer("c-8", 1), customer("c-9", 2)])
+        .await;
+    // A store that makes it durable at once has no epoch to keep.
+    assert_eq!(again.unwrap(), epoch);
     let read = store.get_many(&ids(&["c-8", "c-9"])).await.unwrap();
     let revisions: Vec<i64> = read.iter().flatten().map(|read| read.revision).collect();
     assert_eq!(revisions, [2, 2]);
     let listed = store.page(Some("c-7"), 2).await.unwrap();
     assert_eq!(listed, read.into_iter().flatten().collect::<Vec<_>>());
-    if let Some(term) = term {
-        assert!(store.keep(&term).await.unwrap());
+    if let Some(epoch) = epoch {
+        assert!(store.confirm_durable(&epoch).await.unwrap());
     }
 }
 
@@ -147,10 +154,10 @@ async fn a_rebuild_writes_the_same_revision_again_and_never_an_older_one(store: 
 }
 
 /// All rows, read in pages of two.
-async fn all_settled(store: &dyn ReplicaStore) -> Vec<Settled> {
-    let mut all: Vec<Settled> = Vec::new();
+async fn all_published(store: &dyn ReplicaStore) -> Vec<PublishedRow> {
+    let mut all: Vec<PublishedRow> = Vec::new();
     loop {
-        let page = store.settled(all.last(), 2).await.unwrap();
+        let page = store.published(all.last(), 2).await.unwrap();
         assert!(page.len() <= 2);
         if page.is_empty() {
             return all;
@@ -161,7 +168,7 @@ async fn all_settled(store: &dyn ReplicaStore) -> Vec<Settled> {
 
 async fn rows_are_removed_and_set_back_only_as_they_were_seen(store: &dyn ReplicaStore) {
     let seen = async |id: &str| {
-        let all = all_settled(store).await;
+        let all = all_published(store).await;
         assert!(all.is_sorted_by(|one, next| one.id < next.id));
         all.into_iter().find(|seen| seen.id == id).unwrap()
     };
@@ -178,16 +185,16 @@ async fn rows_are_removed_and_set_back_only_as_they_were_seen(store: &dyn Replic
         customer
     };
     assert_eq!(store.remove(&[]).await.unwrap(), 0);
-    assert_eq!(store.set_back(&[]).await.unwrap(), 0);
+    assert_eq!(store.revert(&[]).await.unwrap(), 0);
     store.upsert(&[at(9, 1)], Replaces::Older).await.unwrap();
     let first = seen("c-8").await;
     assert_eq!(first.revision, 9);
     let back = [(first.clone(), at(2, 2))];
-    assert_eq!(store.set_back(&back).await.unwrap(), 1);
+    assert_eq!(store.revert(&back).await.unwrap(), 1);
     assert_eq!(held("c-8").await, Some(2));
-    assert_eq!(store.set_back(&back).await.unwrap(), 0);
+    assert_eq!(store.revert(&back).await.unwrap(), 0);
     store.upsert(&[at(9, 3)], Replaces::Older).await.unwrap();
-    assert_eq!(store.set_back(&back).await.unwrap(), 0);
+    assert_eq!(store.revert(&back).await.unwrap(), 0);
     assert_eq!(store.remove(std::slice::from_ref(&first)).await.unwrap(), 0);
     assert_eq!(held("c-8").await, Some(9));
     let second = seen("c-8").await;
@@ -198,7 +205,7 @@ async fn rows_are_removed_and_set_back_only_as_they_were_seen(store: &dyn Replic
         0
     );
     // One that is gone is not made again.
-    assert_eq!(store.set_back(&[(second, at(2, 4))]).await.unwrap(), 0);
+    assert_eq!(store.revert(&[(second, at(2, 4))]).await.unwrap(), 0);
     assert_eq!(held("c-8").await, None);
 }
 
@@ -222,6 +229,27 @@ async fn pages_are_in_order_of_id(store: &dyn ReplicaStore) {
     }
     assert_eq!(seen, 1_200);
     assert_eq!(store.page(None, 1).await.unwrap()[0].id, "c-1");
+}
+
+async fn a_page_ends_before_it_fills_the_memory(store: &dyn ReplicaStore) {
+    let large = (0..40).map(|n| {
+        let mut customer = customer(&format!("q-{n:02}"), 1);
+        customer.addresses[0].description = Some("x".repeat(200_000));
+        customer
+    });
+    let large: Vec<_> = large.collect();
+    store.upsert(&large, Replaces::Older).await.unwrap();
+    let (mut after, mut pages) = ("q-".to_owned(), Vec::new());
+    loop {
+        let page = store.page(Some(&after), 500).await.unwrap();
+        match page.last() {
+            Some(last) => after.clone_from(&last.id),
+            None => break,
+        }
+        pages.push(page.len());
+    }
+    assert_eq!(pages.iter().sum::<usize>(), 40);
+    assert!(pages.iter().all(|page| *page <= 12), "{pages:?}");
 }
 
 async fn racing_writers_leave_the_newest(store: Arc<dyn ReplicaStore>) {

@@ -1,7 +1,7 @@
 //! A customer as orders knows it: what an order needs, and how fresh that is.
 
 use serde::{Deserialize, Serialize};
-use tandem_kit::values::Timestamp;
+use tandem_model::values::Timestamp;
 
 use crate::domain::Address;
 

@@ -4,10 +4,8 @@ use std::{ops::Bound, sync::Arc};
 
 use async_trait::async_trait;
 use redb::{ReadOnlyTable, ReadableTable, TableDefinition};
-use tandem_kit::store::{
-    Settled, StoreError, Term,
-    embedded::{Codec, Durable, EmbeddedStore, away, mark},
-};
+use tandem_event_path::store::{PAGE_BYTES, PublishedRow, StoreError, WriteEpoch};
+use tandem_store_redb::{Codec, Durable, EmbeddedStore, WorkError, version_of};
 
 use super::{COLLECTION, Replaces, ReplicaCustomer, ReplicaStore};
 
@@ -42,10 +40,10 @@ fn find(
     table: &ReadOnlyTable<&'static str, (i64, &'static [u8])>,
     codec: &Codec,
     ids: &[String],
-) -> Result<Vec<Option<ReplicaCustomer>>, StoreError> {
+) -> Result<Vec<Option<ReplicaCustomer>>, WorkError> {
     ids.iter()
         .map(|id| match table.get(id.as_str())? {
-            Some(row) => codec.decode(id, row.value().1).map(Some),
+            Some(row) => Ok(Some(codec.decode(id, row.value().1)?)),
             None => Ok(None),
         })
         .collect()
@@ -59,7 +57,7 @@ struct Row {
 }
 
 impl Row {
-    fn new(customer: &ReplicaCustomer, codec: &Codec) -> Result<Self, StoreError> {
+    fn new(customer: &ReplicaCustomer, codec: &Codec) -> Result<Self, WorkError> {
         Ok(Self {
             id: customer.id.clone(),
             revision: customer.revision,
@@ -70,12 +68,12 @@ impl Row {
 
 fn is_still(
     table: &impl ReadableTable<&'static str, (i64, &'static [u8])>,
-    seen: &Settled,
-) -> Result<bool, StoreError> {
+    seen: &PublishedRow,
+) -> Result<bool, WorkError> {
     let row = table.get(seen.id.as_str())?;
     Ok(row.is_some_and(|row| {
         let (revision, bytes) = row.value();
-        revision == seen.revision && mark(bytes) == seen.mark
+        revision == seen.revision && version_of(bytes) == seen.version
     }))
 }
 
@@ -90,7 +88,7 @@ impl EmbeddedReplica {
         let rows = customers
             .iter()
             .map(|customer| Row::new(customer, codec))
-            .collect::<Result<Vec<_>, StoreError>>()?;
+            .collect::<Result<Vec<_>, WorkError>>()?;
         self.store
             .write(durable, move |transaction| {
                 let mut table = transaction.open_table(CUSTOMERS)?;
@@ -122,23 +120,30 @@ impl ReplicaStore for EmbeddedReplica {
         self.put(customers, replaces, Durable::Yes).await
     }
 
-    async fn show(&self, customers: &[ReplicaCustomer]) -> Result<Option<Term>, StoreError> {
+    async fn apply_early(
+        &self,
+        customers: &[ReplicaCustomer],
+    ) -> Result<Option<WriteEpoch>, StoreError> {
+        // Before the write: should another epoch begin meanwhile, it is written again.
+        let epoch = self.store.write_epoch();
         self.put(customers, Replaces::Older, Durable::No).await?;
-        // One for the life of this process: what crashes takes the projection along.
-        Ok(Some(Term(String::new())))
+        Ok(Some(epoch))
     }
 
-    async fn keep(&self, _: &Term) -> Result<bool, StoreError> {
+    async fn confirm_durable(&self, epoch: &WriteEpoch) -> Result<bool, StoreError> {
+        if self.store.write_epoch() != *epoch {
+            return Ok(false);
+        }
         // It takes along all that was written before.
         self.store.write(Durable::Yes, |_| Ok(())).await?;
-        Ok(true)
+        Ok(self.store.write_epoch() == *epoch)
     }
 
-    async fn settled(
+    async fn published(
         &self,
-        after: Option<&Settled>,
+        after: Option<&PublishedRow>,
         limit: usize,
-    ) -> Result<Vec<Settled>, StoreError> {
+    ) -> Result<Vec<PublishedRow>, StoreError> {
         let after = after.map(|seen| seen.id.clone());
         self.store
             .read(move |transaction| {
@@ -148,12 +153,12 @@ impl ReplicaStore for EmbeddedReplica {
                     .range::<&str>((from, Bound::Unbounded))?
                     .take(limit)
                     .map(|row| {
-                        let (id, row) = row.map_err(away)?;
+                        let (id, row) = row?;
                         let (revision, bytes) = row.value();
-                        Ok(Settled {
+                        Ok(PublishedRow {
                             id: id.value().to_owned(),
                             revision,
-                            mark: mark(bytes),
+                            version: version_of(bytes),
                         })
                     })
                     .collect()
@@ -161,7 +166,7 @@ impl ReplicaStore for EmbeddedReplica {
             .await
     }
 
-    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
+    async fn remove(&self, seen: &[PublishedRow]) -> Result<u64, StoreError> {
         let seen = seen.to_vec();
         self.store
             .write(Durable::Yes, move |transaction| {
@@ -178,7 +183,10 @@ impl ReplicaStore for EmbeddedReplica {
             .await
     }
 
-    async fn set_back(&self, customers: &[(Settled, ReplicaCustomer)]) -> Result<u64, StoreError> {
+    async fn revert(
+        &self,
+        customers: &[(PublishedRow, ReplicaCustomer)],
+    ) -> Result<u64, StoreError> {
         let codec = self.store.codec();
         let rows = customers
             .iter()
@@ -223,20 +231,25 @@ impl ReplicaStore for EmbeddedReplica {
             .read(move |transaction| {
                 let table = transaction.open_table(CUSTOMERS)?;
                 let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-                table
-                    .range::<&str>((from, Bound::Unbounded))?
-                    .take(limit)
-                    .map(|row| {
-                        let (id, value) = row.map_err(away)?;
-                        codec.decode(id.value(), value.value().1)
-                    })
-                    .collect()
+                let (mut page, mut bytes) = (Vec::new(), 0);
+                for row in table.range::<&str>((from, Bound::Unbounded))?.take(limit) {
+                    let (id, value) = row?;
+                    let stored = value.value().1;
+                    bytes += stored.len();
+                    page.push(codec.decode(id.value(), stored)?);
+                    if bytes > PAGE_BYTES {
+                        break;
+                    }
+                }
+                Ok(page)
             })
             .await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.store
-            .read_here(|transaction| transaction.open_table(CUSTOMERS).map(|_| ()).map_err(away))
+        self.store.read_here(|transaction| {
+            transaction.open_table(CUSTOMERS)?;
+            Ok(())
+        })
     }
 }

@@ -2,17 +2,17 @@
 //!
 //! The contract is `schema/events/customer-change-event.v2.json`, and version 1 before it; samples in `test-data/events` hold this reading to it.
 
-use std::collections::HashMap;
-
-use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use tandem_kit::{
-    data_keys::{DataKey, Opener},
-    kafka::{
-        cloudevents,
-        message::{Message, Rejection},
-    },
+use tandem_event_path::{
+    data_keys::{Keys, Opener, Unopened},
     store::StoreError,
+};
+pub use tandem_model::change::is_id as is_customer_id;
+use tandem_model::{
+    cloudevents,
+    json::read_object,
+    message::{Message, Rejection},
+    seal::Key,
     values::Timestamp,
 };
 
@@ -28,6 +28,8 @@ pub const KIND: &str = "CustomerChangeEvent";
 
 /// The change after which there is no person any more.
 const ERASED: &str = "ERASED";
+/// All that can happen to a customer, as accounts judges it too.
+const CHANGE_TYPES: [&str; 3] = ["CREATED", "UPDATED", ERASED];
 
 /// What orders takes from the body of the event.
 #[derive(Clone, Debug, Deserialize)]
@@ -38,8 +40,14 @@ pub struct CustomerChange {
     /// The revision that it made.
     pub revision: i64,
     changed_at: Timestamp,
-    #[serde(default)]
     change_type: String,
+    /// Not used here. What accounts would refuse is refused here too: a rebuild of either must make the same customers.
+    #[serde(rename = "createdAt")]
+    _created_at: Timestamp,
+    #[serde(rename = "updatedAt")]
+    _updated_at: Timestamp,
+    #[serde(rename = "changedBy")]
+    _changed_by: String,
     sealed: Option<String>,
     name: Option<Name>,
     contact: Option<Contact>,
@@ -62,33 +70,35 @@ impl CustomerChange {
         self.sealed.is_some()
     }
 
-    /// Whose key sealed it, and when; `None` if it is plain.
+    /// Whether there is no person any more after it.
     #[must_use]
-    pub fn sealed_subject(&self) -> Option<(String, DateTime<Utc>)> {
-        self.is_sealed()
-            .then(|| (self.id.clone(), self.changed_at.into()))
+    pub fn is_erasure(&self) -> bool {
+        self.change_type == ERASED
     }
 
-    /// The state that it leaves, with the customer's data key and the same wrapped. Sealed and without the key, it is of a
-    /// customer who was erased.
+    /// Whose key sealed it; `None` if it is plain.
+    #[must_use]
+    pub fn sealed_subject(&self) -> Option<String> {
+        self.is_sealed().then(|| self.id.clone())
+    }
+
+    /// The state that it leaves, given what is known of the customer's data key. It is replicated `now`.
     ///
     /// # Errors
-    /// When it does not open with this key.
-    pub fn into_customer(
-        self,
-        key: Option<&(DataKey, String)>,
-    ) -> Result<ReplicaCustomer, Rejection> {
+    /// When it does not open: the key is not there, or is another one.
+    pub fn into_customer(self, key: Key<'_>, now: Timestamp) -> Result<ReplicaCustomer, Rejection> {
         let person = match (&self.sealed, key) {
-            (Some(sealed), Some((key, _))) => {
+            (Some(sealed), Key::Here(key, _)) => {
                 let place = format!("customer/{}/{}", self.id, self.revision);
                 let plain = key
                     .open(sealed, &place)
                     .map_err(|error| Rejection::new(format!("sealed: {error}")))?;
-                let person: Person = serde_json::from_slice(&plain)
+                let person: Person = read_object(&plain)
                     .map_err(|error| Rejection::new(format!("sealed: {error}")))?;
                 Some(person)
             }
-            (Some(_), None) => None,
+            (Some(_), Key::Erased) => None,
+            (Some(_), Key::Missing(reason)) => return Err(Rejection::new(reason)),
             (None, _) => self.name.zip(self.contact).map(|(name, contact)| Person {
                 name,
                 contact,
@@ -108,44 +118,49 @@ impl CustomerChange {
             addresses: person.addresses,
             revision: self.revision,
             changed_at: self.changed_at,
-            replicated_at: Timestamp::now(),
-            data_key: key.map(|(_, wrapped)| wrapped.clone()).filter(|_| !erased),
+            replicated_at: now,
+            data_key: match key {
+                Key::Here(_, wrapped) if !erased => Some(wrapped.to_owned()),
+                _ => None,
+            },
             erased,
         })
     }
 }
 
-/// Opens changes, each with its customer's key. One that does not open is left out, and said.
+/// Opens changes, each with its customer's key, or says why one does not open now.
 ///
 /// # Errors
-/// When the keys cannot be told now.
+/// When nobody can be asked for keys now.
 pub async fn open(
     opener: &Opener,
     changes: Vec<CustomerChange>,
-) -> Result<Vec<ReplicaCustomer>, StoreError> {
+) -> Result<Vec<Result<ReplicaCustomer, Unopened>>, StoreError> {
     let sealed = changes
         .iter()
         .filter_map(CustomerChange::sealed_subject)
         .collect();
     let keys = opener.keys_of(&sealed).await?;
+    let now = opener.clock().now().into();
     Ok(changes
         .into_iter()
-        .filter_map(|change| open_one(change, &keys))
+        .map(|change| open_one(change, &keys, now))
         .collect())
 }
 
-/// Opens one change with whatever key is its customer's. One that does not open is said.
+/// Opens one change with whatever key is its customer's.
 pub(super) fn open_one(
     change: CustomerChange,
-    keys: &HashMap<String, (DataKey, String)>,
-) -> Option<ReplicaCustomer> {
-    let (id, revision) = (change.id.clone(), change.revision);
+    keys: &Keys,
+    now: Timestamp,
+) -> Result<ReplicaCustomer, Unopened> {
+    let subject = change.id.clone();
     change
-        .into_customer(keys.get(&id))
-        .inspect_err(|error| {
-            tracing::error!(customer = id, revision, %error, "a customer's change does not open");
+        .into_customer(keys.of(&subject), now)
+        .map_err(|error| Unopened {
+            subject,
+            reason: error.reason,
         })
-        .ok()
 }
 
 /// Reads a customer's change, without opening what is sealed.
@@ -154,35 +169,14 @@ pub(super) fn open_one(
 /// What of the message is missing, cannot be read, or breaks a rule.
 pub fn read(message: &Message) -> Result<CustomerChange, Rejection> {
     let event = cloudevents::read(message)?;
-    if event.kind != KIND {
-        return Err(Rejection::new(format!(
-            "header ce_type is {}, not {KIND}",
-            event.kind
-        )));
-    }
-    let change: CustomerChange = serde_json::from_str(&event.data)
+    let change: CustomerChange = read_object(event.data.as_bytes())
         .map_err(|error| Rejection::new(format!("the body is not a customer change: {error}")))?;
-    if !is_customer_id(&change.id) {
-        return Err(Rejection::new(
-            "id is not 1 to 64 characters of A-Z a-z 0-9 _ -",
-        ));
-    }
-    if message.key.as_deref() != Some(change.id.as_str()) {
+    tandem_model::change::judge(message, &event, KIND, &change.id, change.revision)?;
+    if !CHANGE_TYPES.contains(&change.change_type.as_str()) {
         return Err(Rejection::new(format!(
-            "the message's key is {:?}, but the body's id is {:?}",
-            message.key, change.id
-        )));
-    }
-    if event.subject != change.id {
-        return Err(Rejection::new(format!(
-            "header ce_subject is {:?}, but the body's id is {:?}",
-            event.subject, change.id
-        )));
-    }
-    if change.revision < 1 {
-        return Err(Rejection::new(format!(
-            "revision is {}; expected 1 or more",
-            change.revision
+            "changeType is {:?}; expected one of {}",
+            change.change_type,
+            CHANGE_TYPES.join(", ")
         )));
     }
     let is_plain = change.name.is_some() && change.contact.is_some();
@@ -192,13 +186,4 @@ pub fn read(message: &Message) -> Result<CustomerChange, Rejection> {
         ));
     }
     Ok(change)
-}
-
-/// Whether a text can be the id of a customer.
-#[must_use]
-pub fn is_customer_id(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }

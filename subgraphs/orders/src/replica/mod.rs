@@ -5,14 +5,16 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tandem_kit::store::{Settled, StoreError, Term};
-use tokio::time::{Instant, timeout_at};
+use tandem_event_path::fault::{self, Fault};
+use tandem_event_path::store::{PublishedRow, StoreError, WriteEpoch};
+use tandem_runtime::clock::Clock;
 
 #[cfg(any(test, feature = "contract-suite"))]
 pub mod contract;
 pub mod customer;
 pub mod embedded;
 pub mod event;
+pub mod keys;
 pub mod mongo;
 pub mod projection;
 pub mod rebuild;
@@ -56,40 +58,46 @@ pub trait ReplicaStore: Send + Sync + 'static {
     ) -> Result<(), StoreError>;
 
     /// Writes customers, each id at most once, over older ones, without waiting until that is durable: readers see it when this
-    /// returns. Answers the term in which it was written, `None` if it is durable.
+    /// returns. Answers the epoch in which it was written, `None` if it is durable.
     ///
     /// # Errors
     /// When the store does not answer; writing the same again then does no harm.
-    async fn show(&self, customers: &[ReplicaCustomer]) -> Result<Option<Term>, StoreError>;
+    async fn apply_early(
+        &self,
+        customers: &[ReplicaCustomer],
+    ) -> Result<Option<WriteEpoch>, StoreError>;
 
-    /// Makes durable what was shown in `term`. Answers false if the store has begun another term: what was shown may be gone.
+    /// Makes durable what was shown in `epoch`. Answers false if the store has begun another epoch: what was shown may be gone.
     ///
     /// # Errors
     /// When the store does not answer.
-    async fn keep(&self, term: &Term) -> Result<bool, StoreError>;
+    async fn confirm_durable(&self, epoch: &WriteEpoch) -> Result<bool, StoreError>;
 
     /// At most `limit` rows behind `after`, in order of id; none when there are no more.
     ///
     /// # Errors
     /// When the store does not answer.
-    async fn settled(
+    async fn published(
         &self,
-        after: Option<&Settled>,
+        after: Option<&PublishedRow>,
         limit: usize,
-    ) -> Result<Vec<Settled>, StoreError>;
+    ) -> Result<Vec<PublishedRow>, StoreError>;
 
     /// Removes rows, each only if it is still as it was seen. Returns how many. Durable when this returns.
     ///
     /// # Errors
     /// When the store does not answer; some may then be removed, and removing them again does no harm.
-    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError>;
+    async fn remove(&self, seen: &[PublishedRow]) -> Result<u64, StoreError>;
 
     /// Puts customers in the place of newer ones, each only if its row is still as it was seen. Returns how many. Durable when
     /// this returns.
     ///
     /// # Errors
     /// When the store does not answer; some may then be set back, and setting them back again does no harm.
-    async fn set_back(&self, customers: &[(Settled, ReplicaCustomer)]) -> Result<u64, StoreError>;
+    async fn revert(
+        &self,
+        customers: &[(PublishedRow, ReplicaCustomer)],
+    ) -> Result<u64, StoreError>;
 
     /// The customers with these ids, in the order asked for, `None` for those that are not there. One batched read.
     ///
@@ -97,7 +105,8 @@ pub trait ReplicaStore: Send + Sync + 'static {
     /// When the store does not answer.
     async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<ReplicaCustomer>>, StoreError>;
 
-    /// At most `limit` customers with ids greater than `after`, in order of id.
+    /// At most `limit` customers with ids greater than `after`, in order of id; fewer when they have more than
+    /// [`PAGE_BYTES`](tandem_event_path::store::PAGE_BYTES) together, none when there are no more.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -128,6 +137,7 @@ pub enum Waited {
 pub struct Replica {
     store: Arc<dyn ReplicaStore>,
     waiting: Arc<Waiting>,
+    clock: Clock,
 }
 
 impl Replica {
@@ -137,7 +147,15 @@ impl Replica {
         Self {
             store,
             waiting: Arc::default(),
+            clock: Clock::default(),
         }
+    }
+
+    /// The same with another clock than the operating system's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// The store that it is kept in.
@@ -157,15 +175,18 @@ impl Replica {
         Ok(())
     }
 
-    /// The same as [`Self::take`], without waiting until it is durable: see [`ReplicaStore::show`].
+    /// The same as [`Self::take`], without waiting until it is durable: see [`ReplicaStore::apply_early`].
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn show(&self, customers: Vec<ReplicaCustomer>) -> Result<Option<Term>, StoreError> {
+    pub async fn apply_early(
+        &self,
+        customers: Vec<ReplicaCustomer>,
+    ) -> Result<Option<WriteEpoch>, StoreError> {
         let newest = newest(customers);
-        let term = self.store.show(&newest).await?;
+        let epoch = self.store.apply_early(&newest).await?;
         self.tell(&newest);
-        Ok(term)
+        Ok(epoch)
     }
 
     /// Writes customers, each id at most once, also over the same revision. Then wakes those who wait for them.
@@ -203,22 +224,23 @@ impl Replica {
         revision: i64,
         limit: Duration,
     ) -> Result<Waited, StoreError> {
-        let deadline = Instant::now() + limit;
+        let deadline = self.clock.instant() + limit;
         let mut waiter = self.waiting.join(id);
         let mut pause = FIRST_LOOK;
         loop {
             let found = self.get(id).await?;
             let held = found.as_ref().map(|customer| customer.revision);
             if let Some(customer) = found
-                && customer.revision >= revision
+                && (customer.revision >= revision || fault::is_on(Fault::MinimalRevisionIgnored))
             {
                 return Ok(Waited::Arrived(Box::new(customer)));
             }
-            let now = Instant::now();
+            let now = self.clock.instant();
             if now >= deadline {
                 return Ok(Waited::Behind(held));
             }
-            let arrival = timeout_at((now + pause).min(deadline), waiter.arrival_of(revision));
+            let look_again = pause.min(deadline - now);
+            let arrival = self.clock.timeout(look_again, waiter.arrival_of(revision));
             // What this instance has written is at hand; else it is time to look whether another one has written it.
             if let Ok(Some(customer)) = arrival.await {
                 return Ok(Waited::Arrived(Box::new(Arc::unwrap_or_clone(customer))));

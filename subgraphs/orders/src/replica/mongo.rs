@@ -1,25 +1,18 @@
 //! The replica in MongoDB: one document a customer, a batch in few commands.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
-use futures::TryStreamExt;
 use mongodb::{
     Collection,
     bson::{self, Document, RawBsonRef, RawDocument, RawDocumentBuf, cstr, doc, raw::CStr},
     options::{CollectionOptions, ReadConcern},
 };
-use serde::Serialize;
-use tandem_kit::{
-    store::{
-        Settled, StoreError, Term,
-        mongo::{
-            Bulk, Concern, Done, InPlace, MongoStore, SERVER_LIMIT, Wanted, bulk, bulk_with,
-            deletion, from_native, is_up_to_date, limited, replacement, settled_page, still_as,
-            stored_revision,
-        },
-    },
-    values::Timestamp,
+use serde::{Deserialize, Serialize};
+use tandem_event_path::store::{PublishedRow, StoreError, WriteEpoch};
+use tandem_model::values::Timestamp;
+use tandem_store_mongodb::{
+    Bulk, Concern, Done, GroupRead, InPlace, MongoStore, SERVER_LIMIT, Wanted, bulk, bulk_with,
+    deletion, is_up_to_date, limited, published_page, read, read_page, replacement, still_as,
+    stored_revision,
 };
 
 use super::{COLLECTION, Contact, Name, Replaces, ReplicaCustomer, ReplicaStore};
@@ -34,7 +27,8 @@ pub struct MongoReplica {
     store: MongoStore,
     customers: Collection<Document>,
     /// The same, read as the primary has it: also what is shown and not yet certain to stay.
-    shown: Collection<Document>,
+    shown: Collection<RawDocumentBuf>,
+    reads: GroupRead,
 }
 
 impl MongoReplica {
@@ -50,6 +44,7 @@ impl MongoReplica {
         Self {
             store,
             customers,
+            reads: GroupRead::new(shown.clone(), Document::new()),
             shown,
         }
     }
@@ -121,6 +116,24 @@ struct Row<'a> {
     erased: bool,
 }
 
+/// The same, as it is read.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredRow {
+    #[serde(rename = "_id")]
+    id: String,
+    name: Name,
+    contact: Contact,
+    addresses: Vec<Address>,
+    revision: i64,
+    changed_at: Timestamp,
+    replicated_at: Timestamp,
+    #[serde(default)]
+    data_key: Option<String>,
+    #[serde(default)]
+    erased: bool,
+}
+
 /// The document of a customer.
 fn row(customer: &ReplicaCustomer) -> Result<RawDocumentBuf, StoreError> {
     // By name, so that a field that is added is not forgotten here.
@@ -175,11 +188,30 @@ fn said(document: &RawDocument) -> Option<Vec<(&CStr, RawBsonRef<'_>)>> {
         .ok()
 }
 
-fn from_document(mut document: Document) -> Result<ReplicaCustomer, StoreError> {
-    if let Some(id) = document.remove("_id") {
-        document.insert("id", id);
-    }
-    from_native(&document)
+/// The customer of a document: every field moves from here to there.
+fn customer(document: &RawDocument) -> Result<ReplicaCustomer, StoreError> {
+    let StoredRow {
+        id,
+        name,
+        contact,
+        addresses,
+        revision,
+        changed_at,
+        replicated_at,
+        data_key,
+        erased,
+    } = read(document)?;
+    Ok(ReplicaCustomer {
+        id,
+        name,
+        contact,
+        addresses,
+        revision,
+        changed_at,
+        replicated_at,
+        data_key,
+        erased,
+    })
 }
 
 #[async_trait]
@@ -195,64 +227,58 @@ impl ReplicaStore for MongoReplica {
         }
     }
 
-    async fn show(&self, customers: &[ReplicaCustomer]) -> Result<Option<Term>, StoreError> {
-        if self.store.has_terms().await? {
+    async fn apply_early(
+        &self,
+        customers: &[ReplicaCustomer],
+    ) -> Result<Option<WriteEpoch>, StoreError> {
+        if self.store.has_write_epochs().await? {
             let shown = self.put(customers, Concern::Primary).await?;
-            if let [term] = shown.terms.as_slice() {
-                return Ok(Some(term.clone()));
+            if let [epoch] = shown.epochs.as_slice() {
+                return Ok(Some(epoch.clone()));
             }
         }
         self.put(customers, Concern::Majority).await?;
         Ok(None)
     }
 
-    async fn keep(&self, term: &Term) -> Result<bool, StoreError> {
-        self.store.keep(COLLECTION, term).await
+    async fn confirm_durable(&self, epoch: &WriteEpoch) -> Result<bool, StoreError> {
+        self.store.confirm_durable(COLLECTION, epoch).await
     }
 
-    async fn settled(
+    async fn published(
         &self,
-        after: Option<&Settled>,
+        after: Option<&PublishedRow>,
         limit: usize,
-    ) -> Result<Vec<Settled>, StoreError> {
+    ) -> Result<Vec<PublishedRow>, StoreError> {
         let after = after.map_or("", |seen| seen.id.as_str());
         let filter = doc! { "_id": { "$gt": after } };
         let order = doc! { "_id": 1 };
-        settled_page(&self.customers, filter, order, limit, "_id", &SEEN).await
+        published_page(&self.customers, filter, order, limit, "_id", &SEEN).await
     }
 
-    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
-        let removal = |seen: &Settled| deletion(still_as(seen)?);
+    async fn remove(&self, seen: &[PublishedRow]) -> Result<u64, StoreError> {
+        let removal = |seen: &PublishedRow| deletion(still_as(seen)?);
         let database = self.store.database();
         bulk(database, COLLECTION, Bulk::Delete, seen, removal)
             .await
             .map(|done| done.matched)
     }
 
-    async fn set_back(&self, customers: &[(Settled, ReplicaCustomer)]) -> Result<u64, StoreError> {
-        let set_back = |(seen, customer): &(Settled, ReplicaCustomer)| {
+    async fn revert(
+        &self,
+        customers: &[(PublishedRow, ReplicaCustomer)],
+    ) -> Result<u64, StoreError> {
+        let revert = |(seen, customer): &(PublishedRow, ReplicaCustomer)| {
             replacement(still_as(seen)?, &row(customer)?, false)
         };
         let database = self.store.database();
-        bulk(database, COLLECTION, Bulk::Update, customers, set_back)
+        bulk(database, COLLECTION, Bulk::Update, customers, revert)
             .await
             .map(|done| done.matched)
     }
 
     async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<ReplicaCustomer>>, StoreError> {
-        let filter = doc! { "_id": { "$in": ids } };
-        let found: Vec<Document> = limited(async {
-            let cursor = self.shown.find(filter).max_time(SERVER_LIMIT).await?;
-            cursor.try_collect().await
-        })
-        .await?;
-        let mut by_id = HashMap::with_capacity(found.len());
-        for document in found {
-            let customer = from_document(document)?;
-            by_id.insert(customer.id.clone(), customer);
-        }
-        // The same id may be asked for twice.
-        Ok(ids.iter().map(|id| by_id.get(id).cloned()).collect())
+        self.reads.get_many(ids, customer).await
     }
 
     async fn page(
@@ -261,18 +287,19 @@ impl ReplicaStore for MongoReplica {
         limit: usize,
     ) -> Result<Vec<ReplicaCustomer>, StoreError> {
         let filter = after.map_or_else(Document::new, |id| doc! { "_id": { "$gt": id } });
-        let found: Vec<Document> = limited(async {
-            let cursor = self
+        let (found, _) = limited(async {
+            let mut cursor = self
                 .shown
                 .find(filter)
                 .sort(doc! { "_id": 1 })
                 .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+                .batch_size(u32::try_from(limit).unwrap_or(u32::MAX))
                 .max_time(SERVER_LIMIT)
                 .await?;
-            cursor.try_collect().await
+            read_page(&mut cursor, limit, customer).await
         })
-        .await?;
-        found.into_iter().map(from_document).collect()
+        .await??;
+        Ok(found)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

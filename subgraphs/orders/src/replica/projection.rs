@@ -1,14 +1,15 @@
 //! Keeps the replica up to date: a projection of `accounts.customer.change`.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use tandem_kit::{
-    consumer::Projection,
-    data_keys::Opener,
-    kafka::message::{Message, Position, Rejection},
-    store::{StoreError, Term},
+use tandem_event_path::{
+    data_keys::{Keys, Opener, Unopened},
+    projection::Projection,
+    store::{StoreError, WriteEpoch},
+    waiting::Waiting,
 };
+use tandem_model::message::{Message, Position, Rejection};
 
 use super::{
     Replica, ReplicaCustomer,
@@ -24,25 +25,63 @@ pub struct ReplicaProjection {
     replica: Replica,
     opener: Opener,
     forgetting: Forgetting,
+    waiting: Waiting,
+}
+
+/// A customer's change as it was told, or opened.
+#[derive(Clone)]
+pub enum Replicated {
+    /// As it was told.
+    Told(Box<CustomerChange>),
+    /// The customer that it leaves.
+    Open(Box<ReplicaCustomer>),
+}
+
+impl Replicated {
+    fn id(&self) -> &str {
+        match self {
+            Self::Told(change) => &change.id,
+            Self::Open(customer) => &customer.id,
+        }
+    }
 }
 
 impl ReplicaProjection {
-    /// A projection into this replica, of events that this opens; the orders of those who were erased forget them.
+    /// A projection into this replica, of events that this opens; the orders of those who were erased forget them. What does not open
+    /// waits there.
     #[must_use]
-    pub fn new(replica: Replica, opener: Opener, forgetting: Forgetting) -> Self {
+    pub fn new(replica: Replica, opener: Opener, forgetting: Forgetting, waiting: Waiting) -> Self {
         Self {
             replica,
             opener,
             forgetting,
+            waiting,
         }
     }
 
-    async fn open(
+    /// The customers that items tell of.
+    ///
+    /// # Errors
+    /// When one was not opened before and does not open now.
+    async fn customers(
         &self,
-        items: Vec<(Position, CustomerChange)>,
+        items: Vec<(Position, Replicated)>,
     ) -> Result<Vec<ReplicaCustomer>, StoreError> {
-        let changes = items.into_iter().map(|(_, change)| change).collect();
-        event::open(&self.opener, changes).await
+        let items: Vec<Replicated> = items.into_iter().map(|(_, item)| item).collect();
+        let keys = self.keys(&items).await?;
+        let customers = items.into_iter().map(|item| self.customer(item, &keys));
+        customers
+            .collect::<Result<_, _>>()
+            .map_err(|unopened| StoreError::Away(unopened.to_string()))
+    }
+
+    fn customer(&self, item: Replicated, keys: &Keys) -> Result<ReplicaCustomer, Unopened> {
+        match item {
+            Replicated::Open(customer) => Ok(*customer),
+            Replicated::Told(change) => {
+                event::open_one(*change, keys, self.opener.clock().now().into())
+            }
+        }
     }
 
     async fn take(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError> {
@@ -58,40 +97,68 @@ impl ReplicaProjection {
 
 #[async_trait]
 impl Projection for ReplicaProjection {
-    type Item = CustomerChange;
+    type Item = Replicated;
 
     fn name(&self) -> &'static str {
         NAME
     }
 
-    fn decode(&self, message: &Message) -> Result<CustomerChange, Rejection> {
-        event::read(message)
+    fn decode(&self, message: &Message) -> Result<Replicated, Rejection> {
+        event::read(message).map(|change| Replicated::Told(Box::new(change)))
     }
 
-    async fn apply(&self, items: Vec<(Position, CustomerChange)>) -> Result<(), StoreError> {
-        let customers = self.open(items).await?;
+    fn subject<'a>(&self, item: &'a Replicated) -> &'a str {
+        item.id()
+    }
+
+    fn settles(&self, item: &Replicated) -> bool {
+        match item {
+            Replicated::Told(change) => change.is_erasure(),
+            Replicated::Open(customer) => customer.erased,
+        }
+    }
+
+    fn waiting(&self) -> Option<&Waiting> {
+        Some(&self.waiting)
+    }
+
+    async fn keys(&self, items: &[Replicated]) -> Result<Keys, StoreError> {
+        let sealed = items.iter().filter_map(|item| match item {
+            Replicated::Told(change) => change.sealed_subject(),
+            Replicated::Open(_) => None,
+        });
+        self.opener.keys_of(&sealed.collect()).await
+    }
+
+    fn open(&self, item: Replicated, keys: &Keys) -> Result<Replicated, Unopened> {
+        let customer = self.customer(item, keys)?;
+        Ok(Replicated::Open(Box::new(customer)))
+    }
+
+    async fn apply(&self, items: Vec<(Position, Replicated)>) -> Result<(), StoreError> {
+        let customers = self.customers(items).await?;
         self.take(customers).await
     }
 
-    async fn show(
+    async fn apply_early(
         &self,
-        items: Vec<(Position, CustomerChange)>,
-    ) -> Result<Option<Term>, StoreError> {
-        let customers = self.open(items).await?;
+        items: Vec<(Position, Replicated)>,
+    ) -> Result<Option<WriteEpoch>, StoreError> {
+        let customers = self.customers(items).await?;
         if customers.iter().any(|customer| customer.erased) {
             // Their orders forget them next, and no crash may bring them back after that.
             return self.take(customers).await.map(|()| None);
         }
-        self.replica.show(customers).await
+        self.replica.apply_early(customers).await
     }
 
-    async fn keep(&self, term: &Term) -> Result<bool, StoreError> {
-        self.replica.store().keep(term).await
+    async fn confirm_durable(&self, epoch: &WriteEpoch) -> Result<bool, StoreError> {
+        self.replica.store().confirm_durable(epoch).await
     }
 }
 
 /// The ids of those who were erased.
-pub(super) fn erased(customers: &[ReplicaCustomer]) -> HashSet<String> {
+pub(super) fn erased(customers: &[ReplicaCustomer]) -> BTreeSet<String> {
     customers
         .iter()
         .filter(|customer| customer.erased)

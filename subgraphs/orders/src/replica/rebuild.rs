@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use tandem_kit::{
-    data_keys::{DataKey, Opener},
-    kafka::message::Message,
-    rebuild::{Heard, Keeps, Rebuilt},
-    store::{Settled, StoreError},
+use tandem_event_path::{
+    data_keys::{Keys, Opener, Unopened},
+    rebuild::{Differing, Entries, Heard, Keeps, Rebuilt, content_of},
+    store::{PublishedRow, StoreError},
+    waiting::Waiting,
 };
+use tandem_model::message::Message;
 
 use super::{
     Replica, ReplicaCustomer,
@@ -22,16 +23,19 @@ pub struct RebuildReplica {
     replica: Replica,
     opener: Opener,
     forgetting: Forgetting,
+    waiting: Waiting,
 }
 
 impl RebuildReplica {
-    /// Rebuilds this replica, of events that this opens; the orders of those who were erased forget them.
+    /// Rebuilds this replica, of events that this opens; the orders of those who were erased forget them. What does not open waits
+    /// there.
     #[must_use]
-    pub fn new(replica: Replica, opener: Opener, forgetting: Forgetting) -> Self {
+    pub fn new(replica: Replica, opener: Opener, forgetting: Forgetting, waiting: Waiting) -> Self {
         Self {
             replica,
             opener,
             forgetting,
+            waiting,
         }
     }
 }
@@ -39,7 +43,7 @@ impl RebuildReplica {
 #[async_trait]
 impl Rebuilt for RebuildReplica {
     type Told = CustomerChange;
-    type Keys = HashMap<String, (DataKey, String)>;
+    type Keys = Keys;
     type Row = ReplicaCustomer;
 
     fn name(&self) -> &'static str {
@@ -71,32 +75,54 @@ impl Rebuilt for RebuildReplica {
         self.opener.keys_of(&sealed).await
     }
 
-    fn open(&self, told: CustomerChange, keys: &Self::Keys) -> Option<ReplicaCustomer> {
-        event::open_one(told, keys)
+    fn open(&self, told: CustomerChange, keys: &Keys) -> Result<ReplicaCustomer, Unopened> {
+        event::open_one(told, keys, self.opener.clock().now().into())
     }
 
-    async fn write(&self, rows: &[ReplicaCustomer]) -> Result<u64, StoreError> {
+    fn waiting(&self) -> Option<&Waiting> {
+        Some(&self.waiting)
+    }
+
+    async fn revisions(&self, ids: &[String]) -> Result<HashMap<String, i64>, StoreError> {
+        let stored = self.replica.store().get_many(ids).await?;
+        let stored = stored.into_iter().flatten();
+        Ok(stored.map(|stored| (stored.id, stored.revision)).collect())
+    }
+
+    async fn contents(&self, seen: &[PublishedRow]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let ids: Vec<String> = seen.iter().map(|seen| seen.id.clone()).collect();
+        let stored = self.replica.store().get_many(&ids).await?;
+        let contents = stored.into_iter().map(|stored| content_of(&stored?));
+        Ok(contents.collect())
+    }
+
+    fn row_of(&self, content: &[u8]) -> Result<(String, i64, ReplicaCustomer), serde_json::Error> {
+        let row: ReplicaCustomer = serde_json::from_slice(content)?;
+        Ok((row.id.clone(), row.revision, row))
+    }
+
+    async fn write(&self, rows: &[ReplicaCustomer], _: Entries) -> Result<Differing, StoreError> {
         // The replica first: whoever places an order meanwhile looks at it again afterwards.
         self.replica.take_again(rows).await?;
         for id in erased(rows) {
             self.forgetting.forget(&id).await?;
         }
-        Ok(0)
+        Ok(Differing::default())
     }
 
-    async fn settled(
+    async fn published(
         &self,
-        after: Option<&Settled>,
+        after: Option<&PublishedRow>,
         limit: usize,
-    ) -> Result<Vec<Settled>, StoreError> {
-        self.replica.store().settled(after, limit).await
+    ) -> Result<Vec<PublishedRow>, StoreError> {
+        self.replica.store().published(after, limit).await
     }
 
-    async fn remove(&self, seen: &[Settled]) -> Result<u64, StoreError> {
+    async fn remove(&self, seen: &[PublishedRow]) -> Result<u64, StoreError> {
         self.replica.store().remove(seen).await
     }
 
-    async fn set_back(&self, rows: &[(Settled, ReplicaCustomer)]) -> Result<u64, StoreError> {
-        self.replica.store().set_back(rows).await
+    async fn revert(&self, rows: &[(PublishedRow, ReplicaCustomer)]) -> Result<u64, StoreError> {
+        self.replica.store().revert(rows).await
     }
 }

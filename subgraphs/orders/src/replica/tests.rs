@@ -3,17 +3,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tandem_kit::{
-    consumer::Projection,
+use tandem_assembly::admin::dead_letters::{Retry, RetryError, RetryProjection};
+use tandem_event_contract as event_contract;
+use tandem_event_path::{
     data_keys::DataKey,
-    event_contract,
-    kafka::message::{Message, Position},
-    store::embedded::{Codec, EmbeddedStore},
+    outbox::PendingEvent,
+    projection::Projection,
+    store::{Outcome, Write},
+    waiting::Waiting as Waits,
 };
+use tandem_model::{
+    message::{Message, Position},
+    seal::Key,
+};
+use tandem_store_redb::{Codec, EmbeddedStore};
 
 use super::{
-    Replica, Waited, contract, embedded::EmbeddedReplica, event, projection::ReplicaProjection,
-    waiting::Waiting,
+    Replica, ReplicaCustomer, Waited, contract, embedded::EmbeddedReplica, event,
+    projection::ReplicaProjection, waiting::Waiting,
 };
 
 async fn replica() -> (tempfile::TempDir, Replica) {
@@ -24,6 +31,10 @@ async fn replica() -> (tempfile::TempDir, Replica) {
 }
 
 /// A customer's change as accounts sends it, with fields that orders does not know.
+fn now() -> tandem_model::values::Timestamp {
+    chrono::Utc::now().into()
+}
+
 fn message(id: &str, revision: i64) -> Message {
     let body = serde_json::json!({
         "id": id,
@@ -35,6 +46,8 @@ fn message(id: &str, revision: i64) -> Message {
         "changeType": "UPDATED",
         "changedAt": "2026-11-23T10:00:00.123Z",
         "changedBy": "anonymous",
+        "createdAt": "2026-11-23T10:00:00.123Z",
+        "updatedAt": "2026-11-23T10:00:00.123Z",
         "loyalty": 7
     });
     let text = |text: &str| text.as_bytes().to_vec();
@@ -58,6 +71,7 @@ fn message(id: &str, revision: i64) -> Message {
             ),
         ],
         payload: Some(body.to_string().into_bytes()),
+        published_ms: None,
     }
 }
 
@@ -82,6 +96,11 @@ async fn several_revisions_in_a_batch_collapse_to_the_newest() {
         replica.clone(),
         crate::test_support::opener(),
         crate::erasure::Forgetting::new(Arc::clone(&world.stores.own.aggregates)),
+        Waits::of(
+            "test",
+            Arc::clone(&world.stores.own.dead_letters),
+            world.shutdown.clock(),
+        ),
     );
     let items: Vec<_> = [1, 3, 2]
         .into_iter()
@@ -109,14 +128,22 @@ fn a_message_that_breaks_a_rule_is_refused_with_the_reason() {
     assert!(reason(other_key).contains("key"));
     let mut no_key = message("1", 1);
     no_key.key = None;
-    assert!(reason(no_key).contains("key"));
+    assert!(event::read(&no_key).is_ok(), "its subject says whose it is");
+    let mut other_subject = message("1", 1);
+    other_subject.headers[4].1 = b"2".to_vec();
+    assert!(reason(other_subject).contains("ce_subject"));
+    let mut no_subject = message("1", 1);
+    no_subject.headers.remove(4);
+    assert!(event::read(&no_subject).is_ok());
+    let unknown = with_body(message("1", 1), |body| body["changeType"] = "MERGED".into());
+    assert!(reason(unknown).contains("changeType"));
     let mut other_kind = message("1", 1);
     other_kind.headers[3].1 = b"OrderChangeEvent".to_vec();
     assert!(reason(other_kind).contains("ce_type is OrderChangeEvent"));
     let no_id = with_body(message("1", 1), |body| {
         body.as_object_mut().unwrap().remove("id");
     });
-    assert!(reason(no_id).contains("missing field `id`"));
+    assert!(reason(no_id).contains("id: missing"));
     let mut tombstone = message("1", 1);
     tombstone.payload = None;
     assert!(reason(tombstone).contains("body is missing"));
@@ -129,7 +156,8 @@ fn a_message_that_breaks_a_rule_is_refused_with_the_reason() {
 fn every_version_ever_published_is_read() {
     let read = |name: &str, message: &Message| {
         let read = event::read(message).unwrap_or_else(|refused| panic!("{name}: {refused}"));
-        let mut read = serde_json::to_value(read.into_customer(None).unwrap()).unwrap();
+        let mut read =
+            serde_json::to_value(read.into_customer(Key::Erased, now()).unwrap()).unwrap();
         // When it was read here is not the event's.
         read.as_object_mut().unwrap().remove("replicatedAt");
         read
@@ -246,17 +274,22 @@ fn sealed(id: &str, revision: i64) -> (Message, (DataKey, String)) {
 }
 
 #[test]
-fn a_sealed_change_is_read_with_its_key_and_without_it_is_of_an_erased_customer() {
+fn a_sealed_change_is_read_with_its_key_and_without_it_says_nothing_of_the_customer() {
     let (message, key) = sealed("1", 3);
     let read = || event::read(&message).unwrap();
-    let known = read().into_customer(Some(&key)).unwrap();
+    let known = read()
+        .into_customer(Key::Here(&key.0, &key.1), now())
+        .unwrap();
     assert_eq!(known.name.first_name, "First3");
     assert_eq!(known.addresses[0].address1, "1 Road");
     assert_eq!((known.data_key, known.erased), (Some(key.1), false));
-    let erased = read().into_customer(None).unwrap();
+    let erased = read().into_customer(Key::Erased, now()).unwrap();
     assert!(erased.erased && erased.addresses.is_empty() && erased.data_key.is_none());
+    let missing = read().into_customer(Key::Missing("not there"), now());
+    assert_eq!(missing.unwrap_err().reason, "not there");
     let (_, other) = sealed("1", 3);
-    assert!(read().into_customer(Some(&other)).is_err());
+    let other = Key::Here(&other.0, &other.1);
+    assert!(read().into_customer(other, now()).is_err());
 }
 
 #[test]
@@ -269,7 +302,30 @@ fn a_change_without_a_person_is_refused_unless_it_is_the_erasure() {
     };
     assert!(event::read(&nobody("UPDATED")).is_err());
     let erased = event::read(&nobody("ERASED")).unwrap();
-    assert!(erased.into_customer(None).unwrap().erased);
+    assert!(erased.into_customer(Key::Erased, now()).unwrap().erased);
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_takes_a_missing_key_names_it_when_it_is_retried() {
+    let world = crate::test_support::World::new().await;
+    let projection = ReplicaProjection::new(
+        world.backing.replica.clone(),
+        crate::test_support::opener(),
+        crate::erasure::Forgetting::new(Arc::clone(&world.stores.own.aggregates)),
+        Waits::of(
+            "test",
+            Arc::clone(&world.stores.own.dead_letters),
+            world.shutdown.clock(),
+        ),
+    );
+    let retry = RetryProjection {
+        projection: Arc::new(projection),
+        topic: event::TOPIC,
+    };
+    let refused = retry.retry(sealed("1", 1).0).await.unwrap_err();
+    assert!(matches!(refused, RetryError::Refused(_)), "{refused}");
+    let told = refused.to_string();
+    assert!(told.contains("the data key of \"1\""), "{told}");
 }
 
 #[tokio::test]
@@ -281,10 +337,15 @@ async fn the_orders_of_an_erased_customer_forget_where_they_went_and_why_they_en
     assert!(orders.iter().all(|order| order.ship_to.is_some()));
     let projection = ReplicaProjection::new(
         world.backing.replica.clone(),
-        crate::test_support::opener(),
+        crate::test_support::opener_that_erased("1"),
         crate::erasure::Forgetting::new(Arc::clone(&world.stores.own.aggregates)),
+        Waits::of(
+            "test",
+            Arc::clone(&world.stores.own.dead_letters),
+            world.shutdown.clock(),
+        ),
     );
-    // Sealed, and no key to it is known any more.
+    // Sealed, and the topic of keys shows the tombstone.
     let (message, _) = sealed("1", 2);
     let change = projection.decode(&message).unwrap();
     projection
@@ -302,4 +363,61 @@ async fn the_orders_of_an_erased_customer_forget_where_they_went_and_why_they_en
     assert_eq!(held[1], orders[1]);
     let cancelled = held[0].cancel(Some("moved".into()), None, chrono::Utc::now());
     assert_eq!(cancelled.unwrap().cancellation_reason, None);
+}
+
+#[tokio::test]
+async fn an_order_that_was_written_while_its_customer_was_erased_forgets_the_person_though_its_writer_died()
+ {
+    let world = crate::test_support::World::new().await;
+    world.customer("1").await;
+    let placed = world.place("1", "1").await;
+    let erased = ReplicaCustomer {
+        erased: true,
+        ..contract::customer("1", 2)
+    };
+    world.backing.replica.take(vec![erased]).await.unwrap();
+    let store = &world.stores.own.aggregates;
+    let forgetting = crate::erasure::Forgetting::new(Arc::clone(store));
+    forgetting.forget("1").await.unwrap();
+    // What a process writes that had decided before, and dies before it looks at the customer again: a change of an order that
+    // has forgotten the person, and a new order.
+    let cancelled = placed
+        .cancel(Some("moved".into()), None, chrono::Utc::now())
+        .unwrap();
+    let other = crate::domain::Order {
+        id: uuid::Uuid::now_v7().to_string(),
+        ..placed.clone()
+    };
+    for order in [&cancelled, &other] {
+        let event = crate::test_support::event(order);
+        let write = Write {
+            expected_revision: order.revision - 1,
+            state: order.clone(),
+            event: PendingEvent {
+                key: order.id.clone(),
+                revision: order.revision,
+                recorded_at: chrono::Utc::now(),
+                event: event.clone(),
+                companions: Vec::new(),
+            },
+            idempotency_key: None,
+            forget_answers: false,
+        };
+        assert_eq!(store.write(&write).await.unwrap(), Outcome::Written);
+        world.order_log.append(0, &event);
+    }
+    let ids = [placed.id, other.id];
+    let held = || async {
+        let held = store.get_many(&ids).await.unwrap().into_iter();
+        held.map(|stored| stored.unwrap().state).collect::<Vec<_>>()
+    };
+    assert!(held().await.iter().all(|order| order.ship_to.is_some()));
+    let audit = world.audit();
+    let messages = world.order_log.messages().into_iter();
+    let items = messages.map(|message| (message.position, audit.decode(&message).unwrap()));
+    audit.apply(items.collect()).await.unwrap();
+    for order in held().await {
+        assert!(order.customer_erased && order.ship_to.is_none());
+        assert_eq!(order.cancellation_reason, None);
+    }
 }

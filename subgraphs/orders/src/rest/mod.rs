@@ -10,15 +10,19 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tandem_kit::{
-    store::{AggregateStore, StoreError},
-    web::Problem,
+use tandem_authentication::Scope;
+use tandem_event_path::store::{AggregateStore, StoreError};
+use tandem_service::web::legacy::{deprecate, replaced_by};
+use tandem_service::web::{
+    Problem,
+    access::{Requester, denied},
 };
-use tokio_stream::wrappers::ReceiverStream;
 use utoipa::OpenApi;
 
 mod document;
-mod listing;
+mod list;
+mod one;
+mod sending;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +30,6 @@ use crate::{
     domain::Order,
     replica::{Replica, event::is_customer_id},
 };
-use listing::Listing;
 
 /// What the routes answer from.
 #[derive(Clone)]
@@ -37,18 +40,30 @@ pub struct Rest {
     pub orders: Arc<dyn AggregateStore<Order>>,
 }
 
+/// What replaces the routes.
+const ALL_OPERATION: &str = "query Orders($after: String) { orders(first: 100, after: $after) { nodes { id status total customer { id name { firstName lastName } } } pageInfo { hasNextPage endCursor } } }";
+const ONE_OPERATION: &str = "query OrderingCustomer($id: ID!) { orderingCustomer(id: $id) { id name { firstName lastName } orders { nodes { id status total } } } }";
+
 /// The routes under `/orders`.
 pub fn router(rest: Rest) -> Router {
     Router::new()
-        .route("/orders/list", get(list))
-        .route("/orders/order/{customer_id}", get(of_customer))
+        .route(
+            "/orders/list",
+            replaced_by(get(all), "Orders", ALL_OPERATION),
+        )
+        .route(
+            "/orders/order/{customer_id}",
+            replaced_by(get(of_customer), "OrderingCustomer", ONE_OPERATION),
+        )
         .with_state(rest)
 }
 
 /// The description of the routes.
 #[must_use]
 pub fn description() -> utoipa::openapi::OpenApi {
-    Description::openapi()
+    let mut document = Description::openapi();
+    deprecate(&mut document);
+    document
 }
 
 #[derive(OpenApi)]
@@ -57,7 +72,7 @@ pub fn description() -> utoipa::openapi::OpenApi {
         title = "Tandem orders",
         description = "Customers, as orders knows them, with their orders."
     ),
-    paths(list, of_customer),
+    paths(all, of_customer),
     components(schemas(document::CustomerDocument))
 )]
 struct Description;
@@ -69,11 +84,22 @@ struct Description;
     tag = "orders",
     responses(
         (status = 200, description = "Every customer with all orders, in order of id", body = Vec<document::CustomerDocument>),
+        (status = 401, description = "Authentication is on, and there is no token", content_type = "application/problem+json"),
+        (status = 403, description = "The token has not both scopes `orders:read` and `customers:read`", content_type = "application/problem+json"),
         (status = 503, description = "The store is away", content_type = "application/problem+json")
     )
 )]
-async fn list(State(rest): State<Rest>) -> Response {
-    answer(Listing::of_all(rest).await)
+async fn all(State(rest): State<Rest>, Requester(access): Requester) -> Response {
+    if let Err(denial) = access
+        .require(Scope::OrdersRead)
+        .and_then(|()| access.require(Scope::CustomersRead))
+    {
+        return denied(denial, "/orders/list").into_response();
+    }
+    match list::body(rest).await {
+        Ok(body) => json(body),
+        Err(error) => refuse(&error),
+    }
 }
 
 /// One customer with all orders.
@@ -84,31 +110,37 @@ async fn list(State(rest): State<Rest>) -> Response {
     params(("customerId" = String, Path, description = "1 to 64 of A-Z a-z 0-9 _ -", example = "123456")),
     responses(
         (status = 200, description = "The customer with all orders", body = document::CustomerDocument),
+        (status = 401, description = "Authentication is on, and there is no token", content_type = "application/problem+json"),
+        (status = 403, description = "The token has neither both scopes `orders:read` and `customers:read` nor `self` of this customer", content_type = "application/problem+json"),
         (status = 404, description = "Orders knows no such customer", body = String, content_type = "text/plain", example = "Customer not found!"),
         (status = 503, description = "The store is away", content_type = "application/problem+json")
     )
 )]
-async fn of_customer(State(rest): State<Rest>, Path(id): Path<String>) -> Response {
-    let customer = match rest.replica.get(&id).await {
-        _ if !is_customer_id(&id) => None,
-        Ok(customer) => customer.filter(|customer| !customer.erased),
-        Err(error) => return refuse(&error),
+async fn of_customer(
+    State(rest): State<Rest>,
+    Requester(access): Requester,
+    Path(id): Path<String>,
+) -> Response {
+    if let Err(denial) = access
+        .require_or_own(Scope::OrdersRead, &id)
+        .and_then(|()| access.require_or_own(Scope::CustomersRead, &id))
+    {
+        return denied(denial, &format!("/orders/order/{id}")).into_response();
+    }
+    let found = if is_customer_id(&id) {
+        one::body(rest, &id).await
+    } else {
+        Ok(None)
     };
-    match customer {
-        Some(customer) => answer(Listing::of_one(rest, customer).await),
-        None => (StatusCode::NOT_FOUND, "Customer not found!").into_response(),
+    match found {
+        Ok(Some(body)) => json(body),
+        Ok(None) => (StatusCode::NOT_FOUND, "Customer not found!").into_response(),
+        Err(error) => refuse(&error),
     }
 }
 
-fn answer(listing: Result<Listing, StoreError>) -> Response {
-    match listing {
-        Ok(listing) => (
-            [(header::CONTENT_TYPE, "application/json")],
-            Body::from_stream(ReceiverStream::new(listing.send())),
-        )
-            .into_response(),
-        Err(error) => refuse(&error),
-    }
+fn json(body: Body) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 fn refuse(error: &StoreError) -> Response {

@@ -1,27 +1,50 @@
 #![allow(clippy::unwrap_used)]
 //! The REST routes on the embedded store.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use axum::{
+    Extension,
     body::{Body, to_bytes},
     http::{Request, StatusCode},
+    response::Response,
 };
+use futures::StreamExt;
+use tandem_authentication::Access;
 use tower::ServiceExt;
 
 use super::{Rest, description, router};
-use crate::test_support::World;
+use crate::{replica::contract::customer, test_support::World};
 
-async fn get(world: &World, path: &str) -> (StatusCode, String) {
-    let rest = Rest {
+fn rest(world: &World) -> Rest {
+    Rest {
         replica: world.backing.replica.clone(),
         orders: Arc::clone(world.backing.commands.store()),
-    };
-    let request = Request::get(path).body(Body::empty()).unwrap();
-    let response = router(rest).oneshot(request).await.unwrap();
+    }
+}
+
+async fn ask(world: &World, method: &str, path: &str) -> Response {
+    let request = Request::builder().method(method).uri(path);
+    let request = request.body(Body::empty()).unwrap();
+    router(rest(world))
+        .layer(Extension(Access::Open))
+        .oneshot(request)
+        .await
+        .unwrap()
+}
+
+async fn get(world: &World, path: &str) -> (StatusCode, String) {
+    let response = ask(world, "GET", path).await;
     let status = response.status();
     let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
     (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// Customers without orders, so many.
+async fn customers(world: &World, count: usize) {
+    let customers = (0..count).map(|n| customer(&format!("c-{n:06}"), 1));
+    let customers = customers.collect();
+    world.backing.replica.take(customers).await.unwrap();
 }
 
 #[tokio::test]
@@ -59,6 +82,119 @@ async fn a_customer_is_shown_with_orders_and_exact_prices() {
     assert_eq!(document["addresses"][0]["postalCode"], "10110");
     let (_, list) = get(&world, "/orders/list").await;
     assert_eq!(list, format!("[{text}]"));
+}
+
+#[tokio::test]
+async fn one_document_has_its_length_and_head_has_it_too() {
+    let world = World::new().await;
+    world.customer("123456").await;
+    world.place("123456", "12.50").await;
+    let (_, text) = get(&world, "/orders/order/123456").await;
+    for (method, sent) in [("GET", text.len()), ("HEAD", 0)] {
+        let response = ask(&world, method, "/orders/order/123456").await;
+        assert_eq!(response.headers()["content-type"], "application/json");
+        let declared = response.headers().get("content-length");
+        let declared = declared.map(|length| length.to_str().unwrap().to_owned());
+        assert_eq!(declared, Some(text.len().to_string()), "{method}");
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        assert_eq!(body.len(), sent, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn one_document_costs_one_read_of_each_store() {
+    let world = World::new().await;
+    world.customer("123456").await;
+    world.place("123456", "12.50").await;
+    world.orders.reads();
+    world.customers.gets.store(0, Ordering::SeqCst);
+    get(&world, "/orders/order/123456").await;
+    assert_eq!(world.customers.gets.load(Ordering::SeqCst), 1);
+    assert_eq!(world.orders.reads(), [0, 1]);
+}
+
+#[tokio::test]
+async fn a_list_begins_at_once_and_goes_no_further_than_its_reader() {
+    let world = World::new().await;
+    customers(&world, 6_000).await;
+    let response = ask(&world, "GET", "/orders/list").await;
+    let mut body = response.into_body().into_data_stream();
+    let first = body.next().await.unwrap().unwrap();
+    assert!(first.starts_with(b"[{\"id\":\"c-000000\""), "{first:?}");
+    assert!(first.len() < 32 * 1024, "{}", first.len());
+    // The writer goes on until it waits for its reader, and then reads nothing more.
+    let mut read = 0;
+    loop {
+        let before = std::mem::replace(&mut read, world.customers.pages.load(Ordering::SeqCst));
+        if before == read && read > 1 {
+            break;
+        }
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(read < 5, "{read} pages are read for nobody");
+    let mut rest = first.to_vec();
+    while let Some(chunk) = body.next().await {
+        rest.extend_from_slice(&chunk.unwrap());
+    }
+    let list: Vec<serde_json::Value> = serde_json::from_slice(&rest).unwrap();
+    assert_eq!(list.len(), 6_000);
+}
+
+#[tokio::test]
+async fn orders_of_a_page_of_customers_are_one_read() {
+    let world = World::new().await;
+    customers(&world, 1_000).await;
+    world.place("c-000001", "1").await;
+    world.place("c-000999", "1").await;
+    world.orders.reads();
+    let (_, text) = get(&world, "/orders/list").await;
+    let pages = world.customers.pages.load(Ordering::SeqCst);
+    assert!(pages <= 5, "{pages}");
+    let [gets, lists] = world.orders.reads();
+    assert!(gets == 0 && lists < pages, "{gets} {lists}");
+    let list: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let with_orders = list.iter().filter(|one| one["orders"][0].is_object());
+    let with_orders: Vec<_> = with_orders.map(|one| one["id"].as_str()).collect();
+    assert_eq!(with_orders, [Some("c-000001"), Some("c-000999")]);
+}
+
+#[tokio::test]
+async fn a_store_that_goes_away_in_mid_list_breaks_the_answer() {
+    let world = World::new().await;
+    customers(&world, 1_000).await;
+    world.customers.away_after.store(2, Ordering::SeqCst);
+    let response = ask(&world, "GET", "/orders/list").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(to_bytes(response.into_body(), usize::MAX).await.is_err());
+    // Away from the beginning, it is said with the status.
+    assert_eq!(
+        get(&world, "/orders/list").await.0,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+}
+
+#[tokio::test]
+async fn orders_of_the_erased_and_the_unknown_are_not_shown() {
+    let world = World::new().await;
+    for id in ["a", "b", "c"] {
+        world.customer(id).await;
+        world.place(id, "1").await;
+    }
+    let mut erased = customer("b", 2);
+    erased.erased = true;
+    world.backing.replica.take(vec![erased]).await.unwrap();
+    let (_, text) = get(&world, "/orders/list").await;
+    let list: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let ids: Vec<_> = list.iter().map(|one| one["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["a", "c"]);
+    assert!(
+        list.iter()
+            .all(|one| one["orders"].as_array().unwrap().len() == 1)
+    );
+    let not_found = get(&world, "/orders/order/b").await;
+    assert_eq!(not_found.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

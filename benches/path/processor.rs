@@ -1,0 +1,85 @@
+//! Where processor time goes, by process. On machines that everything shares, this says more than the time that passes.
+
+use std::{fs, path::Path};
+
+use crate::shared::median;
+
+/// Processes that take part in what is measured.
+pub struct Processes(Vec<(&'static str, u32)>);
+
+/// What some rounds took of each process, in microseconds for one piece of work.
+#[derive(Default)]
+pub struct Spent(Vec<Vec<f64>>);
+
+impl Processes {
+    /// Names and process ids.
+    pub fn new(processes: impl IntoIterator<Item = (&'static str, u32)>) -> Self {
+        Self(processes.into_iter().collect())
+    }
+
+    /// Microseconds that each has used since it began.
+    pub fn used(&self) -> Vec<f64> {
+        self.0.iter().map(|(_, process)| used(*process)).collect()
+    }
+
+    /// Prints the medians of rounds.
+    pub fn show(&self, what: &str, spent: &Spent) {
+        let each: Vec<f64> = (0..self.0.len())
+            .map(|process| median(spent.0.iter().map(|round| round[process]).collect()))
+            .collect();
+        let names = self.0.iter().map(|(name, _)| name).zip(&each);
+        let parts: Vec<String> = names
+            .filter(|(_, microseconds)| **microseconds >= 1.0)
+            .map(|(name, microseconds)| format!("{name} {microseconds:.0}"))
+            .collect();
+        let sum: f64 = each.iter().sum();
+        println!(
+            "  {what:<10} {sum:>6.0} µs of processor time: {}",
+            parts.join(", ")
+        );
+    }
+}
+
+impl Spent {
+    /// Adds a round: what was used before and after so many pieces of work.
+    pub fn add(&mut self, before: &[f64], after: &[f64], pieces: u64) {
+        let each = before.iter().zip(after);
+        let round = each.map(|(before, after)| (after - before) / pieces.max(1) as f64);
+        self.0.push(round.collect());
+    }
+}
+
+/// The sum over the threads that it has, as Linux counts it (`/proc/PID/task/*/schedstat`, nanoseconds on a processor); 0 elsewhere.
+fn used(process: u32) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{process}/task"));
+    let nanoseconds: f64 = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|thread| nanoseconds(&thread.path()))
+        .sum();
+    nanoseconds / 1_000.0
+}
+
+fn nanoseconds(thread: &Path) -> f64 {
+    // A thread may have ended meanwhile.
+    let statistics = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+    let first = statistics.split_whitespace().next().unwrap_or_default();
+    first.parse().unwrap_or_default()
+}
+
+/// Memory that a process holds, in MiB.
+pub fn resident_mib(process: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let kib: f64 = status
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("VmRSS:")?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
+        .unwrap_or_default();
+    kib / 1_024.0
+}

@@ -1,0 +1,74 @@
+//! Rounds of calls, and how they are summed up.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::runtime::Runtime;
+
+use crate::shared::median;
+
+/// An odd number; enough of them that a burst of others' work on a shared machine meets only some.
+pub const ROUNDS: usize = 9;
+pub const ROUND: Duration = Duration::from_secs(3);
+
+/// What was done in a round.
+pub struct Round {
+    pub calls: u64,
+    seconds: f64,
+}
+
+impl Round {
+    pub fn per_second(&self) -> f64 {
+        self.calls as f64 / self.seconds
+    }
+}
+
+/// A round of calls of `work` with so many in flight.
+pub fn load<F: Future<Output = ()> + Send + 'static>(
+    runtime: &Runtime,
+    in_flight: usize,
+    work: impl Fn() -> F + Send + Sync + 'static,
+) -> Round {
+    let work = Arc::new(work);
+    let begun = Instant::now();
+    let calls: u64 = runtime.block_on(async {
+        let tasks: Vec<_> = (0..in_flight)
+            .map(|_| {
+                let work = Arc::clone(&work);
+                tokio::spawn(async move {
+                    let mut done = 0;
+                    while begun.elapsed() < ROUND {
+                        work().await;
+                        done += 1;
+                    }
+                    done
+                })
+            })
+            .collect();
+        let mut sum = 0;
+        for task in tasks {
+            sum += task.await.unwrap();
+        }
+        sum
+    });
+    Round {
+        calls,
+        seconds: begun.elapsed().as_secs_f64(),
+    }
+}
+
+/// Prints the medians of both and of their ratio, round by round.
+pub fn show(what: &str, unit: &str, rounds: &[(f64, f64)]) {
+    let ours = median(rounds.iter().map(|round| round.0).collect());
+    let floor = median(rounds.iter().map(|round| round.1).collect());
+    let ratio = median(rounds.iter().map(|round| round.0 / round.1).collect());
+    println!("{what:<58} {ours:>10.1} {floor:>10.1} {unit:<4} ratio {ratio:>6.2}");
+}
+
+pub fn percentile(sorted: &[f64], part: f64) -> f64 {
+    let place = (sorted.len() as f64 * part) as usize;
+    sorted[place.min(sorted.len() - 1)]
+}

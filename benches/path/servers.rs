@@ -1,0 +1,122 @@
+//! The way of a creation on real MongoDB and Kafka.
+
+use std::sync::Arc;
+
+use mongodb::bson::{Document, doc};
+use tandem_backends::{Kafka, Mongo};
+use tokio::runtime::Runtime;
+
+use crate::{
+    bare::{BareLoop, BareWrites},
+    processor::{Processes, Spent},
+    rounds::{ROUNDS, load, percentile, show},
+    shared::LeanClient,
+    support::{
+        Tandem,
+        graph::{CREATE, customer_input},
+    },
+    visible::{create_to_visible, create_to_visible_beside, creating, next_id, through},
+};
+
+/// Rounds of load before real servers are measured: Kafka's JVM compiles itself for its first minutes, on the processors
+/// that everything shares.
+const WARM_UP: usize = 30;
+
+/// Measures it.
+pub fn creations(
+    runtime: &Runtime,
+    tandem: &Tandem,
+    mongo: &Mongo,
+    kafka: &Kafka,
+    bare: &mongodb::Client,
+) {
+    let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
+    // A customer whose event is pending can be seen only under load.
+    let floor = runtime.spawn({
+        let bare = bare.clone();
+        async move {
+            let of = bare.database("accounts").collection("customer.accounts");
+            let pending = doc! { "oldestPending": { "$exists": true } };
+            BareWrites::new(&bare, "customers", &of, pending).await
+        }
+    });
+    for _ in 0..WARM_UP {
+        load(runtime, 16, creating(&accounts));
+    }
+    let floor = runtime.block_on(floor).unwrap();
+    through(tandem);
+    println!("{:<58} {:>10} {:>10}", "", "ours", "floor");
+    let child = |service| tandem.child(service).unwrap();
+    let processes = Processes::new([
+        ("client", std::process::id()),
+        ("accounts", child("accounts")),
+        ("orders", child("orders")),
+        ("mongod", mongo.process_id(0).unwrap()),
+        ("Kafka", kafka.process_id(0).unwrap()),
+    ]);
+    for in_flight in [1, 16, 64] {
+        let (mut of_ours, mut of_bare) = (Spent::default(), Spent::default());
+        let rounds: Vec<(f64, f64)> = (0..ROUNDS)
+            .map(|_| {
+                let before = processes.used();
+                let ours = load(runtime, in_flight, creating(&accounts));
+                // What the services still have to do belongs to ours, and must not slow the floor.
+                through(tandem);
+                let between = processes.used();
+                let floor = floor.clone();
+                let bare = load(runtime, in_flight, move || {
+                    let floor = floor.clone();
+                    async move { floor.write(&next_id()).await }
+                });
+                of_ours.add(&before, &between, ours.calls);
+                of_bare.add(&between, &processes.used(), bare.calls);
+                (ours.per_second(), bare.per_second())
+            })
+            .collect();
+        show(
+            &format!("createCustomer over HTTP, {in_flight} in flight, to findAndModify"),
+            "/s",
+            &rounds,
+        );
+        processes.show("ours", &of_ours);
+        processes.show("floor", &of_bare);
+    }
+    let others = |_| create_to_visible_beside(runtime, tandem, 64, &accounts);
+    let mut beside: Vec<f64> = (0..ROUNDS).flat_map(others).collect();
+    beside.sort_by(f64::total_cmp);
+    println!(
+        "create to visible while 64 others create: p50 {:.1} ms, p99 {:.1} ms",
+        percentile(&beside, 0.5),
+        percentile(&beside, 0.99)
+    );
+    // Both loops one at a time, in turns: the way over the services, and the bare drivers doing the same four steps.
+    let replica = runtime.block_on(async {
+        let of = bare.database("orders").collection("customer.orders");
+        BareWrites::new(bare, "replica", &of, Document::new()).await
+    });
+    let body = customer_input(&next_id(), "Lovelace").to_string();
+    let bare = BareLoop::new(runtime, kafka, floor, replica, body);
+    let ids = |samples| std::iter::repeat_with(next_id).take(samples);
+    bare.run(runtime, ids(20));
+    let mut rounds = Vec::new();
+    let (mut ours_all, mut bare_all) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let ours = create_to_visible(runtime, tandem, 100);
+        let bare = bare.run(runtime, ids(100));
+        rounds.push((percentile(&ours, 0.5), percentile(&bare, 0.5)));
+        ours_all.extend(ours);
+        bare_all.extend(bare);
+    }
+    show(
+        "create to visible, p50, to write-produce-consume-write",
+        "ms",
+        &rounds,
+    );
+    ours_all.sort_by(f64::total_cmp);
+    bare_all.sort_by(f64::total_cmp);
+    println!(
+        "p99: ours {:.1} ms, bare {:.1} ms",
+        percentile(&ours_all, 0.99),
+        percentile(&bare_all, 0.99)
+    );
+}

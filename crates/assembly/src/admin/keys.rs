@@ -1,0 +1,88 @@
+//! Data keys as an operator sees them: which events wait for theirs, and publishing again what the topic of keys has lost.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+use tandem_event_path::{
+    store::StoreError,
+    waiting::{Waiting, WaitingView},
+};
+use tandem_service::web::problem::Problem;
+
+/// Waiting events told at once.
+const LIMIT: usize = 1_000;
+
+/// Publishes again what the topic of keys has lost.
+#[async_trait]
+pub trait Heals: Send + Sync + 'static {
+    /// Does so; how many messages were published.
+    ///
+    /// # Errors
+    /// When the store or the topic is away.
+    async fn heal(&self) -> Result<u64, StoreError>;
+}
+
+/// What a healing did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Healed {
+    /// Messages published.
+    pub published: u64,
+}
+
+/// The data keys of one service.
+#[derive(Clone)]
+pub struct KeyOffice {
+    waiting: Vec<Waiting>,
+    heals: Option<Arc<dyn Heals>>,
+}
+
+impl KeyOffice {
+    /// Tells of these waiting events. With `heals` it publishes what is lost, in the service that the keys are of.
+    #[must_use]
+    pub fn new(waiting: Vec<Waiting>, heals: Option<Arc<dyn Heals>>) -> Self {
+        Self { waiting, heals }
+    }
+
+    /// The routes `GET /admin/keys/waiting` and `POST /admin/keys/publish`.
+    pub fn routes(self) -> Router {
+        Router::new()
+            .route("/admin/keys/waiting", get(list))
+            .route("/admin/keys/publish", post(publish))
+            .with_state(self)
+    }
+}
+
+async fn list(State(office): State<KeyOffice>) -> Result<Json<Vec<WaitingView>>, Response> {
+    let mut all = Vec::new();
+    for waiting in &office.waiting {
+        let some = waiting.list(LIMIT.saturating_sub(all.len())).await;
+        all.extend(some.map_err(|error| unavailable(&error))?);
+    }
+    Ok(Json(all))
+}
+
+async fn publish(State(office): State<KeyOffice>) -> Result<Json<Healed>, Response> {
+    let Some(heals) = office.heals.clone() else {
+        return Err(Problem::new(StatusCode::NOT_FOUND)
+            .with_detail("this service does not publish data keys: accounts does")
+            .into_response());
+    };
+    // Goes on when the caller hangs up.
+    match tokio::spawn(async move { heals.heal().await }).await {
+        Ok(Ok(published)) => Ok(Json(Healed { published })),
+        Ok(Err(error)) => Err(unavailable(&error)),
+        Err(_) => Err(Problem::internal().into_response()),
+    }
+}
+
+fn unavailable(error: &StoreError) -> Response {
+    Problem::unavailable(error.to_string()).into_response()
+}

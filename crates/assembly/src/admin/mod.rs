@@ -1,0 +1,96 @@
+//! What an operator asks of a running service: dead letters, and other work that only the owner of the store can do.
+//!
+//! The routes are under `/admin` on the service's own port, never on the gateway's. Who may ask is who has the sealing
+//! key (the token is derived from it, so there is no second secret to hand round), and whose token has the scope `operations`.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::header::AUTHORIZATION,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+use tandem_authentication::{Access, Denial, Scope};
+
+use tandem_event_path::sealing::Sealer;
+use tandem_service::web::access::denied;
+
+pub mod dead_letters;
+pub mod keys;
+pub mod log;
+pub mod rebuild;
+pub mod rotation;
+
+/// The secret that an operator's request carries as a bearer token.
+#[derive(Clone)]
+pub struct AdminToken {
+    newest: Arc<str>,
+    /// Those of sealing keys that were replaced.
+    older: Arc<[String]>,
+}
+
+impl std::fmt::Debug for AdminToken {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("AdminToken")
+    }
+}
+
+impl AdminToken {
+    /// The token of all who hold this sealing key.
+    #[must_use]
+    pub fn of(sealer: &Sealer) -> Self {
+        let token = |sealer: &Sealer| {
+            let digest = Sha256::digest(sealer.derive("tandem operator"));
+            URL_SAFE_NO_PAD.encode(digest)
+        };
+        Self {
+            newest: token(sealer).into(),
+            older: sealer.older().iter().map(token).collect(),
+        }
+    }
+
+    /// The token as it is sent.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.newest
+    }
+
+    /// Whether a header's value carries this token. Takes the same time whatever differs.
+    fn is_carried_by(&self, header: &str) -> bool {
+        let Some(given) = header.strip_prefix("Bearer ") else {
+            return false;
+        };
+        // Digests are compared, so that the time tells nothing of how much of the token was right.
+        let given = Sha256::digest(given);
+        let mut all = std::iter::once(&*self.newest).chain(self.older.iter().map(String::as_str));
+        all.any(|token| given == Sha256::digest(token))
+    }
+}
+
+/// Puts routes behind the token.
+pub fn guarded(routes: Router, token: AdminToken) -> Router {
+    routes.layer(middleware::from_fn_with_state(token, require))
+}
+
+async fn require(State(token): State<AdminToken>, request: Request, next: Next) -> Response {
+    let carried = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| token.is_carried_by(value));
+    if carried {
+        return next.run(request).await;
+    }
+    // Also where authentication is off an operator shows that they are one.
+    let refusal = match request.extensions().get::<Access>().and_then(Access::principal) {
+        Some(principal) if principal.has(Scope::Operations) => return next.run(request).await,
+        Some(_) => denied(Denial::Forbidden(Scope::Operations), request.uri().path()),
+        None => denied(Denial::Unauthenticated, request.uri().path())
+            .with_detail("an operator's request carries the token that is derived from the sealing key; the tandem command does so when it is given the key (--sealing-key-file); where authentication is on, a token with the scope `operations` will do too"),
+    };
+    refusal.into_response()
+}

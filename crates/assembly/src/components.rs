@@ -1,0 +1,182 @@
+//! Health components that every service has: its store, the filling of a new one, the outbox, Kafka, projections.
+//!
+//! What makes an instance not ready takes it out of service, and what all instances share takes out all of them. So only that does
+//! without which a request cannot be answered rightly: the store, and a new store that is not filled yet. What makes answers older or
+//! changes known later is told, and degrades.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use chrono::{TimeDelta, Utc};
+use tandem_event_path::{
+    commands::Gate,
+    log::Log,
+    log_memory::LogWatch,
+    outbox::relay::{Lateness, RelayHandle},
+    projection::ProjectionStatus,
+    store::AggregateStore,
+    waiting::Waiting,
+};
+use tandem_model::aggregate::Aggregate;
+use tandem_service::web::actuator::{Affects, ComponentHealth, Health};
+
+/// `store`: whether it answers. Affects readiness.
+pub fn store<A: Aggregate>(health: &Health, store: &Arc<dyn AggregateStore<A>>) {
+    let store = Arc::clone(store);
+    health.register("store", Affects::Readiness, move || {
+        let store = Arc::clone(&store);
+        async move {
+            match store.ping().await {
+                Ok(()) => ComponentHealth::up(),
+                Err(error) => ComponentHealth::down(error.to_string()),
+            }
+        }
+    });
+}
+
+/// `filling`: whether a new store holds what the log holds. Affects readiness.
+pub fn filling(health: &Health, gate: &Gate) {
+    let gate = gate.clone();
+    health.register("filling", Affects::Readiness, move || {
+        let told = if gate.is_open() {
+            ComponentHealth::up()
+        } else {
+            let filling = "the store is new and is being filled from the log".to_owned();
+            ComponentHealth::out_of_service(gate.reason().unwrap_or(filling))
+        };
+        async move { told }
+    });
+}
+
+/// `kafka`: whether it can be reached, and if not, why. No request waits for it.
+pub fn kafka(health: &Health, log: &Arc<dyn Log>) {
+    let log = Arc::clone(log);
+    health.register("kafka", Affects::HealthOnly, move || {
+        let told = match log.failure() {
+            None => ComponentHealth::up(),
+            Some(trouble) => ComponentHealth::down(trouble),
+        };
+        async move { told }
+    });
+}
+
+/// How long an event may wait for its data key before health says so: a key that is published with its event may come a moment later.
+const KEY_DELAY: TimeDelta = TimeDelta::seconds(5);
+/// So many of those whose keys are waited for are named.
+const NAMED: usize = 10;
+
+/// `dataKeys`: whether events wait for their data key, and whose.
+pub fn data_keys(health: &Health, waiting: Vec<Waiting>) {
+    health.register("dataKeys", Affects::HealthOnly, move || {
+        let subjects: BTreeSet<String> = waiting.iter().flat_map(Waiting::subjects).collect();
+        let since = waiting.iter().filter_map(Waiting::since).min();
+        let is_late = since.is_some_and(|since| Utc::now() - since > KEY_DELAY);
+        let told = if is_late {
+            ComponentHealth::degraded(
+                "events wait for data keys that are not on the topic of keys, or do not open; `tandem keys waiting` says more",
+            )
+        } else {
+            ComponentHealth::up()
+        };
+        let told = told.with("waiting", subjects.len());
+        let named: Vec<String> = subjects.into_iter().take(NAMED).collect();
+        let told = if named.is_empty() {
+            told
+        } else {
+            told.with("of", named.join(", "))
+        };
+        async move { told }
+    });
+}
+
+/// `log`: whether the logs are those that the store was made from.
+pub fn log(health: &Health, watch: &LogWatch) {
+    let watch = watch.clone();
+    health.register("log", Affects::HealthOnly, move || {
+        let told = match watch.alarms() {
+            None => ComponentHealth::up().with("checked", false),
+            Some(alarms) if alarms.is_empty() => ComponentHealth::up(),
+            Some(alarms) => {
+                let alarms: Vec<String> = alarms
+                    .iter()
+                    .map(|alarm| format!("{}/{}: {}", alarm.topic, alarm.partition, alarm.what))
+                    .collect();
+                ComponentHealth::degraded(
+                    "a log is not the one that this store was made from; docs/production.md says what to do",
+                )
+                .with("alarms", alarms.join("; "))
+            }
+        };
+        async move { told }
+    });
+}
+
+/// `outbox`: whether events are published in time. Late ones degrade; readiness is affected where the settings say from when.
+pub fn outbox(health: &Health, relay: &RelayHandle) {
+    let relay = relay.clone();
+    health.register("outbox", Affects::Readiness, move || {
+        let told = outbox_now(&relay);
+        async move { told }
+    });
+}
+
+fn outbox_now(relay: &RelayHandle) -> ComponentHealth {
+    let status = relay.status();
+    let told = match relay.lateness() {
+        Lateness::None => ComponentHealth::up(),
+        Lateness::Late => ComponentHealth::degraded(
+            "events wait to be published; nothing is lost, and readers get to know of changes late",
+        ),
+        Lateness::Unready => {
+            ComponentHealth::out_of_service("events have waited too long to be published")
+        }
+    };
+    let told = told.with("oldestPendingSeconds", relay.oldest_age().as_secs());
+    let told = match status.backlog {
+        Some(backlog) => told.with("pendingEvents", backlog.events),
+        None => told,
+    };
+    let told = match status.trouble {
+        Some(trouble) => told.with("trouble", trouble),
+        None => told,
+    };
+    match status.refusal {
+        Some(refusal) => told
+            .with("refusedEvents", status.refused)
+            .with("refusal", refusal),
+        None => told,
+    }
+}
+
+/// A projection under its name: how far it is behind, and whether it waits for its store. Being more than `late` messages behind
+/// degrades; all instances share what it writes, so readiness is affected only where the settings say from when (`unready`).
+pub fn projection(
+    health: &Health,
+    name: &'static str,
+    status: ProjectionStatus,
+    late: i64,
+    unready: Option<i64>,
+) {
+    let affects = match unready {
+        Some(_) => Affects::Readiness,
+        None => Affects::HealthOnly,
+    };
+    health.register(name, affects, move || {
+        let lag = status.lag();
+        // Dead letters are no reason to take a whole service out: they hold back their own keys.
+        let told = if unready.is_some_and(|most| status.unread() > most) {
+            ComponentHealth::out_of_service("too far behind the log")
+        } else if lag > late {
+            ComponentHealth::degraded("far behind the log; what is read here is older")
+        } else if status.is_waiting_for_store() {
+            ComponentHealth::degraded("waits for the store")
+        } else {
+            ComponentHealth::up()
+        };
+        let told = told
+            .with("lag", lag)
+            .with("applied", status.applied())
+            .with("parkedKeys", status.parked_keys())
+            .with("deadLetters", status.held_back());
+        async move { told }
+    });
+}

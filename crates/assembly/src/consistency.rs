@@ -1,0 +1,42 @@
+//! Whether the audit trail shows what a client wrote.
+
+use std::{sync::Arc, time::Duration};
+
+use tandem_event_path::store::{ChangeLog, ChangesRequest};
+use tandem_runtime::clock::Clock;
+use tokio::time::Instant;
+
+/// First and longest pause between two looks.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+const LONGEST_LOOK: Duration = Duration::from_millis(100);
+
+/// Waits until the trail has a revision of an aggregate, or a later one; answers whether it has by the deadline. A store that does not
+/// answer shows nothing.
+pub async fn is_audited(
+    changes: Arc<dyn ChangeLog>,
+    subject: String,
+    revision: i64,
+    deadline: Instant,
+    clock: Clock,
+) -> bool {
+    let request = [ChangesRequest {
+        subject,
+        after_revision: revision - 1,
+        limit: 1,
+    }];
+    let mut pause = FIRST_LOOK;
+    loop {
+        match changes.changes(&request).await {
+            Ok(found) if found.iter().any(|records| !records.is_empty()) => return true,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a reader of its own writes waits for the audit trail")
+            }
+        }
+        if clock.instant() >= deadline {
+            return false;
+        }
+        clock.sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_LOOK);
+    }
+}

@@ -1,0 +1,9 @@
+//! What both services put together in the same way: their stores by the settings, the operator's routes, the health of the event
+//! path, the life of the process.
+
+pub mod admin;
+pub mod components;
+pub mod consistency;
+pub mod service;
+pub mod store_settings;
+pub mod stores;

@@ -1,0 +1,159 @@
+//! What a request may do: the one place in which scopes are compared with what is asked for.
+
+use crate::principal::Principal;
+use crate::scope::Scope;
+
+/// With what rights a request comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Authentication is off: everything is allowed.
+    Open,
+    /// No token: nothing that needs one is allowed. What nobody decided about is treated so.
+    #[default]
+    Anonymous,
+    /// A verified token.
+    Bearer(Principal),
+}
+
+/// Why a request may not do what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// There is no valid token.
+    #[error(
+        "this needs a token: send the header `authorization: Bearer …`, or `authorization` in the payload of connection_init"
+    )]
+    Unauthenticated,
+    /// The token lacks the scope.
+    #[error("this needs a token with the scope `{0}`")]
+    Forbidden(Scope),
+}
+
+impl Access {
+    /// Whose name is recorded as `changedBy`; none without a token.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Bearer(principal) => Some(&principal.subject),
+            Self::Open | Self::Anonymous => None,
+        }
+    }
+
+    /// The principal of a verified token.
+    #[must_use]
+    pub const fn principal(&self) -> Option<&Principal> {
+        match self {
+            Self::Bearer(principal) => Some(principal),
+            Self::Open | Self::Anonymous => None,
+        }
+    }
+
+    /// Whether what needs `scope` is allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`Denial`] where it is not.
+    pub fn require(&self, scope: Scope) -> Result<(), Denial> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Anonymous => Err(Denial::Unauthenticated),
+            Self::Bearer(principal) if principal.has(scope) => Ok(()),
+            Self::Bearer(_) => Err(Denial::Forbidden(scope)),
+        }
+    }
+
+    /// Whether what needs `scope`, or concerns the caller's own customer, is allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`Denial`] where it is not.
+    pub fn require_or_own(&self, scope: Scope, customer_id: &str) -> Result<(), Denial> {
+        match self {
+            Self::Bearer(principal) if principal.is_customer(customer_id) => Ok(()),
+            _ => self.require(scope),
+        }
+    }
+
+    /// To which customer a list is narrowed: all where the token has `scope` ([`None`]), else the caller's own.
+    ///
+    /// # Errors
+    ///
+    /// [`Denial`] where not even that is allowed.
+    pub fn narrowed_to(&self, scope: Scope) -> Result<Option<&str>, Denial> {
+        match (self.require(scope), self) {
+            (Ok(()), _) => Ok(None),
+            (Err(_), Self::Bearer(principal)) if principal.has(Scope::Own) => {
+                Ok(Some(&principal.subject))
+            }
+            (Err(denial), _) => Err(denial),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scope::Scopes;
+
+    fn bearer(subject: &str, scopes: &str) -> Access {
+        Access::Bearer(Principal {
+            subject: subject.into(),
+            scopes: Scopes::of_claim(scopes),
+            expires_at: u64::MAX,
+        })
+    }
+
+    #[test]
+    fn without_a_token_nothing_is_allowed_unless_authentication_is_off() {
+        for scope in Scope::ALL {
+            assert_eq!(Access::Open.require(scope), Ok(()));
+            assert_eq!(
+                Access::Anonymous.require(scope),
+                Err(Denial::Unauthenticated)
+            );
+            assert_eq!(
+                Access::default().require(scope),
+                Err(Denial::Unauthenticated)
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_allows_its_scopes_and_no_other() {
+        for held in Scope::ALL {
+            let access = bearer("7", held.as_str());
+            for asked in Scope::ALL {
+                let expected = if held == asked {
+                    Ok(())
+                } else {
+                    Err(Denial::Forbidden(asked))
+                };
+                assert_eq!(access.require(asked), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn self_is_the_customer_of_the_subject_alone() {
+        let access = bearer("7", "self");
+        assert_eq!(access.require_or_own(Scope::CustomersRead, "7"), Ok(()));
+        for other in ["70", "07", "", "7 "] {
+            assert_eq!(
+                access.require_or_own(Scope::CustomersRead, other),
+                Err(Denial::Forbidden(Scope::CustomersRead))
+            );
+        }
+        assert_eq!(access.narrowed_to(Scope::OrdersRead), Ok(Some("7")));
+        assert_eq!(
+            bearer("7", "orders:read").narrowed_to(Scope::OrdersRead),
+            Ok(None)
+        );
+        assert_eq!(
+            bearer("7", "customers:read").narrowed_to(Scope::OrdersRead),
+            Err(Denial::Forbidden(Scope::OrdersRead))
+        );
+        assert_eq!(
+            bearer("7", "customers:write").require_or_own(Scope::CustomersRead, "7"),
+            Err(Denial::Forbidden(Scope::CustomersRead))
+        );
+    }
+}

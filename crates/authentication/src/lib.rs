@@ -1,0 +1,25 @@
+//! Who asks, and what they may do: JSON Web Tokens (RFC 7519) verified, and their scopes.
+//!
+//! The gateway and both services use this one crate, so that a token means the same wherever it arrives. It knows nothing of
+//! HTTP or GraphQL: a transport hands it a token and gets a [`Principal`], or the reason why not.
+
+mod access;
+mod clock;
+mod development;
+mod key_set;
+mod principal;
+mod scope;
+mod settings;
+mod source;
+mod verified_tokens;
+mod verifier;
+
+pub use access::{Access, Denial};
+pub use clock::seconds_since_1970;
+pub use development::{DevelopmentKey, DevelopmentKeyError};
+pub use key_set::{KeySet, KeySetError};
+pub use principal::Principal;
+pub use scope::{Scope, Scopes, UnknownScope};
+pub use settings::{AuthenticationSettings, SettingsError};
+pub use source::{KeySource, SourceError};
+pub use verifier::{Rejection, Verifier};

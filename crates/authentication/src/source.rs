@@ -1,0 +1,281 @@
+//! Where an issuer's keys come from, and how they are kept: read again when a token names one that is not known, at a bounded rate.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use crate::key_set::{KeySet, KeySetError, MAX_DOCUMENT};
+
+/// The least time between two readings, whatever keys tokens name.
+const LEAST_INTERVAL: Duration = Duration::from_secs(10);
+/// How long one reading may take.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where a JSON Web Key Set is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// A file.
+    File(PathBuf),
+    /// An address: `https`, or `http` on this machine.
+    Url(reqwest::Url),
+}
+
+/// Why keys could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The text is an address that must not be used.
+    #[error(
+        "{0}: keys that come over plain http from another machine could be anybody's; use https"
+    )]
+    Insecure(reqwest::Url),
+    /// The text is no address.
+    #[error("{0} is neither a file nor an address that begins with https://")]
+    NoAddress(String),
+    /// The file cannot be read.
+    #[error("{path} cannot be read: {source}", path = path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The address does not answer with a document.
+    #[error("{url} cannot be read: {reason}")]
+    Url {
+        /// Which address.
+        url: reqwest::Url,
+        /// Why not.
+        reason: String,
+    },
+    /// What is there is no set of keys.
+    #[error("{from}: {source}")]
+    KeySet {
+        /// The file or the address.
+        from: String,
+        /// What is wrong with it.
+        source: KeySetError,
+    },
+}
+
+impl FromStr for KeySource {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if !text.contains("://") {
+            return Ok(Self::File(text.into()));
+        }
+        let url: reqwest::Url = text
+            .parse()
+            .map_err(|_| SourceError::NoAddress(text.to_owned()))?;
+        let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        match url.scheme() {
+            "https" => Ok(Self::Url(url)),
+            "http" if is_here => Ok(Self::Url(url)),
+            "http" => Err(SourceError::Insecure(url)),
+            _ => Err(SourceError::NoAddress(text.to_owned())),
+        }
+    }
+}
+
+impl std::fmt::Display for KeySource {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(formatter),
+            Self::Url(url) => url.fmt(formatter),
+        }
+    }
+}
+
+impl KeySource {
+    /// Reads the keys, within 5 seconds and 256 KiB.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError`] says where and why not.
+    pub async fn read(&self) -> Result<KeySet, SourceError> {
+        let document = match self {
+            Self::File(path) => {
+                tokio::fs::read(path)
+                    .await
+                    .map_err(|source| SourceError::File {
+                        path: path.clone(),
+                        source,
+                    })?
+            }
+            Self::Url(url) => fetch(url).await.map_err(|reason| SourceError::Url {
+                url: url.clone(),
+                reason,
+            })?,
+        };
+        KeySet::parse(&document).map_err(|source| SourceError::KeySet {
+            from: self.to_string(),
+            source,
+        })
+    }
+}
+
+async fn fetch(url: &reqwest::Url) -> Result<Vec<u8>, String> {
+    let client = reqwest::Client::builder()
+        .timeout(READ_LIMIT)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(|error| reason(&error))?;
+    let mut response = client
+        .get(url.clone())
+        .header("accept", "application/jwk-set+json, application/json")
+        .send()
+        .await
+        .and_then(reqwest::Response::error_for_status)
+        .map_err(|error| reason(&error))?;
+    let mut document = Vec::new();
+    while let Some(part) = response.chunk().await.map_err(|error| reason(&error))? {
+        if document.len() + part.len() > MAX_DOCUMENT {
+            return Err(format!("the answer has more than {MAX_DOCUMENT} bytes"));
+        }
+        document.extend_from_slice(&part);
+    }
+    Ok(document)
+}
+
+/// The innermost cause: the outer ones only say that a request failed.
+fn reason(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// The keys of one issuer as they were last read. What was read once stays while the source is away.
+#[derive(Debug)]
+pub(crate) struct KnownKeys {
+    source: KeySource,
+    known: RwLock<Option<Known>>,
+    /// When the source was last asked. Held while it is being asked, so that many askers make one request.
+    asked: Mutex<Option<Instant>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) keys: Arc<KeySet>,
+    /// Counts the readings: what was verified with an older set is verified again.
+    pub(crate) generation: u64,
+}
+
+impl KnownKeys {
+    pub(crate) fn new(source: KeySource) -> Self {
+        Self {
+            source,
+            known: RwLock::new(None),
+            asked: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn source(&self) -> &KeySource {
+        &self.source
+    }
+
+    /// The keys of the last reading that succeeded.
+    pub(crate) fn known(&self) -> Option<Known> {
+        self.known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Reads the source again unless that was done less than [`LEAST_INTERVAL`] ago. `seen` is the generation that the caller
+    /// found wanting: where another caller has read a newer one meanwhile, that one is taken.
+    pub(crate) async fn refresh(&self, seen: Option<u64>) -> Option<Known> {
+        let mut asked = self.asked.lock().await;
+        let known = self.known();
+        let newer = known.as_ref().map(|known| known.generation) != seen;
+        let too_soon = asked.is_some_and(|at| at.elapsed() < LEAST_INTERVAL);
+        if newer || too_soon {
+            return known;
+        }
+        *asked = Some(Instant::now());
+        match self.load().await {
+            Ok(known) => Some(known),
+            Err(error) => {
+                metrics::counter!("auth_key_reload_failures_total").increment(1);
+                tracing::warn!(%error, kept = known.is_some(), "an issuer's keys could not be read");
+                known
+            }
+        }
+    }
+
+    /// Reads the source now.
+    pub(crate) async fn load(&self) -> Result<Known, SourceError> {
+        let keys = Arc::new(self.source.read().await?);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let next = Known {
+            keys,
+            generation: known.as_ref().map_or(0, |known| known.generation + 1),
+        };
+        *known = Some(next.clone());
+        tracing::info!(source = %self.source, keys = ?next.keys.ids(), "read an issuer's keys");
+        Ok(next)
+    }
+}
+
+/// An issuer whose tokens are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    /// The claim `iss`.
+    pub name: String,
+    /// Where its keys are.
+    pub keys: KeySource,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn plain_http_is_taken_from_this_machine_alone() {
+        assert!(matches!("keys.json".parse(), Ok(KeySource::File(_))));
+        assert!(matches!(
+            "https://id.example.org/keys".parse(),
+            Ok(KeySource::Url(_))
+        ));
+        assert!(matches!(
+            "http://127.0.0.1:1/keys".parse(),
+            Ok(KeySource::Url(_))
+        ));
+        for insecure in [
+            "http://id.example.org/keys",
+            "http://127.0.0.1.example.org/keys",
+        ] {
+            assert!(matches!(
+                insecure.parse::<KeySource>(),
+                Err(SourceError::Insecure(_))
+            ));
+        }
+        assert!(matches!(
+            "ftp://x/".parse::<KeySource>(),
+            Err(SourceError::NoAddress(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_source_that_is_away_says_why() {
+        let error = KeySource::File("/nowhere/keys.json".into())
+            .read()
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("/nowhere/keys.json"), "{error}");
+        // A port that nobody listens on any more.
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let source: KeySource = format!("http://127.0.0.1:{port}/").parse().unwrap();
+        let error = source.read().await.unwrap_err();
+        assert!(error.to_string().contains("refused"), "{error}");
+    }
+}

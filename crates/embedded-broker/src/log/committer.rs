@@ -1,0 +1,321 @@
+//! Group commit: one thread owns the write transactions, and all that waits when it begins one shares it and its flush to disk.
+//!
+//! Nothing is held back in the hope of company: a change alone is committed at once, and what comes meanwhile shares the next one.
+//!
+//! A file that fails (a full disk, a device that is gone) cannot be used any more, so it is closed and opened anew, with pauses, until
+//! that works. Meanwhile every change is refused, none is half done, and nothing has been acknowledged that is not on disk.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, PoisonError, RwLock,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use redb::Database;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::{
+    changes::{Changes, Effect, Failure},
+    state::{State, Unusable, load},
+    topics::Topics,
+};
+
+/// Changes in one transaction.
+const MOST_AT_ONCE: usize = 1024;
+/// Bytes in one transaction.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of changes that wait, in units of 1 KiB; who comes then waits for room.
+const QUEUE_UNITS: usize = 64 * 1024;
+const UNIT: usize = 1024;
+/// Pauses between attempts to open a file that failed: from the first doubling up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The file cannot be written now; the same may work soon. Whether the change was kept is not known: one of an idempotent producer can
+/// be sent again without harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the log cannot be written or read now")]
+pub(crate) struct Unavailable;
+
+/// What readers see.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// The file; `None` while it is not usable.
+    pub(super) database: RwLock<Option<Arc<Database>>>,
+    /// The topics as they were last committed.
+    pub(super) topics: RwLock<Arc<Topics>>,
+}
+
+impl Shared {
+    fn set_database(&self, database: Option<Arc<Database>>) {
+        *self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = database;
+    }
+
+    fn set_topics(&self, topics: Arc<Topics>) {
+        *self.topics.write().unwrap_or_else(PoisonError::into_inner) = topics;
+    }
+}
+
+/// Opens the file: the first time, and again after it failed.
+pub(crate) type Opener = Arc<dyn Fn() -> Result<Database, redb::DatabaseError> + Send + Sync>;
+
+trait Job: Send {
+    fn bytes(&self) -> usize;
+    fn run(&mut self, changes: &mut Changes<'_>) -> Result<(), Failure>;
+    fn answer(self: Box<Self>, is_durable: bool);
+}
+
+struct TypedJob<T, F> {
+    bytes: usize,
+    work: Option<F>,
+    result: Option<T>,
+    reply: oneshot::Sender<Result<T, Unavailable>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl<T, F> Job for TypedJob<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Changes<'_>) -> Result<T, Failure> + Send,
+{
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn run(&mut self, changes: &mut Changes<'_>) -> Result<(), Failure> {
+        if let Some(work) = self.work.take() {
+            self.result = Some(work(changes)?);
+        }
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, is_durable: bool) {
+        let answer = self.result.filter(|_| is_durable).ok_or(Unavailable);
+        // Who went away does not want to know.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// The answer to a change, once it is durable.
+pub(crate) type Pending<T> = oneshot::Receiver<Result<T, Unavailable>>;
+
+/// The queue of the writer thread. Dropping it lets the thread commit what waits, and ends it.
+#[derive(Debug)]
+pub(super) struct Committer {
+    queue: Option<Sender<Box<dyn Job>>>,
+    room: Arc<Semaphore>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    pub(super) fn start(
+        open: Opener,
+        database: Arc<Database>,
+        state: State,
+        ended: oneshot::Sender<()>,
+    ) -> std::io::Result<(Self, Arc<Shared>)> {
+        let shared = Arc::new(Shared {
+            database: RwLock::new(Some(Arc::clone(&database))),
+            topics: RwLock::new(Arc::clone(&state.topics)),
+        });
+        let (queue, jobs) = channel();
+        let writer = Writer {
+            open,
+            shared: Arc::clone(&shared),
+            jobs,
+            file: File::Open(database),
+            state,
+            _ended: ended,
+        };
+        let writer = std::thread::Builder::new()
+            .name("log-writer".to_owned())
+            .spawn(move || writer.run())?;
+        let committer = Self {
+            queue: Some(queue),
+            room: Arc::new(Semaphore::new(QUEUE_UNITS)),
+            writer: Some(writer),
+        };
+        Ok((committer, shared))
+    }
+
+    /// Hands a change to the writer, in the order of the calls; waits for room in the queue. `work` runs on the writer's thread, so
+    /// whatever can be computed before should be. `bytes` is how much it writes, about.
+    pub(super) async fn submit<T, F>(&self, bytes: usize, work: F) -> Pending<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Changes<'_>) -> Result<T, Failure> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let units = u32::try_from((bytes / UNIT + 1).min(QUEUE_UNITS)).unwrap_or(u32::MAX);
+        // A queue that is closed drops the reply, which is an answer.
+        if let Ok(room) = Arc::clone(&self.room).acquire_many_owned(units).await
+            && let Some(queue) = &self.queue
+        {
+            let _ = queue.send(Box::new(TypedJob {
+                bytes,
+                work: Some(work),
+                result: None,
+                reply,
+                _room: room,
+            }));
+        }
+        answer
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the writer of the log panicked");
+        }
+    }
+}
+
+enum File {
+    Open(Arc<Database>),
+    /// To be opened again at that time.
+    Failed {
+        again: Instant,
+        pause: Duration,
+    },
+}
+
+struct Writer {
+    open: Opener,
+    shared: Arc<Shared>,
+    jobs: Receiver<Box<dyn Job>>,
+    file: File,
+    state: State,
+    /// Dropped when the thread ends, however it ends.
+    _ended: oneshot::Sender<()>,
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            match &self.file {
+                File::Open(database) => {
+                    let database = Arc::clone(database);
+                    let Some(group) = self.next_group() else {
+                        return;
+                    };
+                    self.commit(&database, group);
+                }
+                File::Failed { again, pause } => {
+                    let (again, pause) = (*again, *pause);
+                    match self
+                        .jobs
+                        .recv_timeout(again.saturating_duration_since(Instant::now()))
+                    {
+                        Ok(job) => job.answer(false),
+                        Err(RecvTimeoutError::Disconnected) => return,
+                        Err(RecvTimeoutError::Timeout) => {}
+                    }
+                    if Instant::now() >= again {
+                        self.reopen(pause);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for a change and takes those behind it; `None` when there will be no more.
+    fn next_group(&mut self) -> Option<Vec<Box<dyn Job>>> {
+        let first = self.jobs.recv().ok()?;
+        let mut bytes = first.bytes();
+        let mut group = vec![first];
+        while group.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
+            let Ok(job) = self.jobs.try_recv() else {
+                break;
+            };
+            bytes += job.bytes();
+            group.push(job);
+        }
+        Some(group)
+    }
+
+    /// Commits a group in one transaction; then takes the effect over, and then answers.
+    fn commit(&mut self, database: &Database, mut group: Vec<Box<dyn Job>>) {
+        let state = &self.state;
+        let committed = catch_unwind(AssertUnwindSafe(|| transact(database, state, &mut group)))
+            .unwrap_or_else(|_| Err(Failure::Corrupted("a change panicked".to_owned())));
+        let is_durable = match committed {
+            Ok(effect) => {
+                if effect.apply(&mut self.state) {
+                    self.shared.set_topics(Arc::clone(&self.state.topics));
+                }
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, changes = group.len(), "the log could not be written; nothing of it was acknowledged");
+                self.shared.set_database(None);
+                self.file = File::Failed {
+                    again: Instant::now() + FIRST_PAUSE,
+                    pause: FIRST_PAUSE,
+                };
+                false
+            }
+        };
+        for job in group {
+            job.answer(is_durable);
+        }
+    }
+
+    fn reopen(&mut self, pause: Duration) {
+        let opened = (self.open)()
+            .map_err(|error| Unusable::Failure(error.into()))
+            .and_then(|database| {
+                // A file that can be read and not written is of no use yet: find out before anybody relies on it.
+                let transaction = database.begin_write()?;
+                transaction.commit()?;
+                let state = load(&database)?;
+                Ok((Arc::new(database), state))
+            });
+        match opened {
+            Ok((database, state)) => {
+                tracing::info!("the log can be written again");
+                let before = std::mem::replace(&mut self.state, state);
+                self.shared.set_topics(Arc::clone(&self.state.topics));
+                self.shared.set_database(Some(Arc::clone(&database)));
+                self.file = File::Open(database);
+                // Who waits on what was known before has to look at what is known now.
+                for partition in before.partitions.values() {
+                    partition.wake();
+                }
+            }
+            Err(error) => {
+                let pause = (pause * 2).min(LONGEST_PAUSE);
+                tracing::warn!(%error, ?pause, "the log cannot be opened again yet");
+                self.file = File::Failed {
+                    again: Instant::now() + pause,
+                    pause,
+                };
+            }
+        }
+    }
+}
+
+fn transact(
+    database: &Database,
+    state: &State,
+    group: &mut [Box<dyn Job>],
+) -> Result<Effect, Failure> {
+    let transaction = database.begin_write()?;
+    let mut changes = Changes::new(&transaction, state);
+    for job in group {
+        job.run(&mut changes)?;
+    }
+    let effect = changes.finish()?;
+    transaction.commit()?;
+    Ok(effect)
+}

@@ -1,0 +1,459 @@
+//! How a command on an aggregate is carried out: load, decide, write, and again if another was faster.
+//!
+//! The rules are the aggregate's: it is given as a function that decides. This is the part that is the same for all.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::{
+    fault::{self, Fault},
+    outbox::{
+        Companion, PendingEvent,
+        relay::{LARGEST_EVENT, RelayHandle},
+    },
+    store::{AggregateStore, Outcome, StoreError, Stored, Write},
+    waiting::Waiting,
+};
+use tandem_model::{
+    aggregate::Aggregate,
+    event::CloudEvent,
+    request_key::{FirstAnswer, RequestKey},
+    values::Timestamp,
+};
+use tandem_runtime::{clock::Clock, shutdown::Shutdown};
+
+/// Commands on one aggregate take turns within a process: so many aggregates at once do not share a turn.
+const TURNS: usize = 1_024;
+/// How often a command is decided anew because other instances changed the aggregate meanwhile.
+const TRIES: usize = 16;
+/// Events of one aggregate that may wait for Kafka. In MongoDB they are part of its document, which may not exceed 16 MiB.
+pub const PENDING_LIMIT: usize = 1_000;
+/// Bytes of the events of one aggregate that may wait, for the same reason: state and first answers need room too.
+pub const PENDING_BYTES: usize = 8 * 1024 * 1024;
+/// Most bytes of an event, however much Kafka takes: its state and a full backlog must fit into one document of MongoDB.
+pub const LARGEST_STORED_EVENT: usize = 3 * 1024 * 1024;
+/// The first event of an aggregate must leave this part of what an event may have, so that later changes, which add little,
+/// are not refused for its size.
+const LEFT_BY_THE_FIRST: usize = 50;
+
+/// What a command makes of an aggregate.
+#[derive(Clone, Debug)]
+pub struct Decision<A> {
+    /// The state after the change; its revision is one more than before.
+    pub state: A,
+    /// The event that tells of the change.
+    pub event: CloudEvent,
+    /// What must be published before the event.
+    pub companions: Vec<Companion>,
+    /// Whether earlier states must not be kept as first answers: see [`Write::forget_answers`].
+    pub forget_answers: bool,
+}
+
+/// Whether the aggregate is expected to exist, which saves a read when it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// It is most likely new: write first, read only if it was there.
+    New,
+    /// It most likely exists.
+    Existing,
+}
+
+/// Keeps commands out while a new, empty store is filled from the log: a customer that is in the log and not yet in the
+/// store must not be created a second time. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<GateState>);
+
+#[derive(Debug)]
+struct GateState {
+    is_open: AtomicBool,
+    reason: std::sync::Mutex<Option<String>>,
+}
+
+impl Gate {
+    fn new(is_open: bool) -> Self {
+        Self(Arc::new(GateState {
+            is_open: AtomicBool::new(is_open),
+            reason: std::sync::Mutex::default(),
+        }))
+    }
+
+    /// A gate that lets commands through.
+    #[must_use]
+    pub fn open() -> Self {
+        Self::new(true)
+    }
+
+    /// A gate that keeps commands out until [`Self::let_through`].
+    #[must_use]
+    pub fn closed() -> Self {
+        Self::new(false)
+    }
+
+    /// Lets commands through from now on.
+    pub fn let_through(&self) {
+        self.0.is_open.store(true, Ordering::Release);
+    }
+
+    /// Says why it is still closed.
+    pub fn close_because(&self, reason: String) {
+        *self.reason_now() = Some(reason);
+    }
+
+    /// Why it is still closed, if that was said.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        self.reason_now().clone()
+    }
+
+    fn reason_now(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        let reason = self.0.reason.lock();
+        reason.unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Whether it lets commands through.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.is_open.load(Ordering::Acquire)
+    }
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError<E> {
+    /// The aggregate's rules do not allow it.
+    #[error("refused")]
+    Rejected(E),
+    /// Other instances changed the aggregate again and again meanwhile.
+    #[error("the aggregate is being changed by too many at once")]
+    Contended,
+    /// Too many events of this aggregate wait for Kafka.
+    #[error("too many changes of this aggregate wait to be published")]
+    Backlogged,
+    /// The event that tells of the change would be larger than Kafka takes.
+    #[error(
+        "the change is too large to be published: {bytes} bytes, expected at most {most}; give less or shorter texts"
+    )]
+    TooLarge {
+        /// Bytes of its body.
+        bytes: usize,
+        /// Most bytes that it may have.
+        most: usize,
+    },
+    /// The idempotency key was used for a request with another input.
+    #[error(
+        "this idempotency key was used for another request; give each request a key of its own, and the same input when asking again"
+    )]
+    KeyReused,
+    /// The store is new and still being filled from the log.
+    #[error("the store is new and is being filled from the log; try again in a moment")]
+    Filling,
+    /// The log holds an event of this aggregate that cannot be opened yet: what is stored is not its newest state.
+    #[error(
+        "the log holds a change that waits for its data key, so what is stored is not the newest; `tandem keys waiting` says more"
+    )]
+    Waiting,
+    /// The store does not answer; whether the change was written is unknown.
+    #[error(transparent)]
+    Unavailable(#[from] StoreError),
+}
+
+/// How long idempotency keys are kept.
+const KEYS_KEPT: TimeDelta = TimeDelta::hours(24);
+/// How often old ones are removed.
+const KEY_SWEEP: Duration = Duration::from_secs(600);
+
+/// Removes idempotency keys that are older than a day, at once and then every ten minutes, until the service stops.
+pub fn forget_old_keys<A: Aggregate>(store: Arc<dyn AggregateStore<A>>, shutdown: &Shutdown) {
+    let stop = shutdown.clone();
+    shutdown.spawn(async move {
+        loop {
+            let now = DateTime::<Utc>::from(stop.clock().now());
+            match store.forget_answers(now - KEYS_KEPT).await {
+                Ok(0) => {}
+                Ok(keys) => {
+                    tracing::info!(aggregate = A::NAME, keys, "old idempotency keys removed");
+                }
+                Err(error) => {
+                    tracing::warn!(aggregate = A::NAME, %error, "old idempotency keys could not be removed; trying again later");
+                }
+            }
+            if !stop.sleep(KEY_SWEEP).await {
+                return;
+            }
+        }
+    });
+}
+
+/// Carries out commands on aggregates of one kind. Clones share it.
+#[derive(Clone)]
+pub struct CommandHandler<A: Aggregate> {
+    store: Arc<dyn AggregateStore<A>>,
+    relay: Option<RelayHandle>,
+    gate: Gate,
+    waiting: Option<Waiting>,
+    turns: Arc<Vec<Arc<Mutex<()>>>>,
+    /// Makes the turns of ids hard to foretell.
+    salt: u128,
+    clock: Clock,
+    shutdown: Shutdown,
+}
+
+impl<A: Aggregate> CommandHandler<A> {
+    /// A handler on this store that tells this relay of what it wrote. Without a relay the events stay pending. What was begun
+    /// when the service stops is waited for.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn AggregateStore<A>>,
+        relay: Option<RelayHandle>,
+        shutdown: &Shutdown,
+    ) -> Self {
+        Self {
+            store,
+            relay,
+            gate: Gate::open(),
+            waiting: None,
+            turns: Arc::new((0..TURNS).map(|_| Arc::default()).collect()),
+            salt: shutdown.clock().random(),
+            clock: shutdown.clock().clone(),
+            shutdown: shutdown.clone(),
+        }
+    }
+
+    /// The same behind a gate.
+    #[must_use]
+    pub fn behind(mut self, gate: Gate) -> Self {
+        self.gate = gate;
+        self
+    }
+
+    /// The same with another clock than the operating system's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The clock that it works by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Now, to the millisecond, as every store keeps it.
+    fn now(&self) -> DateTime<Utc> {
+        Timestamp::from(self.clock.now()).as_datetime()
+    }
+
+    /// The same without the aggregates that one of these events is of, until it is taken: a customer who is in the log and not in
+    /// the store must not be created a second time.
+    #[must_use]
+    pub fn except(mut self, waiting: Waiting) -> Self {
+        self.waiting = Some(waiting);
+        self
+    }
+
+    /// The store that it works on.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn AggregateStore<A>> {
+        &self.store
+    }
+
+    /// Carries out one command and returns the state after it.
+    ///
+    /// `decide` is given the present state, `None` if there is none, and may be called several times. It returns
+    /// `Ok(None)` when nothing is to change: the present state is then the answer, and is kept under the key. With an idempotency key that was
+    /// used before, the first answer is returned and `decide` is not asked.
+    ///
+    /// A caller may go away at any moment: what is begun to be written is written, and the relay is told of it.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn execute<E: Send>(
+        &self,
+        id: &str,
+        idempotency_key: Option<RequestKey>,
+        expectation: Expectation,
+        decide: impl Fn(Option<&A>) -> Result<Option<Decision<A>>, E> + Send + Sync,
+    ) -> Result<A, CommandError<E>> {
+        if !self.gate.is_open() {
+            return Err(CommandError::Filling);
+        }
+        if self
+            .waiting
+            .as_ref()
+            .is_some_and(|waiting| waiting.holds(id))
+        {
+            return Err(CommandError::Waiting);
+        }
+        let mut turn = Arc::clone(&self.turns[self.turn_of(id)]).lock_owned().await;
+        let mut assume_new = expectation == Expectation::New;
+        for _ in 0..TRIES {
+            if !assume_new
+                && let Some(key) = &idempotency_key
+                && let Some(first) = self.store.first_answer(key).await?
+            {
+                let target = (expectation == Expectation::Existing).then_some(id);
+                return repeated(first, key, target);
+            }
+            let present = if assume_new {
+                None
+            } else {
+                self.load(id).await?
+            };
+            assume_new = false;
+            let (state, pending) = match present {
+                Some(stored) => (Some(stored.state), stored.pending),
+                None => (None, Vec::new()),
+            };
+            let decision = decide(state.as_ref()).map_err(CommandError::Rejected)?;
+            let Some(Decision {
+                state: next,
+                event,
+                companions,
+                forget_answers,
+            }) = decision
+            else {
+                match (state, &idempotency_key) {
+                    // The key is kept also when nothing changes: asked again after somebody else's change, the same
+                    // request would otherwise undo that one.
+                    (Some(state), Some(key)) => {
+                        if self.store.keep_answer(key, &state, self.now()).await?
+                            == Outcome::Written
+                        {
+                            return Ok(state);
+                        }
+                        continue;
+                    }
+                    (Some(state), None) => return Ok(state),
+                    // Assumed to be new and nothing to do: look before answering.
+                    (None, _) => continue,
+                }
+            };
+            let bytes = event.data.len();
+            let most = self.largest_event(next.revision());
+            if bytes > most {
+                return Err(CommandError::TooLarge { bytes, most });
+            }
+            let waiting: usize = pending.iter().map(|it| it.event.data.len()).sum();
+            if pending.len() >= PENDING_LIMIT || waiting + bytes > PENDING_BYTES.max(bytes) {
+                return Err(CommandError::Backlogged);
+            }
+            let write = Write {
+                expected_revision: next.revision() - 1,
+                event: PendingEvent {
+                    key: next.id().to_owned(),
+                    revision: next.revision(),
+                    recorded_at: self.now(),
+                    event,
+                    companions,
+                },
+                state: next,
+                idempotency_key: idempotency_key.clone(),
+                forget_answers,
+            };
+            fault::abort_if_told(fault::Instant::BeforeWrite, A::NAME);
+            let written = self.write(turn, write, pending).await?;
+            match written.outcome {
+                Outcome::Written => return Ok(written.state),
+                Outcome::Stale | Outcome::KeyTaken => {
+                    metrics::counter!("commands_retried_total", "aggregate" => A::NAME)
+                        .increment(1);
+                }
+            }
+            turn = written.turn;
+        }
+        Err(CommandError::Contended)
+    }
+
+    /// Writes and, in the same step, tells the relay. Runs to its end also if the caller goes away, and keeps the turn so long.
+    async fn write(
+        &self,
+        turn: OwnedMutexGuard<()>,
+        write: Write<A>,
+        mut pending: Vec<PendingEvent>,
+    ) -> Result<Written<A>, StoreError> {
+        let (store, relay) = (Arc::clone(&self.store), self.relay.clone());
+        let writing = self.shutdown.spawn(async move {
+            let outcome = store.write(&write).await?;
+            if outcome == Outcome::Written
+                && let Some(relay) = relay
+            {
+                if fault::is_on(Fault::HintTrusted) {
+                    pending.clear();
+                }
+                pending.push(write.event);
+                relay.offer(pending);
+            }
+            Ok(Written {
+                outcome,
+                state: write.state,
+                turn,
+            })
+        });
+        writing
+            .await
+            .map_err(|error| StoreError::Away(format!("a write was broken off: {error}")))?
+    }
+
+    /// Most bytes of the event that makes this revision. What Kafka would not take must not be stored: it could never go.
+    fn largest_event(&self, revision: i64) -> usize {
+        let most = self
+            .relay
+            .as_ref()
+            .map_or(LARGEST_EVENT, RelayHandle::largest_event)
+            .min(LARGEST_STORED_EVENT);
+        if revision > 1 {
+            return most;
+        }
+        most - most / LEFT_BY_THE_FIRST
+    }
+
+    /// Which turn commands on this id take.
+    fn turn_of(&self, id: &str) -> usize {
+        let mut hasher = DefaultHasher::new();
+        (self.salt, id).hash(&mut hasher);
+        usize::try_from(hasher.finish() % TURNS as u64).unwrap_or_default()
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<Stored<A>>, StoreError> {
+        let found = self.store.get_many(&[id.to_owned()]).await?;
+        Ok(found.into_iter().next().flatten())
+    }
+}
+
+/// What became of a write, with what it was given.
+struct Written<A> {
+    outcome: Outcome,
+    state: A,
+    turn: OwnedMutexGuard<()>,
+}
+
+/// What a request with a key that was used before is told. `target` is the aggregate it is for, if it names one.
+///
+/// # Errors
+/// [`CommandError::KeyReused`] when the first one asked for something else.
+pub fn repeated<A: Aggregate, E>(
+    first: FirstAnswer<A>,
+    key: &RequestKey,
+    target: Option<&str>,
+) -> Result<A, CommandError<E>> {
+    let is_same = match &first.input {
+        Some(input) => *input == key.input,
+        // Kept by a version that did not remember the input.
+        None => target.is_none_or(|target| target == first.state.id()),
+    };
+    if is_same {
+        Ok(first.state)
+    } else {
+        Err(CommandError::KeyReused)
+    }
+}

@@ -1,0 +1,277 @@
+//! Copies of dead letters in `<topic>.DLT`, and what became of each: a record for people and other tools, never read back.
+//!
+//! A letter is durable in the service's own store before it is copied, so a copy holds nobody up: what Kafka refuses is sent without
+//! the message's own content, then left out and counted; while Kafka is away copies wait in a queue with a bound.
+
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use futures::{StreamExt, stream};
+use tokio::sync::mpsc;
+
+use crate::{
+    log::{Log, PublishError, Record},
+    store::DeadLetter,
+};
+use tandem_runtime::{backoff::Backoff, shutdown::Shutdown};
+
+/// How long whoever sets letters aside waits for their copies.
+const IN_LINE: Duration = Duration::from_secs(1);
+/// Copies on their way at once.
+const AT_ONCE: usize = 256;
+/// Most bytes of a body whose copy waits.
+const KEPT_WAITING: usize = 16 * 1024;
+/// Letters whose copies wait; of more the copies are left out.
+const QUEUE: usize = 1_000;
+/// How long a copy that waits is tried.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// The pauses between two tries.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
+
+/// The topic that dead letters of a topic are copied to.
+#[must_use]
+pub fn dead_letter_topic(topic: &str) -> String {
+    format!("{topic}.DLT")
+}
+
+/// Copies letters. Clones share the queue.
+#[derive(Clone, Debug)]
+pub struct DeadLetterTopic {
+    log: Arc<dyn Log>,
+    shutdown: Shutdown,
+    queue: mpsc::Sender<DeadLetter>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is in the topic.
+    Whole,
+    /// It is in the topic without the message's own headers and body.
+    Cut,
+    /// Kafka does not take it, whatever is tried.
+    Refused,
+}
+
+impl DeadLetterTopic {
+    /// Starts to copy what waits, until the service stops.
+    #[must_use]
+    pub fn start(log: &Arc<dyn Log>, shutdown: &Shutdown) -> Self {
+        let (queue, waiting_letters) = mpsc::channel(QUEUE);
+        let copies = Self {
+            log: Arc::clone(log),
+            shutdown: shutdown.clone(),
+            queue,
+            waiting: Arc::default(),
+        };
+        shutdown.spawn(run(
+            Arc::clone(log),
+            waiting_letters,
+            Arc::clone(&copies.waiting),
+            shutdown.clone(),
+        ));
+        copies
+    }
+
+    /// Copies letters in order. What is not done in `IN_LINE` is done in the background.
+    pub async fn copy(&self, letters: &[DeadLetter]) {
+        // In order: not before those that wait.
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            for letter in letters {
+                self.put_off(letter);
+            }
+            return;
+        }
+        let copies: Vec<_> = letters
+            .iter()
+            .map(|letter| self.copy_within(IN_LINE, letter))
+            .collect();
+        let mut copies = stream::iter(copies).buffered(AT_ONCE);
+        while let Some((letter, copied)) = copies.next().await {
+            match copied {
+                Some(done) => note(letter, done),
+                None => self.put_off(letter),
+            }
+        }
+    }
+
+    /// What became of a copy, `None` if that is not known in time.
+    async fn copy_within<'a>(
+        &self,
+        limit: Duration,
+        letter: &'a DeadLetter,
+    ) -> (&'a DeadLetter, Option<Recorded>) {
+        let copying = copy(self.log.as_ref(), letter);
+        let copied = self.shutdown.clock().timeout(limit, copying).await;
+        (letter, copied.ok().and_then(Result::ok))
+    }
+
+    /// Leaves a copy to the background. What is large is left out of it: many may wait.
+    fn put_off(&self, letter: &DeadLetter) {
+        let mut letter = letter.clone();
+        if letter
+            .payload
+            .as_ref()
+            .is_some_and(|body| body.len() > KEPT_WAITING)
+        {
+            letter.payload = None;
+            letter.is_cut = true;
+        }
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        if let Err(error) = self.queue.try_send(letter) {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            skip(&error.into_inner(), "too many copies wait");
+        }
+    }
+
+    /// Records what became of a letter.
+    ///
+    /// # Errors
+    /// When Kafka is away. What it refuses for good is left out and counted.
+    pub async fn record(&self, letter: &DeadLetter, resolution: &str) -> Result<(), PublishError> {
+        let now = DateTime::<Utc>::from(self.shutdown.clock().now());
+        let mut headers = described(letter, now);
+        headers.push(("dead-letter-resolution", Cow::from(resolution.as_bytes())));
+        let done = send(self.log.as_ref(), letter, headers, None).await?;
+        note(letter, done);
+        Ok(())
+    }
+}
+
+async fn run(
+    log: Arc<dyn Log>,
+    mut letters: mpsc::Receiver<DeadLetter>,
+    waiting: Arc<AtomicUsize>,
+    shutdown: Shutdown,
+) {
+    loop {
+        let letter = tokio::select! {
+            biased;
+            () = shutdown.requested() => return,
+            letter = letters.recv() => letter,
+        };
+        let Some(letter) = letter else { return };
+        let clock = shutdown.clock();
+        let begun = clock.instant();
+        let mut pauses = BACKOFF.pauses(clock);
+        loop {
+            let tried = tokio::select! {
+                biased;
+                () = shutdown.requested() => return,
+                tried = copy(log.as_ref(), &letter) => tried,
+            };
+            match tried {
+                Ok(done) => {
+                    note(&letter, done);
+                    break;
+                }
+                Err(error) if clock.since(begun) >= PATIENCE => {
+                    skip(&letter, &error.to_string());
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(topic = letter.topic, %error, "a dead letter is not copied yet; trying again");
+                }
+            }
+            if !shutdown.sleep(pauses.next_pause()).await {
+                return;
+            }
+        }
+        waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+type Headers<'a> = Vec<(&'a str, Cow<'a, [u8]>)>;
+
+async fn copy(log: &dyn Log, letter: &DeadLetter) -> Result<Recorded, PublishError> {
+    let own = letter.headers.iter();
+    let mut whole: Headers<'_> = own
+        .map(|(name, value)| (name.as_str(), Cow::from(value.as_slice())))
+        .collect();
+    whole.extend(described(letter, letter.parked_at));
+    if letter.is_cut {
+        whole.push(CUT);
+    }
+    match send(log, letter, whole, letter.payload.as_deref()).await? {
+        Recorded::Refused => {}
+        done => return Ok(done),
+    }
+    let mut bare = described(letter, letter.parked_at);
+    bare.push(CUT);
+    match send(log, letter, bare, None).await? {
+        Recorded::Refused => Ok(Recorded::Refused),
+        Recorded::Whole | Recorded::Cut => Ok(Recorded::Cut),
+    }
+}
+
+async fn send(
+    log: &dyn Log,
+    letter: &DeadLetter,
+    headers: Headers<'_>,
+    payload: Option<&[u8]>,
+) -> Result<Recorded, PublishError> {
+    let topic = dead_letter_topic(&letter.topic);
+    let record = Record {
+        headers,
+        ..Record::new(&topic, &letter.key, payload)
+    };
+    match log.publish(record).await {
+        Ok(_) => Ok(Recorded::Whole),
+        Err(PublishError::Refused(_)) => Ok(Recorded::Refused),
+        Err(error) => Err(error),
+    }
+}
+
+fn note(letter: &DeadLetter, done: Recorded) {
+    match done {
+        Recorded::Whole => {}
+        Recorded::Cut => {
+            metrics::counter!("dead_letter_copies_cut_total", "projection" => letter.consumer.clone())
+                .increment(1);
+        }
+        Recorded::Refused => skip(letter, "its topic does not take it"),
+    }
+}
+
+fn skip(letter: &DeadLetter, reason: &str) {
+    metrics::counter!("dead_letter_copies_skipped_total", "projection" => letter.consumer.clone())
+        .increment(1);
+    tracing::warn!(
+        consumer = letter.consumer,
+        topic = letter.topic,
+        partition = letter.partition,
+        offset = letter.offset,
+        reason,
+        "a dead letter is not copied to its topic; the store has it"
+    );
+}
+
+/// Says that something of the message is left out.
+const CUT: (&str, Cow<'static, [u8]>) = ("dead-letter-cut", Cow::Borrowed(b"true"));
+
+/// Why and from where the message was set aside, and when this was.
+fn described(letter: &DeadLetter, at: DateTime<Utc>) -> Headers<'_> {
+    let text = |text: String| Cow::from(text.into_bytes());
+    vec![
+        ("dead-letter-reason", Cow::from(letter.reason.as_bytes())),
+        (
+            "dead-letter-consumer",
+            Cow::from(letter.consumer.as_bytes()),
+        ),
+        ("dead-letter-topic", Cow::from(letter.topic.as_bytes())),
+        ("dead-letter-partition", text(letter.partition.to_string())),
+        ("dead-letter-offset", text(letter.offset.to_string())),
+        (
+            "dead-letter-at",
+            text(at.to_rfc3339_opts(SecondsFormat::Millis, true)),
+        ),
+    ]
+}

@@ -1,0 +1,180 @@
+//! The other way round: what the store holds and the log lacks is written to the log, so that a lost topic is not the end.
+//!
+//! Of each aggregate the newest state is told, with its revision and, where the audit trail still has it, with the id, the author
+//! and the time of the event that was lost. Such an event is marked as restored by the extension attribute `tandemrestored`.
+
+use std::{borrow::Cow, sync::Arc};
+
+use async_trait::async_trait;
+use futures::future::try_join_all;
+use tandem_model::{aggregate::Aggregate, cloudevents, event::CloudEvent};
+use tandem_runtime::shutdown::Shutdown;
+
+use crate::{
+    log::{Log, PublishError, Record},
+    rebuild::{Lacking, Order, Progress, RebuildError, Target},
+    store::{AggregateStore, ChangeLog, ChangeRecord, ChangesRequest, PublishedRow, StoreError},
+};
+
+/// Aggregates looked at together.
+const SOME: usize = 500;
+/// The header of the extension attribute that marks a restored event.
+pub const RESTORED: &str = "ce_tandemrestored";
+
+/// Makes the event that tells of a stored state.
+pub trait Reencodes<A>: Send + Sync + 'static {
+    /// The event; `seen` is what the audit trail knows of the change that made this revision.
+    ///
+    /// # Errors
+    /// Why there is none, as a sentence.
+    fn reencode(&self, state: &A, seen: Option<&ChangeRecord>) -> Result<CloudEvent, String>;
+}
+
+/// Why the log was not restored, or not to the end. It can be started again at any time.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// What the log lacks could not be found out.
+    #[error(transparent)]
+    Look(#[from] RebuildError),
+    /// The store is away.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An event cannot be made.
+    #[error("{id} cannot be told: {reason}")]
+    Untold {
+        /// Of which aggregate.
+        id: String,
+        /// Why.
+        reason: String,
+    },
+    /// Kafka does not take an event.
+    #[error("Kafka is away: {0}")]
+    Log(#[from] PublishError),
+}
+
+/// Restores a service's own log, whatever it is made of.
+#[async_trait]
+pub trait RestoresLog: Send + Sync + 'static {
+    /// Writes to the log what is stored and not in it. `tell` hears how far the look is. Returns how many events were written.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    async fn restore(
+        &self,
+        shutdown: &Shutdown,
+        tell: &mut (dyn FnMut(Progress) + Send + Sync),
+    ) -> Result<u64, RestoreError>;
+}
+
+/// Restores the log of these aggregates.
+pub struct LogRestore<A, T> {
+    store: Arc<dyn AggregateStore<A>>,
+    changes: Arc<dyn ChangeLog>,
+    target: Arc<dyn Target>,
+    retells: T,
+    log: Arc<dyn Log>,
+}
+
+impl<A: Aggregate, T: Reencodes<A>> LogRestore<A, T> {
+    /// Restores the log that `target` is rebuilt from, of the aggregates in this store with this audit trail.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn AggregateStore<A>>,
+        changes: Arc<dyn ChangeLog>,
+        target: Arc<dyn Target>,
+        retells: T,
+        log: Arc<dyn Log>,
+    ) -> Self {
+        Self {
+            store,
+            changes,
+            target,
+            retells,
+            log,
+        }
+    }
+
+    async fn tell_some(&self, ids: &[String]) -> Result<u64, RestoreError> {
+        let stored = self.store.get_many(ids).await?;
+        // What is pending is told by the relay.
+        let stored: Vec<A> = stored
+            .into_iter()
+            .flatten()
+            .filter(|stored| stored.pending.is_empty())
+            .map(|stored| stored.state)
+            .collect();
+        self.tell_states(&stored).await
+    }
+
+    /// Tells of these states again. Returns how many events were written.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub async fn tell_states(&self, states: &[A]) -> Result<u64, RestoreError> {
+        let requests: Vec<ChangesRequest> = states
+            .iter()
+            .map(|state| ChangesRequest {
+                subject: state.id().to_owned(),
+                after_revision: state.revision() - 1,
+                limit: 1,
+            })
+            .collect();
+        let seen = self.changes.changes(&requests).await?;
+        let mut events = Vec::with_capacity(states.len());
+        for (state, seen) in states.iter().zip(seen) {
+            let seen = seen
+                .first()
+                .filter(|seen| seen.revision == state.revision());
+            let event = self.retells.reencode(state, seen);
+            events.push(event.map_err(|reason| RestoreError::Untold {
+                id: state.id().to_owned(),
+                reason,
+            })?);
+        }
+        let sending = states.iter().zip(&events).map(|(state, event)| {
+            let mut headers = cloudevents::headers(event);
+            headers.push((RESTORED, Cow::Borrowed(b"true".as_slice())));
+            self.log.publish(Record {
+                headers,
+                ..Record::new(self.target.log(), state.id(), Some(event.data.as_bytes()))
+            })
+        });
+        let sent = try_join_all(sending).await?;
+        Ok(sent.len() as u64)
+    }
+}
+
+#[async_trait]
+impl<A: Aggregate, T: Reencodes<A>> RestoresLog for LogRestore<A, T> {
+    async fn restore(
+        &self,
+        shutdown: &Shutdown,
+        tell: &mut (dyn FnMut(Progress) + Send + Sync),
+    ) -> Result<u64, RestoreError> {
+        let order = Order {
+            looks: true,
+            distrusts: true,
+            ..Order::default()
+        };
+        let outcome = Arc::clone(&self.target)
+            .rebuild(&self.log, order, shutdown, tell)
+            .await?;
+        let ids: Vec<String> = outcome
+            .lacking
+            .into_iter()
+            .filter_map(|lacking| match lacking {
+                Lacking::Unknown(PublishedRow { id, .. })
+                | Lacking::Ahead(PublishedRow { id, .. }) => Some(id),
+                Lacking::Differing(_) => None,
+            })
+            .collect();
+        let mut written = 0;
+        for some in ids.chunks(SOME) {
+            if shutdown.is_requested() {
+                return Err(RebuildError::Stopping.into());
+            }
+            written += self.tell_some(some).await?;
+        }
+        Ok(written)
+    }
+}

@@ -1,0 +1,141 @@
+//! Aggregates: of each, the newest revision is restored.
+
+use std::{collections::HashMap, marker::PhantomData, sync::Arc};
+
+use async_trait::async_trait;
+use tandem_model::{aggregate::Aggregate, message::Message};
+
+use super::{Differing, Entries, Heard, Keeps, Rebuilt, content_of};
+use crate::{
+    data_keys::Unopened,
+    store::{AggregateStore, PublishedRow, StoreError},
+    waiting::Waiting,
+};
+
+/// Makes states of messages.
+#[async_trait]
+pub trait ReadStates<A>: Send + Sync + 'static {
+    /// What a message says.
+    type Told: Send + Sync + 'static;
+    /// What it takes to open what is sealed in messages.
+    type Keys: Send + Sync + 'static;
+
+    /// Reads a message, `None` if it cannot be read. Pure: it asks nobody.
+    fn hear(&self, message: &Message) -> Option<Heard<Self::Told>>;
+
+    /// What it takes to open these.
+    ///
+    /// # Errors
+    /// When that cannot be told now: it is asked again.
+    async fn keys(&self, told: &[&Self::Told]) -> Result<Self::Keys, StoreError>;
+
+    /// The state after the change. Pure: it asks nobody.
+    ///
+    /// # Errors
+    /// Why it does not open.
+    fn open(&self, told: Self::Told, keys: &Self::Keys) -> Result<A, Unopened>;
+}
+
+/// Rebuilds aggregates.
+pub struct RebuildAggregates<A: Aggregate, S> {
+    store: Arc<dyn AggregateStore<A>>,
+    topic: &'static str,
+    reader: S,
+    waiting: Waiting,
+    aggregate: PhantomData<fn() -> A>,
+}
+
+impl<A: Aggregate, S: ReadStates<A>> RebuildAggregates<A, S> {
+    /// Rebuilds this store from this topic, as this reader reads it. What does not open waits there.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn AggregateStore<A>>,
+        topic: &'static str,
+        reader: S,
+        waiting: Waiting,
+    ) -> Self {
+        Self {
+            store,
+            topic,
+            reader,
+            waiting,
+            aggregate: PhantomData,
+        }
+    }
+}
+
+#[async_trait]
+impl<A: Aggregate, S: ReadStates<A>> Rebuilt for RebuildAggregates<A, S> {
+    type Told = S::Told;
+    type Keys = S::Keys;
+    type Row = A;
+
+    fn name(&self) -> &'static str {
+        A::COLLECTION
+    }
+
+    fn topic(&self) -> &'static str {
+        self.topic
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Newest
+    }
+
+    fn hear(&self, message: &Message) -> Option<Heard<S::Told>> {
+        self.reader.hear(message)
+    }
+
+    async fn keys(&self, told: &[&S::Told]) -> Result<S::Keys, StoreError> {
+        self.reader.keys(told).await
+    }
+
+    fn open(&self, told: S::Told, keys: &S::Keys) -> Result<A, Unopened> {
+        self.reader.open(told, keys)
+    }
+
+    fn waiting(&self) -> Option<&Waiting> {
+        Some(&self.waiting)
+    }
+
+    async fn revisions(&self, ids: &[String]) -> Result<HashMap<String, i64>, StoreError> {
+        let stored = self.store.get_many(ids).await?;
+        let stored = stored.into_iter().flatten();
+        Ok(stored
+            .map(|stored| (stored.state.id().to_owned(), stored.state.revision()))
+            .collect())
+    }
+
+    async fn write(&self, rows: &[A], _: Entries) -> Result<Differing, StoreError> {
+        self.store.restore(rows).await?;
+        Ok(Differing::default())
+    }
+
+    async fn contents(&self, seen: &[PublishedRow]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let ids: Vec<String> = seen.iter().map(|seen| seen.id.clone()).collect();
+        let stored = self.store.get_many(&ids).await?;
+        let contents = stored.into_iter().map(|stored| content_of(&stored?.state));
+        Ok(contents.collect())
+    }
+
+    fn row_of(&self, content: &[u8]) -> Result<(String, i64, A), serde_json::Error> {
+        let state: A = serde_json::from_slice(content)?;
+        Ok((state.id().to_owned(), state.revision(), state))
+    }
+
+    async fn published(
+        &self,
+        after: Option<&PublishedRow>,
+        limit: usize,
+    ) -> Result<Vec<PublishedRow>, StoreError> {
+        self.store.published(after, limit).await
+    }
+
+    async fn remove(&self, seen: &[PublishedRow]) -> Result<u64, StoreError> {
+        self.store.remove(seen).await
+    }
+
+    async fn revert(&self, rows: &[(PublishedRow, A)]) -> Result<u64, StoreError> {
+        self.store.revert(rows).await
+    }
+}

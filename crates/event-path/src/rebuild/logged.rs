@@ -1,0 +1,177 @@
+//! What the log has shown, in memory: of each id its revisions. What is stored is held against it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::store::PublishedRow;
+
+/// Which revisions of an id a store keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// The newest: aggregates, replicas.
+    Newest,
+    /// Each one, as it was first seen: an audit trail.
+    Each,
+}
+
+/// The ids and revisions of the messages read so far: about 100 bytes an id, whose revisions are most often 1, 2, 3, …
+#[derive(Debug, Default)]
+pub(super) struct Logged {
+    known: HashMap<Box<str>, Revisions>,
+    /// Ids of messages that could not be read: of those nothing is certain, so nothing of theirs is touched.
+    doubtful: HashSet<Box<str>>,
+}
+
+/// The revisions of one id.
+#[derive(Debug, Default)]
+struct Revisions {
+    /// All from 1 to this one.
+    through: i64,
+    /// Those behind a gap, which only a log has that was tampered with or is not whole.
+    #[allow(clippy::box_collection)] // 8 bytes where there is nearly always none, not 24
+    others: Option<Box<BTreeSet<i64>>>,
+}
+
+impl Revisions {
+    /// Returns whether it is new.
+    fn insert(&mut self, revision: i64) -> bool {
+        if self.contains(revision) {
+            return false;
+        }
+        if revision == self.through + 1 {
+            self.through = revision;
+            if let Some(others) = &mut self.others {
+                while others.remove(&(self.through + 1)) {
+                    self.through += 1;
+                }
+            }
+            self.others = self.others.take().filter(|others| !others.is_empty());
+        } else {
+            self.others.get_or_insert_default().insert(revision);
+        }
+        true
+    }
+
+    fn contains(&self, revision: i64) -> bool {
+        let behind_a_gap = |others: &BTreeSet<i64>| others.contains(&revision);
+        (1..=self.through).contains(&revision) || self.others.as_deref().is_some_and(behind_a_gap)
+    }
+
+    fn newest(&self) -> i64 {
+        let last = self.others.as_ref().and_then(|others| others.last());
+        last.map_or(self.through, |last| *last.max(&self.through))
+    }
+}
+
+impl Logged {
+    /// Notes a revision. Returns whether this is its first sighting.
+    pub(super) fn note(&mut self, id: &str, revision: i64) -> bool {
+        if let Some(revisions) = self.known.get_mut(id) {
+            return revisions.insert(revision);
+        }
+        self.known.entry(id.into()).or_default().insert(revision)
+    }
+
+    /// Notes that a message of this id could not be read.
+    pub(super) fn doubt(&mut self, id: &str) {
+        if !self.doubtful.contains(id) {
+            self.doubtful.insert(id.into());
+        }
+    }
+
+    /// Whether the log has shown anything of this id.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.known.contains_key(id)
+    }
+
+    /// Whether the log has not shown what is stored: an unknown id, or a revision that it has not.
+    pub(super) fn misses(&self, seen: &PublishedRow, keeps: Keeps) -> bool {
+        if self.doubtful.contains(seen.id.as_str()) {
+            return false;
+        }
+        match (self.known.get(seen.id.as_str()), keeps) {
+            (None, _) => true,
+            (Some(revisions), Keeps::Newest) => seen.revision > revisions.newest(),
+            (Some(revisions), Keeps::Each) => !revisions.contains(seen.revision),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(id: &str, revision: i64) -> PublishedRow {
+        PublishedRow {
+            id: id.to_owned(),
+            revision,
+            version: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_revision_is_sighted_first_once() {
+        let mut logged = Logged::default();
+        let sighted: Vec<bool> = [1, 2, 1, 5, 4, 5, 3, 3, 6]
+            .into_iter()
+            .map(|revision| logged.note("a", revision))
+            .collect();
+        assert_eq!(
+            sighted,
+            [true, true, false, true, true, false, true, false, true]
+        );
+        assert!(logged.known["a"].others.is_none());
+        assert_eq!(logged.known["a"].through, 6);
+        assert!(logged.note("b", 6));
+    }
+
+    #[test]
+    fn a_state_is_missed_when_its_id_is_unknown_or_its_revision_ahead() {
+        let mut logged = Logged::default();
+        for revision in [1, 2, 4] {
+            logged.note("a", revision);
+        }
+        for (id, revision, missed) in [
+            ("a", 0, false),
+            ("a", 3, false),
+            ("a", 4, false),
+            ("a", 5, true),
+            ("b", 1, true),
+            ("b", 0, true),
+        ] {
+            let misses = logged.misses(&seen(id, revision), Keeps::Newest);
+            assert_eq!(misses, missed, "{id} {revision}");
+        }
+        assert!(logged.knows("a") && !logged.knows("b"));
+    }
+
+    #[test]
+    fn an_entry_is_missed_when_its_revision_was_not_shown() {
+        let mut logged = Logged::default();
+        for revision in [1, 2, 4] {
+            logged.note("a", revision);
+        }
+        for (id, revision, missed) in [
+            ("a", 0, true),
+            ("a", 2, false),
+            ("a", 3, true),
+            ("a", 4, false),
+            ("a", 5, true),
+            ("b", 1, true),
+        ] {
+            let misses = logged.misses(&seen(id, revision), Keeps::Each);
+            assert_eq!(misses, missed, "{id} {revision}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_an_id_with_an_unreadable_message_is_missed() {
+        let mut logged = Logged::default();
+        logged.note("a", 1);
+        logged.doubt("a");
+        logged.doubt("b");
+        for keeps in [Keeps::Newest, Keeps::Each] {
+            assert!(!logged.misses(&seen("a", 9), keeps));
+            assert!(!logged.misses(&seen("b", 1), keeps));
+        }
+    }
+}

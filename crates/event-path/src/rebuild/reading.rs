@@ -1,0 +1,352 @@
+//! Reads a topic in batches, ahead of who takes them.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::RebuildError;
+use crate::fault::{self, Fault};
+use crate::log::{Arrival, Attention, Ends, Log, LogError, Offsets, Tail};
+use tandem_model::message::{Message, Position};
+use tandem_runtime::{backoff::Backoff, clock::Clock, shutdown::Shutdown};
+
+/// Messages in a batch: the more, the more revisions of one aggregate collapse into one write.
+const BATCH: usize = 5_000;
+/// Bytes of bodies after which a batch takes no further message.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// A batch of so many goes on when nothing more is here and somebody waits for it; a smaller one waits for [`LINGER`].
+const ENOUGH: usize = 1_000;
+const LINGER: Duration = Duration::from_millis(100);
+/// How long the log may be silent before its end.
+pub(super) const SILENCE: Duration = Duration::from_secs(30);
+/// How long a transaction that hides a part of the log is waited for, and the pauses between two looks.
+const HELD_BACK: Duration = Duration::from_secs(15);
+const LOOK: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+/// Pause after an error that the client does not go on from by itself.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A place in a topic, from which it is read on.
+pub(super) struct Reading {
+    port: Arc<dyn Log>,
+    shutdown: Shutdown,
+    topic: &'static str,
+    next: Offsets,
+    /// Open between two readings, so that the second need not find the brokers again.
+    log: Option<Box<dyn Tail>>,
+}
+
+/// Why the reading ended before the end.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Nothing came for [`SILENCE`].
+    Silent,
+    /// Nobody takes the batches any more.
+    Unwanted,
+}
+
+/// The open log and where it is read on from, or why the reading ended early.
+type Read = Result<(Box<dyn Tail>, Offsets), Ended>;
+
+/// A reading that is under way: at most two batches are read and not taken.
+pub(super) struct Ahead {
+    pub(super) batches: mpsc::Receiver<Vec<Message>>,
+    task: AbortOnDropHandle<Read>,
+}
+
+impl Reading {
+    /// At the beginning of a topic.
+    pub(super) fn new(port: &Arc<dyn Log>, topic: &'static str, shutdown: &Shutdown) -> Self {
+        Self {
+            port: Arc::clone(port),
+            shutdown: shutdown.clone(),
+            topic,
+            next: Offsets::new(),
+            log: None,
+        }
+    }
+
+    /// The topic's ends as of now. While a transaction hides what lies behind it, it is waited for: for [`HELD_BACK`] at most.
+    ///
+    /// # Errors
+    /// [`RebuildError::HeldBack`] when it is still open then; when the log does not answer.
+    pub(super) async fn ends(&self) -> Result<Ends, RebuildError> {
+        let whole = self.port.uncommitted_ends(self.topic).await?;
+        let clock = self.shutdown.clock();
+        let begun = clock.instant();
+        let mut pauses = LOOK.pauses(clock);
+        let mut is_told = false;
+        loop {
+            let ends = self.port.topic(self.topic).await?.ends;
+            let Some(held_back) = held_back(self.topic, &whole, &ends) else {
+                return Ok(ends);
+            };
+            if clock.since(begun) >= HELD_BACK {
+                return Err(held_back);
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!(limit = ?HELD_BACK, "waiting for the end of a transaction: {held_back}");
+            }
+            if !self.shutdown.sleep(pauses.next_pause()).await {
+                return Err(RebuildError::Stopping);
+            }
+        }
+    }
+
+    /// Messages from here to these ends.
+    pub(super) fn left(&self, ends: &Ends) -> u64 {
+        let left: i64 = ends
+            .iter()
+            .map(|(partition, (low, high))| {
+                let next = self.next.get(partition).copied().unwrap_or(*low);
+                (high - next).max(0)
+            })
+            .sum();
+        u64::try_from(left).unwrap_or_default()
+    }
+
+    /// Begins to read on to these ends.
+    pub(super) fn start(&mut self, ends: &Ends) -> Result<Ahead, LogError> {
+        for (partition, (low, _)) in ends {
+            self.next.entry(*partition).or_insert(*low);
+        }
+        // Assigned anew also where it is open: an end that was reached before these ends were known must not be taken for them.
+        let log = match self.log.take() {
+            Some(log) => log.assign(&self.next).map(|()| log)?,
+            None => self.port.tail(self.topic, &self.next, Attention::Prompt)?,
+        };
+        let left = ends
+            .iter()
+            .filter(|(partition, (_, high))| self.next[*partition] < *high)
+            .map(|(partition, (_, high))| (*partition, *high))
+            .collect();
+        let (batches_in, batches) = mpsc::channel(1);
+        let reader = Reader {
+            log,
+            clock: self.shutdown.clock().clone(),
+            next: self.next.clone(),
+            left,
+        };
+        Ok(Ahead {
+            batches,
+            task: AbortOnDropHandle::new(self.shutdown.spawn(reader.run(batches_in))),
+        })
+    }
+
+    /// Takes note of where a reading ended.
+    pub(super) async fn finish(&mut self, ahead: Ahead) -> Result<(), Ended> {
+        drop(ahead.batches);
+        let (log, next) = ahead.task.await.map_err(|_| Ended::Unwanted)??;
+        (self.log, self.next) = (Some(log), next);
+        Ok(())
+    }
+}
+
+/// What of the whole log cannot be read up to these ends.
+fn held_back(topic: &'static str, whole: &Ends, ends: &Ends) -> Option<RebuildError> {
+    whole.iter().find_map(|(&partition, &(low, end))| {
+        let readable = ends.get(&partition).map_or(low, |(_, readable)| *readable);
+        (readable < end).then_some(RebuildError::HeldBack {
+            topic,
+            partition,
+            readable,
+            end,
+        })
+    })
+}
+
+struct Reader {
+    log: Box<dyn Tail>,
+    clock: Clock,
+    next: Offsets,
+    /// For each partition that is not at its end, its end.
+    left: HashMap<i32, i64>,
+}
+
+#[derive(Default)]
+struct Batch {
+    messages: Vec<Message>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.messages.len() >= BATCH || self.bytes >= BATCH_BYTES
+    }
+}
+
+impl Reader {
+    async fn run(mut self, batches: mpsc::Sender<Vec<Message>>) -> Read {
+        while !self.left.is_empty() {
+            let batch = self.batch(&batches).await?;
+            batches
+                .send(batch.messages)
+                .await
+                .map_err(|_| Ended::Unwanted)?;
+        }
+        Ok((self.log, self.next))
+    }
+
+    /// Reads until the batch is full or its time has come.
+    async fn batch(&mut self, batches: &mpsc::Sender<Vec<Message>>) -> Result<Batch, Ended> {
+        let mut batch = Batch::default();
+        let clock = self.clock.clone();
+        let first = clock.timeout(SILENCE, self.wait()).await;
+        self.take(first.map_err(|_| Ended::Silent)?, &mut batch);
+        let lingered = clock.instant() + LINGER;
+        loop {
+            while !batch.is_full() && !self.left.is_empty() {
+                let Some(arrival) = self.log.next_ready() else {
+                    break;
+                };
+                self.take(arrival, &mut batch);
+            }
+            if batch.is_full() || self.left.is_empty() {
+                return Ok(batch);
+            }
+            let is_due = batch.messages.len() >= ENOUGH || clock.instant() >= lingered;
+            let arrival = tokio::select! {
+                biased;
+                arrival = self.wait() => arrival,
+                permit = batches.reserve(), if is_due => {
+                    return permit.map(|_| batch).map_err(|_| Ended::Unwanted);
+                }
+                () = clock.sleep_until(lingered), if !is_due => continue,
+            };
+            self.take(arrival, &mut batch);
+        }
+    }
+
+    async fn wait(&self) -> Arrival {
+        loop {
+            match self.log.next().await {
+                Ok(arrival) => return arrival,
+                Err(error) => {
+                    tracing::debug!(%error, "the log is being reached");
+                    self.clock.sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, arrival: Arrival, batch: &mut Batch) {
+        let message = match arrival {
+            Arrival::Record(message) => message,
+            Arrival::End(_) if fault::is_on(Fault::HoleTakenForRecord) => return,
+            Arrival::End(partition) => {
+                // What is missing up to the end are holes.
+                if let Some(high) = self.left.remove(&partition) {
+                    self.next.insert(partition, high);
+                }
+                return;
+            }
+        };
+        let Position { partition, offset } = message.position;
+        self.next.insert(partition, offset + 1);
+        if self
+            .left
+            .get(&partition)
+            .is_some_and(|high| offset + 1 >= *high)
+        {
+            self.left.remove(&partition);
+        }
+        batch.bytes += message.payload.as_ref().map_or(0, Vec::len);
+        batch.messages.push(message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::log::{Member, Membership, PublishError, Publisher, Record, TopicState};
+
+    /// A log of one partition that ends at 9 and is shown up to here.
+    #[derive(Debug)]
+    struct Held(Arc<AtomicI64>);
+
+    #[async_trait]
+    impl Log for Held {
+        async fn ready(&self) -> bool {
+            true
+        }
+
+        fn failure(&self) -> Option<String> {
+            None
+        }
+
+        fn largest_record(&self) -> usize {
+            1_000_000
+        }
+
+        fn publisher(&self) -> Result<Arc<dyn Publisher>, LogError> {
+            Err(LogError::Away("nothing is published".to_owned()))
+        }
+
+        async fn publish(&self, _: Record<'_>) -> Result<Position, PublishError> {
+            Err(PublishError::Away("nothing is published".to_owned()))
+        }
+
+        async fn topic(&self, _: &str) -> Result<TopicState, LogError> {
+            Ok(TopicState {
+                identity: None,
+                ends: [(0, (0, self.0.load(Ordering::SeqCst)))].into(),
+            })
+        }
+
+        async fn uncommitted_ends(&self, _: &str) -> Result<Ends, LogError> {
+            Ok([(0, (0, 9))].into())
+        }
+
+        fn tail(
+            &self,
+            _: &'static str,
+            _: &Offsets,
+            _: Attention,
+        ) -> Result<Box<dyn Tail>, LogError> {
+            Err(LogError::Away("nothing is read".to_owned()))
+        }
+
+        fn join(&self, _: Membership) -> Result<Box<dyn Member>, LogError> {
+            Err(LogError::Away("nothing is read".to_owned()))
+        }
+    }
+
+    fn reading(readable: &Arc<AtomicI64>, shutdown: &Shutdown) -> Reading {
+        let log: Arc<dyn Log> = Arc::new(Held(Arc::clone(readable)));
+        Reading::new(&log, "held", shutdown)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_open_transaction_hides_is_waited_for_and_then_said_to_be_held_back() {
+        let (readable, shutdown) = (Arc::new(AtomicI64::new(4)), Shutdown::new());
+        let held_back = reading(&readable, &shutdown).ends().await.unwrap_err();
+        assert!(matches!(
+            held_back,
+            RebuildError::HeldBack {
+                topic: "held",
+                partition: 0,
+                readable: 4,
+                end: 9
+            }
+        ));
+        let waiting = reading(&readable, &shutdown);
+        let (ends, ()) = tokio::join!(waiting.ends(), async {
+            shutdown.clock().sleep(HELD_BACK / 2).await;
+            readable.store(9, Ordering::SeqCst);
+        });
+        assert_eq!(ends.unwrap(), Ends::from([(0, (0, 9))]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_a_transaction_ends_with_the_service() {
+        let (readable, shutdown) = (Arc::new(AtomicI64::new(4)), Shutdown::new());
+        shutdown.request("the test is over");
+        let ended = reading(&readable, &shutdown).ends().await.unwrap_err();
+        assert!(matches!(ended, RebuildError::Stopping));
+    }
+}

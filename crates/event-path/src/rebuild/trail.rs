@@ -1,0 +1,210 @@
+//! An audit trail: of each revision the first sighting in the log, with its position, on which live cursors rely
+//! (`docs/decisions/0005-live-cursors.md`).
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use tandem_model::message::Message;
+
+use super::{Differing, Entries, Heard, Keeps, Rebuilt, content_of};
+use crate::{
+    data_keys::Unopened,
+    projection::Projection,
+    store::{ChangeLog, ChangeRecord, ChangesRequest, PublishedRow, StoreError},
+};
+
+/// Rebuilds an audit trail.
+pub struct RebuildTrail<P> {
+    projection: Arc<P>,
+    changes: Arc<dyn ChangeLog>,
+    topic: &'static str,
+}
+
+impl<P: Projection<Item: Into<ChangeRecord>>> RebuildTrail<P> {
+    /// Rebuilds this audit trail from this topic, as its projection reads it.
+    #[must_use]
+    pub fn new(projection: Arc<P>, changes: Arc<dyn ChangeLog>, topic: &'static str) -> Self {
+        Self {
+            projection,
+            changes,
+            topic,
+        }
+    }
+
+    /// The entries that are stored under these subjects and revisions.
+    async fn stored(
+        &self,
+        places: impl Iterator<Item = (&String, i64)>,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let (requests, revisions): (Vec<ChangesRequest>, Vec<i64>) = places
+            .map(|(subject, revision)| {
+                let request = ChangesRequest {
+                    subject: subject.clone(),
+                    after_revision: revision.saturating_sub(1),
+                    limit: 1,
+                };
+                (request, revision)
+            })
+            .unzip();
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.changes.changes(&requests).await {
+            Ok(pages) => {
+                let found = pages.into_iter().zip(revisions);
+                Ok(found
+                    .map(|(page, revision)| entry(page, revision))
+                    .collect())
+            }
+            Err(StoreError::Corrupt(_)) => self.stored_one_by_one(&requests, &revisions).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same where some entry cannot be read: that says nothing of the others.
+    async fn stored_one_by_one(
+        &self,
+        requests: &[ChangesRequest],
+        revisions: &[i64],
+    ) -> Result<Vec<Entry>, StoreError> {
+        let mut found = Vec::with_capacity(requests.len());
+        for (request, &revision) in requests.iter().zip(revisions) {
+            let stored = match self.changes.changes(std::slice::from_ref(request)).await {
+                Ok(pages) => entry(pages.into_iter().flatten().collect(), revision),
+                Err(StoreError::Corrupt(reason)) => {
+                    tracing::error!(
+                        subject = request.subject,
+                        revision,
+                        reason,
+                        "an entry of the audit trail cannot be read"
+                    );
+                    Entry::Unreadable
+                }
+                Err(error) => return Err(error),
+            };
+            found.push(stored);
+        }
+        Ok(found)
+    }
+}
+
+/// What is stored in the place of an entry.
+enum Entry {
+    None,
+    Some(ChangeRecord),
+    /// Something, which is no entry.
+    Unreadable,
+}
+
+impl Entry {
+    /// As it would be taken back; empty if it cannot be.
+    fn content(self) -> Option<Vec<u8>> {
+        match self {
+            Self::None => None,
+            Self::Some(record) => content_of(&record),
+            Self::Unreadable => Some(Vec::new()),
+        }
+    }
+}
+
+fn entry(page: Vec<ChangeRecord>, revision: i64) -> Entry {
+    let found = page.into_iter().find(|it| it.revision == revision);
+    found.map_or(Entry::None, Entry::Some)
+}
+
+#[async_trait]
+impl<P: Projection<Item: Into<ChangeRecord>>> Rebuilt for RebuildTrail<P> {
+    type Told = ChangeRecord;
+    type Keys = ();
+    type Row = ChangeRecord;
+
+    fn name(&self) -> &'static str {
+        self.projection.name()
+    }
+
+    fn topic(&self) -> &'static str {
+        self.topic
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Each
+    }
+
+    fn hear(&self, message: &Message) -> Option<Heard<ChangeRecord>> {
+        let record: ChangeRecord = self.projection.decode(message).ok()?.into();
+        Some(Heard {
+            id: record.subject.clone(),
+            revision: record.revision,
+            told: record,
+        })
+    }
+
+    async fn keys(&self, _: &[&ChangeRecord]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn open(&self, told: ChangeRecord, (): &()) -> Result<ChangeRecord, Unopened> {
+        Ok(told)
+    }
+
+    async fn revisions(&self, _: &[String]) -> Result<HashMap<String, i64>, StoreError> {
+        // Nothing in an entry is sealed.
+        Ok(HashMap::new())
+    }
+
+    async fn write(
+        &self,
+        rows: &[ChangeRecord],
+        entries: Entries,
+    ) -> Result<Differing, StoreError> {
+        if entries == Entries::Replaced {
+            return Ok(Differing {
+                replaced: self.changes.put_back(rows).await?,
+                left: Vec::new(),
+            });
+        }
+        let stored = self
+            .stored(rows.iter().map(|row| (&row.subject, row.revision)))
+            .await?;
+        let both = stored.into_iter().zip(rows);
+        let differing = both.filter(|(stored, row)| match stored {
+            Entry::None => false,
+            Entry::Some(stored) => stored != *row,
+            Entry::Unreadable => true,
+        });
+        let left = differing
+            .filter_map(|(stored, _)| stored.content())
+            .collect();
+        self.changes.append(rows.to_vec()).await?;
+        Ok(Differing { replaced: 0, left })
+    }
+
+    async fn contents(&self, seen: &[PublishedRow]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let stored = self
+            .stored(seen.iter().map(|seen| (&seen.id, seen.revision)))
+            .await?;
+        Ok(stored.into_iter().map(Entry::content).collect())
+    }
+
+    fn row_of(&self, content: &[u8]) -> Result<(String, i64, ChangeRecord), serde_json::Error> {
+        let record: ChangeRecord = serde_json::from_slice(content)?;
+        Ok((record.subject.clone(), record.revision, record))
+    }
+
+    async fn published(
+        &self,
+        after: Option<&PublishedRow>,
+        limit: usize,
+    ) -> Result<Vec<PublishedRow>, StoreError> {
+        self.changes.published(after, limit).await
+    }
+
+    async fn remove(&self, seen: &[PublishedRow]) -> Result<u64, StoreError> {
+        self.changes.remove(seen).await
+    }
+
+    async fn revert(&self, _: &[(PublishedRow, ChangeRecord)]) -> Result<u64, StoreError> {
+        // An entry has no newer state: one that differs is put back, any other that the log has not is removed.
+        Ok(0)
+    }
+}

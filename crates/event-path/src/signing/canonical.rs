@@ -1,0 +1,151 @@
+//! What is signed of a record: its canonical form, as a hash.
+//!
+//! The form is a sequence of parts, each as its length (8 bytes, big-endian) and its bytes; a part that is not there has the length 2^64-1
+//! and no bytes. The parts: the topic's name without prefix, the key, the number of attributes (8 bytes), the name in lower case and the
+//! value of each attribute in order of name and value, the body. Attributes are the headers that begin with `ce_`, and `content-type`; not
+//! among them are the signature and those of the Distributed Tracing extension, which brokers and mirrors may set. The hash is SHA-256 of a
+//! byte 0, which tells a leaf from an inner node (RFC 6962, section 2.1), and the form. The partition is none of it, for it follows from the key.
+
+use sha2::{Digest, Sha256};
+use tandem_model::message::Message;
+
+use super::SIGNATURE;
+use crate::log::Record;
+
+/// The hash of a record's canonical form.
+pub type Leaf = [u8; 32];
+
+/// Attributes that are not signed.
+const UNSIGNED: [&str; 3] = [SIGNATURE, "ce_traceparent", "ce_tracestate"];
+const LEAF: [u8; 1] = [0];
+
+/// The hash of what is signed of a record.
+#[must_use]
+pub fn leaf<'a>(
+    topic: &str,
+    key: Option<&str>,
+    headers: impl Iterator<Item = (&'a str, &'a [u8])>,
+    payload: Option<&[u8]>,
+) -> Leaf {
+    let mut attributes: Vec<(String, &[u8])> = headers
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .filter(|(name, _)| {
+            (name.starts_with("ce_") || name == "content-type") && !UNSIGNED.contains(&&**name)
+        })
+        .collect();
+    attributes.sort_unstable();
+    let mut digest = Sha256::new_with_prefix(LEAF);
+    let mut put = |part: Option<&[u8]>| {
+        let length = part.map_or(u64::MAX, |part| part.len() as u64);
+        digest.update(length.to_be_bytes());
+        digest.update(part.unwrap_or_default());
+    };
+    put(Some(topic.as_bytes()));
+    put(key.map(str::as_bytes));
+    put(Some(&(attributes.len() as u64).to_be_bytes()));
+    for (name, value) in &attributes {
+        put(Some(name.as_bytes()));
+        put(Some(value));
+    }
+    put(payload);
+    digest.finalize().into()
+}
+
+/// The hash of what is signed of a record that is to be published.
+pub(super) fn of_record(record: &Record<'_>) -> Leaf {
+    let headers = record.headers.iter();
+    leaf(
+        record.topic,
+        Some(record.key),
+        headers.map(|(name, value)| (*name, &**value)),
+        record.payload,
+    )
+}
+
+/// The hash of what was to be signed of a message that was read.
+pub(super) fn of_message(message: &Message) -> Leaf {
+    let headers = message.headers.iter();
+    leaf(
+        &message.topic,
+        message.key.as_deref(),
+        headers.map(|(name, value)| (&**name, &**value)),
+        message.payload.as_deref(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(headers: &[(&str, &[u8])], payload: Option<&[u8]>) -> Leaf {
+        leaf("topic", Some("1"), headers.iter().copied(), payload)
+    }
+
+    #[test]
+    fn the_form_is_the_documented_one() {
+        let mut form = vec![0];
+        let mut put = |part: Option<&[u8]>| {
+            let length = part.map_or(u64::MAX, |part| part.len() as u64);
+            form.extend(length.to_be_bytes());
+            form.extend(part.unwrap_or_default());
+        };
+        put(Some(b"topic"));
+        put(Some(b"1"));
+        put(Some(&2_u64.to_be_bytes()));
+        for part in [
+            b"ce_id".as_slice(),
+            b"7",
+            b"content-type",
+            b"application/json",
+        ] {
+            put(Some(part));
+        }
+        put(None);
+        let expected: Leaf = Sha256::digest(&form).into();
+        let headers: [(&str, &[u8]); 5] = [
+            ("Content-Type", b"application/json"),
+            ("CE_ID", b"7"),
+            (SIGNATURE, b"v1.x"),
+            ("ce_traceparent", b"00"),
+            ("x-mirror", b"east"),
+        ];
+        assert_eq!(of(&headers, None), expected);
+    }
+
+    #[test]
+    fn no_part_can_be_changed_moved_or_taken_for_another() {
+        let base = of(&[("ce_id", b"7")], Some(b"{}"));
+        assert_ne!(base, of(&[("ce_id", b"8")], Some(b"{}")));
+        assert_ne!(base, of(&[("ce_id", b"7")], None));
+        assert_ne!(base, of(&[("ce_id", b"7")], Some(b"")));
+        assert_ne!(base, of(&[], Some(b"{}")));
+        assert_ne!(base, of(&[("ce_id", b"7"), ("ce_id", b"7")], Some(b"{}")));
+        assert_ne!(
+            base,
+            leaf(
+                "other",
+                Some("1"),
+                [("ce_id", b"7".as_slice())].into_iter(),
+                Some(b"{}")
+            )
+        );
+        assert_ne!(
+            base,
+            leaf(
+                "topic",
+                Some("2"),
+                [("ce_id", b"7".as_slice())].into_iter(),
+                Some(b"{}")
+            )
+        );
+        assert_ne!(
+            base,
+            leaf(
+                "topic",
+                None,
+                [("ce_id", b"7".as_slice())].into_iter(),
+                Some(b"{}")
+            )
+        );
+    }
+}

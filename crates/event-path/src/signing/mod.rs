@@ -1,0 +1,21 @@
+//! Signatures of events: who may write to the topics rules what they say, so every record is signed by the service whose topic it is.
+//!
+//! Each service has an Ed25519 key pair (RFC 8032) of its own. Nothing that another service holds, the sealing key included, lets it sign in
+//! this one's name. A signature goes with the record as the header `ce_tandemsignature`, an extension attribute of CloudEvents, also with
+//! tombstones. Readers know the verifying keys from the claim of the topics, and pin them in their stores
+//! (`docs/decisions/0017-signed-events.md`).
+
+mod canonical;
+mod key;
+mod signature;
+mod trust;
+
+pub use canonical::{Leaf, leaf};
+pub use key::{SigningKey, SigningKeyError, SigningSettings, TrustedSigner, VerifyingKey};
+pub use signature::{MOST_TOGETHER, Unverified};
+pub use trust::{Signatures, Signer, Topics};
+
+/// The header that holds a record's signature.
+pub const SIGNATURE: &str = "ce_tandemsignature";
+/// Most bytes that a signature adds to a record: the header's name and its text.
+pub const SIGNATURE_BYTES: usize = 512;

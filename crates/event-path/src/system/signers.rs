@@ -1,0 +1,201 @@
+//! Whose signatures count: what the store has pinned, what claims say of it, and from where on records must be signed.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tandem_runtime::clock::Clock;
+
+use crate::{
+    claims::{Claim, Claims},
+    log::{Arrival, Attention, Log, LogError, Offsets},
+    signing::{Signatures, Signer},
+    store::{Registry, StoreError},
+};
+
+/// How long one record may take to come.
+const READ: Duration = Duration::from_secs(10);
+
+/// Finds out who signs, for a service as it comes to topics.
+pub(super) struct Signers<'a> {
+    pub(super) signatures: &'a Signatures,
+    pub(super) service: &'static str,
+    pub(super) registry: &'a dyn Registry,
+    pub(super) log: &'a Arc<dyn Log>,
+    pub(super) clock: &'a Clock,
+    /// Whether it goes on with the keys that there are now, whatever was pinned: an operator's order.
+    pub(super) takes_over: bool,
+}
+
+impl Signers<'_> {
+    /// Takes up what the store has pinned. Answers a sentence if that is another key for this service than the one it was given.
+    pub(super) async fn recall(&self) -> Result<Result<(), String>, StoreError> {
+        if self.takes_over {
+            self.signatures.believe_claims();
+        }
+        for service in self.signatures.services() {
+            if self.takes_over && service != self.service {
+                continue;
+            }
+            let Some(mut signer) = Signatures::recall(self.registry, service).await? else {
+                continue;
+            };
+            let mine = *self.signatures.verifying();
+            if service == self.service && !signer.keys.contains(&mine) {
+                if !self.takes_over {
+                    return Ok(Err(self.is_another(&signer)));
+                }
+                signer.keys.insert(0, mine);
+                Signatures::pin_anew(self.registry, service, &signer).await?;
+            }
+            self.signatures.trust(service, signer);
+        }
+        Ok(Ok(()))
+    }
+
+    fn is_another(&self, signer: &Signer) -> String {
+        let service = self.service;
+        let known: Vec<String> = signer.keys.iter().map(ToString::to_string).collect();
+        format!(
+            "the signing key that {service} was given (its verifying key is {}) is not the one that its events are signed with ({}): give it that one, by TANDEM_SIGNING_KEY, --signing-key-file or as {service}.signing.key in its data directory, or --claim-topics once if that key is lost",
+            self.signatures.verifying(),
+            known.join(", ")
+        )
+    }
+
+    /// What this service is known by, pinned now if it is not yet: by its newest claim, or else from what the log holds now. `None` if
+    /// unsigned records are taken and nothing was pinned before. Answers a sentence if another key is known.
+    pub(super) async fn own(
+        &self,
+        claimed: Option<&Claim>,
+        is_filled: bool,
+    ) -> Result<Result<Option<Signer>, String>, StoreError> {
+        if let Some(pinned) = self.signatures.signer(self.service) {
+            return Ok(Ok(Some(pinned)));
+        }
+        let mine = *self.signatures.verifying();
+        let claimed = claimed.filter(|claim| !claim.verifying_keys.is_empty());
+        let mut signer = match claimed {
+            Some(claim) => Signer {
+                keys: claim.verifying_keys.clone(),
+                from: claim.signed_from.clone(),
+            },
+            None if self.signatures.accepts_unsigned() => return Ok(Ok(None)),
+            None => Signer {
+                keys: vec![mine],
+                from: self.begin(is_filled).await?,
+            },
+        };
+        if !signer.keys.contains(&mine) {
+            if !self.takes_over {
+                return Ok(Err(self.is_another(&signer)));
+            }
+            signer.keys.insert(0, mine);
+        }
+        let pinned = Signatures::pin(self.registry, self.service, &signer).await?;
+        if !pinned.keys.contains(&mine) {
+            return Ok(Err(self.is_another(&pinned)));
+        }
+        if claimed.is_none() {
+            tracing::info!(
+                service = self.service,
+                from = ?pinned.from,
+                "records of these topics must be signed from these offsets on"
+            );
+        }
+        self.signatures.trust(self.service, pinned.clone());
+        Ok(Ok(Some(pinned)))
+    }
+
+    /// For each of the service's topics from where on records must be signed: from its end, or, for a store that is new and cannot know
+    /// whether there were signatures before, from the first record that this key signed.
+    async fn begin(&self, is_filled: bool) -> Result<BTreeMap<String, Offsets>, StoreError> {
+        let away = |error: LogError| StoreError::Away(error.to_string());
+        let mut begin = BTreeMap::new();
+        for topic in self.signatures.topics_of(self.service) {
+            let ends = self.log.topic(topic).await.map_err(away)?.ends;
+            let mut from: Offsets = ends
+                .iter()
+                .map(|(partition, (_, high))| (*partition, *high))
+                .collect();
+            if !is_filled {
+                let lows = ends.into_iter().filter(|(_, (low, high))| low < high);
+                let lows = lows.map(|(partition, (low, _))| (partition, low)).collect();
+                from.extend(self.first_signed(topic, &lows).await?);
+            }
+            begin.insert(topic.to_owned(), from);
+        }
+        Ok(begin)
+    }
+
+    /// Of each partition the first record that this service signed, of those that have one.
+    async fn first_signed(
+        &self,
+        topic: &'static str,
+        lows: &Offsets,
+    ) -> Result<Offsets, StoreError> {
+        let away = |error: LogError| StoreError::Away(error.to_string());
+        let mut found = Offsets::new();
+        let mut left: HashSet<i32> = lows.keys().copied().collect();
+        if left.is_empty() {
+            return Ok(found);
+        }
+        let keys = [*self.signatures.verifying()];
+        let tail = self.log.tail(topic, lows, Attention::Prompt);
+        let tail = tail.map_err(away)?;
+        while !left.is_empty() {
+            let arrival = self.clock.timeout(READ, tail.next()).await;
+            match arrival.map_err(|_| StoreError::Away(format!("{topic} was silent")))? {
+                Ok(Arrival::Record(message)) => {
+                    let position = message.position;
+                    if left.contains(&position.partition)
+                        && self
+                            .signatures
+                            .judge_by(self.service, &message, &keys)
+                            .is_ok()
+                    {
+                        left.remove(&position.partition);
+                        found.insert(position.partition, position.offset);
+                    }
+                }
+                Ok(Arrival::End(partition)) => {
+                    left.remove(&partition);
+                }
+                Err(error) => return Err(away(error)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Pins what claims say of the other services: the first time as it is, later only what is signed by a key that was known.
+    pub(super) async fn learn(&self, claims: &Claims) -> Result<(), StoreError> {
+        for service in self.signatures.services() {
+            let claim = claims.of.get(service);
+            let Some(claim) = claim.filter(|claim| !claim.verifying_keys.is_empty()) else {
+                continue;
+            };
+            if service == self.service {
+                continue;
+            }
+            let signer = Signer {
+                keys: claim.verifying_keys.clone(),
+                from: claim.signed_from.clone(),
+            };
+            let known = self.signatures.signer(service);
+            if known.as_ref() == Some(&signer) {
+                continue;
+            }
+            let pinned = if known.is_some() || self.takes_over {
+                Signatures::pin_anew(self.registry, service, &signer).await?;
+                signer
+            } else {
+                Signatures::pin(self.registry, service, &signer).await?
+            };
+            tracing::info!(service, keys = ?pinned.keys, "the verifying keys are pinned");
+            self.signatures.trust(service, pinned);
+        }
+        Ok(())
+    }
+}

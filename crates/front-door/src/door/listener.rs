@@ -1,0 +1,210 @@
+//! Takes connections, as many as there may be, and serves HTTP/1.1 on each.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Door;
+use crate::graphql::Inner;
+use crate::http::admission::{Client, Counted};
+use crate::http::connection::{Answering, Busy, Timed, Times};
+use crate::shutdown::Stop;
+
+/// How long accepting pauses when the system has no file left for a connection.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The largest head of a request, in bytes.
+const LARGEST_HEAD: usize = 64 * 1024;
+/// The most headers of a request.
+const MOST_HEADERS: usize = 100;
+
+/// Serves until it is time to stop, then lets open requests end for at most `drain`.
+pub(crate) async fn serve<I: Inner>(
+    listener: TcpListener,
+    door: Door<I>,
+    stop: Stop,
+    drain: Duration,
+) -> io::Result<()> {
+    let tasks = door.tasks();
+    let (finished, mut all_finished) = tokio::sync::mpsc::channel::<Infallible>(1);
+    let stopped = stop.requested();
+    tokio::pin!(stopped);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stopped => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Connections that broke off are no reason to wait; a lack of files is, and it passes.
+                if !is_of_connection(&error) {
+                    tracing::warn!(%error, "a connection could not be taken");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                continue;
+            }
+        };
+        let client = Client::of(peer.ip());
+        let Some(counted) = door.admit(client) else {
+            metrics::counter!("front_door_refusals_total", "reason" => "connections").increment(1);
+            // Closed without an answer: an answer would cost what is short.
+            drop(stream);
+            continue;
+        };
+        let connection = connection(stream, peer, door.clone(), counted, stop.clone());
+        let finished = finished.clone();
+        tasks
+            .start(async move {
+                connection.await;
+                drop(finished);
+            })
+            .detach();
+    }
+    drop(listener);
+    drop(finished);
+    if tokio::time::timeout(drain, all_finished.recv())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            limit_ms = drain.as_millis(),
+            "requests were still open when the drain limit was over"
+        );
+    }
+    Ok(())
+}
+
+fn is_of_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+async fn connection<I: Inner>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    door: Door<I>,
+    counted: Counted,
+    stop: Stop,
+) {
+    let _ = stream.set_nodelay(true);
+    let local = stream.local_addr().map_or(peer.ip(), |local| local.ip());
+    let ends = Ends { peer, local };
+    let Some(tls) = door.tls() else {
+        return talk(stream, ends, true, door, counted, stop).await;
+    };
+    let asks = tls.asks_clients();
+    let shaking = tls.acceptor().accept(stream);
+    match tokio::time::timeout(door.times().head, shaking).await {
+        Ok(Ok(stream)) => {
+            let is_certified = !asks || stream.get_ref().1.peer_certificates().is_some();
+            talk(stream, ends, is_certified, door, counted, stop).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS connection was not made"),
+        Err(_) => tracing::debug!(%peer, "a TLS connection was not made in time"),
+    }
+}
+
+/// Where a connection is from, and the address that it came to.
+#[derive(Clone, Copy)]
+struct Ends {
+    peer: SocketAddr,
+    local: IpAddr,
+}
+
+/// Serves HTTP on a connection.
+async fn talk<I: Inner>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    Ends { peer, local }: Ends,
+    is_certified: bool,
+    door: Door<I>,
+    counted: Counted,
+    stop: Stop,
+) {
+    let times = door.times();
+    let busy = Busy::default();
+    let io = Timed::new(
+        stream,
+        Times {
+            head: times.head,
+            idle: times.idle,
+        },
+        busy.clone(),
+    );
+    let counted = std::sync::Arc::new(counted);
+    let service = service_fn(move |request: axum::http::Request<Incoming>| {
+        let answering = busy.begin();
+        let (door, counted) = (door.clone(), std::sync::Arc::clone(&counted));
+        async move {
+            let response = door
+                .answer(request, peer, local, counted, is_certified)
+                .await;
+            Ok::<_, Infallible>(response.map(|body| Answer {
+                body,
+                _answering: answering,
+            }))
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(LARGEST_HEAD)
+        // The connection's own limits tell the first byte from the rest of a head.
+        .header_read_timeout(None)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let stopped = stop.requested();
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, %peer, "a connection ended");
+    }
+}
+
+/// The body of an answer, which is being sent until this is dropped.
+struct Answer {
+    body: Body,
+    _answering: Answering,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

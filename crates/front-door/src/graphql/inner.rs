@@ -1,0 +1,135 @@
+//! The one form in which operations are handed on: a POST of JSON, answered with JSON or, for a subscription, with server-sent events.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use bytes::Bytes;
+use tandem_authentication::Access;
+use tokio::sync::oneshot;
+use tower::ServiceExt;
+
+use crate::http::admission::Counted;
+use crate::runtime::Tasks;
+
+/// What carries operations out, and answers everything else.
+pub trait Inner: Clone + Send + Sync + 'static {
+    /// Answers a request.
+    fn answer(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
+}
+
+impl<S> Inner for S
+where
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+{
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let Ok(response) = self.clone().oneshot(request).await;
+        response
+    }
+}
+
+/// Lets a subscription be set up to its end, also when nobody waits for it any more: then it is ended in the ordinary way, by dropping
+/// the answer. Routers that are stopped half way may leave it open upstream. It is counted until then.
+pub(super) async fn set_up<I: Inner>(
+    tasks: Tasks,
+    inner: &I,
+    request: Request<Body>,
+    counted: Counted,
+) -> Option<(Response<Body>, Counted)> {
+    let (set_up, waiting) = oneshot::channel();
+    let inner = inner.clone();
+    tasks
+        .start(async move {
+            let answer = inner.answer(request).await;
+            // Nobody waits if it fails: then the answer is dropped here.
+            let _ = set_up.send((answer, counted));
+        })
+        .detach();
+    waiting.await.ok()
+}
+
+/// Headers that say something of a request's own form, which changes on the way.
+const OF_THE_FORM: [header::HeaderName; 21] = [
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::ORIGIN,
+    header::RANGE,
+    header::SEC_WEBSOCKET_ACCEPT,
+    header::SEC_WEBSOCKET_EXTENSIONS,
+    header::SEC_WEBSOCKET_KEY,
+    header::SEC_WEBSOCKET_PROTOCOL,
+    header::SEC_WEBSOCKET_VERSION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::ACCESS_CONTROL_REQUEST_METHOD,
+];
+
+/// What an operation takes along of the request or the connection that it came by.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    uri: Uri,
+    headers: HeaderMap,
+    extensions: Extensions,
+}
+
+impl Origin {
+    pub(super) fn new(path: &Arc<str>, headers: &HeaderMap, extensions: &Extensions) -> Self {
+        let mut headers = headers.clone();
+        for name in &OF_THE_FORM {
+            headers.remove(name);
+        }
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        Self {
+            uri: path
+                .parse()
+                .unwrap_or_else(|_| Uri::from_static("/graphql")),
+            headers,
+            extensions: extensions.clone(),
+        }
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// What operations may do from now on.
+    pub(super) fn allow(&mut self, access: Access) {
+        self.extensions.insert(access);
+    }
+
+    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.headers
+    }
+
+    /// The request that hands an operation on.
+    pub(super) fn request(&self, body: Bytes, accept: &'static str) -> Request<Body> {
+        let mut headers = self.headers.clone();
+        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        let mut request = Request::new(Body::from(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = headers;
+        *request.extensions_mut() = self.extensions.clone();
+        request
+    }
+}

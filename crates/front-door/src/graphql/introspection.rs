@@ -1,0 +1,19 @@
+//! Introspection lists within lists: each level multiplies the answer by the size of the schema.
+
+use apollo_compiler::executable::ExecutableDocument;
+use apollo_compiler::introspection;
+use apollo_compiler::validation::Valid;
+
+use super::error::RequestError;
+
+/// Refuses what goes deeper than tools do.
+///
+/// # Errors
+/// When lists of the schema's description stand too deep inside each other.
+pub(super) fn check(document: &Valid<ExecutableDocument>) -> Result<(), RequestError> {
+    for operation in document.operations.iter() {
+        introspection::check_max_depth(document, operation)
+            .map_err(|error| RequestError::validation(error.message().to_string(), None))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,301 @@
+//! The schema that documents are checked against: what clients of this port see, made of a subgraph's or a supergraph's SDL.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use apollo_compiler::ast::{
+    Definition, DirectiveList, FieldDefinition, InputValueDefinition, Type,
+};
+use apollo_compiler::schema::{ExtendedType, Schema};
+use apollo_compiler::validation::Valid;
+use apollo_compiler::{Node, ast};
+
+/// Directives that mean something to a client; the others tell routers how to compose and plan.
+const OF_CLIENTS: [&str; 6] = [
+    "deprecated",
+    "specifiedBy",
+    "oneOf",
+    "skip",
+    "include",
+    "defer",
+];
+/// Names of a supergraph's own machinery begin so.
+const MACHINERY: [&str; 2] = ["join__", "link__"];
+
+/// An SDL that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the schema cannot be used: {0}")]
+pub struct SchemaError(String);
+
+/// A schema, and which of its input types need a value's exact text.
+#[derive(Debug, Clone)]
+pub struct GraphSchema(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    schema: Valid<Schema>,
+    /// Input types with a [`Scalar`] of note in them, at any depth.
+    noted: HashSet<String>,
+    /// Fields by which a router knows objects again.
+    keys: HashSet<String>,
+}
+
+/// Scalars whose values are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scalar {
+    /// `ID`: a whole number is taken for its text.
+    Id,
+    /// `Decimal`: a number is taken for its text, so that no digit is lost.
+    Decimal,
+}
+
+impl Scalar {
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "ID" => Some(Self::Id),
+            "Decimal" => Some(Self::Decimal),
+            _ => None,
+        }
+    }
+}
+
+impl GraphSchema {
+    /// Reads the SDL of a subgraph (as it is composed) or of a supergraph.
+    ///
+    /// # Errors
+    /// When it is no valid schema.
+    pub fn from_sdl(sdl: &str) -> Result<Self, SchemaError> {
+        let mut document = ast::Document::parse(sdl, "schema.graphql")
+            .map_err(|error| SchemaError(error.errors.to_string()))?;
+        let is_supergraph = sdl.contains("join__Graph");
+        let entities = if is_supergraph {
+            Vec::new()
+        } else {
+            entities(&document)
+        };
+        let keys = keys(&document);
+        document.definitions.retain(is_of_clients);
+        for definition in &mut document.definitions {
+            strip(definition);
+        }
+        let mut text = document.to_string();
+        if !is_supergraph && sdl.contains("/federation/") {
+            text.push_str(&federation(&entities));
+        }
+        let schema = Schema::parse_and_validate(text, "schema.graphql")
+            .map_err(|error| SchemaError(error.errors.to_string()))?;
+        let noted = noted(&schema);
+        Ok(Self(Arc::new(Inner {
+            schema,
+            noted,
+            keys,
+        })))
+    }
+
+    pub(super) fn valid(&self) -> &Valid<Schema> {
+        &self.0.schema
+    }
+
+    /// Whether a router asks for a field of this name beside what a client asks for.
+    pub(super) fn is_key(&self, name: &str) -> bool {
+        name == "__typename" || self.0.keys.contains(name)
+    }
+
+    /// Whether values of this type need a look at their text.
+    pub(super) fn is_noted(&self, ty: &Type) -> bool {
+        self.0.noted.contains(ty.inner_named_type().as_str())
+    }
+
+    pub(super) fn scalar(name: &str) -> Option<Scalar> {
+        Scalar::of(name)
+    }
+
+    /// A field of an input type.
+    pub(super) fn input_field(&self, ty: &str, field: &str) -> Option<&Node<InputValueDefinition>> {
+        match self.0.schema.types.get(ty)? {
+            ExtendedType::InputObject(input) => input.fields.get(field).map(|field| &field.node),
+            _ => None,
+        }
+    }
+}
+
+fn is_of_clients(definition: &Definition) -> bool {
+    let name = definition.name().map_or("", |name| name.as_str());
+    let is_machinery = MACHINERY.iter().any(|begin| name.starts_with(begin));
+    let is_directive = matches!(definition, Definition::DirectiveDefinition(_));
+    let is_built_in = is_directive && OF_CLIENTS.contains(&name);
+    !(is_machinery || is_built_in || matches!(definition, Definition::SchemaExtension(_)))
+        && (!is_directive || OF_CLIENTS.contains(&name))
+}
+
+/// Types with a key: what `_entities` may answer.
+fn entities(document: &ast::Document) -> Vec<String> {
+    let mut named: Vec<String> = document
+        .definitions
+        .iter()
+        .filter(|definition| {
+            matches!(
+                definition,
+                Definition::ObjectTypeDefinition(_) | Definition::ObjectTypeExtension(_)
+            ) && definition.directives().has("key")
+        })
+        .filter_map(|definition| definition.name().map(ToString::to_string))
+        .collect();
+    named.sort();
+    named.dedup();
+    named
+}
+
+/// What a subgraph has for the router alone (Apollo Federation, subgraph specification).
+fn federation(entities: &[String]) -> String {
+    let mut text =
+        "\nscalar _Any\ntype _Service { sdl: String }\nextend type Query { _service: _Service! }\n"
+            .to_owned();
+    if !entities.is_empty() {
+        text.push_str(&format!(
+            "union _Entity = {}\nextend type Query {{ _entities(representations: [_Any!]!): [_Entity]! }}\n",
+            entities.join(" | ")
+        ));
+    }
+    text
+}
+
+/// The names in the keys of a supergraph's types (`@join__type(key:)`).
+fn keys(document: &ast::Document) -> HashSet<String> {
+    document
+        .definitions
+        .iter()
+        .flat_map(|definition| definition.directives().get_all("join__type"))
+        .filter_map(|directive| directive.specified_argument_by_name("key")?.as_str())
+        .flat_map(|key| key.split(|any: char| !any.is_alphanumeric() && any != '_'))
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn strip(definition: &mut Definition) {
+    match definition {
+        Definition::SchemaDefinition(node) => directives(&mut node.make_mut().directives),
+        Definition::ScalarTypeDefinition(node) => directives(&mut node.make_mut().directives),
+        Definition::ObjectTypeDefinition(node) => {
+            let node = node.make_mut();
+            directives(&mut node.directives);
+            node.fields.iter_mut().for_each(field);
+        }
+        Definition::ObjectTypeExtension(node) => {
+            let node = node.make_mut();
+            directives(&mut node.directives);
+            node.fields.iter_mut().for_each(field);
+        }
+        Definition::InterfaceTypeDefinition(node) => {
+            let node = node.make_mut();
+            directives(&mut node.directives);
+            node.fields.iter_mut().for_each(field);
+        }
+        Definition::UnionTypeDefinition(node) => directives(&mut node.make_mut().directives),
+        Definition::EnumTypeDefinition(node) => {
+            let node = node.make_mut();
+            directives(&mut node.directives);
+            for value in &mut node.values {
+                directives(&mut value.make_mut().directives);
+            }
+        }
+        Definition::InputObjectTypeDefinition(node) => {
+            let node = node.make_mut();
+            directives(&mut node.directives);
+            node.fields.iter_mut().for_each(input);
+        }
+        _ => {}
+    }
+}
+
+fn field(field: &mut Node<FieldDefinition>) {
+    let field = field.make_mut();
+    directives(&mut field.directives);
+    field.arguments.iter_mut().for_each(input);
+}
+
+fn input(value: &mut Node<InputValueDefinition>) {
+    directives(&mut value.make_mut().directives);
+}
+
+fn directives(list: &mut DirectiveList) {
+    list.0
+        .retain(|directive| OF_CLIENTS.contains(&directive.name.as_str()));
+}
+
+/// Scalars of note and the input types that hold one.
+fn noted(schema: &Schema) -> HashSet<String> {
+    let mut noted: HashSet<String> = schema
+        .types
+        .keys()
+        .filter(|name| Scalar::of(name).is_some())
+        .map(ToString::to_string)
+        .collect();
+    loop {
+        let before = noted.len();
+        for (name, ty) in &schema.types {
+            if let ExtendedType::InputObject(input) = ty
+                && input
+                    .fields
+                    .values()
+                    .any(|field| noted.contains(field.ty.inner_named_type().as_str()))
+            {
+                noted.insert(name.to_string());
+            }
+        }
+        if noted.len() == before {
+            return noted;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SUPERGRAPH: &str = include_str!("../../../../schema/supergraph.graphql");
+    const SUBGRAPHS: [&str; 2] = [
+        include_str!("../../../../schema/accounts.graphql"),
+        include_str!("../../../../schema/orders.graphql"),
+    ];
+
+    #[test]
+    fn of_a_supergraph_clients_see_the_types_and_nothing_of_the_machinery() {
+        let schema = GraphSchema::from_sdl(SUPERGRAPH).unwrap();
+        let text = schema.valid().to_string();
+        assert!(text.contains("type Customer") && text.contains("first: Int! = 20"));
+        for machinery in ["join__", "link__", "_entities"] {
+            assert!(!text.contains(machinery), "{machinery}");
+        }
+    }
+
+    #[test]
+    fn a_subgraph_has_its_entities_for_the_router() {
+        for sdl in SUBGRAPHS {
+            let schema = GraphSchema::from_sdl(sdl).unwrap();
+            let text = schema.valid().to_string();
+            assert!(
+                text.contains("_entities(") && text.contains("_service"),
+                "{text}"
+            );
+            assert!(!text.contains("@key") && !text.contains("@shareable"));
+        }
+    }
+
+    #[test]
+    fn input_types_are_known_by_what_they_hold() {
+        let schema = GraphSchema::from_sdl(SUPERGRAPH).unwrap();
+        for (ty, is_noted) in [
+            ("PlaceOrderInput!", true),
+            ("[OrderItemInput!]!", true),
+            ("CreateCustomerInput", true),
+            ("NameInput!", false),
+            ("OrderStatus", false),
+        ] {
+            let ty = Type::parse(ty, "type").unwrap();
+            assert_eq!(schema.is_noted(&ty), is_noted, "{ty}");
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! Values of variables, read as they were written: a whole number is taken for an `ID`, and a `Decimal` keeps every digit, because
+//! neither passes through a floating-point number on its way (GraphQL, sections ID and Coercing Variable Values).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use apollo_compiler::ast::Type;
+use apollo_compiler::schema::ExtendedType;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::cost;
+use super::error::RequestError;
+use super::schema::{GraphSchema, Scalar};
+
+/// What a variable of an operation is.
+#[derive(Debug, Clone)]
+pub(super) struct Variable {
+    pub(super) name: String,
+    pub(super) ty: Type,
+    /// Whether its values need a look.
+    pub(super) is_noted: bool,
+}
+
+/// Members of a JSON object, in their order, unread.
+pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Members<'de>;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(key) = map.next_key::<Key<'de>>()? {
+                    members.push((key.0, map.next_value()?));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Read)
+    }
+}
+
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Key<'de>;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a name")
+            }
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Borrowed(name)))
+            }
+            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Owned(name.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Read)
+    }
+}
+
+impl<'a> Members<'a> {
+    /// Of an object; none of anything else.
+    pub(super) fn of(raw: Option<&'a RawValue>) -> Self {
+        raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
+            .unwrap_or_else(|| Self(Vec::new()))
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0
+            .iter()
+            .rev()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| *value)
+    }
+}
+
+impl cost::Values for Members<'_> {
+    fn integer(&self, variable: &str) -> Option<i64> {
+        let written = self.get(variable)?.get();
+        written.parse().ok().or_else(|| {
+            // A number that no integer holds is no small one.
+            written.bytes().next()?.is_ascii_digit().then_some(i64::MAX)
+        })
+    }
+
+    fn length(&self, variable: &str) -> Option<u64> {
+        let elements: Vec<&RawValue> = serde_json::from_str(self.get(variable)?.get()).ok()?;
+        Some(elements.len() as u64)
+    }
+}
+
+/// The variables with values of [`Scalar`]s written as the services take them; `None` if they are so already.
+///
+/// # Errors
+/// When such a value is none, with its path as the field.
+pub(super) fn coerced(
+    schema: &GraphSchema,
+    variables: &[Variable],
+    given: &Members<'_>,
+) -> Result<Option<String>, RequestError> {
+    if !variables.iter().any(|variable| variable.is_noted) {
+        return Ok(None);
+    }
+    let mut written = String::from("{");
+    let mut is_changed = false;
+    for (at, (name, value)) in given.0.iter().enumerate() {
+        let variable = variables
+            .iter()
+            .find(|known| known.is_noted && known.name == *name);
+        let value = match variable {
+            Some(variable) => {
+                let mut path = Path(vec![name.to_string()]);
+                value_of(schema, &variable.ty, value, &mut path)?
+            }
+            None => Cow::Borrowed(value.get()),
+        };
+        is_changed |= matches!(value, Cow::Owned(_));
+        member(&mut written, at, name, &value);
+    }
+    written.push('}');
+    Ok(is_changed.then_some(written))
+}
+
+fn member(written: &mut String, at: usize, name: &str, value: &str) {
+    if at > 0 {
+        written.push(',');
+    }
+    written.push_str(&serde_json::Value::from(name).to_string());
+    written.push(':');
+    written.push_str(value);
+}
+
+/// The way to a value, such as `input.items[0].product.price`.
+struct Path(Vec<String>);
+
+impl fmt::Display for Path {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, segment) in self.0.iter().enumerate() {
+            if at > 0 && !segment.starts_with('[') {
+                formatter.write_str(".")?;
+            }
+            formatter.write_str(segment)?;
+        }
+        Ok(())
+    }
+}
+
+fn value_of<'a>(
+    schema: &GraphSchema,
+    ty: &Type,
+    raw: &'a RawValue,
+    path: &mut Path,
+) -> Result<Cow<'a, str>, RequestError> {
+    let text = raw.get();
+    if text == "null" || !schema.is_noted(ty) {
+        return Ok(Cow::Borrowed(text));
+    }
+    if ty.is_list() {
+        // A single value counts as a list of one.
+        return if text.starts_with('[') {
+            elements(schema, ty.item_type(), text, path)
+        } else {
+            value_of(schema, ty.item_type(), raw, path)
+        };
+    }
+    let name = ty.inner_named_type();
+    match GraphSchema::scalar(name) {
+        Some(scalar) => scalar_value(scalar, text, path),
+        None if matches!(
+            schema.valid().types.get(name),
+            Some(ExtendedType::InputObject(_))
+        ) && text.starts_with('{') =>
+        {
+            object(schema, name, text, path)
+        }
+        // Not of its type: the service says so.
+        None => Ok(Cow::Borrowed(text)),
+    }
+}
+
+fn elements<'a>(
+    schema: &GraphSchema,
+    item: &Type,
+    text: &'a str,
+    path: &mut Path,
+) -> Result<Cow<'a, str>, RequestError> {
+    let Ok(elements) = serde_json::from_str::<Vec<&'a RawValue>>(text) else {
+        return Ok(Cow::Borrowed(text));
+    };
+    let mut written = String::from("[");
+    let mut is_changed = false;
+    for (at, element) in elements.into_iter().enumerate() {
+        path.0.push(format!("[{at}]"));
+        let value = value_of(schema, item, element, path)?;
+        path.0.pop();
+        is_changed |= matches!(value, Cow::Owned(_));
+        if at > 0 {
+            written.push(',');
+        }
+        written.push_str(&value);
+    }
+    written.push(']');
+    Ok(if is_changed {
+        Cow::Owned(written)
+    } else {
+        Cow::Borrowed(text)
+    })
+}
+
+fn object<'a>(
+    schema: &GraphSchema,
+    ty: &str,
+    text: &'a str,
+    path: &mut Path,
+) -> Result<Cow<'a, str>, RequestError> {
+    let Ok(members) = serde_json::from_str::<Members<'a>>(text) else {
+        return Ok(Cow::Borrowed(text));
+    };
+    let mut written = String::from("{");
+    let mut is_changed = false;
+    for (at, (name, value)) in members.0.iter().enumerate() {
+        let value = match schema.input_field(ty, name) {
+            Some(field) => {
+                path.0.push(name.to_string());
+                let value = value_of(schema, &field.ty, value, path)?;
+                path.0.pop();
+                value
+            }
+            None => Cow::Borrowed(value.get()),
+        };
+        is_changed |= matches!(value, Cow::Owned(_));
+        member(&mut written, at, name, &value);
+    }
+    written.push('}');
+    Ok(if is_changed {
+        Cow::Owned(written)
+    } else {
+        Cow::Borrowed(text)
+    })
+}
+
+fn scalar_value<'a>(
+    scalar: Scalar,
+    text: &'a str,
+    path: &Path,
+) -> Result<Cow<'a, str>, RequestError> {
+    let is_text = text.starts_with('"');
+    match scalar {
+        Scalar::Id if is_text => Ok(Cow::Borrowed(text)),
+        Scalar::Id if is_whole(text) => Ok(Cow::Owned(format!("\"{text}\""))),
+        Scalar::Id => Err(wrong(
+            path,
+            "is no ID",
+            "a text, such as \"42\", or a whole number",
+        )),
+        Scalar::Decimal if is_text && is_decimal(text.trim_matches('"')) => Ok(Cow::Borrowed(text)),
+        Scalar::Decimal if !is_text && is_decimal(text) => Ok(Cow::Owned(format!("\"{text}\""))),
+        Scalar::Decimal => Err(no_decimal(&path.to_string())),
+    }
+}
+
+/// What stands at `path` is no decimal number.
+pub(super) fn no_decimal(path: &str) -> RequestError {
+    wrong(
+        path,
+        "is no decimal number",
+        "digits with a point, as a string, such as \"12.50\"",
+    )
+}
+
+fn wrong(path: impl std::fmt::Display, reason: &str, expected: &str) -> RequestError {
+    RequestError::request(format!("`{path}` {reason}: expected {expected}"))
+        .with("field", path.to_string())
+        .with("reason", reason)
+        .with("expected", expected)
+}
+
+fn is_whole(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// An optional sign, digits, and a fraction or none: no exponent, so that what is written is what is meant.
+pub(super) fn is_decimal(text: &str) -> bool {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    is_whole(whole) && !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn coerce(ty: &str, value: &str) -> Result<Option<String>, RequestError> {
+        let schema =
+            GraphSchema::from_sdl(include_str!("../../../../schema/supergraph.graphql")).unwrap();
+        let ty = Type::parse(ty, "type").unwrap();
+        let variables = [Variable {
+            name: "v".to_owned(),
+            is_noted: schema.is_noted(&ty),
+            ty,
+        }];
+        let text = format!(r#"{{"v":{value}}}"#);
+        let raw: &RawValue = serde_json::from_str(&text).unwrap();
+        let written = coerced(&schema, &variables, &Members::of(Some(raw)))?;
+        Ok(written.map(|text| text[5..text.len() - 1].to_owned()))
+    }
+
+    fn field_of(ty: &str, value: &str) -> String {
+        let error = coerce(ty, value).unwrap_err();
+        error.message().split('`').nth(1).unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_whole_number_is_an_id_and_nothing_else_is() {
+        for (given, written) in [("42", "\"42\""), ("-1", "\"-1\""), ("0", "\"0\"")] {
+            assert_eq!(coerce("ID!", given).unwrap().unwrap(), written);
+        }
+        let huge = "123456789012345678901234567890";
+        assert_eq!(coerce("ID", huge).unwrap().unwrap(), format!("\"{huge}\""));
+        for kept in ["\"42\"", "null", "\"\""] {
+            assert_eq!(coerce("ID", kept).unwrap(), None);
+        }
+        for wrong in ["4.5", "true", "1e3", "[]", "{}"] {
+            assert_eq!(field_of("ID!", wrong), "v", "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_decimal_keeps_every_digit_and_what_is_none_is_named() {
+        let input = |price: &str| {
+            format!(
+                r#"{{"customerId":7,"items":[{{"product":{{"guid":"g","title":"t","price":{price}}},"quantity":1}}]}}"#
+            )
+        };
+        let written = coerce("PlaceOrderInput!", &input("123456789012.12345678"))
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            written,
+            input("\"123456789012.12345678\"").replace(":7,", ":\"7\",")
+        );
+        for wrong in [
+            "\"abc\"", "1e2", "true", "\"\"", "\"1.\"", "\".5\"", "\"1,5\"", "{}",
+        ] {
+            assert_eq!(
+                field_of("PlaceOrderInput!", &input(wrong)),
+                "input.items[0].product.price".replace("input", "v"),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_of_its_type_is_left_to_the_service() {
+        for value in ["5", "\"x\"", "[]"] {
+            assert_eq!(coerce("PlaceOrderInput!", value).unwrap(), None, "{value}");
+        }
+        assert_eq!(
+            coerce("PlaceOrderInput", r#"{"unknown":{"a":1}}"#).unwrap(),
+            None
+        );
+    }
+}

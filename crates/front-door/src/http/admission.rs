@@ -1,0 +1,220 @@
+//! How much one address, one subject, and all together, may ask for. A refusal costs a look-up.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use sha2::{Digest, Sha256};
+
+use crate::settings::FrontDoorSettings;
+
+/// After so many new addresses, those that asked for nothing lately are forgotten.
+const FORGET_EVERY: usize = 4_096;
+/// The most addresses that are told apart; more share one share, so that nobody fills the memory with addresses.
+const MOST_CLIENTS: usize = 100_000;
+
+/// What a client is counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Client {
+    /// Its address; of IPv6 its network of 64 bits, which one subscriber of a provider has to itself.
+    Address(IpAddr),
+    /// The subject of its token, as a digest: a subject may be long, and what is counted by should be small.
+    Subject([u8; 16]),
+}
+
+impl Client {
+    pub(crate) fn of(address: IpAddr) -> Self {
+        Self::Address(match address.to_canonical() {
+            IpAddr::V4(address) => IpAddr::V4(address),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+        })
+    }
+
+    /// Who has this subject, wherever from.
+    pub(crate) fn named(subject: &str) -> Self {
+        let mut short = [0; 16];
+        for (byte, of_digest) in short.iter_mut().zip(Sha256::digest(subject)) {
+            *byte = of_digest;
+        }
+        Self::Subject(short)
+    }
+
+    /// All that came when too many were known.
+    const REST: Self = Self::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+}
+
+/// Counts what is open of each client and of all.
+#[derive(Debug, Clone)]
+pub(crate) struct Counter(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    /// The gauge that shows it.
+    gauge: &'static str,
+    most: usize,
+    most_per_client: usize,
+    all: AtomicUsize,
+    of_client: Mutex<HashMap<Client, usize>>,
+}
+
+/// One that is open; it is counted until dropped.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    counts: Arc<Counts>,
+    client: Client,
+}
+
+impl Counter {
+    pub(crate) fn new(gauge: &'static str, most: usize, most_per_client: usize) -> Self {
+        Self(Arc::new(Counts {
+            gauge,
+            most,
+            most_per_client,
+            all: AtomicUsize::new(0),
+            of_client: Mutex::default(),
+        }))
+    }
+
+    /// One more of this client, if there may be.
+    pub(crate) fn admit(&self, client: Client) -> Option<Counted> {
+        let counts = &self.0;
+        let mut of_client = counts
+            .of_client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if counts.all.load(Ordering::Relaxed) >= counts.most {
+            return None;
+        }
+        let open = of_client.entry(client).or_insert(0);
+        if *open >= counts.most_per_client {
+            return None;
+        }
+        *open += 1;
+        counts.all.fetch_add(1, Ordering::Relaxed);
+        metrics::gauge!(counts.gauge).increment(1.0);
+        Some(Counted {
+            counts: Arc::clone(counts),
+            client,
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut of_client = self
+            .counts
+            .of_client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = of_client.get_mut(&self.client) {
+            *open -= 1;
+            if *open == 0 {
+                of_client.remove(&self.client);
+            }
+        }
+        self.counts.all.fetch_sub(1, Ordering::Relaxed);
+        metrics::gauge!(self.counts.gauge).decrement(1.0);
+    }
+}
+
+/// Requests a second of each client.
+#[derive(Debug)]
+pub(crate) struct Rate {
+    limiter: DefaultKeyedRateLimiter<Client>,
+    clock: DefaultClock,
+    since_forgotten: AtomicUsize,
+}
+
+impl Rate {
+    pub(crate) fn new(settings: &FrontDoorSettings) -> Self {
+        Self {
+            limiter: RateLimiter::keyed(Quota::per_second(settings.rate_limit)),
+            clock: DefaultClock::default(),
+            since_forgotten: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes one request of this client's share.
+    ///
+    /// # Errors
+    /// How long it takes until there is one again.
+    pub(crate) fn take(&self, client: Client) -> Result<(), Duration> {
+        if self.since_forgotten.fetch_add(1, Ordering::Relaxed) >= FORGET_EVERY {
+            self.since_forgotten.store(0, Ordering::Relaxed);
+            if self.limiter.len() > FORGET_EVERY {
+                self.limiter.retain_recent();
+                self.limiter.shrink_to_fit();
+            }
+        }
+        let client = if self.limiter.len() > MOST_CLIENTS {
+            Client::REST
+        } else {
+            client
+        };
+        self.limiter
+            .check_key(&client)
+            .map_err(|until| until.wait_time_from(self.clock.now()))
+    }
+}
+
+/// Whole seconds, at least one, as `Retry-After` has them.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs()
+        .saturating_add(u64::from(wait.subsec_nanos() > 0))
+        .max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn client(text: &str) -> Client {
+        Client::of(text.parse().unwrap())
+    }
+
+    #[test]
+    fn each_client_and_all_together_have_a_bound_and_what_ends_makes_room() {
+        let counter = Counter::new("test", 3, 2);
+        let (one, other) = (client("10.0.0.1"), client("10.0.0.2"));
+        let first = counter.admit(one).unwrap();
+        let _second = counter.admit(one).unwrap();
+        assert!(counter.admit(one).is_none());
+        let _third = counter.admit(other).unwrap();
+        assert!(counter.admit(other).is_none());
+        drop(first);
+        assert!(counter.admit(one).is_some());
+    }
+
+    #[test]
+    fn a_client_is_its_address_or_its_network() {
+        assert_eq!(client("::ffff:10.0.0.1"), client("10.0.0.1"));
+        assert_eq!(client("2001:db8:1:2::1"), client("2001:db8:1:2:ffff::9"));
+        assert_ne!(client("2001:db8:1:2::1"), client("2001:db8:1:3::1"));
+        assert_eq!(Client::named("7"), Client::named("7"));
+        assert_ne!(Client::named("7"), Client::named("8"));
+    }
+
+    #[test]
+    fn who_asks_too_often_is_told_when_to_come_again_and_others_are_not() {
+        let rate = Rate::new(&FrontDoorSettings {
+            rate_limit: NonZeroU32::new(5).unwrap(),
+            ..FrontDoorSettings::default()
+        });
+        let refused = (0..20)
+            .filter_map(|_| rate.take(client("10.0.0.1")).err())
+            .last()
+            .unwrap();
+        assert_eq!(whole_seconds(refused), 1);
+        assert!(rate.take(client("10.0.0.2")).is_ok());
+    }
+}

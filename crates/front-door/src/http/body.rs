@@ -1,0 +1,269 @@
+//! Bodies of requests: read within a size and a time, decoded within the same size.
+
+use std::io::Read;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use http_body::Body as HttpBody;
+use http_body_util::BodyExt;
+
+use super::media::only;
+
+/// Of a body that is too large so many bytes more are read, because some clients read no answer before they have written all.
+const READ_ON: usize = 16 * 1024 * 1024;
+/// For so long.
+const READ_ON_TIME: Duration = Duration::from_secs(5);
+
+/// Bounds of a body.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyLimits {
+    /// Bytes, also after decoding.
+    pub(crate) size: usize,
+    /// From the head of the request to the end of the body.
+    pub(crate) time: Duration,
+}
+
+/// Why a body is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BodyRefused {
+    #[error("the body is larger than the {0} bytes that are taken")]
+    TooLarge(usize),
+    #[error("the body did not arrive within {} s", .0.as_secs())]
+    TooSlow(Duration),
+    #[error("the body broke off")]
+    Broken,
+    #[error("the body cannot be decoded as its `content-encoding` says")]
+    Undecodable,
+    #[error(
+        "this `content-encoding` is not known: send the body as it is, or with gzip or deflate"
+    )]
+    UnknownEncoding,
+}
+
+impl BodyRefused {
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Broken | Self::Undecodable => StatusCode::BAD_REQUEST,
+            Self::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Identity,
+    Gzip,
+    Deflate,
+}
+
+fn encoding(headers: &HeaderMap) -> Result<Encoding, BodyRefused> {
+    if !headers.contains_key(header::CONTENT_ENCODING) {
+        return Ok(Encoding::Identity);
+    }
+    let said = only(headers, &header::CONTENT_ENCODING).ok_or(BodyRefused::UnknownEncoding)?;
+    match said.trim().to_ascii_lowercase().as_str() {
+        "identity" | "" => Ok(Encoding::Identity),
+        "gzip" | "x-gzip" => Ok(Encoding::Gzip),
+        "deflate" => Ok(Encoding::Deflate),
+        _ => Err(BodyRefused::UnknownEncoding),
+    }
+}
+
+/// Reads a body to its end. A refusal comes when the client has written what it had, within bounds: only then does it read.
+///
+/// # Errors
+/// When it is too large, too slow, broken, or encoded in a way that is not known.
+pub(crate) async fn read<B>(
+    headers: &HeaderMap,
+    body: B,
+    limits: BodyLimits,
+) -> Result<Bytes, BodyRefused>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let mut body = body;
+    let read = async {
+        let encoding = encoding(headers)?;
+        if declared(headers).is_some_and(|length| length > limits.size) {
+            return Err(BodyRefused::TooLarge(limits.size));
+        }
+        let bytes = whole(&mut body, limits.size).await?;
+        decode(bytes, encoding, limits.size)
+    };
+    let read = tokio::time::timeout(limits.time, read)
+        .await
+        .unwrap_or(Err(BodyRefused::TooSlow(limits.time)));
+    let waits_for_the_word = headers.contains_key(header::EXPECT);
+    if let Err(BodyRefused::TooLarge(_) | BodyRefused::UnknownEncoding) = read
+        && !waits_for_the_word
+    {
+        let _ = tokio::time::timeout(READ_ON_TIME, read_on(&mut body)).await;
+    }
+    read
+}
+
+fn declared(headers: &HeaderMap) -> Option<usize> {
+    only(headers, &header::CONTENT_LENGTH)?.parse().ok()
+}
+
+async fn whole<B>(body: &mut B, limit: usize) -> Result<Bytes, BodyRefused>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let mut first = Bytes::new();
+    let mut rest: Option<BytesMut> = None;
+    while let Some(frame) = body.frame().await {
+        let Ok(part) = frame.map_err(|_| BodyRefused::Broken)?.into_data() else {
+            continue;
+        };
+        let so_far = rest.as_ref().map_or(first.len(), BytesMut::len);
+        if so_far + part.len() > limit {
+            return Err(BodyRefused::TooLarge(limit));
+        }
+        match &mut rest {
+            None if first.is_empty() => first = part,
+            None => {
+                let mut joined = BytesMut::with_capacity(first.len() + part.len());
+                joined.extend_from_slice(&first);
+                joined.extend_from_slice(&part);
+                rest = Some(joined);
+            }
+            Some(joined) => joined.extend_from_slice(&part),
+        }
+    }
+    Ok(rest.map_or(first, BytesMut::freeze))
+}
+
+async fn read_on<B>(body: &mut B)
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let mut read = 0;
+    while read < READ_ON
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        read += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
+fn decode(bytes: Bytes, encoding: Encoding, limit: usize) -> Result<Bytes, BodyRefused> {
+    match encoding {
+        Encoding::Identity => Ok(bytes),
+        Encoding::Gzip => inflated(MultiGzDecoder::new(bytes.as_ref()), limit),
+        // Said of two formats; the one with a header is meant (RFC 9110, section 8.4.1.2), the other is seen.
+        Encoding::Deflate => inflated(ZlibDecoder::new(bytes.as_ref()), limit).or_else(|error| {
+            if error == BodyRefused::Undecodable {
+                inflated(DeflateDecoder::new(bytes.as_ref()), limit)
+            } else {
+                Err(error)
+            }
+        }),
+    }
+}
+
+fn inflated(decoder: impl Read, limit: usize) -> Result<Bytes, BodyRefused> {
+    let mut written = Vec::new();
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    decoder
+        .take(most)
+        .read_to_end(&mut written)
+        .map_err(|_| BodyRefused::Undecodable)?;
+    if written.len() > limit {
+        return Err(BodyRefused::TooLarge(limit));
+    }
+    Ok(written.into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Write;
+
+    use axum::body::Body;
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+
+    use super::*;
+
+    const LIMITS: BodyLimits = BodyLimits {
+        size: 1_000,
+        time: Duration::from_millis(500),
+    };
+
+    async fn read_as(encoding: Option<&'static str>, body: Vec<u8>) -> Result<Bytes, BodyRefused> {
+        let mut headers = HeaderMap::new();
+        if let Some(encoding) = encoding {
+            headers.insert(header::CONTENT_ENCODING, encoding.parse().unwrap());
+        }
+        read(&headers, Body::from(body), LIMITS).await
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_body_is_decoded_within_the_limit() {
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::best());
+        zlib.write_all(b"{}").unwrap();
+        for (encoding, body) in [
+            (None, b"{}".to_vec()),
+            (Some("identity"), b"{}".to_vec()),
+            (Some("GZIP"), gzip(b"{}")),
+            (Some("deflate"), zlib.finish().unwrap()),
+        ] {
+            assert_eq!(read_as(encoding, body).await.unwrap(), "{}");
+        }
+        let bomb = gzip(&vec![b' '; 10_000_000]);
+        assert!(bomb.len() > LIMITS.size);
+        let bomb = gzip(&[b' '; 100_000]);
+        assert!(bomb.len() < LIMITS.size);
+        assert_eq!(
+            read_as(Some("gzip"), bomb).await,
+            Err(BodyRefused::TooLarge(1_000))
+        );
+        assert_eq!(
+            read_as(Some("gzip"), b"{}".to_vec()).await,
+            Err(BodyRefused::Undecodable)
+        );
+        for unknown in ["br", "zstd", "gzip, gzip", "x"] {
+            assert_eq!(
+                read_as(Some(unknown), b"{}".to_vec()).await,
+                Err(BodyRefused::UnknownEncoding)
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_end_is_given_up() {
+        let parts = futures::stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            Some((Ok::<_, std::convert::Infallible>("x"), ()))
+        });
+        let body = Body::from_stream(parts);
+        let refused = read(&HeaderMap::new(), body, LIMITS).await.unwrap_err();
+        assert_eq!(refused, BodyRefused::TooSlow(LIMITS.time));
+    }
+
+    #[tokio::test]
+    async fn a_body_in_parts_is_joined() {
+        let parts = ["{\"a\"", ":", "1}"].map(Ok::<_, std::convert::Infallible>);
+        let body = Body::from_stream(futures::stream::iter(parts));
+        assert_eq!(
+            read(&HeaderMap::new(), body, LIMITS).await.unwrap(),
+            "{\"a\":1}"
+        );
+        let parts = std::iter::repeat_n(Ok::<_, std::convert::Infallible>("xxxxxxxxxx"), 101);
+        let body = Body::from_stream(futures::stream::iter(parts));
+        assert_eq!(
+            read(&HeaderMap::new(), body, LIMITS).await,
+            Err(BodyRefused::TooLarge(1_000))
+        );
+    }
+}

@@ -1,0 +1,9 @@
+//! HTTP: connections and what each request must be before its content is looked at.
+
+pub(crate) mod admission;
+pub(crate) mod body;
+pub(crate) mod connection;
+pub(crate) mod media;
+pub(crate) mod origin;
+pub(crate) mod page;
+pub(crate) mod problem;

@@ -1,0 +1,86 @@
+//! The nesting of JSON, counted before anything parses it: parsers call themselves for each level, and a stack has an end.
+
+/// JSON that nests deeper than what is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("JSON may nest {limit} levels deep")]
+pub struct TooDeep {
+    /// The most levels that are taken.
+    pub limit: usize,
+}
+
+/// Counts arrays and objects that are open at once. What is no JSON is left to the parser, which this keeps from going
+/// deeper than the limit: no parser descends further than brackets are open outside of strings.
+///
+/// # Errors
+/// When more than `limit` are.
+pub fn check_depth(text: &[u8], limit: usize) -> Result<(), TooDeep> {
+    let mut depth = 0_usize;
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > limit {
+                    return Err(TooDeep { limit });
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some(inside) = bytes.next() {
+                    match inside {
+                        b'\\' => {
+                            bytes.next();
+                        }
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(open: &str, close: &str, levels: usize) -> String {
+        format!("{}1{}", open.repeat(levels), close.repeat(levels))
+    }
+
+    #[test]
+    fn arrays_objects_and_both_in_turn_are_counted() {
+        for (open, close, each) in [("[", "]", 1), ("{\"a\":", "}", 1), ("[{\"a\":", "}]", 2)] {
+            assert_eq!(
+                check_depth(nested(open, close, 8 / each).as_bytes(), 8),
+                Ok(())
+            );
+            assert!(check_depth(nested(open, close, 9).as_bytes(), 8).is_err());
+        }
+    }
+
+    #[test]
+    fn brackets_in_strings_do_not_count_whatever_escapes_stand_before_them() {
+        for text in [
+            r#"["[[[[[[["]"#,
+            r#"["\"[[[[[["]"#,
+            r#"["\\", "[[[[["]"#,
+            r#"{"[[[[":"\u005b[[["}"#,
+        ] {
+            assert_eq!(check_depth(text.as_bytes(), 1), Ok(()), "{text}");
+        }
+        assert!(check_depth(br#"["\\",[[["#, 3).is_err());
+    }
+
+    #[test]
+    fn siblings_are_not_nested_and_what_is_broken_off_still_counts() {
+        assert_eq!(
+            check_depth("[[1],[2],[3]]".repeat(50).as_bytes(), 2),
+            Ok(())
+        );
+        assert!(check_depth("[".repeat(1_000_000).as_bytes(), 32).is_err());
+        assert_eq!(check_depth(b"\"abc", 1), Ok(()));
+    }
+}

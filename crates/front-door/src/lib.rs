@@ -1,0 +1,21 @@
+//! What stands between the network and everything of ours, in the gateway and in both services: it believes nothing.
+//!
+//! A [`FrontDoor`] serves a port: it takes connections, judges each request, speaks GraphQL's protocols, and hands on well-formed,
+//! bounded operations in one form ([`graphql::Inner`]).
+
+mod door;
+pub mod graphql;
+mod http;
+mod identity;
+mod json;
+mod runtime;
+mod settings;
+mod shutdown;
+mod tls;
+
+pub use door::FrontDoor;
+pub use json::{TooDeep, check_depth};
+pub use runtime::Tasks;
+pub use settings::FrontDoorSettings;
+pub use shutdown::{Stop, Stopper, stop};
+pub use tls::{Clients, Tls, TlsError, TlsSettings};

@@ -1,0 +1,336 @@
+//! A service's link to Kafka: makes sure of the topics in the background, so that a service starts and serves without it.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rdkafka::{
+    admin::AdminClient,
+    error::KafkaError,
+    producer::{FutureProducer, Producer},
+};
+use tandem_event_path::log::{
+    Attention, Ends, Log, LogError, Member, Membership, Offsets, PublishError, Publisher, Record,
+    Tail, TopicState,
+};
+use tandem_model::message::Position;
+use tandem_runtime::{backoff::Backoff, clock::Clock, shutdown::Shutdown};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    REQUEST_LIMIT, away, certificate,
+    link::Link,
+    member::KafkaMember,
+    no_client,
+    publisher::{KafkaPublisher, publish_error},
+    reason::Cause,
+    record,
+    settings::{COMMITTED, KafkaSettings, UNCOMMITTED},
+    tail::{self, KafkaTail},
+    topics::{self, Topic},
+};
+
+/// The pauses between two tries to reach Kafka, at first and while it is known to be out of reach.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+const BACKOFF_WHILE_DOWN: Backoff =
+    Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
+/// How often the same reason is told again while Kafka is out of reach.
+const REMINDER: Duration = Duration::from_secs(60);
+/// How long a look whether Kafka answers may take.
+const LOOK: Duration = Duration::from_secs(3);
+/// How long a single record waits for room in the producer's queue; there it waits as long again for its acknowledgement.
+const RECORD_LIMIT: Duration = Duration::from_secs(10);
+
+/// A link to Kafka. Clones share it.
+#[derive(Clone)]
+pub struct Kafka {
+    settings: Arc<KafkaSettings>,
+    topics_ready: watch::Receiver<bool>,
+    link: Link,
+    clock: Clock,
+    records: Arc<Mutex<Option<FutureProducer<Link>>>>,
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Kafka")
+            .field("settings", &self.settings)
+            .field("ready", &self.is_ready())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Kafka {
+    /// Begins to reach Kafka and to make sure of the topics; returns at once.
+    ///
+    /// # Errors
+    /// When a property is not one of librdkafka's or has a value that it does not take.
+    pub fn connect(
+        settings: KafkaSettings,
+        needed: Vec<Topic>,
+        shutdown: &Shutdown,
+    ) -> Result<Self, LogError> {
+        let link = Link::default();
+        let config = settings.client_config();
+        let admin: AdminClient<Link> = config
+            .create_with_context(link.clone())
+            .map_err(no_client("topics"))?;
+        // An administrative client never looks at what is said of its link; a producer does.
+        let listener: FutureProducer<Link> = config
+            .create_with_context(link.clone())
+            .map_err(no_client("topics"))?;
+        let admin = Arc::new(admin);
+        let settings = Arc::new(settings);
+        let (ready, topics_ready) = watch::channel(false);
+        let token = shutdown.token();
+        let kafka = Self {
+            settings: Arc::clone(&settings),
+            topics_ready,
+            link: link.clone(),
+            clock: shutdown.clock().clone(),
+            records: Arc::default(),
+        };
+        shutdown.spawn(watch_link(kafka.clone(), Arc::clone(&admin), token.clone()));
+        let stop = shutdown.clone();
+        shutdown.spawn(async move {
+            let ensured = stop.retry(
+                BACKOFF,
+                || topics::ensure(&admin, &settings, &needed),
+                |error, pause| {
+                    // Said already, and more clearly than the time-out that it comes to.
+                    if link.is_down() {
+                        tracing::debug!(%error, "Kafka is still out of reach");
+                    } else {
+                        tracing::warn!(%error, brokers = settings.brokers, ?pause, "Kafka is not ready; trying again");
+                    }
+                },
+            );
+            let done = tokio::select! {
+                () = token.cancelled() => return,
+                done = ensured => done,
+            };
+            if done.is_some() {
+                // Without topics nothing was asked.
+                if !needed.is_empty() {
+                    link.let_in();
+                    drop(listener);
+                }
+                // Nobody left to hear it is fine: the service is going away.
+                let _ = ready.send(true);
+                // The sender stays until the end, so that waiting for it never fails early.
+                token.cancelled().await;
+            }
+        });
+        Ok(kafka)
+    }
+
+    /// The settings it was made with.
+    #[must_use]
+    pub fn settings(&self) -> &KafkaSettings {
+        &self.settings
+    }
+
+    /// Whether the topics are known to be there.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        *self.topics_ready.borrow()
+    }
+
+    /// Why a client could not use Kafka lately, as a sentence, if one has said so.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        self.link.reason().map(|reason| reason.to_string())
+    }
+
+    /// What the clients of this process tell of their connections.
+    #[must_use]
+    pub fn link(&self) -> Link {
+        self.link.clone()
+    }
+
+    /// The one producer of single records. All share it: each producer of rdkafka 0.39 spins for the last millisecond of every
+    /// tenth of a second that it waits, which is a hundredth of a processor.
+    fn record_producer(&self) -> Result<FutureProducer<Link>, KafkaError> {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that had a fatal error (KIP-360) takes nothing any more: only a new one does.
+        if let Some(producer) = records
+            .as_ref()
+            .filter(|producer| producer.client().fatal_error().is_none())
+        {
+            return Ok(producer.clone());
+        }
+        let producer: FutureProducer<Link> = self
+            .settings
+            .client_config()
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", "10000")
+            .create_with_context(self.link())?;
+        Ok(records.insert(producer).clone())
+    }
+}
+
+#[async_trait]
+impl Log for Kafka {
+    async fn ready(&self) -> bool {
+        self.topics_ready
+            .clone()
+            .wait_for(|ready| *ready)
+            .await
+            .is_ok()
+    }
+
+    fn failure(&self) -> Option<String> {
+        if self.is_ready() && !self.link.is_confirmed_down() {
+            return None;
+        }
+        let unknown = "Kafka has not been reached yet; what is to be published waits";
+        Some(self.reason().unwrap_or_else(|| unknown.to_owned()))
+    }
+
+    fn largest_record(&self) -> usize {
+        self.settings.largest_message()
+    }
+
+    fn publisher(&self) -> Result<Arc<dyn Publisher>, LogError> {
+        Ok(Arc::new(KafkaPublisher::new(
+            Arc::clone(&self.settings),
+            self.link(),
+        )?))
+    }
+
+    async fn publish(&self, record: Record<'_>) -> Result<Position, PublishError> {
+        let producer = self
+            .record_producer()
+            .map_err(|error| publish_error(&error))?;
+        let topic = self.settings.physical(record.topic);
+        let sent = producer
+            .send(record::future_record(&topic, &record), RECORD_LIMIT)
+            .await;
+        sent.map(|delivered| Position {
+            partition: delivered.partition,
+            offset: delivered.offset,
+        })
+        .map_err(|(error, _)| publish_error(&error))
+    }
+
+    async fn topic(&self, topic: &str) -> Result<TopicState, LogError> {
+        let topic = self.settings.physical(topic).into_owned();
+        let ends = tail::ends(Arc::clone(&self.settings), topic, COMMITTED).await?;
+        Ok(TopicState {
+            // librdkafka has topic ids (KIP-516), its Rust binding has not.
+            identity: None,
+            ends,
+        })
+    }
+
+    async fn uncommitted_ends(&self, topic: &str) -> Result<Ends, LogError> {
+        let topic = self.settings.physical(topic).into_owned();
+        tail::ends(Arc::clone(&self.settings), topic, UNCOMMITTED).await
+    }
+
+    async fn has_members(&self, group: &str) -> Result<bool, LogError> {
+        let producer = self
+            .record_producer()
+            .map_err(no_client("a look at a group"))?;
+        let group = self.settings.physical(group).into_owned();
+        // librdkafka's question blocks its thread.
+        let asked = tokio::task::spawn_blocking(move || {
+            let client = producer.client();
+            let list = client.fetch_group_list(Some(&group), REQUEST_LIMIT)?;
+            let groups = list.groups();
+            Ok(groups.iter().any(|group| !group.members().is_empty()))
+        });
+        let broken_off = |_| LogError::Away("the question about a group was broken off".into());
+        asked.await.map_err(broken_off)?.map_err(away)
+    }
+
+    fn tail(
+        &self,
+        topic: &'static str,
+        from: &Offsets,
+        attention: Attention,
+    ) -> Result<Box<dyn Tail>, LogError> {
+        let tail = KafkaTail::open(&self.settings, topic, from, attention, &self.clock)?;
+        Ok(Box::new(tail))
+    }
+
+    fn join(&self, membership: Membership) -> Result<Box<dyn Member>, LogError> {
+        Ok(Box::new(KafkaMember::new(&self.settings, membership)?))
+    }
+}
+
+/// Tells once why Kafka is out of reach whenever it is, and looks for it until it is back.
+async fn watch_link(kafka: Kafka, admin: Arc<AdminClient<Link>>, token: CancellationToken) {
+    let link = &kafka.link;
+    loop {
+        tokio::select! {
+            () = token.cancelled() => return,
+            () = link.down() => {}
+        }
+        // A broker ends idle connections, and the client then says that it has none: only who asks knows.
+        if kafka.is_ready() && answers(&admin).await {
+            link.let_in();
+            continue;
+        }
+        if link
+            .reason()
+            .is_some_and(|reason| reason.cause == Cause::Certificate)
+        {
+            let (settings, stop) = (Arc::clone(&kafka.settings), token.clone());
+            let cause = tokio::task::spawn_blocking(move || certificate::cause(&settings, &stop));
+            if let Ok(Some(cause)) = cause.await {
+                link.refine(cause);
+            }
+        }
+        link.confirm();
+        tokio::select! {
+            () = token.cancelled() => return,
+            () = told_until_back(&kafka, &admin) => {}
+        }
+        tracing::info!("Kafka answers");
+    }
+}
+
+/// Says why Kafka is out of reach, again when the reason changes and now and then, until it answers.
+async fn told_until_back(kafka: &Kafka, admin: &Arc<AdminClient<Link>>) {
+    let mut told: Option<(Option<Cause>, Instant)> = None;
+    let mut pauses = BACKOFF_WHILE_DOWN.pauses(&kafka.clock);
+    loop {
+        let reason = kafka.link.reason();
+        let cause = reason.as_ref().map(|reason| reason.cause);
+        let is_news = told.is_none_or(|(last, when)| last != cause || when.elapsed() >= REMINDER);
+        if is_news {
+            match reason {
+                Some(reason) => tracing::error!("{reason}"),
+                None => {
+                    tracing::error!(brokers = kafka.settings.brokers, "Kafka is out of reach")
+                }
+            }
+            told = Some((cause, Instant::now()));
+        }
+        tokio::select! {
+            () = kafka.link.up() => return,
+            () = kafka.clock.sleep(pauses.next_pause()) => {}
+        }
+        // Until the topics are there, who makes them asks.
+        if kafka.is_ready() && answers(admin).await {
+            kafka.link.let_in();
+            return;
+        }
+    }
+}
+
+/// Whether Kafka answers a question.
+async fn answers(admin: &Arc<AdminClient<Link>>) -> bool {
+    let admin = Arc::clone(admin);
+    // librdkafka's question blocks its thread.
+    let asked =
+        tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, LOOK).is_ok());
+    asked.await.unwrap_or_default()
+}

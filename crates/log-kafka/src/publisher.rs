@@ -1,0 +1,151 @@
+//! Publishes many records at once.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use rdkafka::{
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{FutureProducer, Producer},
+};
+use tandem_event_path::log::{LogError, PublishError, Publisher, Record};
+use tandem_model::message::Position;
+
+use crate::{link::Link, no_client, record, settings::KafkaSettings};
+
+/// A producer, replaced when it cannot go on.
+pub(crate) struct KafkaPublisher {
+    settings: Arc<KafkaSettings>,
+    link: Link,
+    producer: Mutex<FutureProducer<Link>>,
+    /// Whether something failed since the producer was looked at.
+    suspect: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for KafkaPublisher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("KafkaPublisher")
+    }
+}
+
+fn producer(settings: &KafkaSettings, link: Link) -> Result<FutureProducer<Link>, LogError> {
+    settings
+        .client_config_with(&[
+            ("acks", "all"),
+            ("enable.idempotence", "true"),
+            ("linger.ms", "0"),
+            ("message.timeout.ms", "30000"),
+        ])
+        .create_with_context(link)
+        .map_err(no_client("a relay's producer"))
+}
+
+impl KafkaPublisher {
+    pub(crate) fn new(settings: Arc<KafkaSettings>, link: Link) -> Result<Self, LogError> {
+        Ok(Self {
+            producer: Mutex::new(producer(&settings, link.clone())?),
+            settings,
+            link,
+            suspect: Arc::default(),
+        })
+    }
+
+    /// The producer; a new one if the last one had a fatal error (KIP-360), after which it takes nothing any more.
+    fn producer(&self) -> FutureProducer<Link> {
+        let mut held = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.suspect.swap(false, Ordering::AcqRel)
+            && let Some((code, reason)) = held.client().fatal_error()
+        {
+            tracing::warn!(%code, reason, "the producer cannot go on; making a new one");
+            match producer(&self.settings, self.link.clone()) {
+                Ok(fresh) => *held = fresh,
+                Err(error) => tracing::error!(%error, "no new producer"),
+            }
+        }
+        held.clone()
+    }
+}
+
+impl Publisher for KafkaPublisher {
+    fn send(
+        &self,
+        record: &Record<'_>,
+    ) -> Result<BoxFuture<'static, Result<Position, PublishError>>, PublishError> {
+        let producer = self.producer();
+        let topic = self.settings.physical(record.topic);
+        let delivery = producer
+            .send_result(record::future_record(&topic, record))
+            .map_err(|(error, _)| {
+                self.suspect.store(true, Ordering::Release);
+                publish_error(&error)
+            })?;
+        let suspect = Arc::clone(&self.suspect);
+        let outcome = async move {
+            let error = match delivery.await {
+                Ok(Ok(delivered)) => {
+                    return Ok(Position {
+                        partition: delivered.partition,
+                        offset: delivered.offset,
+                    });
+                }
+                Ok(Err((error, _))) => error,
+                Err(_) => KafkaError::Canceled,
+            };
+            suspect.store(true, Ordering::Release);
+            Err(publish_error(&error))
+        };
+        Ok(outcome.boxed())
+    }
+}
+
+/// What librdkafka says of a record, as the port says it.
+pub(crate) fn publish_error(error: &KafkaError) -> PublishError {
+    let said = error.to_string();
+    match error.rdkafka_error_code() {
+        Some(
+            RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::MessageBatchTooLarge
+            | RDKafkaErrorCode::InvalidMessageSize
+            | RDKafkaErrorCode::InvalidTimestamp
+            | RDKafkaErrorCode::PolicyViolation
+            | RDKafkaErrorCode::InvalidRecord,
+        ) => PublishError::Refused(said),
+        Some(RDKafkaErrorCode::InvalidDifferentRecord) => PublishError::Neighbour(said),
+        Some(RDKafkaErrorCode::QueueFull) => PublishError::Full(said),
+        _ => PublishError::Away(said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_is_never_taken_is_told_from_a_kafka_that_is_away() {
+        let of = |code| publish_error(&KafkaError::MessageProduction(code));
+        for code in [
+            RDKafkaErrorCode::MessageSizeTooLarge,
+            RDKafkaErrorCode::InvalidRecord,
+            RDKafkaErrorCode::PolicyViolation,
+        ] {
+            assert!(matches!(of(code), PublishError::Refused(_)), "{code}");
+        }
+        for code in [
+            RDKafkaErrorCode::MessageTimedOut,
+            RDKafkaErrorCode::NotEnoughReplicas,
+            RDKafkaErrorCode::TopicAuthorizationFailed,
+            RDKafkaErrorCode::UnknownTopicOrPartition,
+        ] {
+            assert!(matches!(of(code), PublishError::Away(_)), "{code}");
+        }
+        let full = of(RDKafkaErrorCode::QueueFull);
+        assert!(matches!(full, PublishError::Full(_)));
+        let canceled = publish_error(&KafkaError::Canceled);
+        assert!(matches!(canceled, PublishError::Away(_)));
+    }
+}

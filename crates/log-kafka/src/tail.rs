@@ -1,0 +1,297 @@
+//! Reads a whole topic by assignment, outside any group: every instance sees every message, for its live readers.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, StreamConsumer},
+    error::KafkaError,
+    message::BorrowedMessage,
+    metadata::Metadata,
+};
+use tandem_event_path::log::{Arrival, Attention, Ends, LogError, Offsets, Tail};
+use tandem_runtime::{clock::Clock, rate_limited_log::RateLimitedLog};
+use tokio::sync::oneshot;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use crate::{
+    REQUEST_LIMIT, away, certificate,
+    link::Link,
+    no_client,
+    reason::Cause,
+    record,
+    settings::{COMMITTED, KafkaSettings, NOTICE_PARTITIONS, READ_AHEAD, READ_ON},
+};
+
+/// How long one look for a topic takes at most, and how long a broker that starts just now is waited for.
+const LOOK: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
+
+fn config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
+    let mut config = settings.client_config_with(&[
+        ("fetch.wait.max.ms", "500"),
+        ("fetch.error.backoff.ms", "50"),
+        COMMITTED,
+        READ_AHEAD,
+        READ_ON,
+    ]);
+    // librdkafka wants a group id from every consumer; this one never joins a group nor commits.
+    config
+        .set("group.id", "tandem-tail")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "earliest");
+    config
+}
+
+/// For each partition of a topic its ends now, as far as this isolation level lets one read.
+pub(crate) async fn ends(
+    settings: Arc<KafkaSettings>,
+    topic: String,
+    isolation: (&'static str, &'static str),
+) -> Result<Ends, LogError> {
+    // A link of its own: what it says is this question's answer.
+    let link = Link::default();
+    let heard = link.clone();
+    let consumer: BaseConsumer<Link> = config(&settings)
+        .set(isolation.0, isolation.1)
+        .create_with_context(link)
+        .map_err(no_client("a look at a topic's ends"))?;
+    let ask = move |consumer: &BaseConsumer<Link>| -> Result<Ends, LogError> {
+        let metadata = metadata(consumer, &topic, &heard, &settings)?;
+        let partitions: Vec<i32> = metadata
+            .topics()
+            .iter()
+            .flat_map(|topic| topic.partitions().iter().map(|partition| partition.id()))
+            .collect();
+        if partitions.is_empty() {
+            return Err(LogError::NoPartitions(topic));
+        }
+        let limit = Instant::now() + REQUEST_LIMIT;
+        let mut found = Ends::new();
+        for partition in partitions {
+            let left = limit.saturating_duration_since(Instant::now());
+            let ends = consumer
+                .fetch_watermarks(&topic, partition, left.max(Duration::from_millis(1)))
+                .map_err(away)?;
+            found.insert(partition, ends);
+        }
+        Ok(found)
+    };
+    let (answer_in, answer) = oneshot::channel();
+    // librdkafka's questions block their thread. So does the end of a client, which nobody needs to wait for.
+    tokio::task::spawn_blocking(move || {
+        let _ = answer_in.send(ask(&consumer));
+        drop(consumer);
+    });
+    let broken_off =
+        |_| LogError::Away("the question about the topic's ends was broken off".into());
+    answer.await.map_err(broken_off)?
+}
+
+/// A topic's metadata. Gives up early, with the reason, when no broker can be reached.
+fn metadata(
+    consumer: &BaseConsumer<Link>,
+    topic: &str,
+    heard: &Link,
+    settings: &KafkaSettings,
+) -> Result<Metadata, LogError> {
+    let begun = Instant::now();
+    loop {
+        let error = match consumer.fetch_metadata(Some(topic), LOOK) {
+            Ok(metadata) => return Ok(metadata),
+            Err(error) => error,
+        };
+        // What the client has to say of its link comes out only where it is polled.
+        while consumer.poll(Duration::ZERO).is_some() {}
+        let waited = begun.elapsed();
+        if waited >= REQUEST_LIMIT || heard.is_down() && waited >= PATIENCE {
+            let Some(mut reason) = heard.reason() else {
+                return Err(away(error));
+            };
+            if reason.cause == Cause::Certificate {
+                reason.cause =
+                    certificate::cause(settings, &CancellationToken::new()).unwrap_or(reason.cause);
+            }
+            return Err(LogError::Unreachable(reason.to_string()));
+        }
+    }
+}
+
+/// Reads partitions that are added to the topic, from their beginning. Ends with the tail.
+async fn watch(
+    consumer: Weak<StreamConsumer>,
+    topic: Arc<str>,
+    known: Arc<Mutex<BTreeSet<i32>>>,
+    clock: Clock,
+) {
+    loop {
+        clock.sleep(clock.jittered(NOTICE_PARTITIONS)).await;
+        let Some(consumer) = consumer.upgrade() else {
+            return;
+        };
+        let (known, looked_at) = (Arc::clone(&known), Arc::clone(&topic));
+        // librdkafka's questions block their thread, and so does the end of a client.
+        let looked = tokio::task::spawn_blocking(move || {
+            let topic = looked_at.as_ref();
+            let metadata = consumer.fetch_metadata(Some(topic), REQUEST_LIMIT)?;
+            let found = metadata
+                .topics()
+                .iter()
+                .flat_map(|topic| topic.partitions());
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let added: Vec<i32> = found
+                .map(|partition| partition.id())
+                .filter(|partition| !known.contains(partition))
+                .collect();
+            if added.is_empty() {
+                return Ok(());
+            }
+            let mut list = TopicPartitionList::new();
+            for partition in &added {
+                list.add_partition_offset(topic, *partition, Offset::Beginning)?;
+            }
+            consumer.incremental_assign(&list)?;
+            tracing::info!(topic, partitions = ?added, "partitions were added; they are read from their beginning");
+            known.extend(added);
+            Ok::<_, KafkaError>(())
+        });
+        match looked.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(topic = topic.as_ref(), %error, "whether partitions were added is not known");
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+pub(crate) struct KafkaTail {
+    /// Taken when it is dropped.
+    consumer: Option<Arc<StreamConsumer>>,
+    topic: &'static str,
+    /// The topic's name in Kafka.
+    physical: Arc<str>,
+    /// The partitions that are read.
+    known: Arc<Mutex<BTreeSet<i32>>>,
+    /// Looks for partitions that are added.
+    _watch: AbortOnDropHandle<()>,
+    errors: RateLimitedLog,
+}
+
+impl std::fmt::Debug for KafkaTail {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("KafkaTail")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KafkaTail {
+    pub(crate) fn open(
+        settings: &KafkaSettings,
+        topic: &'static str,
+        from: &Offsets,
+        attention: Attention,
+        clock: &Clock,
+    ) -> Result<Self, LogError> {
+        let mut config = config(settings);
+        if let Attention::Patient(patience) = attention {
+            config
+                .set("fetch.min.bytes", "65536")
+                .set("fetch.wait.max.ms", patience.as_millis().to_string());
+        }
+        let consumer: StreamConsumer = config.create().map_err(no_client("a tail"))?;
+        let (consumer, known) = (Arc::new(consumer), Arc::default());
+        let physical: Arc<str> = settings.physical(topic).into();
+        let watching = watch(
+            Arc::downgrade(&consumer),
+            Arc::clone(&physical),
+            Arc::clone(&known),
+            clock.clone(),
+        );
+        let tail = Self {
+            consumer: Some(consumer),
+            topic,
+            physical,
+            known,
+            _watch: AbortOnDropHandle::new(tokio::spawn(watching)),
+            errors: RateLimitedLog::new(format!("the tail of {topic}"), clock),
+        };
+        tail.assign(from)?;
+        Ok(tail)
+    }
+}
+
+/// What was received, `None` if it is trouble that the client goes on from by itself.
+fn arrival(
+    received: Result<BorrowedMessage<'_>, KafkaError>,
+    topic: &str,
+) -> Result<Arrival, KafkaError> {
+    match received {
+        Ok(message) => Ok(Arrival::Record(record::message(&message, topic))),
+        Err(KafkaError::PartitionEOF(partition)) => Ok(Arrival::End(partition)),
+        Err(error) => Err(error),
+    }
+}
+
+#[async_trait]
+impl Tail for KafkaTail {
+    fn assign(&self, from: &Offsets) -> Result<(), LogError> {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in from {
+            list.add_partition_offset(&self.physical, *partition, Offset::Offset(*offset))
+                .map_err(away)?;
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = from.keys().copied().collect();
+        self.consumer()?.assign(&list).map_err(away)
+    }
+
+    async fn next(&self) -> Result<Arrival, LogError> {
+        let consumer = self.consumer()?;
+        loop {
+            match arrival(consumer.recv().await, self.topic) {
+                Ok(arrival) => return Ok(arrival),
+                Err(error) if consumer.client().fatal_error().is_some() => {
+                    return Err(LogError::Ended(error.to_string()));
+                }
+                Err(error) => self.errors.error(&error).await,
+            }
+        }
+    }
+
+    fn next_ready(&self) -> Option<Arrival> {
+        let received = self.consumer.as_ref()?.recv().now_or_never()?;
+        arrival(received, self.topic).ok()
+    }
+}
+
+impl KafkaTail {
+    fn consumer(&self) -> Result<&StreamConsumer, LogError> {
+        self.consumer
+            .as_deref()
+            .ok_or_else(|| LogError::Ended("it is closed".to_owned()))
+    }
+}
+
+impl Drop for KafkaTail {
+    /// On a thread of its own: its connections have to be closed, which blocks.
+    fn drop(&mut self) {
+        let consumer = self.consumer.take();
+        let closing = std::thread::Builder::new()
+            .name("close-tail".to_owned())
+            .spawn(move || drop(consumer));
+        if let Err(error) = closing {
+            tracing::debug!(%error, "no thread to close a tail on");
+        }
+    }
+}

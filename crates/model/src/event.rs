@@ -1,0 +1,65 @@
+//! The envelope of every fact that leaves a service: a CloudEvents 1.0 event with a JSON body.
+//!
+//! What the body says belongs to the service that states the fact; the envelope is the same for all.
+//! See <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md>.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A CloudEvents 1.0 event, with `datacontenttype` `application/json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CloudEvent {
+    /// `id`: unique within `source`. A version 7 UUID, so that ids sort by time of making.
+    pub id: Uuid,
+    /// `source`: the service that states the fact, such as `/accounts`.
+    pub source: String,
+    /// `type`: the kind of event, such as `CustomerChangeEvent`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `subject`: the id of the aggregate that changed.
+    pub subject: String,
+    /// `time`: when the change was made.
+    pub time: DateTime<Utc>,
+    /// `dataschema`: which version of the body's schema this is.
+    #[serde(rename = "dataschema")]
+    pub data_schema: String,
+    /// `traceparent` (the Distributed Tracing extension): the trace in which the change was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// `data`: the JSON body, kept as the text that was made once, so that every copy is the same to the byte.
+    pub data: String,
+}
+
+/// An event as it was received, whoever states it: what another producer may leave out need not be there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReceivedEvent {
+    /// `id`: any text that is not empty.
+    pub id: String,
+    /// `source`.
+    pub source: String,
+    /// `type`.
+    pub kind: String,
+    /// `subject`, if it is given.
+    pub subject: Option<String>,
+    /// `time`, if it is given.
+    pub time: Option<DateTime<Utc>>,
+    /// `dataschema`, if it is given.
+    pub data_schema: Option<String>,
+    /// `data`: the JSON body.
+    pub data: String,
+}
+
+impl From<CloudEvent> for ReceivedEvent {
+    fn from(event: CloudEvent) -> Self {
+        Self {
+            id: event.id.to_string(),
+            source: event.source,
+            kind: event.kind,
+            subject: Some(event.subject),
+            time: Some(event.time),
+            data_schema: Some(event.data_schema),
+            data: event.data,
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Reading JSON that comes from outside: what does not fit is told by field, reason and what would be right, in the terms of JSON and
+//! without the value, which may be personal.
+
+use std::fmt;
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::error::Category;
+
+/// A part of a document that is not what is read there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// Where, such as `addresses[0].city`; empty for the whole document.
+    pub field: String,
+    /// What is wrong.
+    pub reason: String,
+    /// What would be right, if that can be told.
+    pub expected: Option<String>,
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.field.as_str() {
+            "" => write!(formatter, "{}", self.reason)?,
+            field => write!(formatter, "{field}: {}", self.reason)?,
+        }
+        match &self.expected {
+            Some(expected) => write!(formatter, "; expected {expected}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a document cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum JsonError {
+    /// It is no JSON; the error has line and column.
+    #[error("no JSON: {0}")]
+    Syntax(serde_json::Error),
+    /// It is JSON, and something else than is read.
+    #[error("{0}")]
+    Misfit(Misfit),
+}
+
+/// Reads a document that is an object.
+///
+/// # Errors
+/// When it is no JSON, or does not fit `T`.
+pub fn read_object<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
+    // Serde would take an array for a struct, field by field.
+    let is_array = json.trim_ascii_start().starts_with(b"[");
+    if !is_array {
+        match serde_json::from_slice(json) {
+            Ok(value) => return Ok(value),
+            // A misfit may come before a syntax error further down: well-formedness is told first.
+            Err(error) if matches!(error.classify(), Category::Eof | Category::Io) => {
+                return Err(JsonError::Syntax(error));
+            }
+            Err(_) => {}
+        }
+    }
+    if let Err(syntax) = serde_json::from_slice::<IgnoredAny>(json) {
+        return Err(JsonError::Syntax(syntax));
+    }
+    if is_array {
+        return Err(JsonError::Misfit(Misfit {
+            field: String::new(),
+            reason: "wrong type: an array".to_owned(),
+            expected: Some(OBJECT.to_owned()),
+        }));
+    }
+    // Only now, because to keep the path costs time.
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let error = match serde_path_to_error::deserialize(&mut deserializer) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    let path = error.path().to_string();
+    let inner = error.into_inner();
+    let sentence = inner.to_string();
+    if inner.classify() == Category::Data || sentence.starts_with(NO_VARIANT) {
+        Err(JsonError::Misfit(explain(&path, &sentence)))
+    } else {
+        Err(JsonError::Syntax(inner))
+    }
+}
+
+const OBJECT: &str = "an object";
+const ARRAY: &str = "an array";
+/// What serde_json says where the name of a variant is to come and something else does.
+const NO_VARIANT: &str = "expected value";
+
+/// Turns serde's sentence into field, reason and expectation, without the value that was given.
+fn explain(path: &str, sentence: &str) -> Misfit {
+    // The position of a misfit helps nobody who has its path.
+    let sentence = sentence
+        .rsplit_once(" at line ")
+        .map_or(sentence, |(sentence, _)| sentence);
+    let here = if path == "." { "" } else { path };
+    let within = |name: &str| {
+        if here.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{here}.{name}")
+        }
+    };
+    let misfit = |field: String, reason: &str, expected: Option<String>| Misfit {
+        field,
+        reason: reason.to_owned(),
+        expected,
+    };
+    if let Some(name) = quoted_after(sentence, "missing field ") {
+        let required = "a value; the field is required";
+        return misfit(within(name), "missing", Some(required.to_owned()));
+    }
+    if let Some(name) = quoted_after(sentence, "unknown field ") {
+        let field = if here == name || here.ends_with(&format!(".{name}")) {
+            here.to_owned()
+        } else {
+            within(name)
+        };
+        return misfit(field, "unknown field", expectation(sentence));
+    }
+    if sentence.starts_with(NO_VARIANT) {
+        let a_string = Some("a string".to_owned());
+        return misfit(here.to_owned(), "wrong type", a_string);
+    }
+    if sentence.starts_with("invalid length ") {
+        let expected = expectation(sentence);
+        // Serde takes an array for a struct, field by field.
+        let is_struct = expected.as_deref().is_some_and(|it| it.starts_with(OBJECT));
+        let reason = if is_struct {
+            "wrong type: an array"
+        } else {
+            "wrong number of elements"
+        };
+        return misfit(here.to_owned(), reason, expected);
+    }
+    for (prefix, reason) in [
+        ("unknown variant ", "unknown value"),
+        ("invalid value: ", "value out of range"),
+    ] {
+        if sentence.starts_with(prefix) {
+            return misfit(here.to_owned(), reason, expectation(sentence));
+        }
+    }
+    if let Some(rest) = sentence.strip_prefix("invalid type: ") {
+        // The kind comes first, the value (if any) follows in quotes.
+        let kind = rest
+            .split([',', '"', '`'])
+            .next()
+            .unwrap_or_default()
+            .trim();
+        let reason = format!("wrong type: {}", json_kind(kind));
+        return misfit(here.to_owned(), &reason, expectation(sentence));
+    }
+    misfit(here.to_owned(), sentence, None)
+}
+
+/// The name in backticks that follows `prefix` at the start of a sentence.
+fn quoted_after<'a>(sentence: &'a str, prefix: &str) -> Option<&'a str> {
+    sentence
+        .strip_prefix(prefix)?
+        .strip_prefix('`')?
+        .split('`')
+        .next()
+}
+
+/// What serde expected: the value that was given comes before it and may hold anything, so the last one counts.
+fn expectation(sentence: &str) -> Option<String> {
+    let (_, expected) = sentence.rsplit_once(", expected ")?;
+    let expected = expected.replace('`', "");
+    Some(in_terms_of_json(&expected).map_or(expected, str::to_owned))
+}
+
+/// What serde expects by the names of Rust, as callers know it; `None` for what is said in words.
+fn in_terms_of_json(expected: &str) -> Option<&'static str> {
+    Some(match expected {
+        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => "a whole number that is not negative",
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a map" | "map" => OBJECT,
+        "a sequence" | "sequence" => ARRAY,
+        "string or map" | "variant identifier" | "a borrowed string" | "a character" => "a string",
+        "unit" => "null",
+        _ if expected.starts_with("struct ") => OBJECT,
+        _ if expected.starts_with("tuple ") || expected.starts_with("a tuple ") => ARRAY,
+        _ if expected.starts_with("enum ") => "a string",
+        _ => return None,
+    })
+}
+
+/// serde speaks of Rust's kinds, callers think in JSON's.
+fn json_kind(kind: &str) -> &str {
+    match kind {
+        "map" => OBJECT,
+        "sequence" => ARRAY,
+        "integer" | "floating point" | "number" => "a number",
+        "string" => "a string",
+        "boolean" => "a boolean",
+        "unit value" | "null" | "Option value" => "null",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, dead_code)]
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Document {
+        id: u64,
+        name: Name,
+        kind: Option<Kind>,
+        #[serde(default)]
+        words: Vec<String>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase", expecting = "an object with firstName")]
+    struct Name {
+        first_name: String,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+    enum Kind {
+        One,
+        Other,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Plain {
+        inner: Inner,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Inner {
+        value: bool,
+    }
+
+    fn told<T: DeserializeOwned + fmt::Debug>(json: &str) -> String {
+        match read_object::<T>(json.as_bytes()) {
+            Err(JsonError::Misfit(misfit)) => misfit.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_by_its_path_and_in_the_terms_of_json() {
+        let name = r#""name": {"firstName": "Ada"}"#;
+        for (json, expected) in [
+            (
+                r#"{"id": 1, "name": "Ada"}"#.to_owned(),
+                "name: wrong type: a string; expected an object with firstName",
+            ),
+            (
+                r#"{"id": 1, "name": []}"#.to_owned(),
+                "name: wrong type: an array; expected an object with firstName",
+            ),
+            (
+                r#"{"id": "secret", "name": {}}"#.to_owned(),
+                "id: wrong type: a string; expected a whole number that is not negative",
+            ),
+            (
+                r#"{"id": 1, "name": {}}"#.to_owned(),
+                "name.firstName: missing; expected a value; the field is required",
+            ),
+            (
+                format!(r#"{{"id": 1, {name}, "words": {{}}}}"#),
+                "words: wrong type: an object; expected an array",
+            ),
+            (
+                format!(r#"{{"id": 1, {name}, "words": [1]}}"#),
+                "words[0]: wrong type: a number; expected a string",
+            ),
+            (
+                format!(r#"{{"id": 1, {name}, "kind": "NONE"}}"#),
+                "kind: unknown value; expected one of ONE, OTHER",
+            ),
+            ("[1]".to_owned(), "wrong type: an array; expected an object"),
+            (
+                "\"x\"".to_owned(),
+                "wrong type: a string; expected an object",
+            ),
+        ] {
+            // serde joins two names with "or".
+            let told = told::<Document>(&json).replace("ONE or OTHER", "one of ONE, OTHER");
+            assert_eq!(told, expected, "{json}");
+        }
+        assert_eq!(
+            told::<Plain>(r#"{"inner": 5}"#),
+            "inner: wrong type: a number; expected an object"
+        );
+        assert_eq!(
+            told::<Plain>(r#"{"inner": []}"#),
+            "inner: wrong type: an array; expected an object"
+        );
+    }
+
+    #[test]
+    fn a_kind_of_json_where_a_name_is_to_stand_is_no_broken_document() {
+        let json = r#"{"id": 1, "name": {"firstName": "Ada"}, "kind": 5}"#;
+        assert!(told::<Document>(json).starts_with("kind: wrong type"));
+    }
+
+    #[test]
+    fn broken_json_is_told_before_what_does_not_fit() {
+        for json in [r#"{"id": "x", "name": "#, "", "{} {}"] {
+            let read = read_object::<Document>(json.as_bytes());
+            assert!(matches!(read, Err(JsonError::Syntax(_))), "{json}");
+        }
+    }
+}

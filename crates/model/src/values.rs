@@ -1,0 +1,187 @@
+//! Values that every format writes in its own way: times and exact decimals.
+//!
+//! Where people read (JSON) they are text; in BSON they are dates and Decimal128, so that a database can compare them.
+
+use std::{fmt, time::SystemTime};
+
+use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// An exact decimal number. Stored fields say `#[serde(with = "tandem_model::values::decimal")]`.
+pub use rust_decimal::Decimal;
+
+/// A time in UTC with milliseconds, as text RFC 3339 such as `2026-11-23T16:21:44.123Z`.
+///
+/// Finer parts of a second are cut off, so that what is stored, sent and compared is the same everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(DateTime<Utc>);
+
+impl Timestamp {
+    /// The time this many milliseconds after 1970 began (before it, if negative); `None` outside chrono's range.
+    #[must_use]
+    pub fn from_millis(millis: i64) -> Option<Self> {
+        DateTime::from_timestamp_millis(millis).map(Self)
+    }
+
+    /// Milliseconds since 1970 began.
+    #[must_use]
+    pub fn as_millis(&self) -> i64 {
+        self.0.timestamp_millis()
+    }
+
+    /// The same as chrono has it.
+    #[must_use]
+    pub fn as_datetime(&self) -> DateTime<Utc> {
+        self.0
+    }
+}
+
+impl From<DateTime<Utc>> for Timestamp {
+    fn from(time: DateTime<Utc>) -> Self {
+        Self(time.trunc_subsecs(3))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        DateTime::<Utc>::from(time).into()
+    }
+}
+
+impl From<Timestamp> for DateTime<Utc> {
+    fn from(time: Timestamp) -> Self {
+        time.0
+    }
+}
+
+impl std::str::FromStr for Timestamp {
+    type Err = chrono::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(DateTime::parse_from_rfc3339(text)?
+            .with_timezone(&Utc)
+            .into())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            bson::DateTime::from_millis(self.as_millis()).serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            DateTime::<chrono::FixedOffset>::deserialize(deserializer)
+                .map(|time| time.with_timezone(&Utc).into())
+        } else {
+            let time = bson::DateTime::deserialize(deserializer)?;
+            Self::from_millis(time.timestamp_millis())
+                .ok_or_else(|| serde::de::Error::custom("a time out of range"))
+        }
+    }
+}
+
+/// Serde for a field of type [`Decimal`]: text such as `"12.50"` in JSON, Decimal128 in BSON.
+pub mod decimal {
+    use super::{Decimal, Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When the format fails, or the number has no Decimal128 (none of ours: 28 digits fit into 34).
+    pub fn serialize<S: Serializer>(value: &Decimal, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return serializer.collect_str(value);
+        }
+        value
+            .to_string()
+            .parse::<bson::Decimal128>()
+            .map_err(serde::ser::Error::custom)?
+            .serialize(serializer)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it is no decimal number, or has more digits than can be held.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
+        let text = if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?
+        } else {
+            bson::Decimal128::deserialize(deserializer)?.to_string()
+        };
+        text.parse()
+            .or_else(|_| Decimal::from_scientific(&text))
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Held {
+        at: Timestamp,
+        #[serde(with = "decimal")]
+        price: Decimal,
+    }
+
+    fn held() -> Held {
+        Held {
+            at: "2026-11-23T16:21:44.123Z".parse().unwrap(),
+            price: "12.50".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_time_is_written_in_utc_with_milliseconds() {
+        let time: Timestamp = "2026-11-23T17:21:44.123987+01:00".parse().unwrap();
+        assert_eq!(time.to_string(), "2026-11-23T16:21:44.123Z");
+        let whole: Timestamp = "2026-11-23T16:21:44Z".parse().unwrap();
+        assert_eq!(whole.to_string(), "2026-11-23T16:21:44.000Z");
+        assert_eq!(Timestamp::from_millis(time.as_millis()), Some(time));
+    }
+
+    #[test]
+    fn json_holds_text_and_reads_it_back() {
+        let json = serde_json::to_string(&held()).unwrap();
+        assert_eq!(
+            json,
+            "{\"at\":\"2026-11-23T16:21:44.123Z\",\"price\":\"12.50\"}"
+        );
+        assert_eq!(serde_json::from_str::<Held>(&json).unwrap(), held());
+    }
+
+    #[test]
+    fn bson_holds_a_date_and_a_decimal_and_reads_them_back() {
+        // Not `serialize_to_document`: that one asks for what people read.
+        let bytes = bson::serialize_to_vec(&held()).unwrap();
+        let document = bson::Document::from_reader(bytes.as_slice()).unwrap();
+        assert!(
+            matches!(document.get("at"), Some(bson::Bson::DateTime(_))),
+            "{document}"
+        );
+        assert!(
+            matches!(document.get("price"), Some(bson::Bson::Decimal128(_))),
+            "{document}"
+        );
+        assert_eq!(
+            bson::deserialize_from_slice::<Held>(&bytes).unwrap(),
+            held()
+        );
+    }
+}

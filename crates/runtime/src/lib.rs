@@ -1,0 +1,12 @@
+//! What every crate may use and what uses none of them: clock, shutdown, backoff, trace context, consistency token, a log that does not repeat itself.
+#![warn(clippy::disallowed_methods)]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
+pub mod backoff;
+pub mod clock;
+pub mod consistency;
+pub mod duration;
+pub mod rate_limited_log;
+pub mod shutdown;
+pub mod task;
+pub mod trace_context;

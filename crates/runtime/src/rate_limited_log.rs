@@ -1,0 +1,71 @@
+//! What a client says of its connection while it reads: news, not failures.
+//!
+//! librdkafka reconnects by itself, with pauses of its own, and tells of each try. Whoever paused at every such word would
+//! still be pausing long after the brokers came back.
+
+use std::{
+    fmt::Display,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::clock::{Clock, Instant};
+
+/// A warning is given once in this time.
+const SILENCE: Duration = Duration::from_secs(5);
+/// The pause after each error, so that a client which repeats itself at once takes no whole processor.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Logs the errors of one reader as warnings, at most one in five seconds.
+#[derive(Debug)]
+pub struct RateLimitedLog {
+    reader: String,
+    clock: Clock,
+    warned: Mutex<Option<Instant>>,
+}
+
+impl RateLimitedLog {
+    /// The log of a reader of this name.
+    pub fn new(reader: impl Into<String>, clock: &Clock) -> Self {
+        Self {
+            reader: reader.into(),
+            clock: clock.clone(),
+            warned: Mutex::new(None),
+        }
+    }
+
+    /// Logs what the client said, and pauses for a moment.
+    pub async fn error(&self, error: &(impl Display + Sync)) {
+        let now = self.clock.instant();
+        let is_new = {
+            let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_new = warned.is_none_or(|warned| now - warned >= SILENCE);
+            if is_new {
+                *warned = Some(now);
+            }
+            is_new
+        };
+        if is_new {
+            tracing::warn!(reader = self.reader, %error, "Kafka is away or answers with an error; reading goes on when it is back");
+        } else {
+            tracing::debug!(reader = self.reader, %error, "Kafka is away or answers with an error");
+        }
+        self.clock.sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hundred_errors_hold_nobody_up() {
+        let clock = Clock::default();
+        let log = RateLimitedLog::new("a test", &clock);
+        let begun = clock.instant();
+        for _ in 0..100 {
+            log.error(&"the brokers are away").await;
+        }
+        assert!(clock.since(begun) < Duration::from_secs(2));
+    }
+}

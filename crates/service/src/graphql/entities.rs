@@ -1,0 +1,314 @@
+//! `_entities` as the subgraph specification has it (Apollo Federation, subgraph specification): one bad representation costs its own
+//! entity, and each error says which entity it is about.
+//!
+//! The library refuses all of them for one that is bad, and its paths have no index. Bad ones are taken out before, and put back as
+//! null. Of the others, errors belong to those entities that lack the field to which the path of the error leads: the library leaves it
+//! out.
+
+use async_graphql::parser::types::{ExecutableDocument, Selection};
+use async_graphql::{
+    ErrorExtensionValues, Name, PathSegment, Request, Response, ServerError, Value,
+};
+
+use crate::error_code::ErrorCode;
+
+const FIELD: &str = "_entities";
+/// The key of all our entities.
+const KEY: &str = "id";
+
+/// What a request asks of entities.
+#[derive(Debug, Default)]
+pub(super) struct Entities(Vec<Asked>);
+
+/// One list of entities.
+#[derive(Debug)]
+struct Asked {
+    /// Its key in the answer.
+    key: String,
+    /// Which of its representations were taken out, ascending.
+    bad: Vec<usize>,
+}
+
+impl Entities {
+    /// Takes representations out of a request that are of no entity among the `known` types, or have no key.
+    pub(super) fn take_out(request: &mut Request, known: &[&str]) -> Self {
+        if !request.query.contains(FIELD) {
+            return Self::default();
+        }
+        let Ok(document) = request.parsed_query() else {
+            return Self::default();
+        };
+        let asked = lists(document)
+            .into_iter()
+            .map(|(key, variable)| {
+                let mut bad = Vec::new();
+                if let Some(Value::List(list)) = request.variables.get_mut(variable.as_str()) {
+                    let mut at = 0;
+                    list.retain(|one| {
+                        let is_good = is_representation(one, known);
+                        if !is_good {
+                            bad.push(at);
+                        }
+                        at += 1;
+                        is_good
+                    });
+                }
+                Asked { key, bad }
+            })
+            .collect();
+        Self(asked)
+    }
+
+    /// Puts null in their places, and says of each error which entity it is about.
+    pub(super) fn put_back(self, response: &mut Response, known: &[&str]) {
+        for Asked { key, bad } in self.0 {
+            if bad.is_empty() && response.errors.is_empty() {
+                continue;
+            }
+            let mut none = Vec::new();
+            let list = match &mut response.data {
+                Value::Object(data) => match data.get_mut(key.as_str()) {
+                    Some(Value::List(list)) => list,
+                    _ => &mut none,
+                },
+                _ => &mut none,
+            };
+            for at in &bad {
+                list.insert((*at).min(list.len()), Value::Null);
+            }
+            attribute(&mut response.errors, &key, list, &bad);
+            response
+                .errors
+                .extend(bad.into_iter().map(|at| refusal(&key, at, known)));
+        }
+    }
+}
+
+/// Keys and variables of the lists of entities at the root.
+fn lists(document: &ExecutableDocument) -> Vec<(String, String)> {
+    document
+        .operations
+        .iter()
+        .flat_map(|(_, operation)| &operation.node.selection_set.node.items)
+        .filter_map(|selection| match &selection.node {
+            Selection::Field(field) if field.node.name.node == FIELD => {
+                let argument = field.node.get_argument("representations")?;
+                let variable = argument.node.to_string().strip_prefix('$')?.to_owned();
+                Some((field.node.response_key().node.to_string(), variable))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn is_representation(value: &Value, known: &[&str]) -> bool {
+    let Value::Object(members) = value else {
+        return false;
+    };
+    let is_known = match members.get("__typename") {
+        Some(Value::String(name)) => known.contains(&name.as_str()),
+        _ => false,
+    };
+    let has_key = match members.get(KEY) {
+        Some(Value::String(_)) => true,
+        Some(Value::Number(number)) => number.is_i64() || number.is_u64(),
+        _ => false,
+    };
+    is_known && has_key
+}
+
+/// Gives errors about entities the index of theirs, where it is certain.
+fn attribute(errors: &mut [ServerError], key: &str, list: &[Value], bad: &[usize]) {
+    let mut rests: Vec<Vec<PathSegment>> = Vec::new();
+    for error in &*errors {
+        if let Some(rest) = without_index(error, key)
+            && !rests.iter().any(|known| known == rest)
+        {
+            rests.push(rest.to_vec());
+        }
+    }
+    for rest in rests {
+        let failed: Vec<usize> = list
+            .iter()
+            .enumerate()
+            .filter(|(at, entity)| !bad.contains(at) && leads_nowhere(entity, &rest))
+            .map(|(at, _)| at)
+            .collect();
+        let about: Vec<&mut ServerError> = errors
+            .iter_mut()
+            .filter(|error| without_index(error, key).is_some_and(|one| one == rest))
+            .collect();
+        if failed.len() != about.len() && failed.len() != 1 {
+            continue;
+        }
+        for (error, at) in about.into_iter().zip(failed.into_iter().cycle()) {
+            error.path.insert(1, PathSegment::Index(at));
+        }
+    }
+}
+
+/// What follows in the path of an error about a list of entities that does not say which.
+fn without_index<'a>(error: &'a ServerError, key: &str) -> Option<&'a [PathSegment]> {
+    match error.path.split_first() {
+        Some((PathSegment::Field(first), rest)) if first == key => match rest.first() {
+            Some(PathSegment::Index(_)) => None,
+            _ => Some(rest),
+        },
+        _ => None,
+    }
+}
+
+/// Whether nothing is there where a path leads. A field that is null is there.
+fn leads_nowhere(value: &Value, path: &[PathSegment]) -> bool {
+    match (value, path.split_first()) {
+        (Value::Object(members), Some((PathSegment::Field(name), rest))) => members
+            .get(&Name::new(name))
+            .is_none_or(|member| !rest.is_empty() && leads_nowhere(member, rest)),
+        (Value::List(list), Some((PathSegment::Index(at), rest))) => {
+            list.get(*at).is_none_or(|one| leads_nowhere(one, rest))
+        }
+        (Value::Null, _) => true,
+        _ => false,
+    }
+}
+
+fn refusal(key: &str, at: usize, known: &[&str]) -> ServerError {
+    let mut extensions = ErrorExtensionValues::default();
+    extensions.set("code", ErrorCode::BAD_USER_INPUT.as_str());
+    extensions.set("field", format!("representations[{at}]"));
+    let mut error = ServerError::new(
+        format!(
+            "a representation has a `__typename` ({}) and an `{KEY}` (a string or a whole number)",
+            known.join(", ")
+        ),
+        None,
+    );
+    error.path = vec![PathSegment::Field(key.to_owned()), PathSegment::Index(at)];
+    error.extensions = Some(extensions);
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use async_graphql::{
+        EmptyMutation, EmptySubscription, ID, Object, Schema, SimpleObject, Variables,
+    };
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    #[derive(SimpleObject)]
+    #[graphql(complex)]
+    struct Customer {
+        id: ID,
+    }
+
+    #[async_graphql::ComplexObject]
+    impl Customer {
+        async fn orders(&self) -> async_graphql::Result<Option<i32>> {
+            match self.id.as_str() {
+                "no-orders" => Ok(None),
+                id if id.starts_with("away") => Err(format!("{id} is away").into()),
+                _ => Ok(Some(1)),
+            }
+        }
+    }
+
+    struct Query;
+
+    #[Object]
+    impl Query {
+        #[graphql(entity)]
+        async fn customer(&self, id: ID) -> Option<Customer> {
+            Some(Customer { id })
+        }
+    }
+
+    async fn answer(representations: Json) -> Json {
+        let schema = Schema::build(Query, EmptyMutation, EmptySubscription)
+            .enable_federation()
+            .finish();
+        let query =
+            "query($r:[_Any!]!){e:_entities(representations:$r){...on Customer{id orders}}}";
+        let variables = Variables::from_json(json!({ "r": representations }));
+        let mut request = Request::new(query).variables(variables);
+        let entities = Entities::take_out(&mut request, &["Customer"]);
+        let mut response = schema.execute(request).await;
+        entities.put_back(&mut response, &["Customer"]);
+        serde_json::to_value(response).unwrap()
+    }
+
+    fn customer(id: &str) -> Json {
+        json!({"__typename": "Customer", "id": id})
+    }
+
+    fn paths(answer: &Json) -> Vec<Json> {
+        let errors = answer["errors"].as_array().unwrap();
+        errors.iter().map(|error| error["path"].clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_bad_representation_is_null_at_its_place_and_the_others_are_there() {
+        for bad in [
+            json!({"__typename": "Nothing", "id": "1"}),
+            json!({"__typename": "Customer"}),
+            json!({"__typename": "Customer", "id": {}}),
+            json!({"__typename": "Customer", "id": 1.5}),
+            json!({"id": "1"}),
+            json!("Customer"),
+            json!(null),
+        ] {
+            let answer = answer(json!([customer("a"), bad, customer("b"), bad])).await;
+            assert_eq!(
+                answer["data"]["e"],
+                json!([{"id": "a", "orders": 1}, null, {"id": "b", "orders": 1}, null]),
+                "{answer}"
+            );
+            assert_eq!(paths(&answer), [json!(["e", 1]), json!(["e", 3])]);
+            assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_of_an_entity_says_which() {
+        let all = json!([customer("away-1"), customer("a"), 5, customer("away-2")]);
+        let answer = answer(all).await;
+        assert_eq!(
+            paths(&answer),
+            [
+                json!(["e", 0, "orders"]),
+                json!(["e", 3, "orders"]),
+                json!(["e", 2])
+            ],
+            "{answer}"
+        );
+        assert_eq!(answer["errors"][1]["message"], "away-2 is away");
+    }
+
+    #[tokio::test]
+    async fn an_error_is_about_what_failed_and_not_about_what_is_null() {
+        let answer = answer(json!([customer("no-orders"), customer("away-1")])).await;
+        assert_eq!(paths(&answer), [json!(["e", 1, "orders"])], "{answer}");
+    }
+
+    #[test]
+    fn where_it_is_not_certain_which_entity_an_error_is_about_none_is_named() {
+        let mut errors = vec![ServerError::new("m", None)];
+        errors[0].path = vec![
+            PathSegment::Field("e".into()),
+            PathSegment::Field("a".into()),
+        ];
+        attribute(&mut errors, "e", &[Value::Null, Value::Null], &[]);
+        assert_eq!(errors[0].path.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_changed_where_all_is_well() {
+        let answer = answer(json!([customer("a"), {"__typename": "Customer", "id": 7}])).await;
+        assert_eq!(
+            answer,
+            json!({"data": {"e": [{"id": "a", "orders": 1}, {"id": "7", "orders": 1}]}})
+        );
+    }
+}

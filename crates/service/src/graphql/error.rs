@@ -1,0 +1,476 @@
+//! Errors as GraphQL clients see them: every one has a code in `extensions.code`, a wrong input its field beside it.
+//!
+//! Domain crates have error types of their own and turn them into an [`ApiError`] at the edge. What has no code and comes
+//! from a resolver is an accident: it is logged, and the client learns only that it happened.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_graphql::extensions::{
+    Extension, ExtensionContext, ExtensionFactory, NextRequest, NextSubscribe,
+};
+use async_graphql::{ErrorExtensionValues, Response, ServerError, Value};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use crate::error_code::ErrorCode;
+use tandem_model::request_key::{Request, RequestKey};
+
+/// An error that a client may see: code, sentence, and what a program needs beside them.
+///
+/// It has no `Display`, on purpose: async-graphql turns whatever has one into an error without a code.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApiError {
+    /// What kind of error it is.
+    pub code: ErrorCode,
+    /// What happened and what would be right, for a person.
+    pub message: String,
+    /// The argument or input field that is wrong, such as `input.addresses[0].city`.
+    pub field: Option<String>,
+    /// What else goes into `extensions`.
+    pub extensions: BTreeMap<String, Value>,
+}
+
+/// The key that a client `given` to a mutation in its `input.idempotencyKey`.
+///
+/// # Errors
+/// When it cannot be one.
+pub fn request_key(request: Request<'_>, given: &str) -> Result<RequestKey, ApiError> {
+    RequestKey::new(request, given).map_err(|error| {
+        ApiError::bad_user_input("input.idempotencyKey", format!("`idempotencyKey` {error}"))
+    })
+}
+
+impl ApiError {
+    /// An error of any code.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            field: None,
+            extensions: BTreeMap::new(),
+        }
+    }
+
+    /// An argument or input field is wrong.
+    pub fn bad_user_input(field: impl Into<String>, message: impl Into<String>) -> Self {
+        let mut error = Self::new(ErrorCode::BAD_USER_INPUT, message);
+        error.field = Some(field.into());
+        error
+    }
+
+    /// What was asked for does not exist.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::NOT_FOUND, message)
+    }
+
+    /// What was to be created exists.
+    pub fn already_exists(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::ALREADY_EXISTS, message)
+    }
+
+    /// The idempotency key was used for a request with another input.
+    pub fn key_reused(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::IDEMPOTENCY_KEY_REUSED, message).with_field("input.idempotencyKey")
+    }
+
+    /// The expected revision is not the present one; both go into `extensions`.
+    pub fn revision_conflict(expected: u64, actual: u64) -> Self {
+        Self::new(
+            ErrorCode::REVISION_CONFLICT,
+            format!("expected revision {expected}, but the present one is {actual}; read again and decide anew"),
+        )
+        .with("expectedRevision", expected)
+        .with("actualRevision", actual)
+    }
+
+    /// No valid credentials.
+    pub fn unauthenticated(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::UNAUTHENTICATED, message)
+    }
+
+    /// Valid credentials, not enough rights.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::FORBIDDEN, message)
+    }
+
+    /// A store or Kafka is away.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::UNAVAILABLE, message)
+    }
+
+    /// An accident: the cause goes to the log, the client learns only that it happened.
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        tracing::error!(%cause, "internal error");
+        Self::new(ErrorCode::INTERNAL, INTERNAL_MESSAGE)
+    }
+
+    /// Names the field that is wrong.
+    #[must_use]
+    pub fn with_field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// Adds a member to `extensions`.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.extensions.insert(name.into(), value.into());
+        self
+    }
+}
+
+const INTERNAL_MESSAGE: &str = "the service failed to answer; its log says why";
+
+impl From<ApiError> for async_graphql::Error {
+    fn from(error: ApiError) -> Self {
+        let mut extensions = ErrorExtensionValues::default();
+        for (name, value) in error.extensions {
+            extensions.set(name, value);
+        }
+        extensions.set("code", error.code.as_str());
+        if let Some(field) = error.field {
+            extensions.set("field", field);
+        }
+        Self {
+            message: error.message,
+            source: None,
+            extensions: Some(extensions),
+        }
+    }
+}
+
+/// Gives every error a code: what the GraphQL layer itself refuses (syntax, validation, wrong types, limits) becomes
+/// `BAD_USER_INPUT`, with the field where it is known; what a resolver let slip becomes `INTERNAL`, without its text.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ErrorCodes;
+
+impl ExtensionFactory for ErrorCodes {
+    fn create(&self) -> Arc<dyn Extension> {
+        Arc::new(ErrorCodes)
+    }
+}
+
+#[async_trait::async_trait]
+impl Extension for ErrorCodes {
+    async fn request(&self, context: &ExtensionContext<'_>, next: NextRequest<'_>) -> Response {
+        with_codes(next.run(context).await)
+    }
+
+    fn subscribe<'s>(
+        &self,
+        context: &ExtensionContext<'_>,
+        stream: BoxStream<'s, Response>,
+        next: NextSubscribe<'_>,
+    ) -> BoxStream<'s, Response> {
+        next.run(context, stream).map(with_codes).boxed()
+    }
+}
+
+fn with_codes(mut response: Response) -> Response {
+    for error in &mut response.errors {
+        classify(error);
+    }
+    response
+}
+
+fn classify(error: &mut ServerError) {
+    let has_code = error
+        .extensions
+        .as_ref()
+        .is_some_and(|extensions| extensions.get("code").is_some());
+    if has_code {
+        return;
+    }
+    let refused_input = undefined_variable(&error.message).is_some()
+        || REFUSED_INPUT
+            .iter()
+            .any(|prefix| error.message.starts_with(prefix));
+    // Errors without a path come from before any resolver ran.
+    let code = if error.path.is_empty() || refused_input {
+        ErrorCode::BAD_USER_INPUT
+    } else {
+        tracing::error!(message = error.message, path = ?error.path, "a resolver failed without a code");
+        error.message = INTERNAL_MESSAGE.into();
+        ErrorCode::INTERNAL
+    };
+    let extensions = error.extensions.get_or_insert_default();
+    extensions.set("code", code.as_str());
+    if code == ErrorCode::BAD_USER_INPUT
+        && extensions.get("field").is_none()
+        && let Some(field) = field_of(&error.message)
+    {
+        extensions.set("field", field);
+    }
+}
+
+/// How async-graphql begins the message when an argument's value or an entity's representation cannot be read while a
+/// resolver is called.
+const REFUSED_INPUT: &[&str] = &[
+    "Failed to parse \"",
+    "Expected input type \"",
+    "Invalid value for argument \"",
+    "Entity not found.",
+];
+
+/// The variable that an operation needs and the request does not bring.
+fn undefined_variable(message: &str) -> Option<&str> {
+    message
+        .strip_prefix("Variable ")?
+        .strip_suffix(" is not defined.")
+}
+
+/// The field that a message of async-graphql is about.
+fn field_of(message: &str) -> Option<String> {
+    if let Some(variable) = undefined_variable(message) {
+        return Some(variable.to_owned());
+    }
+    // Field "create" argument "input" of type "Query" is required but not provided
+    if message.starts_with("Field \"") && message.ends_with("is required but not provided") {
+        let (_, argument) = message.split_once(" argument \"")?;
+        return argument.split('"').next().map(str::to_owned);
+    }
+    // Invalid value for argument "input.addresses.0.type", expected type "AddressType"
+    let (path, reason) = message
+        .strip_prefix("Invalid value for argument \"")?
+        .split_once("\", ")?;
+    let path = bracket_indices(path);
+    // A missing or unknown field is reported at its parent.
+    let child = reason
+        .strip_prefix("field \"")
+        .or_else(|| reason.strip_prefix("unknown field \""))
+        .and_then(|rest| rest.split('"').next());
+    Some(match child {
+        Some(child) => format!("{path}.{child}"),
+        None => path,
+    })
+}
+
+/// async-graphql writes `addresses.0.type`; everywhere else we write `addresses[0].type`.
+fn bracket_indices(path: &str) -> String {
+    let mut written = String::with_capacity(path.len());
+    for segment in path.split('.') {
+        if !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit()) {
+            written.push('[');
+            written.push_str(segment);
+            written.push(']');
+        } else {
+            if !written.is_empty() {
+                written.push('.');
+            }
+            written.push_str(segment);
+        }
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use async_graphql::{
+        EmptySubscription, Enum, InputObject, Object, Schema, Subscription, Variables,
+    };
+    use futures::Stream;
+    use serde_json::json;
+
+    use super::*;
+    use crate::graphql::{DateTime, Limits, guard};
+
+    #[derive(InputObject)]
+    struct CustomerInput {
+        name: String,
+        addresses: Vec<AddressInput>,
+        since: Option<DateTime>,
+    }
+
+    #[derive(InputObject)]
+    struct AddressInput {
+        #[graphql(name = "type")]
+        kind: Kind,
+        city: String,
+    }
+
+    #[derive(Enum, Clone, Copy, PartialEq, Eq)]
+    enum Kind {
+        Billing,
+        Shipping,
+    }
+
+    struct Query;
+
+    #[Object]
+    impl Query {
+        async fn ok(&self) -> bool {
+            true
+        }
+        async fn create(&self, input: CustomerInput) -> String {
+            input
+                .addresses
+                .into_iter()
+                .filter(|address| address.kind == Kind::Billing)
+                .map(|address| address.city)
+                .chain([input.name])
+                .chain(input.since.map(|since| since.0.to_string()))
+                .collect()
+        }
+        async fn stale(&self) -> async_graphql::Result<bool> {
+            Err(ApiError::revision_conflict(3, 4))?
+        }
+        async fn wrong(&self) -> async_graphql::Result<bool> {
+            Err(ApiError::bad_user_input("input.city", "empty").into())
+        }
+        async fn accident(&self) -> async_graphql::Result<bool> {
+            Err("password=secret".into())
+        }
+        async fn nested(&self) -> Query {
+            Query
+        }
+    }
+
+    struct Updates;
+
+    #[Subscription]
+    impl Updates {
+        async fn lagging(&self) -> impl Stream<Item = async_graphql::Result<bool>> {
+            futures::stream::iter([
+                Ok(true),
+                Err(ApiError::new(ErrorCode("SUBSCRIPTION_LAGGED"), "too slow")
+                    .with("cursor", "abc")
+                    .into()),
+            ])
+        }
+    }
+
+    async fn error_of(query: &str, variables: serde_json::Value) -> serde_json::Value {
+        let limits = Limits {
+            depth: 4,
+            ..Limits::default()
+        };
+        let schema = guard(
+            Schema::build(Query, async_graphql::EmptyMutation, EmptySubscription),
+            limits,
+        )
+        .finish();
+        let request = async_graphql::Request::new(query).variables(Variables::from_json(variables));
+        let response = schema.execute(request).await;
+        let json = serde_json::to_value(&response).unwrap();
+        json["errors"][0].clone()
+    }
+
+    #[tokio::test]
+    async fn an_api_error_brings_its_code_and_what_else_a_program_needs() {
+        let error = error_of("{ stale }", json!({})).await;
+        assert_eq!(error["extensions"]["code"], "REVISION_CONFLICT");
+        assert_eq!(error["extensions"]["actualRevision"], 4);
+        let error = error_of("{ wrong }", json!({})).await;
+        assert_eq!(
+            error["extensions"],
+            json!({"code": "BAD_USER_INPUT", "field": "input.city"})
+        );
+    }
+
+    #[tokio::test]
+    async fn an_accident_is_internal_and_keeps_its_text_to_itself() {
+        let error = error_of("{ accident }", json!({})).await;
+        assert_eq!(error["extensions"]["code"], "INTERNAL");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_the_graphql_layer_refuses_is_bad_user_input() {
+        for query in [
+            "{ ok",
+            "{ unknown }",
+            "{ create }",
+            "{ nested { nested { nested { nested { ok } } } } }",
+        ] {
+            let error = error_of(query, json!({})).await;
+            assert_eq!(
+                error["extensions"]["code"], "BAD_USER_INPUT",
+                "{query}: {error}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_input_value_is_named_by_its_path() {
+        const CREATE: &str = "query($input: CustomerInput!) { create(input: $input) }";
+        let billing = json!({"type": "BILLING", "city": "B"});
+        for (input, field) in [
+            (json!({"name": 5, "addresses": []}), "input.name"),
+            (json!({"addresses": []}), "input.name"),
+            (
+                json!({"name": "A", "addresses": [billing, {"type": "HOME", "city": "B"}]}),
+                "input.addresses[1].type",
+            ),
+            (
+                json!({"name": "A", "addresses": [{"type": "SHIPPING"}]}),
+                "input.addresses[0].city",
+            ),
+            (json!({"name": "A", "addresses": [], "age": 5}), "input.age"),
+        ] {
+            let error = error_of(CREATE, json!({"input": input})).await;
+            assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{error}");
+            assert_eq!(error["extensions"]["field"], field, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_scalar_that_cannot_be_read_is_bad_user_input() {
+        let error = error_of(
+            r#"{ create(input: {name: "A", addresses: [], since: "yesterday"}) }"#,
+            json!({}),
+        )
+        .await;
+        assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{error}");
+        assert!(error["message"].as_str().unwrap().contains("RFC 3339"));
+    }
+
+    #[tokio::test]
+    async fn a_missing_variable_is_bad_user_input() {
+        let error = error_of(
+            "query($input: CustomerInput!) { create(input: $input) }",
+            json!({}),
+        )
+        .await;
+        assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{error}");
+        assert_eq!(error["extensions"]["field"], "input", "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_argument_is_named() {
+        let error = error_of("{ create }", json!({})).await;
+        assert_eq!(
+            error["extensions"],
+            json!({"code": "BAD_USER_INPUT", "field": "input"})
+        );
+    }
+
+    #[tokio::test]
+    async fn errors_of_subscriptions_have_codes_too() {
+        let schema = guard(
+            Schema::build(Query, async_graphql::EmptyMutation, Updates),
+            Limits::default(),
+        )
+        .finish();
+        let last = schema
+            .execute_stream("subscription { lagging }")
+            .collect::<Vec<_>>()
+            .await
+            .pop()
+            .unwrap();
+        let json = serde_json::to_value(&last).unwrap();
+        assert_eq!(
+            json["errors"][0]["extensions"],
+            json!({"code": "SUBSCRIPTION_LAGGED", "cursor": "abc"})
+        );
+        let refused = schema
+            .execute_stream("subscription { unknown }")
+            .next()
+            .await
+            .unwrap();
+        let json = serde_json::to_value(&refused).unwrap();
+        assert_eq!(json["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
+    }
+}

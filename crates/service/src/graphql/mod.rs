@@ -1,0 +1,19 @@
+//! The GraphQL side of a subgraph: what callers may do, errors with codes, scalars, Relay connections and the HTTP and WebSocket endpoint.
+
+pub mod access;
+mod batched;
+pub mod connection;
+mod documents;
+pub mod endpoint;
+mod entities;
+pub mod error;
+pub mod scalars;
+pub mod sdl;
+
+pub use crate::error_code::ErrorCode;
+pub use access::{access, refuse_access, require, require_or_own};
+pub use batched::batched;
+pub use connection::{Connection, Cursor, PageInfo, PageRequest, connection};
+pub use endpoint::{Caller, GraphQlEndpoint, Limits, guard, wrote};
+pub use error::{ApiError, ErrorCodes, request_key};
+pub use scalars::{DateTime, Decimal};

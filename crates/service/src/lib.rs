@@ -1,0 +1,9 @@
+//! What a service process is: configuration, HTTP, health, telemetry, GraphQL conventions.
+//!
+//! Nothing here knows of events, of a log or of a store.
+
+pub mod error_code;
+pub mod graphql;
+pub mod settings;
+pub mod telemetry;
+pub mod web;

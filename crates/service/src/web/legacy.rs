@@ -1,0 +1,149 @@
+//! Routes that are kept for older clients: each answer says that its route is deprecated (RFC 9745), which operation replaces it, and
+//! where that is configured, when it will be gone (RFC 8594).
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::{self, Next};
+use axum::routing::MethodRouter;
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use utoipa::openapi::{Deprecated, OpenApi};
+
+use super::graphql_refusal::PATH;
+
+const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
+const SUNSET: HeaderName = HeaderName::from_static("sunset");
+/// Since when GraphQL replaces the routes: 2026-01-01, as seconds since 1970 (RFC 9745, section 2.1).
+const DEPRECATED_SINCE: HeaderValue = HeaderValue::from_static("@1767225600");
+
+/// A route whose answers name the operation that replaces it. `title` is the operation's name, `operation` the document.
+pub fn replaced_by<S>(route: MethodRouter<S>, title: &str, operation: &str) -> MethodRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    // Of our own making: a header takes it.
+    let link = HeaderValue::try_from(format!(
+        "<{PATH}?query={}>; rel=\"successor-version\"; title=\"{title}\"",
+        encoded(operation)
+    ))
+    .ok();
+    route.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let link = link.clone();
+        async move {
+            let mut response = next.run(request).await;
+            let headers = response.headers_mut();
+            headers.insert(DEPRECATION, DEPRECATED_SINCE);
+            if let Some(link) = link {
+                headers.append(header::LINK, link);
+            }
+            response
+        }
+    }))
+}
+
+/// Says the same in the description of routes.
+pub fn deprecate(document: &mut OpenApi) {
+    for path in document.paths.paths.values_mut() {
+        for operation in [&mut path.get, &mut path.post].into_iter().flatten() {
+            operation.deprecated = Some(Deprecated::True);
+        }
+    }
+}
+
+/// The end of the deprecated routes, as `Sunset` has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sunset(HeaderValue);
+
+impl Sunset {
+    /// Reads a day (`2027-06-30`, from its beginning in UTC) or a moment (`2027-06-30T12:00:00Z`).
+    ///
+    /// # Errors
+    /// With a sentence, when it is neither.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let moment = match text.parse::<NaiveDate>() {
+            Ok(day) => day.and_time(NaiveTime::MIN).and_utc(),
+            Err(_) => DateTime::parse_from_rfc3339(text)
+                .map_err(|_| {
+                    "write a day such as 2027-06-30, or a moment such as 2027-06-30T12:00:00Z"
+                        .to_owned()
+                })?
+                .with_timezone(&Utc),
+        };
+        // An HTTP-date (RFC 9110, section 5.6.7).
+        let written = moment.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        HeaderValue::try_from(written)
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Adds it to an answer of a deprecated route.
+    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+        if headers.contains_key(DEPRECATION) {
+            headers.insert(SUNSET, self.0.clone());
+        }
+    }
+}
+
+/// A text as a part of a query (RFC 3986, section 2.1).
+fn encoded(text: &str) -> String {
+    let mut written = String::with_capacity(text.len() * 2);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$'()*,:@/".contains(&byte) {
+            written.push(char::from(byte));
+        } else {
+            written.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::web::HttpSettings;
+    use crate::web::middleware::with_middleware;
+
+    async fn answer(settings: &HttpSettings, path: &str) -> HeaderMap {
+        let router = Router::new()
+            .route(
+                "/old",
+                replaced_by(get(async || "old"), "A", "query A { a(b: \"c\") }"),
+            )
+            .route("/new", get(async || "new"));
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = with_middleware(router, settings).oneshot(request).await;
+        response.unwrap().headers().clone()
+    }
+
+    #[tokio::test]
+    async fn an_old_route_says_since_when_what_replaces_it_and_its_end_if_that_is_known() {
+        let mut settings = HttpSettings::default();
+        let headers = answer(&settings, "/old").await;
+        assert_eq!(headers["deprecation"], "@1767225600");
+        assert_eq!(
+            headers["link"],
+            "</graphql?query=query%20A%20%7B%20a(b:%20%22c%22)%20%7D>; rel=\"successor-version\"; title=\"A\""
+        );
+        assert!(!headers.contains_key("sunset"));
+
+        settings.rest_sunset = Some(Sunset::parse("2027-06-30").unwrap());
+        let headers = answer(&settings, "/old").await;
+        assert_eq!(headers["sunset"], "Wed, 30 Jun 2027 00:00:00 GMT");
+        let headers = answer(&settings, "/new").await;
+        assert!(!headers.contains_key("sunset") && !headers.contains_key("deprecation"));
+    }
+
+    #[test]
+    fn a_sunset_is_a_day_or_a_moment() {
+        let moment = Sunset::parse("2027-06-30T14:00:00+02:00").unwrap();
+        assert_eq!(moment.0, "Wed, 30 Jun 2027 12:00:00 GMT");
+        for wrong in ["", "soon", "30.06.2027", "2027-13-01"] {
+            assert!(Sunset::parse(wrong).unwrap_err().contains("2027-06-30"));
+        }
+    }
+}

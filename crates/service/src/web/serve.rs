@@ -1,0 +1,384 @@
+//! The HTTP server of a service: a port, limits, and a shutdown that has an end.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use tandem_authentication::{AuthenticationSettings, Verifier};
+use tandem_front_door::graphql::{DocumentLimits, GraphQlRules, GraphSchema, Treatment};
+use tandem_front_door::{Clients, FrontDoor, FrontDoorSettings, Tasks, Tls, TlsError, TlsSettings};
+use tokio::net::TcpListener;
+use tower::Service;
+
+use super::legacy::Sunset;
+use super::middleware::with_middleware;
+use tandem_runtime::shutdown::Shutdown;
+
+/// How requests are served. The port belongs to each service.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpSettings {
+    /// The address to listen on; 0.0.0.0 for all.
+    #[arg(
+        long,
+        env = "TANDEM_HOST",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1"
+    )]
+    pub host: IpAddr,
+
+    /// How long an answer may take, such as `10s` or `500ms`; then the request is answered with 503.
+    #[arg(long, env = "TANDEM_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = crate::settings::parse_duration)]
+    pub request_timeout: Duration,
+
+    /// The largest body that is taken, in bytes.
+    #[arg(
+        long,
+        env = "TANDEM_MAX_BODY",
+        value_name = "BYTES",
+        default_value = "1048576"
+    )]
+    pub max_body: usize,
+
+    /// How long open requests may go on once shutdown is requested.
+    #[arg(long, env = "TANDEM_DRAIN_LIMIT", value_name = "DURATION", default_value = "2s", value_parser = crate::settings::parse_duration)]
+    pub drain_limit: Duration,
+
+    /// When the REST routes of older clients will be gone: a day such as 2027-06-30, or a moment. Their answers say it (`Sunset`).
+    #[arg(long, env = "TANDEM_REST_SUNSET", value_name = "DATE", value_parser = Sunset::parse)]
+    pub rest_sunset: Option<Sunset>,
+
+    /// What is taken from the network.
+    #[command(flatten)]
+    pub front_door: FrontDoorSettings,
+
+    /// Whose tokens are taken.
+    #[command(flatten)]
+    pub authentication: AuthenticationSettings,
+
+    /// The port's certificate.
+    #[command(flatten)]
+    pub tls: TlsSettings,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            host: IpAddr::from([127, 0, 0, 1]),
+            request_timeout: Duration::from_secs(10),
+            max_body: 1024 * 1024,
+            drain_limit: Duration::from_secs(2),
+            rest_sunset: None,
+            front_door: FrontDoorSettings::default(),
+            authentication: AuthenticationSettings::default(),
+            tls: TlsSettings::default(),
+        }
+    }
+}
+
+/// Why a port could not be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another program has it.
+    #[error(
+        "port {port} on {host} is taken by another program; stop that one, or choose another port with {flag}"
+    )]
+    Taken {
+        /// The address.
+        host: IpAddr,
+        /// The port.
+        port: u16,
+        /// The flag that changes it.
+        flag: &'static str,
+    },
+    /// This user may not have it.
+    #[error(
+        "port {port} on {host} may not be used by this user; choose one above 1023 with {flag}"
+    )]
+    Denied {
+        /// The address.
+        host: IpAddr,
+        /// The port.
+        port: u16,
+        /// The flag that changes it.
+        flag: &'static str,
+    },
+    /// The address is not one of this machine.
+    #[error(
+        "{host} is no address of this machine; choose another with --host (127.0.0.1 for this machine only, 0.0.0.0 for all)"
+    )]
+    NoSuchAddress {
+        /// The address.
+        host: IpAddr,
+    },
+    /// Anything else.
+    #[error("cannot listen on {host}:{port}: {source}")]
+    Other {
+        /// The address.
+        host: IpAddr,
+        /// The port.
+        port: u16,
+        /// What the operating system says.
+        source: io::Error,
+    },
+}
+
+/// Why serving ended other than by shutdown.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The listener failed.
+    #[error("the HTTP server failed: {0}")]
+    Io(#[from] io::Error),
+    /// The port's certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Listens on a port; 0 takes a free one. `flag` is the flag by which the user changes it, such as `--port`.
+///
+/// # Errors
+///
+/// [`BindError`] says which port, why not, and what to do.
+pub async fn bind(host: IpAddr, port: u16, flag: &'static str) -> Result<TcpListener, BindError> {
+    TcpListener::bind(SocketAddr::new(host, port))
+        .await
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::Taken { host, port, flag },
+            io::ErrorKind::PermissionDenied => BindError::Denied { host, port, flag },
+            io::ErrorKind::AddrNotAvailable => BindError::NoSuchAddress { host },
+            _ => BindError::Other { host, port, source },
+        })
+}
+
+/// How much longer than its token a subscription goes on here: the gateway, whose client it is, ends it first and says why.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Serves until shutdown is requested, then lets open requests end for at most [`HttpSettings::drain_limit`]. Tokens are not asked for.
+///
+/// # Errors
+///
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    settings: &HttpSettings,
+    shutdown: &Shutdown,
+) -> Result<(), ServeError> {
+    let service = with_middleware(router, settings);
+    serve_service(listener, service, Judge::default(), settings, shutdown).await
+}
+
+/// By what requests are judged.
+#[derive(Debug, Clone, Default)]
+pub struct Judge {
+    /// Documents are checked against it, if there is one.
+    pub schema: Option<GraphSchema>,
+    /// Verifies tokens; without one everybody may do everything.
+    pub verifier: Option<Verifier>,
+}
+
+/// The same of anything that answers requests and has its middleware.
+pub(super) async fn serve_service<S>(
+    listener: TcpListener,
+    service: S,
+    judge: Judge,
+    settings: &HttpSettings,
+    shutdown: &Shutdown,
+) -> Result<(), ServeError>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    let limits = DocumentLimits {
+        // The gateway asks for keys beside what its own client asks for, and one level deeper.
+        cost: settings.front_door.max_cost.saturating_mul(2),
+        depth: DocumentLimits::default().depth + 2,
+        ..DocumentLimits::default()
+    };
+    let rules = GraphQlRules {
+        schema: judge.schema,
+        limits,
+        treatment: Treatment {
+            fill_empty_selections: true,
+            ..Treatment::default()
+        },
+        body_size: settings.max_body,
+        ..GraphQlRules::default()
+    };
+    let door = FrontDoor::new(&settings.front_door, rules, Tasks::Shared)
+        .verifying(judge.verifier, GRACE)
+        .with_tls(Tls::load(&settings.tls, Clients::Certified)?);
+    let (stopper, stop) = tandem_front_door::stop();
+    let serving = door.serve(listener, service, stop, settings.drain_limit);
+    tokio::pin!(serving);
+    tokio::select! {
+        served = &mut serving => return Ok(served?),
+        () = shutdown.requested() => stopper.request(),
+    }
+    Ok(serving.await?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_the_flag_that_changes_it() {
+        let host = IpAddr::from([127, 0, 0, 1]);
+        let first = bind(host, 0, "--port").await.unwrap();
+        let taken = first.local_addr().unwrap().port();
+        let refused = bind(host, taken, "--accounts-port").await.unwrap_err();
+        let sentence = refused.to_string();
+        assert!(matches!(refused, BindError::Taken { .. }));
+        assert!(
+            sentence.contains(&taken.to_string()) && sentence.contains("--accounts-port"),
+            "{sentence}"
+        );
+    }
+
+    /// A server of these routes with a small limit of bodies, until the test is over.
+    async fn server(router: Router) -> (SocketAddr, Shutdown) {
+        let settings = HttpSettings {
+            max_body: 64 * 1024,
+            ..HttpSettings::default()
+        };
+        let listener = bind(settings.host, 0, "--port").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        let stop = shutdown.clone();
+        tokio::spawn(async move { serve(listener, router, &settings, &stop).await });
+        (address, shutdown)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_writes_all_before_it_reads_is_told_that_its_body_is_too_large() {
+        let take =
+            axum::routing::post(|body: axum::body::Bytes| async move { body.len().to_string() });
+        let router = Router::new()
+            .route("/take", take.clone())
+            .route("/graphql", take);
+        let (address, shutdown) = server(router).await;
+        let body = vec![b'x'; 512 * 1024];
+        let declared = format!("content-length: {}\r\n\r\n", body.len());
+        let chunked = format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len());
+        for path in ["/take", "/graphql", "/nowhere"] {
+            for head in [&declared, &chunked] {
+                let mut client = TcpStream::connect(address).await.unwrap();
+                let request = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n{head}");
+                client.write_all(request.as_bytes()).await.unwrap();
+                client.write_all(&body).await.unwrap();
+                if head == &chunked {
+                    client.write_all(b"\r\n0\r\n\r\n").await.unwrap();
+                }
+                // The connection is good for another request.
+                let last = "GET /nowhere HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+                client.write_all(last.as_bytes()).await.unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.unwrap();
+                let refused = answer.starts_with("HTTP/1.1 413 ");
+                assert!(refused || path == "/nowhere", "{path}: {answer}");
+                assert!(answer.contains("HTTP/1.1 404 "), "{path}: {answer}");
+            }
+        }
+        shutdown.request("the test is over");
+    }
+
+    #[tokio::test]
+    async fn work_for_a_client_that_went_away_is_stopped() {
+        let (alive, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (entered, was_entered) = tokio::sync::oneshot::channel::<()>();
+        let once = std::sync::Arc::new(std::sync::Mutex::new(Some((alive, entered))));
+        let work = get(move || async move {
+            let (_alive, entered) = once.lock().unwrap().take().unwrap();
+            entered.send(()).unwrap();
+            std::future::pending::<()>().await;
+        });
+        let (address, shutdown) = server(Router::new().route("/work", work)).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client
+            .write_all(b"GET /work HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .await
+            .unwrap();
+        was_entered.await.unwrap();
+        drop(client);
+        let stopped = tokio::time::timeout(Duration::from_secs(5), stopped).await;
+        stopped.unwrap().unwrap_err();
+        shutdown.request("the test is over");
+    }
+
+    #[tokio::test]
+    async fn serving_ends_with_shutdown_even_when_a_request_never_does() {
+        let settings = HttpSettings {
+            drain_limit: Duration::from_millis(50),
+            ..HttpSettings::default()
+        };
+        let listener = bind(settings.host, 0, "--port").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        let (entered, mut was_entered) = tokio::sync::mpsc::channel::<()>(1);
+        let router = Router::new().route(
+            "/forever",
+            get(move || async move {
+                entered.send(()).await.unwrap();
+                std::future::pending::<()>().await;
+            }),
+        );
+        let stop = shutdown.clone();
+        let server = tokio::spawn(async move { serve(listener, router, &settings, &stop).await });
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client
+            .write_all(b"GET /forever HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .await
+            .unwrap();
+        was_entered.recv().await.unwrap();
+        shutdown.request("test");
+        tokio::time::timeout(Duration::from_secs(5), server)
+            .await
+            .expect("the server ends in time")
+            .unwrap()
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_open_request_may_end_after_shutdown_was_requested() {
+        let settings = HttpSettings::default();
+        let listener = bind(settings.host, 0, "--port").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        let in_handler = shutdown.clone();
+        let router = Router::new().route(
+            "/last",
+            get(move || async move {
+                in_handler.request("test");
+                tokio::task::yield_now().await;
+                "done"
+            }),
+        );
+        let server = serve(listener, router, &settings, &shutdown);
+        let client = async {
+            let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+            client
+                .write_all(b"GET /last HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                .await
+                .unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let both = async { tokio::join!(server, client) };
+        let (served, answer) = tokio::time::timeout(Duration::from_secs(5), both)
+            .await
+            .unwrap();
+        served.unwrap();
+        assert!(answer.ends_with("done"), "{answer}");
+    }
+}

@@ -1,0 +1,88 @@
+//! Faults that are planted on purpose, to show that the simulation finds them: in the code, or in what its ports stand for.
+
+use std::sync::Arc;
+
+use tandem_event_path::fault::Fault as InTheCode;
+
+/// A planted fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// One in the code that is simulated.
+    Code(InTheCode),
+    /// What is shown is taken for durable, whatever primary there is.
+    EpochNotLookedAt,
+    /// A reader by assignment does not read partitions that were added.
+    PartitionNotNoticed,
+    /// A member that finds no committed position begins at the end.
+    BeginsAtTheEnd,
+    /// A write is acknowledged before a majority has it.
+    AnsweredBeforeDurable,
+    /// A write does not look at the revision that is stored.
+    RevisionNotChecked,
+    /// An idempotency key is not kept.
+    KeyNotKept,
+    /// Clearing a published event clears what was written after it too.
+    ClearedTooMuch,
+    /// First answers stay when their customer is erased.
+    AnswersNotForgotten,
+    /// The replica takes an older revision in the place of a newer one.
+    OlderRevisionWins,
+    /// A rebuild puts an older revision in the place of a newer one.
+    RestoredOverNewer,
+}
+
+/// Those that a thousand seeds find. [`Fault::EpochNotLookedAt`] takes a failover within milliseconds of a write that is shown early, and
+/// nothing that repeats it: it takes more.
+pub const ALL: [Fault; 24] = [
+    Fault::Code(InTheCode::ClearBeforePublish),
+    Fault::Code(InTheCode::CommitBeforeWrite),
+    Fault::Code(InTheCode::HintTrusted),
+    Fault::Code(InTheCode::KeyOrderOvertaken),
+    Fault::Code(InTheCode::FailureTakenForSuccess),
+    Fault::Code(InTheCode::SweptOnce),
+    Fault::Code(InTheCode::ReadMeanwhileDropped),
+    Fault::Code(InTheCode::ErasedFromAbsence),
+    Fault::Code(InTheCode::NotWaited),
+    Fault::Code(InTheCode::HoleTakenForRecord),
+    Fault::Code(InTheCode::SignatureNotChecked),
+    Fault::Code(InTheCode::RepeatsNotKnown),
+    Fault::Code(InTheCode::NotCaughtUp),
+    Fault::Code(InTheCode::MinimalRevisionIgnored),
+    Fault::Code(InTheCode::PersonNotForgotten),
+    Fault::PartitionNotNoticed,
+    Fault::BeginsAtTheEnd,
+    Fault::AnsweredBeforeDurable,
+    Fault::RevisionNotChecked,
+    Fault::KeyNotKept,
+    Fault::ClearedTooMuch,
+    Fault::AnswersNotForgotten,
+    Fault::OlderRevisionWins,
+    Fault::RestoredOverNewer,
+];
+
+/// Which faults are planted. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Vec<Fault>>);
+
+impl Faults {
+    /// These.
+    #[must_use]
+    pub fn planted(faults: &[Fault]) -> Self {
+        Self(Arc::new(faults.to_vec()))
+    }
+
+    /// Whether this one is.
+    #[must_use]
+    pub fn has(&self, fault: Fault) -> bool {
+        self.0.contains(&fault)
+    }
+
+    /// Plants those that are in the code, in what runs on this thread.
+    pub fn plant(&self) {
+        let in_the_code = self.0.iter().filter_map(|fault| match fault {
+            Fault::Code(fault) => Some(*fault),
+            _ => None,
+        });
+        tandem_event_path::fault::plant(&in_the_code.collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,121 @@
+//! What nobody of ours writes: records without keys, tombstones, other systems' events, transactions that stay open or are aborted.
+
+use tandem_model::{
+    cloudevents,
+    message::{Message, Position},
+};
+
+use super::Cluster;
+use crate::chance::draw;
+
+/// The header that marks what nobody of ours wrote.
+pub const FOREIGN: &str = "simulated-foreign";
+
+/// A record that says nothing to any of ours.
+fn noise(topic: &str) -> Message {
+    let dice = draw(|chance| chance.below(4));
+    Message {
+        topic: topic.to_owned(),
+        position: Position {
+            partition: 0,
+            offset: 0,
+        },
+        key: (dice != 0).then(|| format!("foreign-{dice}")),
+        headers: vec![(FOREIGN.to_owned(), b"noise".to_vec())],
+        payload: match dice {
+            1 => None,
+            2 => Some(b"{\"id\":".to_vec()),
+            _ => Some(br#"{"id":"foreign","revision":1}"#.to_vec()),
+        },
+        published_ms: None,
+    }
+}
+
+/// An event that says that a customer was erased, in the form of one of ours.
+fn forgery(of: &Message) -> Option<Message> {
+    let mut told: serde_json::Value = serde_json::from_slice(of.payload.as_deref()?).ok()?;
+    let revision = told.get("revision")?.as_i64()?;
+    let fields = told.as_object_mut()?;
+    fields.remove("sealed");
+    fields.insert("revision".to_owned(), (revision + 1).into());
+    fields.insert("changeType".to_owned(), "ERASED".into());
+    let mut forged = of.clone();
+    forged
+        .headers
+        .retain(|(name, _)| name != cloudevents::SYSTEM);
+    forged
+        .headers
+        .push((FOREIGN.to_owned(), b"forged".to_vec()));
+    forged.payload = serde_json::to_vec(&told).ok();
+    Some(forged)
+}
+
+impl Cluster {
+    /// Somebody writes noise to a topic.
+    pub fn make_noise(&self, topic: &str) {
+        self.append(topic, noise(topic));
+    }
+
+    /// Somebody who is none of ours writes an event that erases one of our customers.
+    pub fn forge(&self, topic: &str) {
+        let Some(mut forged) = self.some_forgery(topic) else {
+            return;
+        };
+        // Another system says which it is; who forges in our name has no key to sign with.
+        if draw(|chance| chance.happens(500)) {
+            let system = (cloudevents::SYSTEM.to_owned(), b"another".to_vec());
+            forged.headers.push(system);
+        }
+        self.append(topic, forged);
+    }
+
+    fn some_forgery(&self, topic: &str) -> Option<Message> {
+        let ledger = self.ledger();
+        let is_event = |it: &&Message| {
+            let is_foreign = it.headers.iter().any(|(name, _)| name == FOREIGN);
+            it.topic == topic && it.payload.is_some() && !is_foreign
+        };
+        let messages = ledger.iter().map(|(_, message)| message);
+        let events: Vec<&Message> = messages.filter(is_event).collect();
+        draw(|chance| chance.pick(&events).copied().and_then(forgery))
+    }
+
+    /// Somebody begins a transaction in a topic and ends it later. One that is aborted says what nobody is to hear.
+    pub fn transact(&self, topic: &'static str, open_for: std::time::Duration) {
+        let commits = draw(|chance| chance.happens(400));
+        let number = self.world().number();
+        let forged = self.some_forgery(topic).filter(|_| !commits);
+        let record = forged.unwrap_or_else(|| noise(topic));
+        let index = self.change(topic, |topic| {
+            let index = record
+                .key
+                .as_deref()
+                .map_or(0, |key| topic.partition_of(key));
+            let partition = topic.partitions.get_mut(index)?;
+            partition.append(i32::try_from(index).ok()?, Some(number), Some(record));
+            Some(index)
+        });
+        let Some(index) = index.flatten() else {
+            return;
+        };
+        self.world()
+            .note(|| format!("a transaction is open in {topic}/{index}"));
+        let cluster = self.clone();
+        self.world().later(open_for, move || {
+            let seen = cluster.change(topic, |topic| {
+                let partition = topic.partitions.get_mut(index)?;
+                let partition_number = i32::try_from(index).ok()?;
+                Some(partition.end_transaction(partition_number, number, commits))
+            });
+            cluster.saw(seen.flatten().unwrap_or_default());
+            cluster.world().note(|| {
+                let how = if commits {
+                    "is committed"
+                } else {
+                    "is aborted"
+                };
+                format!("the transaction in {topic}/{index} {how}")
+            });
+        });
+    }
+}

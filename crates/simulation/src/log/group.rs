@@ -1,0 +1,293 @@
+//! Consumer groups: who reads which partition, and where each partition was committed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tandem_event_path::log::Offsets;
+
+use super::{Cluster, State, feed::Feed};
+use crate::{chance::draw, faults::Fault, process::Process};
+
+/// How long the group goes on without a word from a member.
+const SESSION: Duration = Duration::from_secs(6);
+
+/// A group.
+#[derive(Default)]
+pub(super) struct Group {
+    topic: &'static str,
+    members: BTreeMap<u64, Seat>,
+    /// For each partition the next offset to read.
+    committed: Offsets,
+}
+
+/// What a group has of one member.
+struct Seat {
+    member: Arc<Shared>,
+    assigned: BTreeSet<i32>,
+}
+
+/// What a member and its group share.
+pub(super) struct Shared {
+    pub(super) number: u64,
+    pub(super) group: String,
+    pub(super) topic: &'static str,
+    pub(super) process: Process,
+    pub(super) feed: Feed,
+    pub(super) reassigned: AtomicBool,
+    pub(super) held: Mutex<Held>,
+}
+
+/// What a member believes to hold: it hears late of what it has lost.
+#[derive(Default)]
+pub(super) struct Held {
+    pub(super) partitions: BTreeSet<i32>,
+    pub(super) noted: Offsets,
+}
+
+impl Shared {
+    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cluster {
+    /// Takes a member into its group.
+    pub(super) fn join_group(&self, member: &Arc<Shared>) {
+        if member.process.is_dead() {
+            return;
+        }
+        let mut state = self.state();
+        let group = state.groups.entry(member.group.clone()).or_default();
+        group.topic = member.topic;
+        let seat = Seat {
+            member: Arc::clone(member),
+            assigned: BTreeSet::new(),
+        };
+        group.members.insert(member.number, seat);
+        drop(state);
+        self.rebalance(&member.group);
+    }
+
+    /// Takes a member out of its group.
+    pub(super) fn leave_group(&self, member: &Shared) {
+        let mut state = self.state();
+        if let Some(group) = state.groups.get_mut(&member.group) {
+            group.members.remove(&member.number);
+        }
+        drop(state);
+        self.rebalance(&member.group);
+    }
+
+    /// Takes the members of a process that was killed out of their groups, when their sessions are over.
+    pub fn miss(&self, process: &Process) {
+        let (cluster, process) = (self.clone(), process.clone());
+        self.world().later(SESSION, move || {
+            let state = cluster.state();
+            let members = state.groups.values().flat_map(|it| it.members.values());
+            let gone: Vec<Arc<Shared>> = members
+                .filter(|seat| seat.member.process.name == process.name)
+                .filter(|seat| seat.member.process.is_dead())
+                .map(|seat| Arc::clone(&seat.member))
+                .collect();
+            drop(state);
+            for member in gone {
+                cluster.leave_group(&member);
+            }
+        });
+    }
+
+    /// Ends the session of a member that lives: it hears of that late, and comes back.
+    pub fn expire_a_member(&self) {
+        let state = self.state();
+        let members: Vec<Arc<Shared>> = state
+            .groups
+            .values()
+            .flat_map(|group| group.members.values())
+            .map(|seat| Arc::clone(&seat.member))
+            .collect();
+        drop(state);
+        let Some(member) = draw(|chance| chance.pick(&members).cloned()) else {
+            return;
+        };
+        self.world()
+            .note(|| format!("group {} expires {}", member.group, member.process.name));
+        self.leave_group(&member);
+        let (cluster, delay) = (self.clone(), draw(|chance| chance.between(500, 9_000)));
+        self.world().later(Duration::from_millis(delay), move || {
+            let lost = std::mem::take(&mut *member.held()).partitions;
+            member.feed.remove(&lost);
+            member.reassigned.store(true, Ordering::Relaxed);
+            cluster.join_group(&member);
+        });
+    }
+
+    /// Assigns partitions anew in all groups of a topic.
+    pub(super) fn rebalance_all(&self, topic: &str) {
+        let state = self.state();
+        let of_topic = |group: &&String| state.groups[*group].topic == topic;
+        let groups: Vec<String> = state.groups.keys().filter(of_topic).cloned().collect();
+        drop(state);
+        for group in groups {
+            self.rebalance(&group);
+        }
+    }
+
+    /// Assigns the partitions of a group anew; each stays where it is as far as it can.
+    fn rebalance(&self, name: &str) {
+        let mut state = self.state();
+        let State { topics, groups, .. } = &mut *state;
+        let Some(group) = groups.get_mut(name) else {
+            return;
+        };
+        let topic = topics.get(group.topic);
+        let count = topic.map_or(0, |topic| topic.partitions.len());
+        let wanted = assignment(group, count);
+        let mut moves = Vec::new();
+        for (number, wanted) in wanted {
+            let Some(seat) = group.members.get_mut(&number) else {
+                continue;
+            };
+            let lost: BTreeSet<i32> = seat.assigned.difference(&wanted).copied().collect();
+            let won = wanted.difference(&seat.assigned).copied();
+            let begin = |partition: &i32| {
+                let found =
+                    topic.and_then(|it| it.partitions.get(usize::try_from(*partition).ok()?));
+                let at_the_end = self.has(Fault::BeginsAtTheEnd);
+                found
+                    .filter(|_| at_the_end)
+                    .map_or(0, super::topic::Partition::high)
+            };
+            let start = |partition: &i32| {
+                let low = topic
+                    .and_then(|it| it.partitions.get(usize::try_from(*partition).ok()?))
+                    .map_or(0, super::topic::Partition::low);
+                group
+                    .committed
+                    .get(partition)
+                    .copied()
+                    .unwrap_or(low.max(begin(partition)))
+            };
+            let won: Offsets = won
+                .map(|partition| (partition, start(&partition)))
+                .collect();
+            seat.assigned = wanted;
+            moves.push((Arc::clone(&seat.member), lost, won));
+        }
+        drop(state);
+        for (member, lost, won) in moves {
+            if lost.is_empty() && won.is_empty() {
+                continue;
+            }
+            self.world().note(|| {
+                let name = &member.process.name;
+                format!("group {} {name} loses {lost:?} gets {won:?}", member.group)
+            });
+            let late = draw(|chance| chance.below(1_500));
+            let cluster = self.clone();
+            self.world().later(Duration::from_millis(late), move || {
+                cluster.tell(&member, &lost, won);
+            });
+        }
+    }
+
+    /// A member hears what it has lost and won.
+    fn tell(&self, member: &Arc<Shared>, lost: &BTreeSet<i32>, won: Offsets) {
+        // Meanwhile it may have been assigned otherwise.
+        let (mut lost, mut won) = (lost.clone(), won);
+        {
+            let state = self.state();
+            let seat = state
+                .groups
+                .get(&member.group)
+                .and_then(|group| group.members.get(&member.number));
+            let is_mine = |partition: &i32| seat.is_some_and(|it| it.assigned.contains(partition));
+            lost.retain(|partition| !is_mine(partition));
+            won.retain(|partition, _| is_mine(partition));
+        }
+        let mut held = member.held();
+        held.partitions.retain(|it| !lost.contains(it));
+        held.noted.retain(|it, _| !lost.contains(it));
+        won.retain(|partition, _| held.partitions.insert(*partition));
+        drop(held);
+        member.feed.remove(&lost);
+        member.feed.add(&won);
+        member.reassigned.store(true, Ordering::Relaxed);
+    }
+
+    /// Commits what a member has noted, of the partitions that are its.
+    pub(super) fn commit_noted(&self, member: &Shared) -> bool {
+        if self.is_away() {
+            return false;
+        }
+        let noted = member.held().noted.clone();
+        let mut state = self.state();
+        let Some(group) = state.groups.get_mut(&member.group) else {
+            return false;
+        };
+        let Some(seat) = group.members.get(&member.number) else {
+            return false;
+        };
+        for (partition, next) in noted {
+            if seat.assigned.contains(&partition) && group.committed.get(&partition) != Some(&next)
+            {
+                group.committed.insert(partition, next);
+                self.world()
+                    .note(|| format!("group {} commits {partition}@{next}", member.group));
+            }
+        }
+        true
+    }
+
+    /// How many records of a member's partitions are behind what is noted or committed.
+    pub(super) fn lag_of(&self, member: &Shared) -> i64 {
+        let held = member.held();
+        let state = self.state();
+        let committed = state.groups.get(&member.group).map(|it| &it.committed);
+        let lags = held.partitions.iter().filter_map(|partition| {
+            let topic = state.topics.get(member.topic)?;
+            let found = topic.partitions.get(usize::try_from(*partition).ok()?)?;
+            let noted = held.noted.get(partition);
+            let done = noted.or_else(|| committed?.get(partition)).copied();
+            Some((found.high() - done.unwrap_or(found.low())).max(0))
+        });
+        lags.sum()
+    }
+
+    /// Whether a group has members.
+    pub(super) fn has_members(&self, group: &str) -> bool {
+        let state = self.state();
+        state
+            .groups
+            .get(group)
+            .is_some_and(|group| !group.members.is_empty())
+    }
+
+    /// Whether a feed is one of a member of a group.
+    pub(super) fn is_member(&self, feed: &Feed) -> bool {
+        feed.state().is_member
+    }
+}
+
+/// Who is to read what: those who have fewest get more, and nobody loses more than it must.
+fn assignment(group: &Group, count: usize) -> BTreeMap<u64, BTreeSet<i32>> {
+    let mut wanted: BTreeMap<u64, BTreeSet<i32>> = BTreeMap::new();
+    let share = count.div_ceil(group.members.len().max(1));
+    let mut free: BTreeSet<i32> = (0..i32::try_from(count).unwrap_or_default()).collect();
+    for (number, seat) in &group.members {
+        let kept: BTreeSet<i32> = seat.assigned.iter().copied().take(share).collect();
+        free.retain(|partition| !kept.contains(partition));
+        wanted.insert(*number, kept);
+    }
+    for partition in free {
+        if let Some(least) = wanted.values_mut().min_by_key(|kept| kept.len()) {
+            least.insert(partition);
+        }
+    }
+    wanted
+}

@@ -1,0 +1,505 @@
+//! The simulated log: what Kafka does to people, on purpose and from a seed.
+
+mod feed;
+pub mod foreign;
+mod group;
+mod member;
+mod publisher;
+mod tail;
+pub mod topic;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tandem_event_path::log::{
+    Attention, Ends, Log, LogError, Member, Membership, Offsets, PublishError, Publisher, Record,
+    Tail, TopicState,
+};
+use tandem_model::message::{Message, Position};
+
+use crate::{
+    chance::draw,
+    faults::{Fault, Faults},
+    process::Process,
+    world::World,
+};
+use feed::Feed;
+use group::Group;
+use publisher::SimPublisher;
+use topic::{Partition, Topic};
+
+/// Most bytes of a record that the log takes.
+pub const LARGEST_RECORD: usize = 1_000_000;
+
+/// How often things go wrong on the way, in thousandths.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Odds {
+    /// A record is in the log, and its publisher is not told.
+    pub lost_acknowledgement: u64,
+    /// A record does not arrive, and its publisher is told after a while.
+    pub lost_record: u64,
+    /// A record arrives long after its publisher gave it up.
+    pub late_record: u64,
+    /// A record is in the log twice.
+    pub duplicate: u64,
+    /// A question is not answered.
+    pub lost_question: u64,
+}
+
+/// The brokers with what they keep. Clones share it.
+#[derive(Clone)]
+pub struct Cluster(Arc<Shared>);
+
+struct Shared {
+    world: World,
+    faults: Faults,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    topics: BTreeMap<String, Topic>,
+    groups: BTreeMap<String, Group>,
+    feeds: Vec<Weak<feed::Inner>>,
+    odds: Odds,
+    /// Until when no broker answers, in nanoseconds since the world began.
+    away_until: u64,
+    /// Every record that readers were ever shown, in order of arrival, with when it arrived: also what was removed since.
+    ledger: Vec<(u64, Message)>,
+    /// When the first record of each key of a compacted topic could be read.
+    readable: BTreeMap<String, u64>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Cluster")
+    }
+}
+
+impl Cluster {
+    /// Brokers without topics.
+    #[must_use]
+    pub fn new(world: &World, faults: &Faults) -> Self {
+        Self(Arc::new(Shared {
+            world: world.clone(),
+            faults: faults.clone(),
+            state: Mutex::default(),
+        }))
+    }
+
+    fn world(&self) -> &World {
+        &self.0.world
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a topic, or makes it anew and empty.
+    pub fn make(&self, topic: &str, is_compacted: bool, partitions: usize) {
+        let identity = self.world().number();
+        let made = Topic::new(identity, is_compacted, partitions);
+        self.state().topics.insert(topic.to_owned(), made);
+        self.changed(topic);
+    }
+
+    /// How often things go wrong from now on.
+    pub fn set_odds(&self, odds: Odds) {
+        self.state().odds = odds;
+    }
+
+    /// No broker answers for a time.
+    pub fn go_away(&self, time: Duration) {
+        let until = self.world().elapsed() + nanoseconds(time);
+        let mut state = self.state();
+        state.away_until = until;
+        for topic in state.topics.values_mut() {
+            for partition in &mut topic.partitions {
+                partition.away_until = partition.away_until.max(until);
+            }
+        }
+        drop(state);
+        self.back_after(time);
+    }
+
+    /// The leader of a partition is away for a time.
+    pub fn lose_leader(&self, topic: &str, partition: usize, time: Duration) {
+        let until = self.world().elapsed() + nanoseconds(time);
+        if let Some(topic) = self.state().topics.get_mut(topic)
+            && let Some(partition) = topic.partitions.get_mut(partition)
+        {
+            partition.away_until = partition.away_until.max(until);
+        }
+        self.back_after(time);
+    }
+
+    /// All brokers and leaders are there again.
+    pub fn come_back(&self) {
+        let mut state = self.state();
+        state.away_until = 0;
+        for topic in state.topics.values_mut() {
+            for partition in &mut topic.partitions {
+                partition.away_until = 0;
+            }
+        }
+        drop(state);
+        self.back_after(Duration::ZERO);
+    }
+
+    fn back_after(&self, time: Duration) {
+        let cluster = self.clone();
+        self.world()
+            .later(time + Duration::from_millis(1), move || {
+                cluster.note_readable();
+                let feeds = cluster.feeds(|_| true);
+                feeds.iter().for_each(Feed::wake);
+            });
+    }
+
+    /// Adds partitions to a topic. Readers by assignment notice within some seconds, groups too.
+    pub fn add_partitions(&self, topic: &'static str, count: usize) {
+        if let Some(topic) = self.state().topics.get_mut(topic) {
+            let more = topic.partitions.len() + count;
+            topic.partitions.resize_with(more, Partition::default);
+        }
+        for feed in self.feeds(|feed| feed.topic == topic) {
+            self.notice_later(feed);
+        }
+        let delay = draw(|chance| chance.between(1_000, 6_000));
+        let cluster = self.clone();
+        self.world().later(Duration::from_millis(delay), move || {
+            cluster.rebalance_all(topic);
+        });
+    }
+
+    /// A reader by assignment looks, within some seconds, whether there are partitions that it does not read, and reads them from their
+    /// beginning.
+    fn notice_later(&self, feed: Feed) {
+        if self.is_member(&feed) || self.has(Fault::PartitionNotNoticed) {
+            return;
+        }
+        let cluster = self.clone();
+        let delay = draw(|chance| chance.between(1_000, 6_000));
+        self.world().later(Duration::from_millis(delay), move || {
+            let known: BTreeSet<i32> = feed.state().next.keys().copied().collect();
+            let all = cluster.lows(feed.0.topic);
+            let added = all.into_iter().filter(|(it, _)| !known.contains(it));
+            feed.add(&added.collect());
+        });
+    }
+
+    /// Does something to a topic, after which its readers look again.
+    pub fn change<T>(&self, topic: &str, change: impl FnOnce(&mut Topic) -> T) -> Option<T> {
+        let changed = self.state().topics.get_mut(topic).map(change);
+        self.changed(topic);
+        changed
+    }
+
+    /// Notes records as seen by readers.
+    pub fn saw(&self, seen: Vec<Message>) {
+        let now = self.world().elapsed();
+        let seen = seen.into_iter().map(|message| (now, message));
+        self.state().ledger.extend(seen);
+    }
+
+    /// Every record that readers were ever shown.
+    #[must_use]
+    pub fn ledger(&self) -> Vec<(u64, Message)> {
+        self.state().ledger.clone()
+    }
+
+    /// When the first record of each key of a compacted topic could be read, in nanoseconds since the world began.
+    #[must_use]
+    pub fn readable(&self) -> BTreeMap<String, u64> {
+        self.state().readable.clone()
+    }
+
+    /// Whether a transaction is open in any topic.
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
+        let state = self.state();
+        let partitions = state.topics.values().flat_map(|it| &it.partitions);
+        partitions.into_iter().any(Partition::is_held_back)
+    }
+
+    fn note_readable(&self) {
+        let now = self.world().elapsed();
+        let mut state = self.state();
+        let State {
+            topics, readable, ..
+        } = &mut *state;
+        for topic in topics.values().filter(|topic| topic.is_compacted) {
+            let there = topic.partitions.iter().filter(|it| it.away_until <= now);
+            for key in there
+                .flat_map(|it| it.read(0, usize::MAX).0)
+                .filter_map(|it| it.key)
+            {
+                readable.entry(key).or_insert(now);
+            }
+        }
+    }
+
+    /// How many partitions a topic has.
+    #[must_use]
+    pub fn partitions(&self, topic: &str) -> usize {
+        let state = self.state();
+        state.topics.get(topic).map_or(0, |it| it.partitions.len())
+    }
+
+    /// Ends a reader by assignment, as a client does that cannot go on.
+    pub fn break_a_tail(&self) {
+        let feeds = self.feeds(|_| true);
+        let tails: Vec<&Feed> = feeds.iter().filter(|feed| !self.is_member(feed)).collect();
+        if let Some(feed) = draw(|chance| chance.pick(&tails).copied()) {
+            feed.breaks();
+        }
+    }
+
+    /// Forgets everything: members hold what holds their group.
+    pub fn end(&self) {
+        let dropped = std::mem::take(&mut *self.state());
+        drop(dropped);
+    }
+
+    fn append(&self, topic: &str, record: Message) -> Option<Position> {
+        let mut state = self.state();
+        let State { topics, ledger, .. } = &mut *state;
+        let found = topics.get_mut(topic)?;
+        let index = match &record.key {
+            Some(key) => found.partition_of(key),
+            None => 0,
+        };
+        let number = i32::try_from(index).unwrap_or_default();
+        let partition = found.partitions.get_mut(index)?;
+        let position = Position {
+            partition: number,
+            offset: partition.high(),
+        };
+        let is_hidden = partition.is_held_back();
+        self.world().note(|| {
+            let revision = record
+                .payload
+                .as_deref()
+                .map_or("tombstone".into(), summary);
+            let key = record.key.as_deref().unwrap_or("-");
+            format!("log {topic}/{number}@{} {key} {revision}", position.offset)
+        });
+        let now = self.world().elapsed();
+        let seen = Message {
+            position,
+            ..record.clone()
+        };
+        ledger.push((now, seen));
+        partition.append(number, None, Some(record));
+        drop(state);
+        if !is_hidden {
+            self.changed(topic);
+        }
+        Some(position)
+    }
+
+    fn changed(&self, topic: &str) {
+        self.note_readable();
+        let feeds = self.feeds(|feed| feed.topic == topic);
+        feeds.iter().for_each(Feed::wake);
+    }
+
+    fn feeds(&self, which: impl Fn(&feed::Inner) -> bool) -> Vec<Feed> {
+        let mut state = self.state();
+        state.feeds.retain(|feed| feed.strong_count() > 0);
+        let feeds = state.feeds.iter().filter_map(Weak::upgrade);
+        feeds.filter(|feed| which(feed)).map(Feed).collect()
+    }
+
+    fn knows(&self, feed: &Feed) {
+        self.state().feeds.push(Arc::downgrade(&feed.0));
+    }
+
+    fn read(&self, topic: &str, read: impl FnOnce(&[Partition], u64)) {
+        let now = self.world().elapsed();
+        if let Some(topic) = self.state().topics.get(topic) {
+            read(&topic.partitions, now);
+        }
+    }
+
+    /// For each partition of a topic the first offset that is kept.
+    fn lows(&self, topic: &str) -> Offsets {
+        let state = self.state();
+        let partitions = state.topics.get(topic).into_iter();
+        let partitions = partitions.flat_map(|topic| &topic.partitions);
+        (0..).zip(partitions.map(Partition::low)).collect()
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.0.faults.has(fault)
+    }
+
+    fn is_away(&self) -> bool {
+        self.world().elapsed() < self.state().away_until
+    }
+
+    fn odds(&self) -> Odds {
+        self.state().odds
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What the trace says of a body.
+fn summary(body: &[u8]) -> String {
+    let told: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let part = |name: &str| told.as_ref().and_then(|told| told.get(name)).cloned();
+    match (part("revision"), part("changeType")) {
+        (Some(revision), Some(kind)) => format!("{revision} {kind}"),
+        _ => format!("{} bytes", body.len()),
+    }
+}
+
+/// The log as one process reaches it.
+#[derive(Clone, Debug)]
+pub struct SimLog {
+    cluster: Cluster,
+    process: Process,
+}
+
+impl SimLog {
+    /// This log, reached from this process.
+    #[must_use]
+    pub fn new(cluster: &Cluster, process: &Process) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            process: process.clone(),
+        }
+    }
+}
+
+impl SimLog {
+    /// Asks for the ends of a topic; `end` says which is meant.
+    async fn ends(&self, topic: &str, end: fn(&Partition) -> i64) -> Result<Ends, LogError> {
+        let (cluster, topic) = (self.cluster.clone(), topic.to_owned());
+        let odds = cluster.odds();
+        let is_lost = draw(|chance| chance.happens(odds.lost_question));
+        let delay = draw(|chance| chance.between(1, if is_lost { 10_000 } else { 8 }));
+        let world = self.cluster.world();
+        let asked = world.effect(Duration::from_millis(delay), move || {
+            if is_lost || cluster.is_away() {
+                return Err(away());
+            }
+            let state = cluster.state();
+            let found = state.topics.get(&topic);
+            let found = found.ok_or(LogError::NoPartitions(topic))?;
+            let partitions = (0..).zip(&found.partitions);
+            Ok(partitions
+                .map(|(number, partition)| (number, (partition.low(), end(partition))))
+                .collect())
+        });
+        asked.await
+    }
+}
+
+fn away() -> LogError {
+    LogError::Away("no broker answers".to_owned())
+}
+
+#[async_trait]
+impl Log for SimLog {
+    async fn ready(&self) -> bool {
+        let stop = self.process.shutdown.token();
+        loop {
+            let cluster = self.cluster.clone();
+            let delay = draw(|chance| chance.between(2, 40));
+            let delay = Duration::from_millis(delay);
+            let asking = self
+                .cluster
+                .world()
+                .effect(delay, move || !cluster.is_away());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return false,
+                is_there = asking => if is_there {
+                    return true;
+                }
+            }
+            let pause = draw(|chance| chance.between(100, 400));
+            self.cluster
+                .world()
+                .sleep(Duration::from_millis(pause))
+                .await;
+        }
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.cluster.is_away().then(|| away().to_string())
+    }
+
+    fn largest_record(&self) -> usize {
+        LARGEST_RECORD
+    }
+
+    fn publisher(&self) -> Result<Arc<dyn Publisher>, LogError> {
+        Ok(Arc::new(SimPublisher::new(&self.cluster, &self.process)))
+    }
+
+    async fn publish(&self, record: Record<'_>) -> Result<Position, PublishError> {
+        let publisher = SimPublisher::new(&self.cluster, &self.process);
+        publisher.send(&record)?.await
+    }
+
+    async fn topic(&self, topic: &str) -> Result<TopicState, LogError> {
+        let ends = self.ends(topic, Partition::stable).await?;
+        let identity = None;
+        Ok(TopicState { identity, ends })
+    }
+
+    async fn uncommitted_ends(&self, topic: &str) -> Result<Ends, LogError> {
+        self.ends(topic, Partition::high).await
+    }
+
+    async fn has_members(&self, group: &str) -> Result<bool, LogError> {
+        let (cluster, group) = (self.cluster.clone(), group.to_owned());
+        let world = self.cluster.world();
+        let asked = world.effect(Duration::from_millis(3), move || {
+            if cluster.is_away() {
+                return Err(away());
+            }
+            Ok(cluster.has_members(&group))
+        });
+        asked.await
+    }
+
+    fn tail(
+        &self,
+        topic: &'static str,
+        from: &Offsets,
+        attention: Attention,
+    ) -> Result<Box<dyn Tail>, LogError> {
+        Ok(Box::new(tail::SimTail::open(
+            &self.cluster,
+            topic,
+            from,
+            attention,
+        )))
+    }
+
+    fn join(&self, membership: Membership) -> Result<Box<dyn Member>, LogError> {
+        Ok(Box::new(member::SimMember::new(
+            &self.cluster,
+            &self.process,
+            membership,
+        )))
+    }
+}
+
+fn patience_of(attention: Attention) -> Duration {
+    match attention {
+        Attention::Prompt => Duration::ZERO,
+        Attention::Patient(patience) => patience,
+    }
+}

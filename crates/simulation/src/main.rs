@@ -1,0 +1,125 @@
+//! Runs seeds of the simulation and says what is wrong.
+#![allow(clippy::print_stdout)] // it is what a command is for
+
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread::{self, available_parallelism},
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use tandem_simulation::run::{Options, Report, run};
+
+/// Runs the event path of both services in virtual time.
+#[derive(Parser)]
+struct Arguments {
+    /// How many seeds.
+    #[arg(long, default_value_t = 300)]
+    seeds: u64,
+
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+
+    /// This seed alone, with its whole trace.
+    #[arg(long)]
+    seed: Option<u64>,
+
+    /// Go on when something is wrong.
+    #[arg(long)]
+    all: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Some(seed) = arguments.seed {
+        let options = Options {
+            trace: true,
+            ..Options::default()
+        };
+        return match run(seed, &options) {
+            Ok(report) => show(&report),
+            Err(error) => failed(&error),
+        };
+    }
+    run_many(&arguments)
+}
+
+fn failed(error: &std::io::Error) -> ExitCode {
+    println!("no runtime: {error}");
+    ExitCode::FAILURE
+}
+
+fn show(report: &Report) -> ExitCode {
+    let Report {
+        seed,
+        digest,
+        simulated,
+        requests,
+        answered,
+        ..
+    } = report;
+    println!(
+        "seed {seed}: {requests} requests, {answered} answered, {} s, trace {digest:016x}",
+        simulated.as_secs()
+    );
+    for violation in &report.violations {
+        println!("  {violation}");
+    }
+    if report.violations.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+#[allow(clippy::disallowed_methods, clippy::cast_precision_loss)] // how long it really took, to be shown
+fn run_many(arguments: &Arguments) -> ExitCode {
+    let begun = Instant::now();
+    let last = arguments.from + arguments.seeds;
+    let next = AtomicU64::new(arguments.from);
+    let (stopped, done, wrong) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let simulated = AtomicU64::new(0);
+    let work = || {
+        while !stopped.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= last {
+                return;
+            }
+            let report = match run(seed, &Options::default()) {
+                Ok(report) => report,
+                Err(error) => {
+                    failed(&error);
+                    return;
+                }
+            };
+            done.fetch_add(1, Ordering::Relaxed);
+            simulated.fetch_add(report.simulated.as_secs(), Ordering::Relaxed);
+            if !report.violations.is_empty() {
+                wrong.fetch_add(1, Ordering::Relaxed);
+                show(&report);
+                stopped.store(!arguments.all, Ordering::Relaxed);
+            }
+        }
+    };
+    let threads = available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let (done, wrong) = (done.into_inner(), wrong.into_inner());
+    let took = begun.elapsed().max(Duration::from_millis(1)).as_secs_f64();
+    let hours = simulated.into_inner() as f64 / 3_600.0;
+    println!(
+        "{done} seeds, {wrong} wrong, {took:.1} s: {:.1} seeds/s, {:.2} simulated hours/s",
+        done as f64 / took,
+        hours / took
+    );
+    if wrong == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,224 @@
+//! What goes wrong, when, and how often: each seed has troubles of its own kind.
+
+use std::time::Duration;
+
+use tandem_accounts::domain::event::{KEY_TOPIC, TOPIC as CUSTOMERS};
+use tandem_orders::domain::event::TOPIC as ORDERS;
+
+use crate::{chance::draw, log, store, system::System};
+
+/// A kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// An instance is killed, and started again.
+    Kill,
+    /// An instance is told to stop, and started again.
+    Restart,
+    /// No broker answers for a while.
+    BrokersAway,
+    /// A partition has no leader for a while.
+    LeaderLost,
+    /// A member's session ends.
+    Rebalance,
+    /// A reader by assignment cannot go on.
+    TailBroken,
+    /// A database has another primary.
+    FailOver,
+    /// A database does not answer for a while.
+    StoreAway,
+    /// A machine's clock jumps.
+    ClockJump,
+    /// The topic of keys is compacted.
+    Compaction,
+    /// Somebody else writes to our topics.
+    Noise,
+    /// Another system says that one of our customers is erased.
+    Forgery,
+    /// Somebody writes in a transaction.
+    Transaction,
+    /// A topic gets more partitions.
+    MorePartitions,
+    /// An operator rebuilds what an instance keeps.
+    Rebuild,
+}
+
+const ALL: [Trouble; 15] = [
+    Trouble::Kill,
+    Trouble::Restart,
+    Trouble::BrokersAway,
+    Trouble::LeaderLost,
+    Trouble::Rebalance,
+    Trouble::TailBroken,
+    Trouble::FailOver,
+    Trouble::StoreAway,
+    Trouble::ClockJump,
+    Trouble::Compaction,
+    Trouble::Noise,
+    Trouble::Forgery,
+    Trouble::Transaction,
+    Trouble::MorePartitions,
+    Trouble::Rebuild,
+];
+
+/// How far a clock may be wrong, in milliseconds: those of two instances may differ by 5 s.
+const WRONG: u64 = 2_400;
+
+/// The troubles of this run.
+#[must_use]
+pub fn troubles() -> Vec<Trouble> {
+    let share = draw(|chance| chance.between(100, 900));
+    let all = ALL.iter().copied();
+    all.filter(|_| draw(|chance| chance.happens(share)))
+        .collect()
+}
+
+/// How often things go wrong on the way to log and store in this run.
+pub fn set_odds(system: &System) {
+    let often = |most: u64| {
+        draw(|chance| {
+            if chance.happens(500) {
+                chance.below(most)
+            } else {
+                0
+            }
+        })
+    };
+    system.cluster.set_odds(log::Odds {
+        lost_acknowledgement: often(80),
+        lost_record: often(80),
+        late_record: often(40),
+        duplicate: often(50),
+        lost_question: often(60),
+    });
+    let odds = || store::Odds {
+        lost_request: often(40),
+        lost_answer: often(40),
+        slow: often(30),
+    };
+    system.customers.set_odds(odds());
+    system.orders.set_odds(odds());
+}
+
+/// From now on nothing goes wrong any more, and everything runs.
+pub fn rest(system: &System) {
+    system
+        .world
+        .note(|| "everything is well from now on".to_owned());
+    system.cluster.set_odds(log::Odds::default());
+    system.customers.set_odds(store::Odds::default());
+    system.orders.set_odds(store::Odds::default());
+    system.cluster.come_back();
+    system.customers.come_back();
+    system.orders.come_back();
+    system.start_all();
+}
+
+fn milliseconds(first: u64, last: u64) -> Duration {
+    Duration::from_millis(draw(|chance| chance.between(first, last)))
+}
+
+/// Makes trouble for a time.
+pub async fn rage(system: System, troubles: Vec<Trouble>, time: Duration) {
+    let end = system.world.elapsed() + u64::try_from(time.as_nanos()).unwrap_or_default();
+    while system.world.elapsed() < end {
+        system.world.sleep(milliseconds(200, 7_000)).await;
+        if let Some(trouble) = draw(|chance| chance.pick(&troubles).copied()) {
+            make(&system, trouble);
+        }
+    }
+}
+
+fn some_topic() -> &'static str {
+    let topic = draw(|chance| chance.pick(&[CUSTOMERS, KEY_TOPIC, ORDERS]).copied());
+    topic.unwrap_or(CUSTOMERS)
+}
+
+fn make(system: &System, trouble: Trouble) {
+    system.world.note(|| format!("trouble: {trouble:?}"));
+    let of_accounts = draw(|chance| chance.happens(500));
+    let number = draw(|chance| chance.below(system.accounts_slots.len() as u64));
+    let number = usize::try_from(number).unwrap_or_default();
+    match trouble {
+        Trouble::Kill | Trouble::Restart => {
+            match (trouble, of_accounts) {
+                (Trouble::Kill, true) => system.kill_accounts(number),
+                (Trouble::Kill, false) => system.kill_orders(number),
+                (_, true) => system.stop_accounts(number),
+                (_, false) => system.stop_orders(number),
+            }
+            let again = system.clone();
+            let pause = milliseconds(1_500, 12_000);
+            system.world.later(pause, move || {
+                if of_accounts {
+                    again.start_accounts(number);
+                } else {
+                    again.start_orders(number);
+                }
+            });
+        }
+        Trouble::BrokersAway => system.cluster.go_away(milliseconds(100, 25_000)),
+        Trouble::LeaderLost => {
+            let topic = some_topic();
+            let count = system.cluster.partitions(topic) as u64;
+            let partition = usize::try_from(draw(|chance| chance.below(count)));
+            let time = milliseconds(100, 25_000);
+            system
+                .cluster
+                .lose_leader(topic, partition.unwrap_or_default(), time);
+        }
+        Trouble::Rebalance => system.cluster.expire_a_member(),
+        Trouble::TailBroken => system.cluster.break_a_tail(),
+        Trouble::FailOver => {
+            let time = milliseconds(1, 6_000);
+            if of_accounts {
+                system.customers.fail_over(time);
+            } else {
+                system.orders.fail_over(time);
+            }
+        }
+        Trouble::StoreAway => {
+            let time = milliseconds(100, 15_000);
+            if of_accounts {
+                system.customers.go_away(time);
+            } else {
+                system.orders.go_away(time);
+            }
+        }
+        Trouble::ClockJump => {
+            let wrong = draw(|chance| chance.below(2 * WRONG));
+            let wrong = i64::try_from(wrong).unwrap_or_default() - WRONG.cast_signed();
+            if of_accounts {
+                system.accounts_slots[number].wrong.set(wrong);
+            } else {
+                system.orders_slots[number].wrong.set(wrong);
+            }
+        }
+        Trouble::Noise => system.cluster.make_noise(some_topic()),
+        Trouble::Forgery => system.cluster.forge(CUSTOMERS),
+        Trouble::Transaction => {
+            let time = milliseconds(100, 20_000);
+            system.cluster.transact(some_topic(), time);
+        }
+        Trouble::MorePartitions => {
+            let topic = some_topic();
+            if system.cluster.partitions(topic) < 6 {
+                system.cluster.add_partitions(topic, 1);
+            }
+        }
+        Trouble::Rebuild => {
+            if of_accounts {
+                system.rebuild_accounts(number);
+            } else {
+                system.rebuild_orders(number);
+            }
+        }
+        Trouble::Compaction => {
+            let spared = draw(|chance| chance.below(4)).cast_signed();
+            system.cluster.change(KEY_TOPIC, |topic| {
+                for partition in &mut topic.partitions {
+                    partition.compact(spared);
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! One run: a system, its clients and its troubles, all from one seed, and what the checker says.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use crate::{
+    chance::{self, Chance, draw},
+    checker,
+    clients::{Client, Known},
+    faults::Faults,
+    history::History,
+    nemesis,
+    store::Kind,
+    subscribers,
+    system::{Layout, System},
+    world::World,
+};
+
+/// How long everything may take to come to rest.
+const REST: Duration = Duration::from_secs(120);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// What is run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whether the whole trace is written to standard error.
+    pub trace: bool,
+    /// Faults that are planted.
+    pub faults: Faults,
+}
+
+/// What became of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// What is wrong, as sentences.
+    pub violations: Vec<String>,
+    /// A digest of everything that happened.
+    pub digest: u64,
+    /// The newest lines of the trace.
+    pub newest: Vec<String>,
+    /// How long it took in the world.
+    pub simulated: Duration,
+    /// Requests made.
+    pub requests: u64,
+    /// Requests answered.
+    pub answered: u64,
+}
+
+/// Runs a seed.
+///
+/// # Errors
+/// When the operating system does not let a runtime be made.
+pub fn run(seed: u64, options: &Options) -> std::io::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()?;
+    Ok(runtime.block_on(simulate(seed, options)))
+}
+
+fn layout() -> Layout {
+    let is_embedded = draw(|chance| chance.happens(300));
+    let instances = draw(|chance| chance.between(1, 3));
+    let partitions = draw(|chance| chance.between(1, 3));
+    Layout {
+        instances: if is_embedded {
+            1
+        } else {
+            usize::try_from(instances).unwrap_or(1)
+        },
+        kind: if is_embedded {
+            Kind::Embedded
+        } else {
+            Kind::Replicated
+        },
+        partitions: usize::try_from(partitions).unwrap_or(1),
+    }
+}
+
+async fn simulate(seed: u64, options: &Options) -> Report {
+    chance::begin(Chance::new(seed));
+    options.faults.plant();
+    let world = World::begin(options.trace);
+    let (layout, history, known) = (layout(), History::default(), Known::default());
+    let troubles = nemesis::troubles();
+    world.note(|| format!("seed {seed}: {layout:?}, {troubles:?}"));
+    let system = System::new(&world, layout, &options.faults);
+    system.start_all();
+    nemesis::set_odds(&system);
+    for _ in 0..draw(|chance| chance.between(1, 2)) {
+        world.spawn(subscribers::follow_orders(system.clone(), history.clone()));
+        let followed =
+            subscribers::follow_customers(system.clone(), history.clone(), known.clone());
+        world.spawn(followed);
+    }
+    let time = Duration::from_secs(draw(|chance| chance.between(10, 60)));
+    let rage = world.task(nemesis::rage(system.clone(), troubles, time));
+    let clients = draw(|chance| chance.between(1, 4));
+    let requests = usize::try_from(draw(|chance| chance.between(5, 20))).unwrap_or_default();
+    let clients = (0..clients).map(|number| {
+        let client = Client::new(&system, &history, &known, &format!("c{number}"));
+        world.task(client.run(requests))
+    });
+    join_all(clients).await;
+    let _ = rage.await;
+    nemesis::rest(&system);
+    let rested = world.elapsed() + u64::try_from(REST.as_nanos()).unwrap_or_default();
+    let violations = loop {
+        world.sleep(LOOK).await;
+        let violations = checker::judge(&system, &history);
+        if violations.is_empty() && !system.cluster.is_held_back() {
+            system.rebuild_in_peace().await;
+            break checker::judge(&system, &history);
+        }
+        if world.elapsed() >= rested {
+            break violations;
+        }
+        system.start_all();
+    };
+    for violation in &violations {
+        world.note(|| format!("wrong: {violation}"));
+    }
+    let (requests, answered) = {
+        let events = history.events();
+        (events.requests, events.answered)
+    };
+    let report = Report {
+        seed,
+        violations,
+        digest: world.digest(),
+        newest: world.newest(),
+        simulated: Duration::from_nanos(world.elapsed()),
+        requests,
+        answered,
+    };
+    system.end();
+    world.end();
+    report
+}

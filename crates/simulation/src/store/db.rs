@@ -1,0 +1,317 @@
+//! What a service's database holds: aggregates with their pending events, first answers, audit trail, dead letters, the replica, and
+//! what it remembers of itself.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use tandem_event_path::{
+    outbox::PendingEvent,
+    store::{
+        Backlog, ChangeRecord, DeadLetter, KEPT_ANSWERS, LetterId, Outcome, PublishedRow, Stored,
+        Write,
+    },
+};
+use tandem_model::{
+    aggregate::Aggregate,
+    request_key::{FirstAnswer, RequestKey},
+};
+use tandem_orders::replica::{Replaces, ReplicaCustomer};
+
+use crate::faults::{Fault, Faults};
+
+/// A stored aggregate.
+#[derive(Clone, Debug)]
+pub struct Row<A> {
+    /// The aggregate.
+    pub stored: Stored<A>,
+    /// Tells this writing from others.
+    pub version: u64,
+}
+
+/// A first answer.
+#[derive(Clone, Debug)]
+pub struct Answer<A> {
+    /// Of which aggregate.
+    pub id: String,
+    /// The state that was answered; `None` where that was forgotten, and the present state is answered.
+    pub state: Option<A>,
+    input: String,
+    at: DateTime<Utc>,
+    number: u64,
+}
+
+/// What a database holds.
+#[derive(Clone, Debug)]
+pub struct Db<A> {
+    /// What is planted in it.
+    pub faults: Faults,
+    /// By id.
+    pub aggregates: BTreeMap<String, Row<A>>,
+    /// By key.
+    pub answers: BTreeMap<String, Answer<A>>,
+    /// By subject and revision, each with its version.
+    pub changes: BTreeMap<(String, i64), (ChangeRecord, u64)>,
+    /// By name.
+    pub letters: BTreeMap<LetterId, DeadLetter>,
+    /// By name.
+    pub registry: BTreeMap<String, String>,
+    /// By id, each with its version.
+    pub replica: BTreeMap<String, (ReplicaCustomer, u64)>,
+}
+
+impl<A> Default for Db<A> {
+    fn default() -> Self {
+        Self {
+            faults: Faults::default(),
+            aggregates: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            letters: BTreeMap::new(),
+            registry: BTreeMap::new(),
+            replica: BTreeMap::new(),
+        }
+    }
+}
+
+/// A version as bytes.
+#[must_use]
+pub fn bytes(version: u64) -> Vec<u8> {
+    version.to_be_bytes().to_vec()
+}
+
+impl<A: Aggregate> Db<A> {
+    /// See [`tandem_event_path::store::AggregateStore::write`].
+    pub fn write(&mut self, write: &Write<A>, version: u64) -> Outcome {
+        let id = write.state.id();
+        if self.answer(write.idempotency_key.as_ref()).is_some() {
+            return Outcome::KeyTaken;
+        }
+        let held = self.aggregates.get(id);
+        let is_stale = held.map_or(0, |row| row.stored.state.revision()) != write.expected_revision;
+        if is_stale && !self.faults.has(Fault::RevisionNotChecked) {
+            return Outcome::Stale;
+        }
+        let mut pending = held.map_or_else(Vec::new, |row| row.stored.pending.clone());
+        pending.push(write.event.clone());
+        if write.forget_answers && !self.faults.has(Fault::AnswersNotForgotten) {
+            self.empty_answers(|it| it == id);
+        }
+        let stored = Stored {
+            state: write.state.clone(),
+            pending,
+        };
+        self.aggregates
+            .insert(id.to_owned(), Row { stored, version });
+        if let Some(key) = &write.idempotency_key
+            && !self.faults.has(Fault::KeyNotKept)
+        {
+            self.keep(key, &write.state, write.event.recorded_at, version);
+        }
+        Outcome::Written
+    }
+
+    /// What is kept under a key.
+    fn answer(&self, key: Option<&RequestKey>) -> Option<&Answer<A>> {
+        key?.names().find_map(|name| self.answers.get(name))
+    }
+
+    /// See [`tandem_event_path::store::AggregateStore::first_answer`].
+    #[must_use]
+    pub fn first_answer(&self, key: &RequestKey) -> Option<FirstAnswer<A>> {
+        let answer = self.answer(Some(key))?;
+        let present = || Some(self.aggregates.get(&answer.id)?.stored.state.clone());
+        Some(FirstAnswer {
+            state: answer.state.clone().or_else(present)?,
+            input: Some(answer.input.clone()),
+        })
+    }
+
+    fn keep(&mut self, key: &RequestKey, state: &A, at: DateTime<Utc>, number: u64) {
+        let answer = Answer {
+            id: state.id().to_owned(),
+            state: Some(state.clone()),
+            input: key.input.clone(),
+            at,
+            number,
+        };
+        self.answers.insert(key.key.clone(), answer);
+        let answers = self.answers.values();
+        let of_it = answers.filter(|answer| answer.id == state.id());
+        let mut kept: Vec<u64> = of_it.map(|answer| answer.number).collect();
+        if kept.len() > KEPT_ANSWERS {
+            kept.sort_unstable();
+            let oldest = kept[0];
+            self.answers.retain(|_, answer| answer.number != oldest);
+        }
+    }
+
+    /// Forgets the states in the answers of these; their keys stay used.
+    pub fn empty_answers(&mut self, whose: impl Fn(&str) -> bool) {
+        for answer in self.answers.values_mut().filter(|it| whose(&it.id)) {
+            answer.state = None;
+        }
+    }
+
+    /// See [`tandem_event_path::store::AggregateStore::keep_answer`].
+    pub fn keep_answer(
+        &mut self,
+        key: &RequestKey,
+        state: &A,
+        at: DateTime<Utc>,
+        number: u64,
+    ) -> Outcome {
+        if self.answer(Some(key)).is_some() {
+            return Outcome::KeyTaken;
+        }
+        let held = self.aggregates.get(state.id());
+        if held.is_none_or(|row| row.stored.state.revision() != state.revision()) {
+            return Outcome::Stale;
+        }
+        self.keep(key, state, at, number);
+        Outcome::Written
+    }
+
+    /// See [`tandem_event_path::store::AggregateStore::forget_answers`].
+    pub fn forget_answers(&mut self, before: DateTime<Utc>) -> u64 {
+        let count = self.answers.len();
+        self.answers.retain(|_, answer| answer.at >= before);
+        (count - self.answers.len()) as u64
+    }
+
+    /// See [`tandem_event_path::store::AggregateStore::restore`].
+    pub fn restore(&mut self, states: &[A], version: u64) {
+        for state in states {
+            let pending = match self.aggregates.get(state.id()) {
+                Some(row)
+                    if row.stored.state.revision() > state.revision()
+                        && !self.faults.has(Fault::RestoredOverNewer) =>
+                {
+                    continue;
+                }
+                Some(row) => row.stored.pending.clone(),
+                None => Vec::new(),
+            };
+            let stored = Stored {
+                state: state.clone(),
+                pending,
+            };
+            let row = Row { stored, version };
+            self.aggregates.insert(state.id().to_owned(), row);
+        }
+    }
+
+    /// Whether an aggregate is as it was seen, with nothing pending.
+    fn is_as_seen(&self, seen: &PublishedRow) -> bool {
+        self.aggregates
+            .get(&seen.id)
+            .is_some_and(|row| row.stored.pending.is_empty() && bytes(row.version) == seen.version)
+    }
+
+    /// See [`tandem_event_path::store::AggregateStore::remove`].
+    pub fn remove(&mut self, seen: &[PublishedRow]) -> u64 {
+        let mut removed = 0;
+        for seen in seen {
+            if self.is_as_seen(seen) {
+                self.aggregates.remove(&seen.id);
+                self.answers.retain(|_, kept| kept.id != seen.id);
+                removed += 1;
+            }
+        }
+        removed
+    }
+
+    /// See [`tandem_event_path::store::AggregateStore::revert`].
+    pub fn revert(&mut self, states: &[(PublishedRow, A)], version: u64) -> u64 {
+        let mut done = 0;
+        for (seen, state) in states {
+            if self.is_as_seen(seen) {
+                let stored = Stored {
+                    state: state.clone(),
+                    pending: Vec::new(),
+                };
+                self.aggregates
+                    .insert(seen.id.clone(), Row { stored, version });
+                done += 1;
+            }
+        }
+        done
+    }
+
+    /// See [`tandem_event_path::store::AggregateStore::published`].
+    #[must_use]
+    pub fn published(&self, after: Option<&PublishedRow>, limit: usize) -> Vec<PublishedRow> {
+        let behind = |id: &str| after.is_none_or(|after| id > after.id.as_str());
+        let rows = self.aggregates.iter();
+        rows.filter(|(id, row)| behind(id) && row.stored.pending.is_empty())
+            .take(limit)
+            .map(|(id, row)| PublishedRow {
+                id: id.clone(),
+                revision: row.stored.state.revision(),
+                version: bytes(row.version),
+            })
+            .collect()
+    }
+
+    /// See [`tandem_event_path::outbox::Outbox::pending`].
+    #[must_use]
+    pub fn pending(
+        &self,
+        before: DateTime<Utc>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<PendingEvent> {
+        let mut found = Vec::new();
+        for (id, row) in &self.aggregates {
+            if found.len() >= limit {
+                break;
+            }
+            let pending = &row.stored.pending;
+            let oldest = pending.iter().map(|event| event.recorded_at).min();
+            if after.is_none_or(|after| id.as_str() > after)
+                && oldest.is_some_and(|oldest| oldest <= before)
+            {
+                found.extend(pending.iter().cloned());
+            }
+        }
+        found
+    }
+
+    /// See [`tandem_event_path::outbox::Outbox::clear`].
+    pub fn clear(&mut self, published: &[(String, i64)]) {
+        for (id, revision) in published {
+            if let Some(row) = self.aggregates.get_mut(id) {
+                let last = if self.faults.has(Fault::ClearedTooMuch) {
+                    i64::MAX
+                } else {
+                    *revision
+                };
+                row.stored.pending.retain(|event| event.revision > last);
+            }
+        }
+    }
+
+    /// See [`tandem_event_path::outbox::Outbox::backlog`].
+    #[must_use]
+    pub fn backlog(&self) -> Backlog {
+        let pending = || self.aggregates.values().flat_map(|row| &row.stored.pending);
+        Backlog {
+            events: pending().count() as u64,
+            oldest: pending().map(|event| event.recorded_at).min(),
+        }
+    }
+
+    /// See [`tandem_orders::replica::ReplicaStore::upsert`].
+    pub fn upsert(&mut self, customers: &[ReplicaCustomer], replaces: Replaces, version: u64) {
+        for customer in customers {
+            let older_wins = self.faults.has(Fault::OlderRevisionWins);
+            let is_kept = self.replica.get(&customer.id).is_some_and(|(held, _)| {
+                held.revision > customer.revision
+                    || held.revision == customer.revision && replaces == Replaces::Older
+            });
+            if !is_kept || older_wins {
+                let row = (customer.clone(), version);
+                self.replica.insert(customer.id.clone(), row);
+            }
+        }
+    }
+}

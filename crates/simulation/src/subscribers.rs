@@ -1,0 +1,219 @@
+//! Subscribers: they listen to all orders, and resume by cursor when their connection breaks; or to one customer.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt, pin_mut};
+use tandem_orders::{
+    live::{Interest, LiveError, item::OrderUpdate},
+    replica::ReplicaCustomer,
+};
+use tandem_runtime::clock::Clock;
+use tokio::sync::mpsc;
+
+use crate::{
+    chance::draw,
+    clients::Known,
+    history::{CustomerHeard, History, OrdersHeard},
+    system::{Orders, System},
+};
+
+/// What a connection carries at once.
+const CARRIED: usize = 16;
+
+/// What comes over a connection.
+enum Carried<T> {
+    /// The subscription has begun.
+    Begun,
+    /// The next of its stream.
+    Told(Result<T, LiveError>),
+    /// The cursor was refused.
+    BadCursor,
+}
+
+type Connection<T> = mpsc::Receiver<Carried<T>>;
+
+/// Opens a stream in an instance of orders; its end, or the end of the instance, is the end of what is received.
+fn connect<T, S, F>(
+    system: &System,
+    open: impl FnOnce(Arc<Orders>) -> F + Send + 'static,
+) -> Option<Connection<T>>
+where
+    T: Send + 'static,
+    S: Stream<Item = Result<T, LiveError>> + Send + 'static,
+    F: Future<Output = Option<S>> + Send + 'static,
+{
+    let slot = draw(|chance| chance.pick(&system.orders_slots).cloned())?;
+    let (process, orders) = slot.service()?;
+    let (carry, carried) = mpsc::channel(CARRIED);
+    let world = system.world.clone();
+    drop(process.shutdown.spawn(async move {
+        let Some(stream) = open(Arc::new(orders)).await else {
+            let _ = carry.send(Carried::BadCursor).await;
+            return;
+        };
+        pin_mut!(stream);
+        let mut next = Carried::Begun;
+        loop {
+            // The way takes its time.
+            world.effect(Duration::from_millis(1), || ()).await;
+            if carry.send(next).await.is_err() {
+                return;
+            }
+            let told = tokio::select! {
+                biased;
+                () = carry.closed() => return,
+                told = stream.next() => told,
+            };
+            match told {
+                Some(told) => next = Carried::Told(told),
+                None => return,
+            }
+        }
+    }));
+    Some(carried)
+}
+
+fn connect_to_orders(system: &System, cursor: Option<String>) -> Option<Connection<OrderUpdate>> {
+    connect(system, move |orders| async move {
+        if cursor.is_none() {
+            orders.live.orders.begun().await;
+        }
+        let feed = &orders.live.orders;
+        feed.subscribe(Interest::default(), cursor.as_deref()).ok()
+    })
+}
+
+fn connect_to_customer(system: &System, id: &str) -> Option<Connection<ReplicaCustomer>> {
+    let id = id.to_owned();
+    connect(system, move |orders| async move {
+        orders.live.customers.begun().await;
+        Some(orders.live.customers.subscribe(&id).await)
+    })
+}
+
+fn pause() -> Duration {
+    Duration::from_millis(draw(|chance| chance.between(50, 2_000)))
+}
+
+/// Listens to all orders until the world ends.
+pub async fn follow_orders(system: System, history: History) {
+    let place = {
+        let mut events = history.events();
+        events.subscriptions.push(OrdersHeard::default());
+        events.subscriptions.len() - 1
+    };
+    let mut cursor: Option<String> = None;
+    let clock = Clock::default();
+    loop {
+        if let Some(mut carried) = connect_to_orders(&system, cursor.clone()) {
+            // A client may also go away by itself, and come back with its cursor.
+            let patience = Duration::from_secs(draw(|chance| chance.between(5, 90)));
+            let listening = listen_to_orders(&system, &history, place, &mut carried, &mut cursor);
+            let _ = clock.timeout(patience, listening).await;
+        }
+        system.world.sleep(pause()).await;
+    }
+}
+
+async fn listen_to_orders(
+    system: &System,
+    history: &History,
+    place: usize,
+    carried: &mut Connection<OrderUpdate>,
+    cursor: &mut Option<String>,
+) {
+    while let Some(arrived) = carried.recv().await {
+        match arrived {
+            Carried::Begun => {}
+            Carried::Told(Ok(update)) => {
+                let (id, revision) = (update.order.id.clone(), update.order.revision);
+                let now = system.world.elapsed();
+                let note = || format!("subscriber {place} hears {id} {revision}");
+                system.world.note(note);
+                let mut events = history.events();
+                let heard = &mut events.subscriptions[place];
+                heard.heard.push((id, revision));
+                heard.resumable_since.get_or_insert(now);
+                *cursor = Some(update.cursor);
+            }
+            Carried::Told(Err(LiveError::Lagged { cursor: behind })) => {
+                if behind.is_some() {
+                    *cursor = behind;
+                }
+                return;
+            }
+            Carried::Told(Err(LiveError::BadCursor(_))) | Carried::BadCursor => {
+                // Its cursor does not fit the log: it begins anew, as one who has heard nothing.
+                *cursor = None;
+                let mut events = history.events();
+                events.subscriptions[place] = OrdersHeard::default();
+                return;
+            }
+        }
+    }
+}
+
+/// Listens to one customer after the other, to each for a while; to the last until the world ends.
+pub async fn follow_customers(system: System, history: History, known: Known) {
+    let clock = Clock::default();
+    loop {
+        let id = draw(|chance| chance.pick(&known.customers()).cloned());
+        if let Some(id) = id
+            && let Some(mut carried) = connect_to_customer(&system, &id)
+        {
+            let patience = Duration::from_secs(draw(|chance| chance.between(10, 400)));
+            let listening = listen_to_customer(&system, &history, &id, &mut carried);
+            let _ = clock.timeout(patience, listening).await;
+        }
+        system.world.sleep(pause()).await;
+    }
+}
+
+/// Marks a connection as closed, also when nobody listens any more.
+struct Closing {
+    history: History,
+    place: usize,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.history.events().watched[self.place].is_open = false;
+    }
+}
+
+async fn listen_to_customer(
+    system: &System,
+    history: &History,
+    id: &str,
+    carried: &mut Connection<ReplicaCustomer>,
+) {
+    let mut open: Option<Closing> = None;
+    while let Some(arrived) = carried.recv().await {
+        match arrived {
+            Carried::Begun => {
+                let mut events = history.events();
+                events.watched.push(CustomerHeard {
+                    id: id.to_owned(),
+                    heard: Vec::new(),
+                    since: system.world.elapsed(),
+                    is_open: true,
+                });
+                let place = events.watched.len() - 1;
+                open = Some(Closing {
+                    history: history.clone(),
+                    place,
+                });
+            }
+            Carried::Told(Ok(customer)) => {
+                let revision = customer.revision;
+                system
+                    .world
+                    .note(|| format!("watcher of {id} hears {revision}"));
+                if let Some(Closing { place, .. }) = open {
+                    history.events().watched[place].heard.push(revision);
+                }
+            }
+            Carried::Told(Err(_)) | Carried::BadCursor => return,
+        }
+    }
+}

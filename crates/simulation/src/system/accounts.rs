@@ -1,0 +1,150 @@
+//! An instance of accounts, put together as `tandem_accounts::service` does, without the web.
+
+use std::sync::Arc;
+
+use tandem_accounts::{
+    audit::{self, AuditProjection, CustomerReader},
+    customers::Customers,
+    domain::{
+        Customer,
+        event::{KEY_TOPIC, TOPIC},
+    },
+    encoding::{EventEncoder, PersonalData},
+    keys::{CustomerKeys, KeyHealing},
+    vault::SealedCards,
+};
+use tandem_event_path::{
+    commands::{CommandHandler, Gate, forget_old_keys},
+    data_keys::{KeyRing, Opener, Role},
+    log::Log,
+    log_memory::LogWatch,
+    outbox::relay::{self, RelaySettings},
+    projection::run_projection,
+    rebuild::{RebuildAggregates, RebuildTrail, Target, TruncatedLog, fill_new_store},
+    signing::Topics,
+    store::{AggregateStore, ChangeLog, DeadLetterStore, Registry},
+    system::{self, Claimant, SystemLog},
+    waiting::Waiting,
+};
+use tandem_model::aggregate::Aggregate;
+
+use super::Parted;
+
+/// Topics whose records are signed, each with who signs them.
+const SIGNED: Topics = &[(TOPIC, "accounts"), (KEY_TOPIC, "accounts")];
+
+/// What an instance of accounts does for others. Clones share it.
+#[derive(Clone)]
+pub struct Accounts {
+    /// Carries out commands.
+    pub customers: Customers,
+    /// Reads customers.
+    pub store: Arc<dyn AggregateStore<Customer>>,
+    /// What can be rebuilt.
+    pub targets: Vec<Arc<dyn Target>>,
+    /// The log as it sees it.
+    pub log: Arc<dyn Log>,
+    /// Whether it takes commands.
+    pub gate: Gate,
+}
+
+/// Starts everything that runs beside requests.
+pub(super) fn assemble(parts: &Parted<Customer>) -> Accounts {
+    let Parted {
+        process,
+        database,
+        sealer,
+        identity,
+        ..
+    } = parts;
+    let shutdown = &process.shutdown;
+    let aggregates: Arc<dyn AggregateStore<Customer>> = Arc::new(database.clone());
+    let changes: Arc<dyn ChangeLog> = Arc::new(database.clone());
+    let dead_letters: Arc<dyn DeadLetterStore> = Arc::new(database.clone());
+    let registry: Arc<dyn Registry> = Arc::new(database.clone());
+    let kafka: Arc<dyn Log> = Arc::new(parts.log.clone());
+    let stored = Arc::new(CustomerKeys(Arc::clone(&aggregates)));
+    let signatures = parts.signatures("accounts", SIGNED);
+    let keys = KeyRing::start_signed(
+        &kafka,
+        KEY_TOPIC,
+        Role::Owner,
+        stored,
+        signatures.clone(),
+        Arc::clone(&dead_letters),
+        shutdown,
+    );
+    let system_log = SystemLog::new(kafka, TOPIC, shutdown).signed(signatures);
+    let claimant = Claimant {
+        service: "accounts",
+        role: Role::Owner,
+        projection: audit::NAME,
+        topics: vec![TOPIC],
+        store: identity.clone(),
+        sealer: sealer.clone(),
+        registry: Arc::clone(&registry),
+        takes_over: false,
+    };
+    system::claim(claimant, &system_log, &keys, shutdown);
+    let log: Arc<dyn Log> = Arc::new(system_log);
+    let healing = KeyHealing::new(Arc::clone(&aggregates), Arc::clone(&changes), keys.clone());
+    healing.start(shutdown);
+    let waiting = Waiting::of(
+        Customer::COLLECTION,
+        Arc::clone(&dead_letters),
+        shutdown.clock(),
+    );
+    let outbox = Arc::new(database.clone());
+    let settings = RelaySettings::default();
+    let relay = relay::start(outbox, &log, TOPIC, &settings, shutdown).ok();
+    let audit = Arc::new(AuditProjection::new(Arc::clone(&changes)));
+    let audit_status = run_projection(
+        Arc::clone(&audit),
+        identity,
+        TOPIC,
+        &log,
+        dead_letters,
+        shutdown,
+    )
+    .unwrap_or_default();
+    forget_old_keys(Arc::clone(&aggregates), shutdown);
+    let customers = Arc::new(RebuildAggregates::new(
+        Arc::clone(&aggregates),
+        TOPIC,
+        CustomerReader::new(Opener::new(Arc::new(keys.clone()), sealer.clone())),
+        waiting.clone(),
+    ));
+    waiting.release(Arc::clone(&customers) as _, &keys, shutdown);
+    let targets: Vec<Arc<dyn Target>> = vec![
+        customers,
+        Arc::new(RebuildTrail::new(audit, changes, TOPIC)),
+    ];
+    let gate = Gate::closed();
+    fill_new_store(
+        Arc::clone(&registry),
+        targets.clone(),
+        Arc::clone(&log),
+        gate.clone(),
+        TruncatedLog::Refused,
+        shutdown,
+    );
+    LogWatch::new(
+        &log,
+        registry,
+        vec![(TOPIC, audit_status)],
+        shutdown.clock(),
+    )
+    .start(shutdown);
+    let handler = CommandHandler::new(Arc::clone(&aggregates), relay, shutdown)
+        .behind(gate.clone())
+        .except(waiting);
+    let vault = Arc::new(SealedCards::new(sealer.clone()));
+    let encoder = EventEncoder::new(sealer.clone(), PersonalData::Sealed);
+    Accounts {
+        customers: Customers::new(handler, vault, encoder),
+        store: aggregates,
+        targets,
+        log,
+        gate,
+    }
+}

@@ -1,0 +1,191 @@
+//! An instance of orders, put together as `tandem_orders::service` does, without the web.
+
+use std::sync::Arc;
+
+use tandem_event_path::{
+    commands::{CommandHandler, Gate, forget_old_keys},
+    data_keys::{KeyRing, Opener, Role},
+    log::Log,
+    log_memory::LogWatch,
+    outbox::relay::{self, RelaySettings},
+    projection::run_projection,
+    rebuild::{RebuildAggregates, RebuildTrail, Target, TruncatedLog, fill_new_store},
+    signing::Topics,
+    store::{AggregateStore, ChangeLog, DeadLetterStore, Registry},
+    system::{self, Claimant, SystemLog},
+    waiting::Waiting,
+};
+use tandem_model::aggregate::Aggregate;
+use tandem_orders::{
+    audit::{self, AuditProjection},
+    commands::OrderCommands,
+    domain::{Order, event::TOPIC},
+    erasure::{Forgetting, KEY_TOPIC, OrderReader},
+    live::Live,
+    replica::{
+        self, Replica, ReplicaStore, keys::ReplicaKeys, projection::ReplicaProjection,
+        rebuild::RebuildReplica,
+    },
+};
+
+use super::Parted;
+
+/// Topics whose records are signed, each with who signs them.
+const SIGNED: Topics = &[
+    (replica::event::TOPIC, "accounts"),
+    (KEY_TOPIC, "accounts"),
+    (TOPIC, "orders"),
+];
+
+/// What an instance of orders does for others. Clones share it.
+#[derive(Clone)]
+pub struct Orders {
+    /// Carries out commands.
+    pub commands: OrderCommands,
+    /// Customers as it knows them.
+    pub replica: Replica,
+    /// Changes as they happen.
+    pub live: Live,
+    /// Reads orders.
+    pub store: Arc<dyn AggregateStore<Order>>,
+    /// What can be rebuilt.
+    pub targets: Vec<Arc<dyn Target>>,
+    /// The log as it sees it.
+    pub log: Arc<dyn Log>,
+    /// Whether it takes commands.
+    pub gate: Gate,
+}
+
+/// Starts everything that runs beside requests.
+pub(super) fn assemble(parts: &Parted<Order>) -> Orders {
+    let Parted {
+        process,
+        database,
+        sealer,
+        identity,
+        ..
+    } = parts;
+    let shutdown = &process.shutdown;
+    let clock = shutdown.clock();
+    let aggregates: Arc<dyn AggregateStore<Order>> = Arc::new(database.clone());
+    let changes: Arc<dyn ChangeLog> = Arc::new(database.clone());
+    let letters: Arc<dyn DeadLetterStore> = Arc::new(database.clone());
+    let registry: Arc<dyn Registry> = Arc::new(database.clone());
+    let replica_store: Arc<dyn ReplicaStore> = Arc::new(database.clone());
+    let kafka: Arc<dyn Log> = Arc::new(parts.log.clone());
+    let stored = Arc::new(ReplicaKeys(Arc::clone(&replica_store)));
+    let signatures = parts.signatures("orders", SIGNED);
+    let keys = KeyRing::start_signed(
+        &kafka,
+        KEY_TOPIC,
+        Role::Reader,
+        stored,
+        signatures.clone(),
+        Arc::clone(&letters),
+        shutdown,
+    );
+    let system_log = SystemLog::new(kafka, TOPIC, shutdown).signed(signatures);
+    let claimant = Claimant {
+        service: "orders",
+        role: Role::Reader,
+        projection: audit::NAME,
+        topics: vec![TOPIC, replica::event::TOPIC],
+        store: identity.clone(),
+        sealer: sealer.clone(),
+        registry: Arc::clone(&registry),
+        takes_over: false,
+    };
+    system::claim(claimant, &system_log, &keys, shutdown);
+    let log: Arc<dyn Log> = Arc::new(system_log);
+    let opener = Opener::new(Arc::new(keys.clone()), sealer.clone());
+    let waiting_customers = Waiting::of(replica::projection::NAME, Arc::clone(&letters), clock);
+    let waiting_orders = Waiting::of(Order::COLLECTION, Arc::clone(&letters), clock);
+    let settings = RelaySettings::default();
+    let outbox = Arc::new(database.clone());
+    let relay = relay::start(outbox, &log, TOPIC, &settings, shutdown).ok();
+    let replica = Replica::new(replica_store).with_clock(clock.clone());
+    let forgetting = Forgetting::new(Arc::clone(&aggregates));
+    let replica_projection = Arc::new(ReplicaProjection::new(
+        replica.clone(),
+        opener.clone(),
+        forgetting.clone(),
+        waiting_customers.clone(),
+    ));
+    let audit_projection = Arc::new(AuditProjection::new(
+        Arc::clone(&changes),
+        replica.clone(),
+        forgetting.clone(),
+    ));
+    let replica_status = run_projection(
+        replica_projection,
+        identity,
+        replica::event::TOPIC,
+        &log,
+        Arc::clone(&letters),
+        shutdown,
+    )
+    .unwrap_or_default();
+    let audit_status = run_projection(
+        Arc::clone(&audit_projection),
+        identity,
+        TOPIC,
+        &log,
+        letters,
+        shutdown,
+    )
+    .unwrap_or_default();
+    let live = Live::start(
+        &log,
+        Arc::clone(&aggregates),
+        Arc::clone(&changes),
+        replica.clone(),
+        opener.clone(),
+        shutdown,
+    );
+    forget_old_keys(Arc::clone(&aggregates), shutdown);
+    let orders = Arc::new(RebuildAggregates::new(
+        Arc::clone(&aggregates),
+        TOPIC,
+        OrderReader::new(opener.clone()),
+        waiting_orders.clone(),
+    ));
+    waiting_orders.release(Arc::clone(&orders) as _, &keys, shutdown);
+    let customers = Arc::new(RebuildReplica::new(
+        replica.clone(),
+        opener,
+        forgetting,
+        waiting_customers.clone(),
+    ));
+    waiting_customers.release(Arc::clone(&customers) as _, &keys, shutdown);
+    let targets: Vec<Arc<dyn Target>> = vec![
+        orders,
+        Arc::new(RebuildTrail::new(audit_projection, changes, TOPIC)),
+        customers,
+    ];
+    let gate = Gate::closed();
+    fill_new_store(
+        Arc::clone(&registry),
+        targets.clone(),
+        Arc::clone(&log),
+        gate.clone(),
+        TruncatedLog::Refused,
+        shutdown,
+    );
+    let logs = vec![
+        (TOPIC, audit_status),
+        (replica::event::TOPIC, replica_status),
+    ];
+    LogWatch::new(&log, registry, logs, clock).start(shutdown);
+    let handler = CommandHandler::new(Arc::clone(&aggregates), relay, shutdown)
+        .behind(gate.clone())
+        .except(waiting_orders);
+    Orders {
+        commands: OrderCommands::new(handler, replica.clone(), sealer.clone(), shutdown),
+        replica,
+        live,
+        store: aggregates,
+        targets,
+        log,
+        gate,
+    }
+}

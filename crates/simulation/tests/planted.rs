@@ -1,0 +1,59 @@
+//! Faults that are planted on purpose: each is found within a thousand seeds.
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
+#![cfg(debug_assertions)] // without them nothing of the faults is in the code
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, available_parallelism},
+};
+
+use tandem_simulation::{
+    faults::{ALL, Faults},
+    run::{Options, run},
+};
+
+/// So many seeds may be needed to find one.
+const SEEDS: u64 = 1_000;
+
+/// The first seed that shows something wrong which it does not show without the fault, and what.
+fn found_by(planted: &Options) -> Option<(u64, String)> {
+    (0..SEEDS).find_map(|seed| {
+        let report = run(seed, planted).unwrap();
+        let violation = report.violations.into_iter().next()?;
+        let without = run(seed, &Options::default()).unwrap();
+        without.violations.is_empty().then_some((seed, violation))
+    })
+}
+
+#[test]
+fn every_planted_fault_is_found() {
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(BTreeMap::new());
+    let work = || {
+        while let Some(fault) = ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let planted = Options {
+                faults: Faults::planted(&[*fault]),
+                ..Options::default()
+            };
+            let result = found_by(&planted);
+            match &result {
+                Some((seed, violation)) => println!("{fault:?}: {} seeds: {violation}", seed + 1),
+                None => println!("{fault:?}: NOT FOUND"),
+            }
+            found.lock().unwrap().insert(format!("{fault:?}"), result);
+        }
+    };
+    let threads = available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let found = found.into_inner().unwrap();
+    let missed: Vec<_> = found.iter().filter(|(_, it)| it.is_none()).collect();
+    assert!(missed.is_empty(), "{missed:?}");
+}

@@ -1,0 +1,381 @@
+//! Group commit: commands in flight share `insert` or `update` commands, and each still learns what became of it.
+//!
+//! New aggregates are inserted, which costs MongoDB half of what an upsert does: it writes a command's inserts together.
+//! Changes are updates; they have writers of their own.
+//!
+//! Two writers take turns at one queue. A writer takes what waits, sends it as one command and answers each caller; meanwhile the
+//! other writer gathers the next. More writers would only make smaller batches.
+//!
+//! A statement alone waits for nobody. When the batch before had several, as many are likely on their way again (their callers
+//! were answered together), so the next one waits for them, [`GATHERING_LIMIT`] at most.
+//!
+//! # Two commands of this process that touch the same document at once
+//! This is safe, so statements of one `_id` are not kept apart. MongoDB changes a document atomically, whichever
+//! command the change comes from. Of two writes that expect the same revision the second finds another and is refused;
+//! a write that expects a later revision was decided on a state that had been read, so its predecessor is in
+//! place. The statements of one command are not ordered either.
+//!
+//! # Sending a command again
+//! `run_command` has no retryable writes, and none are needed: every write names the revision it expects, so sent twice it is
+//! carried out at most once. The second sending is then refused as if somebody else had been faster, so
+//! the writer looks into the document for the id of the write's own event. It reads what a majority has, at or
+//! after the moment of the refusal, so that a primary that was deposed and does not know it cannot answer.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mongodb::{
+    Database,
+    bson::{Bson, Document, RawArrayBuf, RawDocumentBuf, Timestamp, Uuid, doc},
+};
+use rand::Rng;
+use serde::Deserialize;
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use super::{
+    bulk::{Bulk, Concern},
+    connection::{SERVER_LIMIT, milliseconds},
+    documents::{read, unwritable},
+    error::is_passing,
+    reason::sentence,
+    reply::{Fate, Fates},
+    statement::{RECENT_EVENTS, Statement},
+};
+use tandem_event_path::store::{Outcome, StoreError};
+
+/// Commands on their way at once.
+const WRITERS: usize = 2;
+/// Statements in one command.
+const BATCH: usize = 500;
+/// Bytes after which a command takes no further statement. A command may have 16 MiB, and a statement may be large.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// How long a batch waits for as many statements as the one before it had.
+const GATHERING_LIMIT: Duration = Duration::from_millis(4);
+/// Statements that wait; a further caller waits for its turn to queue.
+const QUEUE: usize = 2_000;
+/// How long one sending of a command may take as seen from here.
+const SENDING_LIMIT: Duration = Duration::from_secs(6);
+/// How long a command is sent again, counted from the first sending.
+const RETRY_LIMIT: Duration = Duration::from_secs(10);
+/// The first pause between two sendings, doubled each time up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+type Answer = Result<Outcome, StoreError>;
+
+#[derive(Debug)]
+struct Waiting {
+    statement: Statement,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// The queue of a collection's writers. They end, after what they have begun, when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub(super) struct GroupCommit {
+    queue: mpsc::Sender<Waiting>,
+}
+
+/// What the writers take turns at.
+#[derive(Debug)]
+struct Queue {
+    waiting: mpsc::Receiver<Waiting>,
+    /// How many statements the last batch had.
+    last: usize,
+}
+
+impl Queue {
+    /// The next batch; `None` when there will be no more.
+    async fn next_batch(&mut self) -> Option<Vec<Waiting>> {
+        let first = self.waiting.recv().await?;
+        let mut bytes = first.statement.document.as_bytes().len();
+        let mut batch = vec![first];
+        let until = tokio::time::Instant::now() + GATHERING_LIMIT;
+        while batch.len() < BATCH && bytes < BATCH_BYTES {
+            let next = match self.waiting.try_recv() {
+                Ok(next) => next,
+                Err(_) if batch.len() >= self.last => break,
+                Err(_) => match tokio::time::timeout_at(until, self.waiting.recv()).await {
+                    Ok(Some(next)) => next,
+                    Ok(None) | Err(_) => break,
+                },
+            };
+            bytes += next.statement.document.as_bytes().len();
+            batch.push(next);
+        }
+        self.last = batch.len();
+        Some(batch)
+    }
+}
+
+impl GroupCommit {
+    /// GroupCommit whose commands are of this kind.
+    pub(super) fn start(database: &Database, collection: &str, kind: Bulk) -> Self {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let waiting = Arc::new(Mutex::new(Queue { waiting, last: 0 }));
+        for _ in 0..WRITERS {
+            let writer = Writer {
+                database: database.clone(),
+                collection: collection.to_owned(),
+                kind,
+                waiting: Arc::clone(&waiting),
+            };
+            tokio::spawn(writer.run());
+        }
+        Self { queue }
+    }
+
+    /// Queues a statement and waits for what becomes of it.
+    pub(super) async fn submit(&self, statement: Statement) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        self.queue
+            .send(Waiting { statement, reply })
+            .await
+            .map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+/// Why nobody answers who was waited for.
+pub(super) fn stopped() -> StoreError {
+    StoreError::Away("the connection to MongoDB has been closed".to_owned())
+}
+
+struct Writer {
+    database: Database,
+    collection: String,
+    kind: Bulk,
+    waiting: Arc<Mutex<Queue>>,
+}
+
+/// Why a command, or the look afterwards, brought no decision.
+enum Undecided {
+    /// Send it again.
+    Passing(String),
+    /// That would not help.
+    Failed(StoreError),
+}
+
+impl Writer {
+    async fn run(self) {
+        loop {
+            // In a statement of its own: the turn ends before the batch is sent.
+            let next = self.waiting.lock().await.next_batch().await;
+            let Some(batch) = next else { return };
+            self.settle(batch).await;
+        }
+    }
+
+    /// Sends a batch, again if need be, until each caller has its answer or the time is up.
+    async fn settle(&self, mut batch: Vec<Waiting>) {
+        let started = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        let mut sent_before = false;
+        loop {
+            let reason = match self.attempt(&mut batch, sent_before).await {
+                Ok(reason) => reason,
+                Err(Undecided::Passing(reason)) => reason,
+                Err(Undecided::Failed(error)) => {
+                    let message = match error {
+                        StoreError::Away(why) => why,
+                        other => other.to_string(),
+                    };
+                    for waiting in batch {
+                        answer(waiting, Err(StoreError::Away(message.clone())));
+                    }
+                    return;
+                }
+            };
+            if batch.is_empty() {
+                return;
+            }
+            if started.elapsed() + pause > RETRY_LIMIT {
+                tracing::warn!(collection = %self.collection, statements = batch.len(), %reason, "MongoDB does not take writes");
+                for waiting in batch {
+                    answer(waiting, Err(StoreError::Away(reason.clone())));
+                }
+                return;
+            }
+            tracing::debug!(collection = %self.collection, statements = batch.len(), %reason, "sending again");
+            sent_before = true;
+            let jittered = pause.mul_f64(rand::rng().random_range(0.5..=1.0));
+            tokio::time::sleep(jittered).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    /// Sends a batch once and answers all whose fate is decided by it. Leaves the others in the batch and says why.
+    async fn attempt(
+        &self,
+        batch: &mut Vec<Waiting>,
+        sent_before: bool,
+    ) -> Result<String, Undecided> {
+        let reply = self.send(batch).await?;
+        let fates = Fates::read(reply, batch.len())
+            .map_err(Undecided::Failed)?
+            .map_err(Undecided::Passing)?;
+        let doubtful = |waiting: &Waiting, fate: &Fate| match fate {
+            Fate::NoMatch => sent_before || waiting.statement.idempotency_key.is_some(),
+            Fate::KeyTaken => sent_before,
+            _ => false,
+        };
+        let ids: Vec<&str> = batch
+            .iter()
+            .zip(&fates.fates)
+            .filter(|(waiting, fate)| doubtful(waiting, fate))
+            .map(|(waiting, _)| waiting.statement.id.as_str())
+            .collect();
+        let seen = if ids.is_empty() {
+            Ok(HashMap::new())
+        } else {
+            self.look(&ids, fates.decided_at).await
+        };
+        let (seen, mut reason) = match seen {
+            Ok(seen) => (Some(seen), String::new()),
+            Err(Undecided::Passing(reason)) => (None, reason),
+            Err(failed) => return Err(failed),
+        };
+        let mut undecided = Vec::new();
+        for (waiting, fate) in std::mem::take(batch).into_iter().zip(fates.fates) {
+            if doubtful(&waiting, &fate) {
+                match &seen {
+                    Some(seen) => {
+                        let outcome = waiting.statement.judge(seen, &fate, sent_before);
+                        answer(waiting, outcome);
+                    }
+                    None => undecided.push(waiting),
+                }
+                continue;
+            }
+            match fate {
+                Fate::Done => answer(waiting, Ok(Outcome::Written)),
+                Fate::NoMatch => answer(waiting, Ok(Outcome::Stale)),
+                Fate::KeyTaken => answer(waiting, Ok(Outcome::KeyTaken)),
+                Fate::Failed(message) => answer(waiting, Err(StoreError::Away(message))),
+                Fate::Passing(message) => {
+                    reason = message;
+                    undecided.push(waiting);
+                }
+            }
+        }
+        *batch = undecided;
+        Ok(reason)
+    }
+
+    async fn send(&self, batch: &[Waiting]) -> Result<Document, Undecided> {
+        let mut statements = RawArrayBuf::new();
+        for waiting in batch {
+            statements.push(waiting.statement.document.clone());
+        }
+        let command = self
+            .kind
+            .command(&self.collection, statements, Concern::Majority)
+            .map_err(Undecided::Failed)?;
+        let sending = async { self.database.run_raw_command(command).await };
+        limited(sending).await
+    }
+
+    /// The documents of these ids as a majority has them at or after a moment.
+    async fn look(
+        &self,
+        ids: &[&str],
+        since: Option<Timestamp>,
+    ) -> Result<HashMap<String, Seen>, Undecided> {
+        let mut concern = doc! { "level": "majority" };
+        if let Some(since) = since {
+            concern.insert("afterClusterTime", since);
+        }
+        let command = doc! {
+            "find": &self.collection,
+            "filter": { "_id": { "$in": ids } },
+            "projection": { "revision": 1, "recentEvents": 1, "answers.key": 1 },
+            "batchSize": i64::try_from(ids.len()).unwrap_or(i64::MAX),
+            "singleBatch": true,
+            "maxTimeMS": milliseconds(SERVER_LIMIT),
+            "readConcern": concern,
+        };
+        let reply = limited(async { self.database.run_command(command).await }).await?;
+        let documents = reply
+            .get_document("cursor")
+            .and_then(|cursor| cursor.get_array("firstBatch"))
+            .map_err(|error| Undecided::Failed(unwritable(error)))?;
+        documents
+            .iter()
+            .filter_map(Bson::as_document)
+            .map(|document| {
+                let raw = RawDocumentBuf::try_from(document).map_err(unwritable)?;
+                let seen: Seen = read(&raw)?;
+                Ok((seen.id.clone(), seen))
+            })
+            .collect::<Result<_, StoreError>>()
+            .map_err(Undecided::Failed)
+    }
+}
+
+async fn limited<T>(
+    operation: impl Future<Output = mongodb::error::Result<T>>,
+) -> Result<T, Undecided> {
+    match tokio::time::timeout(SENDING_LIMIT, operation).await {
+        Err(_) => Err(Undecided::Passing(format!(
+            "no answer within {} s",
+            SENDING_LIMIT.as_secs()
+        ))),
+        Ok(Err(error)) if is_passing(&error) => Err(Undecided::Passing(sentence(&error))),
+        Ok(Err(error)) => Err(Undecided::Failed(super::away(error))),
+        Ok(Ok(value)) => Ok(value),
+    }
+}
+
+fn answer(waiting: Waiting, answer: Answer) {
+    // A caller that went away does not want to know.
+    let _ = waiting.reply.send(answer);
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Seen {
+    #[serde(rename = "_id")]
+    id: String,
+    /// None in a first answer.
+    #[serde(default)]
+    revision: i64,
+    #[serde(default)]
+    recent_events: Vec<Uuid>,
+    #[serde(default)]
+    answers: Vec<SeenAnswer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SeenAnswer {
+    key: String,
+}
+
+impl Statement {
+    /// What became of a write that was refused, by what its document holds.
+    fn judge(&self, seen: &HashMap<String, Seen>, fate: &Fate, sent_before: bool) -> Answer {
+        let refused = if *fate == Fate::KeyTaken {
+            Outcome::KeyTaken
+        } else {
+            Outcome::Stale
+        };
+        let Some(seen) = seen.get(&self.id) else {
+            return Ok(refused);
+        };
+        if seen.recent_events.contains(&self.event) {
+            return Ok(Outcome::Written);
+        }
+        if sent_before && seen.revision - self.expected_revision > RECENT_EVENTS {
+            // It may have been written and followed by so many others that its event is no longer remembered.
+            return Err(StoreError::Away(
+                "it cannot be told whether the change was written".to_owned(),
+            ));
+        }
+        let has_key = self.idempotency_key.as_ref().is_some_and(|key| {
+            let is_this = |name| seen.answers.iter().any(|answer| answer.key == name);
+            key.names().any(is_this)
+        });
+        Ok(if has_key { Outcome::KeyTaken } else { refused })
+    }
+}

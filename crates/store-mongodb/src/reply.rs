@@ -1,0 +1,108 @@
+//! What an `insert` or `update` command answers, statement by statement.
+
+use mongodb::bson::{Document, Timestamp, oid::ObjectId};
+use serde::Deserialize;
+
+use super::{documents::unwritable, error::is_passing_code};
+use tandem_event_path::store::{StoreError, WriteEpoch};
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Reply {
+    #[serde(default)]
+    write_errors: Vec<WriteError>,
+    write_concern_error: Option<Document>,
+    operation_time: Option<Timestamp>,
+    election_id: Option<ObjectId>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WriteError {
+    index: i64,
+    code: i32,
+    #[serde(default)]
+    errmsg: String,
+    key_pattern: Option<Document>,
+}
+
+/// What a statement's own error, or its absence, says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Fate {
+    /// No error.
+    Done,
+    /// The filter did not match: another revision, or the idempotency key is in the same document. Or what was to be inserted
+    /// is there.
+    NoMatch,
+    /// Another document has the idempotency key.
+    KeyTaken,
+    /// May work if sent again.
+    Passing(String),
+    /// Will not work.
+    Failed(String),
+}
+
+/// The fates of all statements of a command.
+#[derive(Debug)]
+pub(super) struct Fates {
+    pub(super) fates: Vec<Fate>,
+    /// The time of the primary's log at which they were decided.
+    pub(super) decided_at: Option<Timestamp>,
+    /// The epoch of the primary that decided them.
+    pub(super) epoch: Option<WriteEpoch>,
+}
+
+/// `DuplicateKey`.
+const DUPLICATE_KEY: i32 = 11000;
+/// `ImmutableField`.
+const IMMUTABLE_FIELD: i32 = 66;
+
+impl Fates {
+    /// Reads the reply to a command of `statements` statements. `Ok(Err(reason))` when nothing in it can be relied on yet: the
+    /// statements were carried out, but a majority may not have them, and a new primary may not either.
+    pub(super) fn read(
+        reply: Document,
+        statements: usize,
+    ) -> Result<Result<Self, String>, StoreError> {
+        let reply: Reply = mongodb::bson::deserialize_from_document(reply).map_err(unwritable)?;
+        if let Some(error) = reply.write_concern_error {
+            return Ok(Err(format!("not yet held by a majority: {error}")));
+        }
+        let mut fates = vec![Fate::Done; statements];
+        for error in reply.write_errors {
+            let fate = match error.code {
+                IMMUTABLE_FIELD => Fate::NoMatch,
+                DUPLICATE_KEY if error.is_on("answers.key") => Fate::KeyTaken,
+                DUPLICATE_KEY => Fate::NoMatch,
+                code if is_passing_code(code) => Fate::Passing(error.errmsg),
+                code => Fate::Failed(format!("error {code}: {}", error.errmsg)),
+            };
+            match usize::try_from(error.index)
+                .ok()
+                .and_then(|index| fates.get_mut(index))
+            {
+                Some(slot) => *slot = fate,
+                None => {
+                    return Err(StoreError::Corrupt(format!(
+                        "MongoDB tells of statement {}",
+                        error.index
+                    )));
+                }
+            }
+        }
+        Ok(Ok(Self {
+            fates,
+            decided_at: reply.operation_time,
+            epoch: reply.election_id.map(|id| WriteEpoch(id.to_hex())),
+        }))
+    }
+}
+
+impl WriteError {
+    fn is_on(&self, field: &str) -> bool {
+        match &self.key_pattern {
+            Some(pattern) => pattern.contains_key(field),
+            None => self.errmsg.contains(field),
+        }
+    }
+}

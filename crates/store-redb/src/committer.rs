@@ -1,0 +1,298 @@
+//! Group commit: one thread owns the write transactions, and all that waits when it begins one shares it.
+//!
+//! A durable commit costs a flush of the disk whatever it holds, so a commit of 64 commands costs little more than that of one.
+//! A command alone begins its commit at once: nothing is ever held back in the hope of company.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rand::Rng;
+use redb::{Durability, WriteTransaction};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::{WorkError, away, file::File};
+use tandem_event_path::store::StoreError;
+
+/// Jobs in one transaction.
+const BATCH: usize = 512;
+
+/// Jobs that wait or are being committed; a further one waits for its turn before it is queued.
+const QUEUE: usize = 4096;
+
+/// How long a commit that was not flushed may stay so when nothing else is written.
+const UNFLUSHED: Duration = Duration::from_secs(1);
+
+/// First and longest pause between two tries to open the file again after an error.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Whether a job's effect must survive a crash once it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// It must.
+    Yes,
+    /// A crash soon after may undo it: for what is done again then and does no harm.
+    No,
+}
+
+/// A job whose result type is known to its caller alone. It may run more than once, each time in a fresh transaction.
+trait Job: Send {
+    fn durable(&self) -> Durable;
+    fn run(&mut self, transaction: &WriteTransaction) -> Result<(), StoreError>;
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+struct TypedJob<T, F> {
+    durable: Durable,
+    work: F,
+    result: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl<T, F> Job for TypedJob<T, F>
+where
+    T: Send,
+    F: FnMut(&WriteTransaction) -> Result<T, WorkError> + Send,
+{
+    fn durable(&self) -> Durable {
+        self.durable
+    }
+
+    fn run(&mut self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        let work = &mut self.work;
+        let result = catch_unwind(AssertUnwindSafe(|| work(transaction)))
+            .unwrap_or_else(|_| Err(StoreError::Corrupt("a write panicked".to_owned()).into()))?;
+        self.result = Some(result);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        let Self { result, reply, .. } = *self;
+        let answer = committed.and_then(|()| result.ok_or_else(stopped));
+        // A caller that went away does not want to know.
+        let _ = reply.send(answer);
+    }
+}
+
+/// The queue of the writer thread. Dropping it lets the thread finish what waits and then ends it.
+#[derive(Debug)]
+pub(super) struct Committer {
+    queue: Option<Sender<Box<dyn Job>>>,
+    turns: Arc<Semaphore>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    pub(super) fn start(file: Arc<File>) -> std::io::Result<Self> {
+        let (queue, jobs) = channel();
+        let writer = std::thread::Builder::new()
+            .name("embedded-store".to_owned())
+            .spawn(move || {
+                Writer {
+                    file,
+                    jobs,
+                    unflushed: false,
+                    is_broken: false,
+                }
+                .run()
+            })?;
+        Ok(Self {
+            queue: Some(queue),
+            turns: Arc::new(Semaphore::new(QUEUE)),
+            writer: Some(writer),
+        })
+    }
+
+    pub(super) async fn commit<T, F>(&self, durable: Durable, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&WriteTransaction) -> Result<T, WorkError> + Send + 'static,
+    {
+        let turn = Arc::clone(&self.turns)
+            .acquire_owned()
+            .await
+            .map_err(|_| stopped())?;
+        let (reply, answer) = oneshot::channel();
+        let job = TypedJob {
+            durable,
+            work,
+            result: None,
+            reply,
+            _turn: turn,
+        };
+        self.queue
+            .as_ref()
+            .and_then(|queue| queue.send(Box::new(job)).ok())
+            .ok_or_else(stopped)?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.take() {
+            // It ends with the queue. Should a job itself have held the last handle, this is the writer: it cannot wait for itself.
+            if writer.thread().id() != std::thread::current().id() && writer.join().is_err() {
+                tracing::error!("the writer of the embedded store panicked");
+            }
+        }
+    }
+}
+
+struct Writer {
+    file: Arc<File>,
+    jobs: Receiver<Box<dyn Job>>,
+    /// Whether the newest commit is in memory alone.
+    unflushed: bool,
+    /// Whether the file failed, as on a full disk: then it must be opened again.
+    is_broken: bool,
+}
+
+impl Writer {
+    fn run(mut self) {
+        while let Some(batch) = self.next_batch() {
+            self.commit(batch);
+            if self.is_broken && !self.recover() {
+                return;
+            }
+        }
+        self.flush();
+    }
+
+    /// Opens the file again, however often it takes. Whoever wants to write meanwhile is told that it is away. Returns false when
+    /// there will be no more jobs.
+    fn recover(&mut self) -> bool {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let reason = match self.file.reopen() {
+                Ok(()) => {
+                    (self.is_broken, self.unflushed) = (false, false);
+                    tracing::info!("the embedded store is open again");
+                    return true;
+                }
+                Err(error) => error.to_string(),
+            };
+            tracing::warn!(
+                reason,
+                ?pause,
+                "the embedded store cannot be opened again; trying again"
+            );
+            let until = Instant::now() + pause.mul_f64(rand::rng().random_range(0.5..=1.0));
+            loop {
+                let left = until.saturating_duration_since(Instant::now());
+                match self.jobs.recv_timeout(left) {
+                    Ok(job) => job.answer(Err(StoreError::Away(reason.clone()))),
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => return false,
+                }
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Waits for a job and takes those behind it; `None` when there will be no more.
+    fn next_batch(&mut self) -> Option<Vec<Box<dyn Job>>> {
+        let first = loop {
+            if !self.unflushed {
+                break self.jobs.recv().ok()?;
+            }
+            match self.jobs.recv_timeout(UNFLUSHED) {
+                Ok(job) => break job,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.flush();
+                    if self.is_broken && !self.recover() {
+                        return None;
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        };
+        let mut batch = vec![first];
+        batch.extend(self.jobs.try_iter().take(BATCH - 1));
+        Some(batch)
+    }
+
+    /// Commits a batch in one transaction and answers each job. A job that fails is answered with its error and leaves nothing
+    /// behind: the transaction is given up, and the others are done again without it.
+    fn commit(&mut self, mut batch: Vec<Box<dyn Job>>) {
+        while !batch.is_empty() {
+            match self.attempt(&mut batch) {
+                Ok(()) => {
+                    for job in batch.drain(..) {
+                        job.answer(Ok(()));
+                    }
+                }
+                Err(Failure::Job(index, error)) => {
+                    // The file failed under this job: it is opened again even if no other comes.
+                    self.is_broken |= matches!(error, StoreError::Away(_));
+                    batch.remove(index).answer(Err(error));
+                }
+                Err(Failure::All(error)) => {
+                    tracing::error!(%error, jobs = batch.len(), "the embedded store could not commit");
+                    self.is_broken = true;
+                    let message = error.to_string();
+                    for job in batch.drain(..) {
+                        job.answer(Err(StoreError::Away(message.clone())));
+                    }
+                }
+            }
+        }
+    }
+
+    fn attempt(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        let database = self.file.database().map_err(Failure::All)?;
+        let mut transaction = database.begin_write().map_err(Failure::all)?;
+        let durable = batch.iter().any(|job| job.durable() == Durable::Yes);
+        if !durable {
+            transaction
+                .set_durability(Durability::None)
+                .map_err(Failure::all)?;
+        }
+        for (index, job) in batch.iter_mut().enumerate() {
+            job.run(&transaction)
+                .map_err(|error| Failure::Job(index, error))?;
+        }
+        transaction.commit().map_err(Failure::all)?;
+        self.unflushed = !durable;
+        Ok(())
+    }
+
+    /// Makes durable what was committed without: an empty durable commit takes all before it along.
+    fn flush(&mut self) {
+        if self.unflushed {
+            let flushed = self.file.database().and_then(|database| {
+                let empty = database.begin_write().map_err(away)?;
+                empty.commit().map_err(away)
+            });
+            if let Err(error) = flushed {
+                tracing::warn!(%error, "the embedded store could not flush; what was published may be published again");
+                self.is_broken = true;
+            }
+            self.unflushed = false;
+        }
+    }
+}
+
+enum Failure {
+    Job(usize, StoreError),
+    All(StoreError),
+}
+
+impl Failure {
+    fn all(error: impl Into<redb::Error>) -> Self {
+        Self::All(away(error))
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Away("the embedded store has been closed".to_owned())
+}

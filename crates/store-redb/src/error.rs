@@ -1,0 +1,100 @@
+//! What goes wrong with a store in a file, and which of it may pass.
+
+use std::path::PathBuf;
+
+use redb::{DatabaseError, StorageError};
+
+use tandem_event_path::store::StoreError;
+
+/// Why the embedded store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its directory cannot be made or written.
+    #[error("the directory {} of the embedded store cannot be used: {source}; choose another with --data-dir", directory.display())]
+    Directory {
+        /// Which.
+        directory: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another process, or this one, has it open.
+    #[error("the store {} is in use by another process; stop that one, or choose another directory with --data-dir", path.display())]
+    InUse {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The file is there and cannot be read or written as a store.
+    #[error("the store {} cannot be opened: {reason}", path.display())]
+    Unusable {
+        /// Which file.
+        path: PathBuf,
+        /// What the database says.
+        reason: String,
+    },
+}
+
+impl OpenError {
+    pub(super) fn from_database(path: PathBuf, error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::DatabaseAlreadyOpen => Self::InUse { path },
+            other => Self::Unusable {
+                path,
+                reason: other.to_string(),
+            },
+        }
+    }
+}
+
+/// Tells damage from what may pass (a full disk, a file system that went away), for `map_err` on calls of redb.
+pub fn away(error: impl Into<redb::Error>) -> StoreError {
+    match error.into() {
+        error @ (redb::Error::Corrupted(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TableIsNotMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. }
+        | redb::Error::TableDoesNotExist(_)
+        | redb::Error::ValueTooLarge(_)) => StoreError::Corrupt(error.to_string()),
+        error => StoreError::Away(error.to_string()),
+    }
+}
+
+/// Why work in a transaction failed: what redb fails with becomes one by `?`, and it becomes a [`StoreError`].
+#[derive(Debug)]
+pub struct WorkError(StoreError);
+
+impl From<StoreError> for WorkError {
+    fn from(error: StoreError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<WorkError> for StoreError {
+    fn from(error: WorkError) -> Self {
+        error.0
+    }
+}
+
+impl From<StorageError> for WorkError {
+    fn from(error: StorageError) -> Self {
+        Self(away(error))
+    }
+}
+
+impl From<redb::TableError> for WorkError {
+    fn from(error: redb::TableError) -> Self {
+        Self(away(error))
+    }
+}
+
+impl From<redb::TransactionError> for WorkError {
+    fn from(error: redb::TransactionError) -> Self {
+        Self(away(error))
+    }
+}
+
+impl From<redb::CommitError> for WorkError {
+    fn from(error: redb::CommitError) -> Self {
+        Self(away(error))
+    }
+}

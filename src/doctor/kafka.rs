@@ -1,0 +1,256 @@
+//! Kafka: whether it can be reached, its topics, and whether events come from a clock that goes as this one.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tandem_assembly::admin::dead_letters::dead_letter_topic;
+use tandem_event_path::log::{Arrival, Attention, Log, Offsets};
+use tandem_log_kafka::{
+    connection::Kafka,
+    inspect::{self, InspectError, Inspection, TopicState},
+    settings::KafkaSettings,
+};
+use tandem_runtime::shutdown::Shutdown;
+
+use super::{DoctorSettings, Finding};
+use crate::running::Found;
+
+const CUSTOMERS: &str = tandem_accounts::domain::event::TOPIC;
+const KEYS: &str = tandem_accounts::domain::event::KEY_TOPIC;
+const ORDERS: &str = tandem_orders::domain::event::TOPIC;
+
+/// For the newest event to be read.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+/// Events further ahead of this machine's clock than so many seconds come from a clock that goes wrong, or this one does.
+const AHEAD: i64 = 5;
+
+pub(super) async fn examine(doctor: &DoctorSettings, found: &Found) -> Vec<Finding> {
+    if found.alive().is_none() && !doctor.kafka.is_given() {
+        return vec![Finding::good(
+            "Kafka",
+            "the embedded broker starts with `tandem up`; --kafka-brokers names another",
+        )];
+    }
+    let settings = match doctor.kafka.settings(found, &doctor.place).await {
+        Ok(settings) => settings,
+        Err(error) => {
+            let told = error.to_string();
+            let (what, mend) = told.split_once("; ").unwrap_or((&told, "start it"));
+            return vec![Finding::bad("Kafka", what, mend)];
+        }
+    };
+    let dead = [CUSTOMERS, ORDERS].map(dead_letter_topic);
+    let names = [CUSTOMERS, ORDERS, KEYS, &dead[0], &dead[1]].map(|name| settings.physical(name));
+    let names = names.each_ref().map(AsRef::as_ref);
+    let inspection = match inspect::inspect(&settings, &names).await {
+        Ok(inspection) => inspection,
+        Err(error) => {
+            let mend = match &error {
+                InspectError::Client(_) => "see --kafka-property (TANDEM_KAFKA_PROPERTIES)",
+                InspectError::Refused(_) => {
+                    "see --kafka-property: security.protocol, sasl.* and ssl.* have to fit the cluster"
+                }
+                InspectError::Away { .. } => {
+                    "the port is open, but no Kafka answers as it is asked: security.protocol has to fit the listener"
+                }
+            };
+            return vec![Finding::bad("Kafka", error.to_string(), mend)];
+        }
+    };
+    let mut findings = vec![Finding::good(
+        "Kafka",
+        format!(
+            "{} answers; {} broker{}",
+            settings.brokers,
+            inspection.brokers,
+            if inspection.brokers == 1 { "" } else { "s" }
+        ),
+    )];
+    let keys = settings.physical(KEYS);
+    for name in names {
+        let is_running = found.alive().is_some();
+        findings.push(topic(name, name == keys, &inspection, is_running));
+    }
+    if inspection
+        .topics
+        .contains_key(settings.physical(CUSTOMERS).as_ref())
+    {
+        findings.extend(newest_event(&settings).await);
+    }
+    findings
+}
+
+fn topic(name: &str, compacted: bool, inspection: &Inspection, runs: bool) -> Finding {
+    let subject = "topic";
+    let Some(state) = inspection.topics.get(name) else {
+        return if runs {
+            Finding::bad(
+                subject,
+                format!("{name} is not there, or this user may not see it"),
+                "let the services' user make topics (CREATE on the cluster) or describe them, or make it as docs/production.md says",
+            )
+        } else {
+            Finding::doubtful(
+                subject,
+                format!("{name} is not there yet, or this user may not see it"),
+                "the services make it when they start, if their user may (CREATE on the cluster)",
+            )
+        };
+    };
+    if let Some(finding) = unfit(name, state, compacted) {
+        return finding;
+    }
+    let copies = format!(
+        "{name}: {} partition{}, {} cop{}",
+        state.partitions,
+        if state.partitions == 1 { "" } else { "s" },
+        state.replicas,
+        if state.replicas == 1 { "y" } else { "ies" }
+    );
+    match (&state.cleanup_policy, &state.retention_ms) {
+        (Some(policy), _) if compacted => Finding::good(subject, format!("{copies}, {policy}")),
+        (Some(_), Some(_)) => Finding::good(subject, format!("{copies}, kept for ever")),
+        _ => Finding::doubtful(
+            subject,
+            format!("{copies}; its retention may not be read"),
+            "allow DESCRIBE_CONFIGS on it to see whether it keeps every event",
+        ),
+    }
+}
+
+/// What would lose events.
+fn unfit(name: &str, state: &TopicState, compacted: bool) -> Option<Finding> {
+    let subject = "topic";
+    if let Some(policy) = &state.cleanup_policy {
+        if compacted && !policy.contains("compact") {
+            return Some(Finding::bad(
+                subject,
+                format!("{name} has cleanup.policy {policy}: keys of customers are lost with time"),
+                "set cleanup.policy=compact on it",
+            ));
+        }
+        if !compacted && policy.contains("compact") {
+            return Some(Finding::bad(
+                subject,
+                format!(
+                    "{name} has cleanup.policy {policy}: older events of a customer or order are lost"
+                ),
+                "set cleanup.policy=delete and retention.ms=-1 on it",
+            ));
+        }
+    }
+    let retention = state.retention_ms.as_deref().filter(|_| !compacted)?;
+    (retention != "-1" && retention.parse::<i64>().is_ok()).then(|| {
+        Finding::bad(
+            subject,
+            format!("{name} keeps events for {retention} ms only: older ones are lost to a rebuild and to the audit"),
+            "set retention.ms=-1 on it",
+        )
+    })
+}
+
+/// How the clock of whoever wrote the newest event goes, as far as that shows.
+async fn newest_event(settings: &KafkaSettings) -> Option<Finding> {
+    let shutdown = Shutdown::new();
+    let kafka = Kafka::connect(settings.clone(), Vec::new(), &shutdown).ok()?;
+    let newest = tokio::time::timeout(READ_LIMIT, newest_time(&kafka)).await;
+    shutdown.request("the newest event is read");
+    let newest = newest.ok()??;
+    let ahead = (newest - Utc::now()).num_seconds();
+    Some(if ahead > AHEAD {
+        Finding::bad(
+            "clock",
+            format!("the newest event is dated {ahead} s ahead of this machine's clock"),
+            "set the clocks of all machines by NTP",
+        )
+    } else {
+        Finding::good("clock", "no event is dated ahead of this machine's clock")
+    })
+}
+
+async fn newest_time(kafka: &Kafka) -> Option<DateTime<Utc>> {
+    let ends = kafka.topic(CUSTOMERS).await.ok()?.ends;
+    let lasts: Offsets = ends
+        .iter()
+        .filter(|(_, (low, high))| low < high)
+        .map(|(partition, (_, high))| (*partition, high - 1))
+        .collect();
+    if lasts.is_empty() {
+        return None;
+    }
+    let (mut left, mut ended) = (lasts.len(), 0);
+    let tail = kafka.tail(CUSTOMERS, &lasts, Attention::Prompt).ok()?;
+    let mut newest = None;
+    while left > 0 {
+        let message = match tail.next().await.ok()? {
+            Arrival::Record(message) => message,
+            // The last offset was a hole, or its record was read before.
+            Arrival::End(_) => {
+                ended += 1;
+                if ended == lasts.len() {
+                    break;
+                }
+                continue;
+            }
+        };
+        if lasts.get(&message.position.partition) == Some(&message.position.offset) {
+            left -= 1;
+        }
+        let time = message
+            .header("ce_time")
+            .and_then(|time| DateTime::parse_from_rfc3339(time).ok())
+            .map(|time| time.with_timezone(&Utc));
+        newest = newest.max(time);
+    }
+    newest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    fn inspection(name: &str, policy: &str, retention: &str) -> Inspection {
+        let state = TopicState {
+            partitions: 6,
+            replicas: 3,
+            cleanup_policy: Some(policy.to_owned()),
+            retention_ms: Some(retention.to_owned()),
+        };
+        Inspection {
+            brokers: 3,
+            topics: [(name.to_owned(), state)].into(),
+        }
+    }
+
+    #[test]
+    fn a_topic_that_would_lose_events_is_to_be_mended() {
+        for (name, policy, retention, verdict) in [
+            (CUSTOMERS, "delete", "-1", Verdict::Good),
+            (CUSTOMERS, "delete", "604800000", Verdict::Bad),
+            (CUSTOMERS, "compact", "-1", Verdict::Bad),
+            (ORDERS, "compact,delete", "-1", Verdict::Bad),
+            (KEYS, "compact", "604800000", Verdict::Good),
+            (KEYS, "delete", "-1", Verdict::Bad),
+        ] {
+            let finding = topic(
+                name,
+                name == KEYS,
+                &inspection(name, policy, retention),
+                true,
+            );
+            assert_eq!(finding.verdict, verdict, "{finding:?}");
+            assert_eq!(finding.mend.is_some(), verdict != Verdict::Good);
+        }
+    }
+
+    #[test]
+    fn a_topic_that_is_missing_is_bad_only_where_the_system_runs() {
+        let nothing = Inspection::default();
+        assert_eq!(topic(ORDERS, false, &nothing, true).verdict, Verdict::Bad);
+        assert_eq!(
+            topic(ORDERS, false, &nothing, false).verdict,
+            Verdict::Doubtful
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! This machine: the data directory and its disk, the sealing key, the ports, the clock.
+
+use std::{
+    io::ErrorKind,
+    net::{Ipv4Addr, TcpListener},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use tandem_event_path::sealing::Sealer;
+
+use super::{DoctorSettings, Finding};
+use crate::running::Found;
+
+/// Less free space than this is not enough to go on, in bytes.
+const TOO_LITTLE: u64 = 100 * 1024 * 1024;
+/// Less than this is soon used up, in bytes.
+const LITTLE: u64 = 1024 * 1024 * 1024;
+/// The program was written after this time, 2026-01-01T00:00:00Z: a clock that shows an earlier one is wrong. In seconds since 1970.
+const EARLIEST: u64 = 1_767_225_600;
+
+/// What `up` listens on by default: the port, its variable and who has it.
+const PORTS: [(u16, &str, &str); 4] = [
+    (8080, "TANDEM_ACCOUNTS_PORT", "accounts"),
+    (8085, "TANDEM_ORDERS_PORT", "orders"),
+    (9090, "TANDEM_GATEWAY_PORT", "gateway"),
+    (9092, "TANDEM_BROKER_PORT", "broker"),
+];
+
+pub(super) fn examine(doctor: &DoctorSettings, found: &Found) -> Vec<Finding> {
+    let mut findings = vec![clock()];
+    let directory = &doctor.place.data_dir;
+    findings.push(data_directory(directory));
+    findings.extend(disk(directory));
+    findings.push(sealing_key(doctor, found));
+    if found.alive().is_none() {
+        findings.extend(ports());
+    }
+    findings
+}
+
+fn clock() -> Finding {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    if since.as_secs() < EARLIEST {
+        return Finding::bad(
+            "clock",
+            "this machine's clock shows a time before this program was written",
+            "set it, for example with NTP: events are dated with it, and certificates are judged by it",
+        );
+    }
+    Finding::good("clock", "this machine's clock is plausible")
+}
+
+fn data_directory(directory: &Path) -> Finding {
+    let shown = directory.display();
+    let subject = "data directory";
+    let mend = "choose one that this user may write with --data-dir (TANDEM_DATA_DIR)";
+    if !directory.exists() {
+        let parent = existing_parent(directory);
+        return match probe(&parent) {
+            Ok(()) => Finding::good(subject, format!("{shown} is made by `tandem up`")),
+            Err(error) => Finding::bad(
+                subject,
+                format!(
+                    "{shown} is not there and cannot be made in {} ({error})",
+                    parent.display()
+                ),
+                mend,
+            ),
+        };
+    }
+    match probe(directory) {
+        Ok(()) => Finding::good(subject, format!("{shown} can be written")),
+        Err(error) => Finding::bad(
+            subject,
+            format!("{shown} cannot be written ({error})"),
+            mend,
+        ),
+    }
+}
+
+/// Writes a file and takes it away.
+fn probe(directory: &Path) -> std::io::Result<()> {
+    let file = directory.join(format!(".tandem-doctor-{}", std::process::id()));
+    std::fs::write(&file, "written by tandem doctor")?;
+    std::fs::remove_file(file)
+}
+
+fn existing_parent(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.ancestors()
+        .find(|ancestor| ancestor.exists())
+        .unwrap_or(Path::new("/"))
+        .to_owned()
+}
+
+fn disk(directory: &Path) -> Option<Finding> {
+    let on = existing_parent(directory);
+    let space = rustix::fs::statvfs(&on).ok()?;
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    let told = format!(
+        "{:.1} GiB free for {}",
+        free as f64 / (1024.0 * 1024.0 * 1024.0),
+        directory.display()
+    );
+    let mend = "make room, or choose a directory on another disk with --data-dir";
+    Some(if free < TOO_LITTLE {
+        Finding::bad("disk", told, mend)
+    } else if free < LITTLE {
+        Finding::doubtful("disk", told, mend)
+    } else {
+        Finding::good("disk", told)
+    })
+}
+
+fn sealing_key(doctor: &DoctorSettings, found: &Found) -> Finding {
+    let subject = "sealing key";
+    let sealing = doctor.place.sealing(found);
+    let file = sealing
+        .sealing_key_file
+        .clone()
+        .filter(|_| sealing.sealing_key.is_none());
+    if let Some(file) = &file
+        && !doctor.place.names_a_key()
+        && found.alive().is_none()
+        && matches!(std::fs::metadata(file), Err(error) if error.kind() == ErrorKind::NotFound)
+    {
+        let used = ["accounts.redb", "orders.redb"]
+            .iter()
+            .any(|store| doctor.place.data_dir.join(store).exists());
+        if used {
+            return Finding::bad(
+                subject,
+                format!(
+                    "{} is gone, and the stores beside it are sealed with it",
+                    file.display()
+                ),
+                "put it back from a backup: `tandem up` would make another one, which opens nothing that is there",
+            );
+        }
+        return Finding::good(
+            subject,
+            format!("{} is made by `tandem up`", file.display()),
+        );
+    }
+    if let Err(error) = Sealer::from_settings(&sealing) {
+        return Finding::bad(
+            subject,
+            error.to_string(),
+            "see --sealing-key-file (TANDEM_SEALING_KEY_FILE)",
+        );
+    }
+    let Some(file) = file else {
+        return Finding::good(subject, "given by the environment, well-formed");
+    };
+    let shown = file.display();
+    let mode = std::fs::metadata(&file).map_or(0, |about| about.permissions().mode());
+    if mode & 0o077 != 0 {
+        return Finding::doubtful(
+            subject,
+            format!("others may read {shown}"),
+            format!("chmod 600 {shown}"),
+        );
+    }
+    Finding::good(subject, format!("{shown} is well-formed"))
+}
+
+fn ports() -> Vec<Finding> {
+    PORTS
+        .iter()
+        .map(|(usual, variable, name)| {
+            let given = std::env::var(variable).ok();
+            let port = given.as_deref().map_or(Ok(*usual), str::parse::<u16>);
+            let flag = format!("--{name}-port ({variable})");
+            let Ok(port) = port else {
+                return Finding::bad(
+                    "port",
+                    format!("{variable} is no port: `{}`", given.unwrap_or_default()),
+                    "write a number from 1 to 65535",
+                );
+            };
+            match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+                Ok(_) => Finding::good("port", format!("{port} for {name} is free")),
+                Err(error) => Finding::bad(
+                    "port",
+                    format!("{port} for {name} cannot be used ({error})"),
+                    format!(
+                        "stop what has it (`ss -ltnp` lists it), or choose another with {flag}"
+                    ),
+                ),
+            }
+        })
+        .collect()
+}

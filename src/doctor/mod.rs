@@ -1,0 +1,186 @@
+//! `tandem doctor`: looks at everything that the system needs, whether it runs or not, and says what to mend.
+//!
+//! - [`settings`]: flags, environment and file.
+//! - [`machine`]: data directory, disk, sealing key, ports.
+//! - [`system`]: the services of a running `tandem up`.
+//! - [`kafka`] and [`store`]: the servers, their topics and their clocks.
+//!
+//! It changes nothing but for a file that it writes into the data directory and takes away again.
+
+mod kafka;
+mod machine;
+mod settings;
+mod store;
+mod system;
+
+use std::{
+    fmt,
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+
+use anyhow::bail;
+use clap::Args;
+use secrecy::SecretString;
+
+use crate::terminal::one_line;
+
+use crate::operator::{KafkaPlace, Place, Services};
+
+/// For one part of the examination; what it asks has shorter limits of its own.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What to look at.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DoctorSettings {
+    #[command(flatten)]
+    place: Place,
+
+    #[command(flatten)]
+    services: Services,
+
+    #[command(flatten)]
+    kafka: KafkaPlace,
+
+    /// MongoDB in place of the embedded stores. Keep its password out of the command line: use the environment.
+    #[arg(
+        long,
+        env = "TANDEM_MONGODB_URI",
+        value_name = "URI",
+        hide_env_values = true
+    )]
+    mongodb_uri: Option<SecretString>,
+}
+
+/// How serious it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// As it should be.
+    Good,
+    /// It works, and is not as it should be.
+    Doubtful,
+    /// It does not work.
+    Bad,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Finding {
+    verdict: Verdict,
+    subject: String,
+    /// What was found.
+    found: String,
+    /// What to do about it.
+    mend: Option<String>,
+}
+
+impl Finding {
+    fn good(subject: &str, found: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Good,
+            subject: subject.to_owned(),
+            found: found.into(),
+            mend: None,
+        }
+    }
+
+    fn doubtful(subject: &str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Doubtful,
+            mend: Some(mend.into()),
+            ..Self::good(subject, found)
+        }
+    }
+
+    fn bad(subject: &str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Bad,
+            mend: Some(mend.into()),
+            ..Self::good(subject, found)
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{:<15} {}",
+            one_line(&self.subject),
+            one_line(&self.found)
+        )?;
+        match &self.mend {
+            Some(mend) => write!(formatter, "\n{:>24}{}", "-> ", one_line(mend)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Examines everything. Succeeds when nothing is bad.
+///
+/// # Errors
+/// When something is bad: how much.
+pub(crate) async fn run(
+    doctor: DoctorSettings,
+    unknown_variables: Vec<String>,
+) -> anyhow::Result<()> {
+    let found = doctor.place.found();
+    let mut all = settings::examine(unknown_variables);
+    all.extend(machine::examine(&doctor, &found));
+    tell(&all);
+    let (system, kafka, store) = futures::join!(
+        limited("system", system::examine(&doctor, &found)),
+        limited("Kafka", kafka::examine(&doctor, &found)),
+        limited("store", store::examine(&doctor, found.alive())),
+    );
+    for findings in [system, kafka, store] {
+        tell(&findings);
+        all.extend(findings);
+    }
+    let count = |verdict| {
+        all.iter()
+            .filter(|finding| finding.verdict == verdict)
+            .count()
+    };
+    match (count(Verdict::Bad), count(Verdict::Doubtful)) {
+        (0, 0) => say("\neverything is as it should be"),
+        (0, doubtful) => say(&format!("\nit works; {doubtful} to look at")),
+        (bad, _) => bail!("{bad} to mend, see above"),
+    }
+    Ok(())
+}
+
+async fn limited(subject: &str, examination: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
+    tokio::time::timeout(LIMIT, examination)
+        .await
+        .unwrap_or_else(|_| {
+            vec![Finding::bad(
+                subject,
+                format!("could not be examined within {} s", LIMIT.as_secs()),
+                "see whether its server is overloaded, or something drops packets on the way to it",
+            )]
+        })
+}
+
+fn tell(findings: &[Finding]) {
+    let has_colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    for finding in findings {
+        let (word, colour) = match finding.verdict {
+            Verdict::Good => ("ok", "32"),
+            Verdict::Doubtful => ("look", "33"),
+            Verdict::Bad => ("MEND", "31"),
+        };
+        let word = format!("{word:<5}");
+        let word = if has_colours {
+            format!("\x1b[1;{colour}m{word}\x1b[0m")
+        } else {
+            word
+        };
+        say(&format!("{word} {finding}"));
+    }
+}
+
+fn say(line: &str) {
+    // Nobody is there to read when it fails.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

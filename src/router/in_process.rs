@@ -1,0 +1,177 @@
+//! The router as something that stands behind the front door, in the same process and on the same thread: requests reach it as values,
+//! not over a connection.
+//!
+//! What the router is made of cannot leave its thread; the front door wants what may. Each thread of the gateway serves its
+//! connections alone, so nothing ever leaves ([`SendWrapper`] would end the process with a panic if it did).
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use futures::future::LocalBoxFuture;
+use futures::{FutureExt, Stream, StreamExt};
+use hive_router::ntex::http as ntex_http;
+use hive_router::ntex::http::body::{Body as RouterBody, BodySize, MessageBody, ResponseBody};
+use hive_router::ntex::service::{IntoServiceFactory, Service, ServiceFactory};
+use hive_router::ntex::util::Bytes as RouterBytes;
+use hive_router::ntex::web::WebResponse;
+use hive_router::ntex::{SharedCfg, web};
+use hive_router::tracing;
+use send_wrapper::SendWrapper;
+
+/// The largest body of a request, in bytes: the front door has read it within its own limit.
+const LARGEST_BODY: usize = 16 * 1024 * 1024;
+
+type Answered = Result<WebResponse, web::Error>;
+
+/// The router's application on this thread.
+#[derive(Clone)]
+pub(super) struct InProcess(
+    SendWrapper<Rc<dyn Fn(ntex_http::Request) -> LocalBoxFuture<'static, Answered>>>,
+);
+
+/// Whom a request came from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+impl InProcess {
+    /// Sets an application up.
+    ///
+    /// # Errors
+    /// When one of its services cannot be made.
+    pub(super) async fn new<R, S>(application: R, settings: SharedCfg) -> anyhow::Result<Self>
+    where
+        R: IntoServiceFactory<S, ntex_http::Request, SharedCfg>,
+        S: ServiceFactory<
+                ntex_http::Request,
+                SharedCfg,
+                Response = WebResponse,
+                Error = web::Error,
+                InitError = (),
+            > + 'static,
+        S::Service:
+            Service<ntex_http::Request, Response = WebResponse, Error = web::Error> + 'static,
+    {
+        let pipeline = application
+            .into_factory()
+            .pipeline(settings)
+            .await
+            .map_err(|()| anyhow::anyhow!("the gateway's routes could not be set up"))?;
+        Ok(Self(SendWrapper::new(Rc::new(move |request| {
+            pipeline.call_static(request).boxed_local()
+        }))))
+    }
+}
+
+impl tower::Service<Request<Body>> for InProcess {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = SendWrapper<LocalBoxFuture<'static, Result<Response<Body>, Infallible>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Each call waits for itself.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let call = Rc::clone(&self.0);
+        let answering = async move {
+            let request = match given(request).await {
+                Ok(request) => request,
+                Err(error) => {
+                    tracing::debug!(%error, "a body broke off");
+                    return Ok(failed(StatusCode::BAD_REQUEST));
+                }
+            };
+            Ok(match call(request).await {
+                Ok(response) => taken(response),
+                Err(error) => {
+                    tracing::error!(%error, "the router failed to answer");
+                    failed(StatusCode::INTERNAL_SERVER_ERROR)
+                }
+            })
+        };
+        SendWrapper::new(answering.boxed_local())
+    }
+}
+
+/// The request as the router has it.
+async fn given(request: Request<Body>) -> Result<ntex_http::Request, axum::Error> {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, LARGEST_BODY).await?;
+    let payload = if body.is_empty() {
+        ntex_http::Payload::None
+    } else {
+        let body = RouterBytes::copy_from_slice(&body);
+        ntex_http::Payload::from_stream(futures::stream::iter([Ok(body)]))
+    };
+    let mut given = ntex_http::Request::with_payload(payload);
+    if let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() {
+        given.extensions_mut().insert(Peer(*peer));
+    }
+    let head = given.head_mut();
+    head.uri = parts.uri;
+    head.method = parts.method;
+    head.version = parts.version;
+    for (name, value) in &parts.headers {
+        head.headers.append(name.clone(), value.into());
+    }
+    Ok(given)
+}
+
+/// The response as the front door has it.
+fn taken(response: WebResponse) -> Response<Body> {
+    let (mut response, _) = response.into_parts();
+    let body = match response.take_body() {
+        ResponseBody::Body(body) | ResponseBody::Other(body) => body,
+    };
+    let length = match &body {
+        RouterBody::Message(message) => match message.size() {
+            BodySize::Sized(length) => Some(length),
+            _ => None,
+        },
+        _ => None,
+    };
+    let mut taken = Response::new(match body {
+        RouterBody::None | RouterBody::Empty => Body::empty(),
+        RouterBody::Bytes(bytes) => Body::from(Bytes::from_owner(bytes)),
+        RouterBody::Message(message) => Body::from_stream(SendWrapper::new(chunks(message))),
+    });
+    *taken.status_mut() = response.status();
+    for (name, value) in response.headers() {
+        // A length that is written twice would be a lie once one is changed.
+        if *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING {
+            continue;
+        }
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            taken.headers_mut().append(name.clone(), value);
+        }
+    }
+    if let Some(length) = length {
+        taken
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    taken
+}
+
+fn chunks(message: Box<dyn MessageBody>) -> impl Stream<Item = Result<Bytes, io::Error>> {
+    let mut message = message;
+    futures::stream::poll_fn(move |context| message.poll_next_chunk(context)).map(|chunk| {
+        chunk
+            .map(Bytes::from_owner)
+            .map_err(|error| io::Error::other(error.to_string()))
+    })
+}
+
+fn failed(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}

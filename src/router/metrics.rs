@@ -1,0 +1,72 @@
+//! The front door's metrics, shown with the router's own: both are recorded by libraries of their own.
+
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::http::{Request, Response, header};
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use send_wrapper::SendWrapper;
+
+use super::in_process::InProcess;
+
+const PATH: &str = "/actuator/prometheus";
+/// The most that the router's own metrics have, in bytes.
+const LARGEST: usize = 16 * 1024 * 1024;
+
+/// Begins to record what the front door counts.
+///
+/// # Errors
+/// When something records it already.
+pub(super) fn record() -> Result<PrometheusHandle, BuildError> {
+    PrometheusBuilder::new()
+        .add_global_label("application", "gateway")
+        .install_recorder()
+}
+
+/// The router, with the front door's metrics behind its own.
+#[derive(Clone)]
+pub(super) struct WithMetrics {
+    router: InProcess,
+    recorded: PrometheusHandle,
+}
+
+impl WithMetrics {
+    pub(super) fn new(router: InProcess, recorded: PrometheusHandle) -> Self {
+        Self { router, recorded }
+    }
+}
+
+impl tower::Service<Request<Body>> for WithMetrics {
+    type Response = Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = SendWrapper<LocalBoxFuture<'static, Result<Response<Body>, Self::Error>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.router.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let is_scrape = request.uri().path() == PATH;
+        if is_scrape {
+            // What is put behind a compressed text would be no part of it.
+            request.headers_mut().remove(header::ACCEPT_ENCODING);
+        }
+        let answer = self.router.call(request);
+        if !is_scrape {
+            return answer;
+        }
+        let recorded = self.recorded.clone();
+        let both = async move {
+            let (mut parts, body) = answer.await?.into_parts();
+            let router = axum::body::to_bytes(body, LARGEST)
+                .await
+                .unwrap_or_default();
+            let text = [router.as_ref(), b"\n", recorded.render().as_bytes()].concat();
+            parts.headers.remove(header::CONTENT_LENGTH);
+            Ok(Response::from_parts(parts, Body::from(text)))
+        };
+        SendWrapper::new(both.boxed_local())
+    }
+}

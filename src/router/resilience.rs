@@ -1,0 +1,387 @@
+//! Keeps a service that fails from failing the gateway: a time limit over each whole call, one more try of a query whose connection
+//! broke, a circuit breaker for each service, and in place of what failed an error for each part of the client's answer.
+//!
+//! The router has a time limit of its own, which ends with the head of an answer, and a circuit breaker, whose refusals name no part.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use hive_router::async_trait;
+use hive_router::executor::executors::common::{
+    SubgraphExecutionRequest, SubgraphExecutor, SubgraphExecutorBoxedArc,
+};
+use hive_router::executor::executors::error::SubgraphExecutorError;
+use hive_router::executor::plugin_context::PluginRequestState;
+use hive_router::executor::response::subgraph_response::SubgraphResponse;
+use hive_router::http::{StatusCode, Uri};
+use hive_router::plugins::hooks::on_plugin_init::{OnPluginInitPayload, OnPluginInitResult};
+use hive_router::plugins::hooks::on_subgraph_execute::{
+    OnSubgraphExecuteStartHookPayload, OnSubgraphExecuteStartHookResult,
+};
+use hive_router::plugins::plugin_trait::{RouterPlugin, StartHookPayload};
+use hive_router::tracing;
+use recloser::{AsyncRecloser, Error as BreakerError, Recloser};
+use serde::Deserialize;
+
+use super::failed_parts::failed_parts;
+
+/// Settings, from the router configuration: `plugins.tandem_resilience.config`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ResilienceSettings {
+    /// Whether a query whose connection broke is sent once more.
+    retry_queries: bool,
+    /// How many of a service's last calls are looked at.
+    breaker_window: usize,
+    /// Which share of them must have failed for the service to be left alone, above 0 and at most 1.
+    breaker_failure_rate: f32,
+    /// How long it is left alone, in milliseconds.
+    breaker_pause_ms: u64,
+    /// How many calls then show whether it is well again.
+    breaker_trials: usize,
+}
+
+impl Default for ResilienceSettings {
+    fn default() -> Self {
+        Self {
+            retry_queries: true,
+            breaker_window: 20,
+            breaker_failure_rate: 0.6,
+            breaker_pause_ms: 1_000,
+            breaker_trials: 3,
+        }
+    }
+}
+
+/// A setting of the plugin that does not fit.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "plugins.tandem_resilience.config.{field} of the router configuration does not fit: {reason}"
+)]
+struct SettingError {
+    field: &'static str,
+    reason: &'static str,
+}
+
+impl ResilienceSettings {
+    fn check(&self) -> Result<(), SettingError> {
+        let wrong = |field, reason| Err(SettingError { field, reason });
+        if !(1..=10_000).contains(&self.breaker_window) {
+            return wrong("breaker_window", "give a number of calls, 1 to 10000");
+        }
+        if !(self.breaker_failure_rate > 0.0 && self.breaker_failure_rate <= 1.0) {
+            return wrong(
+                "breaker_failure_rate",
+                "give a share, above 0 and at most 1",
+            );
+        }
+        if !(1..=600_000).contains(&self.breaker_pause_ms) {
+            return wrong("breaker_pause_ms", "give milliseconds, 1 to 600000");
+        }
+        if !(1..=1_000).contains(&self.breaker_trials) {
+            return wrong("breaker_trials", "give a number of calls, 1 to 1000");
+        }
+        Ok(())
+    }
+
+    fn breaker(&self) -> AsyncRecloser {
+        Recloser::custom()
+            .error_rate(self.breaker_failure_rate)
+            .closed_len(self.breaker_window)
+            .half_open_len(self.breaker_trials)
+            .open_wait(Duration::from_millis(self.breaker_pause_ms))
+            .build()
+            .into()
+    }
+}
+
+/// The plugin.
+pub(super) struct Resilience {
+    settings: ResilienceSettings,
+    breakers: Mutex<HashMap<String, AsyncRecloser>>,
+}
+
+impl Resilience {
+    fn breaker(&self, service: &str) -> AsyncRecloser {
+        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        match breakers.get(service) {
+            Some(breaker) => breaker.clone(),
+            // As many as the supergraph has services.
+            None => breakers
+                .entry(service.to_owned())
+                .or_insert_with(|| self.settings.breaker())
+                .clone(),
+        }
+    }
+}
+
+#[async_trait]
+impl RouterPlugin for Resilience {
+    type Config = ResilienceSettings;
+
+    fn plugin_name() -> &'static str {
+        "tandem_resilience"
+    }
+
+    fn on_plugin_init(payload: OnPluginInitPayload<Self>) -> OnPluginInitResult<Self> {
+        let settings = payload.config()?;
+        settings.check()?;
+        payload.initialize_plugin(Self {
+            settings,
+            breakers: Mutex::default(),
+        })
+    }
+
+    async fn on_subgraph_execute<'exec>(
+        &'exec self,
+        mut payload: OnSubgraphExecuteStartHookPayload<'exec>,
+    ) -> OnSubgraphExecuteStartHookResult<'exec> {
+        payload.executor = Resilient {
+            service: payload.subgraph_name.to_owned(),
+            breaker: self.breaker(payload.subgraph_name),
+            retries: self.settings.retry_queries,
+            inner: payload.executor,
+        }
+        .to_boxed_arc();
+        payload.proceed()
+    }
+}
+
+/// What calls one service.
+struct Resilient {
+    service: String,
+    breaker: AsyncRecloser,
+    retries: bool,
+    inner: SubgraphExecutorBoxedArc,
+}
+
+/// A call that failed, for the breaker.
+enum Failed {
+    /// There is no answer.
+    Call(SubgraphExecutorError),
+    /// The answer says that the service cannot.
+    Answer(SubgraphResponse<'static>),
+}
+
+impl Resilient {
+    async fn call<'a>(
+        &self,
+        request: SubgraphExecutionRequest<'a>,
+        timeout: Option<Duration>,
+        state: Option<&'a PluginRequestState<'a>>,
+    ) -> Result<SubgraphResponse<'static>, SubgraphExecutorError> {
+        let again = (self.retries && !is_mutation(request.query)).then(|| copy(&request));
+        let calling = async {
+            let outcome = self.inner.execute(request, timeout, state).await;
+            let Some(again) = again.filter(|_| may_be_tried_again(&outcome)) else {
+                return outcome;
+            };
+            metrics::counter!("gateway_service_retries_total", "service" => self.service.clone())
+                .increment(1);
+            tokio::time::sleep(Duration::from_millis(rand::random_range(20..100))).await;
+            self.inner.execute(again, timeout, state).await
+        };
+        match timeout {
+            // Over all of it: the router's own limit ends with the head of an answer.
+            Some(limit) => match tokio::time::timeout(limit, calling).await {
+                Ok(outcome) => outcome,
+                Err(elapsed) => Err(elapsed.into()),
+            },
+            None => calling.await,
+        }
+    }
+}
+
+#[async_trait]
+impl SubgraphExecutor for Resilient {
+    fn executor_name(&self) -> &str {
+        self.inner.executor_name()
+    }
+
+    fn endpoint(&self) -> &Uri {
+        self.inner.endpoint()
+    }
+
+    async fn execute<'a>(
+        &self,
+        request: SubgraphExecutionRequest<'a>,
+        timeout: Option<Duration>,
+        state: Option<&'a PluginRequestState<'a>>,
+    ) -> Result<SubgraphResponse<'static>, SubgraphExecutorError> {
+        let query = request.query;
+        if let Some(answer) = only_names_its_type(query) {
+            // The router asks a service for the name of its own root.
+            return SubgraphResponse::deserialize_from_bytes(answer.into(), None);
+        }
+        let representations = request.raw_variable_values.clone();
+        let judged = async {
+            match self.call(request, timeout, state).await {
+                Ok(answer) if is_failure(&answer) => Err(Failed::Answer(answer)),
+                Ok(answer) => Ok(answer),
+                Err(error) => Err(Failed::Call(error)),
+            }
+        };
+        let error = match self.breaker.call(judged).await {
+            Ok(answer) => return Ok(answer),
+            // The service's own words say more.
+            Err(BreakerError::Inner(Failed::Answer(answer))) if has_words(&answer) => {
+                return Ok(answer);
+            }
+            Err(BreakerError::Inner(Failed::Answer(answer))) => {
+                SubgraphExecutorError::InternalServerError(Box::new(answer))
+            }
+            Err(BreakerError::Inner(Failed::Call(error))) => error,
+            Err(BreakerError::Rejected) => SubgraphExecutorError::CircuitBreakerRejected,
+        };
+        let code = error.error_code();
+        metrics::counter!("gateway_service_failures_total", "service" => self.service.clone(), "code" => code)
+            .increment(1);
+        // The router's span says of which request.
+        tracing::warn!(service = self.service, code, %error, "a call of a service failed");
+        match failed_parts(query, representations.as_deref(), code, &error.to_string()) {
+            Some(parts) => SubgraphResponse::deserialize_from_bytes(parts, None).map_err(|_| error),
+            None => Err(error),
+        }
+    }
+
+    async fn subscribe<'a>(
+        &self,
+        request: SubgraphExecutionRequest<'a>,
+        timeout: Option<Duration>,
+    ) -> Result<
+        BoxStream<'static, Result<SubgraphResponse<'static>, SubgraphExecutorError>>,
+        SubgraphExecutorError,
+    > {
+        self.inner.subscribe(request, timeout).await
+    }
+}
+
+fn is_mutation(query: &str) -> bool {
+    query.trim_start().starts_with("mutation")
+}
+
+/// The answer to an operation that asks for nothing but the name of its root's type.
+fn only_names_its_type(query: &str) -> Option<String> {
+    let (_, selection) = query.split_once('{')?;
+    let selection = selection.trim_end().strip_suffix('}')?;
+    if selection.contains(['{', '(', '@', '.']) {
+        return None;
+    }
+    let root = if is_mutation(query) {
+        "Mutation"
+    } else {
+        "Query"
+    };
+    let mut words = selection.split_whitespace();
+    let mut data = serde_json::Map::new();
+    while let Some(word) = words.next() {
+        let key = match word.strip_suffix(':') {
+            Some(alias) => (words.next()? == "__typename").then_some(alias)?,
+            None => (word == "__typename").then_some(word)?,
+        };
+        data.insert(key.to_owned(), root.into());
+    }
+    Some(serde_json::json!({ "data": data }).to_string())
+}
+
+fn copy<'a>(request: &SubgraphExecutionRequest<'a>) -> SubgraphExecutionRequest<'a> {
+    SubgraphExecutionRequest {
+        query: request.query,
+        document_name_write_pos: request.document_name_write_pos,
+        dedupe: request.dedupe,
+        operation_name: request.operation_name.clone(),
+        variables: request.variables.clone(),
+        headers: request.headers.clone(),
+        raw_variable_values: request.raw_variable_values.clone(),
+        extensions: request.extensions.clone(),
+        custom_scalar_paths: request.custom_scalar_paths,
+        connection_fingerprint: request.connection_fingerprint,
+    }
+}
+
+/// Whether the connection broke, or something in front of the service says that it is not there. Who took too long would take as
+/// long again.
+fn may_be_tried_again(outcome: &Result<SubgraphResponse<'static>, SubgraphExecutorError>) -> bool {
+    match outcome {
+        Ok(answer) => {
+            matches!(
+                answer.status,
+                Some(StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE)
+            ) && !has_words(answer)
+        }
+        Err(
+            SubgraphExecutorError::RequestFailure(_)
+            | SubgraphExecutorError::ResponseFailure(_)
+            | SubgraphExecutorError::ResponseBodyReadFailure(..)
+            | SubgraphExecutorError::EmptyResponseBody(..),
+        ) => true,
+        Err(_) => false,
+    }
+}
+
+fn is_failure(answer: &SubgraphResponse<'static>) -> bool {
+    answer.status.is_some_and(|status| status.is_server_error())
+}
+
+/// Whether the answer is GraphQL's, and not made by the router of a status alone.
+fn has_words(answer: &SubgraphResponse<'static>) -> bool {
+    !answer.data.is_null()
+        || answer.errors.as_ref().is_some_and(|errors| {
+            errors.iter().any(|error| {
+                let code = error.extensions.code.as_deref();
+                code.is_some_and(|code| code != "SUBREQUEST_HTTP_ERROR")
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn settings_that_do_not_fit_are_named() {
+        for (json, field) in [
+            (r#"{"breaker_window":0}"#, "breaker_window"),
+            (r#"{"breaker_failure_rate":0}"#, "breaker_failure_rate"),
+            (r#"{"breaker_failure_rate":1.5}"#, "breaker_failure_rate"),
+            (r#"{"breaker_pause_ms":0}"#, "breaker_pause_ms"),
+            (r#"{"breaker_trials":0}"#, "breaker_trials"),
+        ] {
+            let settings: ResilienceSettings = serde_json::from_str(json).unwrap();
+            let error = settings.check().unwrap_err().to_string();
+            assert!(error.contains(field), "{error}");
+        }
+        assert!(serde_json::from_str::<ResilienceSettings>(r#"{"breaker":1}"#).is_err());
+        ResilienceSettings::default().check().unwrap();
+    }
+
+    #[test]
+    fn what_asks_for_the_name_of_its_root_alone_needs_no_service() {
+        assert_eq!(
+            only_names_its_type("{__typename a: __typename}").unwrap(),
+            r#"{"data":{"__typename":"Query","a":"Query"}}"#
+        );
+        assert_eq!(
+            only_names_its_type("mutation{__typename}").unwrap(),
+            r#"{"data":{"__typename":"Mutation"}}"#
+        );
+        for other in [
+            "{__typename customer{id}}",
+            "{orders}",
+            "{a: orders}",
+            "{__typename ...{a}}",
+            "query($a:Boolean!){__typename@skip(if:$a)}",
+        ] {
+            assert!(only_names_its_type(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn only_mutations_are_never_sent_twice() {
+        assert!(is_mutation("mutation{a}") && is_mutation("mutation($a:ID!){a(b:$a)}"));
+        assert!(!is_mutation("{mutation}") && !is_mutation("query($a:ID!){a(b:$a)}"));
+    }
+}

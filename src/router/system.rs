@@ -1,0 +1,143 @@
+//! What runs behind the gateway and how it is, as the start page shows it.
+//!
+//! It tells states and names, and no reason: those hold addresses. `/actuator/health` of each service has them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use hive_router::http::Uri;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tandem_front_door::TlsSettings;
+use tokio::sync::Mutex;
+
+use super::configuration::Services;
+use crate::tls_client::trusting;
+
+/// For one service to tell its health: its own checks take up to 2 s.
+const LIMIT: Duration = Duration::from_secs(3);
+/// How long an answer stands, so that many who look cost the services no more than one.
+const STANDS: Duration = Duration::from_secs(1);
+/// More of a service's answer is not read, in bytes.
+const LARGEST: usize = 256 * 1024;
+
+/// Asks the services how they are. Clones share the answer.
+#[derive(Clone)]
+pub(super) struct System {
+    client: reqwest::Client,
+    services: Services,
+    last: Arc<Mutex<Option<(Instant, Value)>>>,
+}
+
+/// As a service's actuator answers.
+#[derive(Deserialize)]
+struct Health {
+    status: String,
+    #[serde(default)]
+    components: std::collections::BTreeMap<String, Component>,
+}
+
+#[derive(Deserialize)]
+struct Component {
+    status: String,
+}
+
+impl System {
+    /// With a connection pool of its own.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be made.
+    pub(super) fn new(services: Services, tls: &TlsSettings) -> anyhow::Result<Self> {
+        let client = trusting(reqwest::Client::builder(), tls)?
+            .timeout(LIMIT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .context("the gateway's HTTP client could not be made")?;
+        Ok(Self {
+            client,
+            services,
+            last: Arc::default(),
+        })
+    }
+
+    /// `{version, services: [{name, status, components: [{name, status}], address}]}`, at most a second old. The address is there only
+    /// where it is one of this machine: others are no concern of a browser.
+    pub(super) async fn report(&self) -> Value {
+        // Whoever comes meanwhile waits for the same answer.
+        let mut last = self.last.lock().await;
+        if let Some((at, report)) = last.as_ref()
+            && at.elapsed() < STANDS
+        {
+            return report.clone();
+        }
+        let (accounts, orders) = futures::join!(
+            self.ask("accounts", &self.services.accounts),
+            self.ask("orders", &self.services.orders)
+        );
+        let report =
+            json!({ "version": env!("CARGO_PKG_VERSION"), "services": [accounts, orders] });
+        *last = Some((Instant::now(), report.clone()));
+        report
+    }
+
+    async fn ask(&self, name: &str, base: &str) -> Value {
+        let mut told = match self.health(base).await {
+            Some(health) => {
+                let components: Vec<Value> = health
+                    .components
+                    .iter()
+                    .map(|(name, component)| json!({ "name": name, "status": component.status }))
+                    .collect();
+                json!({ "name": name, "status": health.status, "components": components })
+            }
+            None => json!({ "name": name, "status": "UNREACHABLE" }),
+        };
+        if is_of_this_machine(base) {
+            told["address"] = base.into();
+        }
+        told
+    }
+
+    /// `None` when there is no answer that can be read.
+    async fn health(&self, base: &str) -> Option<Health> {
+        let url = format!("{base}/actuator/health");
+        let mut answer = self.client.get(url).send().await.ok()?;
+        let mut body = Vec::new();
+        while let Some(part) = answer.chunk().await.ok()? {
+            body.extend_from_slice(&part);
+            if body.len() > LARGEST {
+                return None;
+            }
+        }
+        serde_json::from_slice(&body).ok()
+    }
+}
+
+fn is_of_this_machine(base: &str) -> bool {
+    let uri = base.parse::<Uri>().ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+    host == "localhost" || address.is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_this_machine_are_shown() {
+        for (base, shown) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://localhost:8080", true),
+            ("http://[::1]:8080", true),
+            ("http://accounts", false),
+            ("http://10.0.0.1:8080", false),
+            ("http://localhost.example.org", false),
+        ] {
+            assert_eq!(is_of_this_machine(base), shown, "{base}");
+        }
+    }
+}

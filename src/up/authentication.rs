@@ -1,0 +1,96 @@
+//! Who may reach what `up` starts: everybody on this machine, bearers of an issuer's tokens, or with `--auth` bearers of tokens that a
+//! development key in the data directory signs.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::Context;
+use tandem_authentication::{AuthenticationSettings, DevelopmentKey, Scope, seconds_since_1970};
+
+use super::UpSettings;
+
+/// How long the printed token is good, in seconds: a working day.
+const LIFETIME: u64 = 8 * 3600;
+/// Where the children read what to listen on.
+const HOSTS: [&str; 2] = ["TANDEM_HOST", "TANDEM_GATEWAY_HOST"];
+
+/// How tokens are asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Authentication {
+    settings: AuthenticationSettings,
+    /// Signed with the development key; allows everything but `self`.
+    token: Option<String>,
+}
+
+impl Authentication {
+    /// By these settings, or with `--auth` by the key of this data directory, which is made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// When a setting does not fit what will be listened on, or the key cannot be kept.
+    pub(super) fn prepare(settings: &UpSettings, data_directory: &Path) -> anyhow::Result<Self> {
+        let prepared = if settings.auth {
+            Self::of_development(data_directory).context("--auth")?
+        } else {
+            Self {
+                settings: settings.authentication.clone(),
+                token: None,
+            }
+        };
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        let elsewhere = HOSTS
+            .iter()
+            .filter_map(|name| std::env::var(name).ok()?.parse::<IpAddr>().ok())
+            .find(|host| !host.is_loopback());
+        prepared.settings.check(elsewhere.unwrap_or(loopback))?;
+        Ok(prepared)
+    }
+
+    fn of_development(data_directory: &Path) -> anyhow::Result<Self> {
+        let directory = std::path::absolute(data_directory.join(DevelopmentKey::DIRECTORY))?;
+        let key = DevelopmentKey::open_or_make(&directory)?;
+        let scopes = Scope::ALL
+            .into_iter()
+            .filter(|scope| *scope != Scope::Own)
+            .collect();
+        let token = key.token("developer", scopes, seconds_since_1970(), LIFETIME)?;
+        Ok(Self {
+            settings: AuthenticationSettings {
+                jwks: vec![key.public_keys().display().to_string()],
+                issuers: vec![DevelopmentKey::ISSUER.to_owned()],
+                audiences: vec![DevelopmentKey::AUDIENCE.to_owned()],
+                // Who signs and who verifies have one clock.
+                clock_skew_seconds: 0,
+                insecure_no_auth: false,
+            },
+            token: Some(token),
+        })
+    }
+
+    /// Whether tokens are asked for.
+    pub(super) fn is_on(&self) -> bool {
+        self.settings.is_on()
+    }
+
+    /// As the environment of every child.
+    pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
+        self.settings.environment()
+    }
+
+    /// What the user is told, and the token to try things out with.
+    pub(super) fn told(&self) -> (String, Option<&str>) {
+        let told = match &self.token {
+            Some(token) => format!(
+                "bearers of a token; `tandem token` makes more, with fewer rights. For eight hours, with all rights:\n\n  {token}"
+            ),
+            None if self.is_on() => {
+                format!("bearers of a token of {}", self.settings.issuers.join(", "))
+            }
+            None => {
+                "everybody who reaches these ports may do everything; `up --auth` asks for tokens"
+                    .to_owned()
+            }
+        };
+        (told, self.token.as_deref())
+    }
+}

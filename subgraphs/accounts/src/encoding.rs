@@ -1,0 +1,116 @@
+//! How a change becomes what is told of it: the event, sealed or plain, and the data key that goes ahead of it.
+
+use clap::ValueEnum;
+use tandem_event_path::{
+    commands::Decision,
+    data_keys::{DataKey, publication},
+    log_restore::Reencodes,
+    sealing::Sealer,
+    store::ChangeRecord,
+};
+use tandem_model::event::CloudEvent;
+use uuid::Uuid;
+
+use crate::domain::{
+    Change, ChangeType, Customer, CustomerError,
+    event::{CustomerChangeEvent, KEY_TOPIC},
+};
+
+/// How what is personal is written into events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PersonalData {
+    /// Sealed with a key of each customer's own, so that erasing a customer makes it unreadable.
+    #[default]
+    Sealed,
+    /// In plain, for consumers without the sealing key. An erased customer stays readable in the log.
+    Plain,
+}
+
+/// Tells of changes.
+#[derive(Clone, Debug)]
+pub struct EventEncoder {
+    service: Sealer,
+    personal_data: PersonalData,
+}
+
+impl EventEncoder {
+    /// Tells in this way; `service` wraps data keys.
+    #[must_use]
+    pub fn new(service: Sealer, personal_data: PersonalData) -> Self {
+        Self {
+            service,
+            personal_data,
+        }
+    }
+
+    /// What is to be stored and published of a change, its event under this id.
+    ///
+    /// # Errors
+    /// When the customer's data key does not open, or the event cannot be written.
+    pub fn encode(
+        &self,
+        mut change: Change,
+        event_id: Uuid,
+    ) -> Result<Decision<Customer>, CustomerError> {
+        let unencodable = |error: serde_json::Error| CustomerError::NotEncoded(error.to_string());
+        let id = change.customer.customer_id().to_string();
+        let mut companions = Vec::new();
+        let told = CustomerChangeEvent::of(&change);
+        let told = match (change.kind, self.personal_data) {
+            (ChangeType::Erased, _) => {
+                companions.push(publication(KEY_TOPIC, &id, None));
+                told
+            }
+            (_, PersonalData::Plain) => told,
+            (_, PersonalData::Sealed) => {
+                let key = if let Some(wrapped) = change.customer.data_key() {
+                    DataKey::unwrap(&self.service, wrapped, &id).map_err(|error| {
+                        CustomerError::NotEncoded(format!("the data key of {id}: {error}"))
+                    })?
+                } else {
+                    let (key, wrapped) = DataKey::make(&self.service, &id);
+                    companions.push(publication(KEY_TOPIC, &id, Some(&wrapped)));
+                    change.customer = change.customer.with_data_key(wrapped);
+                    key
+                };
+                told.seal(&key).map_err(unencodable)?
+            }
+        };
+        let event = told
+            .into_cloud_event(event_id, change.asked.traceparent)
+            .map_err(unencodable)?;
+        Ok(Decision {
+            state: change.customer,
+            event,
+            companions,
+            forget_answers: change.kind == ChangeType::Erased,
+        })
+    }
+}
+
+impl Reencodes<Customer> for EventEncoder {
+    fn reencode(
+        &self,
+        state: &Customer,
+        seen: Option<&ChangeRecord>,
+    ) -> Result<CloudEvent, String> {
+        let id = state.customer_id().to_string();
+        let (by, parts) = seen.map_or_else(Default::default, |seen| {
+            (seen.changed_by.clone(), seen.changed_fields.clone())
+        });
+        let told = CustomerChangeEvent::again(state, by, parts);
+        // Whether it was sealed or plain it is again: a customer who was told plain has no key.
+        let told = match state.data_key().filter(|_| !state.is_erased()) {
+            None => told,
+            Some(wrapped) => {
+                let key = DataKey::unwrap(&self.service, wrapped, &id)
+                    .map_err(|error| format!("the data key: {error}"))?;
+                told.seal(&key).map_err(|error| error.to_string())?
+            }
+        };
+        let lost = seen.and_then(|seen| seen.event_id.parse::<Uuid>().ok());
+        let id = lost.unwrap_or_else(|| self.service.clock().new_id());
+        told.into_cloud_event(id, None)
+            .map_err(|error| error.to_string())
+    }
+}

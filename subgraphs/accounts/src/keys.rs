@@ -1,0 +1,188 @@
+//! Customers' data keys as accounts has them stored: what the topic of keys has lost is published there again from here.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tandem_assembly::admin::keys::Heals;
+use tandem_event_path::{
+    data_keys::{KeyRing, Known, StoredKeys},
+    store::{AggregateStore, ChangeLog, ChangesRequest, Filter, PageRequest, StoreError},
+};
+use tandem_model::aggregate::Aggregate;
+use tandem_runtime::shutdown::Shutdown;
+
+use crate::domain::Customer;
+
+/// Customers looked at together.
+const PAGE: usize = 1_000;
+/// First and longest pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What accounts has stored of customers' keys.
+pub struct CustomerKeys(pub Arc<dyn AggregateStore<Customer>>);
+
+fn known<'a>(customers: impl Iterator<Item = &'a Customer>) -> Known {
+    let mut known = Known::default();
+    for customer in customers {
+        let id = customer.id().to_owned();
+        if customer.is_erased() {
+            known.erased.insert(id);
+        } else if let Some(wrapped) = customer.data_key() {
+            known.wrapped.insert(id, wrapped.to_owned());
+        }
+    }
+    known
+}
+
+#[async_trait]
+impl StoredKeys for CustomerKeys {
+    async fn stored(&self, subjects: &HashSet<String>) -> Result<Known, StoreError> {
+        let ids: Vec<String> = subjects.iter().cloned().collect();
+        let stored = self.0.get_many(&ids).await?;
+        Ok(known(stored.iter().flatten().map(|stored| &stored.state)))
+    }
+}
+
+/// Publishes again what the topic of keys has lost: the keys of customers, and the tombstones of those who were erased. Clones
+/// share it.
+#[derive(Clone)]
+pub struct KeyHealing {
+    customers: Arc<dyn AggregateStore<Customer>>,
+    changes: Arc<dyn ChangeLog>,
+    topic: KeyRing,
+}
+
+impl KeyHealing {
+    /// Heals this topic from these customers, whose audit trail this is.
+    #[must_use]
+    pub fn new(
+        customers: Arc<dyn AggregateStore<Customer>>,
+        changes: Arc<dyn ChangeLog>,
+        topic: KeyRing,
+    ) -> Self {
+        Self {
+            customers,
+            changes,
+            topic,
+        }
+    }
+
+    /// Heals once, in the background, as soon as store and topic answer.
+    pub fn start(&self, shutdown: &Shutdown) {
+        let (healing, stop) = (self.clone(), shutdown.clone());
+        shutdown.spawn(async move {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let healed = tokio::select! {
+                    biased;
+                    () = stop.requested() => return,
+                    healed = healing.heal() => healed,
+                };
+                match healed {
+                    Ok(_) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, ?pause, "whether the topic of keys is whole cannot be told yet; trying again");
+                    }
+                }
+                if !stop.sleep(pause).await {
+                    return;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl Heals for KeyHealing {
+    async fn heal(&self) -> Result<u64, StoreError> {
+        let mut published = 0;
+        let mut after = None;
+        loop {
+            let request = PageRequest {
+                filter: Filter::all(),
+                after: after.take(),
+                limit: PAGE,
+            };
+            let pages = self.customers.pages(&[request]).await?;
+            let page: Vec<Customer> = pages.into_iter().flatten().collect();
+            let Some(last) = page.last() else {
+                break;
+            };
+            after = Some(last.id().to_owned());
+            published += self.heal_some(&page).await?;
+        }
+        if published > 0 {
+            tracing::warn!(
+                published,
+                "the topic of keys lacked what the store holds; it was published again"
+            );
+        }
+        Ok(published)
+    }
+}
+
+impl KeyHealing {
+    async fn heal_some(&self, page: &[Customer]) -> Result<u64, StoreError> {
+        let away = |error| StoreError::Away(format!("the topic of keys: {error}"));
+        let stored = known(page.iter());
+        let ids: HashSet<String> = stored
+            .wrapped
+            .keys()
+            .chain(&stored.erased)
+            .cloned()
+            .collect();
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let topic = self.topic.published(&ids).await?;
+        // A tombstone is final, whoever wrote it.
+        let lost = |id: &str| !topic.wrapped.contains_key(id) && !topic.erased.contains(id);
+        let lost: Vec<&Customer> = page
+            .iter()
+            .filter(|customer| stored.wrapped.contains_key(customer.id()) && lost(customer.id()))
+            .collect();
+        let mut published = 0;
+        for customer in self.current(lost).await? {
+            let wrapped = customer.data_key();
+            let sent = self.topic.publish(customer.id(), wrapped).await;
+            sent.map_err(away)?;
+            published += 1;
+        }
+        let mut erased: Vec<&String> = stored.erased.iter().collect();
+        erased.sort_unstable();
+        for id in erased {
+            // Of those whose last state alone is known there may never have been a key; a tombstone does no harm.
+            if !topic.erased.contains(id) {
+                self.topic.publish(id, None).await.map_err(away)?;
+                published += 1;
+            }
+        }
+        Ok(published)
+    }
+
+    /// Those of whom the log has shown nothing newer than what is stored: a store that was put back from a copy does not know who was
+    /// erased since.
+    async fn current<'a>(
+        &self,
+        customers: Vec<&'a Customer>,
+    ) -> Result<Vec<&'a Customer>, StoreError> {
+        let requests: Vec<ChangesRequest> = customers
+            .iter()
+            .map(|customer| ChangesRequest {
+                subject: customer.id().to_owned(),
+                after_revision: customer.revision(),
+                limit: 1,
+            })
+            .collect();
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let newer = self.changes.changes(&requests).await?;
+        let both = customers.into_iter().zip(newer);
+        Ok(both
+            .filter_map(|(customer, newer)| newer.is_empty().then_some(customer))
+            .collect())
+    }
+}

@@ -1,0 +1,142 @@
+//! Customers while the sealing key is replaced: their data keys are wrapped anew, in the store and on the topic of keys, and their cards
+//! sealed anew, in the store and in the log.
+
+use std::{collections::HashSet, sync::Arc};
+
+use async_trait::async_trait;
+use futures::future::try_join_all;
+use tandem_assembly::admin::rotation::{RewrappedPage, Rewraps};
+use tandem_event_path::{
+    data_keys::{DataKey, KeyRing},
+    log_restore::LogRestore,
+    sealing::Sealer,
+    store::{AggregateStore, Filter, PageRequest, StoreError},
+};
+use tandem_model::aggregate::Aggregate;
+
+use crate::{domain::Customer, encoding::EventEncoder, vault};
+
+/// Customers gone through together.
+const PAGE: usize = 200;
+
+/// The customers of this store, whose keys are on this topic.
+pub(crate) struct RewrapCustomers {
+    /// The customers.
+    pub customers: Arc<dyn AggregateStore<Customer>>,
+    /// Their data keys in the log.
+    pub topic: KeyRing,
+    /// Tells of customers again whose cards are sealed anew: a rebuild takes what was told last.
+    pub log: Arc<LogRestore<Customer, EventEncoder>>,
+    /// All keys.
+    pub sealer: Sealer,
+}
+
+#[async_trait]
+impl Rewraps for RewrapCustomers {
+    fn name(&self) -> &'static str {
+        "customers"
+    }
+
+    async fn rewrap_some(&self, after: Option<&str>) -> Result<RewrappedPage, StoreError> {
+        let request = PageRequest {
+            filter: Filter::all(),
+            after: after.map(str::to_owned),
+            limit: PAGE,
+        };
+        let pages = self.customers.pages(&[request]).await?;
+        let customers: Vec<Customer> = pages.into_iter().flatten().collect();
+        let mut page = RewrappedPage {
+            looked_at: customers.len() as u64,
+            last: customers.last().map(|customer| customer.id().to_owned()),
+            ..RewrappedPage::default()
+        };
+        let (mut changed, mut with_cards) = (Vec::new(), Vec::new());
+        for customer in &customers {
+            let id = customer.customer_id();
+            let resealed = customer.resealed(
+                |wrapped| DataKey::rewrap(&self.sealer, wrapped, id.as_str()),
+                |card| vault::reseal(&self.sealer, &card.sealed_number, id, card.kind),
+            );
+            match resealed {
+                Ok(Some((customer, has_card))) => {
+                    if has_card {
+                        with_cards.push(customer.clone());
+                    }
+                    changed.push(customer);
+                }
+                Ok(None) => {}
+                Err(_) => page.unopened.push(id.to_string()),
+            }
+        }
+        // The log first: after an interruption the store shows that it is still to be done.
+        self.tell(&with_cards).await?;
+        self.customers.restore(&changed).await?;
+        let changed: HashSet<String> = changed.iter().map(|it| it.id().to_owned()).collect();
+        let published = self.publish(&customers, &changed).await?;
+        page.rewrapped = changed.union(&published).count() as u64;
+        Ok(page)
+    }
+}
+
+impl RewrapCustomers {
+    /// Tells of customers with their cards sealed anew.
+    async fn tell(&self, customers: &[Customer]) -> Result<(), StoreError> {
+        if customers.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<String> = customers.iter().map(|it| it.id().to_owned()).collect();
+        let stored = self.customers.get_many(&ids).await?;
+        // An event that is still to be published has the cards as they were, and would be told last.
+        if stored
+            .iter()
+            .flatten()
+            .any(|stored| !stored.pending.is_empty())
+        {
+            let reason = "changes of customers are still to be published".to_owned();
+            return Err(StoreError::Away(reason));
+        }
+        let told = self.log.tell_states(customers).await;
+        told.map(drop)
+            .map_err(|error| StoreError::Away(error.to_string()))
+    }
+
+    /// Has the topic of keys show what the store holds: of these customers those whose key it shows wrapped otherwise.
+    async fn publish(
+        &self,
+        customers: &[Customer],
+        changed: &HashSet<String>,
+    ) -> Result<HashSet<String>, StoreError> {
+        let ids: HashSet<String> = customers
+            .iter()
+            .filter(|customer| customer.data_key().is_some())
+            .map(|customer| customer.id().to_owned())
+            .collect();
+        if ids.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let topic = self.topic.published(&ids).await?;
+        let suspects: Vec<String> = topic
+            .wrapped
+            .iter()
+            .filter(|(id, wrapped)| changed.contains(*id) || is_older(&self.sealer, wrapped, id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        let stored = self.customers.get_many(&suspects).await?;
+        let publishing = stored.iter().flatten().filter_map(|stored| {
+            let wrapped = stored.state.data_key()?;
+            Some(async move {
+                let id = stored.state.id();
+                let sent = self.topic.publish(id, Some(wrapped)).await;
+                sent.map(|()| id.to_owned())
+                    .map_err(|error| StoreError::Away(format!("the topic of keys: {error}")))
+            })
+        });
+        let published = try_join_all(publishing).await?;
+        Ok(published.into_iter().collect())
+    }
+}
+
+/// Whether a key on the topic is wrapped with another key than the newest.
+fn is_older(sealer: &Sealer, wrapped: &str, id: &str) -> bool {
+    !matches!(DataKey::rewrap(sealer, wrapped, id), Ok(None))
+}

@@ -1,0 +1,421 @@
+//! One subscription to the changes of a customer: the customer as it is, if that is wanted, what was missed, and what happens.
+//!
+//! A customer's revisions grow in the order of its events, so the newest one that a subscriber has tells what is new to it.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use tandem_event_path::log::Offsets;
+use tandem_model::message::Message;
+
+use super::{
+    LiveError,
+    cursor::{self, CustomerPlace},
+    customers::{Change, CustomerFeed, FEED, Seen},
+    heartbeat::Beat,
+    item::{Chain, CustomerItem, CustomerSnapshot, CustomerUpdate, Heartbeat, published_at},
+    log::{Attention::Prompt, FIRST_PAUSE, LONGEST_PAUSE, LogAway, LogReader, next_message},
+    subscribers::{Channel, Subscription},
+};
+use crate::replica::{LONGEST_WAIT, ReplicaCustomer, Waited, event};
+
+type Queue = Subscription<Arc<Seen>>;
+
+pub(super) enum Phase {
+    /// Reads the customer, and keeps what happens meanwhile.
+    Snapshot(Queue),
+    /// Goes on behind what the replica had when this began: changes may have passed in the log that it does not show yet.
+    Behind(Queue),
+    /// Goes on behind a cursor; the log was not looked at yet.
+    Resume,
+    /// Reads the log to where the queue begins.
+    CatchUp(Box<CatchUp>),
+    /// Listens.
+    Live(Queue),
+    /// Nothing more comes.
+    Over,
+}
+
+pub(super) struct CatchUp {
+    reader: Box<dyn LogReader>,
+    /// For each partition that is read, where it is.
+    seen: Offsets,
+    /// Where to read to.
+    target: Offsets,
+    queue: Queue,
+}
+
+/// A change that is given when the replica shows it.
+struct Pending {
+    change: Arc<Change>,
+    /// Where the subscriber is behind it.
+    seen: Offsets,
+    published_at: Option<DateTime<Utc>>,
+}
+
+pub(super) struct CustomerSubscription {
+    feed: CustomerFeed,
+    id: String,
+    place: CustomerPlace,
+    chain: Chain,
+    beat: Beat,
+    pending: Option<Pending>,
+    phase: Phase,
+}
+
+impl CustomerSubscription {
+    pub(super) fn new(
+        feed: CustomerFeed,
+        id: String,
+        place: CustomerPlace,
+        after: Option<&str>,
+        phase: Phase,
+        heartbeat: Option<Duration>,
+    ) -> Self {
+        let beat = Beat::new(heartbeat, feed.shutdown.clock());
+        let begin = match after {
+            Some(after) => Some(after.to_owned()),
+            None => (!place.seen.is_empty()).then(|| place.encode()),
+        };
+        Self {
+            feed,
+            id,
+            place,
+            chain: Chain::from(begin),
+            beat,
+            pending: None,
+            phase,
+        }
+    }
+
+    /// The next item; `None` when the service stops.
+    pub(super) async fn next(&mut self) -> Option<Result<CustomerItem, LiveError>> {
+        loop {
+            if let Some(pending) = self.pending.take() {
+                match self.once_readable(pending).await {
+                    Some(item) => return Some(Ok(item)),
+                    None if self.feed.shutdown.is_requested() => return None,
+                    None => continue,
+                }
+            }
+            let step = match std::mem::replace(&mut self.phase, Phase::Over) {
+                Phase::Over => return None,
+                Phase::Snapshot(queue) => {
+                    let item = self.snapshot().await?;
+                    self.phase = Phase::Behind(queue);
+                    return Some(Ok(item));
+                }
+                Phase::Behind(queue) => Ok(self.behind(queue).await),
+                Phase::Resume => self.resume().await,
+                Phase::CatchUp(catch_up) => Ok(self.catch_up(catch_up).await),
+                Phase::Live(queue) => self.listen(queue).await,
+            };
+            match step {
+                Ok((phase, item)) => {
+                    self.phase = phase;
+                    if let Some(item) = item {
+                        return Some(Ok(item));
+                    }
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    fn link(&mut self) -> (String, String) {
+        let cursor = self.place.encode();
+        if !self.chain.has_begun()
+            && let Some(seen) = self.feed.subscribers.began()
+        {
+            let begin = CustomerPlace { seen, revision: 0 };
+            self.chain = Chain::from(Some(begin.encode()));
+        }
+        let previous = self.chain.link(&cursor);
+        self.beat.sent(self.feed.shutdown.clock());
+        (cursor, previous)
+    }
+
+    /// While the feed has not seen the log there is nothing to go on from, and silence says more.
+    fn heartbeat(&mut self) -> Option<CustomerItem> {
+        if self.place.seen.is_empty() {
+            self.beat.sent(self.feed.shutdown.clock());
+            return None;
+        }
+        let (cursor, previous) = self.link();
+        let at = self.feed.shutdown.clock().now().into();
+        Some(CustomerItem::Heartbeat(Heartbeat {
+            cursor,
+            previous,
+            at,
+        }))
+    }
+
+    /// Reads the customer, however long the store is away.
+    async fn snapshot(&mut self) -> Option<CustomerItem> {
+        let shutdown = self.feed.shutdown.clone();
+        let mut pause = FIRST_PAUSE;
+        let held = loop {
+            match self.feed.replica.get(&self.id).await {
+                Ok(held) => break held,
+                Err(error) => {
+                    tracing::warn!(feed = FEED, %error, ?pause, "a snapshot waits for the replica");
+                }
+            }
+            if !shutdown.sleep(pause).await {
+                return None;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        };
+        self.place.revision = held.as_ref().map_or(0, |customer| customer.revision);
+        let (cursor, previous) = self.link();
+        Some(CustomerItem::Snapshot(CustomerSnapshot {
+            cursor,
+            previous,
+            customer: held.filter(|customer| !customer.erased).map(Arc::new),
+        }))
+    }
+
+    /// Reads again what passed a moment ago and is not readable yet; most often there is nothing.
+    async fn behind(&mut self, queue: Queue) -> (Phase, Option<CustomerItem>) {
+        let from = self.feed.recent.newer(&self.id, self.place.revision);
+        if from.is_empty() {
+            return (Phase::Live(queue), None);
+        }
+        let shutdown = self.feed.shutdown.clone();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.feed.log.open(&from, Prompt).await {
+                Ok(reader) => {
+                    let seen = &self.place.seen;
+                    let target = from
+                        .keys()
+                        .filter_map(|partition| Some((*partition, *seen.get(partition)?)))
+                        .collect();
+                    let catch_up = CatchUp {
+                        reader,
+                        seen: from,
+                        target,
+                        queue,
+                    };
+                    return (Phase::CatchUp(Box::new(catch_up)), None);
+                }
+                Err(error) => {
+                    tracing::warn!(feed = FEED, %error, ?pause, "a subscriber waits for the log");
+                }
+            }
+            if !shutdown.sleep(pause).await {
+                return (Phase::Over, None);
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Looks at the log until it answers, and goes on behind the cursor.
+    async fn resume(&mut self) -> Result<(Phase, Option<CustomerItem>), LiveError> {
+        let shutdown = self.feed.shutdown.clone();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let look = look(&self.feed, &self.id, &self.place.seen);
+            let looked = tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok((Phase::Over, None)),
+                looked = self.beat.before_due(shutdown.clock(), look) => looked,
+            };
+            match looked {
+                Some(Ok(found)) => return found.map(|phase| (phase, None)),
+                Some(Err(error)) => {
+                    tracing::warn!(feed = FEED, %error, ?pause, "a subscriber waits for the log");
+                }
+                None => return Ok((Phase::Resume, self.heartbeat())),
+            }
+            if !shutdown.sleep(pause).await {
+                return Ok((Phase::Over, None));
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Takes one message of the log, until the queue's begin is reached.
+    async fn catch_up(&mut self, mut catch_up: Box<CatchUp>) -> (Phase, Option<CustomerItem>) {
+        if cursor::has_reached(&catch_up.seen, &catch_up.target) {
+            cursor::advance(&mut self.place.seen, &catch_up.target);
+            return (Phase::Live(catch_up.queue), None);
+        }
+        let shutdown = self.feed.shutdown.clone();
+        let (reader, seen) = (&mut catch_up.reader, &catch_up.seen);
+        let log = self.feed.log.as_ref();
+        let arrival = next_message(log, reader, Prompt, || seen.clone(), FEED, &shutdown);
+        let message = match self.beat.before_due(shutdown.clock(), arrival).await {
+            Some(Some(message)) => message,
+            Some(None) => return (Phase::Over, None),
+            None => return (Phase::CatchUp(catch_up), self.heartbeat()),
+        };
+        let next = catch_up
+            .seen
+            .entry(message.position.partition)
+            .or_insert(message.position.offset);
+        *next = (*next).max(message.position.offset + 1);
+        let mut behind = self.place.seen.clone();
+        cursor::advance(&mut behind, &catch_up.seen);
+        match self.opened(&message).await {
+            Some(change) => {
+                self.wait_for(Arc::new(change), behind, published_at(&message));
+            }
+            None => self.place.seen = behind,
+        }
+        (Phase::CatchUp(catch_up), None)
+    }
+
+    async fn opened(&self, message: &Message) -> Option<Change> {
+        if message.key.as_deref() != Some(&self.id) {
+            return None;
+        }
+        let change = event::read(message).ok()?;
+        if change.revision <= self.place.revision {
+            return None;
+        }
+        self.feed.open(change).await
+    }
+
+    async fn listen(
+        &mut self,
+        mut queue: Queue,
+    ) -> Result<(Phase, Option<CustomerItem>), LiveError> {
+        let clock = self.feed.shutdown.clock().clone();
+        let found = match self.beat.before_due(&clock, queue.next()).await {
+            Some(Some(found)) => found,
+            Some(None) if queue.has_lagged() => {
+                return Err(LiveError::Lagged {
+                    cursor: Some(self.place.encode()),
+                });
+            }
+            Some(None) => return Ok((Phase::Over, None)),
+            None => {
+                // Whatever is for this subscriber and before these positions is in the queue now.
+                let positions = self.feed.subscribers.positions().unwrap_or_default();
+                match queue.next_ready() {
+                    Some(found) => found,
+                    None if queue.has_lagged() => return Ok((Phase::Live(queue), None)),
+                    None => {
+                        cursor::advance(&mut self.place.seen, &positions);
+                        return Ok((Phase::Live(queue), self.heartbeat()));
+                    }
+                }
+            }
+        };
+        let mut behind = self.place.seen.clone();
+        cursor::advance(&mut behind, &found.positions);
+        if found.change.revision() > self.place.revision {
+            let change = Arc::clone(&found.change);
+            self.wait_for(change, behind, found.published_at);
+        } else {
+            self.place.seen = behind;
+        }
+        Ok((Phase::Live(queue), None))
+    }
+
+    fn wait_for(
+        &mut self,
+        change: Arc<Change>,
+        seen: Offsets,
+        published_at: Option<DateTime<Utc>>,
+    ) {
+        self.pending = Some(Pending {
+            change,
+            seen,
+            published_at,
+        });
+    }
+
+    /// The change, once the replica holds it; or a heartbeat, where that takes longer. `None` to ask again, or when the service stops.
+    async fn once_readable(&mut self, pending: Pending) -> Option<CustomerItem> {
+        let shutdown = self.feed.shutdown.clone();
+        let (id, revision) = (pending.change.id().to_owned(), pending.change.revision());
+        let waiting = self
+            .feed
+            .replica
+            .wait_for_revision(&id, revision, LONGEST_WAIT);
+        let waited = tokio::select! {
+            biased;
+            () = shutdown.requested() => return None,
+            waited = self.beat.before_due(shutdown.clock(), waiting) => waited,
+        };
+        let customer = match waited {
+            Some(Ok(Waited::Arrived(held))) if held.revision == revision => Arc::from(held),
+            Some(Ok(Waited::Arrived(_))) => match self.opened_late(&pending.change).await? {
+                Some(customer) => customer,
+                None => {
+                    self.place.seen = pending.seen;
+                    return None;
+                }
+            },
+            Some(Ok(Waited::Behind(_))) => {
+                self.pending = Some(pending);
+                return None;
+            }
+            Some(Err(error)) => {
+                tracing::warn!(feed = FEED, %error, "a subscriber waits for the replica");
+                self.pending = Some(pending);
+                shutdown.sleep(FIRST_PAUSE).await;
+                return None;
+            }
+            None => {
+                self.pending = Some(pending);
+                return self.heartbeat();
+            }
+        };
+        self.place = CustomerPlace {
+            seen: pending.seen,
+            revision,
+        };
+        let (cursor, previous) = self.link();
+        Some(CustomerItem::Update(CustomerUpdate {
+            cursor,
+            previous,
+            customer,
+            published_at: pending.published_at,
+        }))
+    }
+}
+
+impl CustomerSubscription {
+    /// The customer after a change that the replica has gone past; `Some(None)` if it can not be opened: the replica shows a newer one
+    /// that needs no key, so what this one says is out of date. `None` when the service stops.
+    async fn opened_late(&self, change: &Change) -> Option<Option<Arc<ReplicaCustomer>>> {
+        let sealed = match change {
+            Change::Open(customer) => return Some(Some(Arc::clone(customer))),
+            Change::Sealed(change) => change.as_ref().clone(),
+        };
+        match self.feed.open(sealed).await? {
+            Change::Open(customer) => Some(Some(customer)),
+            Change::Sealed(_) => Some(None),
+        }
+    }
+}
+
+/// How to go on behind `seen`; an error where the log does not answer now.
+async fn look(
+    feed: &CustomerFeed,
+    id: &str,
+    seen: &Offsets,
+) -> Result<Result<Phase, LiveError>, LogAway> {
+    feed.subscribers.begun().await;
+    let (queue, positions) = feed.subscribers.join(Channel::Customer(id.to_owned()));
+    let target = positions.unwrap_or_default();
+    if target == *seen {
+        return Ok(Ok(Phase::Live(queue)));
+    }
+    let ends = feed.log.ends().await?;
+    let from = match cursor::starting_points(seen, &BTreeSet::new(), &ends) {
+        Ok(from) => from,
+        Err(error) => return Ok(Err(error)),
+    };
+    let reader = feed.log.open(&from, Prompt).await?;
+    let catch_up = CatchUp {
+        reader,
+        seen: from,
+        target,
+        queue,
+    };
+    Ok(Ok(Phase::CatchUp(Box::new(catch_up))))
+}

@@ -1,0 +1,449 @@
+#![allow(clippy::unwrap_used)]
+//! Feeds whose subscribers can tell that they missed nothing: a snapshot and what happened since, cursors one behind the other, heartbeats.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{FutureExt, StreamExt};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    FeedRequest, Interest, LiveError,
+    cursor::MOST_AHEAD,
+    item::{CustomerItem, OrderItem},
+    tests::{Updates, advanced, audit, begun, change_of, error, everything, fresh, next},
+};
+use crate::{
+    domain::{Order, OrderStatus},
+    replica::contract,
+    test_support::{LIMIT, World, event},
+};
+
+type Seen = (String, i64);
+
+/// A client of the feed that keeps the rule: `previous` is the cursor that it holds, or something was missed.
+struct Follower {
+    items: Updates<OrderItem>,
+    cursor: Option<String>,
+}
+
+fn request(after: Option<&str>) -> FeedRequest<'_> {
+    FeedRequest {
+        after,
+        snapshot: true,
+        heartbeat: None,
+    }
+}
+
+impl Follower {
+    fn new(world: &World, interest: Interest, request: FeedRequest<'_>) -> Self {
+        let items = world.backing.live.orders.follow(interest, request).unwrap();
+        Self {
+            items: items.boxed(),
+            cursor: request.after.map(str::to_owned),
+        }
+    }
+
+    async fn next(&mut self) -> OrderItem {
+        let item = next(&mut self.items).await;
+        let (cursor, previous) = match &item {
+            OrderItem::Snapshot(page) => (&page.cursor, &page.previous),
+            OrderItem::Update(update) => (&update.cursor, &update.previous),
+            OrderItem::Heartbeat(heartbeat) => (&heartbeat.cursor, &heartbeat.previous),
+        };
+        if let Some(held) = &self.cursor {
+            assert_eq!(previous, held, "something was missed before {item:?}");
+        }
+        self.cursor = Some(cursor.clone());
+        item
+    }
+
+    /// The orders of the snapshot, to its last page, by id.
+    async fn snapshot(&mut self) -> BTreeMap<String, i64> {
+        let mut orders = BTreeMap::new();
+        loop {
+            let OrderItem::Snapshot(page) = self.next().await else {
+                panic!("no page of the snapshot");
+            };
+            for order in page.orders {
+                assert_eq!(orders.insert(order.id.clone(), order.revision), None);
+            }
+            if page.complete {
+                return orders;
+            }
+        }
+    }
+
+    async fn update(&mut self) -> Seen {
+        match self.next().await {
+            OrderItem::Update(update) => (update.order.id.clone(), update.order.revision),
+            other => panic!("no update: {other:?}"),
+        }
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        self.items.next().now_or_never().is_none()
+    }
+}
+
+fn of_customer(id: &str) -> Interest {
+    Interest {
+        customer_id: Some(id.to_owned()),
+        order_id: None,
+    }
+}
+
+/// Takes the next step of an order, in the store alone: its event waits.
+async fn advance(world: &World, order: &Order) -> Order {
+    let to = order.status.next().unwrap();
+    let origin = crate::commands::Origin {
+        changed_by: "test".into(),
+        traceparent: None,
+    };
+    let advanced = world.backing.commands.advance(&order.id, to, None, &origin);
+    advanced.await.unwrap()
+}
+
+fn publish(world: &World, order: &Order) {
+    let partition = i32::from(order.id.as_bytes()[35] % 3);
+    world.order_log.append(partition, &event(order));
+}
+
+#[tokio::test]
+async fn a_snapshot_and_what_happened_since_leave_no_gap_and_repeat_nothing() {
+    let world = World::new().await;
+    world.customer("1").await;
+    begun(&world).await;
+    let known = world.place("1", "1").await;
+    publish(&world, &known);
+    let waiting = world.place("1", "2").await;
+    let moved = advance(&world, &known).await;
+    audit(&world).await;
+
+    let mut follower = Follower::new(&world, of_customer("1"), request(None));
+    let expected = BTreeMap::from([(known.id.clone(), 2), (waiting.id.clone(), 1)]);
+    assert_eq!(follower.snapshot().await, expected);
+    // What the store was ahead of the log by comes out now, and is known; what is done next is not.
+    for order in [&waiting, &moved] {
+        publish(&world, order);
+    }
+    let confirmed = advance(&world, &waiting).await;
+    publish(&world, &confirmed);
+    audit(&world).await;
+    assert_eq!(follower.update().await, (waiting.id.clone(), 2));
+    let shipped = advance(&world, &moved).await;
+    publish(&world, &shipped);
+    audit(&world).await;
+    assert_eq!(follower.update().await, (known.id.clone(), 3));
+    assert!(follower.is_quiet());
+}
+
+#[tokio::test]
+async fn one_order_or_none_is_a_snapshot_too() {
+    let world = World::new().await;
+    world.customer("1").await;
+    begun(&world).await;
+    let mut of_nobody = Follower::new(&world, of_customer("2"), request(None));
+    assert_eq!(of_nobody.snapshot().await, BTreeMap::new());
+    let order = world.place("1", "1").await;
+    for (customer, count) in [(None, 1), (Some("1"), 1), (Some("2"), 0)] {
+        let interest = Interest {
+            customer_id: customer.map(str::to_owned),
+            order_id: Some(order.id.clone()),
+        };
+        let mut of_one = Follower::new(&world, interest, request(None));
+        assert_eq!(of_one.snapshot().await.len(), count, "{customer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_was_cut_off_goes_on_where_it_was() {
+    let world = World::new().await;
+    world.customer("1").await;
+    begun(&world).await;
+    let mut orders = Vec::new();
+    for _ in 0..250 {
+        let order = world.place("1", "1").await;
+        publish(&world, &order);
+        orders.push(order);
+    }
+    audit(&world).await;
+    let mut follower = Follower::new(&world, of_customer("1"), request(None));
+    let OrderItem::Snapshot(first) = follower.next().await else {
+        panic!("no page");
+    };
+    assert_eq!((first.orders.len(), first.complete), (100, false));
+    // A change of an order that was given, and one of an order that was not.
+    for index in [0, 200] {
+        let order = advance(&world, &orders[index]).await;
+        publish(&world, &order);
+    }
+    let mut again = Follower::new(&world, of_customer("1"), request(Some(&first.cursor)));
+    let rest = again.snapshot().await;
+    assert_eq!(rest.len(), 150);
+    assert!(
+        first
+            .orders
+            .iter()
+            .all(|order| !rest.contains_key(&order.id))
+    );
+    assert_eq!(rest[&orders[200].id], 2);
+    assert_eq!(again.update().await, (orders[0].id.clone(), 2));
+    assert!(again.is_quiet());
+    // At its end the snapshot is not begun again.
+    let cursor = again.cursor.clone().unwrap();
+    let mut behind = Follower::new(&world, of_customer("1"), request(Some(&cursor)));
+    let next = advance(&world, &orders[1]).await;
+    publish(&world, &next);
+    assert_eq!(behind.update().await, (orders[1].id.clone(), 2));
+}
+
+#[tokio::test]
+async fn who_resumes_right_behind_a_snapshot_hears_nothing_that_was_in_it() {
+    let world = World::new().await;
+    world.customer("1").await;
+    begun(&world).await;
+    for count in [3, MOST_AHEAD + 1] {
+        let mut waiting = Vec::new();
+        for _ in 0..count {
+            waiting.push(world.place("1", "1").await);
+        }
+        let mut follower = Follower::new(&world, of_customer("1"), request(None));
+        let snapshot = follower.snapshot().await;
+        let cursor = follower.cursor.clone().unwrap();
+        for order in &waiting {
+            publish(&world, order);
+        }
+        audit(&world).await;
+        let mut again = Follower::new(&world, of_customer("1"), request(Some(&cursor)));
+        if count > MOST_AHEAD {
+            // More than a cursor says: the snapshot itself is given again.
+            assert_eq!(again.snapshot().await, snapshot);
+        }
+        let last = world.place("1", "1").await;
+        publish(&world, &last);
+        audit(&world).await;
+        assert_eq!(again.update().await, (last.id, 1));
+    }
+}
+
+#[tokio::test]
+async fn snapshots_under_traffic_and_resumed_leave_no_gap_and_repeat_nothing() {
+    let world = World::new().await;
+    world.customer("1").await;
+    begun(&world).await;
+    let mut orders = Vec::new();
+    for _ in 0..120 {
+        let order = world.place("1", "1").await;
+        publish(&world, &order);
+        orders.push(order);
+    }
+    audit(&world).await;
+    let traffic = async {
+        for order in &orders {
+            let mut order = order.clone();
+            while order.status != OrderStatus::Delivered {
+                order = advance(&world, &order).await;
+                publish(&world, &order);
+            }
+            audit(&world).await;
+        }
+    };
+    let following = async {
+        let mut follower = Follower::new(&world, of_customer("1"), request(None));
+        let mut held = BTreeMap::new();
+        let mut items = 0;
+        while held.len() < 120 || held.values().any(|revision| *revision < 4) {
+            match follower.next().await {
+                OrderItem::Snapshot(page) => {
+                    for order in page.orders {
+                        assert_eq!(held.insert(order.id.clone(), order.revision), None);
+                    }
+                }
+                OrderItem::Update(update) => {
+                    let before = held.insert(update.order.id.clone(), update.order.revision);
+                    if let Some(before) = before {
+                        assert_eq!(before + 1, update.order.revision);
+                    }
+                }
+                OrderItem::Heartbeat(_) => {}
+            }
+            items += 1;
+            if items % 23 == 0 {
+                let cursor = follower.cursor.clone().unwrap();
+                follower = Follower::new(&world, of_customer("1"), request(Some(&cursor)));
+            }
+        }
+    };
+    timeout(LIMIT * 3, async { tokio::join!(traffic, following) })
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_nothing_happens_a_heartbeat_moves_the_cursor_on() {
+    let world = World::new().await;
+    begun(&world).await;
+    let every = Duration::from_secs(15);
+    let request = |after| FeedRequest {
+        after,
+        snapshot: false,
+        heartbeat: Some(every),
+    };
+    let mut follower = Follower::new(&world, of_customer("1"), request(None));
+    let begin = tokio::time::Instant::now();
+    let OrderItem::Heartbeat(first) = follower.next().await else {
+        panic!("no heartbeat");
+    };
+    assert_eq!(begin.elapsed().as_secs(), every.as_secs());
+    assert_eq!(first.previous, first.cursor);
+    // Others' orders are not told, but need not be read again.
+    for _ in 0..10 {
+        publish(&world, &fresh("2"));
+    }
+    sleep(Duration::from_secs(1)).await;
+    let OrderItem::Heartbeat(second) = follower.next().await else {
+        panic!("no heartbeat");
+    };
+    assert_ne!(second.cursor, first.cursor);
+    let order = fresh("1");
+    publish(&world, &order);
+    assert_eq!(follower.update().await, (order.id.clone(), 1));
+    let mut again = Follower::new(&world, of_customer("1"), request(Some(&second.cursor)));
+    audit(&world).await;
+    assert_eq!(again.update().await, (order.id, 1));
+}
+
+#[tokio::test]
+async fn an_update_tells_the_cursor_before_it() {
+    let world = World::new().await;
+    begun(&world).await;
+    let plain = FeedRequest::default();
+    let mut follower = Follower::new(&world, everything(), plain);
+    let (one, two) = (fresh("1"), fresh("2"));
+    publish(&world, &one);
+    publish(&world, &two);
+    follower.next().await;
+    let cursor = follower.cursor.clone().unwrap();
+    follower.next().await;
+    audit(&world).await;
+    let after = FeedRequest {
+        after: Some(&cursor),
+        ..plain
+    };
+    let mut resumed = Follower::new(&world, everything(), after);
+    resumed.next().await;
+    publish(&world, &advanced(&one));
+    assert_eq!(resumed.update().await, (one.id, 2));
+}
+
+async fn customers(world: &World, request: FeedRequest<'_>) -> Updates<CustomerItem> {
+    let followed = world.backing.live.customers.follow("1", request).await;
+    followed.unwrap().boxed()
+}
+
+fn customer_update(item: CustomerItem) -> (i64, String, String) {
+    match item {
+        CustomerItem::Update(update) => (update.customer.revision, update.cursor, update.previous),
+        other => panic!("no update: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_customer_and_what_happened_since_come_in_one() {
+    let world = World::new().await;
+    begun(&world).await;
+    let states: Vec<_> = (1..=6)
+        .map(|revision| contract::customer("1", revision))
+        .collect();
+    let append = |revision: usize| {
+        world
+            .customer_log
+            .append(0, &change_of(&states[revision - 1]));
+    };
+    let mut of_nobody = customers(&world, request(None)).await;
+    let CustomerItem::Snapshot(none) = next(&mut of_nobody).await else {
+        panic!("no snapshot");
+    };
+    assert_eq!(none.customer, None);
+
+    append(1);
+    let take = async |revision: usize| {
+        let states = vec![states[revision - 1].clone()];
+        world.backing.replica.take(states).await.unwrap();
+    };
+    take(1).await;
+    assert_eq!(customer_update(next(&mut of_nobody).await).0, 1);
+    // Passed in the log, and not yet in the replica: told once it is.
+    append(2);
+    append(3);
+    world
+        .customer_log
+        .append(1, &change_of(&contract::customer("2", 1)));
+    let mut updates = customers(&world, request(None)).await;
+    let CustomerItem::Snapshot(snapshot) = next(&mut updates).await else {
+        panic!("no snapshot");
+    };
+    assert_eq!(snapshot.customer.unwrap().revision, 1);
+    take(3).await;
+    let (revision, second, previous) = customer_update(next(&mut updates).await);
+    assert_eq!((revision, previous), (2, snapshot.cursor));
+    let (revision, third, previous) = customer_update(next(&mut updates).await);
+    assert_eq!((revision, &previous), (3, &second));
+    append(3);
+    append(4);
+    take(4).await;
+    assert_eq!(customer_update(next(&mut updates).await).0, 4);
+    drop(updates);
+
+    append(5);
+    append(6);
+    take(6).await;
+    for (cursor, expected) in [(&second, vec![3, 4, 5, 6]), (&third, vec![4, 5, 6])] {
+        let mut resumed = customers(&world, request(Some(cursor))).await;
+        let mut held = cursor.clone();
+        for revision in expected {
+            let update = customer_update(next(&mut resumed).await);
+            assert_eq!((update.0, &update.2), (revision, &held));
+            held = update.1;
+        }
+        assert!(resumed.next().now_or_never().is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_customer_has_heartbeats() {
+    let world = World::new().await;
+    begun(&world).await;
+    let every = FeedRequest {
+        heartbeat: Some(Duration::from_secs(5)),
+        ..FeedRequest::default()
+    };
+    let mut updates = customers(&world, every).await;
+    let mut cursor = None;
+    for _ in 0..3 {
+        let CustomerItem::Heartbeat(heartbeat) = next(&mut updates).await else {
+            panic!("no heartbeat");
+        };
+        if let Some(cursor) = cursor {
+            assert_eq!(heartbeat.previous, cursor);
+        }
+        cursor = Some(heartbeat.cursor);
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_feed_is_refused() {
+    let world = World::new().await;
+    begun(&world).await;
+    let feed = &world.backing.live.customers;
+    for text in ["", "nonsense", "e30", "eyIwIjowfQ"] {
+        let refused = feed.follow("1", request(Some(text))).await;
+        assert!(
+            matches!(refused.err(), Some(LiveError::BadCursor(_))),
+            "{text}"
+        );
+    }
+    // {"p":{"9":0},"r":1}: a partition that the log does not have.
+    let mut updates = customers(&world, request(Some("eyJwIjp7IjkiOjB9LCJyIjoxfQ"))).await;
+    assert!(matches!(error(&mut updates).await, LiveError::BadCursor(_)));
+}

@@ -1,0 +1,125 @@
+//! What subscribers are given. Every item says where its subscriber is behind it and where it was before, so that whoever misses one can
+//! know it.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use tandem_model::message::Message;
+
+use crate::{
+    domain::{ChangeType, Order},
+    replica::ReplicaCustomer,
+};
+
+/// An item of the feed of orders.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OrderItem {
+    /// A page of the orders as they were when the subscription began.
+    Snapshot(OrderSnapshot),
+    /// A change.
+    Update(OrderUpdate),
+    /// Nothing happened for a while.
+    Heartbeat(Heartbeat),
+}
+
+/// An item of the feed of one customer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CustomerItem {
+    /// The customer as it was when the subscription began.
+    Snapshot(CustomerSnapshot),
+    /// A change.
+    Update(CustomerUpdate),
+    /// Nothing happened for a while.
+    Heartbeat(Heartbeat),
+}
+
+/// A page of orders.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OrderSnapshot {
+    /// To resume behind this page.
+    pub cursor: String,
+    /// The cursor of the item before.
+    pub previous: String,
+    /// The orders, in order of placing.
+    pub orders: Vec<Arc<Order>>,
+    /// Whether this is the last page.
+    pub complete: bool,
+}
+
+/// One change of an order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OrderUpdate {
+    /// To resume behind this update.
+    pub cursor: String,
+    /// The cursor of the item before.
+    pub previous: String,
+    /// What happened.
+    pub change_type: ChangeType,
+    /// When it was published, by Kafka's clock or its publisher's, if that is known.
+    pub published_at: Option<DateTime<Utc>>,
+    /// The order as it was after this change.
+    pub order: Arc<Order>,
+}
+
+/// A customer when the subscription began.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CustomerSnapshot {
+    /// To resume behind it.
+    pub cursor: String,
+    /// The cursor of the item before.
+    pub previous: String,
+    /// The customer; `None` for one that orders does not know yet, or who was erased.
+    pub customer: Option<Arc<ReplicaCustomer>>,
+}
+
+/// One change of a customer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CustomerUpdate {
+    /// To resume behind this update.
+    pub cursor: String,
+    /// The cursor of the item before.
+    pub previous: String,
+    /// The customer as it was after this change.
+    pub customer: Arc<ReplicaCustomer>,
+    /// When it was published, by Kafka's clock or its publisher's, if that is known.
+    pub published_at: Option<DateTime<Utc>>,
+}
+
+/// A word that the subscription goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heartbeat {
+    /// To resume behind it: further than the item before where the log grew by what is not for this subscriber.
+    pub cursor: String,
+    /// The cursor of the item before.
+    pub previous: String,
+    /// When it was sent.
+    pub at: DateTime<Utc>,
+}
+
+/// When a message was published.
+pub(super) fn published_at(message: &Message) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_millis(message.published_ms?)
+}
+
+/// The cursors of a subscription, one behind the other.
+#[derive(Debug)]
+pub(super) struct Chain(Option<String>);
+
+impl Chain {
+    /// Begins at a cursor; `None` where that is not known yet.
+    pub(super) fn from(begin: Option<String>) -> Self {
+        Self(begin)
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Goes on to the next cursor; answers the one before it, which for the first of all is itself where nobody said where the
+    /// subscription began.
+    pub(super) fn link(&mut self, cursor: &str) -> String {
+        self.0
+            .replace(cursor.to_owned())
+            .unwrap_or_else(|| cursor.to_owned())
+    }
+}

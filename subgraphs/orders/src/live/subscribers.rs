@@ -1,0 +1,299 @@
+//! Who listens to a feed, and how far the feed has come: both change under one lock, so that whoever joins knows exactly
+//! from which position on it will hear everything.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use metrics::Gauge;
+use tandem_event_path::log::Offsets;
+use tandem_model::message::Position;
+use tandem_runtime::clock::Clock;
+use tokio::sync::{mpsc, watch};
+
+/// Updates that may wait for one subscription.
+pub(super) const QUEUE: usize = 1_024;
+
+/// Messages of each partition that a feed looks back at when it could not see the log for a while.
+const STEP_BACK: i64 = 10_000;
+
+/// What a subscription listens to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Channel {
+    /// Everything.
+    All,
+    /// One order.
+    Order(String),
+    /// One customer.
+    Customer(String),
+}
+
+struct Member<T> {
+    id: u64,
+    queue: mpsc::Sender<T>,
+    lagged: Arc<AtomicBool>,
+}
+
+struct Inner<T> {
+    /// `None` until the feed has begun.
+    positions: Option<Offsets>,
+    /// Where it began.
+    began: Option<Offsets>,
+    channels: HashMap<Channel, Vec<Member<T>>>,
+    next_id: u64,
+    closed: bool,
+}
+
+/// The listeners of a feed. Clones share them.
+pub(super) struct Subscribers<T> {
+    inner: Arc<Mutex<Inner<T>>>,
+    begun: watch::Sender<bool>,
+    /// How many have a subscription.
+    count: watch::Sender<usize>,
+    listeners: Gauge,
+    /// Messages of each partition that the feed looks back at in any case.
+    look_back: i64,
+}
+
+impl<T> Clone for Subscribers<T> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            begun: self.begun.clone(),
+            count: self.count.clone(),
+            listeners: self.listeners.clone(),
+            look_back: self.look_back,
+        }
+    }
+}
+
+/// A listener's end of its queue; leaves when dropped.
+pub(super) struct Subscription<T> {
+    subscribers: Subscribers<T>,
+    channel: Channel,
+    id: u64,
+    queue: mpsc::Receiver<T>,
+    lagged: Arc<AtomicBool>,
+}
+
+impl<T: Clone> Subscribers<T> {
+    /// Nobody yet. `listeners` counts them.
+    pub(super) fn new(listeners: Gauge) -> Self {
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                positions: None,
+                began: None,
+                channels: HashMap::new(),
+                next_id: 0,
+                closed: false,
+            })),
+            begun: watch::channel(false).0,
+            count: watch::channel(0).0,
+            listeners,
+            look_back: 0,
+        }
+    }
+
+    /// The same for a feed that begins so many messages of each partition before the log's end.
+    pub(super) fn looking_back(mut self, messages: i64) -> Self {
+        self.look_back = messages;
+        self
+    }
+
+    /// The feed begins at the log's end, or as far before it as it looks back. If somebody joined before it could see the log, it begins earlier, so that what
+    /// was appended since is heard. Returns where it begins; again the same when asked again.
+    pub(super) fn begin(&self, ends: &BTreeMap<i32, (i64, i64)>) -> Offsets {
+        let mut inner = self.lock();
+        let step_back = if inner.channels.is_empty() {
+            self.look_back
+        } else {
+            STEP_BACK
+        };
+        let from = |(partition, (first, next)): (&i32, &(i64, i64))| {
+            (*partition, (*next - step_back).max(*first))
+        };
+        let positions = inner
+            .positions
+            .get_or_insert_with(|| ends.iter().map(from).collect())
+            .clone();
+        inner.began.get_or_insert_with(|| positions.clone());
+        drop(inner);
+        self.begun.send_replace(true);
+        positions
+    }
+
+    /// Waits until the feed has begun.
+    pub(super) async fn begun(&self) {
+        // Fails only when the sender is gone, and this holds it.
+        let _ = self.begun.subscribe().wait_for(|begun| *begun).await;
+    }
+
+    /// Where the feed began, if it has.
+    pub(super) fn began(&self) -> Option<Offsets> {
+        self.lock().began.clone()
+    }
+
+    /// Waits until somebody listens.
+    pub(super) async fn occupied(&self) {
+        let _ = self.count.subscribe().wait_for(|count| *count > 0).await;
+    }
+
+    /// Waits until nobody has listened for so long.
+    pub(super) async fn deserted(&self, time: Duration, clock: &Clock) {
+        let mut count = self.count.subscribe();
+        loop {
+            let _ = count.wait_for(|count| *count == 0).await;
+            tokio::select! {
+                biased;
+                _ = count.wait_for(|count| *count > 0) => {}
+                () = clock.sleep(time) => return,
+            }
+        }
+    }
+
+    /// How far the feed has come, if it has begun.
+    pub(super) fn positions(&self) -> Option<Offsets> {
+        self.lock().positions.clone()
+    }
+
+    /// Joins, and tells from which positions on everything will be heard.
+    pub(super) fn join(&self, channel: Channel) -> (Subscription<T>, Option<Offsets>) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let lagged = Arc::new(AtomicBool::new(false));
+        let mut inner = self.lock();
+        let id = inner.next_id;
+        inner.next_id += 1;
+        if !inner.closed {
+            inner
+                .channels
+                .entry(channel.clone())
+                .or_default()
+                .push(Member {
+                    id,
+                    queue: sender,
+                    lagged: Arc::clone(&lagged),
+                });
+        }
+        self.count.send_modify(|count| *count += 1);
+        self.listeners.increment(1.0);
+        let subscription = Subscription {
+            subscribers: self.clone(),
+            channel,
+            id,
+            queue,
+            lagged,
+        };
+        (subscription, inner.positions.clone())
+    }
+
+    /// Passes by a message that is for nobody.
+    pub(super) fn pass(&self, position: Position) {
+        let mut inner = self.lock();
+        inner.step(position);
+    }
+
+    /// Passes by a message if nobody listens to any of these channels. Returns whether that was so.
+    pub(super) fn pass_unless_heard(&self, channels: &[Channel], position: Position) -> bool {
+        let mut inner = self.lock();
+        let heard = channels
+            .iter()
+            .any(|channel| inner.channels.contains_key(channel));
+        if !heard {
+            inner.step(position);
+        }
+        !heard
+    }
+
+    /// Gives what `make` makes of the new positions to all who listen to one of these channels. One whose queue is full
+    /// loses its subscription: it hears what is in the queue, then that it lagged.
+    pub(super) fn deliver(
+        &self,
+        channels: &[Channel],
+        position: Position,
+        make: impl FnOnce(&Offsets) -> T,
+    ) {
+        let mut inner = self.lock();
+        inner.step(position);
+        if !channels
+            .iter()
+            .any(|channel| inner.channels.contains_key(channel))
+        {
+            return;
+        }
+        let update = make(inner.positions.as_ref().unwrap_or(&Offsets::new()));
+        for channel in channels {
+            let Some(members) = inner.channels.get_mut(channel) else {
+                continue;
+            };
+            members.retain(|member| match member.queue.try_send(update.clone()) {
+                Ok(()) => true,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    member.lagged.store(true, Ordering::Release);
+                    metrics::counter!("live_subscribers_lagged_total").increment(1);
+                    false
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+            });
+            if members.is_empty() {
+                inner.channels.remove(channel);
+            }
+        }
+    }
+
+    /// Ends: every listener hears what is in its queue, and no more.
+    pub(super) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.channels.clear();
+    }
+}
+
+impl<T> Subscribers<T> {
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Inner<T> {
+    fn step(&mut self, position: Position) {
+        let positions = self.positions.get_or_insert_default();
+        let next = positions.entry(position.partition).or_insert(0);
+        *next = (*next).max(position.offset + 1);
+    }
+}
+
+impl<T> Subscription<T> {
+    /// The next update; `None` when the feed ended or this listener lagged.
+    pub(super) async fn next(&mut self) -> Option<T> {
+        self.queue.recv().await
+    }
+
+    /// The next update if it is here already.
+    pub(super) fn next_ready(&mut self) -> Option<T> {
+        self.queue.try_recv().ok()
+    }
+
+    /// Whether updates were lost because the queue was full.
+    pub(super) fn has_lagged(&self) -> bool {
+        self.lagged.load(Ordering::Acquire)
+    }
+}
+
+impl<T> Drop for Subscription<T> {
+    fn drop(&mut self) {
+        self.subscribers.listeners.decrement(1.0);
+        self.subscribers.count.send_modify(|count| *count -= 1);
+        let mut inner = self.subscribers.lock();
+        if let Some(members) = inner.channels.get_mut(&self.channel) {
+            members.retain(|member| member.id != self.id);
+            if members.is_empty() {
+                inner.channels.remove(&self.channel);
+            }
+        }
+    }
+}

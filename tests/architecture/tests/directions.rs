@@ -1,0 +1,232 @@
+//! What the architecture says of directions, kept: see ARCHITECTURE.md, "Invariants".
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tandem_architecture::{circle, code, modules, packages, root, sources};
+
+/// What each package may need of the others. One that is not named here is a leaf: it may need `runtime` and `model`.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("runtime", &[]),
+    ("model", &[]),
+    ("event-path", &["runtime", "model"]),
+    ("log-kafka", &["runtime", "model", "event-path"]),
+    ("store-mongodb", &["runtime", "model", "event-path"]),
+    ("store-redb", &["runtime", "model", "event-path"]),
+    // They know nothing of Tandem but its scopes.
+    ("authentication", &[]),
+    ("front-door", &["authentication", "runtime"]),
+    (
+        "service",
+        &["runtime", "model", "web", "authentication", "front-door"],
+    ),
+    (
+        "assembly",
+        &[
+            "runtime",
+            "model",
+            "authentication",
+            "event-path",
+            "service",
+            "front-door",
+            "store-mongodb",
+            "store-redb",
+        ],
+    ),
+    // For tests alone.
+    (
+        "store-contract",
+        &["model", "event-path", "store-mongodb", "store-redb"],
+    ),
+    ("event-contract", &["model"]),
+    (
+        "simulation",
+        &[
+            "runtime",
+            "model",
+            "event-path",
+            "store-contract",
+            "accounts",
+            "orders",
+        ],
+    ),
+    // The services, and what starts them.
+    (
+        "accounts",
+        &[
+            "runtime",
+            "model",
+            "authentication",
+            "event-path",
+            "log-kafka",
+            "service",
+            "assembly",
+            "web",
+        ],
+    ),
+    (
+        "orders",
+        &[
+            "runtime",
+            "model",
+            "authentication",
+            "event-path",
+            "log-kafka",
+            "service",
+            "assembly",
+            "store-mongodb",
+            "store-redb",
+            "web",
+        ],
+    ),
+];
+
+/// Libraries that only these packages need; of the rest nobody has to know how they are spoken to.
+const OWNED: &[(&str, &[&str])] = &[
+    ("rdkafka", &["log-kafka", "backends"]),
+    ("mongodb", &["store-mongodb", "orders", "backends"]),
+    ("redb", &["store-redb", "embedded-broker", "orders"]),
+    ("hive-router", &["tandem"]),
+    ("async-graphql", &["service", "accounts", "orders"]),
+];
+
+/// What code of a domain must not name.
+const NOT_IN_A_DOMAIN: &[&str] = &[
+    "async_graphql",
+    "axum",
+    "rdkafka",
+    "mongodb",
+    "bson",
+    "redb",
+    "tokio",
+    "tandem_service",
+    "tandem_assembly",
+    "tandem_event_path",
+    "tandem_log_kafka",
+    "tandem_store_mongodb",
+    "tandem_store_redb",
+    "crate::graphql",
+    "crate::rest",
+    "crate::stores",
+    "crate::service",
+    "Utc::now",
+    "SystemTime",
+    "Instant",
+    "now_v7",
+    "new_v4",
+    "rand::",
+];
+
+#[test]
+fn packages_need_only_what_the_architecture_allows() {
+    let packages = packages();
+    let ours: BTreeSet<&str> = packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
+    let allowed: BTreeMap<&str, &[&str]> = ALLOWED.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for package in &packages {
+        if package.name == "tandem" {
+            // The command puts everything together, but keeps nothing itself.
+            continue;
+        }
+        let may = allowed
+            .get(package.name.as_str())
+            .copied()
+            .unwrap_or(&["runtime", "model"]);
+        for needed in &package.needs {
+            if ours.contains(needed.as_str()) && !may.contains(&needed.as_str()) {
+                wrong.push(format!("{} needs {needed}", package.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "against ARCHITECTURE.md: {wrong:#?}");
+}
+
+#[test]
+fn a_library_that_one_package_owns_is_needed_by_no_other() {
+    let mut wrong = Vec::new();
+    for package in packages() {
+        for (library, owners) in OWNED {
+            if package.needs.contains(*library) && !owners.contains(&package.name.as_str()) {
+                wrong.push(format!("{} needs {library}", package.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "against ARCHITECTURE.md: {wrong:#?}");
+}
+
+#[test]
+fn accounts_and_orders_do_not_name_each_other() {
+    let mut wrong = Vec::new();
+    for (service, other) in [("accounts", "tandem_orders"), ("orders", "tandem_accounts")] {
+        for file in sources(&root().join("subgraphs").join(service)) {
+            if code(&file).contains(other) {
+                wrong.push(format!("{} names {other}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_domain_knows_no_adapter_no_clock_and_no_chance() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for service in ["accounts", "orders"] {
+        for file in sources(&root().join("subgraphs").join(service).join("src/domain")) {
+            if file.file_stem().is_some_and(|name| name == "tests") {
+                continue;
+            }
+            seen += 1;
+            let code = code(&file);
+            for forbidden in NOT_IN_A_DOMAIN {
+                if code.contains(forbidden) {
+                    wrong.push(format!("{} names {forbidden}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(seen > 10, "the domains were looked for in the wrong place");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What runs in virtual time in a simulation: there clippy.toml is in force.
+const IN_VIRTUAL_TIME: &[&str] = &[
+    "runtime",
+    "model",
+    "event-path",
+    "accounts",
+    "orders",
+    "simulation",
+];
+
+#[test]
+fn the_operating_systems_clock_and_chance_are_forbidden_where_a_simulation_rules() {
+    let packages = packages();
+    for name in IN_VIRTUAL_TIME {
+        let package = packages.iter().find(|package| package.name == *name);
+        let library = package.unwrap().folder.join("src/lib.rs");
+        let text = std::fs::read_to_string(&library).unwrap();
+        assert!(
+            text.contains("#![warn(clippy::disallowed_methods)]"),
+            "{} must turn clippy.toml on",
+            library.display()
+        );
+    }
+}
+
+#[test]
+fn the_modules_of_a_package_use_each_other_in_no_circle() {
+    let mut wrong = Vec::new();
+    for package in packages() {
+        if !package.folder.join("src").is_dir() {
+            continue;
+        }
+        if let Some(circle) = circle(&modules(&package)) {
+            wrong.push(format!("{}: {}", package.name, circle.join(" -> ")));
+        }
+    }
+    assert!(wrong.is_empty(), "circles: {wrong:#?}");
+}

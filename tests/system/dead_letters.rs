@@ -1,0 +1,578 @@
+//! Dead letters: what cannot be taken is set aside with what follows of its key, and an operator puts it right.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rdkafka::{
+    ClientConfig,
+    message::{Header, OwnedHeaders},
+    producer::{BaseRecord, Producer as _, ThreadedProducer},
+};
+use serde_json::{Value, json};
+use tandem_backends::{Mongo, require};
+use tokio::runtime::Runtime;
+
+use super::support::{
+    Client, Signal, Tandem, TandemBuilder,
+    checker::{CUSTOMER_TOPIC, LoggedEvent, whole_topic},
+    graph::{PLACE, UPDATE, order_input},
+    poll, signal,
+    site::Site,
+};
+
+const DEAD_LETTER_TOPIC: &str = "accounts.customer.change.DLT";
+const CONSUMER: &str = "orders-replica";
+
+fn kafka(tandem: &Tandem) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", tandem.bootstrap_servers());
+    config
+}
+
+/// Sends a message to the customers' topic as any stranger could.
+fn produce(tandem: &Tandem, key: &str, headers: &BTreeMap<String, String>, body: &str) {
+    produce_all(tandem, Some(key), headers, &[body]);
+}
+
+/// Sends messages with these headers, with this key or with none.
+fn produce_all(
+    tandem: &Tandem,
+    key: Option<&str>,
+    headers: &BTreeMap<String, String>,
+    bodies: &[&str],
+) {
+    let producer: ThreadedProducer<_> = kafka(tandem).create().unwrap();
+    let headers = headers
+        .iter()
+        .fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header {
+                key,
+                value: Some(value),
+            })
+        });
+    for body in bodies {
+        let record = BaseRecord::<str, str>::to(CUSTOMER_TOPIC)
+            .payload(*body)
+            .headers(headers.clone());
+        let record = match key {
+            Some(key) => record.key(key),
+            None => record,
+        };
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(Duration::from_secs(20)).unwrap();
+}
+
+fn rename(tandem: &Tandem, client: &Client, id: &str, last_name: &str) {
+    let name = json!({"name": {"firstName": "Ada", "lastName": last_name}});
+    client.data(
+        &tandem.gateway_url("/graphql"),
+        UPDATE,
+        json!({"id": id, "input": name}),
+    );
+}
+
+fn held(tandem: &Tandem, client: &Client, id: &str) -> Value {
+    let query = "query($id: ID!) { orderingCustomer(id: $id) { replica { revision } } }";
+    client.data(&tandem.orders_url("/graphql"), query, json!({"id": id}))["orderingCustomer"]
+        ["replica"]["revision"]
+        .clone()
+}
+
+/// What `tandem dead-letters list` shows: each letter's name and its line.
+fn list(tandem: &Tandem) -> Vec<(String, String)> {
+    tandem
+        .operated(&["dead-letters", "list"])
+        .lines()
+        .filter(|line| line.starts_with(CONSUMER))
+        .map(|line| {
+            (
+                line.split_whitespace().next().unwrap().to_owned(),
+                line.to_owned(),
+            )
+        })
+        .collect()
+}
+
+/// The record in the dead letter topic, of orders' replica alone: accounts' audit reads the same topic and has its own.
+fn record(tandem: &Tandem) -> Vec<LoggedEvent> {
+    whole_topic(&kafka(tandem), DEAD_LETTER_TOPIC)
+        .into_iter()
+        .filter(|letter| letter.headers["dead-letter-consumer"] == CONSUMER)
+        .collect()
+}
+
+fn event_of(tandem: &Tandem, id: &str) -> LoggedEvent {
+    poll("the customer's event in the topic", || {
+        whole_topic(&kafka(tandem), CUSTOMER_TOPIC)
+            .into_iter()
+            .find(|event| event.key == id)
+    })
+}
+
+#[test]
+fn a_poisoned_message_holds_back_its_key_alone_until_an_operator_puts_it_right() {
+    let tandem = Tandem::builder().accepts_unsigned().start();
+    let client = Client::new();
+    for id in ["poisoned", "ruled", "healthy"] {
+        tandem.customer(&client, id);
+    }
+    // One message that nobody can read, one that breaks a rule.
+    let good = event_of(&tandem, "poisoned");
+    produce(&tandem, "poisoned", &good.headers, "{ garbage");
+    let ruled = event_of(&tandem, "ruled");
+    let mut body = ruled.body.clone();
+    body["revision"] = json!(0);
+    produce(&tandem, "ruled", &ruled.headers, &body.to_string());
+    poll("both are set aside", || {
+        (list(&tandem).len() == 2).then_some(())
+    });
+    // What follows of the same keys is parked behind them, in order; other keys go on.
+    rename(&tandem, &client, "poisoned", "Second");
+    rename(&tandem, &client, "poisoned", "Third");
+    rename(&tandem, &client, "ruled", "Second");
+    rename(&tandem, &client, "healthy", "Second");
+    tandem.replicated(&client, "healthy", 2);
+    let letters = poll("what follows is parked", || {
+        let letters = list(&tandem);
+        (letters.len() == 5).then_some(letters)
+    });
+    assert_eq!(held(&tandem, &client, "poisoned"), 1);
+    assert_eq!(held(&tandem, &client, "ruled"), 1);
+
+    // The copies say why, from where, and when.
+    let copies = poll("all are copied", || {
+        let mut copies = record(&tandem);
+        // A copy of which was not known in time what became of it is made again.
+        let mut seen = std::collections::HashSet::new();
+        copies.retain(|copy| {
+            let place = ["dead-letter-partition", "dead-letter-offset"];
+            seen.insert(place.map(|header| copy.headers[header].clone()))
+        });
+        (copies.len() == 5).then_some(copies)
+    });
+    let of = |key: &str| -> Vec<&LoggedEvent> {
+        let mut found: Vec<_> = copies.iter().filter(|copy| copy.key == key).collect();
+        found.sort_by_key(|copy| copy.headers["dead-letter-offset"].parse::<i64>().unwrap());
+        found
+    };
+    let poisoned = of("poisoned");
+    let original = whole_topic(&kafka(&tandem), CUSTOMER_TOPIC)
+        .into_iter()
+        .find(|event| event.payload == b"{ garbage")
+        .unwrap();
+    let headers = &poisoned[0].headers;
+    assert_eq!(poisoned[0].payload, b"{ garbage");
+    assert_eq!(headers["dead-letter-topic"], CUSTOMER_TOPIC);
+    assert_eq!(
+        headers["dead-letter-partition"],
+        original.partition.to_string()
+    );
+    assert_eq!(headers["dead-letter-offset"], original.offset.to_string());
+    assert!(
+        headers["dead-letter-reason"].contains("body"),
+        "{headers:#?}"
+    );
+    assert!(
+        headers["dead-letter-at"].starts_with("20") && headers["dead-letter-at"].ends_with('Z')
+    );
+    assert_eq!(
+        headers["ce_id"], good.headers["ce_id"],
+        "the message's own headers are kept"
+    );
+    assert_eq!(poisoned[1].revision, 2);
+    assert_eq!(poisoned[2].revision, 3);
+    for follower in &poisoned[1..] {
+        assert!(follower.headers["dead-letter-reason"].contains("an earlier message of this key"));
+    }
+    let reason = &of("ruled")[0].headers["dead-letter-reason"];
+    assert!(reason.contains("revision"), "{reason}");
+
+    // Shown, and refused again: nothing behind it is taken either.
+    let first = format!(
+        "{CONSUMER}/{CUSTOMER_TOPIC}/{}/{}",
+        original.partition, original.offset
+    );
+    assert!(
+        letters.iter().any(|(name, _)| *name == first),
+        "{letters:#?}"
+    );
+    let shown = tandem.operated(&["dead-letters", "show", &first]);
+    assert!(
+        shown.contains("key: poisoned") && shown.contains("{ garbage"),
+        "{shown}"
+    );
+    let refused = tandem.operate(&["dead-letters", "retry"]);
+    assert!(!refused.succeeded, "{refused:#?}");
+    assert!(
+        refused.output.contains("key poisoned is still refused"),
+        "{refused:#?}"
+    );
+    assert_eq!(list(&tandem).len(), 5);
+    let unknown = tandem.operate(&[
+        "dead-letters",
+        "discard",
+        &format!("{CONSUMER}/{CUSTOMER_TOPIC}/0/9999"),
+    ]);
+    assert!(
+        !unknown.succeeded && unknown.errors.contains("no such dead letter"),
+        "{unknown:#?}"
+    );
+
+    // The poisoned one away, the others come in order, and the key flows again.
+    tandem.operated(&["dead-letters", "discard", &first]);
+    let retried = tandem.operated(&["dead-letters", "retry", "--key", "poisoned"]);
+    assert!(retried.contains("2 retried"), "{retried}");
+    tandem.replicated(&client, "poisoned", 3);
+    assert_eq!(held(&tandem, &client, "ruled"), 1);
+    rename(&tandem, &client, "poisoned", "Fourth");
+    tandem.replicated(&client, "poisoned", 4);
+    assert_eq!(list(&tandem).len(), 2);
+
+    // What was done is on record, in order.
+    let done: Vec<(String, String)> = record(&tandem)
+        .into_iter()
+        .filter(|entry| entry.headers.contains_key("dead-letter-resolution"))
+        .map(|entry| {
+            (
+                entry.headers["dead-letter-resolution"].clone(),
+                entry.headers["dead-letter-offset"].clone(),
+            )
+        })
+        .collect();
+    let wanted: Vec<(String, String)> = ["discarded", "retried", "retried"]
+        .into_iter()
+        .zip(&poisoned)
+        .map(|(what, copy)| (what.to_owned(), copy.headers["dead-letter-offset"].clone()))
+        .collect();
+    assert_eq!(done, wanted);
+}
+
+#[test]
+fn dead_letters_outlive_a_restart_and_hold_their_key_back_still() {
+    let directory = tempfile::tempdir().unwrap();
+    let client = Client::new();
+    {
+        let tandem = Tandem::builder()
+            .accepts_unsigned()
+            .data_dir(directory.path())
+            .start();
+        tandem.customer(&client, "held");
+        produce(&tandem, "held", &event_of(&tandem, "held").headers, "[]");
+        poll("it is set aside", || {
+            (list(&tandem).len() == 1).then_some(())
+        });
+    }
+    let tandem = Tandem::builder()
+        .accepts_unsigned()
+        .data_dir(directory.path())
+        .start();
+    rename(&tandem, &client, "held", "Second");
+    let letters = poll("what follows is parked", || {
+        let letters = list(&tandem);
+        (letters.len() == 2).then_some(letters)
+    });
+    assert_eq!(held(&tandem, &client, "held"), 1);
+    tandem.operated(&["dead-letters", "discard", &letters[0].0]);
+    tandem.operated(&["dead-letters", "retry"]);
+    tandem.replicated(&client, "held", 2);
+    assert!(
+        tandem
+            .operated(&["dead-letters", "list"])
+            .contains("no dead letters")
+    );
+}
+
+/// One letter that cannot be copied to its topic, on this system.
+fn a_letter_that_cannot_be_copied(tandem: &Tandem) {
+    let client = Client::new();
+    for id in ["huge", "healthy"] {
+        tandem.customer(&client, id);
+    }
+    let good = event_of(tandem, "huge");
+    // As large as a message may be: with why it was set aside it is larger.
+    let mut body = good.body.clone();
+    body["revision"] = json!(2);
+    body["padding"] = json!("x".repeat(990_000 - good.payload.len()));
+    let mut broken = body.to_string();
+    broken.truncate(broken.len() - 1);
+    produce(tandem, "huge", &good.headers, &broken);
+    let letters = poll("it is set aside", || {
+        let letters = list(tandem);
+        (letters.len() == 1).then_some(letters)
+    });
+    // Everybody else goes on, and so does this one when it was looked at.
+    rename(tandem, &client, "healthy", "Second");
+    tandem.replicated(&client, "healthy", 2);
+    let copy = poll("what there can be of it is in the topic", || {
+        record(tandem).pop()
+    });
+    assert_eq!(copy.headers["dead-letter-cut"], "true");
+    let shown = tandem.operated(&["dead-letters", "show", &letters[0].0]);
+    assert!(shown.contains("key: huge") && shown.contains("its beginning"));
+    assert!(shown.len() < 500_000, "{} bytes", shown.len());
+    let health = client.get(&tandem.orders_url("/actuator/health")).json();
+    let replica = &health["components"]["replica"]["details"];
+    assert_eq!(replica["deadLetters"], json!(1), "{health:#}");
+    assert!(replica["lag"].as_i64() >= Some(1), "{health:#}");
+    // It is retried whole, as the topic has it, and is still what it was.
+    let refused = tandem.operate(&["dead-letters", "retry"]);
+    assert!(
+        !refused.succeeded && refused.output.contains("huge"),
+        "{refused:#?}"
+    );
+    tandem.operated(&["dead-letters", "discard", &letters[0].0]);
+    // What comes now, however soon, is not set aside behind what is gone.
+    rename(tandem, &client, "huge", "Third");
+    poll("the key flows again", || {
+        (held(tandem, &client, "huge").as_i64() > Some(1)).then_some(())
+    });
+    assert!(list(tandem).is_empty());
+}
+
+#[test]
+fn a_dead_letter_that_cannot_be_copied_holds_back_its_key_alone() {
+    a_letter_that_cannot_be_copied(&Tandem::builder().accepts_unsigned().start());
+}
+
+#[test]
+fn a_dead_letter_that_cannot_be_copied_holds_back_its_key_alone_on_real_servers() {
+    require!(mongod, kafka);
+    a_letter_that_cannot_be_copied(
+        &Site::on_real_servers_with(TandemBuilder::accepts_unsigned).tandem,
+    );
+}
+
+#[test]
+fn messages_without_a_key_stand_alone_and_valid_ones_are_taken_by_their_subject() {
+    let tandem = Tandem::builder().accepts_unsigned().start();
+    let client = Client::new();
+    tandem.customer(&client, "keyless");
+    let good = event_of(&tandem, "keyless");
+    produce_all(&tandem, None, &good.headers, &["{ garbage", "[]", "{}"]);
+    poll("all are set aside", || {
+        (list(&tandem).len() == 3).then_some(())
+    });
+    // Plain, of a revision that accounts did not make: as another producer would.
+    let mut body = good.body.clone();
+    body.as_object_mut().unwrap().remove("sealed");
+    body["revision"] = json!(7);
+    body["name"] = json!({"firstName": "Ada", "lastName": "Keyless"});
+    body["contact"] = json!({"primaryPhone": "1", "email": "ada@example.org"});
+    body["addresses"] = json!([]);
+    body["creditCards"] = json!([]);
+    produce_all(&tandem, None, &good.headers, &[&body.to_string()]);
+    tandem.replicated(&client, "keyless", 7);
+    // Each is put right by itself.
+    let letters = list(&tandem);
+    tandem.operated(&["dead-letters", "discard", &letters[1].0]);
+    assert_eq!(list(&tandem).len(), 2);
+}
+
+#[test]
+fn an_erasure_passes_a_parked_key_and_takes_what_is_parked_away() {
+    let tandem = Tandem::builder().accepts_unsigned().start();
+    let client = Client::new();
+    tandem.customer(&client, "person");
+    produce(
+        &tandem,
+        "person",
+        &event_of(&tandem, "person").headers,
+        "{ garbage of Ada",
+    );
+    poll("it is set aside", || {
+        (list(&tandem).len() == 1).then_some(())
+    });
+    rename(&tandem, &client, "person", "Second");
+    poll("what follows is parked", || {
+        (list(&tandem).len() == 2).then_some(())
+    });
+    let erased = client.data(
+        &tandem.accounts_url("/graphql"),
+        "mutation { eraseCustomer(id: \"person\") { id } }",
+        json!({}),
+    );
+    assert_eq!(erased["eraseCustomer"]["id"], json!("person"));
+    poll("orders does not know the person any more", || {
+        let query = "query($id: ID!) { orderingCustomer(id: $id) { id } }";
+        let url = tandem.orders_url("/graphql");
+        let known = client.data(&url, query, json!({"id": "person"}));
+        known["orderingCustomer"].is_null().then_some(())
+    });
+    poll("nothing of the person is parked", || {
+        list(&tandem).is_empty().then_some(())
+    });
+    let refused = client.graphql(
+        &tandem.orders_url("/graphql"),
+        PLACE,
+        json!({"input": order_input("person")}),
+    );
+    assert_eq!(
+        refused["errors"][0]["extensions"]["code"],
+        "CUSTOMER_UNKNOWN"
+    );
+}
+
+#[test]
+fn more_dead_letters_than_a_page_are_listed_and_worked_on() {
+    const MANY: usize = 1_203;
+    let tandem = Tandem::builder().accepts_unsigned().start();
+    let client = Client::new();
+    tandem.customer(&client, "many");
+    let good = event_of(&tandem, "many");
+    let mut broken = good.body.clone();
+    broken["revision"] = json!(0);
+    let broken = broken.to_string();
+    produce(&tandem, "many", &good.headers, &broken);
+    let again: Vec<&str> = vec![broken.as_str(); MANY - 1];
+    produce_all(&tandem, Some("many"), &good.headers, &again);
+    produce(&tandem, "other", &good.headers, "{ garbage");
+    let of_many = [
+        "dead-letters",
+        "list",
+        "--key",
+        "many",
+        "--consumer",
+        CONSUMER,
+        "--limit",
+        "5000",
+    ];
+    let listed = |words: &[&str]| {
+        let output = tandem.operated(words);
+        output
+            .lines()
+            .filter(|line| line.starts_with(CONSUMER))
+            .count()
+    };
+    poll("all are set aside", || {
+        (listed(&of_many) == MANY).then_some(())
+    });
+    let other = [
+        "dead-letters",
+        "list",
+        "--key",
+        "other",
+        "--consumer",
+        CONSUMER,
+    ];
+    assert_eq!(listed(&other), 1);
+    // A key that nothing is parked of.
+    let nothing = tandem.operate(&["dead-letters", "retry", "--key", "nobody"]);
+    assert!(!nothing.succeeded, "{nothing:#?}");
+    assert!(nothing.errors.contains("nobody"), "{nothing:#?}");
+    // The work goes on when the terminal is closed, and says how far it is.
+    let discard = [
+        "dead-letters",
+        "discard",
+        "--key",
+        "many",
+        "--consumer",
+        CONSUMER,
+    ];
+    let mut terminal = tandem.begin(&discard);
+    poll("it has begun", || {
+        let said = tandem.operate(&["dead-letters", "status"]);
+        said.succeeded.then_some(())
+    });
+    terminal.signal(Signal::KILL);
+    terminal.wait_for_end(Duration::from_secs(20));
+    poll("all of the key are gone", || {
+        (listed(&of_many) == 0).then_some(())
+    });
+    assert_eq!(listed(&other), 1);
+    let said = tandem.operated(&["dead-letters", "status"]);
+    assert!(said.contains(&format!("{MANY} discarded")), "{said}");
+}
+
+#[test]
+fn the_operators_routes_are_closed_to_everybody_else() {
+    let tandem = Tandem::builder().accepts_unsigned().start();
+    let client = Client::new();
+    for base in [tandem.accounts_url(""), tandem.orders_url("")] {
+        assert_eq!(
+            client.get(&format!("{base}/admin/dead-letters")).status,
+            401
+        );
+    }
+    assert_eq!(
+        client
+            .get(&tandem.gateway_url("/admin/dead-letters"))
+            .status,
+        404
+    );
+}
+
+#[test]
+fn a_store_that_is_away_is_waited_for_and_makes_no_dead_letter() {
+    require!(mongod);
+    let runtime = Runtime::new().unwrap();
+    let mongo = runtime.block_on(Mongo::start(1)).unwrap();
+    let tandem = Tandem::builder()
+        .accepts_unsigned()
+        .flag("--mongodb-uri")
+        .flag(mongo.uri())
+        .start();
+    let client = Client::new();
+    tandem.customer(&client, "waited-for");
+    // Changes that orders has not read when its store goes away.
+    let orders = tandem.child("orders").unwrap();
+    signal(orders, Signal::STOP);
+    for n in 2..=5 {
+        let name = json!({"name": {"firstName": "Ada", "lastName": format!("Number{n}")}});
+        client.data(
+            &tandem.accounts_url("/graphql"),
+            UPDATE,
+            json!({"id": "waited-for", "input": name}),
+        );
+    }
+    poll("all changes are in the topic", || {
+        let events = whole_topic(&kafka(&tandem), CUSTOMER_TOPIC);
+        (events
+            .iter()
+            .filter(|event| event.key == "waited-for")
+            .count()
+            >= 5)
+            .then_some(())
+    });
+    mongo.kill(0).unwrap();
+    signal(orders, Signal::CONT);
+    poll("the replica waits for its store", || {
+        let health = client.get(&tandem.orders_url("/actuator/health")).json();
+        health["components"]["replica"]["details"]
+            .to_string()
+            .contains("waits for the store")
+            .then_some(())
+    });
+    runtime.block_on(mongo.start_again(0)).unwrap();
+    tandem.replicated(&client, "waited-for", 5);
+    assert_eq!(tandem.child("orders"), Some(orders), "orders was restarted");
+    assert_eq!(record(&tandem).len(), 0);
+    assert!(
+        tandem
+            .operated(&["dead-letters", "list"])
+            .contains("no dead letters")
+    );
+    drop(runtime);
+}
+
+#[test]
+fn a_kafka_that_is_away_is_waited_for_and_makes_no_dead_letter() {
+    let tandem = Tandem::builder().accepts_unsigned().start();
+    let client = Client::new();
+    tandem.customer(&client, "kafka-away");
+    let broker = tandem.child("broker").unwrap();
+    signal(broker, Signal::STOP);
+    for n in 2..=4 {
+        rename(&tandem, &client, "kafka-away", &format!("Number{n}"));
+    }
+    signal(broker, Signal::CONT);
+    tandem.replicated(&client, "kafka-away", 4);
+    signal(broker, Signal::KILL);
+    rename(&tandem, &client, "kafka-away", "Number5");
+    tandem.replicated(&client, "kafka-away", 5);
+    assert_eq!(record(&tandem).len(), 0);
+    assert!(
+        tandem
+            .operated(&["dead-letters", "list"])
+            .contains("no dead letters")
+    );
+}

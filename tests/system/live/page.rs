@@ -1,0 +1,190 @@
+//! The live page in a headless Chromium: what a person does on it, and what it shows.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::json;
+
+use crate::{
+    graphiql::browser::Page,
+    support::{Client, Tandem},
+};
+
+/// Whether a condition holds in both windows.
+fn in_both(condition: &str) -> String {
+    format!("[...document.querySelectorAll('.pane')].every((pane) => !!({condition}))")
+}
+
+/// A counter of the page's ledger.
+fn count(name: &str) -> String {
+    format!("Number(document.querySelector('[data-count={name}]').textContent)")
+}
+
+const ALL_ARRIVED: &str = "document.getElementById('verdict').classList.contains('good')";
+
+async fn click(page: &mut Page, id: &str) {
+    page.evaluate(&format!("document.getElementById('{id}').click()"))
+        .await;
+}
+
+/// Keeps a picture of the page for people to look at.
+async fn picture(page: &mut Page, name: &str) {
+    let parameters = json!({ "format": "png", "captureBeyondViewport": true });
+    let shot = page.call("Page.captureScreenshot", parameters).await;
+    let png = STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    std::fs::write(folder.join(format!("{name}.png")), png).unwrap();
+}
+
+async fn is_as_wide(page: &mut Page, width: u32) {
+    let narrow =
+        json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600 });
+    page.call("Emulation.setDeviceMetricsOverride", narrow)
+        .await;
+    page.until(
+        "it fits the screen",
+        &format!("innerWidth === {width} && document.documentElement.scrollWidth <= {width}"),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_sees_a_change_on_its_way_and_arriving_in_two_windows_while_orders_is_killed() {
+    let tandem = tokio::task::block_in_place(Tandem::start);
+    watch(&tandem).await;
+    tokio::task::block_in_place(|| drop(tandem));
+}
+
+async fn watch(tandem: &Tandem) {
+    let url = tandem.gateway_url("");
+    let Some(mut page) = Page::of_chromium("the live page", &url).await else {
+        return;
+    };
+    page.go(&format!("{url}/live")).await;
+    page.until(
+        "it says that there is nobody yet",
+        "!!document.getElementById('said')?.textContent.includes('no customers yet')",
+    )
+    .await;
+    click(&mut page, "new-customer").await;
+    page.until(
+        "both windows show the customer",
+        &in_both("pane.querySelector('.person').textContent.includes('revision 1')"),
+    )
+    .await;
+    page.until("it has arrived in both", ALL_ARRIVED).await;
+    page.until(
+        "each hop of a customer's change has a time",
+        "[...document.querySelectorAll('.hop b')].every((time) => time.textContent.includes('ms'))",
+    )
+    .await;
+    click(&mut page, "place").await;
+    page.until(
+        "both windows show the order",
+        &in_both("pane.querySelectorAll('.rows code').length === 1"),
+    )
+    .await;
+    page.until(
+        "each hop of an order's change has a time",
+        "['answer', 'publish', 'arrive'].every((hop) =>
+            document.querySelector(`[data-hop=${hop}] b`).textContent.includes('ms'))",
+    )
+    .await;
+    click(&mut page, "move").await;
+    page.until(
+        "both windows show the next step",
+        &in_both("pane.querySelector('.rows').textContent.includes('confirmed')"),
+    )
+    .await;
+    click(&mut page, "change").await;
+    page.until(
+        "both windows show the change",
+        &in_both("pane.querySelector('.person').textContent.includes('revision 2')"),
+    )
+    .await;
+    picture(&mut page, "live-page").await;
+
+    click(&mut page, "go-on").await;
+    page.until(
+        "it goes on by itself",
+        &format!("{} >= 6", count("answered")),
+    )
+    .await;
+    for service in ["orders", "broker", "accounts"] {
+        page.evaluate(&format!(
+            "document.querySelector('[data-kill={service}]').click()"
+        ))
+        .await;
+        page.until(
+            "it says what was killed",
+            &format!(
+                "document.getElementById('killed').textContent.startsWith('{service} (process')"
+            ),
+        )
+        .await;
+        let answered = page.evaluate(&count("answered")).await;
+        page.until(
+            "changes are answered again",
+            &format!("{} >= {answered} + 5", count("answered")),
+        )
+        .await;
+        picture(&mut page, &format!("live-page-{service}-killed")).await;
+    }
+    click(&mut page, "go-on").await;
+    page.until("everything has arrived in both", ALL_ARRIVED)
+        .await;
+    page.until(
+        "both windows are live again",
+        &in_both("pane.querySelector('.state.up')"),
+    )
+    .await;
+    page.until(
+        "both windows have resumed",
+        &in_both("pane.querySelector('.counts').textContent.includes('resumed')"),
+    )
+    .await;
+    for nothing in ["twice", "missing", "way"] {
+        assert_eq!(page.evaluate(&count(nothing)).await, json!(0), "{nothing}");
+    }
+    page.evaluate("document.querySelector('details summary').click()")
+        .await;
+    is_as_wide(&mut page, 1200).await;
+    picture(&mut page, "live-page-wide").await;
+    is_as_wide(&mut page, 360).await;
+    picture(&mut page, "live-page-narrow").await;
+    let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
+    page.call("Emulation.setEmulatedMedia", dark).await;
+    picture(&mut page, "live-page-dark").await;
+    page.expect_no_complaint().await;
+}
+
+#[test]
+fn processes_are_killed_under_up_alone_and_only_those_that_come_back() {
+    let tandem = Tandem::start();
+    let client = Client::new();
+    let kill = |service: &str, kind: &str| {
+        let url = tandem.gateway_url(&format!("/ui/live/kill/{service}"));
+        client.post(&url, kind, "{}").status
+    };
+    assert_eq!(kill("router", "application/json"), 404);
+    assert_eq!(kill("up", "application/json"), 404);
+    assert_eq!(kill("orders", "text/plain"), 415);
+    let foreign = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let request = reqwest::Client::new()
+            .post(tandem.gateway_url("/ui/live/kill/orders"))
+            .header("origin", "https://elsewhere.example")
+            .header("content-type", "application/json")
+            .timeout(Duration::from_secs(10))
+            .body("{}");
+        request.send().await.unwrap().status().as_u16()
+    });
+    assert_eq!(foreign, 403);
+    let here = client.get(&tandem.gateway_url("/ui/live/here.json"));
+    assert_eq!(here.json()["kills"], true);
+
+    let guarded = Tandem::builder().flag("--auth").start();
+    let here = client.get(&guarded.gateway_url("/ui/live/here.json"));
+    assert_eq!(here.json()["kills"], false);
+    let url = guarded.gateway_url("/ui/live/kill/orders");
+    assert_eq!(client.post(&url, "application/json", "{}").status, 403);
+}

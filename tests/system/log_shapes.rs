@@ -1,0 +1,363 @@
+//! Logs as Kafka makes them: offsets with holes, partitions that are added. Nobody waits for a message that never comes.
+
+use std::{path::Path, time::Duration};
+
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewPartitions},
+    client::DefaultClientContext,
+    message::{Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+use serde_json::{Value, json};
+use tandem_backends::{Kafka, KafkaOptions, require};
+use tokio::runtime::Runtime;
+
+use super::support::{
+    Client, Tandem, Transport,
+    checker::{CUSTOMER_TOPIC, LoggedEvent, ORDER_TOPIC, whole_topic},
+    graph::{CREATE, UPDATE, customer_input},
+    poll, poll_for,
+};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A real Kafka, and a runtime to end it in.
+struct Log {
+    runtime: Runtime,
+    kafka: Kafka,
+}
+
+impl Log {
+    fn start() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let kafka = runtime
+            .block_on(Kafka::start(KafkaOptions::default()))
+            .unwrap();
+        Self { runtime, kafka }
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.kafka.bootstrap());
+        config
+    }
+
+    /// A system with stores of its own on this log.
+    fn tandem(&self) -> Tandem {
+        Tandem::builder()
+            .accepts_unsigned()
+            .kafka(self.kafka.bootstrap())
+            .start()
+    }
+
+    /// As another system that mirrors the topic would: in a transaction, one message and then the marker at the end of every
+    /// partition.
+    fn mirror(&self, topic: &str, events: &[LoggedEvent], ends: End) {
+        self.open_mirror(topic, events).end(ends);
+    }
+
+    /// The same, and the transaction stays open.
+    fn open_mirror(&self, topic: &str, events: &[LoggedEvent]) -> Transaction {
+        let producer: BaseProducer = self
+            .client()
+            .set(
+                "transactional.id",
+                format!("mirror-{}", uuid::Uuid::new_v4()),
+            )
+            .set("transaction.timeout.ms", "300000")
+            .create()
+            .unwrap();
+        producer.init_transactions(LIMIT).unwrap();
+        producer.begin_transaction().unwrap();
+        for event in events {
+            let headers =
+                event
+                    .headers
+                    .iter()
+                    .fold(OwnedHeaders::new(), |headers, (key, value)| {
+                        headers.insert(Header {
+                            key,
+                            value: Some(value),
+                        })
+                    });
+            let record = BaseRecord::<str, [u8]>::to(topic)
+                .partition(event.partition)
+                .key(&event.key)
+                .payload(&event.payload)
+                .headers(headers);
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(LIMIT).unwrap();
+        Transaction(producer)
+    }
+
+    fn add_partitions(&self, topic: &str, count: usize) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        self.runtime.block_on(async {
+            let more = NewPartitions::new(topic, count);
+            let done = admin
+                .create_partitions([&more], &AdminOptions::new())
+                .await
+                .unwrap();
+            done[0].as_ref().unwrap();
+        });
+    }
+}
+
+/// A transaction that is open.
+struct Transaction(BaseProducer);
+
+impl Transaction {
+    fn end(self, ends: End) {
+        match ends {
+            End::Committed => self.0.commit_transaction(LIMIT).unwrap(),
+            End::Aborted => self.0.abort_transaction(LIMIT).unwrap(),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Committed,
+    Aborted,
+}
+
+/// Removes both stores; what else is in the directory stays, as the sealing key.
+fn forget(directory: &Path) {
+    for service in ["accounts", "orders"] {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|ending| ending == "redb")
+                && path.file_stem().is_some_and(|stem| stem == service)
+            {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+}
+
+fn create(tandem: &Tandem, client: &Client, id: &str) {
+    client.data(
+        &tandem.accounts_url("/graphql"),
+        CREATE,
+        json!({"input": customer_input(id, "Lovelace")}),
+    );
+}
+
+fn health(client: &Client, url: &str) -> Value {
+    client.get(url).json()
+}
+
+#[test]
+fn a_log_that_ends_in_transaction_markers_is_read_to_its_end_by_everybody() {
+    require!(kafka);
+    let log = Log::start();
+    let client = Client::new();
+    let tandem = log.tandem();
+    tandem.customer(&client, "first");
+    let order = tandem.order(&client, "first");
+    tandem.audited(&client, "order", &order, 1);
+    // Every event comes again in a transaction, which changes nothing, and some in one that is given up. Each partition ends in
+    // a marker then.
+    for topic in [CUSTOMER_TOPIC, ORDER_TOPIC, "accounts.customer.key"] {
+        let events = whole_topic(&log.client(), topic);
+        let everywhere: Vec<LoggedEvent> = (0..if topic.ends_with("key") { 1 } else { 6 })
+            .map(|partition| LoggedEvent {
+                partition,
+                ..events[0].clone()
+            })
+            .collect();
+        log.mirror(topic, &everywhere, End::Committed);
+        log.mirror(topic, &everywhere, End::Aborted);
+    }
+    // Live readers and the projections go on.
+    let updates = client.subscribe(
+        Transport::WebSocket,
+        &tandem.orders_url("/graphql/ws"),
+        "subscription { orderUpdated { cursor order { id } } }",
+        json!({}),
+    );
+    tandem.customer(&client, "second");
+    let other = tandem.order(&client, "second");
+    assert_eq!(
+        updates.next()["data"]["orderUpdated"]["order"]["id"],
+        json!(other)
+    );
+    for topic in [CUSTOMER_TOPIC, ORDER_TOPIC, "accounts.customer.key"] {
+        let events = whole_topic(&log.client(), topic);
+        log.mirror(topic, &events[..1], End::Aborted);
+    }
+    // Nothing is left to be read, and that is what is told.
+    poll("the replica is not behind", || {
+        let told = health(&client, &tandem.orders_url("/actuator/health"));
+        (told["components"]["replica"]["details"]["lag"] == json!(0)).then_some(())
+    });
+    // A rebuild comes to the end, and finds everything.
+    for service in ["accounts", "orders"] {
+        let said = tandem.operated(&["rebuild", service]);
+        assert!(said.contains("0 removed"), "{said}");
+    }
+    assert_eq!(
+        tandem.operated(&["dead-letters", "list"]).trim(),
+        "no dead letters"
+    );
+}
+
+#[test]
+fn what_lies_behind_an_open_transaction_is_never_taken_for_missing() {
+    require!(kafka);
+    let log = Log::start();
+    let client = Client::new();
+    let directory = tempfile::tempdir().unwrap();
+    let spawn = || {
+        Tandem::builder()
+            .data_dir(directory.path())
+            .kafka(log.kafka.bootstrap())
+            .spawn()
+    };
+    let mut tandem = spawn();
+    tandem.wait_until_ready();
+    tandem.customer(&client, "before");
+    tandem.published(&client);
+    let events = whole_topic(&log.client(), CUSTOMER_TOPIC);
+    let everywhere: Vec<LoggedEvent> = (0..6)
+        .map(|partition| LoggedEvent {
+            partition,
+            ..events[0].clone()
+        })
+        .collect();
+    let open = log.open_mirror(CUSTOMER_TOPIC, &everywhere);
+    // In the log, and hidden from readers.
+    create(&tandem, &client, "behind");
+    tandem.published(&client);
+    let open_transaction = "a transaction of another producer is open";
+    let rebuild = tandem.operate(&["rebuild", "accounts"]);
+    let told = rebuild.output + &rebuild.errors;
+    assert!(
+        !rebuild.succeeded && told.contains(open_transaction),
+        "{told}"
+    );
+    // A new store on this log takes no commands before all of it can be read.
+    drop(tandem);
+    forget(directory.path());
+    let mut tandem = spawn();
+    let url = tandem.accounts_url("/actuator/health");
+    poll_for(LIMIT, "accounts says what it waits for", || {
+        let told = client.try_get(&url)?.body;
+        told.contains(open_transaction).then_some(())
+    });
+    open.end(End::Committed);
+    tandem.wait_until_ready();
+    tandem.replicated(&client, "behind", 1);
+    let said = tandem.operated(&["rebuild", "accounts"]);
+    assert!(said.contains("0 removed"), "{said}");
+}
+
+#[test]
+fn a_new_system_on_a_log_with_holes_becomes_ready() {
+    require!(kafka);
+    let log = Log::start();
+    let client = Client::new();
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        Tandem::builder()
+            .accepts_unsigned()
+            .data_dir(directory.path())
+            .kafka(log.kafka.bootstrap())
+            .start()
+    };
+    {
+        let tandem = start();
+        tandem.customer(&client, "kept");
+        tandem.order(&client, "kept");
+        tandem.published(&client);
+    }
+    for topic in [CUSTOMER_TOPIC, ORDER_TOPIC, "accounts.customer.key"] {
+        let events = whole_topic(&log.client(), topic);
+        log.mirror(topic, &events, End::Committed);
+        log.mirror(topic, &events, End::Aborted);
+    }
+    // The key stays, the stores go.
+    forget(directory.path());
+    let tandem = start();
+    tandem.replicated(&client, "kept", 1);
+    let read = client.data(
+        &tandem.accounts_url("/graphql"),
+        "{ customer(id: \"kept\") { revision } }",
+        json!({}),
+    );
+    assert_eq!(read["customer"]["revision"], json!(1));
+}
+
+#[test]
+fn partitions_that_are_added_are_read_by_everybody_from_their_beginning() {
+    require!(kafka);
+    let log = Log::start();
+    let client = Client::new();
+    let tandem = log.tandem();
+    tandem.customer(&client, "before");
+    let subscribe = |after: Option<&str>| {
+        client.subscribe(
+            Transport::WebSocket,
+            &tandem.orders_url("/graphql/ws"),
+            "subscription($after: String) { orderUpdated(after: $after) { cursor order { id } } }",
+            json!({"after": after}),
+        )
+    };
+    let live = subscribe(None);
+    let first = tandem.order(&client, "before");
+    let update = live.next()["data"]["orderUpdated"].clone();
+    assert_eq!(update["order"]["id"], json!(first));
+    let cursor = update["cursor"].as_str().unwrap().to_owned();
+
+    log.add_partitions(CUSTOMER_TOPIC, 12);
+    log.add_partitions(ORDER_TOPIC, 12);
+    let in_new = |topic: &str| {
+        whole_topic(&log.client(), topic)
+            .iter()
+            .filter(|event| event.partition >= 6)
+            .count()
+    };
+    let mut customers = Vec::new();
+    poll("the relay publishes customers to new partitions", || {
+        let id = format!("after-{}", customers.len());
+        create(&tandem, &client, &id);
+        customers.push(id);
+        (in_new(CUSTOMER_TOPIC) >= 5).then_some(())
+    });
+    for id in &customers {
+        tandem.replicated(&client, id, 1);
+        tandem.audited(&client, "customer", id, 1);
+    }
+    let mut orders = Vec::new();
+    poll("the relay publishes orders to new partitions", || {
+        orders.push(tandem.order(&client, "before"));
+        (in_new(ORDER_TOPIC) >= 5).then_some(())
+    });
+    let mut wanted: Vec<&str> = orders.iter().map(String::as_str).collect();
+    wanted.sort_unstable();
+    // A subscriber from before, and one with a cursor that knows nothing of the new partitions.
+    for subscriber in [live, subscribe(Some(&cursor))] {
+        let mut heard: Vec<String> = orders
+            .iter()
+            .map(|_| subscriber.next()["data"]["orderUpdated"]["order"]["id"].clone())
+            .map(|id| id.as_str().unwrap().to_owned())
+            .collect();
+        heard.sort_unstable();
+        assert_eq!(heard, wanted);
+    }
+    for order in &orders {
+        tandem.audited(&client, "order", order, 1);
+    }
+    // A change after the partitions were added goes to another partition than the one before it, and is the newer one still.
+    for revision in 2..=4 {
+        let name = json!({"name": {"firstName": "Ada", "lastName": format!("Number{revision}")}});
+        client.data(
+            &tandem.accounts_url("/graphql"),
+            UPDATE,
+            json!({"id": "before", "input": name}),
+        );
+        tandem.replicated(&client, "before", revision);
+    }
+}

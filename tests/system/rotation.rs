@@ -1,0 +1,198 @@
+//! Replacing the sealing key while the system serves: nothing is unreadable, an interruption loses nothing, and the old key may go.
+
+use serde_json::{Value, json};
+use tandem_backends::require;
+
+use super::support::{
+    Client, Tandem,
+    graph::{CREATE, UPDATE, customer_input},
+    ground::{CUSTOMERS, Ground, KEYS, Log},
+    poll,
+};
+
+const OLD: &str = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=";
+const NEW: &str = "QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI=";
+const CARDS: &str =
+    "query($id: ID!) { customer(id: $id) { revision name { lastName } creditCards { last4 } } }";
+
+fn with_card(tandem: &Tandem, client: &Client, id: &str) {
+    let mut input = customer_input(id, "Lovelace");
+    input["creditCards"] = json!([card()]);
+    client.data(
+        &tandem.gateway_url("/graphql"),
+        CREATE,
+        json!({"input": input}),
+    );
+}
+
+fn card() -> Value {
+    json!({"type": "PRIMARY", "number": "4111 1111 1111 1111", "expiration": "12/2031", "nameOnCard": "Ada Lovelace"})
+}
+
+/// Gives the same card again: a number that opens is the same, and nothing is changed.
+fn card_opens(tandem: &Tandem, client: &Client, id: &str) {
+    let accounts = tandem.accounts_url("/graphql");
+    let revision = |client: &Client| {
+        client.data(&accounts, CARDS, json!({"id": id}))["customer"]["revision"].clone()
+    };
+    let before = revision(client);
+    let input = json!({"creditCards": [card()]});
+    client.data(&accounts, UPDATE, json!({"id": id, "input": input}));
+    assert_eq!(revision(client), before, "the number of {id} does not open");
+}
+
+fn rename(tandem: &Tandem, client: &Client, id: &str, last_name: &str) {
+    let name = json!({"name": {"firstName": "Ada", "lastName": last_name}});
+    client.data(
+        &tandem.gateway_url("/graphql"),
+        UPDATE,
+        json!({"id": id, "input": name}),
+    );
+}
+
+#[test]
+fn the_sealing_key_is_replaced_while_the_system_serves() {
+    replaced(&Ground::embedded().asking_for_signatures());
+}
+
+#[test]
+fn the_sealing_key_is_replaced_on_real_servers() {
+    require!(mongod, kafka);
+    replaced(&Ground::on_real_servers().asking_for_signatures());
+}
+
+fn replaced(ground: &Ground) {
+    let client = Client::new();
+    let ids: Vec<String> = (1..=250).map(|id| format!("c{id}")).collect();
+    {
+        ground.write_key(OLD);
+        let tandem = ground.start();
+        for id in &ids {
+            with_card(&tandem, &client, id);
+        }
+        tandem.replicated(&client, "c250", 1);
+        tandem.order(&client, "c1");
+        tandem.published(&client);
+    }
+    let old = fingerprint_of_claim(ground);
+    {
+        ground.write_key(&format!("{NEW}\n{OLD}"));
+        let tandem = ground.start();
+        // Both keys open; what is new is sealed with the new one.
+        rename(&tandem, &client, "c1", "King");
+        tandem.replicated(&client, "c1", 2);
+        card_opens(&tandem, &client, "c2");
+        let mut rotation = tandem.begin(&["keys", "rotate"]);
+        for id in ids.iter().take(50) {
+            rename(&tandem, &client, id, "Byron");
+        }
+        let status = rotation.wait_for_end(std::time::Duration::from_secs(120));
+        let (output, errors) = rotation.all_output();
+        assert!(status.success(), "{output} {errors}");
+        assert!(
+            output.contains("may go") && output.contains(&old),
+            "{output}"
+        );
+        tandem.published(&client);
+        let again = tandem.operated(&["keys", "rotate", "--json"]);
+        let again: Value = serde_json::from_str(&again).unwrap();
+        for service in ["accounts", "orders"] {
+            assert_eq!(again[service]["rewrapped"], 0, "{again:#}");
+            assert!(
+                again[service]["lookedAt"].as_u64() >= Some(250),
+                "{again:#}"
+            );
+        }
+    }
+    assert_ne!(fingerprint_of_claim(ground), old);
+    // The old key is gone, and nothing is unreadable: in the stores, in the log, in new stores made of it.
+    ground.write_key(NEW);
+    for is_new in [false, true] {
+        if is_new {
+            for service in ["accounts", "orders"] {
+                ground.lose_store(service);
+            }
+        }
+        let tandem = ground.start();
+        for id in ["c1", "c50", "c51", "c250"] {
+            card_opens(&tandem, &client, id);
+        }
+        rename(
+            &tandem,
+            &client,
+            "c200",
+            if is_new { "Second" } else { "First" },
+        );
+        tandem.replicated(&client, "c200", if is_new { 3 } else { 2 });
+        for service in ["accounts", "orders"] {
+            let told = tandem.operated(&["rebuild", service]);
+            assert!(told.contains(" 0 removed, 0 set back"), "{told}");
+        }
+        let audit = tandem.operated(&["audit", "customer", "c200"]);
+        assert!(audit.contains("Lovelace"), "{audit}");
+        tandem.published(&client);
+    }
+    // The old key alone opens nothing any more.
+    ground.write_key(OLD);
+    let mut refused = ground.builder().spawn();
+    let status = refused
+        .process
+        .wait_for_end(std::time::Duration::from_secs(120));
+    assert!(!status.success());
+}
+
+fn fingerprint_of_claim(ground: &Ground) -> String {
+    let log = ground.log();
+    let claim = log
+        .read(KEYS)
+        .into_iter()
+        .rfind(|raw| raw.is_claim())
+        .unwrap();
+    let claim: Value = serde_json::from_slice(&claim.payload.unwrap()).unwrap();
+    assert!(!log.read(CUSTOMERS).is_empty());
+    claim["sealing_key"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_replacement_that_is_interrupted_goes_on_by_itself() {
+    let ground = Ground::embedded().asking_for_signatures();
+    let client = Client::new();
+    ground.write_key(OLD);
+    {
+        let tandem = ground.start();
+        for id in 1..=450 {
+            tandem.customer(&client, &format!("c{id}"));
+        }
+        tandem.replicated(&client, "c450", 1);
+        tandem.published(&client);
+    }
+    ground.write_key(&format!("{NEW},{OLD}"));
+    {
+        let tandem = ground.start();
+        let rotation = tandem.begin(&["keys", "rotate"]);
+        poll("it is under way", || {
+            let log = std::fs::read_dir(tandem.data_dir().join("logs")).ok()?;
+            let begun = log.flatten().any(|file| {
+                std::fs::read_to_string(file.path())
+                    .is_ok_and(|text| text.contains("the sealing key is being replaced"))
+            });
+            begun.then_some(())
+        });
+        drop(rotation);
+        // Whole system killed, in whatever state the work is.
+        drop(tandem);
+    }
+    let tandem = ground.start();
+    let told = tandem.operated(&["keys", "rotate"]);
+    assert!(told.contains("may go"), "{told}");
+    drop(tandem);
+    ground.write_key(NEW);
+    let tandem = ground.start();
+    rename(&tandem, &client, "c450", "King");
+    tandem.replicated(&client, "c450", 2);
+    let log = Log::of(&tandem);
+    let keys = log.read(KEYS);
+    let newest = keys.iter().rfind(|raw| raw.key == "c7").unwrap();
+    let body: Value = serde_json::from_slice(newest.payload.as_deref().unwrap()).unwrap();
+    assert!(body["wrapped"].as_str().unwrap().starts_with("v2."));
+}

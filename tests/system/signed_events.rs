@@ -1,0 +1,270 @@
+//! Whoever may write to the topics cannot state anything: what the service whose topic it is has not signed is set aside, wherever it is
+//! read.
+
+use serde_json::{Value, json};
+use tandem_backends::require;
+
+use super::support::{
+    Client, Tandem, Transport,
+    graph::UPDATE,
+    ground::{CUSTOMERS, Ground, KEYS, Log, ORDERS, Raw},
+    poll,
+};
+
+const SIGNATURE: &str = "ce_tandemsignature";
+const NAMES: &str = "query($id: ID!) { customer(id: $id) { revision name { lastName } } }";
+
+fn rename(tandem: &Tandem, client: &Client, id: &str, last_name: &str) {
+    let name = json!({"name": {"firstName": "Ada", "lastName": last_name}});
+    client.data(
+        &tandem.gateway_url("/graphql"),
+        UPDATE,
+        json!({"id": id, "input": name}),
+    );
+}
+
+/// The customer as the gateway shows them, accounts' part and orders' replica.
+fn names(tandem: &Tandem, client: &Client, id: &str) -> (Value, Value) {
+    let data = client.data(&tandem.accounts_url("/graphql"), NAMES, json!({"id": id}));
+    let query = "query($id: ID!) { orderingCustomer(id: $id) { name { lastName } } }";
+    let replica = client.data(&tandem.orders_url("/graphql"), query, json!({"id": id}));
+    (
+        data["customer"]["name"]["lastName"].clone(),
+        replica["orderingCustomer"]["name"]["lastName"].clone(),
+    )
+}
+
+fn newest(log: &Log, topic: &str, key: &str) -> Raw {
+    let mut all = log.read(topic).into_iter();
+    all.rfind(|raw| raw.key == key).unwrap()
+}
+
+fn without_signature(mut raw: Raw) -> Raw {
+    raw.headers.retain(|(name, _)| name != SIGNATURE);
+    raw
+}
+
+/// The same as if it told of a revision far ahead.
+fn at_revision_50(mut raw: Raw) -> Raw {
+    let body = String::from_utf8(raw.payload.take().unwrap()).unwrap();
+    let changed = body.replacen("\"revision\":1", "\"revision\":50", 1);
+    assert_ne!(changed, body);
+    raw.payload = Some(changed.into_bytes());
+    for (name, value) in &mut raw.headers {
+        if name == "ce_id" {
+            *value = uuid::Uuid::now_v7().to_string().into_bytes();
+        }
+    }
+    raw
+}
+
+fn is_set_aside(tandem: &Tandem, service: &str, reason: &str) {
+    poll(&format!("{service} sets aside: {reason}"), || {
+        let told = tandem.operated(&["dead-letters", "list", "--service", service]);
+        told.contains(reason).then_some(())
+    });
+}
+
+#[test]
+fn what_nobody_signed_who_may_write_there_is_a_dead_letter_and_never_applied() {
+    forged(&Ground::embedded().asking_for_signatures());
+}
+
+#[test]
+fn what_nobody_signed_who_may_write_there_is_never_applied_on_real_servers() {
+    require!(mongod, kafka);
+    forged(&Ground::on_real_servers().asking_for_signatures());
+}
+
+fn forged(ground: &Ground) {
+    let client = Client::new();
+    {
+        let tandem = ground.start();
+        for id in ["1", "2"] {
+            tandem.customer(&client, id);
+        }
+        tandem.order(&client, "1");
+        tandem.published(&client);
+        let log = Log::of(&tandem);
+        for topic in [CUSTOMERS, KEYS, ORDERS] {
+            let all = poll("the topic has something", || {
+                let all = log.read(topic);
+                (!all.is_empty()).then_some(all)
+            });
+            for raw in all {
+                assert!(raw.header(SIGNATURE).is_some(), "{topic} {}", raw.key);
+            }
+        }
+        let live = client.subscribe(
+            Transport::ServerSentEvents,
+            &tandem.gateway_url("/graphql"),
+            "subscription { customerUpdated(id: \"1\") { name { lastName } replica { revision } } }",
+            json!({}),
+        );
+
+        // Of accounts' events: one changed, one without a signature, one with the signature of orders.
+        let genuine = newest(&log, CUSTOMERS, "1");
+        let changed = at_revision_50(genuine.clone());
+        let unsigned = without_signature(changed.clone());
+        let mut of_orders = unsigned.clone();
+        let theirs = log.read(ORDERS)[0].header(SIGNATURE).unwrap();
+        of_orders
+            .headers
+            .push((SIGNATURE.to_owned(), theirs.into_bytes()));
+        log.write(CUSTOMERS, &[changed, unsigned, of_orders]);
+        for service in ["accounts", "orders"] {
+            is_set_aside(&tandem, service, "is the signature of another record");
+            is_set_aside(&tandem, service, "ce_tandemsignature is missing");
+            is_set_aside(&tandem, service, "none of those of accounts");
+        }
+        // Nor is orders' own topic anybody's.
+        let order = log.read(ORDERS)[0].clone();
+        log.write(ORDERS, &[without_signature(order)]);
+        is_set_aside(&tandem, "orders", "records are signed by orders");
+
+        // A tombstone that nobody signed, and one that was signed for another customer.
+        client.data(
+            &tandem.gateway_url("/graphql"),
+            "mutation { eraseCustomer(id: \"2\") { id } }",
+            json!({}),
+        );
+        let of_another = poll("the tombstone of another", || {
+            let raw = newest(&log, KEYS, "2");
+            raw.payload.is_none().then_some(raw)
+        });
+        let key = newest(&log, KEYS, "1");
+        let tombstone = Raw {
+            payload: None,
+            ..without_signature(key.clone())
+        };
+        let replayed = Raw {
+            key: "1".to_owned(),
+            partition: key.partition,
+            ..of_another
+        };
+        log.write(KEYS, &[tombstone, replayed]);
+        poll("accounts publishes the key again", || {
+            (newest(&log, KEYS, "1").payload == key.payload).then_some(())
+        });
+        for service in ["accounts", "orders"] {
+            is_set_aside(&tandem, service, "data-keys");
+        }
+
+        rename(&tandem, &client, "1", "King");
+        tandem.replicated(&client, "1", 2);
+        assert_eq!(names(&tandem, &client, "1"), ("King".into(), "King".into()));
+        poll("the change is live", || {
+            let told = live.next_within(std::time::Duration::from_millis(500))?;
+            let customer = &told["data"]["customerUpdated"];
+            assert!(
+                customer["replica"]["revision"].as_i64() <= Some(2),
+                "{told}"
+            );
+            (customer["name"]["lastName"] == "King").then_some(())
+        });
+        for service in ["accounts", "orders"] {
+            let told = tandem.operated(&["rebuild", service]);
+            assert!(told.contains(" 0 removed, 0 set back"), "{told}");
+        }
+        assert_eq!(names(&tandem, &client, "1"), ("King".into(), "King".into()));
+        let audit = tandem.operated(&["audit", "customer", "1"]);
+        let tells_of_50 = |line: &str| line.trim_start().starts_with("50 ");
+        assert!(!audit.lines().any(tells_of_50), "{audit}");
+    }
+    // New stores believe no more than the old ones.
+    for service in ["accounts", "orders"] {
+        ground.lose_store(service);
+    }
+    let tandem = ground.start();
+    tandem.replicated(&client, "1", 2);
+    assert_eq!(names(&tandem, &client, "1"), ("King".into(), "King".into()));
+    rename(&tandem, &client, "1", "Byron");
+    tandem.replicated(&client, "1", 3);
+}
+
+#[test]
+fn events_from_before_there_were_signatures_are_read_and_no_later_ones_without() {
+    old_events(
+        &Ground::embedded(),
+        Ground::embedded().asking_for_signatures(),
+    );
+}
+
+#[test]
+fn events_from_before_there_were_signatures_are_read_on_real_servers() {
+    require!(mongod, kafka);
+    old_events(
+        &Ground::on_real_servers(),
+        Ground::on_real_servers().asking_for_signatures(),
+    );
+}
+
+fn old_events(first: &Ground, second: Ground) {
+    let client = Client::new();
+    let old = |log: &Log, topic| -> Vec<Raw> {
+        let all = log.read(topic).into_iter();
+        all.filter(|raw| !raw.is_claim())
+            .map(Raw::without_system)
+            .map(without_signature)
+            .collect()
+    };
+    let (customers, keys) = {
+        let tandem = first.start();
+        tandem.customer(&client, "1");
+        tandem.published(&client);
+        let log = Log::of(&tandem);
+        (old(&log, CUSTOMERS), old(&log, KEYS))
+    };
+    {
+        let log = second.log();
+        log.put(CUSTOMERS, &customers);
+        log.put(KEYS, &keys);
+    }
+    let second = second.with_key_of(first);
+    {
+        let tandem = second.start();
+        tandem.replicated(&client, "1", 1);
+        Log::of(&tandem).write(CUSTOMERS, &[at_revision_50(customers[0].clone())]);
+        for service in ["accounts", "orders"] {
+            is_set_aside(&tandem, service, "ce_tandemsignature is missing");
+        }
+        rename(&tandem, &client, "1", "King");
+        tandem.replicated(&client, "1", 2);
+    }
+    // The position is the system's: a store that comes later has the same.
+    for service in ["accounts", "orders"] {
+        second.lose_store(service);
+    }
+    let tandem = second.start();
+    tandem.replicated(&client, "1", 2);
+    assert_eq!(names(&tandem, &client, "1"), ("King".into(), "King".into()));
+}
+
+#[test]
+fn another_signing_key_is_refused_until_it_is_ordered() {
+    let ground = Ground::embedded().asking_for_signatures();
+    let client = Client::new();
+    {
+        let tandem = ground.start();
+        tandem.customer(&client, "1");
+        tandem.published(&client);
+        std::fs::remove_file(tandem.data_dir().join("accounts.signing.key")).unwrap();
+    }
+    {
+        // Its store answers before it has read the topics, so `up` may have seen it ready, and starts it again and again.
+        let mut refused = ground.builder().spawn();
+        refused
+            .process
+            .wait_for_line("the other key is refused", |line| {
+                line.contains("is not the one that its events are signed with")
+            });
+    }
+    {
+        let tandem = ground.builder().flag("--claim-topics").start();
+        rename(&tandem, &client, "1", "King");
+        tandem.replicated(&client, "1", 2);
+    }
+    let tandem = ground.start();
+    rename(&tandem, &client, "1", "Byron");
+    tandem.replicated(&client, "1", 3);
+}

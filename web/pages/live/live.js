@@ -1,0 +1,266 @@
+// The live page: somebody changes something, and sees it arrive.
+
+import { Ledger } from "./ledger.js";
+import { OPERATIONS, change, curl, endpoint, send, token, useToken } from "./operations.js";
+import { Pane, nextStep } from "./pane.js";
+import { Way } from "./way.js";
+
+const element = (id) => document.getElementById(id);
+const base = new URL(".", endpoint);
+const statusUrl = new URL("ui/status.json", base);
+const livePage = new URL("ui/live/here.json", base);
+/** How often the page changes something by itself, and how often it asks what runs, in milliseconds. */
+const GOES_ON = 700;
+const INTERVAL = 1500;
+/** How long it waits for both windows before it changes something all the same. */
+const PATIENCE = 3000;
+
+const FIRST = ["Ada", "Grace", "Emmy", "Mary", "Sofia", "Hedy", "Katherine", "Rosalind", "Lise", "Maria"];
+const LAST = ["Lovelace", "Hopper", "Noether", "Somerville", "Kovalevskaya", "Lamarr", "Johnson", "Franklin", "Meitner", "Mitchell"];
+const GOODS = [["Engine, analytical", "512.30"], ["Punched cards", "4.80"], ["Gear, brass", "12.50"], ["Ledger, bound", "23.90"], ["Lamp", "61.00"]];
+
+const any = (list) => list[Math.floor(Math.random() * list.length)];
+
+const ledger = new Ledger();
+const way = new Way();
+let customer = null;
+
+const page = {
+  arrived(pane, id, revision, times, at) {
+    ledger.arrived(pane, id, revision);
+    way.arrived(id, revision, times, at);
+  },
+  shown: (pane, id, revision) => ledger.shown(pane, id, revision),
+  move: (order) => move(order),
+  failed(problem) {
+    say(problem.message, true);
+    if (problem.code === "UNAUTHENTICATED") askForToken();
+  },
+};
+
+const panes = [new Pane("a", "websocket", page), new Pane("b", "sse", page)];
+
+function say(text, failed = false) {
+  element("said").textContent = text;
+  element("said").classList.toggle("failed", failed);
+}
+
+function askForToken() {
+  element("token-form").hidden = false;
+}
+
+/** Does a change, draws its way, and writes it into the ledger when it is answered. */
+async function carryOut(service, what, name, variables) {
+  const drawn = way.begin(service, what);
+  const waits = (problem) => say(`${service} does not answer now (${problem.message}); sent again until it does`);
+  try {
+    const answer = await change(name, variables, waits);
+    const { id, revision } = answer.order ?? answer.customer;
+    ledger.answered(id, revision);
+    way.answered(drawn, id, revision);
+    say("");
+    return answer;
+  } catch (problem) {
+    page.failed(problem);
+    return null;
+  }
+}
+
+const key = () => crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+
+async function create() {
+  const [firstName, lastName] = [any(FIRST), any(LAST)];
+  const id = `live-${Date.now().toString(36)}`;
+  const input = {
+    id,
+    idempotencyKey: key(),
+    name: { firstName, lastName },
+    contact: { primaryPhone: "+44 20 7946 0001", email: `${firstName}@example.org`.toLowerCase() },
+    addresses: [{ type: "SHIPPING", address1: "1 Ockham Park", city: "Ockham", state: "Surrey", postalCode: "GU23 6NQ" }],
+  };
+  // Watched before it is there, so that its arrival is seen.
+  choose(id, `${firstName} ${lastName}`);
+  await Promise.race([Promise.all(panes.map(({ ready }) => ready)), new Promise((done) => setTimeout(done, PATIENCE))]);
+  await carryOut("accounts", `${firstName} ${lastName} became a customer.`, "create", { input });
+  return id;
+}
+
+function changeCustomer() {
+  const name = { firstName: any(FIRST), lastName: any(LAST) };
+  const input = { idempotencyKey: key(), name };
+  return carryOut("accounts", `The customer is called ${name.firstName} ${name.lastName} now.`, "change", { id: customer, input });
+}
+
+function place() {
+  const [title, price] = any(GOODS);
+  const input = {
+    customerId: customer,
+    idempotencyKey: key(),
+    items: [{ quantity: 1 + Math.floor(Math.random() * 3), product: { guid: title.toLowerCase().replace(/\W+/g, "-"), title, price } }],
+  };
+  return carryOut("orders", `An order was placed: ${title}.`, "place", { input });
+}
+
+const moving = new Set();
+
+async function move(order) {
+  const to = order && nextStep(order.status);
+  if (!to || moving.has(order.id)) return null;
+  moving.add(order.id);
+  try {
+    return await carryOut("orders", `The order …${order.id.slice(-5)} is ${to.toLowerCase()} now.`, "move", { id: order.id, to });
+  } finally {
+    moving.delete(order.id);
+  }
+}
+
+/** The order that both windows show and that can go on. */
+const movable = () => panes[0].movable() ?? panes[1].movable();
+
+function choose(id, label) {
+  customer = id;
+  const list = element("customer");
+  if (![...list.options].some(({ value }) => value === id)) list.prepend(new Option(label, id));
+  list.value = id;
+  for (const name of ["place", "move", "change", "go-on"]) element(name).disabled = false;
+  for (const pane of panes) pane.watch(id);
+}
+
+async function load() {
+  try {
+    const { nodes } = await send("customers", {});
+    element("customer").replaceChildren(
+      ...nodes.map(({ id, name }) => new Option(name.lastName ? `${name.firstName} ${name.lastName} (${id})` : id, id)),
+    );
+    element("token-form").hidden = true;
+    if (nodes.length > 0) choose(nodes[0].id);
+    else say("There are no customers yet: make one.");
+  } catch (problem) {
+    page.failed(problem);
+  }
+}
+
+let turn = 0;
+
+async function goOn() {
+  if (element("go-on").checked && customer) {
+    turn += 1;
+    if (turn % 5 === 0) await changeCustomer();
+    else if (turn % 2 === 0 && movable()) await move(movable());
+    else await place();
+  }
+  setTimeout(goOn, GOES_ON);
+}
+
+const WORDS = { UP: "up", OUT_OF_SERVICE: "warn", DOWN: "down", UNREACHABLE: "down" };
+
+function showStatus({ version, services }) {
+  element("version").textContent = version;
+  const kafka = services.flatMap(({ components = [] }) => components.filter(({ name }) => name === "kafka"));
+  const broker = kafka.some(({ status }) => status === "UP") ? "UP" : kafka[0]?.status;
+  const states = { broker, ...Object.fromEntries(services.map(({ name, status }) => [name, status])) };
+  for (const button of document.querySelectorAll("[data-kill]")) button.className = WORDS[states[button.dataset.kill]] ?? "";
+  const away = Object.entries(states).filter(([, status]) => status !== "UP").map(([name]) => name);
+  const overall = element("overall");
+  overall.className = `overall ${away.length ? "warn" : "up"}`;
+  const says = away.length ? `${away.join(" and ")}: not well` : "everything answers";
+  if (overall.lastElementChild.textContent !== says) overall.lastElementChild.textContent = says;
+}
+
+async function watchStatus() {
+  if (document.visibilityState !== "hidden") {
+    try {
+      showStatus(await (await fetch(statusUrl, { signal: AbortSignal.timeout(5000) })).json());
+    } catch {
+      element("overall").className = "overall down";
+      element("overall").lastElementChild.textContent = "the gateway does not answer";
+    }
+  }
+  setTimeout(watchStatus, INTERVAL);
+}
+
+async function kill(button) {
+  const service = button.dataset.kill;
+  button.disabled = true;
+  try {
+    const answer = await fetch(new URL(`ui/live/kill/${service}`, base), {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: "{}",
+    });
+    const told = await answer.json();
+    element("killed").textContent = answer.ok
+      ? `${service} (process ${told.pid}) was killed with SIGKILL. tandem up starts it again; the windows resume by themselves.`
+      : told.detail;
+  } catch (problem) {
+    element("killed").textContent = `no answer: ${problem.message}`;
+  }
+  button.disabled = false;
+}
+
+async function showKills() {
+  const answer = await fetch(livePage).catch(() => null);
+  const { kills } = answer?.ok ? await answer.json() : { kills: false };
+  element("kills").hidden = !kills;
+  element("break-lead").textContent = kills
+    ? "Each button kills a process at once, with no time to tidy up. Let the changes keep going meanwhile, and watch the counters."
+    : "Under tandem up on your own machine, buttons here kill accounts, orders or the broker. Elsewhere they are switched off, as here.";
+}
+
+function operations() {
+  return Object.entries(OPERATIONS).map(([name, { what, query }]) => {
+    const made = document.createElement("details");
+    const summary = document.createElement("summary");
+    const small = document.createElement("small");
+    const title = query.match(/\w+ (\w+)/)[1];
+    small.textContent = ` ${what}`;
+    summary.append(title, small);
+    const code = document.createElement("pre");
+    code.tabIndex = 0;
+    code.textContent = query;
+    const bar = document.createElement("p");
+    bar.className = "bar";
+    for (const [label, text] of [["Copy", () => query], ["Copy as curl", () => curl(name)]]) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = label;
+      button.addEventListener("click", () => copy(button, text()));
+      bar.append(button);
+    }
+    made.append(summary, code, bar);
+    return made;
+  });
+}
+
+async function copy(button, text) {
+  const before = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    // Without leave to write to the clipboard, as over plain HTTP from another machine: shown, to be copied by hand.
+    button.closest("details").querySelector("pre").textContent = text;
+    button.textContent = "Shown above";
+  }
+  setTimeout(() => (button.textContent = before), 1500);
+}
+
+element("new-customer").addEventListener("click", create);
+element("place").addEventListener("click", place);
+element("change").addEventListener("click", changeCustomer);
+element("move").addEventListener("click", () => (movable() ? move(movable()) : say("No order can go on: place one.")));
+element("customer").addEventListener("change", ({ target }) => choose(target.value));
+element("kills").addEventListener("click", ({ target }) => {
+  const button = target.closest("[data-kill]");
+  if (button) kill(button);
+});
+element("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useToken(element("token").value);
+  load();
+});
+element("operations").append(...operations());
+if (token()) element("token").value = token();
+showKills();
+watchStatus();
+load().then(goOn);
