@@ -1,24 +1,65 @@
 """Holds rendered manifests against the Kubernetes API's schemas, and against what Tandem promises about them.
 
-Usage: check.py OVERLAY "VERSION…" RENDERED [SECRET.example.yaml…]
+Usage: check.py OVERLAY "VERSION…" GATEWAY_API RENDERED [SECRET.example.yaml…]
+
+GATEWAY_API is a folder with the CustomResourceDefinitions of Gateway API: their kinds are no part of Kubernetes itself.
 """
 
+import pathlib
 import sys
 
+import jsonschema
 import kubernetes_validate
 import yaml
 
 SERVICES = {"accounts": 8080, "orders": 8085, "api-gateway": 9090}
 PATHS = {"/graphql": "api-gateway", "/accounts/customer/": "accounts", "/orders/": "orders"}
+MANAGED = {"managed", "managed-gateway-api", "documented"}
 KAFKA_KEYS = {
     "bootstrap.servers", "security.protocol", "sasl.mechanism", "ssl.endpoint.identification.algorithm",
     "request.timeout.ms", "retry.backoff.ms",
 }  # fmt: skip
 
 
-def schema_errors(manifests, versions):
+def gateway_api_schemas(folder):
+    """The schema of every kind and version that Gateway API defines, strict: a field that it does not know is an error."""
+    schemas = {}
+    for file in pathlib.Path(folder).glob("*.yaml"):
+        for definition in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+            if not definition or definition.get("kind") != "CustomResourceDefinition":
+                continue
+            spec = definition["spec"]
+            for version in spec["versions"]:
+                schema = version["schema"]["openAPIV3Schema"]
+                close(schema)
+                # Of these the API server knows the fields by itself.
+                schema["properties"]["metadata"] = {"type": "object"}
+                schemas[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = schema
+    if not schemas:
+        raise SystemExit(f"{folder} holds no CustomResourceDefinition")
+    return schemas
+
+
+def close(schema):
+    if isinstance(schema, dict):
+        if "properties" in schema and schema.get("type") == "object":
+            schema.setdefault("additionalProperties", False)
+        for value in schema.values():
+            close(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            close(value)
+
+
+def schema_errors(manifests, versions, custom):
+    kinds = [((m["apiVersion"], m["kind"]), m) for m in manifests]
+    for kind, manifest in kinds:
+        if kind in custom:
+            for error in jsonschema.Draft7Validator(custom[kind]).iter_errors(manifest):
+                where = ".".join(str(part) for part in error.path)
+                yield f"{name_of(manifest)} at {where or 'its top'}: {error.message}"
     for version in versions:
-        for manifest in manifests:
+        for manifest in [manifest for kind, manifest in kinds if kind not in custom]:
             try:
                 kubernetes_validate.validate(manifest, version, strict=True)
             except kubernetes_validate.ValidationError as error:
@@ -37,6 +78,10 @@ def workload_errors(manifest):
     name = name_of(manifest)
     if not pod.get("securityContext", {}).get("runAsNonRoot"):
         yield f"{name}: may run as root"
+    if manifest["metadata"]["name"] in SERVICES:
+        spread = {constraint["topologyKey"] for constraint in pod.get("topologySpreadConstraints", [])}
+        if spread != {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}:
+            yield f"{name}: is spread over {sorted(spread)}"
     for container in pod["containers"]:
         security = container.get("securityContext", {})
         if security.get("allowPrivilegeEscalation") is not False or security.get("capabilities", {}).get("drop") != ["ALL"]:
@@ -46,6 +91,12 @@ def workload_errors(manifest):
         if manifest["metadata"]["name"] in SERVICES:
             if not security.get("readOnlyRootFilesystem"):
                 yield f"{name}: can write to its image"
+            if {"name": "TANDEM_LOG_FORMAT", "value": "json"} not in container.get("env", []):
+                yield f"{name}: does not log JSON"
+            variables = {variable["name"] for variable in container.get("env", [])}
+            asks = {"TANDEM_AUTH_JWKS", "TANDEM_AUTH_ISSUER", "TANDEM_AUTH_AUDIENCE"} <= variables
+            if asks == ("TANDEM_INSECURE_NO_AUTH" in variables):
+                yield f"{name}: neither asks for tokens nor says that it does not, so it would not start"
             for probe, path in (("startupProbe", "liveness"), ("livenessProbe", "liveness"), ("readinessProbe", "readiness")):
                 if container.get(probe, {}).get("httpGet", {}).get("path") != f"/actuator/health/{path}":
                     yield f"{name}: {probe} does not ask /actuator/health/{path}"
@@ -59,28 +110,81 @@ def promise_errors(overlay, manifests):
             if (kind, service) not in named:
                 yield f"{kind} {service} is missing"
         ports = [p["port"] for p in named.get(("Service", service), {}).get("spec", {}).get("ports", [])]
-        if ports != [port]:
-            yield f"Service {service} has ports {ports}, not {port}"
-        if overlay == "managed" and ("HorizontalPodAutoscaler", service) not in named:
+        wanted, kind = (80, "LoadBalancer") if overlay == "documented" else (port, "ClusterIP")
+        if ports != [wanted]:
+            yield f"Service {service} has ports {ports}, not {wanted}"
+        if named.get(("Service", service), {}).get("spec", {}).get("type", "ClusterIP") != kind:
+            yield f"Service {service} is no {kind}"
+        if overlay in MANAGED and ("HorizontalPodAutoscaler", service) not in named:
             yield f"HorizontalPodAutoscaler {service} is missing"
     for (kind, _), manifest in named.items():
         if kind in ("Deployment", "StatefulSet"):
             yield from workload_errors(manifest)
             yield from reference_errors(manifest, named)
-    ingress = named.get(("Ingress", "tandem"))
-    paths = {}
-    for rule in ingress["spec"]["rules"] if ingress else []:
-        for path in rule["http"]["paths"]:
-            paths[path["path"]] = path["backend"]["service"]["name"]
-    if paths != PATHS:
-        yield f"the Ingress has paths {paths}, not {PATHS}"
+    yield from entrance_errors(overlay, named)
     for wanted in ("nothing-by-default", "api-gateway", "subgraphs"):
         if ("NetworkPolicy", wanted) not in named:
             yield f"NetworkPolicy {wanted} is missing"
-    if overlay == "managed":
+    if overlay in MANAGED:
+        for service in SERVICES:
+            if "TANDEM_INSECURE_NO_AUTH" in str(named.get(("Deployment", service))):
+                yield f"Deployment {service} lets everybody do everything"
         keys = set(named.get(("ConfigMap", "confluent-cloud-kafka"), {}).get("data", {}))
         if keys != KAFKA_KEYS:
             yield f"ConfigMap confluent-cloud-kafka has the keys {sorted(keys)}"
+
+
+def entrance_errors(overlay, named):
+    """How requests come in: the documented paths and no other, each to its service's port, and TLS only where it is in force."""
+    ingress = named.get(("Ingress", "tandem"))
+    route = named.get(("HTTPRoute", "tandem"))
+    paths = {}
+    if overlay == "documented":
+        if ingress or route:
+            yield "the LoadBalancers have an Ingress or a route beside them"
+        return
+    if overlay == "managed-gateway-api":
+        if ingress or not route:
+            yield "there is an Ingress, or no HTTPRoute"
+            return
+        for rule in route["spec"]["rules"]:
+            for match, backend in ((m, b) for m in rule["matches"] for b in rule["backendRefs"]):
+                paths[match["path"]["value"]] = backend["name"]
+                if backend["port"] != SERVICES[backend["name"]]:
+                    yield f"the HTTPRoute sends to port {backend['port']} of {backend['name']}"
+        yield from gateway_errors(named)
+    else:
+        for rule in ingress["spec"]["rules"] if ingress else []:
+            for path in rule["http"]["paths"]:
+                paths[path["path"]] = path["backend"]["service"]["name"]
+        yield from tls_errors(ingress)
+        if overlay == "managed" and not (ingress or {}).get("spec", {}).get("tls"):
+            yield "the Ingress has no TLS"
+    if paths != PATHS:
+        yield f"requests come in at {paths}, not at {PATHS}"
+
+
+def tls_errors(ingress):
+    """A certificate is in force only for a rule of its host."""
+    spec = (ingress or {}).get("spec", {})
+    hosts = {rule.get("host") for rule in spec.get("rules", [])}
+    secured = {host for entry in spec.get("tls", []) for host in entry.get("hosts", [])}
+    if secured and hosts != secured:
+        yield f"the Ingress has TLS for {sorted(secured)} and rules for {sorted(map(str, hosts))}"
+
+
+def gateway_errors(named):
+    gateway = named.get(("Gateway", "tandem"), {}).get("spec", {})
+    listeners = {listener["name"]: listener for listener in gateway.get("listeners", [])}
+    for (kind, name), manifest in named.items():
+        if kind != "HTTPRoute":
+            continue
+        for parent in manifest["spec"]["parentRefs"]:
+            listener = listeners.get(parent.get("sectionName"))
+            if not listener or [listener.get("hostname")] != manifest["spec"].get("hostnames"):
+                yield f"HTTPRoute {name} has no listener of its host"
+            elif name == "tandem" and listener["protocol"] != "HTTPS":
+                yield f"HTTPRoute {name} answers in the clear"
 
 
 def reference_errors(manifest, named):
@@ -102,11 +206,11 @@ def example_errors(examples):
 
 
 def main():
-    overlay, versions, rendered, *example_files = sys.argv[1:]
+    overlay, versions, gateway_api, rendered, *example_files = sys.argv[1:]
     manifests = [m for m in yaml.safe_load_all(open(rendered, encoding="utf-8")) if m]
     examples = [m for file in example_files for m in yaml.safe_load_all(open(file, encoding="utf-8"))]
     errors = [
-        *schema_errors(manifests + examples, versions.split()),
+        *schema_errors(manifests + examples, versions.split(), gateway_api_schemas(gateway_api)),
         *promise_errors(overlay, manifests + examples),
         *example_errors(examples),
     ]

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Packs a program for a release, as [package.metadata.binstall] in Cargo.toml expects it.
+#
+#   .ci/archive.sh version                       the version of Cargo.toml
+#   .ci/archive.sh pack PROGRAM TARGET FOLDER    FOLDER/tandem-VERSION-TARGET.tar.gz, and its SHA-256 beside it
+set -euo pipefail
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+fail() { printf 'archive: %s\n' "$*" >&2; exit 1; }
+
+version="$(sed -n '/^\[workspace\.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$here/Cargo.toml")"
+[[ -n "$version" ]] || fail "Cargo.toml has no version"
+
+case "${1:-}" in
+version)
+    echo "$version"
+    ;;
+pack)
+    [[ $# == 4 && -f "$2" ]] || fail "usage: .ci/archive.sh pack PROGRAM TARGET FOLDER"
+    program="$2" target="$3" folder="$4"
+    name="tandem-$version-$target"
+    mkdir -p "$folder"
+    scratch="$(mktemp -d)"
+    trap 'rm -rf "$scratch"' EXIT
+    mkdir "$scratch/$name"
+    cp "$program" "$scratch/$name/tandem"
+    strip "$scratch/$name/tandem"
+    cp "$here/LICENSE" "$here/README.md" "$here/CHANGELOG.md" "$scratch/$name/"
+    # What is packed is what was built: it starts, and is of this version.
+    said="$("$scratch/$name/tandem" --version)"
+    [[ "$said" == "tandem $version" ]] || fail "the program says '$said', not 'tandem $version'"
+    case "$target" in
+    # It wants nothing that a plain system does not have.
+    *-linux-*) "$here/.ci/libraries.py" "$scratch/$name/tandem" ;;
+    *-apple-*)
+        if otool -L "$scratch/$name/tandem" | tail -n +2 | grep -vE '^\s+(/usr/lib/|/System/Library/)'; then
+            fail "the program needs the libraries above, which are no part of macOS"
+        fi
+        ;;
+    esac
+    tar -C "$scratch" -czf "$folder/$name.tar.gz" "$name"
+    # Both systems have one of them, and their output is the same.
+    if command -v sha256sum >/dev/null; then sum=(sha256sum); else sum=(shasum -a 256); fi
+    (cd "$folder" && "${sum[@]}" "$name.tar.gz" >"$name.tar.gz.sha256")
+    echo "$folder/$name.tar.gz"
+    ;;
+*)
+    fail "usage: .ci/archive.sh version | pack PROGRAM TARGET FOLDER"
+    ;;
+esac
