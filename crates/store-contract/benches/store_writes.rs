@@ -17,7 +17,7 @@ use tandem_event_path::{
     sealing::Sealer,
     store::{AggregateStore, Outcome},
 };
-use tandem_store_contract::{Example, Sample, aggregates::write_of};
+use tandem_store_contract::{Example, Sample, written::write_of};
 use tandem_store_mongodb::{MongoAggregates, MongoStore};
 use tandem_store_redb::{Codec, EmbeddedAggregates, EmbeddedStore};
 use uuid::Uuid;

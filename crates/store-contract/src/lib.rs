@@ -8,10 +8,14 @@ pub mod aggregates;
 pub mod change_log;
 mod counting;
 pub mod dead_letters;
+pub mod lists;
+pub mod outbox;
 pub mod places;
 pub mod reads;
 pub mod registry;
+pub mod restored;
 mod sample;
+pub mod written;
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -68,25 +72,32 @@ macro_rules! store_contract {
             answers_of_some_are_forgotten_and_their_keys_stay_used,
             a_write_forgets_the_answers_before_it_and_their_keys_stay_used,
             of_many_answers_the_last_are_kept,
+            concurrent_writers_leave_no_gap_and_no_fork,
+            writes_and_clears_at_once_lose_nothing,
+            many_aggregates_written_at_once_are_all_there,
+            a_durable_write_is_there_after_reopening,
+            a_store_that_is_there_answers,
+        );
+        $crate::store_contract!(@ $aggregate, $fixture, lists:
             all_are_listed_page_by_page,
             a_list_holds_what_its_fields_say,
             many_pages_come_from_one_read,
             a_list_that_is_not_kept_is_an_error,
             lists_side_by_side_come_from_one_read,
+            lists_asked_for_at_once_are_each_whole,
+        );
+        $crate::store_contract!(@ $aggregate, $fixture, outbox:
             pending_events_come_in_order_with_whole_keys,
             pending_events_that_are_too_young_are_left,
             clearing_forgets_up_to_a_revision,
             the_backlog_is_counted,
-            concurrent_writers_leave_no_gap_and_no_fork,
-            writes_and_clears_at_once_lose_nothing,
-            many_aggregates_written_at_once_are_all_there,
-            a_durable_write_is_there_after_reopening,
+        );
+        $crate::store_contract!(@ $aggregate, $fixture, restored:
             restored_states_replace_all_but_newer_ones,
             many_states_are_restored_at_once,
             what_has_nothing_pending_is_listed_in_order_of_id,
             an_aggregate_is_removed_only_as_it_was_seen,
             an_aggregate_is_set_back_only_as_it_was_seen,
-            a_store_that_is_there_answers,
         );
         $crate::store_contract!(@ $aggregate, $fixture, reads:
             many_readers_at_once_each_get_what_they_asked_for,

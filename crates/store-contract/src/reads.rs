@@ -6,7 +6,7 @@ use tandem_event_path::store::AggregateStore;
 
 use super::{
     Example, Fixture,
-    aggregates::{get, must_write},
+    written::{get, must_write},
 };
 
 const READERS: usize = 64;

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
 use mongodb::{
     Collection, IndexModel,
     bson::{self, Bson, Document, RawDocument, RawDocumentBuf, doc},
@@ -22,19 +22,20 @@ use super::{
     MongoStore,
     answers::{FirstAnswers, Mark},
     bulk::{Bulk, bulk},
-    connection::{SERVER_LIMIT, is_duplicate, limited, milliseconds, read_page, write_concern},
+    connection::{SERVER_LIMIT, is_duplicate, limited, milliseconds, write_concern},
     documents::{PendingDocument, binary, date, read, time, unwritable},
     group_commit::GroupCommit,
     group_read::GroupRead,
     in_place::{InPlace, Wanted, is_up_to_date},
+    lists::{self, Lists},
     published_row::{deletion, published_page, still_as, stored_revision},
     statement::{Statement, clear_all, clear_up_to, forgetting_change, one_more, restore, revert},
 };
 use tandem_event_path::{
     outbox::{Backlog, Outbox, PendingEvent},
     store::{
-        AggregateStore, Filter, Outcome, PageRequest, PublishedRow, Span, SpanRequest, StoreError,
-        Stored, Write, no_such_list,
+        AggregateStore, Outcome, PageRequest, PublishedRow, Span, SpanRequest, StoreError, Stored,
+        Write,
     },
 };
 use tandem_model::{
@@ -42,10 +43,6 @@ use tandem_model::{
     request_key::{FirstAnswer, RequestKey},
 };
 
-/// Pages read with one command.
-const PAGES: usize = 50;
-/// Such commands at once.
-const PAGE_COMMANDS: usize = 4;
 /// Documents whose answers are forgotten with one command.
 const FORGOTTEN_AT_ONCE: i64 = 500;
 
@@ -64,6 +61,7 @@ pub struct MongoAggregates<A> {
     store: MongoStore,
     collection: Collection<RawDocumentBuf>,
     reads: GroupRead,
+    lists: Lists<A>,
     creations: GroupCommit,
     changes: GroupCommit,
     answers: FirstAnswers,
@@ -116,19 +114,6 @@ struct AnswerTime {
 }
 
 #[derive(Deserialize)]
-#[serde(bound = "A: Aggregate")]
-struct Listed<A> {
-    state: A,
-    page: i64,
-}
-
-#[derive(Deserialize)]
-#[serde(bound = "A: Aggregate")]
-struct ListedState<A> {
-    state: A,
-}
-
-#[derive(Deserialize)]
 struct BacklogDocument {
     events: i64,
     oldest: bson::DateTime,
@@ -145,6 +130,7 @@ impl<A: Aggregate> MongoAggregates<A> {
         Self {
             store,
             reads: GroupRead::new(collection.clone(), doc! { "state": 1, "pending": 1 }),
+            lists: Lists::new(collection.clone()),
             collection,
             creations,
             changes,
@@ -198,25 +184,12 @@ impl<A: Aggregate> MongoAggregates<A> {
             indexes.push(
                 IndexModel::builder()
                     .keys(keys)
-                    .options(named(&fields.join(",")).build())
+                    .options(named(&lists::index_name(fields)).build())
                     .build(),
             );
         }
         limited(async { self.collection.create_indexes(indexes).await }).await?;
         self.answers.prepare().await
-    }
-
-    async fn read_all(&self, pipeline: Vec<Document>) -> Result<Vec<RawDocumentBuf>, StoreError> {
-        let reading = async {
-            let cursor = self
-                .collection
-                .aggregate(pipeline)
-                .max_time(SERVER_LIMIT)
-                .with_type::<RawDocumentBuf>()
-                .await?;
-            cursor.try_collect().await
-        };
-        limited(reading).await
     }
 
     /// Carries out statements that clear. Answers how many documents they matched.
@@ -310,97 +283,6 @@ impl<A: Aggregate> MongoAggregates<A> {
         }
         Ok(outcome)
     }
-
-    /// One page with a `find`, which costs MongoDB less than a pipeline.
-    async fn page(&self, request: &PageRequest) -> Result<Vec<A>, StoreError> {
-        let (order, mut page) = (doc! { "_id": 1 }, Vec::new());
-        let mut request = request.clone();
-        loop {
-            let wanted = request.limit - page.len();
-            if wanted == 0 {
-                return Ok(page);
-            }
-            let (found, more) = self.listed(filter(&request), order.clone(), wanted).await?;
-            request.after = found.last().map(|state: &A| state.id().to_owned());
-            page.extend(found);
-            if !more {
-                return Ok(page);
-            }
-        }
-    }
-
-    /// At most `limit` states that a filter finds, in this order, and whether there may be more of them: it ends early when they have
-    /// more than [`PAGE_BYTES`](tandem_event_path::store::PAGE_BYTES) together. One command.
-    async fn listed(
-        &self,
-        filter: Document,
-        order: Document,
-        limit: usize,
-    ) -> Result<(Vec<A>, bool), StoreError> {
-        if limit == 0 {
-            return Ok((Vec::new(), false));
-        }
-        let reading = async {
-            let mut cursor = self
-                .collection
-                .find(filter)
-                .projection(doc! { "_id": 0, "state": 1 })
-                .sort(order)
-                .limit(i64::try_from(limit).unwrap_or(i64::MAX))
-                .batch_size(u32::try_from(limit).unwrap_or(u32::MAX))
-                .max_time(SERVER_LIMIT)
-                .await?;
-            read_page(&mut cursor, limit, |document| {
-                read(document).map(|listed: ListedState<A>| listed.state)
-            })
-            .await
-        };
-        limited(reading).await?
-    }
-
-    async fn some_pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<A>>, StoreError> {
-        let mut pages: Vec<Vec<A>> = requests.iter().map(|_| Vec::new()).collect();
-        let mut pipeline: Vec<Document> = Vec::new();
-        for (number, request) in requests
-            .iter()
-            .enumerate()
-            .filter(|(_, request)| request.limit > 0)
-        {
-            let stages = stages(number, request);
-            if pipeline.is_empty() {
-                pipeline = stages;
-            } else {
-                pipeline.push(doc! { "$unionWith": { "coll": A::COLLECTION, "pipeline": stages } });
-            }
-        }
-        if pipeline.is_empty() {
-            return Ok(pages);
-        }
-        for document in self.read_all(pipeline).await? {
-            let listed: Listed<A> = read(&document)?;
-            usize::try_from(listed.page)
-                .ok()
-                .and_then(|page| pages.get_mut(page))
-                .ok_or_else(|| {
-                    StoreError::Corrupt(format!("MongoDB answers page {}", listed.page))
-                })?
-                .push(listed.state);
-        }
-        for page in &mut pages {
-            // A sharded collection keeps no order between the parts of a union.
-            page.sort_by(|left, right| left.id().cmp(right.id()));
-        }
-        Ok(pages)
-    }
-}
-
-/// Whether this list is kept: see [`Aggregate::INDEXES`].
-fn check_list<A: Aggregate>(filter: &Filter) -> Result<(), StoreError> {
-    let kept = |fields: &&[&str]| fields.iter().eq(filter.0.iter().map(|(field, _)| field));
-    if filter.0.is_empty() || A::INDEXES.iter().any(kept) {
-        return Ok(());
-    }
-    Err(no_such_list::<A>(filter))
 }
 
 fn state(document: &RawDocument) -> Option<&RawDocument> {
@@ -411,32 +293,6 @@ fn state(document: &RawDocument) -> Option<&RawDocument> {
 fn nothing_pending(mut filter: Document) -> Document {
     filter.insert("pending.0", doc! { "$exists": false });
     filter
-}
-
-/// What finds the documents of a list behind those of the pages before.
-fn filter(request: &PageRequest) -> Document {
-    let mut filter: Document = request
-        .filter
-        .0
-        .iter()
-        .map(|(field, value)| (format!("state.{field}"), Bson::String(value.clone())))
-        .collect();
-    if let Some(after) = &request.after {
-        filter.insert("_id", doc! { "$gt": after });
-    }
-    filter
-}
-
-/// The stages that read one page, each document marked with the page's number.
-fn stages(number: usize, request: &PageRequest) -> Vec<Document> {
-    let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
-    let page = i64::try_from(number).unwrap_or(i64::MAX);
-    vec![
-        doc! { "$match": filter(request) },
-        doc! { "$sort": { "_id": 1 } },
-        doc! { "$limit": limit },
-        doc! { "$project": { "state": 1, "page": { "$literal": page } } },
-    ]
 }
 
 #[async_trait]
@@ -586,38 +442,11 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
     }
 
     async fn pages(&self, requests: &[PageRequest]) -> Result<Vec<Vec<A>>, StoreError> {
-        for PageRequest { filter, .. } in requests {
-            check_list::<A>(filter)?;
-        }
-        if let [request] = requests {
-            return Ok(vec![self.page(request).await?]);
-        }
-        let chunks: Vec<Vec<PageRequest>> = requests.chunks(PAGES).map(<[_]>::to_vec).collect();
-        let commands = chunks
-            .into_iter()
-            .map(|chunk| async move { self.some_pages(&chunk).await });
-        let pages: Vec<Vec<Vec<A>>> = stream::iter(commands)
-            .buffered(PAGE_COMMANDS)
-            .try_collect()
-            .await?;
-        Ok(pages.into_iter().flatten().collect())
+        self.lists.pages(requests).await
     }
 
     async fn span(&self, request: &SpanRequest) -> Result<Span<A>, StoreError> {
-        check_list::<A>(&request.filter())?;
-        let field = format!("state.{}", request.field);
-        let (first, last) = (&request.first, &request.last);
-        // A place outside the span is a place all the same: both ways of coming behind it stay within the span.
-        let filter = match &request.after {
-            None => doc! { &field: { "$gte": first, "$lte": last } },
-            Some((value, id)) => doc! { "$or": [
-                { &field: { "$eq": value, "$gte": first, "$lte": last }, "_id": { "$gt": id } },
-                { &field: { "$gt": value, "$gte": first, "$lte": last } },
-            ] },
-        };
-        let order = doc! { field: 1, "_id": 1 };
-        let (found, more) = self.listed(filter, order, request.limit).await?;
-        Ok(Span { found, more })
+        self.lists.span(request).await
     }
 
     async fn restore(&self, states: &[A]) -> Result<(), StoreError> {

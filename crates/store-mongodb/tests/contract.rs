@@ -18,7 +18,8 @@ use tandem_event_path::{
 use tandem_model::aggregate::Aggregate;
 use tandem_store_contract::{
     Example, Fixture, Sample,
-    aggregates::{recorded_now, write_of, writers_race},
+    aggregates::writers_race,
+    written::{recorded_now, write_of},
 };
 use tandem_store_mongodb::{
     ConnectError, MongoAggregates, MongoChangeLog, MongoDeadLetters, MongoRegistry, MongoStore,

@@ -20,7 +20,7 @@ use tandem_event_path::{
     },
 };
 use tandem_model::aggregate::Aggregate;
-use tandem_store_contract::{Example, Fixture, Sample, aggregates::write_of};
+use tandem_store_contract::{Example, Fixture, Sample, written::write_of};
 use tandem_store_redb::{
     Codec, Durable, EmbeddedAggregates, EmbeddedChangeLog, EmbeddedDeadLetters, EmbeddedRegistry,
     EmbeddedStore, OpenError,

@@ -12,8 +12,8 @@ use tandem_orders::{
 };
 use tandem_store_contract::{
     Example, Fixture,
-    aggregates::write_of,
     places::{Database, File},
+    written::write_of,
 };
 use tokio::sync::OnceCell;
 use uuid::Uuid;
