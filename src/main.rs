@@ -16,7 +16,8 @@ mod up;
 use std::process::ExitCode;
 
 // Under load a quarter of accounts' processor time went to the system's allocator. The router's choice, mimalloc, takes a tenth more of it
-// than this one, and a quarter more memory (docs/performance.md).
+// than this one, and a quarter more memory (docs/performance.md). C's malloc stays the system's: libfaketime, which asks for memory before
+// its clocks work, and this allocator, which asks for the time before it has memory, wait for each other for ever.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

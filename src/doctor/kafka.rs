@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tandem_assembly::admin::dead_letters::dead_letter_topic;
-use tandem_event_path::log::{Arrival, Attention, Log, Offsets};
+use tandem_event_path::{
+    held_back::readable_ends,
+    log::{Arrival, Attention, Log, Offsets},
+};
 use tandem_log_kafka::{
     connection::Kafka,
     inspect::{self, InspectError, Inspection, TopicState},
@@ -21,6 +24,8 @@ const ORDERS: &str = tandem_orders::domain::event::TOPIC;
 
 /// For the newest event to be read.
 const READ_LIMIT: Duration = Duration::from_secs(5);
+/// For a transaction to end: most do within moments.
+const OPEN_LIMIT: Duration = Duration::from_secs(3);
 /// Events further ahead of this machine's clock than so many seconds come from a clock that goes wrong, or this one does.
 const AHEAD: i64 = 5;
 
@@ -77,6 +82,36 @@ pub(super) async fn examine(doctor: &DoctorSettings, found: &Found) -> Vec<Findi
     {
         findings.extend(newest_event(&settings).await);
     }
+    let there = |topic: &&str| {
+        inspection
+            .topics
+            .contains_key(settings.physical(topic).as_ref())
+    };
+    let there = [CUSTOMERS, ORDERS, KEYS].into_iter().filter(there);
+    findings.extend(held_back(&settings, there.collect()).await);
+    findings
+}
+
+/// What of these topics nobody can read, because a transaction is open in them.
+async fn held_back(settings: &KafkaSettings, topics: Vec<&str>) -> Vec<Finding> {
+    let shutdown = Shutdown::new();
+    let Ok(kafka) = Kafka::connect(settings.clone(), Vec::new(), &shutdown) else {
+        return Vec::new();
+    };
+    let mut findings = Vec::new();
+    for topic in topics {
+        let looked = readable_ends(&kafka, topic, OPEN_LIMIT, shutdown.clock(), |_| ());
+        if let Ok((_, parts)) = looked.await
+            && !parts.is_empty()
+        {
+            findings.push(Finding::bad(
+                "topic",
+                format!("{topic} is held back, {parts}: a transaction of another producer is open there, and nobody can read what lies behind it"),
+                "end it, or wait until Kafka gives it up, after its producer's transaction.timeout.ms",
+            ));
+        }
+    }
+    shutdown.request("the topics are looked at");
     findings
 }
 

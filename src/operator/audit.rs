@@ -4,19 +4,20 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
-use tandem_event_path::log::{Arrival, Attention, Log, Offsets};
+use tandem_event_path::log::{Arrival, Attention, Log as _, Offsets};
 use tandem_event_path::{
     claims::claimed_signer,
     data_keys::DataKey,
+    held_back::readable_ends,
     sealing::{KeyError, Sealer},
     signing::Signer,
 };
 use tandem_log_kafka::connection::Kafka;
 use tandem_model::message::Message;
-use tandem_runtime::shutdown::Shutdown;
+use tandem_runtime::{clock::Clock, shutdown::Shutdown};
 
 use super::reach::{KafkaPlace, Place};
 use crate::terminal::{json as shown_json, one_line, say, say_aside};
@@ -30,6 +31,8 @@ const CLAIM_OF_ACCOUNTS: &str = "!claim/accounts";
 const SEALED: &str = "(sealed)";
 /// How long the log may be silent before its end.
 const SILENCE: Duration = Duration::from_secs(20);
+/// How long an open transaction that hides a part of the log is waited for: most end within moments.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// What differs with every change and says nothing of the customer.
 const ENVELOPE: [&str; 6] = [
     "revision",
@@ -84,18 +87,46 @@ pub(crate) async fn run(settings: AuditSettings) -> anyhow::Result<()> {
         place: settings.place,
         kafka: settings.kafka,
     };
-    let changes = changes(&asked).await?;
-    print(&asked.customer, &changes)
+    let mut hidden = Hidden::default();
+    let changes = changes(&asked, &mut hidden).await?;
+    print(&asked.customer, &changes, &hidden)?;
+    hidden.refuse()
 }
 
-/// All messages of these keys, in order. It reads the whole topic.
+/// What of the topics could not be read, as sentences.
+#[derive(Default)]
+struct Hidden(Vec<String>);
+
+impl Hidden {
+    /// An audit that is not whole has not succeeded.
+    fn refuse(&self) -> anyhow::Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        bail!(
+            "the audit is not whole: {}. A transaction of another producer is open there, and what lies behind it cannot be read yet. Ask again when it has ended; Kafka gives it up by itself after its producer's `transaction.timeout.ms`",
+            self.0.join("; ")
+        )
+    }
+}
+
+/// All messages of these keys, in order, as far as they can be read. It reads the whole topic.
 async fn messages_of(
     log: &Kafka,
     topic: &'static str,
     keys: &[&str],
+    clock: &Clock,
+    hidden: &mut Hidden,
 ) -> anyhow::Result<Vec<Message>> {
-    let state = log.topic(topic).await;
-    let ends = state.context("the log cannot be read")?.ends;
+    let looked = readable_ends(log, topic, PATIENCE, clock, |parts| {
+        say_aside(&format!(
+            "tandem: {topic} is held back by an open transaction, {parts}; waiting for its end"
+        ));
+    });
+    let (ends, parts) = looked.await.context("the log cannot be read")?;
+    if !parts.is_empty() {
+        hidden.0.push(format!("{topic} is held back, {parts}"));
+    }
     let start: Offsets = ends
         .iter()
         .map(|(partition, (low, _))| (*partition, *low))
@@ -190,22 +221,22 @@ fn open(body: &mut Map<String, Value>, key: Option<&DataKey>, id: &str, revision
 }
 
 /// The customer's events in order of revision, each once, with what differs from the one before.
-async fn changes(audit: &Asked) -> anyhow::Result<Vec<Value>> {
+async fn changes(audit: &Asked, hidden: &mut Hidden) -> anyhow::Result<Vec<Value>> {
     let shutdown = Shutdown::new();
     let settings = audit
         .kafka
         .settings(&audit.place.found(), &audit.place)
         .await?;
     let kafka = Kafka::connect(settings, Vec::new(), &shutdown)?;
-    let id = audit.customer.id.as_str();
+    let (id, clock) = (audit.customer.id.as_str(), shutdown.clock());
     let (claims, published): (Vec<Message>, Vec<Message>) =
-        messages_of(&kafka, KEY_TOPIC, &[id, CLAIM_OF_ACCOUNTS])
+        messages_of(&kafka, KEY_TOPIC, &[id, CLAIM_OF_ACCOUNTS], clock, hidden)
             .await?
             .into_iter()
             .partition(|message| message.key.as_deref() == Some(CLAIM_OF_ACCOUNTS));
     let accounts = claimed_signer(ACCOUNTS, &claims);
     let published = signed(published, accounts.as_ref());
-    let messages = messages_of(&kafka, TOPIC, &[id]).await?;
+    let messages = messages_of(&kafka, TOPIC, &[id], clock, hidden).await?;
     let messages = signed(messages, accounts.as_ref());
     let mut found: BTreeMap<i64, (Value, Map<String, Value>)> = BTreeMap::new();
     let mut key = None;
@@ -340,14 +371,19 @@ fn without_sealed(value: &Value) -> Value {
     }
 }
 
-fn print(audit: &CustomerAudit, changes: &[Value]) -> anyhow::Result<()> {
+fn print(audit: &CustomerAudit, changes: &[Value], hidden: &Hidden) -> anyhow::Result<()> {
     if audit.json {
         say(&shown_json(&serde_json::to_string_pretty(changes)?));
         return Ok(());
     }
     if changes.is_empty() {
         let id = one_line(&audit.id);
-        say(&format!("the log holds no change of customer {id}"));
+        // What cannot be read may hold some.
+        say(&if hidden.0.is_empty() {
+            format!("the log holds no change of customer {id}")
+        } else {
+            format!("what can be read of the log holds no change of customer {id}")
+        });
         return Ok(());
     }
     let text = |value: &Value| match value.as_str() {

@@ -5,24 +5,20 @@
 use std::{process::Command, time::Duration};
 
 use serde_json::{Value, json};
-use tandem_backends::free_port;
 
 use super::support::{
-    Client, Process, Signal, TANDEM,
+    Client, Signal, Tandem,
     graph::{CREATE, customer_input},
-    poll,
+    limit_files, poll,
 };
 
 /// How long the end may take.
 const END: Duration = Duration::from_secs(20);
 
 /// Sets how large the files of a process may become, in bytes or `unlimited`.
+#[track_caller]
 fn limit(process: u32, bytes: &str) {
-    let done = Command::new("prlimit")
-        .args(["--pid", &process.to_string(), &format!("--fsize={bytes}:")])
-        .status()
-        .unwrap();
-    assert!(done.success());
+    assert!(limit_files(process, bytes));
 }
 
 /// Whether the limit can be set here.
@@ -36,64 +32,25 @@ fn can_limit() -> bool {
 }
 
 /// A system whose processes may be given a limit.
-struct Limited {
-    directory: tempfile::TempDir,
-    process: Process,
-    accounts: String,
-    orders: String,
+fn start() -> Tandem {
+    Tandem::builder().surviving_full_disks().start()
 }
 
-impl Limited {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let [accounts, orders, gateway, broker] =
-            [(); 4].map(|()| free_port().unwrap().to_string());
-        // The signal that comes with the limit is ignored, so that a write fails as on a full disk.
-        let mut command = Command::new("sh");
-        command
-            .args([
-                "-c",
-                "trap '' XFSZ; exec \"$0\" \"$@\"",
-                TANDEM,
-                "up",
-                "--data-dir",
-            ])
-            .arg(directory.path())
-            .args(["--accounts-port", &accounts, "--orders-port", &orders])
-            .args(["--gateway-port", &gateway, "--broker-port", &broker]);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("TANDEM_") {
-                command.env_remove(name);
-            }
-        }
-        let mut process = Process::start(&mut command);
-        process.wait_for_line("a line that begins with `ready`", |line| {
-            line.starts_with("ready")
-        });
-        Self {
-            directory,
-            process,
-            accounts: format!("http://127.0.0.1:{accounts}"),
-            orders: format!("http://127.0.0.1:{orders}"),
-        }
-    }
+/// Creates a customer with much to store.
+fn create(tandem: &Tandem, client: &Client, id: &str) -> Value {
+    let mut input = customer_input(id, "Lovelace");
+    let address = input["addresses"][0].clone();
+    input["addresses"] = json!(vec![address; 60]);
+    client.graphql(
+        &tandem.accounts_url("/graphql"),
+        CREATE,
+        json!({"input": input}),
+    )
+}
 
-    /// The process of a service that was started last.
-    fn pid(&self, service: &str) -> u32 {
-        let output = self.process.output();
-        let started = format!("started {service} (pid ");
-        let (_, rest) = output.rsplit_once(&started).unwrap();
-        rest.split_once(')').unwrap().0.parse().unwrap()
-    }
-
-    /// Creates a customer with much to store.
-    fn create(&self, client: &Client, id: &str) -> Value {
-        let mut input = customer_input(id, "Lovelace");
-        let address = input["addresses"][0].clone();
-        input["addresses"] = json!(vec![address; 60]);
-        let url = format!("{}/graphql", self.accounts);
-        client.graphql(&url, CREATE, json!({"input": input}))
-    }
+#[track_caller]
+fn pid(tandem: &Tandem, service: &str) -> u32 {
+    tandem.child(service).expect("it was started")
 }
 
 #[test]
@@ -101,30 +58,30 @@ fn a_broker_without_room_loses_nothing_and_comes_back_by_itself() {
     if !can_limit() {
         return;
     }
-    let mut system = Limited::start();
+    let mut system = start();
     let client = Client::new();
     let services = ["broker", "accounts", "orders"];
-    let pids = services.map(|service| system.pid(service));
-    let replicated = |system: &Limited, id: &str| {
+    let pids = services.map(|service| pid(&system, service));
+    let replicated = |system: &Tandem, id: &str| {
         poll("the customer is in the replica", || {
             let read = client.graphql(
-                &format!("{}/graphql", system.orders),
+                &system.orders_url("/graphql"),
                 "query($id: ID!) { orderingCustomer(id: $id) { id } }",
                 json!({"id": id}),
             );
             (read["data"]["orderingCustomer"]["id"] == json!(id)).then_some(())
         });
     };
-    assert!(system.create(&client, "c0")["errors"].is_null());
+    assert!(create(&system, &client, "c0")["errors"].is_null());
     replicated(&system, "c0");
     // Nothing fits any more: what is stored waits, and health says so.
     limit(pids[0], "1");
     for number in 1..20 {
-        assert!(system.create(&client, &format!("c{number}"))["errors"].is_null());
+        assert!(create(&system, &client, &format!("c{number}"))["errors"].is_null());
     }
     let outbox = |pending: bool| {
         poll("what is said of the outbox", || {
-            let metrics = client.try_get(&format!("{}/actuator/prometheus", system.accounts))?;
+            let metrics = client.try_get(&system.accounts_url("/actuator/prometheus"))?;
             let line = metrics
                 .body
                 .lines()
@@ -143,20 +100,20 @@ fn a_broker_without_room_loses_nothing_and_comes_back_by_itself() {
         limit(pid, "1");
     }
     poll("the store says that it is away", || {
-        let refused = system.create(&client, "refused");
+        let refused = create(&system, &client, "refused");
         (!refused["errors"].is_null()).then_some(())
     });
     for pid in pids {
         limit(pid, "unlimited");
     }
     poll("everything works again", || {
-        let created = system.create(&client, "again");
+        let created = create(&system, &client, "again");
         let is_there = created["errors"][0]["extensions"]["code"] == json!("ALREADY_EXISTS");
         (created["errors"].is_null() || is_there).then_some(())
     });
     replicated(&system, "again");
     assert_eq!(
-        services.map(|service| system.pid(service)),
+        services.map(|service| pid(&system, service)),
         pids,
         "restarted"
     );
@@ -164,7 +121,7 @@ fn a_broker_without_room_loses_nothing_and_comes_back_by_itself() {
     for pid in pids {
         limit(pid, "1");
     }
-    system.create(&client, "refused too");
+    create(&system, &client, "refused too");
     system.process.signal(Signal::INT);
     system.process.wait_for_end(END);
 }
@@ -174,16 +131,16 @@ fn a_store_without_room_is_away_and_comes_back_by_itself() {
     if !can_limit() {
         return;
     }
-    let mut system = Limited::start();
-    let pid = system.pid("accounts");
+    let mut system = start();
+    let process = pid(&system, "accounts");
     let client = Client::new();
-    let url = system.accounts.clone();
-    let create = |number: usize| system.create(&client, &format!("c{number}"));
+    let url = system.accounts_url("");
+    let create = |number: usize| create(&system, &client, &format!("c{number}"));
     assert!(create(0)["errors"].is_null());
-    let size = std::fs::metadata(system.directory.path().join("accounts.redb"))
+    let size = std::fs::metadata(system.data_dir().join("accounts.redb"))
         .unwrap()
         .len();
-    limit(pid, &size.to_string());
+    limit(process, &size.to_string());
     let refused = (1..20_000)
         .map(create)
         .find(|answer| !answer["errors"].is_null());
@@ -193,17 +150,21 @@ fn a_store_without_room_is_away_and_comes_back_by_itself() {
         "{refused:#}"
     );
     // What was refused may have been large, and less may still fit: now nothing does.
-    limit(pid, "1");
+    limit(process, "1");
     poll("the service says that its store is away", || {
         assert!(!create(20_000)["errors"].is_null(), "nothing fits");
         let health = client.try_get(&format!("{url}/actuator/health/readiness"))?;
         (health.status == 503).then_some(())
     });
-    limit(pid, "unlimited");
+    limit(process, "unlimited");
     poll("the store is there again", || {
         create(20_001)["errors"].is_null().then_some(())
     });
-    assert_eq!(system.pid("accounts"), pid, "the service was restarted");
+    assert_eq!(
+        pid(&system, "accounts"),
+        process,
+        "the service was restarted"
+    );
     let read = client.data(
         &format!("{url}/graphql"),
         "{ customer(id: \"c0\") { revision } }",
@@ -211,7 +172,7 @@ fn a_store_without_room_is_away_and_comes_back_by_itself() {
     );
     assert_eq!(read["customer"]["revision"], json!(1));
     // Full again, it still ends in time.
-    limit(pid, &size.to_string());
+    limit(process, &size.to_string());
     system.process.signal(Signal::TERM);
     system.process.wait_for_end(END);
 }

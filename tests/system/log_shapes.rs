@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewPartitions},
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     message::{Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer},
@@ -90,6 +90,18 @@ impl Log {
         }
         producer.flush(LIMIT).unwrap();
         Transaction(producer)
+    }
+
+    fn make(&self, topic: &str, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        self.runtime.block_on(async {
+            let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+            let done = admin
+                .create_topics([&new], &AdminOptions::new())
+                .await
+                .unwrap();
+            done[0].as_ref().unwrap();
+        });
     }
 
     fn add_partitions(&self, topic: &str, count: usize) {
@@ -252,6 +264,98 @@ fn what_lies_behind_an_open_transaction_is_never_taken_for_missing() {
     tandem.replicated(&client, "behind", 1);
     let said = tandem.operated(&["rebuild", "accounts"]);
     assert!(said.contains("0 removed"), "{said}");
+}
+
+#[test]
+fn the_audit_and_the_doctor_say_what_an_open_transaction_holds_back() {
+    require!(kafka);
+    let log = Log::start();
+    let client = Client::new();
+    let tandem = log.tandem();
+    tandem.customer(&client, "kept");
+    tandem.published(&client);
+    let before = whole_topic(&log.client(), CUSTOMER_TOPIC);
+    let partition = before[0].partition;
+    let open = log.open_mirror(CUSTOMER_TOPIC, &before[..1]);
+    let name = json!({"name": {"firstName": "Ada", "lastName": "King"}});
+    client.data(
+        &tandem.accounts_url("/graphql"),
+        UPDATE,
+        json!({"id": "kept", "input": name}),
+    );
+    tandem.published(&client);
+    // One message of the transaction and one behind it.
+    let from = before[0].offset + 1;
+    let held_back = format!("partition {partition} from offset {from} to {}", from + 2);
+    let audit = tandem.operate(&["audit", "customer", "kept"]);
+    assert!(!audit.succeeded, "{audit:?}");
+    assert!(audit.errors.contains(&held_back), "{audit:?}");
+    assert!(
+        audit.output.contains("CREATED") && !audit.output.contains("UPDATED"),
+        "{audit:?}"
+    );
+    let unknown = tandem.operate(&["audit", "customer", "unheard"]);
+    assert!(
+        unknown
+            .output
+            .contains("what can be read of the log holds no change"),
+        "{unknown:?}"
+    );
+    let doctor = tandem.operate(&["doctor"]);
+    assert!(doctor.output.contains(&held_back), "{doctor:?}");
+    open.end(End::Aborted);
+    let audit = tandem.operated(&["audit", "customer", "kept"]);
+    assert!(audit.contains("UPDATED"), "{audit}");
+}
+
+#[test]
+fn a_copy_of_a_log_that_has_not_ended_is_claimed_for_no_new_system() {
+    require!(kafka);
+    let client = Client::new();
+    let topics = [CUSTOMER_TOPIC, ORDER_TOPIC, "accounts.customer.key"];
+    let (directory, first) = (tempfile::tempdir().unwrap(), Log::start());
+    let spawn = |log: &Log| {
+        Tandem::builder()
+            .data_dir(directory.path())
+            .kafka(log.kafka.bootstrap())
+            .spawn()
+    };
+    let copied = {
+        let mut tandem = spawn(&first);
+        tandem.wait_until_ready();
+        tandem.customer(&client, "kept");
+        tandem.published(&client);
+        topics.map(|topic| whole_topic(&first.client(), topic))
+    };
+    // Another cluster, and a mirroring tool that writes in transactions.
+    forget(directory.path());
+    let second = Log::start();
+    let open: Vec<Transaction> = topics
+        .iter()
+        .zip(&copied)
+        .filter(|(_, events)| !events.is_empty())
+        .map(|(topic, events)| {
+            second.make(topic, if topic.ends_with("key") { 1 } else { 6 });
+            second.open_mirror(topic, events)
+        })
+        .collect();
+    let mut tandem = spawn(&second);
+    tandem.process_says_in_log("nobody has claimed the topics as far as they can be read");
+    for transaction in open {
+        transaction.end(End::Committed);
+    }
+    tandem.wait_until_ready();
+    tandem.replicated(&client, "kept", 1);
+    let read = client.data(
+        &tandem.accounts_url("/graphql"),
+        "{ customer(id: \"kept\") { revision } }",
+        json!({}),
+    );
+    assert_eq!(read["customer"]["revision"], json!(1));
+    assert_eq!(
+        tandem.operated(&["dead-letters", "list"]).trim(),
+        "no dead letters"
+    );
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod consistency;
 mod dead_letters;
 mod erasure;
 mod failover;
+mod faketime;
 mod front_door;
 mod full_disk;
 mod going_away;

@@ -5,51 +5,38 @@
 //! `TANDEM_TORTURE_SECONDS` sets how long (30 by default, by hand as long as you like), `TANDEM_TORTURE_SEED` repeats the
 //! choices of an earlier run.
 
+mod foreign;
+mod nemesis;
+mod servers;
+mod subscriber;
+
 use std::{
-    collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    collections::{HashMap, HashSet},
+    path::Path,
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rdkafka::ClientConfig;
-use serde_json::{Value, json};
+use serde_json::json;
+use tandem_backends::require;
 
+use self::{
+    foreign::{Foreign, KEY_TOPIC},
+    nemesis::{Deeds, INSTANTS, Nemesis, tell},
+    servers::Servers,
+    subscriber::{ORDER_UPDATED, Sequence, Subscriber},
+};
 use super::support::{
-    Client, Signal, Tandem, Transport,
-    checker::{CUSTOMER_TOPIC, ORDER_TOPIC, System, check, examine, read_topic},
+    Client, Signal, Tandem, TandemBuilder, Transport,
+    checker::{CUSTOMER_TOPIC, ORDER_TOPIC, System, check, examine, read_topic, whole_topic},
     graph::{CREATE, PLACE, UPDATE, customer_input, order_input},
-    poll, poll_for, signal, try_signal,
+    poll, poll_for, signal,
     workload::{History, Random, Targets, Workload},
 };
 
-const SERVICES: [&str; 4] = ["broker", "accounts", "orders", "router"];
-
-const ORDER_UPDATED: &str = "subscription($after: String) {
-    orderUpdated(after: $after) { cursor type order { id revision } } }";
-
 /// How long the system may take to take commands again after a blow.
 const RECOVERY: Duration = Duration::from_secs(90);
-
-/// A subscriber that hears nothing for so long, though orders change, connects again.
-const SILENCE: Duration = Duration::from_secs(20);
-
-/// Where the kills at chosen instants are: the moment, and the aggregate, topic or projection.
-const INSTANTS: [&str; 9] = [
-    "before-write@customer",
-    "before-publish@accounts.customer.change",
-    "before-clear@accounts.customer.change",
-    "before-commit@accounts-audit",
-    "before-commit@orders-replica",
-    "before-write@order",
-    "before-publish@orders.order.change",
-    "before-clear@orders.order.change",
-    "before-commit@orders-audit",
-];
 
 /// A number from the environment.
 fn number(name: &str) -> Option<u64> {
@@ -93,241 +80,6 @@ fn verdict(tandem: &Tandem, history: &History, limit: Duration) -> Result<(), St
     examine(&system, history, limit).map(drop)
 }
 
-/// What a subscriber heard, over all its connections.
-#[derive(Debug, Default)]
-struct Heard {
-    cursor: String,
-    /// For each order the newest revision.
-    newest: HashMap<String, i64>,
-    updates: u64,
-    connections: u64,
-    /// Connections that stayed open and told nothing.
-    silences: u64,
-    faults: Vec<String>,
-}
-
-impl Heard {
-    fn take(&mut self, update: &Value) {
-        let (id, revision) = (
-            update["order"]["id"].as_str().unwrap().to_owned(),
-            update["order"]["revision"].as_i64().unwrap(),
-        );
-        update["cursor"]
-            .as_str()
-            .unwrap()
-            .clone_into(&mut self.cursor);
-        self.updates += 1;
-        let newest = self.newest.entry(id.clone()).or_default();
-        if revision != *newest + 1 {
-            self.faults.push(format!(
-                "connection {}: revision {revision} of {id} after {newest}",
-                self.connections
-            ));
-        }
-        *newest = revision.max(*newest);
-    }
-}
-
-/// Listens to all orders from a cursor on, and resumes with the newest cursor whenever the connection breaks.
-struct Subscriber {
-    name: &'static str,
-    heard: Arc<Mutex<Heard>>,
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-impl Subscriber {
-    fn start(name: &'static str, transport: Transport, url: String, cursor: &str) -> Self {
-        let heard = Arc::new(Mutex::new(Heard {
-            cursor: cursor.to_owned(),
-            ..Heard::default()
-        }));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (shared, ends) = (Arc::clone(&heard), Arc::clone(&stop));
-        let thread = thread::spawn(move || {
-            let client = Client::new();
-            while !ends.load(Ordering::Relaxed) {
-                let after = {
-                    let mut heard = shared.lock().unwrap();
-                    heard.connections += 1;
-                    heard.cursor.clone()
-                };
-                let subscription =
-                    client.subscribe(transport, &url, ORDER_UPDATED, json!({"after": after}));
-                let mut last = Instant::now();
-                while !ends.load(Ordering::Relaxed) {
-                    match subscription.poll(Duration::from_millis(100)) {
-                        Ok(Some(payload)) if payload["data"]["orderUpdated"].is_object() => {
-                            last = Instant::now();
-                            let update = &payload["data"]["orderUpdated"];
-                            shared.lock().unwrap().take(update);
-                        }
-                        Ok(Some(payload)) => {
-                            // Away is to be expected; that a cursor of its own is refused is not.
-                            let code = &payload["errors"][0]["extensions"]["code"];
-                            if code == "BAD_USER_INPUT" {
-                                shared.lock().unwrap().faults.push(payload.to_string());
-                            }
-                            break;
-                        }
-                        Ok(None) if last.elapsed() > SILENCE => {
-                            shared.lock().unwrap().silences += 1;
-                            break;
-                        }
-                        Ok(None) => {}
-                        Err(_) => break,
-                    }
-                }
-                drop(subscription);
-                thread::sleep(Duration::from_millis(100));
-            }
-        });
-        Self {
-            name,
-            heard,
-            stop,
-            thread,
-        }
-    }
-
-    /// Waits until it has heard everything that the topic tells, then stops it.
-    fn finish(self, told: &HashMap<String, i64>) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let missing = loop {
-            let missing = {
-                let heard = self.heard.lock().unwrap();
-                let behind = |id: &String| heard.newest.get(id).copied().unwrap_or_default();
-                told.iter()
-                    .filter(|(id, revision)| behind(id) < **revision)
-                    .map(|(id, revision)| format!("{id}: {} of {revision}", behind(id)))
-                    .collect::<Vec<_>>()
-            };
-            if missing.is_empty() || Instant::now() > deadline {
-                break missing;
-            }
-            thread::sleep(Duration::from_millis(50));
-        };
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap();
-        let heard = self.heard.lock().unwrap();
-        println!(
-            "subscriber by {}: {} updates over {} connections, {} of them fell silent",
-            self.name, heard.updates, heard.connections, heard.silences
-        );
-        assert!(
-            heard.faults.is_empty(),
-            "{}: {:#?}",
-            self.name,
-            heard.faults
-        );
-        assert!(
-            missing.is_empty(),
-            "{} did not hear {missing:#?}",
-            self.name
-        );
-    }
-}
-
-/// What the nemesis did.
-#[derive(Debug, Default)]
-struct Deeds {
-    kills: BTreeMap<&'static str, u64>,
-    pauses: u64,
-    instants: u64,
-}
-
-/// Kills and pauses the processes of a system at random.
-struct Nemesis<'a> {
-    tandem: &'a mut Tandem,
-    random: Random,
-    /// Told to the processes by `TANDEM_FAULT_FILE`.
-    instant_file: PathBuf,
-    deeds: Deeds,
-}
-
-impl Nemesis<'_> {
-    fn milliseconds(&mut self, from: usize, to: usize) -> Duration {
-        Duration::from_millis((from + self.random.below(to - from)) as u64)
-    }
-
-    fn kill(&mut self, service: &'static str) {
-        let killed = self
-            .tandem
-            .child(service)
-            .is_some_and(|process| try_signal(process, Signal::KILL));
-        *self.deeds.kills.entry(service).or_default() += u64::from(killed);
-    }
-
-    fn some_service(&mut self) -> &'static str {
-        SERVICES[self.random.below(SERVICES.len())]
-    }
-
-    fn strike(&mut self) {
-        match self.random.below(100) {
-            0..40 => {
-                let service = self.some_service();
-                self.kill(service);
-            }
-            40..65 => self.pause(),
-            65..80 => {
-                for service in SERVICES {
-                    if self.random.below(2) == 0 {
-                        self.kill(service);
-                    }
-                }
-            }
-            80..92 => {
-                let instant = INSTANTS[self.random.below(INSTANTS.len())];
-                tell(&self.instant_file, instant);
-                self.deeds.instants += 1;
-            }
-            _ => self.kill_up(),
-        }
-    }
-
-    fn pause(&mut self) {
-        let service = self.some_service();
-        // Now and then longer than a group waits for its member.
-        let long = self.random.below(8) == 0;
-        let pause = if long {
-            self.milliseconds(6_500, 9_000)
-        } else {
-            self.milliseconds(100, 2_000)
-        };
-        let Some(process) = self.tandem.child(service) else {
-            return;
-        };
-        if try_signal(process, Signal::STOP) {
-            self.deeds.pauses += 1;
-            thread::sleep(pause);
-            try_signal(process, Signal::CONT);
-        }
-    }
-
-    fn kill_up(&mut self) {
-        let with_children = self.random.below(2) == 0;
-        self.tandem.process.signal(Signal::KILL);
-        if with_children {
-            for service in SERVICES {
-                self.kill(service);
-            }
-        }
-        *self.deeds.kills.entry("up").or_default() += 1;
-        self.tandem.process.wait_for_end(Duration::from_secs(10));
-        // One that was told to end at an instant must not do so while everything starts: `up` would give up, rightly.
-        let _ = std::fs::remove_file(&self.instant_file);
-        self.tandem.start_again();
-    }
-}
-
-/// Tells the processes to end at an instant.
-fn tell(file: &Path, instant: &str) {
-    // Whole at once: a process must not read half of it.
-    let unfinished = file.with_extension("new");
-    std::fs::write(&unfinished, instant).unwrap();
-    std::fs::rename(&unfinished, file).unwrap();
-}
-
 /// The first order of the system, and the cursor with which a subscriber hears all that comes after.
 fn first_cursor(tandem: &Tandem, client: &Client) -> (String, String) {
     let live = client.subscribe(
@@ -350,6 +102,19 @@ fn first_cursor(tandem: &Tandem, client: &Client) -> (String, String) {
 
 #[test]
 fn kills_and_pauses_at_random_lose_nothing_and_tell_everything_once() {
+    torture(Tandem::builder().surviving_full_disks(), None);
+}
+
+#[test]
+fn kills_and_pauses_at_random_lose_nothing_on_real_servers() {
+    require!(mongod, kafka);
+    // By hand: the embedded stores, whose disk can be full, with a real Kafka, which has transactions.
+    let stores = std::env::var("TANDEM_TORTURE_STORES").unwrap_or_default();
+    let servers = Servers::start(stores != "embedded");
+    torture(servers.builder().surviving_full_disks(), Some(&servers));
+}
+
+fn torture(builder: TandemBuilder, servers: Option<&Servers>) {
     let seconds = number("TANDEM_TORTURE_SECONDS").unwrap_or(30);
     let seed = number("TANDEM_TORTURE_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -358,8 +123,9 @@ fn kills_and_pauses_at_random_lose_nothing_and_tell_everything_once() {
     println!("torture for {seconds} s; repeat its choices with TANDEM_TORTURE_SEED={seed}");
     let directory = tempfile::tempdir().unwrap();
     let instant_file = directory.path().join("instant");
-    let mut tandem = Tandem::builder()
+    let mut tandem = builder
         .env("TANDEM_FAULT_FILE", instant_file.to_str().unwrap())
+        .env("TANDEM_CLOCK_DIRECTORY", directory.path().to_str().unwrap())
         .start();
     let client = Client::new();
     let (first, cursor) = first_cursor(&tandem, &client);
@@ -384,12 +150,82 @@ fn kills_and_pauses_at_random_lose_nothing_and_tell_everything_once() {
     let workload = Workload::start("torture", seed, 3, &targets(&tandem));
     workload.goes_on(20);
 
+    let mut foreign = Foreign::new(kafka(&tandem));
+    foreign.look();
     let mut nemesis = Nemesis {
         tandem: &mut tandem,
         random: Random::new(seed),
         instant_file,
+        clocks: directory.path().to_owned(),
+        servers,
+        foreign,
         deeds: Deeds::default(),
     };
+    let slowest = break_it(&mut nemesis, &workload, seconds);
+    let Nemesis {
+        deeds,
+        instant_file,
+        mut foreign,
+        ..
+    } = nemesis;
+    let _ = std::fs::remove_file(instant_file);
+    foreign.finish();
+    poll("the topic of keys is compacted again", || {
+        foreign.keys_are_kept().then_some(())
+    });
+    ready_again(&tandem, &client);
+    let from = workload.acknowledged();
+    poll_for(RECOVERY, "commands are taken again", || {
+        (workload.acknowledged() >= from + 10).then_some(())
+    });
+    let history = workload.finish();
+    let kills: u64 = deeds.kills.values().sum();
+    println!(
+        "survived {kills} kills {:?}, {} ends at chosen instants, {} pauses, {:?}; slowest recovery that was waited for {slowest:?}",
+        deeds.kills, deeds.instants, deeds.pauses, deeds.others
+    );
+    // What the topic of keys has lost is in the store.
+    tandem.operated(&["keys", "publish"]);
+    let (accounts, orders) = (
+        tandem.accounts_url("/graphql"),
+        tandem.orders_url("/graphql"),
+    );
+    let report = check(
+        &System {
+            accounts: &accounts,
+            orders: &orders,
+            kafka: kafka(&tandem),
+        },
+        &history,
+    );
+    println!(
+        "{} commands acknowledged, 0 lost, {} unanswered, {} revisions checked, {} duplicates in the topics",
+        history.acknowledged, history.unanswered, report.revisions, report.duplicates
+    );
+    keys_are_whole(&tandem, &history);
+    only_foreign_letters(&tandem);
+    let told = read_topic(&kafka(&tandem), ORDER_TOPIC)
+        .unwrap()
+        .into_iter()
+        .filter(|event| !event.is_foreign())
+        .filter(|event| event.body["customerId"] != "first" || event.key == first)
+        .fold(HashMap::new(), |mut told: HashMap<String, i64>, event| {
+            let newest = told.entry(event.key).or_default();
+            *newest = event.revision.max(*newest);
+            told
+        });
+    let told: HashMap<String, i64> = told.into_iter().filter(|(id, _)| *id != first).collect();
+    let sequence = match deeds.others.get("topics given partitions") {
+        None | Some(0) => Sequence::Strict,
+        Some(_) => Sequence::LooseBetweenPartitions,
+    };
+    for subscriber in subscribers {
+        subscriber.finish(&told, sequence);
+    }
+}
+
+/// Strikes for so many seconds; how long the slowest recovery took that was waited for.
+fn break_it(nemesis: &mut Nemesis<'_>, workload: &Workload, seconds: u64) -> Duration {
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut slowest = Duration::ZERO;
     while Instant::now() < end {
@@ -405,12 +241,10 @@ fn kills_and_pauses_at_random_lose_nothing_and_tell_everything_once() {
             slowest = slowest.max(struck.elapsed());
         }
     }
-    let Nemesis {
-        deeds,
-        instant_file,
-        ..
-    } = nemesis;
-    let _ = std::fs::remove_file(instant_file);
+    slowest
+}
+
+fn ready_again(tandem: &Tandem, client: &Client) {
     poll_for(RECOVERY, "all of it answers again", || {
         [
             tandem.accounts_url("/actuator/health/readiness"),
@@ -425,44 +259,62 @@ fn kills_and_pauses_at_random_lose_nothing_and_tell_everything_once() {
         })
         .then_some(())
     });
-    let from = workload.acknowledged();
-    poll_for(RECOVERY, "commands are taken again", || {
-        (workload.acknowledged() >= from + 10).then_some(())
+}
+
+/// Each acknowledged customer's key is on the topic of keys, and no event waits for one.
+fn keys_are_whole(tandem: &Tandem, history: &History) {
+    poll("no event waits for a key", || {
+        let waiting = tandem.operated(&["keys", "waiting", "--json"]);
+        (waiting.trim() == "[]").then_some(())
     });
-    let history = workload.finish();
-    let kills: u64 = deeds.kills.values().sum();
-    println!(
-        "survived {kills} kills {:?}, {} ends at chosen instants, {} pauses; slowest recovery that was waited for {slowest:?}",
-        deeds.kills, deeds.instants, deeds.pauses
-    );
-    let (accounts, orders) = (
-        tandem.accounts_url("/graphql"),
-        tandem.orders_url("/graphql"),
-    );
-    let report = check(
-        &System {
-            accounts: &accounts,
-            orders: &orders,
-            kafka: kafka(&tandem),
-        },
-        &history,
-    );
-    println!(
-        "{} commands acknowledged, {} unanswered, {} revisions checked, {} duplicates in the topics",
-        history.acknowledged, history.unanswered, report.revisions, report.duplicates
-    );
-    let told = read_topic(&kafka(&tandem), ORDER_TOPIC)
-        .unwrap()
+    let told: HashSet<String> = whole_topic(&kafka(tandem), KEY_TOPIC)
         .into_iter()
-        .filter(|event| event.body["customerId"] != "first" || event.key == first)
-        .fold(HashMap::new(), |mut told: HashMap<String, i64>, event| {
-            let newest = told.entry(event.key).or_default();
-            *newest = event.revision.max(*newest);
-            told
-        });
-    let told: HashMap<String, i64> = told.into_iter().filter(|(id, _)| *id != first).collect();
-    for subscriber in subscribers {
-        subscriber.finish(&told);
+        .filter(|event| !event.is_foreign() && !event.payload.is_empty())
+        .map(|event| event.key)
+        .collect();
+    let lacking: Vec<&String> = history
+        .customers
+        .keys()
+        .filter(|id| !told.contains(*id))
+        .collect();
+    assert!(lacking.is_empty(), "without a key: {lacking:?}");
+}
+
+/// What others wrote is set aside, and nothing of the system's own.
+fn only_foreign_letters(tandem: &Tandem) {
+    for topic in [CUSTOMER_TOPIC, ORDER_TOPIC] {
+        let foreign: HashSet<String> = whole_topic(&kafka(tandem), topic)
+            .into_iter()
+            .filter(super::support::checker::LoggedEvent::is_foreign)
+            .map(|event| format!("{topic}/{}/{}", event.partition, event.offset))
+            .collect();
+        for service in ["accounts", "orders"] {
+            let listed = tandem.operated(&[
+                "dead-letters",
+                "list",
+                "--service",
+                service,
+                "--limit",
+                "100000",
+            ]);
+            let letters: Vec<&str> = listed
+                .lines()
+                .filter(|line| line.contains(&format!("/{topic}/")))
+                .collect();
+            println!(
+                "{service} has set {} of {topic} aside, of {} foreign messages",
+                letters.len(),
+                foreign.len()
+            );
+            for letter in letters {
+                let place = letter.split_whitespace().next().unwrap_or_default();
+                let place = place.split_once('/').map(|(_, place)| place);
+                assert!(
+                    place.is_some_and(|place| foreign.contains(place)),
+                    "an event of the system's own is a dead letter: {letter}"
+                );
+            }
+        }
     }
 }
 

@@ -745,6 +745,12 @@ impl KeyRing {
         Claims::of_messages(&messages, signatures)
     }
 
+    /// The topic of keys.
+    #[must_use]
+    pub fn topic(&self) -> &'static str {
+        self.0.topic
+    }
+
     /// Waits until the topic has shown a claim.
     pub async fn claimed(&self) {
         self.claimed_anew(0).await;

@@ -33,6 +33,8 @@ pub enum Fault {
     HoleTakenForRecord,
     /// What nobody has signed is taken.
     SignatureNotChecked,
+    /// A reader uses topics before anybody has claimed them.
+    ClaimNotAwaited,
     /// A subscriber hears repeats.
     RepeatsNotKnown,
     /// A subscriber that resumes hears only what comes from then on.

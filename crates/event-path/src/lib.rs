@@ -11,6 +11,7 @@ pub mod commands;
 pub mod data_keys;
 pub mod dead_letter_topic;
 pub mod fault;
+pub mod held_back;
 pub mod log;
 pub mod log_memory;
 pub mod log_restore;

@@ -12,6 +12,8 @@ use std::{
 pub use tokio::time::Instant;
 use uuid::{Builder, Uuid};
 
+use crate::wrong_clock;
+
 /// A wait.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -37,7 +39,7 @@ pub struct SystemTimeSource;
 #[allow(clippy::disallowed_methods)] // this is what owns them
 impl TimeSource for SystemTimeSource {
     fn now(&self) -> SystemTime {
-        SystemTime::now()
+        wrong_clock::set_wrong(SystemTime::now())
     }
 
     fn instant(&self) -> Instant {

@@ -10,3 +10,4 @@ pub mod rate_limited_log;
 pub mod shutdown;
 pub mod task;
 pub mod trace_context;
+mod wrong_clock;

@@ -31,8 +31,14 @@ pub enum Fault {
     RestoredOverNewer,
 }
 
-/// Those that a thousand seeds find. [`Fault::EpochNotLookedAt`] takes a failover within milliseconds of a write that is shown early, and
-/// nothing that repeats it: it takes more.
+/// Those that a thousand seeds do not find. [`Fault::EpochNotLookedAt`] takes a failover within milliseconds of a write that is shown early, and
+/// nothing that repeats it; a claim that is not awaited takes accounts to be away when orders begins, and a forgery until it is back.
+pub const RARE: [Fault; 2] = [
+    Fault::EpochNotLookedAt,
+    Fault::Code(InTheCode::ClaimNotAwaited),
+];
+
+/// Those that a thousand seeds find.
 pub const ALL: [Fault; 24] = [
     Fault::Code(InTheCode::ClearBeforePublish),
     Fault::Code(InTheCode::CommitBeforeWrite),

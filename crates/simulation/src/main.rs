@@ -9,7 +9,11 @@ use std::{
 };
 
 use clap::Parser;
-use tandem_simulation::run::{Options, Report, run};
+use tandem_simulation::{
+    faults::{ALL, Fault, Faults, RARE},
+    log::foreign::Forgers,
+    run::{Options, Report, run},
+};
 
 /// Runs the event path of both services in virtual time.
 #[derive(Parser)]
@@ -29,16 +33,44 @@ struct Arguments {
     /// Go on when something is wrong.
     #[arg(long)]
     all: bool,
+
+    /// A fault to plant, as `tests/planted.rs` tells its name, such as `BeginsAtTheEnd`; may be given many times.
+    #[arg(long, value_parser = fault)]
+    fault: Vec<Fault>,
+
+    /// Events are forged in another system's name alone.
+    #[arg(long)]
+    other_systems: bool,
+}
+
+impl Arguments {
+    fn options(&self, trace: bool) -> Options {
+        Options {
+            trace,
+            faults: Faults::planted(&self.fault),
+            forgers: if self.other_systems {
+                Forgers::OtherSystems
+            } else {
+                Forgers::Anybody
+            },
+        }
+    }
+}
+
+fn fault(name: &str) -> Result<Fault, String> {
+    let is_it = |fault: &Fault| {
+        let told = format!("{fault:?}");
+        told == name || told == format!("Code({name})")
+    };
+    let mut all = ALL.into_iter().chain(RARE);
+    all.find(is_it)
+        .ok_or_else(|| format!("no fault is called {name}"))
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(seed) = arguments.seed {
-        let options = Options {
-            trace: true,
-            ..Options::default()
-        };
-        return match run(seed, &options) {
+        return match run(seed, &arguments.options(true)) {
             Ok(report) => show(&report),
             Err(error) => failed(&error),
         };
@@ -76,7 +108,7 @@ fn show(report: &Report) -> ExitCode {
 
 #[allow(clippy::disallowed_methods, clippy::cast_precision_loss)] // how long it really took, to be shown
 fn run_many(arguments: &Arguments) -> ExitCode {
-    let begun = Instant::now();
+    let (begun, options) = (Instant::now(), arguments.options(false));
     let last = arguments.from + arguments.seeds;
     let next = AtomicU64::new(arguments.from);
     let (stopped, done, wrong) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
@@ -87,7 +119,7 @@ fn run_many(arguments: &Arguments) -> ExitCode {
             if seed >= last {
                 return;
             }
-            let report = match run(seed, &Options::default()) {
+            let report = match run(seed, &options) {
                 Ok(report) => report,
                 Err(error) => {
                     failed(&error);

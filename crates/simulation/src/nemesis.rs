@@ -5,7 +5,12 @@ use std::time::Duration;
 use tandem_accounts::domain::event::{KEY_TOPIC, TOPIC as CUSTOMERS};
 use tandem_orders::domain::event::TOPIC as ORDERS;
 
-use crate::{chance::draw, log, store, system::System};
+use crate::{
+    chance::draw,
+    log::{self, foreign::Forgers},
+    store,
+    system::System,
+};
 
 /// A kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +78,7 @@ pub fn troubles() -> Vec<Trouble> {
 }
 
 /// How often things go wrong on the way to log and store in this run.
-pub fn set_odds(system: &System) {
+pub fn set_odds(system: &System, forgers: Forgers) {
     let often = |most: u64| {
         draw(|chance| {
             if chance.happens(500) {
@@ -89,6 +94,10 @@ pub fn set_odds(system: &System) {
         late_record: often(40),
         duplicate: often(50),
         lost_question: often(60),
+        other_system: match forgers {
+            Forgers::Anybody => 500,
+            Forgers::OtherSystems => 1_000,
+        },
     });
     let odds = || store::Odds {
         lost_request: often(40),

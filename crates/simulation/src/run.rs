@@ -10,6 +10,7 @@ use crate::{
     clients::{Client, Known},
     faults::Faults,
     history::History,
+    log::foreign::Forgers,
     nemesis,
     store::Kind,
     subscribers,
@@ -29,6 +30,8 @@ pub struct Options {
     pub trace: bool,
     /// Faults that are planted.
     pub faults: Faults,
+    /// In whose name events are forged.
+    pub forgers: Forgers,
 }
 
 /// What became of a run.
@@ -90,7 +93,7 @@ async fn simulate(seed: u64, options: &Options) -> Report {
     world.note(|| format!("seed {seed}: {layout:?}, {troubles:?}"));
     let system = System::new(&world, layout, &options.faults);
     system.start_all();
-    nemesis::set_odds(&system);
+    nemesis::set_odds(&system, options.forgers);
     for _ in 0..draw(|chance| chance.between(1, 2)) {
         world.spawn(subscribers::follow_orders(system.clone(), history.clone()));
         let followed =

@@ -12,7 +12,7 @@ mod tandem;
 pub mod workload;
 
 pub use client::{Client, Subscription, Transport};
-pub use process::{Process, Signal, is_alive, signal, try_signal};
+pub use process::{Process, Signal, is_alive, limit_files, signal, try_signal};
 pub use tandem::{TANDEM, Tandem, TandemBuilder, command as tandem_command};
 
 use std::time::{Duration, Instant};

@@ -145,6 +145,16 @@ pub fn try_signal(id: u32, which: Signal) -> bool {
     rustix::process::kill_process(pid(id), which).is_ok()
 }
 
+/// Sets how large the files of a process may become, in bytes or `unlimited`. Returns whether that was done: it needs `prlimit`, of
+/// util-linux, and a process that is there.
+pub fn limit_files(process: u32, bytes: &str) -> bool {
+    let limit = Command::new("prlimit")
+        .args(["--pid", &process.to_string(), &format!("--fsize={bytes}:")])
+        .stderr(Stdio::null())
+        .status();
+    limit.is_ok_and(|status| status.success())
+}
+
 /// Whether the process exists and is not a zombie.
 pub fn is_alive(id: u32) -> bool {
     if rustix::process::test_kill_process(pid(id)).is_err() {

@@ -16,7 +16,10 @@ pub const TANDEM: &str = env!("CARGO_BIN_EXE_tandem");
 
 /// Limits a command to what it is told by flags: a developer's own settings must not reach a test.
 pub fn command() -> Command {
-    let mut command = Command::new(TANDEM);
+    on_its_own(Command::new(TANDEM))
+}
+
+fn on_its_own(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("TANDEM_") {
             command.env_remove(name);
@@ -35,6 +38,7 @@ pub struct TandemBuilder {
     brokers: Option<String>,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
+    survives_full_disks: bool,
 }
 
 enum Directory {
@@ -81,9 +85,22 @@ impl TandemBuilder {
         self.env("TANDEM_ACCEPT_UNSIGNED", "true")
     }
 
+    /// Has a write past the limit of [`limit_files`](super::limit_files) fail as on a full disk: the signal that comes with the limit,
+    /// which would end the process, is ignored.
+    pub fn surviving_full_disks(mut self) -> Self {
+        self.survives_full_disks = true;
+        self
+    }
+
     /// Starts it and does not wait.
     pub fn spawn(self) -> Tandem {
-        let mut command = command();
+        let mut command = if self.survives_full_disks {
+            let mut shell = on_its_own(Command::new("sh"));
+            shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", TANDEM]);
+            shell
+        } else {
+            command()
+        };
         command
             .arg("up")
             .arg("--data-dir")
@@ -139,6 +156,7 @@ impl Tandem {
             brokers: None,
             flags: Vec::new(),
             environment: Vec::new(),
+            survives_full_disks: false,
         }
     }
 

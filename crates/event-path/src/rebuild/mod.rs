@@ -33,6 +33,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     data_keys::Unopened,
+    held_back::HeldBackParts,
     log::{Ends, Log, LogError},
     store::{PublishedRow, StoreError},
     waiting::{Takes, Waiting},
@@ -116,17 +117,13 @@ pub enum RebuildError {
     },
     /// What lies behind a transaction that is open is in the log, and nobody can read it yet.
     #[error(
-        "{topic} ends at offset {end} of partition {partition} and can be read up to {readable} only: a transaction of another producer is open there. Try again when it has ended; Kafka gives it up by itself after its producer's `transaction.timeout.ms`"
+        "{topic} is held back, {parts}: a transaction of another producer is open there, and what lies behind it cannot be read yet. Try again when it has ended; Kafka gives it up by itself after its producer's `transaction.timeout.ms`"
     )]
     HeldBack {
         /// Which topic.
         topic: &'static str,
-        /// Which partition.
-        partition: i32,
-        /// The offset up to which it can be read.
-        readable: i64,
-        /// The offset behind its last record.
-        end: i64,
+        /// What of it.
+        parts: HeldBackParts,
     },
     /// A part of the work ended early.
     #[error(transparent)]

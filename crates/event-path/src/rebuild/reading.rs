@@ -7,9 +7,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::RebuildError;
 use crate::fault::{self, Fault};
+use crate::held_back::{HeldBackParts, readable_ends};
 use crate::log::{Arrival, Attention, Ends, Log, LogError, Offsets, Tail};
 use tandem_model::message::{Message, Position};
-use tandem_runtime::{backoff::Backoff, clock::Clock, shutdown::Shutdown};
+use tandem_runtime::{clock::Clock, shutdown::Shutdown};
 
 /// Messages in a batch: the more, the more revisions of one aggregate collapse into one write.
 const BATCH: usize = 5_000;
@@ -20,9 +21,8 @@ const ENOUGH: usize = 1_000;
 const LINGER: Duration = Duration::from_millis(100);
 /// How long the log may be silent before its end.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
-/// How long a transaction that hides a part of the log is waited for, and the pauses between two looks.
+/// How long a transaction that hides a part of the log is waited for.
 const HELD_BACK: Duration = Duration::from_secs(15);
-const LOOK: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// Pause after an error that the client does not go on from by itself.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -71,26 +71,23 @@ impl Reading {
     /// # Errors
     /// [`RebuildError::HeldBack`] when it is still open then; when the log does not answer.
     pub(super) async fn ends(&self) -> Result<Ends, RebuildError> {
-        let whole = self.port.uncommitted_ends(self.topic).await?;
+        let tell = |parts: &HeldBackParts| {
+            tracing::warn!(topic = self.topic, limit = ?HELD_BACK, "waiting for the end of a transaction, behind which nothing can be read: {parts}");
+        };
         let clock = self.shutdown.clock();
-        let begun = clock.instant();
-        let mut pauses = LOOK.pauses(clock);
-        let mut is_told = false;
-        loop {
-            let ends = self.port.topic(self.topic).await?.ends;
-            let Some(held_back) = held_back(self.topic, &whole, &ends) else {
-                return Ok(ends);
-            };
-            if clock.since(begun) >= HELD_BACK {
-                return Err(held_back);
-            }
-            if !std::mem::replace(&mut is_told, true) {
-                tracing::warn!(limit = ?HELD_BACK, "waiting for the end of a transaction: {held_back}");
-            }
-            if !self.shutdown.sleep(pauses.next_pause()).await {
-                return Err(RebuildError::Stopping);
-            }
+        let looked = tokio::select! {
+            biased;
+            () = self.shutdown.requested() => return Err(RebuildError::Stopping),
+            looked = readable_ends(self.port.as_ref(), self.topic, HELD_BACK, clock, tell) => looked,
+        };
+        let (ends, parts) = looked?;
+        if parts.is_empty() {
+            return Ok(ends);
         }
+        Err(RebuildError::HeldBack {
+            topic: self.topic,
+            parts,
+        })
     }
 
     /// Messages from here to these ends.
@@ -140,19 +137,6 @@ impl Reading {
         (self.log, self.next) = (Some(log), next);
         Ok(())
     }
-}
-
-/// What of the whole log cannot be read up to these ends.
-fn held_back(topic: &'static str, whole: &Ends, ends: &Ends) -> Option<RebuildError> {
-    whole.iter().find_map(|(&partition, &(low, end))| {
-        let readable = ends.get(&partition).map_or(low, |(_, readable)| *readable);
-        (readable < end).then_some(RebuildError::HeldBack {
-            topic,
-            partition,
-            readable,
-            end,
-        })
-    })
 }
 
 struct Reader {
@@ -325,15 +309,11 @@ mod tests {
     async fn what_an_open_transaction_hides_is_waited_for_and_then_said_to_be_held_back() {
         let (readable, shutdown) = (Arc::new(AtomicI64::new(4)), Shutdown::new());
         let held_back = reading(&readable, &shutdown).ends().await.unwrap_err();
-        assert!(matches!(
-            held_back,
-            RebuildError::HeldBack {
-                topic: "held",
-                partition: 0,
-                readable: 4,
-                end: 9
-            }
-        ));
+        let told = held_back.to_string();
+        assert!(
+            told.starts_with("held is held back, partition 0 from offset 4 to 9:"),
+            "{told}"
+        );
         let waiting = reading(&readable, &shutdown);
         let (ends, ()) = tokio::join!(waiting.ends(), async {
             shutdown.clock().sleep(HELD_BACK / 2).await;

@@ -298,8 +298,8 @@ impl Signatures {
         registry.note(&name(service), &text(signer)?).await
     }
 
-    /// Judges a record that was read. Where nothing is known of the service whose topic it is, everything is taken, as before there were
-    /// signatures.
+    /// Judges a record that was read. Where nothing is known of the service whose topic it is, and no key of it was given, everything is taken,
+    /// as before there were signatures.
     ///
     /// # Errors
     /// Why it is not the service's.
@@ -311,10 +311,8 @@ impl Signatures {
         self.pinned(|pinned| {
             let signer = pinned.get(owner);
             let Some(signed) = signature_of(message)? else {
-                let Some(signer) = signer else {
-                    return Ok(());
-                };
-                let may_lack = self.0.accepts_unsigned || signer.may_lack(message);
+                let may_lack = self.0.accepts_unsigned
+                    || signer.map_or(given.is_empty(), |signer| signer.may_lack(message));
                 return if may_lack {
                     Ok(())
                 } else {

@@ -13,6 +13,8 @@ use super::{SystemLog, signers::Signers};
 use crate::{
     claims::{Claim, Claims},
     data_keys::{DataKey, KeyRing, Role},
+    fault::{self, Fault},
+    held_back::readable_ends,
     log::{Arrival, Attention, Log, LogError, Offsets},
     rebuild::is_filled,
     sealing::Sealer,
@@ -299,7 +301,10 @@ impl Attempt {
             let (mut logged, mut opens) = (None, None);
             if claims.first.is_none() {
                 let topics = &claimant.topics;
-                logged = system_of_events(self.log.as_anybodys(), topics, clock).await?;
+                self.nothing_is_held_back(clock).await?;
+                if !self.waits_for_a_claim() {
+                    logged = system_of_events(self.log.as_anybodys(), topics, clock).await?;
+                }
                 opens = opens_any(&keys.some_published(TRIED), &claimant.sealer);
             }
             let seen = Seen {
@@ -318,10 +323,15 @@ impl Attempt {
                 }
                 ClaimDecision::Unclaimed => {
                     // The owner may be starting just now.
-                    if clock.timeout(CLAIM_DELAY, keys.claimed()).await.is_err() {
-                        return Ok(Ok(None));
+                    if clock.timeout(CLAIM_DELAY, keys.claimed()).await.is_ok() {
+                        continue;
                     }
-                    continue;
+                    if self.waits_for_a_claim() {
+                        return Err(StoreError::Away(
+                            "nobody has claimed the topics, so whose events count is not known: accounts claims them when it starts".to_owned(),
+                        ));
+                    }
+                    return Ok(Ok(None));
                 }
                 ClaimDecision::OursUnlessAlive(system, claim) => {
                     if self.is_alive(&claim).await? {
@@ -377,6 +387,37 @@ impl Attempt {
             "another {} claims the topics at the same time",
             claimant.service
         )))
+    }
+
+    /// Whether the topics are not used before somebody has claimed them. A reader that asks for signatures knows none of the others' keys
+    /// before, unless it was given them: it would take whatever anybody has written, an erasure too, and what the newest events say of
+    /// their system.
+    fn waits_for_a_claim(&self) -> bool {
+        let service = self.claimant.service;
+        self.claimant.role == Role::Reader
+            && !fault::is_on(Fault::ClaimNotAwaited)
+            && self.log.signatures().is_some_and(|signatures| {
+                let mut others = signatures.services().into_iter();
+                !signatures.accepts_unsigned()
+                    && others.any(|other| other != service && signatures.given(other).is_empty())
+            })
+    }
+
+    /// Nothing is concluded from there being no claim, and no event that names a system, while a transaction hides a part of the topics: as
+    /// where they are copied here in one that has not ended.
+    async fn nothing_is_held_back(&self, clock: &Clock) -> Result<(), StoreError> {
+        let topics = self.claimant.topics.iter().copied();
+        for topic in topics.chain([self.keys.topic()]) {
+            let log: &dyn Log = self.log.as_anybodys().as_ref();
+            let looked = readable_ends(log, topic, Duration::ZERO, clock, |_| ()).await;
+            let (_, parts) = looked.map_err(|error| StoreError::Away(error.to_string()))?;
+            if !parts.is_empty() {
+                return Err(StoreError::Away(format!(
+                    "nobody has claimed the topics as far as they can be read, and {topic} is held back, {parts}: a transaction of another producer is open there"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Puts back the claim that was there before.

@@ -11,6 +11,16 @@ use crate::chance::draw;
 /// The header that marks what nobody of ours wrote.
 pub const FOREIGN: &str = "simulated-foreign";
 
+/// In whose name events are forged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forgers {
+    /// In ours or in another system's.
+    #[default]
+    Anybody,
+    /// In another system's alone, as a second system on the same topics would write them.
+    OtherSystems,
+}
+
 /// A record that says nothing to any of ours.
 fn noise(topic: &str) -> Message {
     let dice = draw(|chance| chance.below(4));
@@ -62,7 +72,8 @@ impl Cluster {
             return;
         };
         // Another system says which it is; who forges in our name has no key to sign with.
-        if draw(|chance| chance.happens(500)) {
+        let odds = self.state().odds.other_system;
+        if draw(|chance| chance.happens(odds)) {
             let system = (cloudevents::SYSTEM.to_owned(), b"another".to_vec());
             forged.headers.push(system);
         }

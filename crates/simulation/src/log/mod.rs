@@ -49,6 +49,8 @@ pub struct Odds {
     pub duplicate: u64,
     /// A question is not answered.
     pub lost_question: u64,
+    /// What is forged says that it is of another system, not of ours.
+    pub other_system: u64,
 }
 
 /// The brokers with what they keep. Clones share it.

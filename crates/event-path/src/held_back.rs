@@ -1,0 +1,116 @@
+//! What a log holds and shows nobody yet: what lies behind a transaction that is open, up to the end of its partition.
+//!
+//! Readers see what is committed. While a transaction of another producer is open, its partition can be read up to where that began only,
+//! and what others wrote behind it is hidden too. Whoever reads to an end and concludes from what is not there asks here first.
+
+use std::{fmt, time::Duration};
+
+use tandem_runtime::{backoff::Backoff, clock::Clock};
+
+use crate::log::{Ends, Log, LogError};
+
+/// The pauses between two looks.
+const LOOK: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+
+/// The part of a partition that cannot be read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Which partition.
+    pub partition: i32,
+    /// The first offset that cannot be read.
+    pub from: i64,
+    /// The offset behind the last record.
+    pub end: i64,
+}
+
+/// The parts of a topic that cannot be read yet, in order of their partitions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeldBackParts(pub Vec<HeldBack>);
+
+impl HeldBackParts {
+    /// What of a whole topic cannot be read up to these ends.
+    #[must_use]
+    pub fn between(readable: &Ends, whole: &Ends) -> Self {
+        let part = |(&partition, &(low, end)): (&i32, &(i64, i64))| {
+            let from = readable.get(&partition).map_or(low, |(_, high)| *high);
+            (from < end).then_some(HeldBack {
+                partition,
+                from,
+                end,
+            })
+        };
+        Self(whole.iter().filter_map(part).collect())
+    }
+
+    /// Whether all of the topic can be read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for HeldBackParts {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, part) in self.0.iter().enumerate() {
+            let separator = if number == 0 { "" } else { ", " };
+            let HeldBack {
+                partition,
+                from,
+                end,
+            } = part;
+            write!(
+                formatter,
+                "{separator}partition {partition} from offset {from} to {end}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The ends of a topic as far as it can be read, and what cannot be of what was in it when this was asked.
+///
+/// An open transaction is waited for, for this long at most; `told` hears of it once.
+///
+/// # Errors
+/// When the log does not answer.
+pub async fn readable_ends(
+    log: &dyn Log,
+    topic: &str,
+    limit: Duration,
+    clock: &Clock,
+    mut told: impl FnMut(&HeldBackParts),
+) -> Result<(Ends, HeldBackParts), LogError> {
+    let whole = log.uncommitted_ends(topic).await?;
+    let begun = clock.instant();
+    let mut pauses = LOOK.pauses(clock);
+    let mut is_told = false;
+    loop {
+        let ends = log.topic(topic).await?.ends;
+        let parts = HeldBackParts::between(&ends, &whole);
+        if parts.is_empty() || clock.since(begun) >= limit {
+            return Ok((ends, parts));
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            told(&parts);
+        }
+        clock.sleep(pauses.next_pause()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_partition_that_is_held_back_is_named_with_its_offsets() {
+        let whole = Ends::from([(0, (0, 9)), (1, (0, 4)), (2, (3, 7)), (3, (0, 0))]);
+        let readable = Ends::from([(0, (0, 4)), (1, (0, 4)), (3, (0, 0))]);
+        let parts = HeldBackParts::between(&readable, &whole);
+        assert_eq!(
+            parts.to_string(),
+            "partition 0 from offset 4 to 9, partition 2 from offset 3 to 7"
+        );
+        // What was written since is no part of it.
+        assert!(HeldBackParts::between(&whole, &readable).is_empty());
+    }
+}
