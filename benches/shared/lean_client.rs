@@ -21,6 +21,8 @@ pub struct LeanClient {
     authority: String,
     path: String,
     query: &'static str,
+    /// Headers that go with each request, each with its end of line.
+    headers: String,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -38,8 +40,18 @@ impl LeanClient {
             authority: url.authority().to_owned(),
             path: url.path().to_owned(),
             query,
+            headers: String::new(),
             idle: Mutex::default(),
         }
+    }
+
+    /// The same client with this bearer token.
+    #[must_use]
+    pub fn with_token(mut self, token: Option<&str>) -> Self {
+        if let Some(token) = token {
+            self.headers = format!("authorization: Bearer {token}\r\n");
+        }
+        self
     }
 
     /// A client for the paths below this address.
@@ -59,8 +71,9 @@ impl LeanClient {
     /// Sends JSON to a path and waits for the body of a good answer.
     pub async fn post(&self, path: &str, body: &str) -> Vec<u8> {
         self.send(format!(
-            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST {path} HTTP/1.1\r\nhost: {}\r\n{}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             self.authority,
+            self.headers,
             body.len(),
         ))
         .await
@@ -68,9 +81,11 @@ impl LeanClient {
 
     /// Gets a path and waits for the body of a good answer.
     pub async fn get(&self, path: &str) -> Vec<u8> {
-        let authority = &self.authority;
-        self.send(format!("GET {path} HTTP/1.1\r\nhost: {authority}\r\n\r\n"))
-            .await
+        let (authority, headers) = (&self.authority, &self.headers);
+        self.send(format!(
+            "GET {path} HTTP/1.1\r\nhost: {authority}\r\n{headers}\r\n"
+        ))
+        .await
     }
 
     async fn send(&self, request: String) -> Vec<u8> {

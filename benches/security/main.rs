@@ -1,0 +1,38 @@
+//! What tokens and the replacement of the sealing key cost, each beside the same work without. For signatures of events see
+//! `cargo bench -p tandem-event-path --bench signed_records`.
+//!
+//!     cargo bench --bench security                         tokens
+//!     cargo bench --bench security -- rotation 100000      the sealing key of so many customers is replaced while others create
+//!     cargo bench --bench security -- rotation 100000 servers    on real MongoDB and Kafka
+//!
+//! Ratios count; absolute times say little on a shared machine. With and without are measured in turns, and the median of the
+//! rounds is shown.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod rotation;
+#[path = "../shared/mod.rs"]
+mod shared;
+#[path = "../../tests/system/support/mod.rs"]
+mod support;
+mod tokens;
+
+use tokio::runtime::Runtime;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let has = |word: &str| arguments.iter().any(|argument| argument == word);
+    let runtime = Runtime::new().unwrap();
+    if has("rotation") {
+        let count = arguments.iter().find_map(|argument| argument.parse().ok());
+        rotation::measure(&runtime, count.unwrap_or(10_000), has("servers"));
+    } else {
+        tokens::measure(&runtime);
+    }
+}

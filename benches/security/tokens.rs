@@ -1,0 +1,105 @@
+//! What a verified token adds to a read, at the service and through the gateway: two systems, one of which asks for tokens.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use crate::{
+    shared::{LeanClient, median},
+    support::{
+        Tandem,
+        graph::{CREATE, customer_input},
+        poll,
+    },
+};
+
+/// An odd number.
+const ROUNDS: usize = 11;
+const ROUND: Duration = Duration::from_millis(700);
+const CUSTOMER: &str =
+    "query($id: ID!) { customer(id: $id) { id name { firstName lastName } revision } }";
+
+/// Median of the times of one round's calls, in microseconds.
+fn round(runtime: &Runtime, client: &Arc<LeanClient>, in_flight: usize) -> f64 {
+    let begun = Instant::now();
+    let times = runtime.block_on(async {
+        let tasks: Vec<_> = (0..in_flight)
+            .map(|_| {
+                let client = Arc::clone(client);
+                tokio::spawn(async move {
+                    let mut times = Vec::new();
+                    while begun.elapsed() < ROUND {
+                        let asked = Instant::now();
+                        client.ask(json!({"id": "1"})).await;
+                        times.push(asked.elapsed().as_secs_f64() * 1e6);
+                    }
+                    times
+                })
+            })
+            .collect();
+        let mut all = Vec::new();
+        for task in tasks {
+            all.extend(task.await.unwrap());
+        }
+        all
+    });
+    median(times)
+}
+
+/// The token that `up --auth` prints.
+fn printed_token(tandem: &Tandem) -> String {
+    poll("`up --auth` prints a token", || {
+        let output = tandem.process.output();
+        let token = output
+            .lines()
+            .map(str::trim)
+            .find(|line| line.starts_with("eyJ"))?;
+        Some(token.to_owned())
+    })
+}
+
+fn customer(runtime: &Runtime, tandem: &Tandem, token: Option<&str>) {
+    let creating = LeanClient::new(&tandem.accounts_url("/graphql"), CREATE).with_token(token);
+    let input = customer_input("1", "Lovelace");
+    runtime.block_on(creating.ask(json!({"input": input})));
+}
+
+pub fn measure(runtime: &Runtime) {
+    let open = Tandem::start();
+    let closed = Tandem::builder().flag("--auth").start();
+    let token = printed_token(&closed);
+    customer(runtime, &open, None);
+    customer(runtime, &closed, Some(&token));
+    println!("\n# tokens: p50 of customer(id) in microseconds, embedded store");
+    println!(
+        "{:<24} {:>10} {:>10} {:>10}",
+        "", "without", "with", "added"
+    );
+    for place in ["accounts", "gateway"] {
+        let url = |tandem: &Tandem| match place {
+            "accounts" => tandem.accounts_url("/graphql"),
+            _ => tandem.gateway_url("/graphql"),
+        };
+        let without = Arc::new(LeanClient::new(&url(&open), CUSTOMER));
+        let with = Arc::new(LeanClient::new(&url(&closed), CUSTOMER).with_token(Some(&token)));
+        for in_flight in [1, 64] {
+            let rounds: Vec<(f64, f64)> = (0..ROUNDS)
+                .map(|_| {
+                    let without = round(runtime, &without, in_flight);
+                    (without, round(runtime, &with, in_flight))
+                })
+                .collect();
+            println!(
+                "{:<24} {:>10.0} {:>10.0} {:>10.0}",
+                format!("{place}, {in_flight} in flight"),
+                median(rounds.iter().map(|round| round.0).collect()),
+                median(rounds.iter().map(|round| round.1).collect()),
+                median(rounds.iter().map(|round| round.1 - round.0).collect()),
+            );
+        }
+    }
+}
