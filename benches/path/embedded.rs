@@ -9,9 +9,8 @@ use redb::TableDefinition;
 use tokio::runtime::Runtime;
 
 use crate::{
-    processor::resident_mib,
-    rounds::{ROUND, ROUNDS, load, percentile, show},
-    shared::LeanClient,
+    rounds::{ROUND, ROUNDS, load, show},
+    shared::{LeanClient, percentile, resident_mib},
     support::{Tandem, graph::CREATE},
     visible::{create_to_visible, creating, next_id},
 };

@@ -13,7 +13,11 @@ use tokio::{
     runtime::Runtime,
 };
 
-use crate::{processor::resident_mib, reads::known_customer, shared::median, support::Tandem};
+use crate::{
+    reads::known_customer,
+    shared::{median, resident_mib},
+    support::Tandem,
+};
 
 /// Customers added, without orders.
 const CUSTOMERS: usize = 100_000;

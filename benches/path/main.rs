@@ -23,7 +23,6 @@ use tokio::runtime::Runtime;
 mod bare;
 mod embedded;
 mod list;
-mod processor;
 mod reads;
 mod rounds;
 mod servers;

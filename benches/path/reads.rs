@@ -25,7 +25,6 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::{
-    rounds::percentile,
     shared::{LeanClient, median},
     support::{
         self, Tandem,

@@ -67,8 +67,3 @@ pub fn show(what: &str, unit: &str, rounds: &[(f64, f64)]) {
     let ratio = median(rounds.iter().map(|round| round.0 / round.1).collect());
     println!("{what:<58} {ours:>10.1} {floor:>10.1} {unit:<4} ratio {ratio:>6.2}");
 }
-
-pub fn percentile(sorted: &[f64], part: f64) -> f64 {
-    let place = (sorted.len() as f64 * part) as usize;
-    sorted[place.min(sorted.len() - 1)]
-}

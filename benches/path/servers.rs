@@ -8,9 +8,8 @@ use tokio::runtime::Runtime;
 
 use crate::{
     bare::{BareLoop, BareWrites},
-    processor::{Processes, Spent},
-    rounds::{ROUNDS, load, percentile, show},
-    shared::LeanClient,
+    rounds::{ROUNDS, load, show},
+    shared::{LeanClient, Processes, Spent, percentile},
     support::{
         Tandem,
         graph::{CREATE, customer_input},

@@ -2,11 +2,19 @@
 #![allow(dead_code)] // each benchmark uses some of it
 
 mod lean_client;
+mod processor;
 
 pub use lean_client::LeanClient;
+pub use processor::{Processes, Spent, resident_mib};
 
 /// The middle one.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// The value that a part of the sorted values is below.
+pub fn percentile(sorted: &[f64], part: f64) -> f64 {
+    let place = (sorted.len() as f64 * part) as usize;
+    sorted[place.min(sorted.len() - 1)]
 }

@@ -8,6 +8,7 @@ mod limits;
 mod protocol;
 mod raw;
 mod sockets;
+mod transports;
 
 use raw::{get, graphql, graphql_with, send};
 use serde_json::{Value, json};

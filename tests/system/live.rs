@@ -13,9 +13,11 @@ use super::support::{
     Client, Process, Signal, Tandem, Transport,
     graph::{ADVANCE, PLACE, UPDATE, order_input},
     poll, poll_for, try_signal,
-    workload::{Targets, Workload},
+    workload::{History, Targets, Workload},
 };
 
+#[path = "live/browser.rs"]
+mod browser;
 #[path = "live/page.rs"]
 mod page;
 
@@ -121,19 +123,10 @@ fn read(order: &Value) -> (String, i64) {
     (id, order["revision"].as_i64().unwrap())
 }
 
-#[test]
-fn a_follower_misses_nothing_and_hears_nothing_twice_while_orders_and_the_gateway_are_killed() {
-    let tandem = Tandem::start();
-    let client = Client::new();
+/// Orders change through the gateway while it and orders are killed and restarted, three times each. Answers what was acknowledged, and
+/// the orders that were placed besides.
+fn trouble(tandem: &Tandem, client: &Client) -> (History, Vec<String>) {
     let gateway = tandem.gateway_url("/graphql");
-    tandem.customer(&client, "1");
-    for _ in 0..120 {
-        tandem.order(&client, "1");
-    }
-    let followers: Vec<Follower> = ["websocket", "sse"]
-        .into_iter()
-        .filter_map(|transport| Follower::start(&gateway, transport))
-        .collect();
     let targets = Targets {
         accounts: vec![tandem.accounts_url("/graphql")],
         orders: vec![gateway.clone()],
@@ -163,6 +156,23 @@ fn a_follower_misses_nothing_and_hears_nothing_twice_while_orders_and_the_gatewa
         }
     }
     let history = workload.finish();
+    (history, placed)
+}
+
+#[test]
+fn a_follower_misses_nothing_and_hears_nothing_twice_while_orders_and_the_gateway_are_killed() {
+    let tandem = Tandem::start();
+    let client = Client::new();
+    let gateway = tandem.gateway_url("/graphql");
+    tandem.customer(&client, "1");
+    for _ in 0..120 {
+        tandem.order(&client, "1");
+    }
+    let followers: Vec<Follower> = ["websocket", "sse"]
+        .into_iter()
+        .filter_map(|transport| Follower::start(&gateway, transport))
+        .collect();
+    let (history, placed) = trouble(&tandem, &client);
     for follower in &followers {
         poll_for(CAUGHT_UP, "the follower has every order", || {
             let held = follower.orders();

@@ -1,103 +1,21 @@
 //! Several instances of each service on the same databases and topics behave as one.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use serde_json::json;
-use tandem_backends::{Kafka, KafkaOptions, Mongo, free_port, require};
-use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tandem_backends::require;
 
 use super::support::{
-    Client, Process, Signal, Transport,
+    Client, Signal, Transport,
     checker::{System, check},
+    fleet::{Fleet, graphql},
     graph::{CREATE, PLACE, UPDATE, customer_input, order_input},
-    poll, tandem_command,
+    poll,
     workload::{Targets, Workload},
 };
 
 const ORDER_UPDATED: &str = "subscription($customerId: ID) {
     orderUpdated(customerId: $customerId) { type order { id revision } } }";
-
-/// One service process on its own port.
-struct Instance {
-    process: Process,
-    url: String,
-}
-
-/// Real servers, and instances that share them.
-struct Fleet {
-    runtime: Runtime,
-    mongo: Mongo,
-    kafka: Kafka,
-    directory: TempDir,
-}
-
-impl Fleet {
-    fn new() -> Self {
-        let runtime = Runtime::new().unwrap();
-        let (mongo, kafka) = runtime.block_on(async {
-            let (mongo, kafka) =
-                tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::default()));
-            (mongo.unwrap(), kafka.unwrap())
-        });
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(
-            directory.path().join("sealing.key"),
-            "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
-        )
-        .unwrap();
-        Self {
-            runtime,
-            mongo,
-            kafka,
-            directory,
-        }
-    }
-
-    fn key_file(&self) -> PathBuf {
-        self.directory.path().join("sealing.key")
-    }
-
-    /// Starts one more instance and waits until it is ready.
-    fn instance(&self, service: &str) -> Instance {
-        let port = free_port().unwrap();
-        let process = Process::start(
-            tandem_command()
-                .arg(service)
-                .args(["--port", &port.to_string()])
-                .args(["--mongodb-uri", &self.mongo.uri()])
-                .args(["--kafka-brokers", &self.kafka.bootstrap()])
-                .arg("--sealing-key-file")
-                .arg(self.key_file()),
-        );
-        let instance = Instance {
-            process,
-            url: format!("http://127.0.0.1:{port}"),
-        };
-        let client = Client::new();
-        poll(&format!("{service} on port {port} is ready"), || {
-            let health = client.try_get(&format!("{}/actuator/health/readiness", instance.url));
-            health
-                .is_some_and(|answer| answer.status == 200)
-                .then_some(())
-        });
-        instance
-    }
-
-    fn kafka_client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.kafka.bootstrap());
-        config
-    }
-}
-
-fn graphql(instances: &[&Instance]) -> Vec<String> {
-    instances
-        .iter()
-        .map(|instance| format!("{}/graphql", instance.url))
-        .collect()
-}
 
 #[test]
 fn instances_killed_and_added_in_the_middle_of_traffic_lose_nothing() {
@@ -131,7 +49,6 @@ fn instances_killed_and_added_in_the_middle_of_traffic_lose_nothing() {
             &history,
         );
     }
-    drop(fleet.runtime);
 }
 
 #[test]

@@ -118,6 +118,31 @@ fn name(topic: &str, partition: i32) -> String {
     format!("log/{topic}/{partition}")
 }
 
+/// What a store remembers of each partition of a topic, whichever instance noted it: a moment behind what is applied.
+///
+/// # Errors
+/// When the store does not answer, or what it remembers cannot be read.
+pub async fn remembered(
+    registry: &dyn Registry,
+    topic: &str,
+) -> Result<BTreeMap<i32, Remembered>, StoreError> {
+    let prefix = name(topic, 0);
+    let prefix = &prefix[..prefix.len() - 1];
+    let mut found = BTreeMap::new();
+    for (name, text) in registry.recall_all(prefix).await? {
+        let partition = name[prefix.len()..].parse();
+        let remembered = serde_json::from_str(&text);
+        if let (Ok(partition), Ok(remembered)) = (partition, remembered) {
+            found.insert(partition, remembered);
+        } else {
+            return Err(StoreError::Corrupt(format!(
+                "{name} cannot be read: {text}"
+            )));
+        }
+    }
+    Ok(found)
+}
+
 impl LogWatch {
     /// Watches over these topics, each read by the projection of this status; remembers in this registry.
     #[must_use]
@@ -380,21 +405,7 @@ impl LogWatch {
     }
 
     async fn recall(&self, topic: &str) -> Result<BTreeMap<i32, Remembered>, StoreError> {
-        let prefix = name(topic, 0);
-        let prefix = &prefix[..prefix.len() - 1];
-        let mut found = BTreeMap::new();
-        for (name, text) in self.0.registry.recall_all(prefix).await? {
-            let partition = name[prefix.len()..].parse();
-            let remembered = serde_json::from_str(&text);
-            if let (Ok(partition), Ok(remembered)) = (partition, remembered) {
-                found.insert(partition, remembered);
-            } else {
-                return Err(StoreError::Corrupt(format!(
-                    "{name} cannot be read: {text}"
-                )));
-            }
-        }
-        Ok(found)
+        remembered(self.0.registry.as_ref(), topic).await
     }
 
     async fn topic(&self, topic: &str) -> Result<TopicState, StoreError> {

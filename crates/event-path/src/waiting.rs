@@ -37,6 +37,12 @@ const GATHER: Duration = Duration::from_millis(100);
 /// Events taken at once.
 const SOME: usize = 500;
 
+/// The name under which a reader's waiting events are kept in the store of dead letters.
+#[must_use]
+pub fn kept_under(reader: &str) -> String {
+    format!("{reader}{SUFFIX}")
+}
+
 /// Whether a name in the store of dead letters is one of waiting events.
 #[must_use]
 pub fn is_waiting(consumer: &str) -> bool {
@@ -134,7 +140,7 @@ impl Waiting {
         Self(Arc::new(Inner {
             clock: clock.clone(),
             reader,
-            consumer: format!("{reader}{SUFFIX}"),
+            consumer: kept_under(reader),
             letters,
             known: Mutex::default(),
             changed: Notify::new(),

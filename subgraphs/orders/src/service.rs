@@ -52,9 +52,10 @@ use crate::{
     domain::{self, Order},
     erasure::{self, Forgetting, OrderEncoding, OrderReader},
     graphql::{Backing, schema},
-    live::Live,
+    live::{Live, Sources},
     replica::{
-        self, Replica, keys::ReplicaKeys, projection::ReplicaProjection, rebuild::RebuildReplica,
+        self, Replica, keys::ReplicaKeys, progress::Progress, projection::ReplicaProjection,
+        rebuild::RebuildReplica,
     },
     rest::{self, Rest},
     rotation::{RewrapOrders, RewrapReplica},
@@ -245,14 +246,18 @@ fn assemble(
         Arc::clone(&own.dead_letters),
         shutdown,
     )?;
-    let live = Live::start(
-        &log,
-        Arc::clone(&own.aggregates),
-        Arc::clone(&own.changes),
-        replica.clone(),
-        opener.clone(),
-        shutdown,
-    );
+    let sources = Sources {
+        orders: Arc::clone(&own.aggregates),
+        changes: Arc::clone(&own.changes),
+        replica: replica.clone(),
+        progress: Progress::new(
+            Arc::clone(&own.registry),
+            Arc::clone(&own.dead_letters),
+            shutdown.clock(),
+        ),
+        opener: opener.clone(),
+    };
+    let live = Live::start(&log, sources, shutdown);
     forget_old_keys(Arc::clone(&own.aggregates), shutdown);
 
     let letters = WithoutWaiting {

@@ -33,10 +33,10 @@ use crate::{
     erasure::Forgetting,
     graphql::Backing,
     live::{
-        Live,
+        Live, Sources,
         log::{Attention, Log, LogAway, LogReader},
     },
-    replica::{Replaces, Replica, ReplicaCustomer, ReplicaStore, contract},
+    replica::{Replaces, Replica, ReplicaCustomer, ReplicaStore, contract, progress::Progress},
     stores::Stores,
 };
 
@@ -338,10 +338,17 @@ impl World {
         let live = Live::on(
             Arc::new(order_log.clone()),
             Arc::new(customer_log.clone()),
-            Arc::clone(&stores.own.aggregates),
-            Arc::clone(&stores.own.changes),
-            replica.clone(),
-            opener,
+            Sources {
+                orders: Arc::clone(&stores.own.aggregates),
+                changes: Arc::clone(&stores.own.changes),
+                replica: replica.clone(),
+                progress: Progress::new(
+                    Arc::clone(&stores.own.registry),
+                    Arc::clone(&stores.own.dead_letters),
+                    shutdown.clock(),
+                ),
+                opener,
+            },
             &shutdown,
         );
         let store = Arc::clone(&orders) as Arc<dyn AggregateStore<Order>>;

@@ -4,6 +4,7 @@
 pub mod checker;
 mod client;
 pub mod command;
+pub mod fleet;
 pub mod graph;
 pub mod ground;
 mod process;

@@ -15,7 +15,7 @@ use super::aliases::restored;
 use super::call::Call;
 use super::document::{Chosen, DocumentLimits, Documents, Kind, Treatment};
 use super::error::{Code, Refused, RequestError};
-use super::events::{self, Held};
+use super::events::{self, Held, Receiver};
 use super::inner::{Inner, Origin, set_up};
 use super::negotiation::{self, Format};
 use super::persisted::{Persisted, TrustedDocuments};
@@ -29,7 +29,7 @@ use crate::http::body::{BodyLimits, BodyRefused, read};
 use crate::http::media::{MediaRange, accepted, content_type, is_json};
 use crate::http::problem::retry_after;
 use crate::identity::{self, Identity};
-use crate::runtime::Tasks;
+use crate::runtime::{Task, Tasks};
 use crate::shutdown::Stop;
 
 /// What the endpoint takes.
@@ -54,6 +54,8 @@ pub struct GraphQlRules {
     pub body_size: usize,
     /// Whether errors of requests are logged.
     pub log_errors: bool,
+    /// Whether what carries subscriptions out waits until an event is taken. What does not, and drops events instead, is read ahead.
+    pub waits_for_clients: bool,
 }
 
 impl Default for GraphQlRules {
@@ -67,6 +69,7 @@ impl Default for GraphQlRules {
             json_depth: 24,
             body_size: 1024 * 1024,
             log_errors: false,
+            waits_for_clients: false,
         }
     }
 }
@@ -84,6 +87,7 @@ pub(crate) struct GraphQl {
     /// The largest answer, in bytes.
     pub(super) max_answer: usize,
     pub(super) log_errors: bool,
+    waits_for_clients: bool,
     pub(super) tasks: Tasks,
 }
 
@@ -137,6 +141,7 @@ impl GraphQl {
             },
             max_answer,
             log_errors: rules.log_errors,
+            waits_for_clients: rules.waits_for_clients,
             tasks,
         }
     }
@@ -156,6 +161,15 @@ impl GraphQl {
         stop: &Stop,
     ) -> Response<Body> {
         let accepted = accepted(&parts.headers);
+        if is_of_single_connection(&parts) {
+            return json(
+                StatusCode::BAD_REQUEST,
+                Format::Json,
+                single_connection_refused(StatusCode::BAD_REQUEST)
+                    .body()
+                    .into(),
+            );
+        }
         let taken = match parts.method {
             Method::GET | Method::HEAD => {
                 Call::from_address(parts.uri.query().unwrap_or_default(), self.json_depth)
@@ -453,12 +467,11 @@ impl GraphQl {
         let Some((answer, counted)) = set_up(self.tasks, inner, request, counted).await else {
             return unreadable_answer(Format::OwnJson);
         };
-        let is_stream = is_event_stream(&answer);
-        let (sender, receiver) = events::queue(&self.held, operation, subscriber.ends);
-        if is_stream {
-            let task = self.tasks.start(sender.forward(answer.into_body()));
-            return streams::response(receiver, format, Some(task), counted, subscriber.stop);
+        if is_event_stream(&answer) {
+            let (receiver, task) = self.events(answer.into_body(), operation, subscriber.ends);
+            return streams::response(receiver, format, task, counted, subscriber.stop);
         }
+        let (sender, receiver) = events::queue(&self.held, operation, subscriber.ends);
         // It was refused: one event says why.
         if let Some(bytes) = self.told(answer.into_body()).await {
             self.tell_errors(sender.operation(), request_id(&parts.headers), &bytes);
@@ -467,6 +480,22 @@ impl GraphQl {
         sender.complete();
         drop(sender);
         streams::response(receiver, format, None, counted, subscriber.stop)
+    }
+}
+
+impl GraphQl {
+    /// The events of a subscription, and what reads them ahead, if that is needed.
+    pub(super) fn events(
+        &self,
+        upstream: Body,
+        operation: Chosen,
+        ends: Option<Instant>,
+    ) -> (Receiver, Option<Task>) {
+        if self.waits_for_clients {
+            return (Receiver::of_upstream(upstream, operation, ends), None);
+        }
+        let (sender, receiver) = events::queue(&self.held, operation, ends);
+        (receiver, Some(self.tasks.start(sender.forward(upstream))))
     }
 }
 
@@ -608,14 +637,41 @@ fn unreadable_answer(format: Format) -> Response<Body> {
     json(StatusCode::BAD_GATEWAY, format, refused.body().into())
 }
 
-fn method_not_allowed(method: &Method) -> Response<Body> {
-    let refused: Refused = RequestError::new(
-        StatusCode::METHOD_NOT_ALLOWED,
+/// Whether a request belongs to the single connection mode of graphql-sse: one with the token that such a client is given by a PUT.
+fn is_of_single_connection(parts: &Parts) -> bool {
+    let has = |name: &str| {
+        let query = parts.uri.query().unwrap_or_default();
+        let mut members = query
+            .split('&')
+            .filter_map(|member| member.split('=').next());
+        members.any(|member| member == name)
+    };
+    parts.headers.contains_key("x-graphql-event-stream-token")
+        || parts.method == Method::GET && has("token") && !has("query") && !has("extensions")
+}
+
+fn single_connection_refused(status: StatusCode) -> Refused {
+    RequestError::new(
+        status,
         Code::BadUserInput,
-        "method",
-        "send GraphQL with POST, or a query with GET",
+        "single_connection",
+        "the single connection mode of graphql-sse is not spoken here: use its distinct connections mode, a request with `accept: text/event-stream` for each subscription",
     )
-    .into();
+    .into()
+}
+
+fn method_not_allowed(method: &Method) -> Response<Body> {
+    let refused: Refused = if method == Method::PUT {
+        single_connection_refused(StatusCode::METHOD_NOT_ALLOWED)
+    } else {
+        RequestError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            Code::BadUserInput,
+            "method",
+            "send GraphQL with POST, or a query with GET",
+        )
+        .into()
+    };
     let mut response = if method == Method::OPTIONS {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;

@@ -1,5 +1,6 @@
-//! Events of a subscription on their way to a client: taken from upstream as they come, and held for a client that reads slower
-//! within a bound. Beyond it the subscription ends with a word about where to go on.
+//! Events of a subscription on their way to a client. What upstream drops when nobody takes it is read ahead and held for a client that
+//! reads slower, within a bound; beyond it the subscription ends with a word about where to go on. An upstream that waits is read at the
+//! client's pace, and has a bound of its own.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -52,6 +53,15 @@ enum Ending {
     Lagged,
 }
 
+impl Ending {
+    fn of(number: u8) -> Self {
+        [Self::Complete, Self::Lagged]
+            .into_iter()
+            .find(|ending| *ending as u8 == number)
+            .unwrap_or(Self::Cut)
+    }
+}
+
 /// Where events are put.
 pub(super) struct Sender {
     operation: Chosen,
@@ -60,11 +70,25 @@ pub(super) struct Sender {
     ending: Arc<AtomicU8>,
 }
 
+/// Where they come from.
+enum Source {
+    /// Read ahead.
+    Queue {
+        events: mpsc::Receiver<Bytes>,
+        held: Share,
+        ending: Arc<AtomicU8>,
+    },
+    /// Read when the client has taken what came before.
+    Upstream {
+        body: Body,
+        parser: Parser,
+        read: VecDeque<Bytes>,
+    },
+}
+
 /// Where they are taken out.
 pub(super) struct Receiver {
-    events: mpsc::Receiver<Bytes>,
-    held: Share,
-    ending: Arc<AtomicU8>,
+    source: Source,
     last: Option<Bytes>,
     /// What was taken out already and is to be handed out next.
     next: Option<Bytes>,
@@ -120,16 +144,15 @@ pub(super) fn queue(held: &Held, operation: Chosen, ends: Option<Instant>) -> (S
             held: share.clone(),
             ending: Arc::clone(&ending),
         },
-        Receiver {
-            events: receiver,
-            held: share,
-            ending,
-            last: None,
-            next: None,
+        Receiver::of(
+            Source::Queue {
+                events: receiver,
+                held: share,
+                ending,
+            },
             operation,
             ends,
-            is_over: false,
-        },
+        ),
     )
 }
 
@@ -140,7 +163,7 @@ impl Sender {
 
     /// Takes what upstream sends until it ends, the client is gone, or too slow.
     pub(super) async fn forward(self, mut body: Body) {
-        let mut parser = Parser::default();
+        let (mut parser, mut read) = (Parser::default(), VecDeque::new());
         loop {
             let frame = tokio::select! {
                 () = self.events.closed() => return,
@@ -152,7 +175,8 @@ impl Sender {
             let Ok(chunk) = frame.into_data() else {
                 continue;
             };
-            for event in parser.feed(chunk) {
+            parser.feed(chunk, &mut read);
+            for event in read.drain(..) {
                 if !self.put(event) {
                     return;
                 }
@@ -181,8 +205,61 @@ impl Sender {
     }
 }
 
+impl Source {
+    /// The next event, or the end. Safe to cancel.
+    async fn receive(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Queue { events, held, .. } => {
+                let event = events.recv().await?;
+                held.give_back(event.len());
+                Some(event)
+            }
+            Self::Upstream { body, parser, read } => loop {
+                if let Some(event) = read.pop_front() {
+                    return Some(event);
+                }
+                if parser.is_complete {
+                    return None;
+                }
+                if let Ok(chunk) = body.frame().await?.ok()?.into_data() {
+                    parser.feed(chunk, read);
+                }
+            },
+        }
+    }
+
+    fn ending(&self) -> Ending {
+        match self {
+            Self::Queue { ending, .. } => Ending::of(ending.load(Ordering::Acquire)),
+            Self::Upstream { parser, .. } if parser.is_complete => Ending::Complete,
+            Self::Upstream { .. } => Ending::Cut,
+        }
+    }
+}
+
 impl Receiver {
-    /// The next event; `None` behind the end.
+    fn of(source: Source, operation: Chosen, ends: Option<Instant>) -> Self {
+        Self {
+            source,
+            last: None,
+            next: None,
+            operation,
+            ends,
+            is_over: false,
+        }
+    }
+
+    /// The events of an operation whose upstream waits for the client, until the subscriber's token ends.
+    pub(super) fn of_upstream(body: Body, operation: Chosen, ends: Option<Instant>) -> Self {
+        let source = Source::Upstream {
+            body,
+            parser: Parser::default(),
+            read: VecDeque::new(),
+        };
+        Self::of(source, operation, ends)
+    }
+
+    /// The next event; `None` behind the end. Safe to cancel.
     pub(super) async fn next(&mut self) -> Option<Event> {
         if self.is_over {
             return None;
@@ -204,7 +281,7 @@ impl Receiver {
                     }
                     Err(_) => {}
                 }
-            } else {
+            } else if self.operation.cursor.is_some() {
                 self.last = Some(event.clone());
             }
             return Some(Event::Next(event));
@@ -213,13 +290,10 @@ impl Receiver {
         if self.is_expired() {
             return Some(Event::End(Some(self.expired())));
         }
-        let ending = self.ending.load(Ordering::Acquire);
-        Some(Event::End(if ending == Ending::Lagged as u8 {
-            Some(self.lagged())
-        } else if ending == Ending::Cut as u8 {
-            Some(self.cut())
-        } else {
-            None
+        Some(Event::End(match self.source.ending() {
+            Ending::Lagged => Some(self.lagged()),
+            Ending::Cut => Some(self.cut()),
+            Ending::Complete => None,
         }))
     }
 
@@ -235,16 +309,12 @@ impl Receiver {
     }
 
     async fn receive(&mut self) -> Option<Bytes> {
-        let received = match self.ends {
-            Some(ends) => tokio::time::timeout_at(ends, self.events.recv())
+        match self.ends {
+            Some(ends) => tokio::time::timeout_at(ends, self.source.receive())
                 .await
                 .unwrap_or_default(),
-            None => self.events.recv().await,
-        };
-        if let Some(event) = &received {
-            self.held.give_back(event.len());
+            None => self.source.receive().await,
         }
-        received
     }
 
     /// Errors of upstream, with where to go on in the first, if that is known and not said.
@@ -338,23 +408,24 @@ struct Parser {
 }
 
 impl Parser {
-    fn feed(&mut self, chunk: Bytes) -> VecDeque<Bytes> {
-        let mut events = VecDeque::new();
+    fn feed(&mut self, chunk: Bytes, events: &mut VecDeque<Bytes>) {
         if self.rest.is_empty()
             && let Some(one) = single(&chunk)
         {
-            self.take(one, &mut events);
-            return events;
+            return self.take(one, events);
         }
         self.rest.extend_from_slice(&chunk);
         while let Some(end) = memchr::memmem::find(&self.rest, b"\n\n") {
             let block = self.rest.split_to(end + 2).freeze();
-            self.take(block, &mut events);
+            self.take(block, events);
+        }
+        if self.rest.is_empty() {
+            // What was read into it goes with its events.
+            self.rest = BytesMut::new();
         }
         if self.rest.len() > LONGEST_EVENT {
             self.is_complete = true;
         }
-        events
     }
 
     fn take(&mut self, block: Bytes, events: &mut VecDeque<Bytes>) {
@@ -389,6 +460,8 @@ fn single(chunk: &Bytes) -> Option<Bytes> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::document::{DocumentLimits, Documents, Treatment};
+    use futures::StreamExt;
+
     use super::super::schema::GraphSchema;
     use super::*;
 
@@ -428,12 +501,46 @@ mod tests {
         let stream = "event: next\ndata: {\"a\":1}\n\n:\n\nevent: next\ndata: {\"b\":\ndata: 2}\n\nevent: complete\ndata:\n\ndata: {\"c\":3}\n\n";
         for size in 1..stream.len() {
             let mut parser = Parser::default();
-            let mut events = Vec::new();
+            let mut events = VecDeque::new();
             for chunk in stream.as_bytes().chunks(size) {
-                events.extend(parser.feed(Bytes::copy_from_slice(chunk)));
+                parser.feed(Bytes::copy_from_slice(chunk), &mut events);
             }
             assert_eq!(events, ["{\"a\":1}", "{\"b\":\n2}"], "{size}");
             assert!(parser.is_complete);
+        }
+    }
+
+    /// An upstream that counts how often it was asked.
+    fn upstream(chunks: &[&'static str], asked: &Arc<AtomicUsize>) -> Body {
+        let asked = Arc::clone(asked);
+        let chunks: Vec<&'static str> = chunks.to_vec();
+        Body::from_stream(futures::stream::iter(chunks).map(move |chunk| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, std::convert::Infallible>(Bytes::from_static(chunk.as_bytes()))
+        }))
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_waits_is_read_at_the_clients_pace_and_its_end_is_told_as_it_was() {
+        const NEXT: &str = "event: next\ndata: {\"data\":{\"u\":{\"at\":\"5\"}}}\n\n";
+        let asked = Arc::new(AtomicUsize::new(0));
+        let complete = [NEXT, NEXT, "event: complete\ndata: \n\n"];
+        for (chunks, code) in [
+            (&complete[..], None),
+            (&complete[..2], Some(Code::Unavailable)),
+        ] {
+            asked.store(0, Ordering::Relaxed);
+            let body = upstream(chunks, &asked);
+            let mut receiver = Receiver::of_upstream(body, operation(), None);
+            assert!(matches!(receiver.next().await, Some(Event::Next(_))));
+            assert_eq!(asked.load(Ordering::Relaxed), 1);
+            let (got, error) = rest(&mut receiver).await;
+            assert_eq!((got, error.as_ref().map(RequestError::code)), (1, code));
+            if let Some(error) = error {
+                let refused: super::super::error::Refused = error.into();
+                assert_eq!(refused.errors()[0]["extensions"]["cursor"], "5");
+            }
+            assert_eq!(receiver.next().await, None);
         }
     }
 

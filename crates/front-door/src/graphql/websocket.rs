@@ -29,7 +29,7 @@ use super::endpoint::{
     GraphQl, TOO_MANY_SUBSCRIPTIONS, filtered, is_event_stream, json_of, request_id,
 };
 use super::error::{Refused, RequestError};
-use super::events::{self, Event};
+use super::events::Event;
 use super::inner::{Inner, Origin, set_up};
 use super::negotiation::Format;
 use super::steps::carry_out;
@@ -47,6 +47,10 @@ const SILENT_PINGS: u32 = 3;
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What is read at once, in bytes: each connection holds so much for as long as it is open, and most say little.
+const READ_BUFFER: usize = 1024;
+/// So many bytes of several messages are written together.
+const WRITE_BUFFER: usize = 8 * 1024;
 /// After an error so many bytes more are read and dropped.
 const READ_ON: usize = 4 * 1024 * 1024;
 /// The longest id of an operation, in bytes.
@@ -295,6 +299,8 @@ type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 impl<I: Inner> Session<I> {
     async fn run(mut self, io: TokioIo<hyper::upgrade::Upgraded>, stop: Stop) {
         let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(WRITE_BUFFER)
             .max_message_size(Some(self.limits.message))
             .max_frame_size(Some(self.limits.message));
         let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
@@ -561,29 +567,29 @@ impl<I: Inner> Session<I> {
         let (graphql, inner) = (Arc::clone(&self.graphql), self.inner.clone());
         let request_id = self.request_id.clone();
         let task = self.graphql.tasks.start(async move {
+            let operation = ready.operation.clone();
+            // What began it is not held for as long as it goes on.
             let answered = match counted {
                 Some(counted) => {
-                    let request = origin.request(ready.body.clone(), accept);
-                    set_up(graphql.tasks, &inner, request, counted)
+                    let request = origin.request(ready.body, accept);
+                    drop(origin);
+                    Box::pin(set_up(graphql.tasks, &inner, request, counted))
                         .await
                         .map(|(answer, counted)| (answer, Some(counted)))
                 }
-                None => Some((
-                    carry_out(&inner, &origin, &ready, accept, graphql.max_answer).await,
-                    None,
-                )),
+                None => {
+                    let answer = carry_out(&inner, &origin, &ready, accept, graphql.max_answer);
+                    let answer = Box::pin(answer).await;
+                    drop((origin, ready));
+                    Some((answer, None))
+                }
             };
+            drop(inner);
             let Some((answer, counted)) = answered else {
                 return output.put(What::Complete);
             };
             output
-                .carry(
-                    &graphql,
-                    ready.operation,
-                    answer,
-                    counted,
-                    request_id.as_deref(),
-                )
+                .carry(&graphql, operation, answer, counted, request_id.as_deref())
                 .await;
         });
         self.operations.insert(
@@ -627,8 +633,8 @@ impl Output {
             graphql.tell_errors(&operation, request_id, &bytes);
             return self.finish(filtered(&operation, bytes));
         }
-        let (sender, mut receiver) = events::queue(&graphql.held, operation.clone(), self.ends);
-        let _upstream = graphql.tasks.start(sender.forward(answer.into_body()));
+        let (mut receiver, _reads_ahead) =
+            graphql.events(answer.into_body(), operation.clone(), self.ends);
         let mut is_first = true;
         while let Some(event) = receiver.next().await {
             match event {

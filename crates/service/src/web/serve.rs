@@ -207,6 +207,7 @@ where
             ..Treatment::default()
         },
         body_size: settings.max_body,
+        waits_for_clients: true,
         ..GraphQlRules::default()
     };
     let door = FrontDoor::new(&settings.front_door, rules, Tasks::Shared)

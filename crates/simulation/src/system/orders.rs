@@ -21,10 +21,10 @@ use tandem_orders::{
     commands::OrderCommands,
     domain::{Order, event::TOPIC},
     erasure::{Forgetting, KEY_TOPIC, OrderReader},
-    live::Live,
+    live::{Live, Sources},
     replica::{
-        self, Replica, ReplicaStore, keys::ReplicaKeys, projection::ReplicaProjection,
-        rebuild::RebuildReplica,
+        self, Replica, ReplicaStore, keys::ReplicaKeys, progress::Progress,
+        projection::ReplicaProjection, rebuild::RebuildReplica,
     },
 };
 
@@ -130,18 +130,18 @@ pub(super) fn assemble(parts: &Parted<Order>) -> Orders {
         identity,
         TOPIC,
         &log,
-        letters,
+        Arc::clone(&letters),
         shutdown,
     )
     .unwrap_or_default();
-    let live = Live::start(
-        &log,
-        Arc::clone(&aggregates),
-        Arc::clone(&changes),
-        replica.clone(),
-        opener.clone(),
-        shutdown,
-    );
+    let sources = Sources {
+        orders: Arc::clone(&aggregates),
+        changes: Arc::clone(&changes),
+        replica: replica.clone(),
+        progress: Progress::new(Arc::clone(&registry), letters, clock),
+        opener: opener.clone(),
+    };
+    let live = Live::start(&log, sources, shutdown);
     forget_old_keys(Arc::clone(&aggregates), shutdown);
     let orders = Arc::new(RebuildAggregates::new(
         Arc::clone(&aggregates),

@@ -182,6 +182,14 @@ pub(super) fn with_held(seen: &Offsets, held: &BTreeSet<Position>) -> Offsets {
     from
 }
 
+/// Moves `seen` back to `to` where that is earlier, or not named in it.
+pub(super) fn step_back(seen: &mut Offsets, to: &Offsets) {
+    for (partition, offset) in to {
+        let known = seen.entry(*partition).or_insert(*offset);
+        *known = (*known).min(*offset);
+    }
+}
+
 /// Moves `seen` on to `to` where that is further.
 pub(super) fn advance(seen: &mut Offsets, to: &Offsets) {
     for (partition, offset) in to {

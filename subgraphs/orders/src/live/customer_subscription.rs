@@ -24,8 +24,8 @@ type Queue = Subscription<Arc<Seen>>;
 pub(super) enum Phase {
     /// Reads the customer, and keeps what happens meanwhile.
     Snapshot(Queue),
-    /// Goes on behind what the replica had when this began: changes may have passed in the log that it does not show yet.
-    Behind(Queue),
+    /// Goes on behind what the replica showed when this began: from these positions on changes may have passed that it did not show.
+    Behind(Queue, Offsets),
     /// Goes on behind a cursor; the log was not looked at yet.
     Resume,
     /// Reads the log to where the queue begins.
@@ -101,11 +101,11 @@ impl CustomerSubscription {
             let step = match std::mem::replace(&mut self.phase, Phase::Over) {
                 Phase::Over => return None,
                 Phase::Snapshot(queue) => {
-                    let item = self.snapshot().await?;
-                    self.phase = Phase::Behind(queue);
+                    let (item, missing) = self.snapshot().await?;
+                    self.phase = Phase::Behind(queue, missing);
                     return Some(Ok(item));
                 }
-                Phase::Behind(queue) => Ok(self.behind(queue).await),
+                Phase::Behind(queue, missing) => self.behind(queue, missing).await,
                 Phase::Resume => self.resume().await,
                 Phase::CatchUp(catch_up) => Ok(self.catch_up(catch_up).await),
                 Phase::Live(queue) => self.listen(queue).await,
@@ -150,61 +150,76 @@ impl CustomerSubscription {
         }))
     }
 
-    /// Reads the customer, however long the store is away.
-    async fn snapshot(&mut self) -> Option<CustomerItem> {
+    /// Reads the customer, however long the store is away. Answers also from where on the log may have changes that it does not show.
+    async fn snapshot(&mut self) -> Option<(CustomerItem, Offsets)> {
         let shutdown = self.feed.shutdown.clone();
         let mut pause = FIRST_PAUSE;
-        let held = loop {
-            match self.feed.replica.get(&self.id).await {
-                Ok(held) => break held,
+        let shown = loop {
+            match self.feed.shown(&self.id).await {
+                Ok(shown) => break shown,
                 Err(error) => {
                     tracing::warn!(feed = FEED, %error, ?pause, "a snapshot waits for the replica");
                 }
             }
-            if !shutdown.sleep(pause).await {
+            if !shutdown.sleep(shutdown.clock().jittered(pause)).await {
                 return None;
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         };
-        self.place.revision = held.as_ref().map_or(0, |customer| customer.revision);
+        let missing = self.feed.missing(&self.id, &shown, &self.place.seen);
+        self.place.revision = shown.revision();
+        // Who is cut off here has them to read, too.
+        cursor::step_back(&mut self.place.seen, &missing);
         let (cursor, previous) = self.link();
-        Some(CustomerItem::Snapshot(CustomerSnapshot {
+        let item = CustomerItem::Snapshot(CustomerSnapshot {
             cursor,
             previous,
-            customer: held.filter(|customer| !customer.erased).map(Arc::new),
-        }))
+            customer: shown
+                .customer
+                .filter(|customer| !customer.erased)
+                .map(Arc::new),
+        });
+        Some((item, missing))
     }
 
-    /// Reads again what passed a moment ago and is not readable yet; most often there is nothing.
-    async fn behind(&mut self, queue: Queue) -> (Phase, Option<CustomerItem>) {
-        let from = self.feed.recent.newer(&self.id, self.place.revision);
-        if from.is_empty() {
-            return (Phase::Live(queue), None);
+    /// Reads again what has passed and was not readable yet; most often there is nothing.
+    async fn behind(
+        &mut self,
+        queue: Queue,
+        missing: Offsets,
+    ) -> Result<(Phase, Option<CustomerItem>), LiveError> {
+        if missing.is_empty() {
+            return Ok((Phase::Live(queue), None));
         }
         let shutdown = self.feed.shutdown.clone();
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.feed.log.open(&from, Prompt).await {
-                Ok(reader) => {
-                    let seen = &self.place.seen;
-                    let target = from
-                        .keys()
-                        .filter_map(|partition| Some((*partition, *seen.get(partition)?)))
-                        .collect();
+            let open = open(&self.feed, &missing);
+            let opened = tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok((Phase::Over, None)),
+                opened = self.beat.before_due(shutdown.clock(), open) => opened,
+            };
+            match opened {
+                Some(Ok((reader, from))) => {
+                    // What was heard when this joined, and now: the queue has what is behind.
+                    let target = self.feed.subscribers.positions().unwrap_or_default();
+                    let of_these = |(partition, _): &(i32, i64)| from.contains_key(partition);
                     let catch_up = CatchUp {
                         reader,
+                        target: target.into_iter().filter(of_these).collect(),
                         seen: from,
-                        target,
                         queue,
                     };
-                    return (Phase::CatchUp(Box::new(catch_up)), None);
+                    return Ok((Phase::CatchUp(Box::new(catch_up)), None));
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     tracing::warn!(feed = FEED, %error, ?pause, "a subscriber waits for the log");
                 }
+                None => return Ok((Phase::Behind(queue, missing), self.heartbeat())),
             }
-            if !shutdown.sleep(pause).await {
-                return (Phase::Over, None);
+            if !shutdown.sleep(shutdown.clock().jittered(pause)).await {
+                return Ok((Phase::Over, None));
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -418,4 +433,21 @@ async fn look(
         queue,
     };
     Ok(Ok(Phase::CatchUp(Box::new(catch_up))))
+}
+
+/// Reads the log from these positions on, or from its beginning where it does not keep them any more.
+async fn open(
+    feed: &CustomerFeed,
+    missing: &Offsets,
+) -> Result<(Box<dyn LogReader>, Offsets), LogAway> {
+    let ends = feed.log.ends().await?;
+    let from: Offsets = missing
+        .iter()
+        .filter_map(|(partition, offset)| {
+            let (first, next) = ends.get(partition)?;
+            Some((*partition, (*offset).clamp(*first, *next)))
+        })
+        .collect();
+    let reader = feed.log.open(&from, Prompt).await?;
+    Ok((reader, from))
 }

@@ -7,20 +7,20 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt, future, stream};
-use tandem_event_path::{data_keys::Opener, log::Offsets};
+use tandem_event_path::{data_keys::Opener, log::Offsets, store::StoreError};
 use tandem_model::message::Message;
 use tandem_runtime::shutdown::Shutdown;
 
 use super::{
     FeedRequest, LiveError,
-    cursor::CustomerPlace,
+    cursor::{self, CustomerPlace},
     customer_subscription::{CustomerSubscription, Phase},
     item::{CustomerItem, published_at},
     log::{Attention, FIRST_PAUSE, LONGEST_PAUSE, Log, LogReader, begin, next_message, waits},
     recent::Recent,
     subscribers::{Channel, Subscribers},
 };
-use crate::replica::{Replica, ReplicaCustomer, event};
+use crate::replica::{Replica, ReplicaCustomer, event, progress::Progress};
 
 pub(super) const FEED: &str = "customers";
 
@@ -69,6 +69,7 @@ pub struct CustomerFeed {
     pub(super) subscribers: Subscribers<Arc<Seen>>,
     pub(super) recent: Recent,
     pub(super) replica: Replica,
+    pub(super) progress: Progress,
     opener: Opener,
     pub(super) shutdown: Shutdown,
 }
@@ -76,7 +77,13 @@ pub struct CustomerFeed {
 impl CustomerFeed {
     /// Starts to read the log at its end.
     #[must_use]
-    pub fn start(log: Arc<dyn Log>, replica: Replica, opener: Opener, shutdown: &Shutdown) -> Self {
+    pub fn start(
+        log: Arc<dyn Log>,
+        replica: Replica,
+        progress: Progress,
+        opener: Opener,
+        shutdown: &Shutdown,
+    ) -> Self {
         let feed = Self {
             log,
             subscribers: Subscribers::new(
@@ -85,6 +92,7 @@ impl CustomerFeed {
             .looking_back(LOOK_BACK),
             recent: Recent::default(),
             replica,
+            progress,
             opener,
             shutdown: shutdown.clone(),
         };
@@ -269,32 +277,72 @@ impl CustomerFeed {
     ) -> CustomerSubscription {
         let phase = if request.after.is_some() {
             Phase::Resume
-        } else {
-            // What is readable already is no news, though its event may come again after a crash of the relay. Read before joining:
-            // whatever is newer is heard, or has passed a moment ago.
-            if !request.snapshot {
-                place.revision = self.newest(id).await;
-            }
+        } else if request.snapshot {
             let (queue, positions) = self.subscribers.join(Channel::Customer(id.to_owned()));
             place.seen = positions.unwrap_or_default();
-            if request.snapshot {
-                Phase::Snapshot(queue)
-            } else {
-                Phase::Behind(queue)
-            }
+            Phase::Snapshot(queue)
+        } else {
+            // What is readable already is no news, though its event may come again after a crash of the relay. Read before joining:
+            // whatever is newer is heard, or has passed before.
+            let shown = self.shown(id).await.unwrap_or_else(|error| {
+                tracing::warn!(feed = FEED, %error, "an event that came before may be told again");
+                Shown::default()
+            });
+            place.revision = shown.revision();
+            let (queue, positions) = self.subscribers.join(Channel::Customer(id.to_owned()));
+            place.seen = positions.unwrap_or_default();
+            let missing = self.missing(id, &shown, &place.seen);
+            cursor::step_back(&mut place.seen, &missing);
+            Phase::Behind(queue, missing)
         };
         let (feed, id) = (self.clone(), id.to_owned());
         CustomerSubscription::new(feed, id, place, request.after, phase, request.heartbeat)
     }
 
-    async fn newest(&self, id: &str) -> i64 {
-        match self.replica.get(id).await {
-            Ok(held) => held.map_or(0, |customer| customer.revision),
-            Err(error) => {
-                tracing::warn!(feed = FEED, %error, "an event that came before may be told again");
-                0
-            }
+    /// What the replica shows of a customer.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(super) async fn shown(&self, id: &str) -> Result<Shown, StoreError> {
+        // Asked in this order, so that each change is below what was taken, or heard; set aside, or in what is read then.
+        let taken = self.progress.taken().await?;
+        let set_aside = if taken.is_any_set_aside {
+            self.progress.set_aside(id).await?
+        } else {
+            Offsets::new()
+        };
+        Ok(Shown {
+            customer: self.replica.get(id).await?,
+            taken: Some(taken.positions),
+            set_aside,
+        })
+    }
+
+    /// From where on the log may have changes of a customer that have passed and are not in what the replica showed: nowhere, most often.
+    pub(super) fn missing(&self, id: &str, shown: &Shown, passed: &Offsets) -> Offsets {
+        let mut from = shown.set_aside.clone();
+        cursor::step_back(&mut from, &self.recent.newer(id, shown.revision()));
+        if let Some(taken) = &shown.taken {
+            cursor::step_back(&mut from, &self.recent.forgotten(taken, passed));
         }
+        from
+    }
+}
+
+/// What the replica shows of a customer, and how far it had come before it was asked.
+#[derive(Default)]
+pub(super) struct Shown {
+    pub(super) customer: Option<ReplicaCustomer>,
+    /// Everything below these positions is in it, or set aside; `None` if the store could not tell.
+    taken: Option<Offsets>,
+    /// The first of this customer's changes that are set aside.
+    set_aside: Offsets,
+}
+
+impl Shown {
+    /// The customer's revision; 0 if there is none.
+    pub(super) fn revision(&self) -> i64 {
+        self.customer.as_ref().map_or(0, |it| it.revision)
     }
 }
 

@@ -7,14 +7,13 @@ use futures::{FutureExt, StreamExt};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    FeedRequest, Interest, LiveError,
+    FeedRequest, Interest,
     cursor::MOST_AHEAD,
-    item::{CustomerItem, OrderItem},
-    tests::{Updates, advanced, audit, begun, change_of, error, everything, fresh, next},
+    item::OrderItem,
+    tests::{Updates, advanced, audit, begun, everything, fresh, next},
 };
 use crate::{
     domain::{Order, OrderStatus},
-    replica::contract,
     test_support::{LIMIT, World, event},
 };
 
@@ -26,7 +25,7 @@ struct Follower {
     cursor: Option<String>,
 }
 
-fn request(after: Option<&str>) -> FeedRequest<'_> {
+pub(super) fn request(after: Option<&str>) -> FeedRequest<'_> {
     FeedRequest {
         after,
         snapshot: true,
@@ -334,116 +333,4 @@ async fn an_update_tells_the_cursor_before_it() {
     resumed.next().await;
     publish(&world, &advanced(&one));
     assert_eq!(resumed.update().await, (one.id, 2));
-}
-
-async fn customers(world: &World, request: FeedRequest<'_>) -> Updates<CustomerItem> {
-    let followed = world.backing.live.customers.follow("1", request).await;
-    followed.unwrap().boxed()
-}
-
-fn customer_update(item: CustomerItem) -> (i64, String, String) {
-    match item {
-        CustomerItem::Update(update) => (update.customer.revision, update.cursor, update.previous),
-        other => panic!("no update: {other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn a_customer_and_what_happened_since_come_in_one() {
-    let world = World::new().await;
-    begun(&world).await;
-    let states: Vec<_> = (1..=6)
-        .map(|revision| contract::customer("1", revision))
-        .collect();
-    let append = |revision: usize| {
-        world
-            .customer_log
-            .append(0, &change_of(&states[revision - 1]));
-    };
-    let mut of_nobody = customers(&world, request(None)).await;
-    let CustomerItem::Snapshot(none) = next(&mut of_nobody).await else {
-        panic!("no snapshot");
-    };
-    assert_eq!(none.customer, None);
-
-    append(1);
-    let take = async |revision: usize| {
-        let states = vec![states[revision - 1].clone()];
-        world.backing.replica.take(states).await.unwrap();
-    };
-    take(1).await;
-    assert_eq!(customer_update(next(&mut of_nobody).await).0, 1);
-    // Passed in the log, and not yet in the replica: told once it is.
-    append(2);
-    append(3);
-    world
-        .customer_log
-        .append(1, &change_of(&contract::customer("2", 1)));
-    let mut updates = customers(&world, request(None)).await;
-    let CustomerItem::Snapshot(snapshot) = next(&mut updates).await else {
-        panic!("no snapshot");
-    };
-    assert_eq!(snapshot.customer.unwrap().revision, 1);
-    take(3).await;
-    let (revision, second, previous) = customer_update(next(&mut updates).await);
-    assert_eq!((revision, previous), (2, snapshot.cursor));
-    let (revision, third, previous) = customer_update(next(&mut updates).await);
-    assert_eq!((revision, &previous), (3, &second));
-    append(3);
-    append(4);
-    take(4).await;
-    assert_eq!(customer_update(next(&mut updates).await).0, 4);
-    drop(updates);
-
-    append(5);
-    append(6);
-    take(6).await;
-    for (cursor, expected) in [(&second, vec![3, 4, 5, 6]), (&third, vec![4, 5, 6])] {
-        let mut resumed = customers(&world, request(Some(cursor))).await;
-        let mut held = cursor.clone();
-        for revision in expected {
-            let update = customer_update(next(&mut resumed).await);
-            assert_eq!((update.0, &update.2), (revision, &held));
-            held = update.1;
-        }
-        assert!(resumed.next().now_or_never().is_none());
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_quiet_customer_has_heartbeats() {
-    let world = World::new().await;
-    begun(&world).await;
-    let every = FeedRequest {
-        heartbeat: Some(Duration::from_secs(5)),
-        ..FeedRequest::default()
-    };
-    let mut updates = customers(&world, every).await;
-    let mut cursor = None;
-    for _ in 0..3 {
-        let CustomerItem::Heartbeat(heartbeat) = next(&mut updates).await else {
-            panic!("no heartbeat");
-        };
-        if let Some(cursor) = cursor {
-            assert_eq!(heartbeat.previous, cursor);
-        }
-        cursor = Some(heartbeat.cursor);
-    }
-}
-
-#[tokio::test]
-async fn a_cursor_of_another_feed_is_refused() {
-    let world = World::new().await;
-    begun(&world).await;
-    let feed = &world.backing.live.customers;
-    for text in ["", "nonsense", "e30", "eyIwIjowfQ"] {
-        let refused = feed.follow("1", request(Some(text))).await;
-        assert!(
-            matches!(refused.err(), Some(LiveError::BadCursor(_))),
-            "{text}"
-        );
-    }
-    // {"p":{"9":0},"r":1}: a partition that the log does not have.
-    let mut updates = customers(&world, request(Some("eyJwIjp7IjkiOjB9LCJyIjoxfQ"))).await;
-    assert!(matches!(error(&mut updates).await, LiveError::BadCursor(_)));
 }

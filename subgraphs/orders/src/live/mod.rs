@@ -13,6 +13,8 @@ use tandem_event_path::{
 use tandem_runtime::shutdown::Shutdown;
 
 mod cursor;
+#[cfg(test)]
+mod customer_feed_tests;
 mod customer_subscription;
 mod customers;
 mod deduplication;
@@ -33,7 +35,10 @@ mod tests;
 pub use customers::CustomerFeed;
 pub use orders::{Interest, OrderFeed};
 
-use crate::{domain, replica};
+use crate::{
+    domain,
+    replica::{self, progress::Progress},
+};
 use log::{Log, Topic};
 
 /// Why a subscription cannot begin or go on.
@@ -70,28 +75,32 @@ pub struct Live {
     pub customers: CustomerFeed,
 }
 
+/// What feeds are made of beside the log.
+#[derive(Clone)]
+pub struct Sources {
+    /// The orders that snapshots show.
+    pub orders: Arc<dyn AggregateStore<domain::Order>>,
+    /// The audit trail of orders.
+    pub changes: Arc<dyn ChangeLog>,
+    /// The customers.
+    pub replica: replica::Replica,
+    /// How far those have come in the log.
+    pub progress: Progress,
+    /// Opens what is sealed.
+    pub opener: Opener,
+}
+
 impl Live {
     /// Starts feeds that read the log, and go on to try while it is away.
     #[must_use]
     pub fn start(
         log: &Arc<dyn event_path::log::Log>,
-        orders: Arc<dyn AggregateStore<domain::Order>>,
-        changes: Arc<dyn ChangeLog>,
-        replica: replica::Replica,
-        opener: Opener,
+        sources: Sources,
         shutdown: &Shutdown,
     ) -> Self {
         let order_log = Arc::new(Topic::new(log, domain::event::TOPIC));
         let customer_log = Arc::new(Topic::new(log, replica::event::TOPIC));
-        Self::on(
-            order_log,
-            customer_log,
-            orders,
-            changes,
-            replica,
-            opener,
-            shutdown,
-        )
+        Self::on(order_log, customer_log, sources, shutdown)
     }
 
     /// Starts feeds that read these logs.
@@ -99,15 +108,19 @@ impl Live {
     pub fn on(
         order_log: Arc<dyn Log>,
         customer_log: Arc<dyn Log>,
-        orders: Arc<dyn AggregateStore<domain::Order>>,
-        changes: Arc<dyn ChangeLog>,
-        replica: replica::Replica,
-        opener: Opener,
+        sources: Sources,
         shutdown: &Shutdown,
     ) -> Self {
+        let Sources {
+            orders,
+            changes,
+            replica,
+            progress,
+            opener,
+        } = sources;
         Self {
             orders: OrderFeed::start(order_log, orders, changes, opener.clone(), shutdown),
-            customers: CustomerFeed::start(customer_log, replica, opener, shutdown),
+            customers: CustomerFeed::start(customer_log, replica, progress, opener, shutdown),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod embedded;
 pub mod event;
 pub mod keys;
 pub mod mongo;
+pub mod progress;
 pub mod projection;
 pub mod rebuild;
 #[cfg(test)]

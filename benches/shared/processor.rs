@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::shared::median;
+use super::median;
 
 /// Processes that take part in what is measured.
 pub struct Processes(Vec<(&'static str, u32)>);

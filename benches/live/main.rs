@@ -1,0 +1,110 @@
+//! What live subscriptions cost, and how soon their subscribers have a change: many watchers of one customer, of many, through the gateway,
+//! and one who catches up.
+//!
+//!     cargo bench --bench live                        all of it, on the embedded store and broker
+//!     cargo bench --bench live -- fan-out gateway     only these parts: fan-out, share, gateway, catch-up
+//!
+//! Smaller, for a try: `TANDEM_LIVE_WATCHERS` (10,000), `TANDEM_LIVE_GATEWAY_WATCHERS` (2,000), `TANDEM_LIVE_CHANGES` (100,000).
+//!
+//! The watchers are in this process, on the processors that the services have, too. Each has a socket and frames of its own, read with little
+//! work. A watcher takes a descriptor here and one there: the limit of open files is raised to what the system allows.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    missing_docs,
+    unreachable_pub
+)]
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::Runtime;
+
+mod catch_up;
+mod fan_out;
+mod share;
+#[path = "../shared/mod.rs"]
+mod shared;
+mod socket;
+#[path = "../../tests/system/support/mod.rs"]
+mod support;
+mod watchers;
+
+use support::Tandem;
+
+/// Subscriptions on one socket where they share one.
+const ON_ONE_SOCKET: usize = 100;
+/// Descriptors for all but watchers.
+const OTHER_FILES: u64 = 500;
+
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let is_wanted = |part: &str| words.is_empty() || words.iter().any(|word| word == part);
+    let watchers = setting("TANDEM_LIVE_WATCHERS", 10_000);
+    let through = setting("TANDEM_LIVE_GATEWAY_WATCHERS", 2_000);
+    let changes = setting("TANDEM_LIVE_CHANGES", 100_000);
+    let files = raise_open_files();
+    // A gateway has two for each.
+    let wanted = (watchers as u64).max(2 * through as u64) + OTHER_FILES;
+    assert!(
+        files.is_none_or(|files| files >= wanted),
+        "{wanted} open files are needed and {files:?} allowed: `ulimit -Hn`, or fewer watchers"
+    );
+    // The services have the rest of the processors.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    if is_wanted("fan-out") {
+        for on_one in [1, ON_ONE_SOCKET] {
+            fan_out::on_orders(&runtime, &start(watchers), watchers, on_one);
+        }
+    }
+    if is_wanted("gateway") {
+        fan_out::through_the_gateway(&runtime, &start(watchers), through);
+    }
+    if is_wanted("share") {
+        share::measure(&runtime, &start(watchers), watchers);
+    }
+    if is_wanted("catch-up") {
+        catch_up::measure(&runtime, &start(watchers), changes);
+    }
+}
+
+/// A fresh system that takes so many watchers of one address.
+fn start(watchers: usize) -> Tandem {
+    let most = (2 * watchers + 2_000).to_string();
+    let mut builder = Tandem::builder();
+    for name in [
+        "TANDEM_MAX_CONNECTIONS",
+        "TANDEM_MAX_CONNECTIONS_PER_CLIENT",
+        "TANDEM_MAX_SUBSCRIPTIONS_PER_CLIENT",
+    ] {
+        builder = builder.env(name, most.clone());
+    }
+    builder.env("TANDEM_RATE_LIMIT", "1000000").start()
+}
+
+/// Allows as many open files as may be; processes that are started from here take it over. `None` for any number.
+fn raise_open_files() -> Option<u64> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
+    maximum
+}
+
+/// Runs a future to its end.
+fn run<F: Future>(runtime: &Runtime, future: F) -> F::Output {
+    runtime.block_on(future)
+}
