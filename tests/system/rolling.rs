@@ -73,6 +73,15 @@ struct Held {
 }
 
 impl Held {
+    /// Notes how a connection ended that began when there were so many items.
+    fn ended(&mut self, end: End, before: usize) {
+        let end = match end {
+            End::Cut if self.items == before => End::NotOpened,
+            end => end,
+        };
+        *self.ends.entry(end).or_default() += 1;
+    }
+
     /// Takes an item. Answers false if one was missed before it: the subscriber resumes behind its cursor.
     fn take(&mut self, item: &Value) -> bool {
         let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
@@ -147,13 +156,7 @@ impl Subscriber {
                 } else {
                     by_socket(gateway, &operation, &into).await
                 };
-                let mut held = into.lock().unwrap();
-                let end = match end {
-                    End::Cut if held.items == before => End::NotOpened,
-                    end => end,
-                };
-                *held.ends.entry(end).or_default() += 1;
-                drop(held);
+                into.lock().unwrap().ended(end, before);
                 // Not all at once.
                 let pause = 100 + 20 * (number % 20);
                 tokio::time::sleep(Duration::from_millis(pause as u64)).await;
@@ -384,6 +387,8 @@ fn a_rolling_restart_of_orders_and_gateways_is_not_seen_by_subscribers() {
 
     let writer = Writer::start(&format!("http://127.0.0.1:{front}/graphql"));
     writer.goes_on();
+    let early = ends(&subscribers);
+    assert!(early.is_empty(), "nothing was restarted yet: {early:?}");
     for signal in [Signal::TERM, Signal::KILL] {
         let before = ends(&subscribers);
         for instance in orders.iter_mut().chain(&mut gateways) {

@@ -56,6 +56,22 @@ fn a_connection_that_answers_no_ping_is_given_up_and_one_that_does_is_kept() {
     }
 }
 
+#[test]
+fn a_socket_outlives_the_time_limits_of_requests() {
+    let tandem = Tandem::builder()
+        .env("TANDEM_HEADER_TIMEOUT_SECONDS", "1")
+        .env("TANDEM_IDLE_TIMEOUT_SECONDS", "1")
+        .env("TANDEM_PING_SECONDS", "1")
+        .start();
+    for (name, port) in ports(&tandem) {
+        let mut socket = Socket::ready(port);
+        // It says nothing itself for as long as these take.
+        socket.hear_pings(4);
+        socket.subscribe("1", "{__typename}");
+        assert_eq!(socket.hear()["type"], "next", "{name}");
+    }
+}
+
 const UPDATES: &str = "subscription { orderFeed(heartbeatSeconds: 5, snapshot: true) { __typename
     ... on OrderSnapshot { cursor } ... on OrderUpdate { cursor } ... on Heartbeat { cursor } } }";
 

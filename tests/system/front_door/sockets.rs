@@ -66,6 +66,14 @@ impl Socket {
         }
     }
 
+    /// Waits for so many pings, which are answered on the way.
+    pub(super) fn hear_pings(&mut self, count: usize) {
+        let mut heard = 0;
+        while heard < count {
+            heard += usize::from(matches!(self.0.read().unwrap(), Message::Ping(_)));
+        }
+    }
+
     /// The code that the connection is closed with.
     pub(super) fn closed(&mut self) -> u16 {
         loop {

@@ -24,6 +24,8 @@ const any = (list) => list[Math.floor(Math.random() * list.length)];
 const ledger = new Ledger();
 const way = new Way();
 let customer = null;
+/** The last name that this page gave last. */
+let lastGiven = "";
 
 const page = {
   arrived(pane, id, revision, times, at) {
@@ -70,6 +72,7 @@ const key = () => crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
 
 async function create() {
   const [firstName, lastName] = [any(FIRST), any(LAST)];
+  lastGiven = lastName;
   const id = `live-${Date.now().toString(36)}`;
   const input = {
     id,
@@ -86,7 +89,9 @@ async function create() {
 }
 
 function changeCustomer() {
-  const name = { firstName: any(FIRST), lastName: any(LAST) };
+  // Never the name that this page gave last: that would be no change.
+  const name = { firstName: any(FIRST), lastName: any(LAST.filter((last) => last !== lastGiven)) };
+  lastGiven = name.lastName;
   const input = { idempotencyKey: key(), name };
   return carryOut("accounts", `The customer is called ${name.firstName} ${name.lastName} now.`, "change", { id: customer, input });
 }

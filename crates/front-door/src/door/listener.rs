@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::StatusCode;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -148,12 +149,15 @@ async fn talk<I: Inner>(
     );
     let counted = std::sync::Arc::new(counted);
     let service = service_fn(move |request: axum::http::Request<Incoming>| {
-        let answering = busy.begin();
+        let (answering, busy) = (busy.begin(), busy.clone());
         let (door, counted) = (door.clone(), std::sync::Arc::clone(&counted));
         async move {
             let response = door
                 .answer(request, peer, local, counted, is_certified)
                 .await;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                busy.upgraded();
+            }
             Ok::<_, Infallible>(response.map(|body| Answer {
                 body,
                 _answering: answering,

@@ -42,6 +42,11 @@ impl Busy {
         Answering(self.clone())
     }
 
+    /// The connection carries no requests any more, but another protocol, which has limits of its own.
+    pub(crate) fn upgraded(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn is(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
     }
@@ -234,6 +239,22 @@ mod tests {
         assert!(waited.is_err());
         drop(answering);
         closed(&mut timed).await;
+    }
+
+    #[tokio::test]
+    async fn of_a_connection_that_carries_another_protocol_nothing_is_expected() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let busy = Busy::default();
+        let mut timed = Timed::new(server, TIMES, busy.clone());
+        let answering = busy.begin();
+        client.write_all(b"request").await.unwrap();
+        timed.read_exact(&mut [0; 7]).await.unwrap();
+        busy.upgraded();
+        drop(answering);
+        client.write_all(b"a frame").await.unwrap();
+        timed.read_exact(&mut [0; 7]).await.unwrap();
+        let waited = tokio::time::timeout(3 * TIMES.idle, timed.read(&mut [0; 16])).await;
+        assert!(waited.is_err());
     }
 
     #[tokio::test]

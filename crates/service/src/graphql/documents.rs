@@ -55,7 +55,7 @@ impl ParsedDocuments {
 }
 
 /// A document with texts in it may hold somebody's data, which must not stay in memory, and will hardly come again.
-fn may_be_kept(document: &str) -> bool {
+pub(super) fn may_be_kept(document: &str) -> bool {
     document.len() <= LONGEST && !document.contains('"')
 }
 

@@ -22,6 +22,7 @@ use tandem_web::Graph;
 use super::documents::ParsedDocuments;
 use super::entities::Entities;
 use super::error::{ApiError, ErrorCodes};
+use super::written::{self, Handover};
 use crate::error_code::ErrorCode;
 use crate::web::{
     Problem,
@@ -359,7 +360,7 @@ fn look(graph: Graph, headers: &HeaderMap) -> Response {
 }
 
 /// Whether the operation was not carried out at all: then a response has no data.
-fn is_refusal(response: &GraphQlResponse) -> bool {
+pub(super) fn is_refusal(response: &GraphQlResponse) -> bool {
     response.data == Value::Null
         && !response.errors.is_empty()
         && response.errors.iter().all(|error| error.path.is_empty())
@@ -375,19 +376,31 @@ fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
 /// The responses of a subscription as server-sent events, one at a time, until it ends or the service does.
 fn events<E: Executor>(endpoint: &Endpoint<E>, request: GraphQlRequest) -> Response {
     let shutdown = endpoint.shutdown.clone();
-    let responses = endpoint
+    let handover = Handover::of(&request.query);
+    let mut resolved = endpoint
         .executor
-        .execute_stream(request, None)
-        .map(|response| {
-            let mut event = b"event: next\ndata: ".to_vec();
-            let written = if is_refusal(&response) {
-                serde_json::to_writer(&mut event, &json!({ "errors": response.errors }))
-            } else {
-                serde_json::to_writer(&mut event, &response)
-            };
-            written?;
+        .execute_stream(request.data(handover.clone()), None);
+    let responses = futures::stream::once(async move {
+        let Some(first) = resolved.next().await else {
+            // What resolved it is done, and need not be held for as long as it goes on.
+            drop(resolved);
+            return handover
+                .take()
+                .unwrap_or_else(|| futures::stream::empty().boxed());
+        };
+        let all = futures::stream::once(std::future::ready(first)).chain(resolved);
+        all.map(|response| written::response(&response).into())
+            .boxed()
+    });
+    let responses = responses
+        .flatten()
+        .map(|response: Bytes| {
+            const BEGIN: &[u8] = b"event: next\ndata: ";
+            let mut event = Vec::with_capacity(BEGIN.len() + response.len() + 2);
+            event.extend_from_slice(BEGIN);
+            event.extend_from_slice(&response);
             event.extend_from_slice(b"\n\n");
-            Ok::<_, serde_json::Error>(Bytes::from(event))
+            Ok::<_, std::convert::Infallible>(Bytes::from(event))
         })
         .chain(futures::stream::once(async {
             Ok(Bytes::from_static(b"event: complete\ndata: \n\n"))

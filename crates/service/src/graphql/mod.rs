@@ -9,6 +9,7 @@ mod entities;
 pub mod error;
 pub mod scalars;
 pub mod sdl;
+pub mod written;
 
 pub use crate::error_code::ErrorCode;
 pub use access::{access, refuse_access, require, require_or_own};

@@ -19,6 +19,7 @@ mod loaders;
 mod mutation;
 mod order;
 mod query;
+mod rendering;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ mod tests;
 pub use loaders::Loaders;
 pub use mutation::Mutation;
 pub use query::Query;
+use rendering::Renderer;
 pub use subscription::Subscription;
 
 use crate::{commands::OrderCommands, live::Live, replica::Replica};
@@ -61,7 +63,10 @@ impl Backing {
 /// The schema on these stores. Operations find their [`Loaders`] in the operation's data.
 #[must_use]
 pub fn schema(backing: Backing) -> OrdersSchema {
-    guard(builder(), Limits::default()).data(backing).finish()
+    guard(builder(), Limits::default())
+        .data(Renderer::new(backing.clone()))
+        .data(backing)
+        .finish()
 }
 
 fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {

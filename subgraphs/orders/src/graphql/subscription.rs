@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use async_graphql::{Context, ID, SimpleObject, Subscription as SubscriptionRoot, Union};
-use futures::{Stream, StreamExt};
+use futures::{
+    Stream, StreamExt, future,
+    stream::{self, BoxStream},
+};
 use tandem_authentication::Scope;
 use tandem_service::graphql::{ApiError, DateTime, require_or_own};
 
@@ -13,8 +16,12 @@ use super::{
     error,
     order::{ChangeTypeValue, OrderNode},
     query::{backing, whose_orders},
+    rendering::Renderer,
 };
-use crate::live::{FeedRequest, Interest, item};
+use crate::live::{
+    FeedRequest, Interest,
+    item::{self, OrderItem},
+};
 
 /// The shortest and the longest silence before a heartbeat, in seconds.
 const HEARTBEAT_SECONDS: std::ops::RangeInclusive<i32> = 5..=300;
@@ -102,7 +109,7 @@ pub(super) enum CustomerFeedItem {
 }
 
 impl OrderUpdate {
-    fn new(update: item::OrderUpdate, backing: &Backing) -> Self {
+    pub(super) fn new(update: item::OrderUpdate, backing: &Backing) -> Self {
         Self {
             cursor: update.cursor,
             previous: update.previous,
@@ -124,7 +131,7 @@ impl From<item::Heartbeat> for Heartbeat {
 }
 
 impl OrderFeedItem {
-    fn new(item: item::OrderItem, backing: &Backing) -> Self {
+    pub(super) fn new(item: item::OrderItem, backing: &Backing) -> Self {
         match item {
             item::OrderItem::Snapshot(page) => {
                 let loaders = backing.loaders();
@@ -188,6 +195,11 @@ fn request(
     })
 }
 
+fn renderer<'a>(ctx: &Context<'a>) -> Result<&'a Renderer, ApiError> {
+    ctx.data_opt::<Renderer>()
+        .ok_or_else(|| ApiError::internal("nothing writes responses"))
+}
+
 #[SubscriptionRoot]
 impl Subscription {
     /// Every change of the matching orders, exactly once and in order per order. `after` resumes behind that cursor without a gap.
@@ -197,7 +209,7 @@ impl Subscription {
         customer_id: Option<ID>,
         order_id: Option<ID>,
         after: Option<String>,
-    ) -> Result<impl Stream<Item = Result<OrderUpdate, ApiError>> + use<>, ApiError> {
+    ) -> Result<BoxStream<'static, Result<OrderUpdate, ApiError>>, ApiError> {
         let backing = backing(ctx)?.clone();
         let interest = Interest {
             customer_id: whose_orders(ctx, customer_id.map(|id| id.0))?,
@@ -208,10 +220,18 @@ impl Subscription {
             .orders
             .subscribe(interest, after.as_deref())
             .map_err(error::of_live)?;
-        Ok(updates.map(move |update| {
-            let update = update.map_err(error::of_live)?;
-            Ok(OrderUpdate::new(update, &backing))
-        }))
+        let updates = updates.map(|update| update.map(OrderItem::Update));
+        let Some(updates) = renderer(ctx)?.hand_over(ctx, &backing, updates) else {
+            return Ok(stream::empty().boxed());
+        };
+        let updates = updates.filter_map(move |update| {
+            future::ready(match update {
+                Ok(OrderItem::Update(update)) => Some(Ok(OrderUpdate::new(update, &backing))),
+                Ok(OrderItem::Snapshot(_) | OrderItem::Heartbeat(_)) => None,
+                Err(error) => Some(Err(error::of_live(error))),
+            })
+        });
+        Ok(updates.boxed())
     }
 
     /// Everything that `orderUpdated` gives, and what it takes to know that nothing was missed. `snapshot: true` begins with the present
@@ -226,7 +246,7 @@ impl Subscription {
         after: Option<String>,
         #[graphql(default = false)] snapshot: bool,
         #[graphql(default = 15)] heartbeat_seconds: i32,
-    ) -> Result<impl Stream<Item = Result<OrderFeedItem, ApiError>> + use<>, ApiError> {
+    ) -> Result<BoxStream<'static, Result<OrderFeedItem, ApiError>>, ApiError> {
         let backing = backing(ctx)?.clone();
         let interest = Interest {
             customer_id: whose_orders(ctx, customer_id.map(|id| id.0))?,
@@ -238,10 +258,14 @@ impl Subscription {
             .orders
             .follow(interest, request)
             .map_err(error::of_live)?;
-        Ok(items.map(move |item| {
+        let Some(items) = renderer(ctx)?.hand_over(ctx, &backing, items) else {
+            return Ok(stream::empty().boxed());
+        };
+        let items = items.map(move |item| {
             let item = item.map_err(error::of_live)?;
             Ok(OrderFeedItem::new(item, &backing))
-        }))
+        });
+        Ok(items.boxed())
     }
 
     /// Every change of the replicated customer, after it is readable from the replica.

@@ -96,6 +96,7 @@ impl CustomerFeed {
             opener,
             shutdown: shutdown.clone(),
         };
+        feed.subscribers.start(shutdown);
         shutdown.spawn(feed.clone().run());
         feed
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use tandem_model::message::Message;
+use tandem_service::graphql::written::Templates;
 
 use crate::{
     domain::{ChangeType, Order},
@@ -59,6 +60,8 @@ pub struct OrderUpdate {
     pub published_at: Option<DateTime<Utc>>,
     /// The order as it was after this change.
     pub order: Arc<Order>,
+    /// What was written of this change for its subscribers; none of one that was not told to all of them at once.
+    pub templates: Option<Arc<Templates>>,
 }
 
 /// A customer when the subscription began.

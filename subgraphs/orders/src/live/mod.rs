@@ -22,6 +22,7 @@ mod deduplication;
 mod feed_tests;
 mod heartbeat;
 mod held_back;
+mod inbox;
 pub mod item;
 pub mod log;
 mod orders;

@@ -1,6 +1,6 @@
 //! The feed of orders' changes: each change once, in order per order, resumable.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt, future, stream};
@@ -14,6 +14,7 @@ use tandem_model::{
     message::{Message, Position},
 };
 use tandem_runtime::shutdown::Shutdown;
+use tandem_service::graphql::written::Templates;
 
 use super::{
     FeedRequest, LiveError,
@@ -92,6 +93,17 @@ pub(super) struct Seen {
     pub(super) event: OrderChangeEvent,
     /// Whether the change before it has not been read.
     pub(super) is_early: bool,
+    /// What is written of it for its listeners.
+    pub(super) templates: Arc<Templates>,
+    order: OnceLock<Arc<Order>>,
+}
+
+impl Seen {
+    /// The order as it was after the change; the same for all who ask.
+    pub(super) fn order(&self) -> Arc<Order> {
+        let order = || Arc::new(self.event.clone().into_order());
+        Arc::clone(self.order.get_or_init(order))
+    }
 }
 
 /// The feed of orders' changes. Clones share it.
@@ -131,6 +143,7 @@ impl OrderFeed {
             opener,
             shutdown: shutdown.clone(),
         };
+        feed.subscribers.start(shutdown);
         shutdown.spawn(feed.clone().run());
         feed
     }
@@ -207,6 +220,8 @@ impl OrderFeed {
                 published_at: published_at(message),
                 event,
                 is_early,
+                templates: Arc::default(),
+                order: OnceLock::new(),
             })
         });
     }

@@ -3,21 +3,17 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use metrics::Gauge;
 use tandem_event_path::log::Offsets;
 use tandem_model::message::Position;
-use tandem_runtime::clock::Clock;
-use tokio::sync::{mpsc, watch};
+use tandem_runtime::{clock::Clock, shutdown::Shutdown};
+use tokio::sync::watch;
 
-/// Updates that may wait for one subscription.
-pub(super) const QUEUE: usize = 1_024;
+use super::inbox::{Bell, Inbox};
 
 /// Messages of each partition that a feed looks back at when it could not see the log for a while.
 const STEP_BACK: i64 = 10_000;
@@ -35,8 +31,7 @@ pub(super) enum Channel {
 
 struct Member<T> {
     id: u64,
-    queue: mpsc::Sender<T>,
-    lagged: Arc<AtomicBool>,
+    inbox: Arc<Inbox<T>>,
 }
 
 struct Inner<T> {
@@ -52,6 +47,7 @@ struct Inner<T> {
 /// The listeners of a feed. Clones share them.
 pub(super) struct Subscribers<T> {
     inner: Arc<Mutex<Inner<T>>>,
+    bell: Bell<T>,
     begun: watch::Sender<bool>,
     /// How many have a subscription.
     count: watch::Sender<usize>,
@@ -64,6 +60,7 @@ impl<T> Clone for Subscribers<T> {
     fn clone(&self) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
+            bell: self.bell.clone(),
             begun: self.begun.clone(),
             count: self.count.clone(),
             listeners: self.listeners.clone(),
@@ -77,8 +74,7 @@ pub(super) struct Subscription<T> {
     subscribers: Subscribers<T>,
     channel: Channel,
     id: u64,
-    queue: mpsc::Receiver<T>,
-    lagged: Arc<AtomicBool>,
+    inbox: Arc<Inbox<T>>,
 }
 
 impl<T: Clone> Subscribers<T> {
@@ -92,6 +88,7 @@ impl<T: Clone> Subscribers<T> {
                 next_id: 0,
                 closed: false,
             })),
+            bell: Bell::new(),
             begun: watch::channel(false).0,
             count: watch::channel(0).0,
             listeners,
@@ -163,21 +160,18 @@ impl<T: Clone> Subscribers<T> {
 
     /// Joins, and tells from which positions on everything will be heard.
     pub(super) fn join(&self, channel: Channel) -> (Subscription<T>, Option<Offsets>) {
-        let (sender, queue) = mpsc::channel(QUEUE);
-        let lagged = Arc::new(AtomicBool::new(false));
+        let inbox = Arc::new(Inbox::new());
         let mut inner = self.lock();
         let id = inner.next_id;
         inner.next_id += 1;
-        if !inner.closed {
-            inner
-                .channels
-                .entry(channel.clone())
-                .or_default()
-                .push(Member {
-                    id,
-                    queue: sender,
-                    lagged: Arc::clone(&lagged),
-                });
+        if inner.closed {
+            inbox.end();
+        } else {
+            let members = inner.channels.entry(channel.clone()).or_default();
+            members.push(Member {
+                id,
+                inbox: Arc::clone(&inbox),
+            });
         }
         self.count.send_modify(|count| *count += 1);
         self.listeners.increment(1.0);
@@ -185,8 +179,7 @@ impl<T: Clone> Subscribers<T> {
             subscribers: self.clone(),
             channel,
             id,
-            queue,
-            lagged,
+            inbox,
         };
         (subscription, inner.positions.clone())
     }
@@ -226,30 +219,41 @@ impl<T: Clone> Subscribers<T> {
             return;
         }
         let update = make(inner.positions.as_ref().unwrap_or(&Offsets::new()));
+        let mut told = Vec::new();
         for channel in channels {
             let Some(members) = inner.channels.get_mut(channel) else {
                 continue;
             };
-            members.retain(|member| match member.queue.try_send(update.clone()) {
-                Ok(()) => true,
-                Err(mpsc::error::TrySendError::Full(_)) => {
-                    member.lagged.store(true, Ordering::Release);
+            members.retain(|member| {
+                let has_room = member.inbox.put(update.clone());
+                if !has_room {
                     metrics::counter!("live_subscribers_lagged_total").increment(1);
-                    false
                 }
-                Err(mpsc::error::TrySendError::Closed(_)) => false,
+                told.push(Arc::clone(&member.inbox));
+                has_room
             });
             if members.is_empty() {
                 inner.channels.remove(channel);
             }
         }
+        drop(inner);
+        self.bell.ring(told);
     }
 
     /// Ends: every listener hears what is in its queue, and no more.
     pub(super) fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
-        inner.channels.clear();
+        for member in std::mem::take(&mut inner.channels).values().flatten() {
+            member.inbox.end();
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> Subscribers<T> {
+    /// Begins to wake listeners where they are many, until the service stops.
+    pub(super) fn start(&self, shutdown: &Shutdown) {
+        self.bell.start(shutdown);
     }
 }
 
@@ -270,17 +274,17 @@ impl<T> Inner<T> {
 impl<T> Subscription<T> {
     /// The next update; `None` when the feed ended or this listener lagged.
     pub(super) async fn next(&mut self) -> Option<T> {
-        self.queue.recv().await
+        self.inbox.next().await
     }
 
     /// The next update if it is here already.
     pub(super) fn next_ready(&mut self) -> Option<T> {
-        self.queue.try_recv().ok()
+        self.inbox.next_ready()
     }
 
     /// Whether updates were lost because the queue was full.
     pub(super) fn has_lagged(&self) -> bool {
-        self.lagged.load(Ordering::Acquire)
+        self.inbox.has_lagged()
     }
 }
 

@@ -67,6 +67,8 @@ struct Ready {
 enum What {
     Page(Page),
     Change(Box<OrderChangeEvent>, Option<DateTime<Utc>>),
+    /// A change that all its listeners were told of at once.
+    Heard(Arc<Seen>),
     Nothing,
 }
 
@@ -155,6 +157,15 @@ impl OrderSubscription {
                 change_type: event.change_type,
                 published_at,
                 order: Arc::new(event.into_order()),
+                templates: None,
+            }),
+            What::Heard(seen) => OrderItem::Update(OrderUpdate {
+                cursor,
+                previous,
+                change_type: seen.event.change_type,
+                published_at: seen.published_at,
+                order: seen.order(),
+                templates: Some(Arc::clone(&seen.templates)),
             }),
             What::Nothing => OrderItem::Heartbeat(Heartbeat {
                 cursor,
@@ -234,15 +245,20 @@ impl OrderSubscription {
             published_at,
         } = told;
         self.place.held.remove(&position);
-        if let Some(known) = self.place.ahead.get(&event.id).copied() {
-            if event.revision >= known {
-                self.place.ahead.remove(&event.id);
-            }
-            if event.revision <= known {
-                return;
-            }
+        if self.is_new(&event) {
+            self.push(What::Change(Box::new(event), published_at));
         }
-        self.push(What::Change(Box::new(event), published_at));
+    }
+
+    /// Whether a change is not known by the snapshot.
+    fn is_new(&mut self, event: &OrderChangeEvent) -> bool {
+        let Some(known) = self.place.ahead.get(&event.id).copied() else {
+            return true;
+        };
+        if event.revision >= known {
+            self.place.ahead.remove(&event.id);
+        }
+        event.revision > known
     }
 
     /// Joins, and notes from where on everything will be heard: what is published before that is in the store.
@@ -346,12 +362,24 @@ impl OrderSubscription {
         Ok(Phase::Live(queue))
     }
 
-    fn hear(&mut self, found: &Seen) {
+    fn hear(&mut self, found: &Arc<Seen>) {
         let is_news = self.is_news(found.position);
         cursor::advance(&mut self.place.seen, &found.positions);
         let made = found.event.changed_at.as_datetime();
         let is_past = self.since.is_some_and(|since| made < since);
-        if is_news && !is_past {
+        if !is_news || is_past {
+            return;
+        }
+        let is_plain = found.event.sealed.is_none()
+            && !found.is_early
+            && self.held_back.len() == 0
+            && !self.place.held.contains(&found.position);
+        if is_plain {
+            // The usual way copies nothing.
+            if self.interest.wants(&found.event) && self.is_new(&found.event) {
+                self.push(What::Heard(Arc::clone(found)));
+            }
+        } else {
             let told = Told {
                 position: found.position,
                 event: found.event.clone(),

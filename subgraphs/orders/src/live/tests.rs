@@ -13,9 +13,10 @@ use super::{
     Interest, LiveError,
     deduplication::{Occurrence, SeenRevisions},
     held_back::PREDECESSOR_WAIT,
+    inbox::QUEUE,
     item::OrderUpdate,
     log::Attention,
-    subscribers::{Channel, QUEUE, Subscribers},
+    subscribers::{Channel, Subscribers},
 };
 use crate::{
     domain::{Order, OrderChangeEvent, OrderStatus, Placement},
