@@ -1,5 +1,5 @@
 //! What the benchmarks share: a client, and how rounds are summed up.
-#![allow(dead_code)] // each benchmark uses some of it
+#![allow(dead_code, unused_imports)] // each benchmark uses some of it
 
 mod lean_client;
 mod processor;

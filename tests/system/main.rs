@@ -35,7 +35,6 @@ mod reasons;
 mod rebuild;
 mod rebuild_tampered;
 mod refusals;
-mod rolling;
 mod rotation;
 mod sasl;
 mod scale_out;
