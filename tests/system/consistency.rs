@@ -7,6 +7,9 @@ use super::support::{
     graph::{CREATE, PLACE, SAMPLE_BODY, UPDATE, customer_input, order_input},
 };
 
+#[path = "consistency/pairs.rs"]
+mod pairs;
+
 const HEADER: &str = "tandem-consistency";
 /// Pairs of a write and a read.
 const PAIRS: usize = 60;

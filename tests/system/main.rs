@@ -35,6 +35,7 @@ mod reasons;
 mod rebuild;
 mod rebuild_tampered;
 mod refusals;
+mod rolling;
 mod rotation;
 mod sasl;
 mod scale_out;
