@@ -308,7 +308,8 @@ impl<I: Inner> Session<I> {
         // Operations end first: nothing is worked out for nobody.
         self.operations.clear();
         if let Some(Close(code, reason)) = end {
-            close(&mut socket, code, reason).await;
+            // Room for this would be held for as long as the connection is open.
+            Box::pin(close(&mut socket, code, reason)).await;
         }
     }
 
@@ -357,7 +358,8 @@ impl<I: Inner> Session<I> {
                         Err(error) => return closed_by(&error),
                     };
                     if std::mem::take(&mut self.has_new_token) {
-                        self.by.identity = self.by.identifier.identify(self.origin.headers()).await;
+                        let identifying = self.by.identifier.identify(self.origin.headers());
+                        self.by.identity = Box::pin(identifying).await;
                     }
                     match replies {
                         Ok(Some(reply)) => send(socket, Message::Text(reply)).await?,
@@ -627,7 +629,7 @@ impl Output {
     ) {
         let _counted = counted;
         if !is_event_stream(&answer) {
-            let Some(bytes) = graphql.told(answer.into_body()).await else {
+            let Some(bytes) = Box::pin(graphql.told(answer.into_body())).await else {
                 return self.put(What::Complete);
             };
             graphql.tell_errors(&operation, request_id, &bytes);
@@ -797,7 +799,7 @@ async fn close(socket: &mut Socket, code: u16, reason: &'static str) {
         while let Some(Ok(_)) = socket.next().await {}
         // After an error the rest is no frames any more. It is read all the same: a connection that is closed with bytes unread
         // is reset, and the client would never see the close frame.
-        let mut rest = [0; 16 * 1024];
+        let mut rest = vec![0; 16 * 1024];
         let mut read = 0;
         while read < READ_ON
             && let Ok(more @ 1..) = socket.get_mut().read(&mut rest).await

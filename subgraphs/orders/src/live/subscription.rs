@@ -118,12 +118,13 @@ impl OrderSubscription {
             if self.release().await {
                 continue;
             }
+            // What happens once, and at the beginning, takes no room for as long as the subscription listens.
             let step = match std::mem::replace(&mut self.phase, Phase::Over) {
                 Phase::Over => return None,
-                Phase::Begin => self.begin_snapshot().await,
-                Phase::Snapshot(queue) => self.snapshot(queue).await,
-                Phase::Resume => self.resume().await,
-                Phase::CatchUp(catch_up) => self.catch_up(catch_up).await,
+                Phase::Begin => Box::pin(self.begin_snapshot()).await,
+                Phase::Snapshot(queue) => Box::pin(self.snapshot(queue)).await,
+                Phase::Resume => Box::pin(self.resume()).await,
+                Phase::CatchUp(catch_up) => Box::pin(self.catch_up(catch_up)).await,
                 Phase::Live(queue) => self.listen(queue).await,
             };
             match step {
@@ -224,7 +225,8 @@ impl OrderSubscription {
         if !self.held_back.looks(clock.instant(), shows_any) {
             return false;
         }
-        let keys = match opener.keys_of(&self.held_back.subjects()).await {
+        let subjects = self.held_back.subjects();
+        let keys = match Box::pin(opener.keys_of(&subjects)).await {
             Ok(keys) => keys,
             Err(error) => {
                 tracing::debug!(feed = FEED, %error, "what is held back waits for data keys");
