@@ -25,7 +25,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::{
-    shared::{LeanClient, median},
+    shared::{LeanClient, median, percentile},
     support::{
         self, Tandem,
         graph::{CREATE, PLACE, SAMPLE_BODY, customer_input, order_input},
