@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Packs a program for a release, as [package.metadata.binstall] in Cargo.toml expects it.
+# Packs a program for a release, as [package.metadata.binstall] in Cargo.toml expects it: with manual pages, completions for shells, the
+# list of what it was made of (SBOM), and the SHA-256 of each of these files.
 #
 #   .ci/archive.sh version                       the version of Cargo.toml
 #   .ci/archive.sh pack PROGRAM TARGET FOLDER    FOLDER/tandem-VERSION-TARGET.tar.gz, and its SHA-256 beside it
@@ -19,6 +20,8 @@ pack)
     [[ $# == 4 && -f "$2" ]] || fail "usage: .ci/archive.sh pack PROGRAM TARGET FOLDER"
     program="$2" target="$3" folder="$4"
     name="tandem-$version-$target"
+    # Both systems have one of them, and their output is the same.
+    if command -v sha256sum >/dev/null; then sum=(sha256sum); else sum=(shasum -a 256); fi
     mkdir -p "$folder"
     scratch="$(mktemp -d)"
     trap 'rm -rf "$scratch"' EXIT
@@ -28,7 +31,9 @@ pack)
     cp "$here/LICENSE" "$here/README.md" "$here/CHANGELOG.md" "$scratch/$name/"
     # What is packed is what was built: it starts, and is of this version.
     said="$("$scratch/$name/tandem" --version)"
-    [[ "$said" == "tandem $version" ]] || fail "the program says '$said', not 'tandem $version'"
+    [[ "$(head -n 1 <<<"$said")" == "tandem $version" ]] || fail "the program says '$said', not 'tandem $version'"
+    commit="$(sed -n 's/^commit //p' <<<"$said")"
+    [[ "$commit" != unknown ]] || fail "the program does not know the commit that it was built from"
     case "$target" in
     # It wants nothing that a plain system does not have.
     *-linux-*) "$here/.ci/libraries.py" "$scratch/$name/tandem" ;;
@@ -38,9 +43,16 @@ pack)
         fi
         ;;
     esac
+    "$scratch/$name/tandem" man --to "$scratch/$name/man"
+    mkdir "$scratch/$name/completions"
+    # Each under the name by which its shell finds it.
+    for completion in bash:tandem zsh:_tandem fish:tandem.fish elvish:tandem.elv powershell:_tandem.ps1; do
+        "$scratch/$name/tandem" completions "${completion%%:*}" >"$scratch/$name/completions/${completion#*:}"
+    done
+    "$here/.ci/sbom.py" tandem "$target" >"$scratch/$name/sbom.cdx.json"
+    (cd "$scratch/$name" && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs "${sum[@]}" >"$scratch/SHA256SUMS")
+    mv "$scratch/SHA256SUMS" "$scratch/$name/SHA256SUMS"
     tar -C "$scratch" -czf "$folder/$name.tar.gz" "$name"
-    # Both systems have one of them, and their output is the same.
-    if command -v sha256sum >/dev/null; then sum=(sha256sum); else sum=(shasum -a 256); fi
     (cd "$folder" && "${sum[@]}" "$name.tar.gz" >"$name.tar.gz.sha256")
     echo "$folder/$name.tar.gz"
     ;;

@@ -2,7 +2,7 @@
 //! clear it, colour it or write into its input, and marks that turn the direction of what follows. They are shown, not obeyed.
 
 use std::borrow::Cow;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 /// A text as a part of a line: with nothing in it that a terminal obeys, and no end of the line.
 pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
@@ -32,6 +32,20 @@ pub(crate) fn json(text: &str) -> String {
 pub(crate) fn say(text: &str) {
     // Nobody is there to read when it fails.
     let _ = writeln!(std::io::stdout(), "{}", lines(text));
+}
+
+/// Whether standard output is a terminal that is to show colours: <https://no-color.org>.
+pub(crate) fn has_colours() -> bool {
+    std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Writes what was made fit for a terminal to standard output, with the end of a line, at once. Whether anybody is there to read on.
+pub(crate) fn tell(shown: &str) -> bool {
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{shown}")
+        .and_then(|()| output.flush())
+        .is_ok()
 }
 
 /// Writes to standard error, with the end of a line.

@@ -1,11 +1,14 @@
 //! The command line: which process this is to be, and how a wrong setting is told.
 
+mod asyncapi;
 mod documents;
 mod environment;
 mod error;
+mod generated;
 mod schema;
 mod threads;
 mod token;
+mod version;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -24,7 +27,7 @@ use threads::{ThreadSettings, WORKER_THREADS_ENV};
 /// Without a command it does what `tandem up` does. Every setting is a flag, an environment variable, or a line of the
 /// file that --config names, in this order of precedence.
 #[derive(Debug, Parser)]
-#[command(name = "tandem", version)]
+#[command(name = "tandem", version, long_version = version::VERSION.as_str())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -53,6 +56,10 @@ enum Command {
     Router(Child<router::RouterSettings>),
     /// Print what the services promise: their GraphQL schemas and their events' JSON Schemas.
     Schema(schema::SchemaSettings),
+    /// Print what a shell is to know of these commands, so that it completes them.
+    Completions(generated::CompletionsSettings),
+    /// Print the manual page, or write those of all commands into a folder.
+    Man(generated::ManSettings),
     /// Make the manifest of trusted documents, of a folder of operations.
     Documents(documents::DocumentsSettings),
     /// Rebuild a service's store from the events in Kafka, while it serves.
@@ -67,6 +74,8 @@ enum Command {
     Log(operator::LogsSettings),
     /// Show every change as the events in Kafka tell it.
     Audit(operator::AuditSettings),
+    /// Show what flows on the topics, decoded, and opened where the sealing key is there.
+    Events(operator::EventsSettings),
     /// Sign a token with the development key of `up --auth`, and print it.
     Token(token::TokenSettings),
     /// Look at settings, data directory, ports, Kafka, MongoDB and a running system, and say what to mend.
@@ -184,6 +193,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             router::run(child.settings, &cli.log)
         }
         Command::Schema(settings) => schema::print(&settings),
+        Command::Completions(settings) => generated::completions(&settings, Cli::command()),
+        Command::Man(settings) => generated::man(&settings, Cli::command()),
         Command::Documents(settings) => documents::run(&settings),
         Command::Rebuild(settings) => cli.threads.runtime()?.block_on(operator::rebuild(settings)),
         Command::Restore(settings) => cli.threads.runtime()?.block_on(operator::restore(settings)),
@@ -194,6 +205,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Keys(settings) => cli.threads.runtime()?.block_on(operator::keys(settings)),
         Command::Log(settings) => cli.threads.runtime()?.block_on(operator::log(settings)),
         Command::Audit(settings) => cli.threads.runtime()?.block_on(operator::audit(settings)),
+        Command::Events(settings) => cli.threads.runtime()?.block_on(operator::events(settings)),
         Command::Token(settings) => token::print(&settings),
         Command::Doctor(settings) => {
             let variables = unknown_variables();

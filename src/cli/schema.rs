@@ -30,6 +30,8 @@ enum Schema {
     EventCustomerChange,
     /// schema/events/order-change-event.v1.json
     EventOrderChange,
+    /// schema/asyncapi.json: all topics.
+    Asyncapi,
 }
 
 /// Prints what was asked for.
@@ -44,6 +46,7 @@ pub(super) fn print(settings: &SchemaSettings) -> anyhow::Result<()> {
         Schema::Orders => tandem_orders::graphql::sdl(),
         Schema::EventCustomerChange => tandem_accounts::event_json_schema(),
         Schema::EventOrderChange => tandem_orders::domain::OrderChangeEvent::json_schema()?,
+        Schema::Asyncapi => super::asyncapi::document()?,
     };
     let mut output = std::io::stdout().lock();
     writeln!(output, "{}", text.trim_end())?;

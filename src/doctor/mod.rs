@@ -13,17 +13,13 @@ mod settings;
 mod store;
 mod system;
 
-use std::{
-    fmt,
-    io::{IsTerminal, Write},
-    time::Duration,
-};
+use std::{fmt, io::Write, time::Duration};
 
 use anyhow::bail;
 use clap::Args;
 use secrecy::SecretString;
 
-use crate::terminal::one_line;
+use crate::terminal::{has_colours, one_line};
 
 use crate::operator::{KafkaPlace, Place, Services};
 
@@ -163,7 +159,7 @@ async fn limited(subject: &str, examination: impl Future<Output = Vec<Finding>>)
 }
 
 fn tell(findings: &[Finding]) {
-    let has_colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let has_colours = has_colours();
     for finding in findings {
         let (word, colour) = match finding.verdict {
             Verdict::Good => ("ok", "32"),

@@ -19,7 +19,10 @@ use tandem_log_kafka::connection::Kafka;
 use tandem_model::message::Message;
 use tandem_runtime::{clock::Clock, shutdown::Shutdown};
 
-use super::reach::{KafkaPlace, Place};
+use super::{
+    reach::{KafkaPlace, Place},
+    sealed::{SEALED, is_sealed, open, without_sealed},
+};
 use crate::terminal::{json as shown_json, one_line, say, say_aside};
 
 const TOPIC: &str = "accounts.customer.change";
@@ -27,8 +30,6 @@ const KEY_TOPIC: &str = "accounts.customer.key";
 /// Who signs what is on both.
 const ACCOUNTS: &str = "accounts";
 const CLAIM_OF_ACCOUNTS: &str = "!claim/accounts";
-/// What is shown of what is sealed.
-const SEALED: &str = "(sealed)";
 /// How long the log may be silent before its end.
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long an open transaction that hides a part of the log is waited for: most end within moments.
@@ -206,20 +207,6 @@ fn data_key(audit: &Asked, published: &[Message]) -> anyhow::Result<Option<DataK
     Ok(Some(key))
 }
 
-/// Puts what is sealed in a body in its place, if there is the key to it.
-fn open(body: &mut Map<String, Value>, key: Option<&DataKey>, id: &str, revision: i64) {
-    let Some(Value::String(sealed)) = body.get("sealed") else {
-        return;
-    };
-    let opened = key
-        .and_then(|key| key.open(sealed, &format!("customer/{id}/{revision}")).ok())
-        .and_then(|plain| serde_json::from_slice::<Map<String, Value>>(&plain).ok());
-    if let Some(person) = opened {
-        body.remove("sealed");
-        body.extend(person);
-    }
-}
-
 /// The customer's events in order of revision, each once, with what differs from the one before.
 async fn changes(audit: &Asked, hidden: &mut Hidden) -> anyhow::Result<Vec<Value>> {
     let shutdown = Shutdown::new();
@@ -262,7 +249,8 @@ async fn changes(audit: &Asked, hidden: &mut Hidden) -> anyhow::Result<Vec<Value
                 key = Some(data_key(audit, &published)?);
             }
             let key = key.as_ref().and_then(Option::as_ref);
-            open(&mut body, key, &audit.customer.id, revision);
+            let place = format!("customer/{}/{revision}", audit.customer.id);
+            open(&mut body, key, &place);
         }
         let event = json!({
             "eventId": message.header("ce_id"),
@@ -343,31 +331,6 @@ fn compare(path: &str, before: &Value, after: &Value, differences: &mut Vec<Valu
             "before": without_sealed(before),
             "after": without_sealed(after),
         })),
-    }
-}
-
-/// Whether what a field holds is sealed, by its name.
-fn is_sealed(name: &str) -> bool {
-    name.to_ascii_lowercase().starts_with("sealed")
-}
-
-/// A value without anything sealed in it, at any depth.
-fn without_sealed(value: &Value) -> Value {
-    match value {
-        Value::Object(members) => members
-            .iter()
-            .map(|(name, member)| {
-                let shown = if is_sealed(name) && !member.is_null() {
-                    SEALED.into()
-                } else {
-                    without_sealed(member)
-                };
-                (name.clone(), shown)
-            })
-            .collect::<Map<String, Value>>()
-            .into(),
-        Value::Array(elements) => elements.iter().map(without_sealed).collect(),
-        other => other.clone(),
     }
 }
 

@@ -1,15 +1,18 @@
-//! What an operator asks of a running system: rebuild a store, look after dead letters and data keys, read the audit of a customer.
+//! What an operator asks of a running system: rebuild a store, look after dead letters and data keys, read the audit of a customer, watch the events.
 
 mod audit;
 mod dead_letters;
+mod events;
 mod keys;
 mod log;
 mod reach;
 mod rebuild;
+mod sealed;
 mod service;
 
 pub(crate) use audit::AuditSettings;
 pub(crate) use dead_letters::DeadLettersSettings;
+pub(crate) use events::EventsSettings;
 pub(crate) use keys::KeysSettings;
 pub(crate) use log::LogsSettings;
 pub(crate) use reach::{KAFKA_PORT, KafkaPlace, Place, Services, key_and_value, reachable};
@@ -18,6 +21,7 @@ pub(crate) use service::{Service, innermost};
 
 pub(crate) use audit::run as audit;
 pub(crate) use dead_letters::run as dead_letters;
+pub(crate) use events::run as events;
 pub(crate) use keys::run as keys;
 pub(crate) use log::run as log;
 pub(crate) use rebuild::{restore, run as rebuild};

@@ -17,6 +17,7 @@ mod collection;
 mod consistency;
 mod dead_letters;
 mod erasure;
+mod events;
 mod failover;
 mod faketime;
 mod front_door;

@@ -211,6 +211,7 @@ fn a_command_that_needs_another_word_shows_its_help() {
     for (command, words) in [
         ("audit", &["customer"][..]),
         ("dead-letters", &["list", "retry", "discard"]),
+        ("events", &["tail"]),
         ("schema", &["print"]),
     ] {
         let answer = run(&[command]);
@@ -224,6 +225,36 @@ fn a_command_that_needs_another_word_shows_its_help() {
     }
     let help = run(&["help"]);
     assert!(help.status.success() && text(&help.stdout).contains("doctor"));
+}
+
+#[test]
+fn shells_and_manual_know_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(&["completions", shell]);
+        assert!(script.status.success(), "{shell}");
+        assert!(text(&script.stdout).contains("dead-letters"), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man");
+    let written = run(&["man", "--to", pages.to_str().unwrap()]);
+    assert!(written.status.success(), "{}", text(&written.stderr));
+    for page in ["tandem.1", "tandem-up.1", "tandem-events-tail.1"] {
+        let page = std::fs::read_to_string(pages.join(page)).unwrap();
+        assert!(page.contains(".TH tandem"), "{page}");
+    }
+    assert!(text(&run(&["man"]).stdout).contains(".TH tandem"));
+}
+
+#[test]
+fn the_version_names_the_commit_and_the_events() {
+    let told = text(&run(&["--version"]).stdout);
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[0], concat!("tandem ", env!("CARGO_PKG_VERSION")));
+    let commit = lines[1].strip_prefix("commit ").unwrap();
+    let is_commit = commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(is_commit || commit == "unknown", "{told}");
+    assert!(lines[2].contains("customer-change-event:v2"), "{told}");
+    assert_eq!(text(&run(&["-V"]).stdout).trim(), lines[0]);
 }
 
 #[test]

@@ -40,6 +40,10 @@ const API: Link = Link {
     path: "/swagger-ui/",
     what: "API page of the REST routes",
 };
+const TOPICS: Link = Link {
+    path: crate::ASYNCAPI_PATH,
+    what: "Page of the topics and their events",
+};
 const START: Link = Link {
     path: "/",
     what: "Start page",
@@ -48,7 +52,7 @@ const START: Link = Link {
 /// Where to go on the gateway.
 pub const GATEWAY_LINKS: [Link; 4] = [START, GRAPHIQL, HEALTH, METRICS];
 /// Where to go on a service.
-pub const SERVICE_LINKS: [Link; 5] = [START, GRAPHIQL, API, HEALTH, METRICS];
+pub const SERVICE_LINKS: [Link; 6] = [START, GRAPHIQL, API, TOPICS, HEALTH, METRICS];
 
 impl Explanation {
     /// Why a request was not answered.
@@ -141,6 +145,7 @@ mod tests {
     fn each_service_says_where_to_go() {
         let page = Explanation::of_service(Graph::Orders).page();
         assert!(page.contains("href=\"/swagger-ui/\"") && page.contains("href=\"/graphql\""));
+        assert!(page.contains("href=\"/asyncapi\""));
         let page = Explanation::of_status(404, "Not Found", "", &GATEWAY_LINKS).page();
         assert!(!page.contains("swagger"));
     }

@@ -4,6 +4,7 @@
 //! The gateway and the services have servers of different frameworks: here is what they serve, there how.
 
 mod accept;
+mod asyncapi;
 mod explanation;
 mod graphiql;
 mod live;
@@ -11,6 +12,7 @@ mod live;
 use std::{collections::BTreeMap, sync::LazyLock};
 
 pub use accept::prefers_html;
+pub use asyncapi::{ASYNCAPI_FILES, ASYNCAPI_PAGE, ASYNCAPI_PATH};
 pub use explanation::{Explanation, GATEWAY_LINKS, Link, SERVICE_LINKS};
 pub use graphiql::{GRAPHIQL_FILES, GRAPHIQL_POLICY, graphiql};
 pub use live::{LIVE_FILES, LIVE_PAGE};
@@ -102,6 +104,7 @@ static TAGS: LazyLock<BTreeMap<&'static str, String>> = LazyLock::new(|| {
         .chain(&PAGE_FILES)
         .chain(&START_FILES)
         .chain(&LIVE_FILES)
+        .chain(&ASYNCAPI_FILES)
         .map(|file| (file.path, format!("\"{:016x}\"", digest(file.content))))
         .collect()
 });
@@ -123,6 +126,7 @@ mod tests {
         for page in [
             START_PAGE.to_owned(),
             LIVE_PAGE.to_owned(),
+            ASYNCAPI_PAGE.to_owned(),
             graphiql(Graph::Orders),
             explanation.page(),
         ] {
@@ -145,6 +149,7 @@ mod tests {
             .chain(&PAGE_FILES)
             .chain(&START_FILES)
             .chain(&LIVE_FILES)
+            .chain(&ASYNCAPI_FILES)
             .map(File::tag)
             .collect();
         let all = tags.len();

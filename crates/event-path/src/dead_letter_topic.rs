@@ -139,7 +139,7 @@ impl DeadLetterTopic {
     pub async fn record(&self, letter: &DeadLetter, resolution: &str) -> Result<(), PublishError> {
         let now = DateTime::<Utc>::from(self.shutdown.clock().now());
         let mut headers = described(letter, now);
-        headers.push(("dead-letter-resolution", Cow::from(resolution.as_bytes())));
+        headers.push((RESOLUTION, Cow::from(resolution.as_bytes())));
         let done = send(self.log.as_ref(), letter, headers, None).await?;
         note(letter, done);
         Ok(())
@@ -254,24 +254,41 @@ fn skip(letter: &DeadLetter, reason: &str) {
     );
 }
 
+/// The headers that a copy or a note has beside the message's own, each with what it says.
+pub const HEADERS: [(&str, &str); 8] = [
+    (REASON, "Why it was set aside."),
+    (CONSUMER, "Who set it aside: a projection of a service."),
+    (TOPIC, "Where it was read."),
+    (PARTITION, "In which partition."),
+    (OFFSET, "At which offset."),
+    (AT, "When it was set aside; of a note, when that was done."),
+    (RESOLUTION, "What became of it: in notes alone."),
+    (
+        CUT_NAME,
+        "`true` where the message's own headers or body are left out, for the topic does not take them.",
+    ),
+];
+
+const REASON: &str = "dead-letter-reason";
+const CONSUMER: &str = "dead-letter-consumer";
+const TOPIC: &str = "dead-letter-topic";
+const PARTITION: &str = "dead-letter-partition";
+const OFFSET: &str = "dead-letter-offset";
+const AT: &str = "dead-letter-at";
+const RESOLUTION: &str = "dead-letter-resolution";
+const CUT_NAME: &str = "dead-letter-cut";
 /// Says that something of the message is left out.
-const CUT: (&str, Cow<'static, [u8]>) = ("dead-letter-cut", Cow::Borrowed(b"true"));
+const CUT: (&str, Cow<'static, [u8]>) = (CUT_NAME, Cow::Borrowed(b"true"));
 
 /// Why and from where the message was set aside, and when this was.
 fn described(letter: &DeadLetter, at: DateTime<Utc>) -> Headers<'_> {
     let text = |text: String| Cow::from(text.into_bytes());
     vec![
-        ("dead-letter-reason", Cow::from(letter.reason.as_bytes())),
-        (
-            "dead-letter-consumer",
-            Cow::from(letter.consumer.as_bytes()),
-        ),
-        ("dead-letter-topic", Cow::from(letter.topic.as_bytes())),
-        ("dead-letter-partition", text(letter.partition.to_string())),
-        ("dead-letter-offset", text(letter.offset.to_string())),
-        (
-            "dead-letter-at",
-            text(at.to_rfc3339_opts(SecondsFormat::Millis, true)),
-        ),
+        (REASON, Cow::from(letter.reason.as_bytes())),
+        (CONSUMER, Cow::from(letter.consumer.as_bytes())),
+        (TOPIC, Cow::from(letter.topic.as_bytes())),
+        (PARTITION, text(letter.partition.to_string())),
+        (OFFSET, text(letter.offset.to_string())),
+        (AT, text(at.to_rfc3339_opts(SecondsFormat::Millis, true))),
     ]
 }

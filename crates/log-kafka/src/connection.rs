@@ -153,6 +153,16 @@ impl Kafka {
         self.link.clone()
     }
 
+    /// For each partition of a topic where to read on from to see what was published at this time (in milliseconds since 1970) or later.
+    ///
+    /// # Errors
+    /// When the log does not answer within 20 s.
+    pub async fn since(&self, topic: &str, time_ms: i64) -> Result<Offsets, LogError> {
+        let ends = self.topic(topic).await?.ends;
+        let topic = self.settings.physical(topic).into_owned();
+        tail::since(Arc::clone(&self.settings), topic, time_ms, ends).await
+    }
+
     /// The one producer of single records. All share it: each producer of rdkafka 0.39 spins for the last millisecond of every
     /// tenth of a second that it waits, which is a hundredth of a processor.
     fn record_producer(&self) -> Result<FutureProducer<Link>, KafkaError> {

@@ -96,6 +96,39 @@ pub(crate) async fn ends(
     answer.await.map_err(broken_off)?
 }
 
+/// For each of these partitions of a topic the first record that was published at this time or later, in milliseconds since 1970; the
+/// end where there is none.
+pub(crate) async fn since(
+    settings: Arc<KafkaSettings>,
+    topic: String,
+    time_ms: i64,
+    ends: Ends,
+) -> Result<Offsets, LogError> {
+    let consumer: BaseConsumer = config(&settings)
+        .create()
+        .map_err(no_client("a look at a topic's times"))?;
+    let ask = move |consumer: &BaseConsumer| -> Result<Offsets, KafkaError> {
+        let mut times = TopicPartitionList::new();
+        for partition in ends.keys() {
+            times.add_partition_offset(&topic, *partition, Offset::Offset(time_ms))?;
+        }
+        let found = consumer.offsets_for_times(times, REQUEST_LIMIT)?;
+        let from = ends.into_iter().map(|(partition, (_, high))| {
+            let found = found.find_partition(&topic, partition);
+            match found.map(|found| found.offset()) {
+                Some(Offset::Offset(offset)) => (partition, offset),
+                _ => (partition, high),
+            }
+        });
+        Ok(from.collect())
+    };
+    // librdkafka's questions block their thread, and so does the end of a client.
+    let asked = tokio::task::spawn_blocking(move || ask(&consumer));
+    let broken_off =
+        |_| LogError::Away("the question about the topic's times was broken off".into());
+    asked.await.map_err(broken_off)?.map_err(away)
+}
+
 /// A topic's metadata. Gives up early, with the reason, when no broker can be reached.
 fn metadata(
     consumer: &BaseConsumer<Link>,

@@ -1,10 +1,10 @@
 //! Reading JSON that comes from outside: what does not fit is told by field, reason and what would be right, in the terms of JSON and
 //! without the value, which may be personal.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::error::Category;
+use serde_json::{Value, error::Category};
 
 /// A part of a document that is not what is read there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,6 +199,21 @@ fn json_kind(kind: &str) -> &str {
         "boolean" => "a boolean",
         "unit value" | "null" | "Option value" => "null",
         other => other,
+    }
+}
+
+/// The same with the members of every object in order of name, whichever order the build's serde_json keeps.
+#[must_use]
+pub fn in_order_of_name(value: Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .into_iter()
+            .map(|(name, value)| (name, in_order_of_name(value)))
+            .collect::<BTreeMap<_, _>>()
+            .into_iter()
+            .collect(),
+        Value::Array(items) => items.into_iter().map(in_order_of_name).collect(),
+        plain => plain,
     }
 }
 

@@ -192,3 +192,20 @@ fn the_api_document_is_openapi_3_1_and_describes_both_routes() {
         &document["paths"][CREATE]["post"]["requestBody"]["content"]["application/json"]["example"];
     assert_eq!(*example, sample());
 }
+
+#[test]
+fn the_committed_api_document_is_what_the_code_says() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../schema/openapi/accounts.json"
+    );
+    let made = tandem_service::web::openapi::committed(&tandem_accounts::rest::openapi()).unwrap();
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        std::fs::write(path, made).unwrap();
+        return;
+    }
+    assert!(
+        std::fs::read_to_string(path).unwrap() == made,
+        "schema/openapi/accounts.json is stale: run `UPDATE_SCHEMA=1 cargo test -p tandem-accounts --test rest`"
+    );
+}

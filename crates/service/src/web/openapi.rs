@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::response::Redirect;
 use axum::routing::get;
 use axum::{Json, Router};
+use tandem_model::json::in_order_of_name;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -28,6 +29,16 @@ where
         "/swagger-ui.html",
         get(|| async { Redirect::to("/swagger-ui/index.html") }),
     )
+}
+
+/// The document as it is committed in schema/openapi: indented, and the members of objects in order of name, whichever order the build's
+/// serde_json keeps.
+///
+/// # Errors
+/// When it cannot be written as JSON, which nothing brings about.
+pub fn committed(document: &OpenApi) -> Result<String, serde_json::Error> {
+    let value = in_order_of_name(serde_json::to_value(document)?);
+    Ok(format!("{value:#}\n"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a browser gets from a service: a first page, GraphiQL's files, and errors that a person can read.
+//! What a browser gets from a service: a first page, GraphiQL's files, the page of the topics, and errors that a person can read.
 
 use axum::{
     Json, Router,
@@ -8,20 +8,22 @@ use axum::{
 };
 use serde_json::json;
 use tandem_web::{
-    Explanation, File, GRAPHIQL_FILES, GRAPHIQL_POLICY, Graph, HTML, PAGE_FILES, PAGE_POLICY,
-    SERVICE_LINKS, prefers_html,
+    ASYNCAPI_FILES, ASYNCAPI_PAGE, ASYNCAPI_PATH, Explanation, File, GRAPHIQL_FILES,
+    GRAPHIQL_POLICY, Graph, HTML, PAGE_FILES, PAGE_POLICY, SERVICE_LINKS, prefers_html,
 };
 
 use super::problem::Problem;
 
-/// `/` with where to go from there, and the files of all pages. GraphiQL itself is the GraphQL endpoint's.
+/// `/` with where to go from there, the page of the topics, and the files of all pages. GraphiQL itself is the GraphQL endpoint's.
 pub fn router<S>(graph: Graph) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
     let first = get(async move |headers: HeaderMap| first(graph, &headers));
-    GRAPHIQL_FILES.into_iter().chain(PAGE_FILES).fold(
-        Router::new().route("/", first),
+    let topics = get(async || page(StatusCode::OK, PAGE_POLICY, ASYNCAPI_PAGE.to_owned()));
+    let files = GRAPHIQL_FILES.into_iter().chain(PAGE_FILES);
+    files.chain(ASYNCAPI_FILES).fold(
+        Router::new().route("/", first).route(ASYNCAPI_PATH, topics),
         |router, held| {
             router.route(
                 held.path,
@@ -79,6 +81,7 @@ fn first(graph: Graph, headers: &HeaderMap) -> Response {
             "self": link("/"),
             "graphql": link("/graphql"),
             "openapi": link(super::openapi::API_DOCS_PATH),
+            "asyncapi": link("/asyncapi.json"),
             "actuator": link("/actuator"),
             "health": link("/actuator/health"),
         },
@@ -147,10 +150,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_topics_are_told_to_a_person_and_to_a_program() {
+        let (response, page) = ask("GET", ASYNCAPI_PATH, BROWSER).await;
+        assert_eq!(response.headers()[header::CONTENT_TYPE], HTML);
+        assert!(page.contains("/asyncapi.json"), "{page}");
+        let (response, document) = ask("GET", "/asyncapi.json", "*/*").await;
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+        let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+        assert_eq!(document["asyncapi"], "3.0.0");
+    }
+
+    #[tokio::test]
     async fn every_file_that_the_pages_name_is_served_and_known_again() {
         for page in [
             tandem_web::graphiql(Graph::Accounts),
             Explanation::of_service(Graph::Accounts).page(),
+            ASYNCAPI_PAGE.to_owned(),
         ] {
             let files: Vec<String> = page
                 .split('"')

@@ -3,14 +3,11 @@
 //! The contract is `schema/events/customer-change-event.v2.json`, made from the types here. Fields are only ever added:
 //! a reader ignores what it does not know.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tandem_model::{
     event::{CloudEvent, ReceivedEvent},
-    json::{JsonError, read_object},
+    json::{JsonError, in_order_of_name, read_object},
     seal::{Key, OpenError, Seals},
     values::Timestamp,
 };
@@ -299,18 +296,4 @@ pub fn event_json_schema() -> String {
     let mut text = format!("{:#}", in_order_of_name(schema.to_value()));
     text.push('\n');
     text
-}
-
-/// The same with the members of every object in order of name, whichever order the build's serde_json keeps.
-fn in_order_of_name(value: Value) -> Value {
-    match value {
-        Value::Object(members) => members
-            .into_iter()
-            .map(|(name, value)| (name, in_order_of_name(value)))
-            .collect::<BTreeMap<_, _>>()
-            .into_iter()
-            .collect(),
-        Value::Array(items) => items.into_iter().map(in_order_of_name).collect(),
-        plain => plain,
-    }
 }

@@ -226,6 +226,23 @@ async fn a_long_list_is_whole_and_in_order() {
 }
 
 #[test]
+fn the_committed_description_is_what_the_code_says() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../schema/openapi/orders.json"
+    );
+    let made = tandem_service::web::openapi::committed(&description()).unwrap();
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        std::fs::write(path, made).unwrap();
+        return;
+    }
+    assert!(
+        std::fs::read_to_string(path).unwrap() == made,
+        "schema/openapi/orders.json is stale: run `UPDATE_SCHEMA=1 cargo test -p tandem-orders`"
+    );
+}
+
+#[test]
 fn the_description_is_openapi_and_names_both_routes() {
     let text = description().to_json().unwrap();
     let document: serde_json::Value = serde_json::from_str(&text).unwrap();

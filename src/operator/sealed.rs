@@ -1,0 +1,207 @@
+//! What is sealed in an event: opened where there is the key to it, and otherwise never shown. Nor are numbers of cards, wherever they are.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+use tandem_event_path::data_keys::DataKey;
+
+/// What is shown of what is sealed.
+pub(super) const SEALED: &str = "(sealed)";
+/// Digits that a card's number has (ISO/IEC 7812): where a card is meant the fewest that accounts takes.
+const FEWEST_OF_A_CARD: usize = 12;
+const FEWEST: usize = 13;
+const MOST: usize = 19;
+/// Digits of a number that are shown.
+const SHOWN: usize = 4;
+
+/// Puts what is sealed for `place` in a body where it belongs, if there is the key to it. Whether nothing is sealed any more.
+pub(super) fn open(body: &mut Map<String, Value>, key: Option<&DataKey>, place: &str) -> bool {
+    let Some(Value::String(sealed)) = body.get("sealed") else {
+        return true;
+    };
+    let opened = key
+        .and_then(|key| key.open(sealed, place).ok())
+        .and_then(|plain| serde_json::from_slice::<Map<String, Value>>(&plain).ok());
+    let Some(person) = opened else {
+        return false;
+    };
+    body.remove("sealed");
+    body.extend(person);
+    true
+}
+
+/// Whether what a field holds is sealed, by its name.
+pub(super) fn is_sealed(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.starts_with("sealed") || name == "wrapped"
+}
+
+/// A value without anything sealed in it, at any depth.
+pub(super) fn without_sealed(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, member)| {
+                let shown = if is_sealed(name) && !member.is_null() {
+                    SEALED.into()
+                } else {
+                    without_sealed(member)
+                };
+                (name.clone(), shown)
+            })
+            .collect::<Map<String, Value>>()
+            .into(),
+        Value::Array(elements) => elements.iter().map(without_sealed).collect(),
+        other => other.clone(),
+    }
+}
+
+/// Masks the numbers of cards in a value, at any depth, to their last four digits.
+pub(super) fn mask_cards(value: &mut Value) {
+    mask_below(value, false);
+}
+
+fn mask_below(value: &mut Value, of_a_card: bool) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                let name = name.to_ascii_lowercase();
+                mask_below(member, of_a_card || name.contains("card"));
+            }
+        }
+        Value::Array(elements) => {
+            for element in elements {
+                mask_below(element, of_a_card);
+            }
+        }
+        Value::String(text) => {
+            if let Cow::Owned(masked) = masked(text, of_a_card) {
+                *text = masked;
+            }
+        }
+        Value::Number(number) => {
+            if let Cow::Owned(masked) = masked(&number.to_string(), of_a_card) {
+                *value = masked.into();
+            }
+        }
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+/// A text without the numbers of cards in it: as far as they have the check digit of one.
+pub(super) fn without_cards(text: &str) -> Cow<'_, str> {
+    masked(text, false)
+}
+
+/// A text in which numbers of cards are masked: where a card is meant every long number, elsewhere those with the check digit of one
+/// (ISO/IEC 7812-1, annex B).
+fn masked(text: &str, of_a_card: bool) -> Cow<'_, str> {
+    let letters: Vec<char> = text.chars().collect();
+    let mut hidden = vec![false; letters.len()];
+    let mut start = 0;
+    while start < letters.len() {
+        if !letters[start].is_ascii_digit() {
+            start += 1;
+            continue;
+        }
+        let end = end_of_number(&letters, start);
+        let digits: Vec<usize> = (start..end)
+            .filter(|place| letters[*place].is_ascii_digit())
+            .collect();
+        let stands_alone = !start
+            .checked_sub(1)
+            .is_some_and(|before| letters[before].is_alphanumeric() || letters[before] == '+')
+            && !letters.get(end).is_some_and(|next| next.is_alphanumeric());
+        let is_number = if of_a_card {
+            digits.len() >= FEWEST_OF_A_CARD
+        } else {
+            (FEWEST..=MOST).contains(&digits.len())
+                && stands_alone
+                && has_check_digit(digits.iter().map(|place| letters[*place]))
+        };
+        if is_number {
+            for place in &digits[..digits.len() - SHOWN] {
+                hidden[*place] = true;
+            }
+        }
+        start = end;
+    }
+    if !hidden.contains(&true) {
+        return Cow::Borrowed(text);
+    }
+    let shown = letters.iter().zip(&hidden);
+    Cow::Owned(
+        shown
+            .map(|(letter, is_hidden)| if *is_hidden { '*' } else { *letter })
+            .collect(),
+    )
+}
+
+/// Where the number ends that begins here: digits, with a space, a dash or a dot between some.
+fn end_of_number(letters: &[char], start: usize) -> usize {
+    let is_digit = |place: usize| letters.get(place).is_some_and(char::is_ascii_digit);
+    let mut end = start;
+    loop {
+        if is_digit(end) || matches!(letters.get(end), Some(' ' | '-' | '.')) && is_digit(end + 1) {
+            end += 1;
+        } else {
+            return end;
+        }
+    }
+}
+
+/// The formula of Luhn.
+fn has_check_digit(digits: impl DoubleEndedIterator<Item = char>) -> bool {
+    let sum: u32 = digits
+        .rev()
+        .filter_map(|digit| digit.to_digit(10))
+        .enumerate()
+        .map(|(place, digit)| match (place % 2, digit * 2) {
+            (0, _) => digit,
+            (_, doubled) if doubled > 9 => doubled - 9,
+            (_, doubled) => doubled,
+        })
+        .sum();
+    sum.is_multiple_of(10)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_of_cards_are_masked_wherever_they_are() {
+        let mut body = json!({
+            "creditCards": [{"number": "1234-6789-0000-0000", "last4": "0000", "expiration": "12/2030", "deep": {"n": 123_456_789_012_u64}}],
+            "reason": "my card is 4111 1111 1111 1111, please",
+            "id": "4111111111111111",
+            "phone": "+44 20 7946 0001",
+            "uuid": "550e8400-e29b-41d4-a716-446655440000",
+            "at": "2026-11-29T17:30:01.123Z",
+            "total": "19.90",
+        });
+        mask_cards(&mut body);
+        let card = &body["creditCards"][0];
+        assert_eq!(card["number"], "****-****-****-0000");
+        assert_eq!(card["deep"]["n"], "********9012");
+        assert_eq!(
+            (&card["last4"], &card["expiration"]),
+            (&json!("0000"), &json!("12/2030"))
+        );
+        assert_eq!(body["reason"], "my card is **** **** **** 1111, please");
+        assert_eq!(body["id"], "************1111");
+        for name in ["phone", "uuid", "at", "total"] {
+            assert!(!body[name].as_str().unwrap().contains('*'), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_or_wrapped_is_never_shown() {
+        let body = json!({"sealed": "v1.a", "wrapped": "v1.b", "cards": [{"sealedNumber": "v1.c"}], "sealing_key": "ab"});
+        let shown = without_sealed(&body).to_string();
+        assert!(!shown.contains("v1.") && shown.contains("ab"), "{shown}");
+    }
+}
