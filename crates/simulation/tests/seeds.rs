@@ -64,7 +64,7 @@ fn an_erasure_of_another_system_is_applied_nowhere_even_if_nobody_checks_signatu
         forgers: Forgers::OtherSystems,
         ..Options::default()
     };
-    let wrong = wrong_of(0..600, &options);
+    let wrong = wrong_of(0..200, &options);
     let wrong = told(&wrong);
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
