@@ -158,6 +158,17 @@ impl Plan {
             .then(|| Duration::from_secs(self.settings.hang_limit_seconds))
     }
 
+    /// Where a service notes the requests that it is answering.
+    fn serving_file(&self, service: Service) -> PathBuf {
+        self.logs().join(format!("{}.serving", service.name()))
+    }
+
+    /// Requests to whose end a service that has died did not come.
+    pub(super) fn left_by(&self, service: Service) -> Vec<String> {
+        // A broker serves none, and one that died at its start has none.
+        tandem_front_door::left_in_serving_file(&self.serving_file(service)).unwrap_or_default()
+    }
+
     /// What to run. Secrets go by the environment: arguments can be read by every user of the machine.
     pub(super) fn call(&self, service: Service) -> Call {
         let mut arguments: Vec<OsString> = vec![
@@ -170,6 +181,8 @@ impl Plan {
         let mut environment = self.inherited.clone();
         environment.extend(self.settings.handed_on.environment());
         environment.extend(self.certificates());
+        let serving = self.serving_file(service).display().to_string();
+        environment.push((tandem_front_door::SERVING_FILE, serving));
         match service {
             Service::Broker => flag("--data-dir", &self.directory.join("broker")),
             Service::Accounts | Service::Orders => {

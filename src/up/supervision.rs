@@ -24,6 +24,8 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 const LIFE_INTERVAL: Duration = Duration::from_secs(2);
 /// So many questions in a row must have found no answer before a process counts as hanging: one may have been lost while the machine slept.
 const LEAST_UNANSWERED: u32 = 3;
+/// So many of the requests that a process was answering when it died are told.
+const MOST_LEFT: usize = 10;
 /// The pause before a process is started again doubles from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
@@ -241,6 +243,7 @@ impl Watch {
                 () = self.stop.cancelled() => return self.end(child).await,
                 ended = self.watch_over(&mut child, answers) => {
                     self.say(&format!("{name} (pid {}) {ended}", child.id()));
+                    self.say_what_it_left();
                     self.shared.note(self.service, None);
                 }
             }
@@ -270,6 +273,17 @@ impl Watch {
                     Err(problem) => self.say(&format!("{problem:#}")),
                 }
             };
+        }
+    }
+
+    /// Tells which requests a process that died was answering: one of them may be why.
+    fn say_what_it_left(&self) {
+        let left = self.shared.plan.left_by(self.service);
+        for request in left.iter().take(MOST_LEFT) {
+            self.say(&format!("{} was serving: {request}", self.service.name()));
+        }
+        if left.len() > MOST_LEFT {
+            self.say(&format!("and {} more", left.len() - MOST_LEFT));
         }
     }
 

@@ -1,10 +1,12 @@
 //! The front door of all three ports: small hostile requests cost themselves, pages of other origins reach nothing, and the
 //! protocols are spoken to the letter.
 
+mod browsers;
 mod federation;
 mod hostile;
 mod legacy;
 mod limits;
+mod named;
 mod protocol;
 mod raw;
 mod sockets;

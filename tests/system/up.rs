@@ -7,9 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::json;
 use tandem_backends::free_port;
 
-use crate::support::{LIMIT, Signal, Tandem, is_alive, poll, poll_for, signal, tandem_command};
+use crate::support::{
+    Client, LIMIT, Signal, Tandem, is_alive, poll, poll_for, signal, tandem_command,
+};
 
 /// For a process that hangs to be noticed and to be there again, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -154,6 +157,50 @@ fn a_process_that_hangs_is_ended_and_started_again() {
         let output = tandem.process.output();
         let said = format!("{service} (pid {before}) answered nothing for ");
         assert!(output.contains(&said), "{output}");
+    }
+}
+
+#[test]
+fn a_process_that_faults_dies_at_once_and_up_says_what_it_was_serving() {
+    let tandem = Tandem::start();
+    let client = Client::new();
+    tandem.customer(&client, "1");
+    let waits =
+        "query OrderingCustomer($id: ID!) { orderingCustomer(id: $id, minRevision: 99) { id } }";
+    for (service, url) in [
+        ("orders", tandem.orders_url("/graphql")),
+        ("router", tandem.gateway_url("/graphql")),
+    ] {
+        let before = tandem.child(service).unwrap();
+        let asking = std::thread::spawn(move || {
+            // It breaks off.
+            let _ = Client::new().try_graphql(&url, waits, json!({"id": "1"}));
+        });
+        let file = tandem.data_dir().join(format!("logs/{service}.serving"));
+        poll("it is being served", || {
+            let noted = std::fs::read(&file).ok()?;
+            String::from_utf8_lossy(&noted)
+                .contains(" OrderingCustomer")
+                .then_some(())
+        });
+
+        // As an overflow of the stack does.
+        signal(before, Signal::ABORT);
+
+        let said = format!("{service} was serving: POST /graphql ");
+        let line = poll("it says so", || {
+            let output = tandem.process.output();
+            let line = output.lines().find(|line| line.contains(&said))?;
+            Some(line.to_owned())
+        });
+        assert!(line.ends_with(" OrderingCustomer"), "{line}");
+        let ended = format!("{service} (pid {before}) was ended by signal 6");
+        assert!(tandem.process.output().contains(&ended));
+        asking.join().unwrap();
+        poll("it answers", || {
+            let again = format!("{service} answers again");
+            tandem.process.output().contains(&again).then_some(())
+        });
     }
 }
 

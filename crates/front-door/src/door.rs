@@ -23,10 +23,12 @@ use crate::graphql::{
 use crate::http::admission::{Client, Counted, Counter, Rate, whole_seconds};
 use crate::http::body::{BodyLimits, BodyRefused, read};
 use crate::http::connection::Times;
+use crate::http::files;
 use crate::http::media::{accepted, content_type, is_json};
 use crate::http::origin::{self, From, Rules};
 use crate::http::page;
 use crate::http::problem::{problem, retry_after};
+use crate::http::serving::Serving;
 use crate::identity::{self, Identifier, Identity};
 use crate::json::check_depth;
 use crate::runtime::Tasks;
@@ -54,6 +56,7 @@ struct Shared {
     rules: Rules,
     connections: Counter,
     in_flight: Arc<Semaphore>,
+    serving: Serving,
     rate: Rate,
     times: Times,
     body: BodyLimits,
@@ -85,10 +88,11 @@ impl FrontDoor {
             rules: Rules::new(settings),
             connections: Counter::new(
                 "front_door_connections",
-                settings.max_connections,
+                files::connections(settings.max_connections),
                 settings.max_connections_per_client,
             ),
             in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
+            serving: Serving::watched(),
             rate: Rate::new(settings),
             times: Times {
                 head: settings.header_timeout(),
@@ -237,6 +241,10 @@ impl<I: Inner> Door<I> {
                 "more requests are being answered than this port takes at once",
             );
         };
+        let id = parts.headers.get(REQUEST_ID);
+        let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
+        // Until the answer begins: what is sent then does not keep a thread.
+        let served = self.shared.serving.begin(&parts, id);
         let identity = match known {
             Some(identity) => identity,
             None => self.identifier.identify(&parts.headers).await,
@@ -275,6 +283,7 @@ impl<I: Inner> Door<I> {
             );
         }
         if is_graphql && !wants_page(&parts) {
+            parts.extensions.insert(served.about());
             return graphql
                 .answer(&self.inner, client, &identity, parts, body, &self.stop)
                 .await;

@@ -14,6 +14,7 @@ mod shutdown;
 mod tls;
 
 pub use door::FrontDoor;
+pub use http::serving::{FILE as SERVING_FILE, left_in as left_in_serving_file};
 pub use json::{TooDeep, check_depth};
 pub use runtime::Tasks;
 pub use settings::FrontDoorSettings;

@@ -50,6 +50,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "orders",
         ],
     ),
+    (
+        "fuzzing",
+        &[
+            "runtime",
+            "model",
+            "authentication",
+            "event-path",
+            "event-contract",
+            "service",
+            "front-door",
+            "accounts",
+            "orders",
+        ],
+    ),
     // The services, and what starts them.
     (
         "accounts",

@@ -1,210 +1,27 @@
-//! Inputs that nobody thought of, made of a committed corpus by mutation, for whatever reads bytes from outside.
+//! Inputs that nobody thought of, for whatever reads bytes from outside: see [`targets`].
 //!
-//! `cargo fuzz` wants a nightly toolchain, which a plain machine with rustup's stable one does not have; coverage is what is missed by
-//! doing without. What a target finds is put into its corpus, so that it is tried first from then on. Each run is of a few seconds;
-//! longer and with other choices:
-//!
-//!     TANDEM_FUZZ_SECONDS=600 TANDEM_FUZZ_SEED=7 cargo test -p tandem-fuzzing
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
+//! `cargo test` makes them of a committed corpus by mutation, for some seconds a target. `tests/fuzzing/run` lets libFuzzer make them, which
+//! keeps what reaches code that nothing reached before. What either finds is put into the corpus, so that it is tried first from then on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    missing_docs
+)]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+mod corpus;
+pub mod targets;
 
-/// How long a target is tried, unless `TANDEM_FUZZ_SECONDS` says so.
-const SECONDS: u64 = 2;
-/// The most inputs of a target, so that a fast machine does not do more than is useful.
-const MOST: usize = 200_000;
-/// The largest input, in bytes.
-const LARGEST: usize = 64 * 1024;
+pub use corpus::Corpus;
 
-/// What breaks readers, put anywhere.
-const TOKENS: [&[u8]; 40] = [
-    b"\0",
-    b"\xff",
-    b"\xc0\x80",
-    b"\xed\xa0\x80",
-    b"\xf0\x9f\x98\x80",
-    b"\xe2\x80\xae",
-    b"\x1b[31m",
-    b"\r\n",
-    b"\r\n\r\n",
-    b"\\u0000",
-    b"\\ud83d",
-    b"\\u{110000}",
-    b"\"",
-    b"\\",
-    b"{",
-    b"}",
-    b"[",
-    b"]",
-    b"[[[[[[[[[[[[[[[[[[[[",
-    b"{\"a\":{\"a\":{\"a\":{\"a\":",
-    b",",
-    b":",
-    b"null",
-    b"true",
-    b"NaN",
-    b"-0",
-    b"1e999",
-    b"1e-999",
-    b"0.1e1",
-    b"9223372036854775808",
-    b"18446744073709551616",
-    b"-9223372036854775809",
-    b"...a",
-    b"@skip(if:true)",
-    b"__typename",
-    b"fragment a on Query{...a}",
-    b"$a:ID!",
-    b"\"\"\"",
-    b"#",
-    b"=",
-];
-
-/// The inputs of one target.
-pub struct Corpus {
-    entries: Vec<Vec<u8>>,
-    random: Random,
-    until: Instant,
-    tried: usize,
-}
-
-impl Corpus {
-    /// The committed files of `corpus/TARGET`, in order of their names, and others.
-    #[must_use]
-    pub fn of(target: &str, others: impl IntoIterator<Item = Vec<u8>>) -> Self {
-        let folder = folder().join(target);
-        let mut files: Vec<PathBuf> = fs::read_dir(&folder)
-            .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-            .map(|entry| entry.unwrap().path())
-            .collect();
-        files.sort();
-        let mut entries: Vec<Vec<u8>> = files.iter().map(|file| fs::read(file).unwrap()).collect();
-        entries.extend(others);
-        assert!(!entries.is_empty(), "{}: no inputs", folder.display());
-        let number = |name: &str, otherwise| {
-            std::env::var(name).map_or(otherwise, |value| value.parse().unwrap())
-        };
-        let seed = number("TANDEM_FUZZ_SEED", 1);
-        eprintln!("{target}: {} inputs, seed {seed}", entries.len());
-        Self {
-            entries,
-            random: Random(seed),
-            until: Instant::now() + Duration::from_secs(number("TANDEM_FUZZ_SECONDS", SECONDS)),
-            tried: 0,
-        }
-    }
-
-    /// A text of another corpus, one line an entry.
-    #[must_use]
-    pub fn lines(self) -> Self {
-        let entries = self
-            .entries
-            .iter()
-            .flat_map(|entry| entry.split(|byte| *byte == b'\n'))
-            .filter(|line| !line.is_empty())
-            .map(<[u8]>::to_vec)
-            .collect();
-        Self { entries, ..self }
-    }
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
-}
-
-impl Iterator for Corpus {
-    type Item = Vec<u8>;
-
-    /// Each entry as it is, and then changed ones until the time is over.
-    fn next(&mut self) -> Option<Vec<u8>> {
-        let at = self.tried;
-        self.tried += 1;
-        if let Some(entry) = self.entries.get(at) {
-            return Some(entry.clone());
-        }
-        if at >= MOST || Instant::now() >= self.until {
-            return None;
-        }
-        let mut input = self.random.one_of(&self.entries).clone();
-        for _ in 0..=self.random.below(4) {
-            self.mutate(&mut input);
-        }
-        input.truncate(LARGEST);
-        Some(input)
-    }
-}
-
-impl Corpus {
-    fn mutate(&mut self, input: &mut Vec<u8>) {
-        let at = self.random.below(input.len() + 1);
-        let length = self.random.below(16.min(input.len() - at) + 1);
-        match self.random.below(9) {
-            0 => {
-                if let Some(byte) = input.get_mut(at) {
-                    *byte ^= 1 << self.random.below(8);
-                }
-            }
-            1 => {
-                if let Some(byte) = input.get_mut(at) {
-                    *byte = self.random.byte();
-                }
-            }
-            2 => drop(input.drain(at..at + length)),
-            3 => input.truncate(at),
-            4 => {
-                let again = input[at..at + length].to_vec();
-                for _ in 0..=self.random.below(20) {
-                    input.splice(at..at, again.iter().copied());
-                }
-            }
-            5 => {
-                let other = self.random.one_of(&self.entries);
-                let begin = self.random.below(other.len() + 1);
-                let part = other[begin..].to_vec();
-                input.truncate(at);
-                input.extend(part);
-            }
-            6 => {
-                let byte = self.random.byte();
-                input.insert(at, byte);
-            }
-            _ => {
-                let token = self.random.below(TOKENS.len());
-                let end = if self.random.below(2) == 0 {
-                    at
-                } else {
-                    at + length
-                };
-                input.splice(at..end, TOKENS[token].iter().copied());
-            }
-        }
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014): the same choices for the same seed.
-pub struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Below a bound above zero.
-    pub fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
-
-    fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len())]
+/// Tries a target with the inputs of its corpus, and with others made of them until its time is over.
+///
+/// # Panics
+/// When there is no such target, and when it does what it must not.
+pub fn try_target(name: &str) {
+    let target = targets::named(name).unwrap();
+    let mut reader = (target.open)();
+    for input in Corpus::of(name, (target.seeds)()) {
+        reader(&input);
     }
 }

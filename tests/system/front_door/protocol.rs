@@ -81,7 +81,7 @@ fn a_price_keeps_every_digit_however_it_is_written() {
     let mutation =
         "mutation($input:PlaceOrderInput!){placeOrder(input:$input){order{items{product{price}}}}}";
     for port in [tandem.gateway, tandem.orders] {
-        for price in ["12.50", "\"12.50\"", "0.1", "123456789.12"] {
+        for price in ["12.50", "\"12.50\"", "0.1", "123456789012.12345678"] {
             let variables = format!(
                 r#"{{"input":{{"customerId":9,"items":[{{"quantity":1,"product":{{"guid":"g","title":"t","price":{price}}}}}]}}}}"#
             );
@@ -96,6 +96,18 @@ fn a_price_keeps_every_digit_however_it_is_written() {
             let kept =
                 &answer.json()["data"]["placeOrder"]["order"]["items"][0]["product"]["price"];
             assert_eq!(kept.as_str(), Some(price.trim_matches('"')), "{answer:?}");
+        }
+        // Digits that are too many are never cut off.
+        for price in ["1234567890123.5", "0.123456789012345678901234567890123"] {
+            let variables = format!(
+                r#"{{"input":{{"customerId":9,"items":[{{"quantity":1,"product":{{"guid":"g","title":"t","price":{price}}}}}]}}}}"#
+            );
+            let body = format!(r#"{{"query":{},"variables":{variables}}}"#, json!(mutation));
+            let kind = [("content-type", "application/json")];
+            let answer = send(port, "POST", "/graphql", &kind, body.as_bytes());
+            assert_eq!(answer.code(), "BAD_USER_INPUT", "{answer:?}");
+            let field = &answer.json()["errors"][0]["extensions"]["field"];
+            assert_eq!(field, "input.items[0].product.price", "{answer:?}");
         }
         let wrong = json!({"input": {"customerId": "9", "items": [{"quantity": 1, "product": {"guid": "g", "title": "t", "price": "abc"}}]}});
         let answer = graphql(port, mutation, &wrong);

@@ -23,7 +23,7 @@ impl Socket {
         Self::open_with(port, &[]).unwrap()
     }
 
-    fn open_with(port: u16, headers: &[(&'static str, &str)]) -> Result<Self, String> {
+    pub(super) fn open_with(port: u16, headers: &[(&'static str, &str)]) -> Result<Self, String> {
         let mut request = format!("ws://127.0.0.1:{port}/graphql/ws")
             .into_client_request()
             .unwrap();

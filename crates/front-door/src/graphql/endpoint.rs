@@ -28,6 +28,7 @@ use crate::http::admission::{Client, Counter};
 use crate::http::body::{BodyLimits, BodyRefused, read};
 use crate::http::media::{MediaRange, accepted, content_type, is_json};
 use crate::http::problem::retry_after;
+use crate::http::serving::About;
 use crate::identity::{self, Identity};
 use crate::runtime::{Task, Tasks};
 use crate::shutdown::Stop;
@@ -195,6 +196,11 @@ impl GraphQl {
             Ok(ready) => ready,
             Err(refused) => return self.refuse(&parts, accepted.as_deref(), &refused),
         };
+        if let Some(about) = parts.extensions.remove::<About>()
+            && let Some(name) = &ready.operation.sent_name
+        {
+            about.operation(name);
+        }
         let origin = Origin::new(&self.path, &parts.headers, &parts.extensions);
         let kind = ready.operation.kind;
         match negotiation::choose(accepted.as_deref(), kind) {

@@ -3,7 +3,9 @@
 pub(crate) mod admission;
 pub(crate) mod body;
 pub(crate) mod connection;
+pub(crate) mod files;
 pub(crate) mod media;
 pub(crate) mod origin;
 pub(crate) mod page;
 pub(crate) mod problem;
+pub(crate) mod serving;

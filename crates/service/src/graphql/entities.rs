@@ -1,14 +1,11 @@
 //! `_entities` as the subgraph specification has it (Apollo Federation, subgraph specification): one bad representation costs its own
 //! entity, and each error says which entity it is about.
 //!
-//! The library refuses all of them for one that is bad, and its paths have no index. Bad ones are taken out before, and put back as
-//! null. Of the others, errors belong to those entities that lack the field to which the path of the error leads: the library leaves it
-//! out.
+//! The library refuses all of them for one that is bad. Bad ones are taken out before, and put back as null; the errors of those behind
+//! them say then at which place these were asked for.
 
 use async_graphql::parser::types::{ExecutableDocument, Selection};
-use async_graphql::{
-    ErrorExtensionValues, Name, PathSegment, Request, Response, ServerError, Value,
-};
+use async_graphql::{ErrorExtensionValues, PathSegment, Request, Response, ServerError, Value};
 
 use crate::error_code::ErrorCode;
 
@@ -62,7 +59,7 @@ impl Entities {
     /// Puts null in their places, and says of each error which entity it is about.
     pub(super) fn put_back(self, response: &mut Response, known: &[&str]) {
         for Asked { key, bad } in self.0 {
-            if bad.is_empty() && response.errors.is_empty() {
+            if bad.is_empty() {
                 continue;
             }
             let mut none = Vec::new();
@@ -76,7 +73,7 @@ impl Entities {
             for at in &bad {
                 list.insert((*at).min(list.len()), Value::Null);
             }
-            attribute(&mut response.errors, &key, list, &bad);
+            renumber(&mut response.errors, &key, &bad);
             response
                 .errors
                 .extend(bad.into_iter().map(|at| refusal(&key, at, known)));
@@ -117,58 +114,17 @@ fn is_representation(value: &Value, known: &[&str]) -> bool {
     is_known && has_key
 }
 
-/// Gives errors about entities the index of theirs, where it is certain.
-fn attribute(errors: &mut [ServerError], key: &str, list: &[Value], bad: &[usize]) {
-    let mut rests: Vec<Vec<PathSegment>> = Vec::new();
-    for error in &*errors {
-        if let Some(rest) = without_index(error, key)
-            && !rests.iter().any(|known| known == rest)
+/// Errors count entities as they were asked for, with the `bad` ones.
+fn renumber(errors: &mut [ServerError], key: &str, bad: &[usize]) {
+    for error in errors {
+        if let [PathSegment::Field(first), PathSegment::Index(index), ..] =
+            error.path.as_mut_slice()
+            && first == key
         {
-            rests.push(rest.to_vec());
+            for at in bad {
+                *index += usize::from(*at <= *index);
+            }
         }
-    }
-    for rest in rests {
-        let failed: Vec<usize> = list
-            .iter()
-            .enumerate()
-            .filter(|(at, entity)| !bad.contains(at) && leads_nowhere(entity, &rest))
-            .map(|(at, _)| at)
-            .collect();
-        let about: Vec<&mut ServerError> = errors
-            .iter_mut()
-            .filter(|error| without_index(error, key).is_some_and(|one| one == rest))
-            .collect();
-        if failed.len() != about.len() && failed.len() != 1 {
-            continue;
-        }
-        for (error, at) in about.into_iter().zip(failed.into_iter().cycle()) {
-            error.path.insert(1, PathSegment::Index(at));
-        }
-    }
-}
-
-/// What follows in the path of an error about a list of entities that does not say which.
-fn without_index<'a>(error: &'a ServerError, key: &str) -> Option<&'a [PathSegment]> {
-    match error.path.split_first() {
-        Some((PathSegment::Field(first), rest)) if first == key => match rest.first() {
-            Some(PathSegment::Index(_)) => None,
-            _ => Some(rest),
-        },
-        _ => None,
-    }
-}
-
-/// Whether nothing is there where a path leads. A field that is null is there.
-fn leads_nowhere(value: &Value, path: &[PathSegment]) -> bool {
-    match (value, path.split_first()) {
-        (Value::Object(members), Some((PathSegment::Field(name), rest))) => members
-            .get(&Name::new(name))
-            .is_none_or(|member| !rest.is_empty() && leads_nowhere(member, rest)),
-        (Value::List(list), Some((PathSegment::Index(at), rest))) => {
-            list.get(*at).is_none_or(|one| leads_nowhere(one, rest))
-        }
-        (Value::Null, _) => true,
-        _ => false,
     }
 }
 
@@ -197,6 +153,7 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use super::*;
+    use crate::graphql::{ApiError, ErrorCodes};
 
     #[derive(SimpleObject)]
     #[graphql(complex)]
@@ -209,8 +166,16 @@ mod tests {
         async fn orders(&self) -> async_graphql::Result<Option<i32>> {
             match self.id.as_str() {
                 "no-orders" => Ok(None),
-                id if id.starts_with("away") => Err(format!("{id} is away").into()),
+                id if id.starts_with("away") => {
+                    Err(ApiError::unavailable(format!("{id} is away")).into())
+                }
                 _ => Ok(Some(1)),
+            }
+        }
+        async fn revision(&self) -> async_graphql::Result<i32> {
+            match self.id.as_str() {
+                "away-1" => Err(ApiError::unavailable("away").into()),
+                _ => Ok(1),
             }
         }
     }
@@ -226,11 +191,17 @@ mod tests {
     }
 
     async fn answer(representations: Json) -> Json {
+        ask("id orders", representations).await
+    }
+
+    async fn ask(fields: &str, representations: Json) -> Json {
         let schema = Schema::build(Query, EmptyMutation, EmptySubscription)
             .enable_federation()
+            .extension(ErrorCodes)
             .finish();
-        let query =
-            "query($r:[_Any!]!){e:_entities(representations:$r){...on Customer{id orders}}}";
+        let query = format!(
+            "query($r:[_Any!]!){{e:_entities(representations:$r){{...on Customer{{{fields}}}}}}}"
+        );
         let variables = Variables::from_json(json!({ "r": representations }));
         let mut request = Request::new(query).variables(variables);
         let entities = Entities::take_out(&mut request, &["Customer"]);
@@ -284,23 +255,30 @@ mod tests {
             "{answer}"
         );
         assert_eq!(answer["errors"][1]["message"], "away-2 is away");
+        assert_eq!(
+            answer["data"]["e"][0],
+            json!({"id": "away-1", "orders": null})
+        );
+    }
+
+    #[tokio::test]
+    async fn an_entity_without_what_it_must_have_is_null_and_no_other() {
+        let all = json!([customer("a"), null, customer("away-1"), customer("away-2")]);
+        let answer = ask("id revision", all).await;
+        assert_eq!(
+            answer["data"]["e"],
+            json!([{"id": "a", "revision": 1}, null, null, {"id": "away-2", "revision": 1}])
+        );
+        assert_eq!(
+            paths(&answer),
+            [json!(["e", 2, "revision"]), json!(["e", 1])]
+        );
     }
 
     #[tokio::test]
     async fn an_error_is_about_what_failed_and_not_about_what_is_null() {
         let answer = answer(json!([customer("no-orders"), customer("away-1")])).await;
         assert_eq!(paths(&answer), [json!(["e", 1, "orders"])], "{answer}");
-    }
-
-    #[test]
-    fn where_it_is_not_certain_which_entity_an_error_is_about_none_is_named() {
-        let mut errors = vec![ServerError::new("m", None)];
-        errors[0].path = vec![
-            PathSegment::Field("e".into()),
-            PathSegment::Field("a".into()),
-        ];
-        attribute(&mut errors, "e", &[Value::Null, Value::Null], &[]);
-        assert_eq!(errors[0].path.len(), 2);
     }
 
     #[tokio::test]

@@ -8,12 +8,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_graphql::extensions::{
-    Extension, ExtensionContext, ExtensionFactory, NextRequest, NextSubscribe,
+    Extension, ExtensionContext, ExtensionFactory, NextExecute, NextRequest, NextResolve,
+    NextSubscribe, ResolveInfo,
 };
-use async_graphql::{ErrorExtensionValues, Response, ServerError, Value};
+use async_graphql::{ErrorExtensionValues, Response, ServerError, ServerResult, Value};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
+use super::field_errors::FieldErrors;
 use crate::error_code::ErrorCode;
 use tandem_model::request_key::{Request, RequestKey};
 
@@ -142,18 +144,25 @@ impl From<ApiError> for async_graphql::Error {
 }
 
 /// Gives every error a code: what the GraphQL layer itself refuses (syntax, validation, wrong types, limits) becomes
-/// `BAD_USER_INPUT`, with the field where it is known; what a resolver let slip becomes `INTERNAL`, without its text.
+/// `BAD_USER_INPUT`, with the field where it is known; what a resolver let slip becomes `INTERNAL`, without its text. And every field
+/// that fails its place in the answer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ErrorCodes;
 
 impl ExtensionFactory for ErrorCodes {
     fn create(&self) -> Arc<dyn Extension> {
-        Arc::new(ErrorCodes)
+        Arc::new(OfRequest::default())
     }
 }
 
+/// The errors of one request.
+#[derive(Debug, Default)]
+struct OfRequest {
+    fields: FieldErrors,
+}
+
 #[async_trait::async_trait]
-impl Extension for ErrorCodes {
+impl Extension for OfRequest {
     async fn request(&self, context: &ExtensionContext<'_>, next: NextRequest<'_>) -> Response {
         with_codes(next.run(context).await)
     }
@@ -165,6 +174,28 @@ impl Extension for ErrorCodes {
         next: NextSubscribe<'_>,
     ) -> BoxStream<'s, Response> {
         next.run(context, stream).map(with_codes).boxed()
+    }
+
+    async fn execute(
+        &self,
+        context: &ExtensionContext<'_>,
+        operation: Option<&str>,
+        next: NextExecute<'_>,
+    ) -> Response {
+        let mut response = next.run(context, operation).await;
+        self.fields.finish(&mut response);
+        response
+    }
+
+    async fn resolve(
+        &self,
+        context: &ExtensionContext<'_>,
+        info: ResolveInfo<'_>,
+        next: NextResolve<'_>,
+    ) -> ServerResult<Option<Value>> {
+        let kind = info.return_type;
+        let resolved = next.run(context, info).await;
+        Ok(self.fields.completed(kind, resolved))
     }
 }
 

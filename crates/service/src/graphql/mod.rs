@@ -7,6 +7,7 @@ mod documents;
 pub mod endpoint;
 mod entities;
 pub mod error;
+mod field_errors;
 pub mod scalars;
 pub mod sdl;
 pub mod written;

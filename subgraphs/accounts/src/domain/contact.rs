@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::violation::{Path, Problem, Violation};
 
 /// Most characters of an e-mail address (RFC 5321).
-const MAX_EMAIL: usize = 254;
+pub(crate) const MAX_EMAIL: usize = 254;
 
 /// Most characters of a phone number.
-const MAX_PHONE: usize = 50;
+pub(crate) const MAX_PHONE: usize = 50;
 
 /// Phone numbers and e-mail address. Texts are kept as they were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

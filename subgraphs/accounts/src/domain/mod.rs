@@ -14,10 +14,12 @@ pub use card::{
     CardDraft, CardNumber, CardVault, CreditCard, CreditCardType, MAX_CARDS, VaultError,
 };
 pub use contact::{Contact, EmailForm};
+pub(crate) use contact::{MAX_EMAIL, MAX_PHONE};
 pub use customer::{
     Asked, Change, ChangeType, CreateCustomer, Customer, CustomerError, Part, Person,
     UpdateCustomer,
 };
 pub use id::CustomerId;
 pub use name::Name;
+pub(crate) use violation::{MAX_DESCRIPTION, MAX_TEXT};
 pub use violation::{Problem, Violation};

@@ -8,6 +8,7 @@ use serde::{
 };
 use utoipa::{PartialSchema, ToSchema, openapi};
 
+use super::schemas;
 use crate::domain::{
     Address, AddressType, CardDraft, Contact, CreateCustomer, CreditCardType, CustomerId, Name,
     Violation,
@@ -21,10 +22,10 @@ pub(super) struct CustomerBody {
     id: GivenId,
     name: NameBody,
     contact: ContactBody,
-    /// At most 100.
+    #[schema(schema_with = schemas::addresses)]
     #[serde(default)]
     addresses: Option<Vec<AddressBody>>,
-    /// At most 20.
+    #[schema(schema_with = schemas::credit_cards)]
     #[serde(default)]
     credit_cards: Option<Vec<CreditCardBody>>,
 }
@@ -36,12 +37,17 @@ pub(super) struct CustomerBody {
 )]
 #[schema(as = Name)]
 pub(super) struct NameBody {
+    #[schema(schema_with = schemas::text_or_null)]
     #[serde(default)]
     title: Option<String>,
+    #[schema(schema_with = schemas::text)]
     first_name: String,
+    #[schema(schema_with = schemas::text_or_null)]
     #[serde(default)]
     middle_name: Option<String>,
+    #[schema(schema_with = schemas::text)]
     last_name: String,
+    #[schema(schema_with = schemas::text_or_null)]
     #[serde(default)]
     suffix: Option<String>,
 }
@@ -53,10 +59,12 @@ pub(super) struct NameBody {
 )]
 #[schema(as = Contact)]
 pub(super) struct ContactBody {
+    #[schema(schema_with = schemas::phone)]
     primary_phone: String,
+    #[schema(schema_with = schemas::phone_or_null)]
     #[serde(default)]
     secondary_phone: Option<String>,
-    /// Any text: its form is not checked here.
+    #[schema(schema_with = schemas::email)]
     email: String,
 }
 
@@ -70,13 +78,19 @@ pub(super) struct AddressBody {
     #[serde(rename = "type")]
     #[schema(inline)]
     kind: AddressKind,
+    #[schema(schema_with = schemas::description)]
     #[serde(default)]
     description: Option<String>,
+    #[schema(schema_with = schemas::text)]
     address1: String,
+    #[schema(schema_with = schemas::text_or_null)]
     #[serde(default)]
     address2: Option<String>,
+    #[schema(schema_with = schemas::text)]
     city: String,
+    #[schema(schema_with = schemas::text)]
     state: String,
+    #[schema(schema_with = schemas::text)]
     postal_code: String,
 }
 
@@ -98,12 +112,14 @@ pub(super) struct CreditCardBody {
     #[serde(rename = "type")]
     #[schema(inline)]
     kind: CardKind,
+    #[schema(schema_with = schemas::description)]
     #[serde(default)]
     description: Option<String>,
-    /// 12 to 19 digits, with spaces or dashes between. It is sealed at once and never answered.
+    #[schema(schema_with = schemas::card_number)]
     number: String,
-    /// M/YY, MM/YY or MM/YYYY.
+    #[schema(schema_with = schemas::expiration)]
     expiration: String,
+    #[schema(schema_with = schemas::text)]
     name_on_card: String,
 }
 
@@ -167,7 +183,8 @@ impl PartialSchema for GivenId {
     fn schema() -> openapi::RefOr<openapi::Schema> {
         let number = openapi::ObjectBuilder::new()
             .schema_type(openapi::schema::Type::Integer)
-            .minimum(Some(0));
+            .minimum(Some(0))
+            .maximum(Some(u64::MAX));
         let text = openapi::ObjectBuilder::new()
             .schema_type(openapi::schema::Type::String)
             .pattern(Some("^[A-Za-z0-9_-]{1,64}$"));

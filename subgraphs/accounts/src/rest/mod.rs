@@ -1,6 +1,7 @@
 //! The REST routes, kept as they were documented for the system that this replaces.
 
 mod body;
+mod schemas;
 
 use std::sync::LazyLock;
 
@@ -24,7 +25,7 @@ use tandem_service::web::{
 };
 use utoipa::OpenApi;
 
-use self::body::CustomerBody;
+use self::body::{AddressBody, CreditCardBody, CustomerBody};
 use crate::{
     customers::{Customers, Failure, Origin, WAITING},
     domain::{CreateCustomer, Customer, CustomerError, Violation},
@@ -71,7 +72,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         description = "The documented REST routes of accounts. Everything else is GraphQL, at POST /graphql."
     ),
     paths(create, print),
-    components(schemas(CustomerBody, Problem, FieldError))
+    components(schemas(CustomerBody, AddressBody, CreditCardBody, Problem, FieldError))
 )]
 struct Document;
 

@@ -122,6 +122,15 @@ impl CustomerPlace {
     }
 }
 
+/// What a text is written as that is taken for a cursor of a feed of orders, and of customers; for tests of what is taken.
+#[must_use]
+pub fn rewritten(text: &str) -> [Option<String>; 2] {
+    [
+        Place::decode(text).ok().map(|place| place.encode()),
+        CustomerPlace::decode(text).ok().map(|place| place.encode()),
+    ]
+}
+
 fn positions((partition, offsets): (i32, Vec<i64>)) -> impl Iterator<Item = Position> {
     offsets
         .into_iter()

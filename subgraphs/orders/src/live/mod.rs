@@ -33,6 +33,7 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
+pub use cursor::rewritten as rewritten_cursors;
 pub use customers::CustomerFeed;
 pub use orders::{Interest, OrderFeed};
 

@@ -1,0 +1,90 @@
+//! What the texts of the documented document must be like, for its description: the rules of the domain, as JSON Schema has them.
+
+use utoipa::openapi::{
+    Array, ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema,
+    schema::{SchemaType, Type},
+};
+
+use crate::domain::{MAX_ADDRESSES, MAX_CARDS, MAX_DESCRIPTION, MAX_EMAIL, MAX_PHONE, MAX_TEXT};
+
+/// No control character, and something else than space.
+const SAYS_SOMETHING: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+/// No control character.
+const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+const PHONE: &str = r"^[A-Za-z0-9 +./()#*,-]*[0-9][A-Za-z0-9 +./()#*,-]*$";
+const PHONE_OR_BLANK: &str = r"^( *|[A-Za-z0-9 +./()#*,-]*[0-9][A-Za-z0-9 +./()#*,-]*)$";
+const CARD_NUMBER: &str = r"^[ -]*([0-9][ -]*){12,19}$";
+const EXPIRATION: &str = r"^(0?[1-9]|1[0-2])/([0-9]{2}|[0-9]{4})$";
+
+fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn string_or_null() -> ObjectBuilder {
+    let types = [Type::String, Type::Null].into_iter().collect();
+    ObjectBuilder::new().schema_type(SchemaType::Array(types))
+}
+
+/// A text that must be there.
+pub(super) fn text() -> Schema {
+    let text = string().min_length(Some(1)).max_length(Some(MAX_TEXT));
+    text.pattern(Some(SAYS_SOMETHING)).into()
+}
+
+/// A text that may be missing.
+pub(super) fn text_or_null() -> Schema {
+    let text = string_or_null().max_length(Some(MAX_TEXT));
+    text.pattern(Some(PLAIN)).into()
+}
+
+/// A longer text that may be missing.
+pub(super) fn description() -> Schema {
+    let text = string_or_null().max_length(Some(MAX_DESCRIPTION));
+    text.pattern(Some(PLAIN)).into()
+}
+
+pub(super) fn phone() -> Schema {
+    let phone = string().max_length(Some(MAX_PHONE));
+    phone.pattern(Some(PHONE)).into()
+}
+
+pub(super) fn phone_or_null() -> Schema {
+    let phone = string_or_null().max_length(Some(MAX_PHONE));
+    phone.pattern(Some(PHONE_OR_BLANK)).into()
+}
+
+pub(super) fn email() -> Schema {
+    let email = string().max_length(Some(MAX_EMAIL));
+    let email = email.description(Some("Any text: its form is not checked here."));
+    email.pattern(Some(SAYS_SOMETHING)).into()
+}
+
+pub(super) fn card_number() -> Schema {
+    let number = string().description(Some(
+        "12 to 19 digits, with spaces or dashes between. It is sealed at once and never answered.",
+    ));
+    number.pattern(Some(CARD_NUMBER)).into()
+}
+
+pub(super) fn expiration() -> Schema {
+    let expiration = string().description(Some("M/YY, MM/YY or MM/YYYY."));
+    expiration.pattern(Some(EXPIRATION)).into()
+}
+
+pub(super) fn addresses() -> Schema {
+    list("Address", MAX_ADDRESSES).into()
+}
+
+pub(super) fn credit_cards() -> Schema {
+    list("CreditCard", MAX_CARDS).into()
+}
+
+/// A list that may be missing.
+fn list(of: &str, most: usize) -> Array {
+    let types = [Type::Array, Type::Null].into_iter().collect();
+    ArrayBuilder::new()
+        .schema_type(SchemaType::Array(types))
+        .items(RefOr::<Schema>::Ref(Ref::from_schema_name(of)))
+        .max_items(Some(most))
+        .build()
+}
