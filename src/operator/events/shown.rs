@@ -95,7 +95,7 @@ impl DeadLetter {
         let text = |name: &str| {
             message
                 .header(name)
-                .map(|text| without_cards(text).into_owned())
+                .map(|text| without_cards(text, message.key.as_deref()))
         };
         Self {
             reason: text("dead-letter-reason"),
@@ -208,7 +208,7 @@ impl Shown {
         let event = match cloudevents::read(message) {
             Ok(event) => event,
             Err(rejection) => {
-                self.problem = Some(without_cards(&rejection.reason).into_owned());
+                self.problem = Some(without_cards(&rejection.reason, self.key.as_deref()));
                 return;
             }
         };
