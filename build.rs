@@ -13,8 +13,9 @@ fn main() {
     println!("cargo:rerun-if-changed={ARCHIVED}");
     println!("cargo:rerun-if-changed=build.rs");
     let commit = of_git().or_else(of_archive);
+    // No name of ours: `cargo run` hands it to the program, which would take it for a misspelt setting.
     println!(
-        "cargo:rustc-env=TANDEM_COMMIT={}",
+        "cargo:rustc-env=BUILT_FROM_COMMIT={}",
         commit.as_deref().unwrap_or("unknown")
     );
 }

@@ -12,7 +12,7 @@ pub(super) static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
         "{}\ncommit {}\nevents {}",
         env!("CARGO_PKG_VERSION"),
-        env!("TANDEM_COMMIT"),
+        env!("BUILT_FROM_COMMIT"),
         names.join(", ")
     )
 });
