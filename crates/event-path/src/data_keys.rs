@@ -380,6 +380,8 @@ struct Held {
     unjudged: Vec<Message>,
     /// For each partition the next offset to read.
     next: Offsets,
+    /// For each partition the offset of the first record that was read.
+    first: Offsets,
 }
 
 impl Held {
@@ -526,8 +528,9 @@ impl KeyRing {
     fn take(&self, message: &Message) {
         {
             let mut held = self.held();
-            held.next
-                .insert(message.position.partition, message.position.offset + 1);
+            let Position { partition, offset } = message.position;
+            held.next.insert(partition, offset + 1);
+            held.first.entry(partition).or_insert(offset);
             if message
                 .key
                 .as_deref()
@@ -690,14 +693,23 @@ impl KeyRing {
         Ok(known)
     }
 
-    /// What the topic shows of these after all of it is read.
+    /// What the topic shows of these after all of it is read. Once a partition begins behind what was read of it, records were removed that
+    /// are remembered here and that nobody who begins now can read: then no key counts as published. A tombstone is final all the same.
     ///
     /// # Errors
     /// When the topic cannot be read to its end now.
     pub async fn published(&self, subjects: &HashSet<String>) -> Result<Known, StoreError> {
         self.judged().await?;
-        self.catch_up().await?;
-        Ok(self.held().known(subjects.iter()))
+        let ends = self.catch_up().await?;
+        let held = self.held();
+        let mut known = held.known(subjects.iter());
+        let was_cut = |(partition, (low, _)): (&i32, &(i64, i64))| {
+            held.first.get(partition).is_some_and(|first| first < low)
+        };
+        if ends.iter().any(was_cut) {
+            known.wrapped.clear();
+        }
+        Ok(known)
     }
 
     /// Says that the topics are this system's, and that it is known whose signatures count: from now on keys are published, and what was
@@ -858,7 +870,7 @@ impl KeyRing {
     }
 
     /// Waits until everything is read that is in the topic now.
-    async fn catch_up(&self) -> Result<(), StoreError> {
+    async fn catch_up(&self) -> Result<Ends, StoreError> {
         let away = |reason: String| StoreError::Away(format!("{}: {reason}", self.0.topic));
         let state = self.0.log.topic(self.0.topic).await;
         let ends = state.map_err(|error| away(error.to_string()))?.ends;
@@ -875,10 +887,11 @@ impl KeyRing {
             .await
             .is_ok_and(|reached| reached.is_ok())
         {
-            return Ok(());
+            return Ok(ends);
         }
         match clock.timeout(CATCH_UP, self.read_to(&ends)).await {
-            Ok(read) => read.map_err(|error| away(error.to_string())),
+            Ok(Ok(())) => Ok(ends),
+            Ok(Err(error)) => Err(away(error.to_string())),
             Err(_) => Err(away("its end was not reached in time".to_owned())),
         }
     }
