@@ -16,13 +16,7 @@
     unreachable_pub
 )]
 
-use std::{
-    collections::BTreeMap,
-    future::{Future, IntoFuture},
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Instant,
-};
+use std::{collections::BTreeMap, future::IntoFuture, path::Path, time::Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::{Document, RawDocumentBuf, doc};
@@ -36,7 +30,7 @@ mod shared;
 #[path = "../tests/system/support/mod.rs"]
 mod support;
 
-use shared::{LeanClient, median};
+use shared::{LeanClient, median, send_all};
 use support::{
     Client, Tandem, TandemBuilder,
     checker::{CUSTOMER_TOPIC, LoggedEvent, ORDER_TOPIC, whole_topic},
@@ -125,21 +119,6 @@ fn id(number: usize) -> String {
     format!("bench-{number:07}")
 }
 
-/// Sends requests 0, 1, 2, … with many in flight.
-async fn send_all<F: Future>(count: usize, request: impl Fn(usize) -> F) {
-    let next = AtomicUsize::new(0);
-    let workers = (0..IN_FLIGHT).map(async |_| {
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= count {
-                return;
-            }
-            request(number).await;
-        }
-    });
-    futures::future::join_all(workers).await;
-}
-
 /// Fills the log and waits until it and the replica have everything.
 fn fill(runtime: &Runtime, tandem: &Tandem, content: Content) {
     let (accounts, orders) = (
@@ -154,12 +133,12 @@ fn fill(runtime: &Runtime, tandem: &Tandem, content: Content) {
         Content::Revisions(_) => FEW,
     };
     runtime.block_on(async {
-        send_all(customers, |number| {
+        send_all(IN_FLIGHT, customers, |number| {
             let input = customer_input(&id(number), "Lovelace");
             creating.ask(json!({"input": input}))
         })
         .await;
-        send_all(content.events() - customers, |number| {
+        send_all(IN_FLIGHT, content.events() - customers, |number| {
             let input = json!({"name": {"firstName": "Ada", "lastName": format!("Name{number}")}});
             let variables = json!({"id": id(number % FEW), "input": input});
             updating.ask(variables)
@@ -171,7 +150,7 @@ fn fill(runtime: &Runtime, tandem: &Tandem, content: Content) {
     for number in [customers - 1, customers / 2] {
         tandem.replicated(&client, &id(number), 1);
     }
-    runtime.block_on(send_all(content.orders(), |number| {
+    runtime.block_on(send_all(IN_FLIGHT, content.orders(), |number| {
         let input = order_input(&id(number));
         placing.ask(json!({"input": input}))
     }));

@@ -25,7 +25,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::{
-    shared::{LeanClient, median, percentile},
+    shared::{LeanClient, call_times, median, percentile},
     support::{
         self, Tandem,
         graph::{CREATE, PLACE, SAMPLE_BODY, customer_input, order_input},
@@ -162,30 +162,8 @@ fn run<F: Future<Output = ()> + Send + 'static>(
     in_flight: usize,
     work: impl Fn(usize) -> F + Send + Sync + 'static,
 ) -> Measured {
-    let work = Arc::new(work);
     let begun = Instant::now();
-    let mut times: Vec<f64> = runtime.block_on(async {
-        let tasks: Vec<_> = (0..in_flight)
-            .map(|task| {
-                let work = Arc::clone(&work);
-                tokio::spawn(async move {
-                    let (mut times, mut number) = (Vec::new(), task * 7);
-                    while begun.elapsed() < ROUND {
-                        let asked = Instant::now();
-                        work(number).await;
-                        times.push(asked.elapsed().as_secs_f64() * 1e6);
-                        number += 1;
-                    }
-                    times
-                })
-            })
-            .collect();
-        let mut all = Vec::new();
-        for task in tasks {
-            all.extend(task.await.unwrap());
-        }
-        all
-    });
+    let mut times = call_times(runtime, in_flight, ROUND, work);
     let rate = times.len() as f64 / begun.elapsed().as_secs_f64();
     times.sort_by(f64::total_cmp);
     Measured {

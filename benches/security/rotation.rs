@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::{
-    shared::LeanClient,
+    shared::{LeanClient, send_all},
     support::{
         Client, Tandem,
         graph::{CREATE, UPDATE, customer_input},
@@ -86,20 +86,10 @@ fn id(number: usize) -> String {
 
 fn fill(runtime: &Runtime, tandem: &Tandem, count: usize) {
     let client = LeanClient::new(&tandem.accounts_url("/graphql"), CREATE);
-    let next = AtomicUsize::new(0);
-    runtime.block_on(async {
-        let workers = (0..CLIENTS).map(async |_| {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= count {
-                    return;
-                }
-                let input = customer_input(&id(number), "Lovelace");
-                client.ask(json!({"input": input})).await;
-            }
-        });
-        futures::future::join_all(workers).await;
-    });
+    runtime.block_on(send_all(CLIENTS, count, |number| {
+        let input = customer_input(&id(number), "Lovelace");
+        client.ask(json!({"input": input}))
+    }));
     let client = Client::new();
     tandem.published(&client);
     tandem.replicated(&client, &id(count - 1), 1);

@@ -1,19 +1,15 @@
 //! What a verified token adds to a read, at the service and through the gateway: two systems, one of which asks for tokens.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::{
-    shared::{LeanClient, median},
+    shared::{LeanClient, call_times, median},
     support::{
         Tandem,
         graph::{CREATE, customer_input},
-        poll,
     },
 };
 
@@ -25,41 +21,11 @@ const CUSTOMER: &str =
 
 /// Median of the times of one round's calls, in microseconds.
 fn round(runtime: &Runtime, client: &Arc<LeanClient>, in_flight: usize) -> f64 {
-    let begun = Instant::now();
-    let times = runtime.block_on(async {
-        let tasks: Vec<_> = (0..in_flight)
-            .map(|_| {
-                let client = Arc::clone(client);
-                tokio::spawn(async move {
-                    let mut times = Vec::new();
-                    while begun.elapsed() < ROUND {
-                        let asked = Instant::now();
-                        client.ask(json!({"id": "1"})).await;
-                        times.push(asked.elapsed().as_secs_f64() * 1e6);
-                    }
-                    times
-                })
-            })
-            .collect();
-        let mut all = Vec::new();
-        for task in tasks {
-            all.extend(task.await.unwrap());
-        }
-        all
-    });
-    median(times)
-}
-
-/// The token that `up --auth` prints.
-fn printed_token(tandem: &Tandem) -> String {
-    poll("`up --auth` prints a token", || {
-        let output = tandem.process.output();
-        let token = output
-            .lines()
-            .map(str::trim)
-            .find(|line| line.starts_with("eyJ"))?;
-        Some(token.to_owned())
-    })
+    let client = Arc::clone(client);
+    median(call_times(runtime, in_flight, ROUND, move |_| {
+        let client = Arc::clone(&client);
+        async move { drop(client.ask(json!({"id": "1"})).await) }
+    }))
 }
 
 fn customer(runtime: &Runtime, tandem: &Tandem, token: Option<&str>) {
@@ -71,7 +37,7 @@ fn customer(runtime: &Runtime, tandem: &Tandem, token: Option<&str>) {
 pub fn measure(runtime: &Runtime) {
     let open = Tandem::start();
     let closed = Tandem::builder().flag("--auth").start();
-    let token = printed_token(&closed);
+    let token = closed.printed_token();
     customer(runtime, &open, None);
     customer(runtime, &closed, Some(&token));
     println!("\n# tokens: p50 of customer(id) in microseconds, embedded store");

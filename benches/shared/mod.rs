@@ -1,9 +1,11 @@
-//! What the benchmarks share: a client, and how rounds are summed up.
+//! What the benchmarks share: a client, calls by many at once, and how rounds are summed up.
 #![allow(dead_code, unused_imports)] // each benchmark uses some of it
 
+mod calls;
 mod lean_client;
 mod processor;
 
+pub use calls::{call_times, send_all};
 pub use lean_client::LeanClient;
 pub use processor::{Processes, Spent, resident_mib};
 

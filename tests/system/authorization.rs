@@ -37,7 +37,7 @@ impl World {
     fn start() -> Self {
         let tandem = Tandem::builder().flag("--auth").start();
         let issuer = Issuer::of(tandem.data_dir());
-        let admin = Client::with_token(printed_token(&tandem));
+        let admin = Client::with_token(tandem.printed_token());
         for id in [OWN, OTHER] {
             let url = tandem.gateway_url("/graphql");
             admin.data(&url, CREATE, json!({"input": customer(id)}));
@@ -95,17 +95,6 @@ fn order(customer_id: &str) -> Value {
 }
 
 /// The token that `up --auth` prints on a line of its own.
-fn printed_token(tandem: &Tandem) -> String {
-    poll("`up --auth` prints a token", || {
-        let output = tandem.process.output();
-        let token = output
-            .lines()
-            .map(str::trim)
-            .find(|line| line.starts_with("eyJ"))?;
-        Some(token.to_owned())
-    })
-}
-
 /// The code of the first error.
 fn code(answer: &Value) -> Option<&str> {
     answer["errors"][0]["extensions"]["code"].as_str()

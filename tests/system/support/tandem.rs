@@ -213,6 +213,19 @@ impl Tandem {
         });
     }
 
+    /// The token that `up --auth` prints: of an administrator.
+    #[track_caller]
+    pub fn printed_token(&self) -> String {
+        super::poll("`up --auth` prints a token", || {
+            let output = self.process.output();
+            let token = output
+                .lines()
+                .map(str::trim)
+                .find(|line| line.starts_with("eyJ"))?;
+            Some(token.to_owned())
+        })
+    }
+
     /// For Kafka clients.
     pub fn bootstrap_servers(&self) -> String {
         match &self.brokers {
