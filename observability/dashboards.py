@@ -15,6 +15,10 @@ def quantile(of: str, bucket: str, by: str) -> str:
     return f"histogram_quantile({of}, sum by ({by}, le) (rate({bucket}[$__rate_interval])))"
 
 
+def hop(metric: str, by: str) -> dict[str, str]:
+    return {f"{{{{{by}}}}} p{part}": quantile(f"0.{part}", metric + "_bucket", by) for part in ("50", "99")}
+
+
 def rate(metric: str, by: str) -> str:
     return f"sum by ({by}) (rate({metric}[$__rate_interval]))"
 
@@ -35,6 +39,9 @@ DASHBOARDS = {
         ("Memory", "bytes", {"{{application}} {{instance}}": "process_resident_memory_bytes"}),
     ]),
     "change": ("Tandem: the way of a change", [
+        ("From the change to the log, p50 and p99", "s", hop("change_published_seconds", "topic")),
+        ("From the change to the replica, p50 and p99", "s", hop("change_visible_seconds", "projection")),
+        ("From the change to the subscriber, p50 and p99", "s", hop("change_delivered_seconds", "subscription")),
         ("Stored and not published: age of the oldest", "s", {"{{topic}}": "max by (topic) (outbox_oldest_pending_seconds)"}),
         ("Stored and not published: how many", "short", {"{{topic}}": "max by (topic) (outbox_pending_events)"}),
         ("Published, a second", "short", {"{{topic}}": rate("outbox_published_total", "topic")}),
@@ -60,6 +67,9 @@ DASHBOARDS = {
         ("Connections", "short", {"{{job}}": "sum by (job) (front_door_connections)"}),
     ]),
     "gateway": ("Tandem: gateway", [
+        ("Operations a second", "reqps", {"{{type}} {{operation}}": rate("graphql_operations_seconds_count", "type, operation")}),
+        ("Operations with errors, a second", "reqps", {"{{type}} {{operation}}": rate('graphql_operations_seconds_count{outcome="ERROR"}', "type, operation")}),
+        ("How long operations take, p99", "s", {"{{type}} {{operation}}": quantile("0.99", "graphql_operations_seconds_bucket", "type, operation")}),
         ("Calls of services a second", "reqps", {"{{subgraph_name}}": rate("http_client_request_duration_seconds_count", "subgraph_name")}),
         ("How long services take, p99", "s", {"{{subgraph_name}}": quantile("0.99", "http_client_request_duration_seconds_bucket", "subgraph_name")}),
         ("Calls that failed, a second", "reqps", {"{{service}} {{code}}": rate("gateway_service_failures_total", "service, code")}),

@@ -8,6 +8,7 @@ mod generated;
 mod schema;
 mod threads;
 mod token;
+mod traces;
 mod version;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -169,14 +170,18 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             init_logging("accounts", &cli.log)?;
             cli.threads.runtime()?.block_on(async {
                 let shutdown = Shutdown::install(&child.shutdown)?;
-                Ok(tandem_accounts::service::run(child.settings, shutdown).await?)
+                let running =
+                    async { Ok(tandem_accounts::service::run(child.settings, shutdown).await?) };
+                traces::recorded("accounts", running).await
             })
         }
         Command::Orders(child) => {
             init_logging("orders", &cli.log)?;
             cli.threads.runtime()?.block_on(async {
                 let shutdown = Shutdown::install(&child.shutdown)?;
-                Ok(tandem_orders::service::run(child.settings, shutdown).await?)
+                let running =
+                    async { Ok(tandem_orders::service::run(child.settings, shutdown).await?) };
+                traces::recorded("orders", running).await
             })
         }
         Command::Broker(child) => {

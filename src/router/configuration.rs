@@ -17,11 +17,13 @@ use tandem_front_door::graphql::{
 };
 use tandem_front_door::{Clients, FrontDoor, Tasks, Tls, TlsSettings};
 use tandem_service::telemetry::{LogFormat, LogSettings};
+use tandem_trace_export::TraceSettings;
 
 use super::RouterSettings;
 use super::codes::Codes;
 use super::log_filter;
 use super::resilience::Resilience;
+use super::traces;
 
 const BUILT_IN_CONFIGURATION: &str = include_str!("../../router-config/hive-router.yaml");
 const BUILT_IN_SUPERGRAPH: &str = include_str!("../../schema/supergraph.graphql");
@@ -86,6 +88,8 @@ pub(super) fn load(settings: &RouterSettings, log: &LogSettings) -> anyhow::Resu
     }
     place_web_sockets(&mut router, &services)?;
     trust_services(&mut router, &settings.tls)?;
+    let traces = TraceSettings::from_environment()?;
+    traces::configure(&mut router, traces.as_ref())?;
     let defaults = LogSettings::default();
     if log.log_format == LogFormat::Json {
         router.log.format = RouterLogFormat::Json;

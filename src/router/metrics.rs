@@ -6,8 +6,9 @@ use axum::body::Body;
 use axum::http::{Request, Response, header};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use send_wrapper::SendWrapper;
+use tandem_service::telemetry::LATENCY_BUCKETS_SECONDS;
 
 use super::in_process::InProcess;
 
@@ -22,6 +23,7 @@ const LARGEST: usize = 16 * 1024 * 1024;
 pub(super) fn record() -> Result<PrometheusHandle, BuildError> {
     PrometheusBuilder::new()
         .add_global_label("application", "gateway")
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), LATENCY_BUCKETS_SECONDS)?
         .install_recorder()
 }
 

@@ -17,6 +17,7 @@ mod resilience;
 mod rest;
 mod server;
 mod system;
+mod traces;
 
 use std::net::TcpListener;
 use std::path::PathBuf;

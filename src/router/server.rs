@@ -77,6 +77,9 @@ pub(super) async fn serve(
     init_rustls_crypto_provider();
     let telemetry =
         Telemetry::init_global(router).context("the gateway's telemetry could not be set up")?;
+    if telemetry.traces_provider.is_some() {
+        tandem_runtime::span::record();
+    }
     for warning in router.from_env_warnings() {
         tracing::warn!("{warning}");
     }

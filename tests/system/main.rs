@@ -45,6 +45,7 @@ mod startup;
 mod support;
 mod tls;
 mod torture;
+mod traces;
 mod two_systems;
 mod up;
 mod wire;

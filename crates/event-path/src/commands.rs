@@ -29,7 +29,7 @@ use tandem_model::{
     request_key::{FirstAnswer, RequestKey},
     values::Timestamp,
 };
-use tandem_runtime::{clock::Clock, shutdown::Shutdown};
+use tandem_runtime::{clock::Clock, shutdown::Shutdown, trace_context::TraceContext};
 
 /// Commands on one aggregate take turns within a process: so many aggregates at once do not share a turn.
 const TURNS: usize = 1_024;
@@ -382,7 +382,7 @@ impl<A: Aggregate> CommandHandler<A> {
         mut pending: Vec<PendingEvent>,
     ) -> Result<Written<A>, StoreError> {
         let (store, relay) = (Arc::clone(&self.store), self.relay.clone());
-        let writing = self.shutdown.spawn(async move {
+        let writing = self.shutdown.spawn(TraceContext::carried(async move {
             let outcome = store.write(&write).await?;
             if outcome == Outcome::Written
                 && let Some(relay) = relay
@@ -398,7 +398,7 @@ impl<A: Aggregate> CommandHandler<A> {
                 state: write.state,
                 turn,
             })
-        });
+        }));
         writing
             .await
             .map_err(|error| StoreError::Away(format!("a write was broken off: {error}")))?

@@ -20,6 +20,7 @@ pub mod projection;
 pub mod rebuild;
 pub mod sealing;
 pub mod signing;
+pub mod spans;
 pub mod store;
 pub mod system;
 pub mod waiting;

@@ -20,7 +20,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
@@ -29,6 +29,7 @@ use crate::{
     dead_letter_topic::DeadLetterTopic,
     fault::{self, Fault},
     log::{Attention, Log, LogError, Member, Membership, Offsets},
+    spans::Processing,
     store::{
         DeadLetter, DeadLetterFilter, DeadLetterStore, StoreError, WriteEpoch,
         dead_letters::{alone, ordering_key, stands_alone},
@@ -85,6 +86,11 @@ pub trait Projection: Send + Sync + 'static {
 
     /// Of whom a message tells: what keeps it in order with others if it has no key.
     fn subject<'a>(&self, item: &'a Self::Item) -> &'a str;
+
+    /// When the change was made that an item tells of, by the clock of who made it, where readers wait for what this projection shows.
+    fn changed_at(&self, _item: &Self::Item) -> Option<DateTime<Utc>> {
+        None
+    }
 
     /// Whether a message settles its key: it needs nothing that came before it, and nothing of that is to be kept. It is taken also if
     /// the key is parked, and what is parked of the key is removed.
@@ -231,8 +237,9 @@ pub fn run_projection<P: Projection>(
     let (name, status) = (projection.name(), ProjectionStatus::default());
     let patience = projection.patience();
     let told = status.clone();
+    let group = format!("{name}.{store_identity}");
     let member = log.join(Membership {
-        group: format!("{name}.{store_identity}"),
+        group: group.clone(),
         topic,
         // The patient let the broker gather, which costs it one answer where it had many.
         attention: if patience.is_zero() {
@@ -249,6 +256,9 @@ pub fn run_projection<P: Projection>(
     let runner = Runner {
         projection,
         topic,
+        group,
+        started: shutdown.clock().now().into(),
+        processing: Processing::default(),
         member,
         log: Arc::clone(log),
         copies: DeadLetterTopic::start(log, shutdown),
@@ -279,6 +289,11 @@ pub fn run_projection<P: Projection>(
 struct Runner<P: Projection> {
     projection: Arc<P>,
     topic: &'static str,
+    group: String,
+    /// What was made before this is read again or late, and says nothing of how soon changes are visible.
+    started: DateTime<Utc>,
+    /// What is recorded of the messages that are being taken.
+    processing: Processing,
     member: Box<dyn Member>,
     log: Arc<dyn Log>,
     copies: DeadLetterTopic,
@@ -381,11 +396,28 @@ impl<P: Projection> Runner<P> {
     /// service stops.
     async fn take(&mut self, batch: Vec<Message>) -> Option<Vec<Message>> {
         let mut read_meanwhile = Vec::new();
+        self.processing = Processing::begin(self.projection.name(), &self.group, &batch);
+        let taken = match self.processing.context() {
+            Some(context) => {
+                context
+                    .scope(self.take_recorded(batch, &mut read_meanwhile))
+                    .await
+            }
+            None => self.take_recorded(batch, &mut read_meanwhile).await,
+        };
+        taken.map(|()| read_meanwhile)
+    }
+
+    async fn take_recorded(
+        &mut self,
+        batch: Vec<Message>,
+        read_meanwhile: &mut Vec<Message>,
+    ) -> Option<()> {
         self.note_read_again(&batch);
         let last = last_of(&batch);
         let batch: Vec<Decoded<P::Item>> = batch.into_iter().map(|it| self.decoded(it)).collect();
         let concerned = batch.iter().any(|it| self.is_parked(it));
-        self.refresh_parked(concerned, &mut read_meanwhile).await?;
+        self.refresh_parked(concerned, read_meanwhile).await?;
         let Sorted {
             messages,
             items,
@@ -393,20 +425,27 @@ impl<P: Projection> Runner<P> {
             settled,
         } = self.sort(batch);
         if !letters.is_empty() {
-            self.set_aside(&letters, &mut read_meanwhile).await?;
+            for letter in &letters {
+                self.processing.set_aside(letter.position(), &letter.reason);
+            }
+            self.set_aside(&letters, read_meanwhile).await?;
         }
         if fault::is_on(Fault::CommitBeforeWrite) {
             let _ = self.member.store(&offsets_behind(&last));
             let _ = self.member.commit();
             fault::abort_if_told(fault::Instant::AfterEarlyCommit, self.projection.name());
         }
-        let readable = self.opened(messages, items, &mut read_meanwhile).await?;
+        let readable = self.opened(messages, items, read_meanwhile).await?;
         let count = readable.len() as u64;
         if !readable.is_empty() {
-            self.apply_early(readable, &mut read_meanwhile).await?;
+            let changed = self.changed_at(&readable);
+            self.apply_early(readable, read_meanwhile).await?;
+            self.tell_visible(&changed);
         }
+        // What is made durable later was visible before.
+        self.processing = Processing::default();
         for key in settled {
-            self.settle(&key, &mut read_meanwhile).await?;
+            self.settle(&key, read_meanwhile).await?;
         }
         // Not before: a service that stops while the store is away must not commit what was not written.
         self.taken.extend(last);
@@ -414,12 +453,33 @@ impl<P: Projection> Runner<P> {
             shown.messages.len() < SHOWN_AT_MOST && self.clock.instant() < shown.due
         });
         if !may_wait {
-            self.confirm_durable(&mut read_meanwhile).await?;
+            self.confirm_durable(read_meanwhile).await?;
         }
         self.status.0.applied.fetch_add(count, Ordering::Relaxed);
         metrics::counter!("projection_applied_total", "projection" => self.projection.name())
             .increment(count);
-        Some(read_meanwhile)
+        Some(())
+    }
+
+    /// When the changes were made that are about to be shown, without what this projection catches up with.
+    fn changed_at(&self, items: &[(Position, P::Item)]) -> Vec<DateTime<Utc>> {
+        let made = items
+            .iter()
+            .filter_map(|(_, item)| self.projection.changed_at(item));
+        made.filter(|at| *at >= self.started).collect()
+    }
+
+    /// Counts how long it took until changes could be read here. Two clocks tell it: the maker's and this one's.
+    fn tell_visible(&self, changed: &[DateTime<Utc>]) {
+        if changed.is_empty() {
+            return;
+        }
+        let now = DateTime::<Utc>::from(self.clock.now());
+        let visible =
+            metrics::histogram!("change_visible_seconds", "projection" => self.projection.name());
+        for at in changed {
+            visible.record((now - *at).to_std().unwrap_or_default().as_secs_f64());
+        }
     }
 
     /// Takes note of messages that are not known to be behind those before them.
@@ -540,7 +600,7 @@ impl<P: Projection> Runner<P> {
 
     /// Opens what was read. What does not open now is kept in the store until its key comes. `None` when the service stops before.
     async fn opened(
-        &self,
+        &mut self,
         messages: Vec<Message>,
         items: Vec<P::Item>,
         read_meanwhile: &mut Vec<Message>,
@@ -559,7 +619,10 @@ impl<P: Projection> Runner<P> {
         for (message, item) in messages.into_iter().zip(items) {
             match self.projection.open(item, &keys) {
                 Ok(item) => open.push((message.position, item)),
-                Err(unopened) => kept.push((message, unopened)),
+                Err(unopened) => {
+                    self.processing.waits(message.position);
+                    kept.push((message, unopened));
+                }
             }
         }
         if !kept.is_empty() && !fault::is_on(Fault::NotWaited) {

@@ -1,4 +1,4 @@
-//! What every crate may use and what uses none of them: clock, shutdown, backoff, trace context, consistency token, a log that does not repeat itself.
+//! What every crate may use and what uses none of them: clock, shutdown, backoff, trace context, spans, consistency token, a log that does not repeat itself.
 #![warn(clippy::disallowed_methods)]
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
@@ -8,6 +8,7 @@ pub mod consistency;
 pub mod duration;
 pub mod rate_limited_log;
 pub mod shutdown;
+pub mod span;
 pub mod task;
 pub mod trace_context;
 mod wrong_clock;

@@ -28,6 +28,27 @@ pub struct TraceContext {
 pub struct InvalidTraceparent;
 
 impl TraceContext {
+    /// This span of this trace; neither number may be zero, which means "invalid" in the recommendation.
+    pub(crate) fn new(trace_id: u128, span_id: u64, flags: u8) -> Self {
+        Self {
+            trace_id,
+            span_id,
+            flags,
+        }
+    }
+
+    pub(crate) fn trace_number(&self) -> u128 {
+        self.trace_id
+    }
+
+    pub(crate) fn span_number(&self) -> u64 {
+        self.span_id
+    }
+
+    pub(crate) fn flags(&self) -> u8 {
+        self.flags
+    }
+
     /// Starts a new, sampled trace. Nothing is decided by its ids, so they need not be the clock's.
     #[allow(clippy::disallowed_methods)]
     pub fn generate() -> Self {
@@ -57,6 +78,17 @@ impl TraceContext {
     /// Runs a future with this context as its current one. Tasks spawned within do not inherit it.
     pub async fn scope<F: Future>(self, future: F) -> F::Output {
         CURRENT.scope(self, future).await
+    }
+
+    /// The same future for a task of its own, which works for what the current one works for.
+    pub fn carried<F: Future>(future: F) -> impl Future<Output = F::Output> {
+        let current = Self::current();
+        async move {
+            match current {
+                Some(context) => context.scope(future).await,
+                None => future.await,
+            }
+        }
     }
 
     /// The trace's id: 32 hexadecimal digits.
@@ -170,5 +202,9 @@ mod tests {
         let seen = context.scope(async { TraceContext::current() }).await;
         assert_eq!(seen, Some(context));
         assert_eq!(TraceContext::current(), None);
+        let carried =
+            async { tokio::spawn(TraceContext::carried(async { TraceContext::current() })) };
+        let seen = context.scope(carried).await.await.unwrap();
+        assert_eq!(seen, Some(context));
     }
 }

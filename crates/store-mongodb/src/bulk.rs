@@ -11,6 +11,7 @@ use super::{
     connection::{SERVER_LIMIT, limited, milliseconds, write_concern},
     documents::unwritable,
     reply::{Fate, Fates},
+    spans,
 };
 use tandem_event_path::store::{StoreError, WriteEpoch};
 
@@ -33,6 +34,15 @@ pub enum Bulk {
 }
 
 impl Bulk {
+    /// The name of the command.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+
     /// The command that carries these statements out in any order.
     pub(super) fn command(
         self,
@@ -116,6 +126,7 @@ pub async fn bulk_with<T: Sync>(
     things: &[T],
     statement: impl Fn(&T) -> Result<RawDocumentBuf, StoreError> + Send + Sync,
 ) -> Result<Done, StoreError> {
+    let _recorded = spans::command(kind.name(), collection);
     let commands = Commands {
         database,
         collection,

@@ -42,9 +42,11 @@ use super::{
     error::is_passing,
     reason::sentence,
     reply::{Fate, Fates},
+    spans,
     statement::{RECENT_EVENTS, Statement},
 };
 use tandem_event_path::store::{Outcome, StoreError};
+use tandem_runtime::trace_context::TraceContext;
 
 /// Commands on their way at once.
 const WRITERS: usize = 2;
@@ -69,6 +71,8 @@ type Answer = Result<Outcome, StoreError>;
 #[derive(Debug)]
 struct Waiting {
     statement: Statement,
+    /// Who waits, where that is recorded.
+    trace: Option<TraceContext>,
     reply: oneshot::Sender<Answer>,
 }
 
@@ -76,6 +80,8 @@ struct Waiting {
 #[derive(Clone, Debug)]
 pub(super) struct GroupCommit {
     queue: mpsc::Sender<Waiting>,
+    kind: Bulk,
+    collection: Arc<str>,
 }
 
 /// What the writers take turns at.
@@ -124,14 +130,24 @@ impl GroupCommit {
             };
             tokio::spawn(writer.run());
         }
-        Self { queue }
+        Self {
+            queue,
+            kind,
+            collection: collection.into(),
+        }
     }
 
     /// Queues a statement and waits for what becomes of it.
     pub(super) async fn submit(&self, statement: Statement) -> Answer {
         let (reply, answer) = oneshot::channel();
+        let recorded = spans::command(self.kind.name(), &self.collection);
+        let trace = recorded.context();
         self.queue
-            .send(Waiting { statement, reply })
+            .send(Waiting {
+                statement,
+                trace,
+                reply,
+            })
             .await
             .map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
@@ -170,6 +186,8 @@ impl Writer {
 
     /// Sends a batch, again if need be, until each caller has its answer or the time is up.
     async fn settle(&self, mut batch: Vec<Waiting>) {
+        let traces = batch.iter().map(|waiting| waiting.trace);
+        let _recorded = spans::shared(self.kind.name(), &self.collection, traces);
         let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut sent_before = false;

@@ -19,6 +19,7 @@ use mongodb::{
     options::Hint,
 };
 use tandem_event_path::store::StoreError;
+use tandem_runtime::trace_context::TraceContext;
 
 use super::{
     connection::{SERVER_LIMIT, limited, read_page},
@@ -98,11 +99,11 @@ impl GroupList {
     }
 
     /// Whether a list is read by a command of its own or with those of others.
-    pub(super) fn admit(&self, value: &str) -> Admission<'_, ByField> {
+    pub(super) fn admit(&self, value: &str, trace: Option<TraceContext>) -> Admission<'_, ByField> {
         if self.queue.command().pause.holds() {
             return Admission::Apart;
         }
-        self.queue.admit(&[value.to_owned()])
+        self.queue.admit(&[value.to_owned()], trace)
     }
 
     /// The beginnings of these lists; `None` while lists are read apart.
@@ -122,6 +123,10 @@ impl GroupList {
 
 impl SharedRead for ByField {
     type Found = Beginnings;
+
+    fn collection(&self) -> &str {
+        self.collection.name()
+    }
 
     async fn read(&self, values: &[String]) -> Result<Beginnings, StoreError> {
         let field = format!("state.{}", self.field);

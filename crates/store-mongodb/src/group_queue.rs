@@ -16,8 +16,9 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::group_commit::stopped;
+use super::{group_commit::stopped, spans};
 use tandem_event_path::store::StoreError;
+use tandem_runtime::trace_context::TraceContext;
 
 /// Commands on their way at once.
 const AT_ONCE: usize = 4;
@@ -30,6 +31,9 @@ const QUEUE: usize = 4_000;
 pub(super) trait SharedRead: Clone + Debug + Send + Sync + 'static {
     /// What was found, perhaps for others too. Cheap to clone.
     type Found: Clone + Send + Sync + 'static;
+
+    /// What is read.
+    fn collection(&self) -> &str;
 
     /// Reads what these keys name, each of them once.
     fn read(&self, keys: &[String])
@@ -52,6 +56,8 @@ struct Queue<F> {
 #[derive(Debug)]
 struct Waiting<F> {
     keys: Vec<String>,
+    /// Who waits, where that is recorded.
+    trace: Option<TraceContext>,
     reply: oneshot::Sender<Result<F, StoreError>>,
 }
 
@@ -111,8 +117,8 @@ impl<R: SharedRead> GroupQueue<R> {
         &self.command
     }
 
-    /// Says how a read of these keys is carried out now.
-    pub(super) fn admit(&self, keys: &[String]) -> Admission<'_, R> {
+    /// Says how a read of these keys, which is recorded there, is carried out now.
+    pub(super) fn admit(&self, keys: &[String], trace: Option<TraceContext>) -> Admission<'_, R> {
         let mut queue = self.lock();
         if keys.len() >= BATCH || queue.waiting.len() >= QUEUE {
             return Admission::Apart;
@@ -123,7 +129,7 @@ impl<R: SharedRead> GroupQueue<R> {
         }
         let (reply, answer) = oneshot::channel();
         let keys = keys.to_vec();
-        queue.waiting.push_back(Waiting { keys, reply });
+        queue.waiting.push_back(Waiting { keys, trace, reply });
         Admission::Later(Later(answer))
     }
 
@@ -132,7 +138,8 @@ impl<R: SharedRead> GroupQueue<R> {
     /// # Errors
     /// What the command failed with.
     pub(super) async fn found(&self, keys: &[String]) -> Result<R::Found, StoreError> {
-        match self.admit(keys) {
+        let recorded = spans::command("find", self.command.collection());
+        match self.admit(keys, recorded.context()) {
             Admission::Apart => self.command.read(keys).await,
             Admission::Now(_turn) => self.command.read(keys).await,
             Admission::Later(later) => later.found().await,
@@ -157,7 +164,10 @@ impl<R: SharedRead> GroupQueue<R> {
                 .collect();
             keys.sort_unstable();
             keys.dedup();
+            let traces = batch.iter().map(|waiting| waiting.trace);
+            let recorded = spans::shared("find", self.command.collection(), traces);
             let found = self.command.read(&keys).await;
+            drop(recorded);
             for waiting in batch {
                 // Who does not wait any more needs no answer.
                 let _ = waiting.reply.send(found.clone());
@@ -196,7 +206,12 @@ mod tests {
     fn waiting(keys: usize) -> (Waiting<()>, Answer) {
         let (reply, answer) = oneshot::channel();
         let keys = (0..keys).map(|number| number.to_string()).collect();
-        (Waiting { keys, reply }, answer)
+        let waiting = Waiting {
+            keys,
+            trace: None,
+            reply,
+        };
+        (waiting, answer)
     }
 
     fn empty() -> Queue<()> {

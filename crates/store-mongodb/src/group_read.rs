@@ -63,6 +63,10 @@ impl SharedRead for ById {
     /// Documents by their `_id`, as the server sent them.
     type Found = Arc<HashMap<String, RawDocumentBuf>>;
 
+    fn collection(&self) -> &str {
+        self.collection.name()
+    }
+
     async fn read(&self, ids: &[String]) -> Result<Self::Found, StoreError> {
         let reading = async {
             let mut find = self

@@ -26,6 +26,7 @@ mod published_row;
 mod reason;
 mod registry;
 mod reply;
+mod spans;
 mod statement;
 pub mod write_epoch;
 

@@ -16,6 +16,7 @@ use super::{
     documents::read,
     group_list::{Beginning, Beginnings, GroupList},
     group_queue::Admission,
+    spans,
 };
 
 /// Pages read with one command.
@@ -166,7 +167,8 @@ impl<A: Aggregate> Lists<A> {
         let Some(group) = self.groups.iter().find(|group| group.field == *field) else {
             return apart.await;
         };
-        let lists = match group.admit(value) {
+        let recorded = spans::command("find", self.collection.name());
+        let lists = match group.admit(value, recorded.context()) {
             Admission::Apart => return apart.await,
             Admission::Now(_turn) => return apart.await,
             Admission::Later(later) => later.found().await?,

@@ -19,6 +19,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{WorkError, away, file::File};
 use tandem_event_path::store::StoreError;
+use tandem_runtime::{
+    span::{Span, SpanKind},
+    trace_context::TraceContext,
+};
 
 /// Jobs in one transaction.
 const BATCH: usize = 512;
@@ -45,12 +49,15 @@ pub enum Durable {
 /// A job whose result type is known to its caller alone. It may run more than once, each time in a fresh transaction.
 trait Job: Send {
     fn durable(&self) -> Durable;
+    fn trace(&self) -> Option<TraceContext>;
     fn run(&mut self, transaction: &WriteTransaction) -> Result<(), StoreError>;
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
 struct TypedJob<T, F> {
     durable: Durable,
+    /// Who waits, where that is recorded.
+    trace: Option<TraceContext>,
     work: F,
     result: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -64,6 +71,10 @@ where
 {
     fn durable(&self) -> Durable {
         self.durable
+    }
+
+    fn trace(&self) -> Option<TraceContext> {
+        self.trace
     }
 
     fn run(&mut self, transaction: &WriteTransaction) -> Result<(), StoreError> {
@@ -121,8 +132,12 @@ impl Committer {
             .await
             .map_err(|_| stopped())?;
         let (reply, answer) = oneshot::channel();
+        let recorded = Span::within_current(SpanKind::Client, "commit")
+            .with("db.system.name", "redb")
+            .with("db.operation.name", "commit");
         let job = TypedJob {
             durable,
+            trace: recorded.context(),
             work,
             result: None,
             reply,
@@ -224,6 +239,9 @@ impl Writer {
     /// Commits a batch in one transaction and answers each job. A job that fails is answered with its error and leaves nothing
     /// behind: the transaction is given up, and the others are done again without it.
     fn commit(&mut self, mut batch: Vec<Box<dyn Job>>) {
+        let traces = batch.iter().filter_map(|job| job.trace());
+        let _recorded = Span::for_all(traces, SpanKind::Internal, "shared commit")
+            .with("db.system.name", "redb");
         while !batch.is_empty() {
             match self.attempt(&mut batch) {
                 Ok(()) => {

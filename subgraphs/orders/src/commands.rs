@@ -10,7 +10,7 @@ use tandem_event_path::{
     store::{AggregateStore, StoreError},
 };
 use tandem_model::request_key::RequestKey;
-use tandem_runtime::shutdown::Shutdown;
+use tandem_runtime::{shutdown::Shutdown, trace_context::TraceContext};
 
 use crate::{
     domain::{
@@ -151,7 +151,9 @@ impl OrderCommands {
     pub async fn place(&self, request: PlaceOrder, origin: &Origin) -> Result<Order, Refused> {
         let (commands, origin) = (self.clone(), origin.clone());
         self.shutdown
-            .spawn(async move { commands.carry_out(request, &origin).await })
+            .spawn(TraceContext::carried(async move {
+                commands.carry_out(request, &origin).await
+            }))
             .await
             .map_err(|error| StoreError::Away(format!("a command was broken off: {error}")))?
     }

@@ -21,8 +21,9 @@ pub fn command() -> Command {
 
 fn on_its_own(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("TANDEM_") {
-            command.env_remove(name);
+        let name = name.to_string_lossy();
+        if name.starts_with("TANDEM_") || name.starts_with("OTEL_") {
+            command.env_remove(&*name);
         }
     }
     command

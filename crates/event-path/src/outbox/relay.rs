@@ -36,6 +36,7 @@ use super::{
 use crate::{
     fault::{self, Fault},
     log::{Log, LogError, PublishError, Publisher, Record},
+    spans,
     store::StoreError,
 };
 use tandem_model::cloudevents;
@@ -43,6 +44,7 @@ use tandem_runtime::{
     backoff::{Backoff, Pauses},
     clock::{Clock, Instant},
     shutdown::Shutdown,
+    span::Span,
 };
 
 /// What a message has beside the event's body, in bytes: key, headers, framing. All of it is bounded.
@@ -219,6 +221,8 @@ pub fn start(
         held: 0,
         published: Remembered::default(),
         published_count: metrics::counter!("outbox_published_total", "topic" => topic),
+        published_after: metrics::histogram!("change_published_seconds", "topic" => topic),
+        started: clock.now().into(),
         to_clear: HashMap::new(),
         paused_until: None,
         pauses: BACKOFF.pauses(&clock),
@@ -302,6 +306,9 @@ struct Relay {
     held: usize,
     published: Remembered,
     published_count: metrics::Counter,
+    published_after: metrics::Histogram,
+    /// What was made before this says nothing of how soon changes are published.
+    started: DateTime<Utc>,
     to_clear: HashMap<String, i64>,
     paused_until: Option<Instant>,
     pauses: Pauses,
@@ -320,6 +327,7 @@ struct Delivery {
     key: String,
     event: PendingEvent,
     result: Result<(), PublishError>,
+    span: Span,
 }
 
 impl Relay {
@@ -412,7 +420,12 @@ impl Relay {
                 biased;
                 () = stop.cancelled(), if farewell.is_none() => farewell = Some(self.clock.instant() + FAREWELL),
                 Some(delivery) = in_flight.next(), if !in_flight.is_empty() => {
-                    self.settle(&delivery.key, delivery.event, delivery.result);
+                    let Delivery { key, event, result, mut span } = delivery;
+                    if let Err(error) = &result {
+                        span.fail(error.to_string());
+                    }
+                    drop(span);
+                    self.settle(&key, event, result);
                 }
                 cleared = maybe(&mut clearing) => {
                     clearing = None;
@@ -520,6 +533,7 @@ impl Relay {
             if fault::is_on(Fault::ClearBeforePublish) {
                 self.to_clear.insert(key.clone(), event.revision);
             }
+            let span = spans::publishing(self.topic, &event.key, &event.event);
             if !event.companions.is_empty() {
                 self.flies(&key, event.revision);
                 let (publisher, topic) = (Arc::clone(&self.publisher), self.topic);
@@ -528,7 +542,12 @@ impl Relay {
                     async move {
                         let result =
                             send_with_companions(&*publisher, topic, &event, together).await;
-                        Delivery { key, event, result }
+                        Delivery {
+                            key,
+                            event,
+                            result,
+                            span,
+                        }
                     }
                     .boxed(),
                 );
@@ -540,7 +559,12 @@ impl Relay {
                     in_flight.push(
                         async move {
                             let result = delivery.await.map(drop);
-                            Delivery { key, event, result }
+                            Delivery {
+                                key,
+                                event,
+                                result,
+                                span,
+                            }
                         }
                         .boxed(),
                     );
@@ -596,6 +620,7 @@ impl Relay {
                 } else {
                     self.ready.push_back(key.to_owned());
                 }
+                self.tell_published(&event);
                 self.pauses.reset();
                 if self.status.borrow().trouble.is_some() {
                     tracing::info!(topic = self.topic, "events are published again");
@@ -613,6 +638,16 @@ impl Relay {
                 self.ready.push_back(key.to_owned());
                 self.back_off(&error);
             }
+        }
+    }
+
+    /// Counts how long it took from the change to Kafka's acknowledgement.
+    fn tell_published(&self, event: &PendingEvent) {
+        let made = event.event.time;
+        if made >= self.started {
+            let since = DateTime::<Utc>::from(self.clock.now()) - made;
+            self.published_after
+                .record(since.to_std().unwrap_or_default().as_secs_f64());
         }
     }
 

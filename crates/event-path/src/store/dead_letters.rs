@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::StoreError;
-use tandem_model::message::Message;
+use tandem_model::message::{Message, Position};
 
 /// Most bytes of a body that are kept; of a larger one the beginning. The log has it whole.
 pub const KEPT_BODY: usize = 256 * 1024;
@@ -93,6 +93,15 @@ impl DeadLetter {
             headers,
             payload,
             is_cut,
+        }
+    }
+
+    /// Where its message was read.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position {
+            partition: self.partition,
+            offset: self.offset,
         }
     }
 

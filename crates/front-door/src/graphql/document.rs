@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use apollo_compiler::ast::{self, Definition, OperationType};
 use apollo_compiler::executable::{ExecutableDocument, Operation};
@@ -31,6 +32,8 @@ const MOST_VARIANTS: usize = 16;
 const MOST_ERRORS: usize = 10;
 /// The name that an operation gets which is none of the known ones.
 const OTHER: &str = "Other";
+/// What one without a name is called where it is counted.
+const UNNAMED: &str = "Unnamed";
 
 /// How large a document may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +130,7 @@ pub(super) struct Documents {
 pub(super) struct Chosen {
     operations: Arc<Vec<Prepared>>,
     at: usize,
+    begun: Instant,
 }
 
 impl std::ops::Deref for Chosen {
@@ -185,7 +189,31 @@ impl Documents {
             }
         };
         let at = choose(&operations, name)?;
-        Ok(Chosen { operations, at })
+        Ok(Chosen {
+            operations,
+            at,
+            begun: Instant::now(),
+        })
+    }
+
+    /// Counts an operation that was answered, where the names that it may have are bounded.
+    pub(super) fn count(&self, operation: &Chosen, has_errors: bool) {
+        if self.treatment.known_operations.is_none() {
+            return;
+        }
+        let kind = match operation.kind {
+            Kind::Query => "query",
+            Kind::Mutation => "mutation",
+            Kind::Subscription => "subscription",
+        };
+        let name = operation.sent_name.clone();
+        metrics::histogram!(
+            "graphql_operations_seconds",
+            "type" => kind,
+            "operation" => name.unwrap_or_else(|| UNNAMED.to_owned()),
+            "outcome" => if has_errors { "ERROR" } else { "SUCCESS" },
+        )
+        .record(operation.begun.elapsed().as_secs_f64());
     }
 
     fn lock(&self) -> MutexGuard<'_, LruCache<String, Arc<Vec<Prepared>>>> {

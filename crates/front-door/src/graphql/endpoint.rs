@@ -387,9 +387,11 @@ impl GraphQl {
         }
     }
 
-    /// Logs the errors of an answer, where that is wanted.
+    /// Counts an answer, and logs its errors, where that is wanted.
     pub(super) fn tell_errors(&self, operation: &Chosen, request_id: Option<&str>, answer: &[u8]) {
-        if !self.log_errors || memchr::memmem::find(answer, b"\"errors\":[").is_none() {
+        let has_errors = memchr::memmem::find(answer, b"\"errors\":[").is_some();
+        self.documents.count(operation, has_errors);
+        if !self.log_errors || !has_errors {
             return;
         }
         let codes = codes(answer);

@@ -33,7 +33,10 @@ use crate::web::{
 use tandem_authentication::Access;
 use tandem_runtime::consistency::Kind;
 use tandem_runtime::shutdown::Shutdown;
-use tandem_runtime::trace_context::TraceContext;
+use tandem_runtime::{
+    span::{self, Span, SpanKind},
+    trace_context::TraceContext,
+};
 
 /// Who asks; resolvers find it in the request's data. Recorded as `changedBy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -302,6 +305,8 @@ async fn answer<E: Executor>(
     let access = access.map(|Extension(access)| access).unwrap_or_default();
     let caller = access.subject().map(Caller::new).unwrap_or_default();
     let trace = trace.map_or_else(TraceContext::generate, |Extension(trace)| trace);
+    let mut span = recorded(&request, &trace);
+    let trace = span.context().unwrap_or(trace);
     let mut request = request.data(caller).data(access).data(trace);
     let behind = match &endpoint.shows {
         Some(shows) => {
@@ -321,7 +326,14 @@ async fn answer<E: Executor>(
     }
     let entities = Entities::take_out(&mut request, endpoint.entities);
     let asks_for_sdl = request.query.contains(SERVICE);
-    let mut response = endpoint.executor.execute(request).await;
+    let mut response = match span.is_recorded() {
+        true => trace.scope(endpoint.executor.execute(request)).await,
+        false => endpoint.executor.execute(request).await,
+    };
+    if is_refusal(&response) {
+        span.fail("refused");
+    }
+    drop(span);
     entities.put_back(&mut response, endpoint.entities);
     if let Some(sdl) = endpoint.sdl.as_ref().filter(|_| asks_for_sdl) {
         sdl.put(&endpoint.executor.executor, &mut response).await;
@@ -342,6 +354,33 @@ async fn answer<E: Executor>(
         return (status, headers, Json(json!({ "errors": response.errors }))).into_response();
     }
     (headers, Json(response)).into_response()
+}
+
+/// What is recorded of an operation, by OpenTelemetry's conventions for GraphQL. Neither the document nor its variables: they may hold
+/// personal data.
+fn recorded(request: &GraphQlRequest, trace: &TraceContext) -> Span {
+    /// Characters of an operation's name that are told.
+    const NAME: usize = 64;
+    if !span::is_recording() {
+        return Span::none();
+    }
+    let document = request.query.trim_start();
+    let kind = ["mutation", "subscription"]
+        .into_iter()
+        .find(|kind| document.starts_with(kind))
+        .unwrap_or("query");
+    let operation = request.operation_name.as_ref();
+    let operation: Option<String> = operation.map(|name| name.chars().take(NAME).collect());
+    let name = match &operation {
+        Some(operation) => format!("{kind} {operation}"),
+        None => kind.to_owned(),
+    };
+    let mut span = Span::within(Some(trace), SpanKind::Internal, name);
+    span.set("graphql.operation.type", kind);
+    if let Some(operation) = operation {
+        span.set("graphql.operation.name", operation);
+    }
+    span
 }
 
 /// What a browser gets. Operations by GET come here as POST, by way of the front door.

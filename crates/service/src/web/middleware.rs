@@ -23,7 +23,10 @@ use super::pages;
 use super::problem::Problem;
 use super::serve::HttpSettings;
 use super::unread::read_on;
-use tandem_runtime::trace_context::{TRACEPARENT, TraceContext};
+use tandem_runtime::{
+    span::{self, Span},
+    trace_context::{TRACEPARENT, TraceContext},
+};
 
 /// The header that names a request, in logs and in answers.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -61,8 +64,9 @@ struct Limits {
 /// Attends to a request from its arrival to the beginning of its answer.
 async fn attend(State(limits): State<Limits>, mut request: Request, next: Next) -> Response {
     let id = name(&mut request);
-    let (trace, span) = continue_trace(&mut request);
     let asked = Asked::of(&request);
+    let mut recorded = recorded(&request, &asked);
+    let (trace, span) = continue_trace(&mut request, recorded.context());
     let answering = async {
         let request = read_on(request, limits.body.saturating_mul(READ_ON));
         let response = match refusal_by_length(&request, limits.body) {
@@ -75,6 +79,7 @@ async fn attend(State(limits): State<Limits>, mut request: Request, next: Next) 
     };
     let mut response = trace.scope(answering.instrument(span)).await;
     asked.count(response.status());
+    answered(&mut recorded, response.status());
     if let Some(sunset) = &limits.sunset {
         sunset.tell(response.headers_mut());
     }
@@ -247,14 +252,58 @@ fn explained(response: Response, asked: &Asked) -> Response {
     explained
 }
 
+/// The caller's trace, if there is one.
+fn trace_of_caller(request: &Request) -> Option<TraceContext> {
+    let value = request.headers().get(TRACEPARENT)?;
+    value.to_str().ok()?.parse().ok()
+}
+
+/// What is recorded of the request, by OpenTelemetry's conventions for HTTP servers.
+fn recorded(request: &Request, asked: &Asked) -> Span {
+    if !span::is_recording() {
+        return Span::none();
+    }
+    let method = known_method(asked.method.as_str());
+    let route = asked.route.as_ref().map(MatchedPath::as_str);
+    let name = match route {
+        Some(route) => format!("{method} {route}"),
+        None => method.to_owned(),
+    };
+    let mut span = Span::of_request(name, trace_of_caller(request).as_ref());
+    if span.is_recorded() {
+        span.set("http.request.method", method);
+        span.set("url.path", asked.path.clone());
+        span.set("url.scheme", "http");
+        if let Some(route) = route {
+            span.set("http.route", route.to_owned());
+        }
+        let id = request.headers().get(&REQUEST_ID);
+        if let Some(id) = id.and_then(|id| id.to_str().ok()) {
+            span.set("tandem.request_id", id.to_owned());
+        }
+    }
+    span
+}
+
+fn answered(span: &mut Span, status: StatusCode) {
+    if !span.is_recorded() {
+        return;
+    }
+    span.set("http.response.status_code", i64::from(status.as_u16()));
+    if status.is_server_error() {
+        span.set("error.type", status.as_str().to_owned());
+        span.fail("");
+    }
+}
+
 /// Continues the caller's trace, or starts one: it becomes the request's extension. The span gives it to every log line within.
-fn continue_trace(request: &mut Request) -> (TraceContext, tracing::Span) {
-    let context = request
-        .headers()
-        .get(TRACEPARENT)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<TraceContext>().ok())
-        .map_or_else(TraceContext::generate, |caller| caller.child());
+fn continue_trace(
+    request: &mut Request,
+    recorded: Option<TraceContext>,
+) -> (TraceContext, tracing::Span) {
+    let context = recorded.unwrap_or_else(|| {
+        trace_of_caller(request).map_or_else(TraceContext::generate, |caller| caller.child())
+    });
     request.extensions_mut().insert(context);
     let span = tracing::info_span!(
         "request",

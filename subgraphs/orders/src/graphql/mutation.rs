@@ -40,9 +40,7 @@ fn origin(ctx: &Context<'_>) -> Origin {
     let caller = ctx.data_opt::<Caller>().cloned().unwrap_or_default();
     Origin {
         changed_by: caller.as_str().to_owned(),
-        traceparent: ctx
-            .data_opt::<TraceContext>()
-            .map(|trace| trace.child().to_string()),
+        traceparent: ctx.data_opt::<TraceContext>().map(ToString::to_string),
     }
 }
 

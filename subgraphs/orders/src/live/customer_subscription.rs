@@ -12,6 +12,7 @@ use super::{
     LiveError,
     cursor::{self, CustomerPlace},
     customers::{Change, CustomerFeed, FEED, Seen},
+    delivery::Delivery,
     heartbeat::Beat,
     item::{Chain, CustomerItem, CustomerSnapshot, CustomerUpdate, Heartbeat, published_at},
     log::{Attention::Prompt, FIRST_PAUSE, LONGEST_PAUSE, LogAway, LogReader, next_message},
@@ -51,6 +52,8 @@ struct Pending {
     /// Where the subscriber is behind it.
     seen: Offsets,
     published_at: Option<DateTime<Utc>>,
+    /// None of one that is read again.
+    delivery: Option<Arc<Delivery>>,
 }
 
 pub(super) struct CustomerSubscription {
@@ -274,7 +277,7 @@ impl CustomerSubscription {
         cursor::advance(&mut behind, &catch_up.seen);
         match self.opened(&message).await {
             Some(change) => {
-                self.wait_for(Arc::new(change), behind, published_at(&message));
+                self.wait_for(Arc::new(change), behind, published_at(&message), None);
             }
             None => self.place.seen = behind,
         }
@@ -322,7 +325,8 @@ impl CustomerSubscription {
         cursor::advance(&mut behind, &found.positions);
         if found.change.revision() > self.place.revision {
             let change = Arc::clone(&found.change);
-            self.wait_for(change, behind, found.published_at);
+            let delivery = Some(Arc::clone(&found.delivery));
+            self.wait_for(change, behind, found.published_at, delivery);
         } else {
             self.place.seen = behind;
         }
@@ -334,11 +338,13 @@ impl CustomerSubscription {
         change: Arc<Change>,
         seen: Offsets,
         published_at: Option<DateTime<Utc>>,
+        delivery: Option<Arc<Delivery>>,
     ) {
         self.pending = Some(Pending {
             change,
             seen,
             published_at,
+            delivery,
         });
     }
 
@@ -383,6 +389,9 @@ impl CustomerSubscription {
             seen: pending.seen,
             revision,
         };
+        if let Some(delivery) = &pending.delivery {
+            delivery.goes_out(shutdown.clock());
+        }
         let (cursor, previous) = self.link();
         Some(CustomerItem::Update(CustomerUpdate {
             cursor,

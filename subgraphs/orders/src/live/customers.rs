@@ -15,6 +15,7 @@ use super::{
     FeedRequest, LiveError,
     cursor::{self, CustomerPlace},
     customer_subscription::{CustomerSubscription, Phase},
+    delivery::Delivery,
     item::{CustomerItem, published_at},
     log::{Attention, FIRST_PAUSE, LONGEST_PAUSE, Log, LogReader, begin, next_message, waits},
     recent::Recent,
@@ -36,6 +37,7 @@ pub(super) struct Seen {
     pub(super) positions: Offsets,
     pub(super) change: Arc<Change>,
     pub(super) published_at: Option<DateTime<Utc>>,
+    pub(super) delivery: Arc<Delivery>,
 }
 
 /// A change of a customer.
@@ -58,6 +60,13 @@ impl Change {
         match self {
             Self::Open(customer) => customer.revision,
             Self::Sealed(change) => change.revision,
+        }
+    }
+
+    fn changed_at(&self) -> DateTime<Utc> {
+        match self {
+            Self::Open(customer) => customer.changed_at.as_datetime(),
+            Self::Sealed(change) => change.changed_at.as_datetime(),
         }
     }
 }
@@ -197,12 +206,17 @@ impl CustomerFeed {
         };
         match opened {
             Some(change) => {
+                let made = change.changed_at();
+                let clock = self.shutdown.clock();
+                let delivery = Delivery::of(message, "customerUpdated", made, clock);
+                let delivery = Arc::new(delivery);
                 self.subscribers
                     .deliver(&channel, message.position, |positions| {
                         Arc::new(Seen {
                             positions: positions.clone(),
                             change: Arc::new(change),
                             published_at: published_at(message),
+                            delivery,
                         })
                     });
             }

@@ -18,6 +18,7 @@ mod customer_feed_tests;
 mod customer_subscription;
 mod customers;
 mod deduplication;
+mod delivery;
 #[cfg(test)]
 mod feed_tests;
 mod heartbeat;

@@ -20,6 +20,7 @@ use super::{
     FeedRequest, LiveError,
     cursor::{self, Place},
     deduplication::{CLOCK_SKEW, Deduplication, Occurrence, SeenRevisions},
+    delivery::Delivery,
     item::{Chain, OrderItem, OrderUpdate, published_at},
     log::{Attention::Prompt, FIRST_PAUSE, LONGEST_PAUSE, Log, begin, next_message, waits},
     snapshot::Snapshots,
@@ -93,6 +94,7 @@ pub(super) struct Seen {
     pub(super) event: OrderChangeEvent,
     /// Whether the change before it has not been read.
     pub(super) is_early: bool,
+    pub(super) delivery: Delivery,
     /// What is written of it for its listeners.
     pub(super) templates: Arc<Templates>,
     order: OnceLock<Arc<Order>>,
@@ -213,8 +215,11 @@ impl OrderFeed {
             self.subscribers.pass(position);
             return;
         };
+        let made = event.changed_at.as_datetime();
+        let delivery = Delivery::of(message, "orderUpdated", made, self.shutdown.clock());
         self.subscribers.deliver(&channels, position, |positions| {
             Arc::new(Seen {
+                delivery,
                 position,
                 positions: positions.clone(),
                 published_at: published_at(message),

@@ -160,14 +160,17 @@ impl OrderSubscription {
                 order: Arc::new(event.into_order()),
                 templates: None,
             }),
-            What::Heard(seen) => OrderItem::Update(OrderUpdate {
-                cursor,
-                previous,
-                change_type: seen.event.change_type,
-                published_at: seen.published_at,
-                order: seen.order(),
-                templates: Some(Arc::clone(&seen.templates)),
-            }),
+            What::Heard(seen) => {
+                seen.delivery.goes_out(clock);
+                OrderItem::Update(OrderUpdate {
+                    cursor,
+                    previous,
+                    change_type: seen.event.change_type,
+                    published_at: seen.published_at,
+                    order: seen.order(),
+                    templates: Some(Arc::clone(&seen.templates)),
+                })
+            }
             What::Nothing => OrderItem::Heartbeat(Heartbeat {
                 cursor,
                 previous,

@@ -39,7 +39,8 @@ pub struct CustomerChange {
     pub id: String,
     /// The revision that it made.
     pub revision: i64,
-    changed_at: Timestamp,
+    /// When it was made.
+    pub changed_at: Timestamp,
     change_type: String,
     /// Not used here. What accounts would refuse is refused here too: a rebuild of either must make the same customers.
     #[serde(rename = "createdAt")]

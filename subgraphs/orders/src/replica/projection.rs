@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use tandem_event_path::{
     data_keys::{Keys, Opener, Unopened},
     projection::Projection,
@@ -109,6 +110,13 @@ impl Projection for ReplicaProjection {
 
     fn subject<'a>(&self, item: &'a Replicated) -> &'a str {
         item.id()
+    }
+
+    fn changed_at(&self, item: &Replicated) -> Option<DateTime<Utc>> {
+        match item {
+            Replicated::Told(_) => None,
+            Replicated::Open(customer) => Some(customer.changed_at.as_datetime()),
+        }
     }
 
     fn settles(&self, item: &Replicated) -> bool {

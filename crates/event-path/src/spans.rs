@@ -1,0 +1,111 @@
+//! What is recorded of events on their way: a span when one is published and one when a projection takes it, each within the trace in
+//! which the change was asked for. Names and attributes are those of OpenTelemetry's conventions for messaging and Kafka.
+//!
+//! What is done for several at once is within the trace of the first of them, and the others link to it.
+
+use tandem_model::{
+    event::CloudEvent,
+    message::{Message, Position},
+};
+use tandem_runtime::{
+    span::{self, Span, SpanKind},
+    trace_context::TraceContext,
+};
+
+/// The header by which an event carries its trace on (CloudEvents, Distributed Tracing extension).
+const TRACE_HEADER: &str = "ce_traceparent";
+
+/// The trace that a message belongs to, if it says so and spans are recorded here.
+#[must_use]
+pub fn trace_of(message: &Message) -> Option<TraceContext> {
+    if !span::is_recording() {
+        return None;
+    }
+    message.header(TRACE_HEADER)?.parse().ok()
+}
+
+/// Begins to record that an event is published, until it is acknowledged.
+pub(crate) fn publishing(topic: &'static str, key: &str, event: &CloudEvent) -> Span {
+    if !span::is_recording() {
+        return Span::none();
+    }
+    let trace = event.traceparent.as_deref();
+    let trace = trace.and_then(|trace| trace.parse().ok());
+    let mut span = Span::within(trace.as_ref(), SpanKind::Producer, format!("send {topic}"));
+    if span.is_recorded() {
+        span.set("messaging.system", "kafka");
+        span.set("messaging.destination.name", topic);
+        span.set("messaging.operation.type", "send");
+        span.set("messaging.operation.name", "send");
+        span.set("messaging.message.id", event.id.to_string());
+        span.set("messaging.kafka.message.key", key.to_owned());
+    }
+    span
+}
+
+/// The messages of a batch whose traces are recorded, while a projection takes them.
+#[derive(Debug, Default)]
+pub(crate) struct Processing(Vec<(Position, Span)>);
+
+impl Processing {
+    /// Begins to record a batch.
+    pub(crate) fn begin(consumer: &'static str, group: &str, batch: &[Message]) -> Self {
+        if !span::is_recording() {
+            return Self::default();
+        }
+        let mut taken: Vec<(Position, Span)> = Vec::new();
+        let mut first: Option<TraceContext> = None;
+        for message in batch {
+            let Some(trace) = trace_of(message) else {
+                continue;
+            };
+            let name = format!("process {}", message.topic);
+            let mut span = Span::within(Some(&trace), SpanKind::Consumer, name);
+            if !span.is_recorded() {
+                continue;
+            }
+            let Position { partition, offset } = message.position;
+            span.set("messaging.system", "kafka");
+            span.set("messaging.destination.name", message.topic.clone());
+            span.set("messaging.operation.type", "process");
+            span.set("messaging.operation.name", consumer);
+            span.set("messaging.consumer.group.name", group.to_owned());
+            span.set("messaging.destination.partition.id", partition.to_string());
+            span.set("messaging.kafka.offset", offset);
+            match &first {
+                // What is written is written for all of them.
+                Some(first) => span.link(first),
+                None => first = span.context(),
+            }
+            taken.push((message.position, span));
+        }
+        Self(taken)
+    }
+
+    /// Where what is done for all of them is recorded.
+    pub(crate) fn context(&self) -> Option<TraceContext> {
+        self.0.first().and_then(|(_, span)| span.context())
+    }
+
+    /// Says that a message was set aside.
+    pub(crate) fn set_aside(&mut self, position: Position, reason: &str) {
+        self.say(position, |span| {
+            span.set("tandem.outcome", "dead letter");
+            span.fail(reason.to_owned());
+        });
+    }
+
+    /// Says that a message waits for its data key.
+    pub(crate) fn waits(&mut self, position: Position) {
+        self.say(position, |span| {
+            span.set("tandem.outcome", "waits for its data key");
+        });
+    }
+
+    fn say(&mut self, position: Position, say: impl FnOnce(&mut Span)) {
+        let found = self.0.iter_mut().find(|(at, _)| *at == position);
+        if let Some((_, span)) = found {
+            say(span);
+        }
+    }
+}

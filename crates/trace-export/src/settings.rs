@@ -1,0 +1,430 @@
+//! Where spans go and which are taken: the variables that OpenTelemetry defines for every program.
+//!
+//! See <https://opentelemetry.io/docs/specs/otel/protocol/exporter/> and
+//! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>.
+
+use std::{path::PathBuf, time::Duration};
+
+/// What is added to a base URL for spans (OTLP, "Endpoint URLs for OTLP/HTTP").
+const TRACES_PATH: &str = "v1/traces";
+
+/// How spans are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Protobuf over gRPC.
+    Grpc,
+    /// Protobuf over HTTP.
+    HttpProtobuf,
+}
+
+/// Which traces are recorded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// The share of the traces that begin here, from 0 to 1.
+    pub ratio: f64,
+    /// Whether a trace that a caller began is recorded if, and only if, the caller records it.
+    pub follows_parent: bool,
+}
+
+/// How spans are gathered before they are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batches {
+    /// How long a span waits at most for others.
+    pub delay: Duration,
+    /// Spans that wait; further ones are dropped.
+    pub queue: usize,
+    /// Spans in one message.
+    pub size: usize,
+    /// How long one message may take.
+    pub time_limit: Duration,
+}
+
+/// Where spans go, and which.
+#[derive(Clone, PartialEq)]
+pub struct TraceSettings {
+    /// The collector: a URL that is asked as it is.
+    pub endpoint: String,
+    /// How it is spoken to.
+    pub protocol: Protocol,
+    /// What is sent with each message, such as credentials.
+    pub headers: Vec<(String, String)>,
+    /// Certificates (PEM) that a collector with TLS is verified by; those of the system if none is given.
+    pub certificates: Option<PathBuf>,
+    /// Which traces.
+    pub sampling: Sampling,
+    /// How they are gathered.
+    pub batches: Batches,
+    /// What is said of this process with every span, beside its name.
+    pub resource: Vec<(String, String)>,
+    /// The name of this process, if it is to have another one than its own.
+    pub service_name: Option<String>,
+}
+
+impl std::fmt::Debug for TraceSettings {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Headers hold credentials.
+        formatter
+            .debug_struct("TraceSettings")
+            .field("endpoint", &self.endpoint)
+            .field("protocol", &self.protocol)
+            .field("sampling", &self.sampling)
+            .field("batches", &self.batches)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A variable that is not what it must be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is {value:?}; expected {expected}")]
+pub struct SettingsError {
+    /// The variable.
+    pub name: String,
+    /// What it is.
+    pub value: String,
+    /// What would be right.
+    pub expected: &'static str,
+}
+
+impl TraceSettings {
+    /// Reads the variables of this process. `None` without an endpoint, or where tracing is switched off.
+    ///
+    /// # Errors
+    /// Names the variable that cannot be read, and what it may be.
+    pub fn from_environment() -> Result<Option<Self>, SettingsError> {
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    /// Reads variables.
+    ///
+    /// # Errors
+    /// Names the variable that cannot be read, and what it may be.
+    pub fn from_variables(
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, SettingsError> {
+        let variables = Variables(&variable);
+        if variables.switch("OTEL_SDK_DISABLED")? {
+            return Ok(None);
+        }
+        let exporter = variables.get("OTEL_TRACES_EXPORTER");
+        match exporter.as_deref() {
+            None | Some("otlp") => {}
+            Some("none") => return Ok(None),
+            Some(other) => {
+                return Err(wrong("OTEL_TRACES_EXPORTER", other, "otlp or none"));
+            }
+        }
+        let own = variables.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+        let shared = variables.get("OTEL_EXPORTER_OTLP_ENDPOINT");
+        let (name, given) = match (own, shared) {
+            (Some(own), _) => ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", own),
+            (None, Some(shared)) => ("OTEL_EXPORTER_OTLP_ENDPOINT", shared),
+            (None, None) => return Ok(None),
+        };
+        let has_authority = given
+            .split_once("://")
+            .is_some_and(|(scheme, rest)| ["http", "https"].contains(&scheme) && !rest.is_empty());
+        if !has_authority {
+            return Err(wrong(
+                name,
+                &given,
+                "the URL of a collector, such as http://127.0.0.1:4318",
+            ));
+        }
+        let (protocol_name, protocol) = variables.of_traces("PROTOCOL");
+        let protocol = match protocol.as_deref() {
+            None | Some("http/protobuf") => Protocol::HttpProtobuf,
+            Some("grpc") => Protocol::Grpc,
+            Some(other) => {
+                return Err(wrong(&protocol_name, other, "grpc or http/protobuf"));
+            }
+        };
+        // A URL for spans alone is taken as it is, that for all signals is the base of theirs.
+        let endpoint = match (protocol, name) {
+            (Protocol::HttpProtobuf, "OTEL_EXPORTER_OTLP_ENDPOINT") => {
+                format!("{}/{TRACES_PATH}", given.trim_end_matches('/'))
+            }
+            _ => given,
+        };
+        let (headers_name, headers) = variables.of_traces("HEADERS");
+        let headers = pairs(&headers_name, headers.as_deref().unwrap_or_default())?;
+        let (timeout_name, timeout) = variables.of_traces("TIMEOUT");
+        let timeout = timeout
+            .map(|value| milliseconds(&timeout_name, &value))
+            .transpose()?;
+        let (certificates_name, certificates) = variables.of_traces("CERTIFICATE");
+        if let Some(file) = &certificates
+            && protocol != Protocol::Grpc
+        {
+            return Err(wrong(
+                &certificates_name,
+                file,
+                "it with the protocol grpc alone; http/protobuf trusts what the system does, or the file that SSL_CERT_FILE names",
+            ));
+        }
+        let resource = variables.get("OTEL_RESOURCE_ATTRIBUTES");
+        Ok(Some(Self {
+            endpoint,
+            protocol,
+            headers,
+            certificates: certificates.map(PathBuf::from),
+            sampling: variables.sampling()?,
+            batches: variables.batches(timeout)?,
+            resource: pairs(
+                "OTEL_RESOURCE_ATTRIBUTES",
+                resource.as_deref().unwrap_or_default(),
+            )?,
+            service_name: variables.get("OTEL_SERVICE_NAME"),
+        }))
+    }
+}
+
+struct Variables<'a>(&'a dyn Fn(&str) -> Option<String>);
+
+impl Variables<'_> {
+    /// A variable; an empty one is as one that is not there (SDK, "Parsing empty value").
+    fn get(&self, name: &str) -> Option<String> {
+        let value = (self.0)(name)?.trim().to_owned();
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// The variable of the exporter for spans, otherwise that for all signals.
+    fn of_traces(&self, what: &str) -> (String, Option<String>) {
+        let own = format!("OTEL_EXPORTER_OTLP_TRACES_{what}");
+        match self.get(&own) {
+            Some(value) => (own, Some(value)),
+            None => {
+                let shared = format!("OTEL_EXPORTER_OTLP_{what}");
+                let value = self.get(&shared);
+                (shared, value)
+            }
+        }
+    }
+
+    fn switch(&self, name: &str) -> Result<bool, SettingsError> {
+        match self.get(name).map(|it| it.to_ascii_lowercase()).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(wrong(name, other, "true or false")),
+        }
+    }
+
+    fn sampling(&self) -> Result<Sampling, SettingsError> {
+        const NAME: &str = "OTEL_TRACES_SAMPLER";
+        const ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
+        const SHARE: &str = "a share of the traces, from 0.0 to 1.0";
+        let ratio = || match self.get(ARGUMENT) {
+            None => Ok(1.0),
+            Some(value) => match value.parse::<f64>() {
+                Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+                _ => Err(wrong(ARGUMENT, &value, SHARE)),
+            },
+        };
+        let name = self.get(NAME);
+        let (ratio, follows_parent) = match name.as_deref() {
+            None | Some("parentbased_always_on") => (1.0, true),
+            Some("parentbased_always_off") => (0.0, true),
+            Some("parentbased_traceidratio") => (ratio()?, true),
+            Some("always_on") => (1.0, false),
+            Some("always_off") => (0.0, false),
+            Some("traceidratio") => (ratio()?, false),
+            Some(other) => {
+                return Err(wrong(
+                    NAME,
+                    other,
+                    "always_on, always_off, traceidratio, or one of these behind parentbased_",
+                ));
+            }
+        };
+        Ok(Sampling {
+            ratio,
+            follows_parent,
+        })
+    }
+
+    /// The defaults are those of the specification, "Batch Span Processor".
+    fn batches(&self, timeout: Option<Duration>) -> Result<Batches, SettingsError> {
+        const COUNT: &str = "a whole number from 1 on";
+        let time = |name: &str, default: u64| match self.get(name) {
+            None => Ok(Duration::from_millis(default)),
+            Some(value) => milliseconds(name, &value),
+        };
+        let count = |name: &str, default: usize| match self.get(name) {
+            None => Ok(default),
+            Some(value) => match value.parse::<usize>() {
+                Ok(count) if count > 0 => Ok(count),
+                _ => Err(wrong(name, &value, COUNT)),
+            },
+        };
+        let queue = count("OTEL_BSP_MAX_QUEUE_SIZE", 2_048)?;
+        let limit = time("OTEL_BSP_EXPORT_TIMEOUT", 30_000)?;
+        Ok(Batches {
+            delay: time("OTEL_BSP_SCHEDULE_DELAY", 5_000)?,
+            queue,
+            size: count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)?.min(queue),
+            time_limit: timeout.unwrap_or(Duration::from_secs(10)).min(limit),
+        })
+    }
+}
+
+fn milliseconds(name: &str, value: &str) -> Result<Duration, SettingsError> {
+    match value.parse::<u64>() {
+        Ok(milliseconds) if milliseconds > 0 => Ok(Duration::from_millis(milliseconds)),
+        _ => Err(wrong(name, value, "milliseconds, from 1 on")),
+    }
+}
+
+/// `name=value` pairs between commas; values may be percent-encoded (W3C Baggage, which OpenTelemetry names as the form).
+fn pairs(name: &str, text: &str) -> Result<Vec<(String, String)>, SettingsError> {
+    const FORM: &str = "name=value pairs between commas";
+    let parts = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
+    parts
+        .map(|part| match part.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => {
+                let value = decoded(value.trim()).ok_or_else(|| wrong(name, "…", FORM))?;
+                Ok((key.trim().to_owned(), value))
+            }
+            // The value may be a credential: it is not told.
+            _ => Err(wrong(name, "…", FORM)),
+        })
+        .collect()
+}
+
+/// Percent-decoding (RFC 3986, section 2.1); `None` where it is none, or no text.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let value = digit(rest.next()?)? * 16 + digit(rest.next()?)?;
+        bytes.push(u8::try_from(value).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn wrong(name: &str, value: &str, expected: &'static str) -> SettingsError {
+    SettingsError {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        expected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Option<TraceSettings>, SettingsError> {
+        TraceSettings::from_variables(|name| {
+            variables
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn without_an_endpoint_nothing_is_sent() {
+        for off in [
+            &[][..],
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")],
+            &[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://there:4318"),
+                ("OTEL_SDK_DISABLED", "true"),
+            ],
+            &[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://there:4318"),
+                ("OTEL_TRACES_EXPORTER", "none"),
+            ],
+        ] {
+            assert_eq!(read(off), Ok(None), "{off:?}");
+        }
+    }
+
+    #[test]
+    fn the_url_of_all_signals_is_the_base_of_that_of_spans() {
+        let shared = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://there:4318/otlp/");
+        let own = (
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            "https://elsewhere/spans",
+        );
+        let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+        for (variables, endpoint) in [
+            (vec![shared], "http://there:4318/otlp/v1/traces"),
+            (vec![shared, own], "https://elsewhere/spans"),
+            (vec![shared, grpc], "http://there:4318/otlp/"),
+        ] {
+            let settings = read(&variables).unwrap().unwrap();
+            assert_eq!(settings.endpoint, endpoint);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_with_what_would_be_right() {
+        let there = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://there:4318");
+        for (name, value) in [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "there:4318"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+            ("OTEL_TRACES_EXPORTER", "zipkin"),
+            ("OTEL_TRACES_SAMPLER", "some"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "nonsense"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=%zz"),
+            ("OTEL_SDK_DISABLED", "perhaps"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/certificate.pem"),
+        ] {
+            let error = read(&[(name, value), there]).unwrap_err();
+            assert_eq!(error.name, name);
+            assert!(error.to_string().contains("; expected "), "{error}");
+        }
+        let ratio = [
+            there,
+            ("OTEL_TRACES_SAMPLER", "traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
+        ];
+        assert_eq!(read(&ratio).unwrap_err().name, "OTEL_TRACES_SAMPLER_ARG");
+    }
+
+    #[test]
+    fn credentials_are_neither_in_errors_nor_in_what_is_shown_for_debugging() {
+        let secret = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://there:4318"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic%20hush"),
+        ];
+        let settings = read(&secret).unwrap().unwrap();
+        let headers = [("authorization".to_owned(), "Basic hush".to_owned())];
+        assert_eq!(settings.headers, headers);
+        assert!(!format!("{settings:?}").contains("hush"));
+        let broken = [secret[0], ("OTEL_EXPORTER_OTLP_HEADERS", "hush")];
+        assert!(!read(&broken).unwrap_err().to_string().contains("hush"));
+    }
+
+    #[test]
+    fn samplers_are_those_of_the_specification() {
+        let there = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://there:4318");
+        let share = ("OTEL_TRACES_SAMPLER_ARG", "0.01");
+        for (name, ratio, follows_parent) in [
+            ("", 1.0, true),
+            ("always_on", 1.0, false),
+            ("always_off", 0.0, false),
+            ("traceidratio", 0.01, false),
+            ("parentbased_always_off", 0.0, true),
+            ("parentbased_traceidratio", 0.01, true),
+        ] {
+            let settings = read(&[there, share, ("OTEL_TRACES_SAMPLER", name)]).unwrap();
+            let expected = Sampling {
+                ratio,
+                follows_parent,
+            };
+            assert_eq!(settings.unwrap().sampling, expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What is told of a change when it goes out to subscribers: how long it took since it was made, and, where its trace is recorded, a span for
+//! the first few of them.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::SystemTime,
+};
+
+use chrono::{DateTime, Utc};
+use tandem_event_path::spans;
+use tandem_model::message::Message;
+use tandem_runtime::{
+    clock::Clock,
+    span::{Span, SpanKind},
+    trace_context::TraceContext,
+};
+
+/// Subscribers whose deliveries of one change are recorded: a change may be for ten thousand.
+const RECORDED: u32 = 8;
+
+/// A change on its way to its subscribers.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    subscription: &'static str,
+    /// When it was made, by the clock of who made it.
+    made: DateTime<Utc>,
+    /// When it was read here.
+    read: SystemTime,
+    trace: Option<TraceContext>,
+    recorded: AtomicU32,
+}
+
+impl Delivery {
+    /// Of a change that this message told of.
+    pub(super) fn of(
+        message: &Message,
+        subscription: &'static str,
+        made: DateTime<Utc>,
+        clock: &Clock,
+    ) -> Self {
+        Self {
+            read: clock.now(),
+            subscription,
+            made,
+            trace: spans::trace_of(message),
+            recorded: AtomicU32::new(0),
+        }
+    }
+
+    /// It goes out to one more subscriber now. Two clocks tell how long that took: the maker's and this one's.
+    pub(super) fn goes_out(&self, clock: &Clock) {
+        let since = (DateTime::<Utc>::from(clock.now()) - self.made).to_std();
+        metrics::histogram!("change_delivered_seconds", "subscription" => self.subscription)
+            .record(since.unwrap_or_default().as_secs_f64());
+        let Some(trace) = &self.trace else {
+            return;
+        };
+        if self.recorded.fetch_add(1, Ordering::Relaxed) < RECORDED {
+            let name = format!("deliver {}", self.subscription);
+            let _ends_here = Span::within_since(Some(trace), SpanKind::Internal, name, self.read)
+                .with("graphql.operation.type", "subscription");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Traces: one request's whole way, from the client through the gateway, the services and the topics to the subscriber, as a collector is
+//! told of it.
+
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use serde_json::{Value, json};
+
+use super::support::{
+    Client, Signal, Tandem, TandemBuilder, Transport,
+    graph::{CREATE, PLACE, customer_input, order_input},
+    poll, signal,
+    site::Site,
+};
+
+#[path = "traces/collector.rs"]
+mod collector;
+
+use collector::{Collector, Span, Spoken};
+
+const GATEWAY: &str = "tandem-gateway";
+const ACCOUNTS: &str = "tandem-accounts";
+const ORDERS: &str = "tandem-orders";
+
+/// The caller's own span.
+const CLICK: &str = "b7ad6b7169203331";
+
+fn sending_to(collector: &Collector, mut builder: TandemBuilder) -> TandemBuilder {
+    for (name, value) in collector.variables() {
+        builder = builder.env(name, value);
+    }
+    builder
+}
+
+fn asked(client: &Client, url: &str, trace: &str, query: &str, variables: Value) -> Value {
+    let answer = client.traced(url, &format!("00-{trace}-{CLICK}-01"), query, variables);
+    assert!(answer["errors"].is_null(), "{answer:#}");
+    answer["data"].clone()
+}
+
+/// Whether `ancestor` is above `span` in its trace.
+#[track_caller]
+fn is_within(collector: &Collector, span: &Span, ancestor: &str) {
+    let mut at = span.clone();
+    while at.parent != ancestor {
+        let parent = at.parent.clone();
+        // What encloses others ends, and is sent, after them.
+        at = poll(
+            &format!("{parent}, above {} and within {ancestor}", span.name),
+            || {
+                let mut spans = collector.trace(&span.trace).into_iter();
+                spans.find(|it| it.id == parent)
+            },
+        );
+    }
+}
+
+/// One creation and one order through the gateway, with somebody who listens.
+fn everything_is_one_trace(tandem: &Tandem, collector: &Collector, store: &str) {
+    let client = Client::new();
+    let gateway = tandem.gateway_url("/graphql");
+    let creation = "0af7651916cd43dd8448eb211c80319c";
+    asked(
+        &client,
+        &gateway,
+        creation,
+        CREATE,
+        json!({"input": customer_input("traced", "Lovelace")}),
+    );
+    tandem.replicated(&client, "traced", 1);
+
+    let served = collector.span(creation, ACCOUNTS, "POST /graphql");
+    assert_eq!(served.kind, SpanKind::Server);
+    assert_eq!(served.attributes["http.response.status_code"], "200");
+    assert_eq!(served.attributes["http.route"], "/graphql");
+    let sent = collector.span(creation, ACCOUNTS, "send accounts.customer.change");
+    assert_eq!(sent.kind, SpanKind::Producer);
+    assert_eq!(sent.attributes["messaging.system"], "kafka");
+    assert_eq!(sent.attributes["messaging.kafka.message.key"], "traced");
+    is_within(collector, &sent, &served.id);
+    let taken = collector.span(creation, ORDERS, "process accounts.customer.change");
+    assert_eq!(taken.kind, SpanKind::Consumer);
+    assert!(taken.begun >= served.begun && taken.ended >= taken.begun);
+    is_within(collector, &taken, &served.id);
+    let written = poll("the replica's write", || {
+        let spans = collector.trace(creation).into_iter();
+        let mut written =
+            spans.filter(|it| it.service == ORDERS && it.attributes.contains_key("db.system.name"));
+        written.find(|it| it.parent == taken.id)
+    });
+    assert_eq!(written.attributes["db.system.name"], store);
+    // The router's own spans are in the same trace, between the click and the service.
+    is_within(collector, &served, CLICK);
+    let routers = poll("the gateway's spans", || {
+        let spans = collector.trace(creation).into_iter();
+        let routers: Vec<Span> = spans.filter(|span| span.service == GATEWAY).collect();
+        routers
+            .iter()
+            .any(|span| span.parent == CLICK)
+            .then_some(routers)
+    });
+    assert!(
+        routers.iter().any(|span| span.id == served.parent),
+        "{routers:#?} {served:#?}"
+    );
+
+    let subscription = client.subscribe(
+        Transport::WebSocket,
+        &gateway,
+        "subscription { orderUpdated { order { id } } }",
+        Value::Null,
+    );
+    // Whoever listens hears of what is placed from then on.
+    let order = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let place = || json!({"input": order_input("traced")});
+    poll("the subscriber", || {
+        asked(
+            &client,
+            &gateway,
+            "1bf92f3577b34da6a3ce929d0e0e4736",
+            PLACE,
+            place(),
+        );
+        subscription.next_within(Duration::from_secs(2))
+    });
+    asked(&client, &gateway, order, PLACE, place());
+    let placed = collector.span(order, ORDERS, "POST /graphql");
+    let delivered = collector.span(order, ORDERS, "deliver orderUpdated");
+    assert_eq!(
+        delivered.attributes["graphql.operation.type"],
+        "subscription"
+    );
+    is_within(collector, &delivered, &placed.id);
+    is_within(collector, &delivered, CLICK);
+    let operation = poll("the operation", || {
+        let spans = collector.trace(order).into_iter();
+        let mut of_orders = spans.filter(|span| span.service == ORDERS);
+        of_orders.find(|span| {
+            span.attributes
+                .get("graphql.operation.type")
+                .map(String::as_str)
+                == Some("mutation")
+        })
+    });
+    is_within(collector, &operation, &placed.id);
+
+    assert!(collector.tenants().contains("blue team"));
+    for text in collector.texts() {
+        for personal in ["Lovelace", "Ada", "example.org"] {
+            assert!(!text.contains(personal), "{text}");
+        }
+    }
+}
+
+#[test]
+fn one_trace_goes_from_the_click_to_the_subscriber_over_http() {
+    let collector = Collector::start(Spoken::Http);
+    let tandem = sending_to(&collector, Tandem::builder()).start();
+    everything_is_one_trace(&tandem, &collector, "redb");
+}
+
+#[test]
+fn one_trace_goes_from_the_click_to_the_subscriber_over_grpc_on_real_servers() {
+    tandem_backends::require!(mongod, kafka);
+    let collector = Collector::start(Spoken::Grpc);
+    let site = Site::on_real_servers_with(|builder| sending_to(&collector, builder));
+    everything_is_one_trace(&site.tandem, &collector, "mongodb");
+}
+
+#[test]
+fn an_event_keeps_its_trace_over_a_kill_of_the_relay() {
+    let collector = Collector::start(Spoken::Http);
+    let mut tandem = sending_to(&collector, Tandem::builder()).start();
+    let client = Client::new();
+    let trace = "9af7651916cd43dd8448eb211c80319c";
+    let broker = tandem.child("broker").unwrap();
+    signal(broker, Signal::STOP);
+    asked(
+        &client,
+        &tandem.accounts_url("/graphql"),
+        trace,
+        CREATE,
+        json!({"input": customer_input("killed", "Hopper")}),
+    );
+    let accounts = tandem.child("accounts").unwrap();
+    signal(accounts, Signal::KILL);
+    signal(broker, Signal::CONT);
+    tandem.wait_until_ready();
+    tandem.replicated(&client, "killed", 1);
+    let sent = collector.span(trace, ACCOUNTS, "send accounts.customer.change");
+    assert!(!sent.failed);
+    collector.span(trace, ORDERS, "process accounts.customer.change");
+}
+
+#[test]
+fn what_is_written_together_is_linked() {
+    let collector = Collector::start(Spoken::Http);
+    let tandem = sending_to(&collector, Tandem::builder()).start();
+    let url = tandem.accounts_url("/graphql");
+    let found = poll("a shared commit", || {
+        std::thread::scope(|scope| {
+            for number in 0..16 {
+                let url = &url;
+                scope.spawn(move || {
+                    let id = uuid::Uuid::now_v7().to_string();
+                    let trace = format!("{:032x}", uuid::Uuid::now_v7().as_u128());
+                    let input = json!({"input": customer_input(&id, &number.to_string())});
+                    asked(&Client::new(), url, &trace, CREATE, input);
+                });
+            }
+        });
+        collector.linked("shared commit")
+    });
+    assert_eq!(found.service, ACCOUNTS);
+}
+
+#[test]
+fn a_collector_that_is_away_or_never_answers_changes_nothing_for_callers() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let away = tandem_backends::free_port().unwrap();
+    for port in [silent.local_addr().unwrap().port(), away] {
+        let tandem = Tandem::builder()
+            .env(
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                format!("http://127.0.0.1:{port}"),
+            )
+            .env("OTEL_BSP_SCHEDULE_DELAY", "50")
+            .env("OTEL_BSP_MAX_QUEUE_SIZE", "16")
+            .start();
+        let client = Client::new();
+        for number in 0..50 {
+            let input = json!({"input": customer_input(&format!("unseen-{number}"), "Noether")});
+            client.data(&tandem.gateway_url("/graphql"), CREATE, input);
+        }
+        tandem.replicated(&client, "unseen-49", 1);
+    }
+}
+
+#[test]
+fn a_variable_that_cannot_be_read_is_named_before_anything_starts() {
+    let output = super::support::tandem_command()
+        .args(["accounts", "--port", "0"])
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "nonsense")
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{said}");
+    assert!(said.contains("expected"), "{said}");
+}
