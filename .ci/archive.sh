@@ -34,6 +34,7 @@ pack)
     [[ "$(head -n 1 <<<"$said")" == "tandem $version" ]] || fail "the program says '$said', not 'tandem $version'"
     commit="$(sed -n 's/^commit //p' <<<"$said")"
     [[ "$commit" != unknown ]] || fail "the program does not know the commit that it was built from"
+    "$scratch/$name/tandem" schema check "$here/schema/released" "$here/schema" >/dev/null || fail "the release breaks what the last one promised"
     case "$target" in
     # It wants nothing that a plain system does not have.
     *-linux-*) "$here/.ci/libraries.py" "$scratch/$name/tandem" ;;
