@@ -1,6 +1,7 @@
 //! The command line: which process this is to be, and how a wrong setting is told.
 
 mod asyncapi;
+mod compatibility;
 mod documents;
 mod environment;
 mod error;
@@ -55,7 +56,7 @@ enum Command {
     Broker(Child<broker::BrokerSettings>),
     /// Run the gateway, which answers one GraphQL API from both services.
     Router(Child<router::RouterSettings>),
-    /// Print what the services promise: their GraphQL schemas and their events' JSON Schemas.
+    /// Print what the services promise, their GraphQL schemas and their events' JSON Schemas, or check a change of it.
     Schema(schema::SchemaSettings),
     /// Print what a shell is to know of these commands, so that it completes them.
     Completions(generated::CompletionsSettings),
@@ -197,7 +198,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             }
             router::run(child.settings, &cli.log)
         }
-        Command::Schema(settings) => schema::print(&settings),
+        Command::Schema(settings) => schema::run(&settings),
         Command::Completions(settings) => generated::completions(&settings, Cli::command()),
         Command::Man(settings) => generated::man(&settings, Cli::command()),
         Command::Documents(settings) => documents::run(&settings),

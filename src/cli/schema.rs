@@ -1,8 +1,10 @@
-//! `tandem schema print`: the contracts as the code has them. The files in schema/ are made from this.
+//! `tandem schema`: the contracts as the code has them, which the files in schema/ are made from, and whether a change of them breaks anybody.
 
 use std::io::Write;
 
 use clap::{Args, Subcommand, ValueEnum};
+
+use super::compatibility::{self, CheckSettings};
 
 /// What to do with schemas.
 #[derive(Args, Clone, Debug)]
@@ -18,6 +20,8 @@ enum Action {
         /// Which one.
         schema: Schema,
     },
+    /// Compare what was promised with what is to be: which change breaks whom. Ends with an error if one does.
+    Check(CheckSettings),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -34,13 +38,16 @@ enum Schema {
     Asyncapi,
 }
 
-/// Prints what was asked for.
+/// Does what was asked for.
 ///
 /// # Errors
 ///
-/// When standard output cannot be written.
-pub(super) fn print(settings: &SchemaSettings) -> anyhow::Result<()> {
-    let Action::Print { schema } = &settings.action;
+/// When standard output cannot be written, and when a check finds that something breaks.
+pub(super) fn run(settings: &SchemaSettings) -> anyhow::Result<()> {
+    let schema = match &settings.action {
+        Action::Print { schema } => schema,
+        Action::Check(settings) => return compatibility::check(settings),
+    };
     let text = match schema {
         Schema::Accounts => tandem_accounts::sdl(),
         Schema::Orders => tandem_orders::graphql::sdl(),

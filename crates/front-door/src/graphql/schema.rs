@@ -8,7 +8,7 @@ use apollo_compiler::ast::{
 };
 use apollo_compiler::schema::{ExtendedType, Schema};
 use apollo_compiler::validation::Valid;
-use apollo_compiler::{Node, ast};
+use apollo_compiler::{ExecutableDocument, Node, ast};
 
 /// Directives that mean something to a client; the others tell routers how to compose and plan.
 const OF_CLIENTS: [&str; 6] = [
@@ -90,6 +90,16 @@ impl GraphSchema {
             noted,
             keys,
         })))
+    }
+
+    /// Whether a document of operations is valid against this schema.
+    ///
+    /// # Errors
+    /// Says what is not.
+    pub fn validate(&self, document: &str) -> Result<(), SchemaError> {
+        ExecutableDocument::parse_and_validate(&self.0.schema, document, "document.graphql")
+            .map(drop)
+            .map_err(|error| SchemaError(error.errors.to_string()))
     }
 
     pub(super) fn valid(&self) -> &Valid<Schema> {
