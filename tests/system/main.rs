@@ -48,4 +48,5 @@ mod torture;
 mod traces;
 mod two_systems;
 mod up;
+mod upgrade;
 mod wire;
