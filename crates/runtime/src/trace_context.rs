@@ -202,9 +202,11 @@ mod tests {
         let seen = context.scope(async { TraceContext::current() }).await;
         assert_eq!(seen, Some(context));
         assert_eq!(TraceContext::current(), None);
-        let carried =
-            async { tokio::spawn(TraceContext::carried(async { TraceContext::current() })) };
-        let seen = context.scope(carried).await.await.unwrap();
+        let carried = async {
+            let task = TraceContext::carried(async { TraceContext::current() });
+            tokio::spawn(task).await.unwrap()
+        };
+        let seen = context.scope(carried).await;
         assert_eq!(seen, Some(context));
     }
 }

@@ -1,0 +1,172 @@
+//! What hostile clients cost an honest one, and how much memory they take: each attack of issue reports, and others of the same kinds, by clients of
+//! another address, while one client goes on reading.
+//!
+//!     cargo bench --bench attacks                    all
+//!     cargo bench --bench attacks -- fragments       those whose name has this word
+//!
+//! Attackers run in this process, on the same processors: what they spend to attack is in the figures. Beside each attack stands the same client
+//! against the same number of clients that flood with a small legal query, since that alone takes processor time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    dead_code,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod hostile;
+mod messages;
+#[path = "../shared/mod.rs"]
+mod shared;
+#[path = "../../tests/system/support/mod.rs"]
+mod support;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use hostile::{Attack, attacks};
+use shared::{LeanClient, percentile, resident_mib};
+use support::{
+    Client, Tandem,
+    graph::{CREATE, PLACE, customer_input, order_input},
+};
+
+/// How long the honest client is watched, without an attack and with it.
+const WATCHED: Duration = Duration::from_secs(3);
+/// The pause of the honest client between two reads.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Clients that attack at once.
+const ATTACKERS: usize = 4;
+const CUSTOMER: &str =
+    "query($id: ID!) { customer(id: $id) { id name { firstName lastName } revision } }";
+
+/// The honest client's p99 in milliseconds, and its reads that failed.
+async fn honest(client: &LeanClient, watched: Duration) -> (f64, usize) {
+    let (mut times, mut failed) = (Vec::new(), 0);
+    let begun = Instant::now();
+    while begun.elapsed() < watched {
+        let asked = Instant::now();
+        let answer = client.ask(json!({"id": "1"})).await;
+        times.push(asked.elapsed().as_secs_f64() * 1e3);
+        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        if answer["data"]["customer"]["id"] != "1" {
+            failed += 1;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    times.sort_by(f64::total_cmp);
+    (percentile(&times, 0.99), failed)
+}
+
+/// The most memory that each process had while this ran, in MiB.
+struct Peak {
+    stop: Arc<AtomicBool>,
+    most: Arc<Mutex<Vec<f64>>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Peak {
+    fn watch(processes: Vec<u32>) -> Self {
+        let (stop, most) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(Mutex::new(vec![0.0; processes.len()])),
+        );
+        let (stopped, seen) = (Arc::clone(&stop), Arc::clone(&most));
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                for (most, process) in seen.lock().unwrap().iter_mut().zip(&processes) {
+                    *most = resident_mib(*process).max(*most);
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self { stop, most, thread }
+    }
+
+    fn end(self) -> Vec<f64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+        Arc::try_unwrap(self.most).unwrap().into_inner().unwrap()
+    }
+}
+
+fn attacked(runtime: &Runtime, tandem: &Tandem, client: &LeanClient, attack: &Attack) {
+    let processes = ["router", "accounts", "orders"].map(|name| tandem.child(name).unwrap());
+    let before = runtime.block_on(honest(client, WATCHED));
+    let peak = Peak::watch(processes.to_vec());
+    let stop = Arc::new(AtomicBool::new(false));
+    let address = tandem.gateway_url("").replace("http://", "");
+    let attackers: Vec<_> = (0..ATTACKERS)
+        .map(|number| runtime.spawn((attack.by)(address.clone(), number, Arc::clone(&stop))))
+        .collect();
+    let meanwhile = runtime.block_on(async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        honest(client, WATCHED).await
+    });
+    stop.store(true, Ordering::Relaxed);
+    let sent: u64 = attackers
+        .into_iter()
+        .map(|attacker| {
+            let ended = tokio::time::timeout(Duration::from_secs(10), attacker);
+            runtime.block_on(ended).map_or(0, |sent| sent.unwrap_or(0))
+        })
+        .sum();
+    let most = peak.end();
+    let alive = processes.iter().all(|process| support::is_alive(*process));
+    println!(
+        "{:<34} {:>8.2} {:>8.2} {:>6.1} {:>6} {:>8} {:>7.0} {:>8.0} {:>7.0}{}",
+        attack.name,
+        before.0,
+        meanwhile.0,
+        meanwhile.0 / before.0,
+        before.1 + meanwhile.1,
+        sent,
+        most[0],
+        most[1],
+        most[2],
+        if alive { "" } else { "  A PROCESS DIED" },
+    );
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let runtime = Runtime::new().unwrap();
+    let tandem = Tandem::start();
+    let known = Client::new();
+    let gateway = tandem.gateway_url("/graphql");
+    known.data(
+        &gateway,
+        CREATE,
+        json!({"input": customer_input("1", "Lovelace")}),
+    );
+    tandem.replicated(&known, "1", 1);
+    for _ in 0..20 {
+        known.data(&gateway, PLACE, json!({"input": order_input("1")}));
+    }
+    let client = LeanClient::new(&gateway, CUSTOMER);
+    println!(
+        "# an honest client's p99 in milliseconds, and the most memory of gateway, accounts and orders in MiB"
+    );
+    println!(
+        "{:<34} {:>8} {:>8} {:>6} {:>6} {:>8} {:>7} {:>8} {:>7}",
+        "", "before", "during", "ratio", "failed", "attacks", "gateway", "accounts", "orders"
+    );
+    for attack in attacks() {
+        if words.is_empty() || words.iter().any(|word| attack.name.contains(word.as_str())) {
+            attacked(&runtime, &tandem, &client, &attack);
+        }
+    }
+}
