@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, error::Category};
 
-pub use survey::misfits;
+pub use survey::{lenient_misfit, misfits};
 
 /// A part of a document that is not what is read there.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use serde::{
     Deserializer,
     de::{
         DeserializeOwned, DeserializeSeed, EnumAccess, Error as _, IntoDeserializer, MapAccess,
-        SeqAccess, VariantAccess, Visitor, value::StrDeserializer,
+        SeqAccess, Unexpected, VariantAccess, Visitor, value::StrDeserializer,
     },
     forward_to_deserialize_any,
 };
@@ -60,6 +60,23 @@ pub fn misfits<T: DeserializeOwned>(json: &[u8]) -> Vec<Misfit> {
         all.extend(misfits);
         return all;
     }
+}
+
+/// The first misfit of a document that serde reads all the same, for it takes an array for an object, member by member, and an object for
+/// the name of a variant.
+#[must_use]
+pub fn lenient_misfit<T: DeserializeOwned>(json: &[u8]) -> Option<Misfit> {
+    let document = serde_json::from_slice::<Value>(json).ok()?;
+    let (holes, seen) = (HashSet::new(), RefCell::default());
+    let whole = Part {
+        given: Some(&document),
+        path: String::new(),
+        holes: &holes,
+        seen: &seen,
+    };
+    let error = T::deserialize(whole).err()?;
+    let failed = seen.into_inner().failed.unwrap_or_default();
+    Some(explain(&failed, &error.to_string()))
 }
 
 /// What one reading found.
@@ -272,7 +289,10 @@ impl<'de> Deserializer<'de> for Part<'de> {
     ) -> Result<V::Value, Error> {
         let read = match self.given {
             Some(Value::Object(members)) => visitor.visit_map(self.fields(Some(members), fields)),
-            Some(Value::Array(items)) => visitor.visit_seq(self.items(items)),
+            // An array that is too short is told by its length, and one whose items do not fit by those.
+            Some(Value::Array(items)) => visitor
+                .visit_seq(self.items(items))
+                .and_then(|_| Err(Error::invalid_type(Unexpected::Seq, &"an object"))),
             Some(other) => other.deserialize_struct(name, fields, visitor),
             None => visitor.visit_map(self.fields(None, fields)),
         };
@@ -286,6 +306,7 @@ impl<'de> Deserializer<'de> for Part<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         let read = match (self.given, variants.first()) {
+            (Some(Value::Object(_)), _) => Err(Error::invalid_type(Unexpected::Map, &"a string")),
             (Some(given), _) => given.deserialize_enum(name, variants, visitor),
             (None, Some(first)) => visitor.visit_enum(First(first)),
             (None, None) => Err(Error::custom("no value")),
@@ -476,6 +497,23 @@ mod tests {
         for other in ["[]", "5", "{", ""] {
             assert!(told(other).is_empty(), "{other}");
         }
+    }
+
+    #[test]
+    fn what_serde_takes_for_something_else_is_a_misfit() {
+        let names = r#"{"id": 1, "name": ["A", "B"]}"#;
+        let kind =
+            r#"{"id": 1, "name": {"firstName": "A", "lastName": "B"}, "kind": {"ONE": null}}"#;
+        for (json, expected) in [
+            (names, "name: wrong type: an array; expected an object"),
+            (kind, "kind: wrong type: an object; expected a string"),
+        ] {
+            assert!(serde_json::from_str::<Document>(json).is_ok());
+            let misfit = lenient_misfit::<Document>(json.as_bytes());
+            assert_eq!(misfit.map(|misfit| misfit.to_string()).unwrap(), expected);
+        }
+        let well = kind.replace(r#"{"ONE": null}"#, r#""ONE""#);
+        assert_eq!(lenient_misfit::<Document>(well.as_bytes()), None);
     }
 
     #[test]

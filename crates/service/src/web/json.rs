@@ -7,7 +7,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
-use tandem_model::json::{JsonError, Misfit, misfits, read_object};
+use tandem_model::json::{JsonError, Misfit, lenient_misfit, misfits, read_object};
 
 use super::problem::{FieldError, Problem};
 
@@ -52,7 +52,11 @@ where
 ///
 /// A 400 when it is not JSON, a 422 that names the fields when it does not fit `T`.
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    read_object(body).map_err(|error| match error {
+    let read = read_object(body).and_then(|read| match lenient_misfit::<T>(body) {
+        Some(misfit) => Err(JsonError::Misfit(misfit)),
+        None => Ok(read),
+    });
+    read.map_err(|error| match error {
         JsonError::Syntax(syntax) => malformed(body, &syntax),
         JsonError::Misfit(first) => {
             let mut all = misfits::<T>(body);
@@ -292,6 +296,13 @@ mod tests {
     async fn a_member_that_is_not_known_is_no_reason_to_refuse() {
         let body = GOOD.replacen('{', r#"{"loyalty":"gold","#, 1);
         assert_eq!(send(None, body).await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn an_array_is_no_object_though_it_has_as_many_items() {
+        let error = misfit(r#"{"id":1,"name":["A","B"]}"#).await;
+        assert_eq!(error.field, "name");
+        assert_eq!(error.reason, "wrong type: an array");
     }
 
     #[tokio::test]
