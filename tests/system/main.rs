@@ -26,6 +26,7 @@ mod going_away;
 mod graphiql;
 mod live;
 mod log_shapes;
+mod lost_keys;
 mod lost_log;
 mod newcomer;
 mod path;

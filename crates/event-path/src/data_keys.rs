@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use crate::{
     claims::{CLAIM, Claim, Claims},
     fault::{self, Fault},
-    log::{Arrival, Attention, Ends, Log, LogError, Offsets, PublishError, Record},
+    log::{Arrival, Attention, Ends, Log, LogError, Offsets, PublishError, Record, TopicState},
     outbox::Companion,
     sealing::{OpenError, Sealer},
     signing::Signatures,
@@ -369,8 +369,7 @@ struct Signing {
 
 #[derive(Default)]
 struct Held {
-    /// `None` for those that are erased.
-    keys: HashMap<Box<str>, Option<Box<str>>>,
+    keys: HashMap<Box<str>, HeldKey>,
     /// Subjects that were asked for and that the whole topic did not show: nobody waits for these once more. Their events wait in
     /// the store, and are told when the key comes.
     missed: HashSet<Box<str>>,
@@ -380,15 +379,98 @@ struct Held {
     unjudged: Vec<Message>,
     /// For each partition the next offset to read.
     next: Offsets,
-    /// For each partition the offset of the first record that was read.
-    first: Offsets,
+    /// The topic that was read last, where the client can tell it from one of the same name.
+    identity: Option<String>,
+}
+
+/// What the topic has shown of a subject last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct HeldKey {
+    /// `None` for one that is erased.
+    wrapped: Option<Box<str>>,
+    /// Where; `None` if that was another topic of this name.
+    at: Option<Position>,
+}
+
+/// What the topic of keys has shown of some subjects, and what of that it still has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OnTopic {
+    /// Keys that it has, wrapped.
+    pub wrapped: HashMap<String, String>,
+    /// Subjects of whom it has shown the tombstone: that is final, whether it still has it or not.
+    pub erased: HashSet<String>,
+    /// Those of them whose tombstone it still has.
+    pub tombstones: HashSet<String>,
 }
 
 impl Held {
+    fn shows(&mut self, subject: &str, wrapped: Option<Box<str>>, at: Position) {
+        let at = Some(at);
+        self.keys.insert(subject.into(), HeldKey { wrapped, at });
+    }
+
+    fn is_erased(&self, subject: &str) -> bool {
+        self.keys
+            .get(subject)
+            .is_some_and(|key| key.wrapped.is_none())
+    }
+
+    /// Compares what was read with what the topic is now. One that was made anew, or ends before what was read of it, is read from its
+    /// beginning. One that was made anew and has grown as far as what was read, where the client tells no identity, the next start finds.
+    fn compare(&mut self, state: &TopicState) {
+        let is_another =
+            matches!((&self.identity, &state.identity), (Some(was), Some(is)) if was != is);
+        if state.identity.is_some() {
+            self.identity.clone_from(&state.identity);
+        }
+        if is_another {
+            self.next.clear();
+            self.keys.values_mut().for_each(|key| key.at = None);
+            return;
+        }
+        for (partition, next) in &mut self.next {
+            let Some((low, high)) = state.ends.get(partition) else {
+                continue;
+            };
+            if *next > *high {
+                *next = *low;
+                for key in self.keys.values_mut() {
+                    key.at.take_if(|at| at.partition == *partition);
+                }
+            }
+        }
+    }
+
+    fn on_topic<'a>(&self, subjects: impl Iterator<Item = &'a String>, ends: &Ends) -> OnTopic {
+        let mut shown = OnTopic::default();
+        for subject in subjects {
+            let Some(HeldKey { wrapped, at }) = self.keys.get(subject.as_str()) else {
+                continue;
+            };
+            let is_there = at.is_some_and(|Position { partition, offset }| {
+                let ends = ends.get(&partition);
+                ends.is_some_and(|(low, high)| (*low..*high).contains(&offset))
+            });
+            match wrapped {
+                Some(wrapped) if is_there => {
+                    shown.wrapped.insert(subject.clone(), wrapped.to_string());
+                }
+                Some(_) => {}
+                None => {
+                    shown.erased.insert(subject.clone());
+                    if is_there {
+                        shown.tombstones.insert(subject.clone());
+                    }
+                }
+            }
+        }
+        shown
+    }
+
     fn known<'a>(&self, subjects: impl Iterator<Item = &'a String>) -> Known {
         let mut known = Known::default();
         for subject in subjects {
-            match self.keys.get(subject.as_str()) {
+            match self.keys.get(subject.as_str()).map(|key| &key.wrapped) {
                 Some(Some(wrapped)) => {
                     known.wrapped.insert(subject.clone(), wrapped.to_string());
                 }
@@ -484,10 +566,13 @@ impl KeyRing {
     /// Reads on from where it was, for ever; ends only when the client cannot go on, or is to read in another way.
     async fn read(&self) -> Result<(), LogError> {
         self.0.log.ready().await;
-        let ends = self.0.log.topic(self.0.topic).await?.ends;
+        let state = self.0.log.topic(self.0.topic).await?;
         let start: Offsets = {
-            let held = self.held();
-            ends.iter()
+            let mut held = self.held();
+            held.compare(&state);
+            state
+                .ends
+                .iter()
                 .map(|(partition, (low, _))| {
                     let next = held.next.get(partition).copied().unwrap_or(*low);
                     (*partition, next)
@@ -530,7 +615,6 @@ impl KeyRing {
             let mut held = self.held();
             let Position { partition, offset } = message.position;
             held.next.insert(partition, offset + 1);
-            held.first.entry(partition).or_insert(offset);
             if message
                 .key
                 .as_deref()
@@ -565,16 +649,13 @@ impl KeyRing {
             let mut held = self.held();
             held.missed.remove(subject);
             match &message.payload {
-                None => {
-                    held.keys.insert(subject.into(), None);
-                }
+                None => held.shows(subject, None, message.position),
                 Some(body) => match serde_json::from_slice::<Published>(body) {
-                    Ok(_) if held.keys.get(subject).is_some_and(Option::is_none) => {
+                    Ok(_) if held.is_erased(subject) => {
                         is_revived = true;
                     }
                     Ok(published) => {
-                        held.keys
-                            .insert(subject.into(), Some(published.wrapped.into()));
+                        held.shows(subject, Some(published.wrapped.into()), message.position);
                     }
                     Err(error) => {
                         tracing::error!(topic = self.0.topic, subject, %error, "a data key cannot be read");
@@ -638,7 +719,7 @@ impl KeyRing {
             // What is not held is put right by the comparison with the store, which every start makes.
             let held = ring.held().keys.get(subject.as_str()).cloned();
             let Some(known) = held else { return };
-            match ring.publish(&subject, known.as_deref()).await {
+            match ring.publish(&subject, known.wrapped.as_deref()).await {
                 Ok(()) => tracing::info!(subject, "what is known of a data key was published again"),
                 Err(error) => tracing::warn!(subject, %error, "what is known of a data key was not published again; the next start does"),
             }
@@ -693,23 +774,15 @@ impl KeyRing {
         Ok(known)
     }
 
-    /// What the topic shows of these after all of it is read. Once a partition begins behind what was read of it, records were removed that
-    /// are remembered here and that nobody who begins now can read: then no key counts as published. A tombstone is final all the same.
+    /// What the topic has shown of these, and still has, after all of it is read: what was removed from it while this ran nobody can read
+    /// who begins now.
     ///
     /// # Errors
     /// When the topic cannot be read to its end now.
-    pub async fn published(&self, subjects: &HashSet<String>) -> Result<Known, StoreError> {
+    pub async fn published(&self, subjects: &HashSet<String>) -> Result<OnTopic, StoreError> {
         self.judged().await?;
         let ends = self.catch_up().await?;
-        let held = self.held();
-        let mut known = held.known(subjects.iter());
-        let was_cut = |(partition, (low, _)): (&i32, &(i64, i64))| {
-            held.first.get(partition).is_some_and(|first| first < low)
-        };
-        if ends.iter().any(was_cut) {
-            known.wrapped.clear();
-        }
-        Ok(known)
+        Ok(self.held().on_topic(subjects.iter(), &ends))
     }
 
     /// Says that the topics are this system's, and that it is known whose signatures count: from now on keys are published, and what was
@@ -833,7 +906,7 @@ impl KeyRing {
         let held = self.held();
         let keys = held.keys.iter();
         let judged = keys.filter_map(|(subject, wrapped)| {
-            Some((subject.to_string(), wrapped.as_ref()?.to_string()))
+            Some((subject.to_string(), wrapped.wrapped.as_ref()?.to_string()))
         });
         let unjudged = held.unjudged.iter().filter_map(|message| {
             let published: Published = serde_json::from_slice(message.payload.as_deref()?).ok()?;
@@ -873,7 +946,9 @@ impl KeyRing {
     async fn catch_up(&self) -> Result<Ends, StoreError> {
         let away = |reason: String| StoreError::Away(format!("{}: {reason}", self.0.topic));
         let state = self.0.log.topic(self.0.topic).await;
-        let ends = state.map_err(|error| away(error.to_string()))?.ends;
+        let state = state.map_err(|error| away(error.to_string()))?;
+        self.held().compare(&state);
+        let ends = state.ends;
         let mut steps = self.0.steps.subscribe();
         let reached = |_: &u64| {
             let held = self.held();
@@ -1018,9 +1093,66 @@ mod tests {
         let mut held = Held::default();
         let subjects = ["1".to_owned()];
         assert_eq!(held.known(subjects.iter()), Known::default());
-        held.keys.insert("1".into(), None);
+        let at = Position {
+            partition: 0,
+            offset: 5,
+        };
+        held.shows("1", None, at);
         assert!(held.known(subjects.iter()).erased.contains("1"));
-        held.keys.insert("1".into(), Some("wrapped".into()));
+        held.shows("1", Some("wrapped".into()), at);
         assert_eq!(held.known(subjects.iter()).wrapped["1"], "wrapped");
+    }
+    fn at(partition: i32, offset: i64) -> Position {
+        Position { partition, offset }
+    }
+
+    fn topic(identity: &str, ends: &[(i64, i64)]) -> TopicState {
+        TopicState {
+            identity: Some(identity.to_owned()),
+            ends: (0..).zip(ends.iter().copied()).collect(),
+        }
+    }
+
+    #[test]
+    fn what_was_removed_from_the_topic_counts_as_lost_and_nothing_else() {
+        let mut held = Held::default();
+        held.shows("early", Some("1".into()), at(0, 1));
+        held.shows("late", Some("2".into()), at(0, 4));
+        held.shows("other", Some("3".into()), at(1, 0));
+        held.shows("gone", None, at(0, 2));
+        held.next = [(0, 5), (1, 1)].into();
+        let all = ["early", "late", "other", "gone", "unheard"].map(str::to_owned);
+        let mut told = |state: &TopicState| {
+            held.compare(state);
+            let shown = held.on_topic(all.iter(), &state.ends);
+            assert!(shown.erased.contains("gone"), "a tombstone is final");
+            let mut there: Vec<String> =
+                shown.wrapped.into_keys().chain(shown.tombstones).collect();
+            there.sort();
+            (there.join(" "), held.next.clone())
+        };
+        let read = Offsets::from([(0, 5), (1, 1)]);
+        assert_eq!(
+            told(&topic("a", &[(0, 5), (0, 1)])),
+            ("early gone late other".to_owned(), read.clone())
+        );
+        assert_eq!(
+            told(&topic("a", &[(2, 5), (0, 1)])),
+            ("gone late other".to_owned(), read.clone())
+        );
+        assert_eq!(
+            told(&topic("a", &[(5, 5), (0, 1)])),
+            ("other".to_owned(), read)
+        );
+        // What ends before what was read of it is read again, whatever became of it.
+        assert_eq!(
+            told(&topic("a", &[(0, 2), (0, 1)])),
+            ("other".to_owned(), [(0, 0), (1, 1)].into())
+        );
+        // Made anew, and grown past what was read of the old one.
+        assert_eq!(
+            told(&topic("b", &[(0, 100), (0, 100)])),
+            (String::new(), Offsets::new())
+        );
     }
 }

@@ -4,6 +4,9 @@
 //! They are kept where dead letters are, under a name of their own, so that a restart forgets none; they are not dead letters, and
 //! are not copied to a dead letter topic. When the topic of keys shows the key, or proves that there is none any more, they are
 //! taken once more by themselves.
+//!
+//! Most wait for a moment alone: the two topics are read by two readers, and the event was read before its key. So the log warns of an
+//! event that has waited for [`LONG`], once in the life of a process; health and the metric show it from its first moment.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
@@ -12,7 +15,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tandem_model::message::{Message, Position};
 use tandem_runtime::{
@@ -32,6 +35,8 @@ const SUFFIX: &str = ".waiting";
 const WAITS_FOR: &str = "tandem-waits-for";
 /// How often waiting events are looked at though no key has come: another instance may have set some aside or taken some.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long an event has waited when the log warns of it.
+const LONG: TimeDelta = TimeDelta::seconds(10);
 /// Keys that come within this time are looked at together.
 const GATHER: Duration = Duration::from_millis(100);
 /// Events taken at once.
@@ -100,6 +105,8 @@ struct Waits {
     waits: BTreeMap<(String, Position), Wait>,
     /// How many wait of each aggregate.
     keys: HashMap<String, usize>,
+    /// Those that the log has warned of.
+    told: BTreeSet<(String, Position)>,
 }
 
 impl Waits {
@@ -109,6 +116,22 @@ impl Waits {
             vacant.insert(wait);
             *self.keys.entry(key).or_default() += 1;
         }
+    }
+
+    /// What has waited long at this time and was not told before.
+    fn long(&mut self, now: DateTime<Utc>) -> Vec<((String, Position), Wait)> {
+        self.told.retain(|place| self.waits.contains_key(place));
+        let long: Vec<_> = self
+            .waits
+            .iter()
+            .filter(|(place, wait)| {
+                now.signed_duration_since(wait.since) >= LONG && !self.told.contains(*place)
+            })
+            .map(|(place, wait)| (place.clone(), wait.clone()))
+            .collect();
+        self.told
+            .extend(long.iter().map(|(place, _)| place.clone()));
+        long
     }
 
     fn remove(&mut self, place: &(String, Position)) {
@@ -124,13 +147,13 @@ impl Waits {
     }
 }
 
-/// Whose key an event takes, of which aggregate it is, and since when it waits.
-
-#[derive(Clone, Debug)]
+/// Whose key an event takes, of which aggregate it is, since when it waits, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Wait {
     subject: String,
     key: String,
     since: DateTime<Utc>,
+    reason: String,
 }
 
 impl Waiting {
@@ -161,7 +184,7 @@ impl Waiting {
             .into_iter()
             .map(|(message, unopened)| {
                 let key = message.key.unwrap_or_default();
-                tracing::warn!(
+                tracing::debug!(
                     reader = self.0.reader,
                     topic = message.topic,
                     partition = message.position.partition,
@@ -175,6 +198,7 @@ impl Waiting {
                     subject: unopened.subject.clone(),
                     key: key.clone(),
                     since,
+                    reason: unopened.reason.clone(),
                 };
                 kept.push(((message.topic.clone(), message.position), wait));
                 let mut headers = message.headers;
@@ -259,13 +283,35 @@ impl Waiting {
                     subject,
                     since: letter.parked_at,
                     key: letter.key.clone(),
+                    reason: letter.reason.clone(),
                 };
                 waits.add(place(&letter), wait);
             }
         }
-        *self.known() = waits;
+        let mut known = self.known();
+        waits.told = std::mem::take(&mut known.told);
+        *known = waits;
+        drop(known);
         self.tell();
         Ok(())
+    }
+
+    /// Warns of what has waited long.
+    fn warn(&self) {
+        let now = DateTime::<Utc>::from(self.0.clock.now());
+        for ((topic, position), wait) in self.known().long(now) {
+            tracing::warn!(
+                reader = self.0.reader,
+                topic,
+                partition = position.partition,
+                offset = position.offset,
+                key = wait.key,
+                subject = wait.subject,
+                reason = wait.reason,
+                since = %wait.since,
+                "an event waits for its data key"
+            );
+        }
     }
 
     /// Takes waiting events once more whenever keys come, in the background until the service stops.
@@ -282,6 +328,7 @@ impl Waiting {
                         tracing::warn!(reader = waiting.0.reader, %error, "waiting events cannot be taken now; trying again");
                     }
                 }
+                waiting.warn();
                 tokio::select! {
                     biased;
                     () = stop.requested() => return,
@@ -459,5 +506,43 @@ impl DeadLetterStore for WithoutWaiting {
             return Ok(0);
         }
         self.letters.unpark_key(consumer, key).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_event_is_warned_of_once_and_only_when_it_has_waited_long() {
+        let begun = DateTime::UNIX_EPOCH;
+        let place = |offset| {
+            let partition = 0;
+            ("keys".to_owned(), Position { partition, offset })
+        };
+        let wait = |seconds| Wait {
+            subject: "1".to_owned(),
+            key: "1".to_owned(),
+            since: begun + TimeDelta::seconds(seconds),
+            reason: "the key has not come".to_owned(),
+        };
+        let mut waits = Waits::default();
+        waits.add(place(0), wait(0));
+        waits.add(place(1), wait(5));
+        // One that waits for a moment alone is never warned of.
+        waits.add(place(2), wait(0));
+        waits.remove(&place(2));
+        let almost = begun + LONG - TimeDelta::milliseconds(1);
+        assert_eq!(waits.long(almost), []);
+        assert_eq!(waits.long(begun + LONG), [(place(0), wait(0))]);
+        assert_eq!(waits.long(begun + LONG), []);
+        let later = begun + LONG + TimeDelta::seconds(5);
+        assert_eq!(waits.long(later), [(place(1), wait(5))]);
+        // One that comes back waits anew.
+        waits.remove(&place(0));
+        assert_eq!(waits.long(later), []);
+        waits.add(place(0), wait(5));
+        assert_eq!(waits.long(later), [(place(0), wait(5))]);
     }
 }

@@ -39,14 +39,9 @@ pub struct FrontDoorSettings {
     )]
     pub allowed_origins: Vec<String>,
 
-    /// Connections open at once.
-    #[arg(
-        long,
-        env = "TANDEM_MAX_CONNECTIONS",
-        value_name = "NUMBER",
-        default_value_t = 20_000
-    )]
-    pub max_connections: usize,
+    /// Connections open at once. Unless it is set, 20,000, or as many as the limit of open files leaves.
+    #[arg(long, env = "TANDEM_MAX_CONNECTIONS", value_name = "NUMBER")]
+    pub max_connections: Option<usize>,
 
     /// Connections open at once of one address.
     #[arg(
@@ -168,12 +163,15 @@ pub struct FrontDoorSettings {
     pub idle_timeout_seconds: u64,
 }
 
+/// Connections open at once where nobody has set another number and there may be as many files.
+pub(crate) const DEFAULT_CONNECTIONS: usize = 20_000;
+
 impl Default for FrontDoorSettings {
     fn default() -> Self {
         Self {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
-            max_connections: 20_000,
+            max_connections: None,
             max_connections_per_client: 16_000,
             max_in_flight: 4_096,
             rate_limit: NonZeroU32::new(20_000).unwrap_or(NonZeroU32::MIN),

@@ -154,7 +154,7 @@ impl KeyHealing {
         erased.sort_unstable();
         for id in erased {
             // Of those whose last state alone is known there may never have been a key; a tombstone does no harm.
-            if !topic.erased.contains(id) {
+            if !topic.tombstones.contains(id) {
                 self.topic.publish(id, None).await.map_err(away)?;
                 published += 1;
             }

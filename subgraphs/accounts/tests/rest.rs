@@ -206,6 +206,33 @@ async fn what_the_api_document_says_of_a_body_is_what_the_route_takes() {
         ("/id", json!("a b")),
         ("/id", json!(-1)),
         ("/id", json!(7)),
+        ("/id", json!(8.0)),
+        ("/id", json!(8.5)),
+        ("/id", json!(-0.0)),
+        ("/id", json!(-1.0)),
+        ("/id", json!(1e15)),
+        ("/id", json!(1e300)),
+        ("/id", json!(u64::MAX)),
+        ("/id", json!(i64::MIN)),
+        ("/id", Value::Null),
+        ("/id", json!(true)),
+        ("/id", json!([1])),
+        ("/id", json!("")),
+        ("/id", json!("x".repeat(65))),
+        ("/name", json!(["Dr.", "Ada", "B.", "King", "Jr."])),
+        ("/contact", json!(["1", "2", "3"])),
+        ("/addresses", json!({})),
+        (
+            "/addresses/0",
+            json!(["BILLING", "d", "a", "b", "c", "s", "p"]),
+        ),
+        ("/addresses/0/type", json!({"BILLING": null})),
+        ("/creditCards/0/type", json!(["PRIMARY"])),
+        ("/name/firstName", json!("\u{3000}\u{a0}")),
+        ("/name/firstName", json!("\u{feff}")),
+        ("/name/firstName", json!("\u{1f600}".repeat(200))),
+        ("/name/firstName", json!("\u{1f600}".repeat(201))),
+        ("/name/firstName", Value::Null),
         ("/name/firstName", json!(" ")),
         ("/name/firstName", json!(long)),
         ("/name/lastName", json!("a\u{85}")),
@@ -214,6 +241,12 @@ async fn what_the_api_document_says_of_a_body_is_what_the_route_takes() {
         ("/contact/primaryPhone", json!("none")),
         ("/contact/primaryPhone", json!("1-800-FLOWERS")),
         ("/contact/secondaryPhone", json!("")),
+        ("/contact/secondaryPhone", json!(" ".repeat(50))),
+        ("/contact/secondaryPhone", json!(" ".repeat(51))),
+        ("/contact/secondaryPhone", json!("\u{a0}\u{3000}")),
+        ("/contact/secondaryPhone", json!("\u{feff}")),
+        ("/contact/secondaryPhone", json!("1".repeat(51))),
+        ("/contact/secondaryPhone", json!("\u{661}")),
         ("/contact/email", json!("no address")),
         ("/contact/email", json!("")),
         ("/addresses", Value::Null),
@@ -233,6 +266,10 @@ async fn what_the_api_document_says_of_a_body_is_what_the_route_takes() {
         let is_taken = status == StatusCode::CREATED;
         assert_eq!(schema.is_valid(&body), is_taken, "{at}: {body} {status}");
     }
+    let mut more = sample();
+    more["loyalty"] = json!("gold");
+    let status = post(&accounts, &more.to_string()).await.status;
+    assert!(schema.is_valid(&more) && status == StatusCode::CREATED);
     let mut many = sample();
     many["addresses"] = vec![many["addresses"][0].clone(); 101].into();
     assert!(!schema.is_valid(&many));

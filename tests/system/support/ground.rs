@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use futures::executor::block_on;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     message::{Header, Headers as _, OwnedHeaders},
@@ -363,6 +365,26 @@ impl Log {
             .unwrap();
         let cut = block_on(self.admin().delete_records(&list, &AdminOptions::new()));
         cut.unwrap();
+    }
+
+    /// The same with a topic that is compacted: Kafka removes nothing from one that is nothing else.
+    pub fn cut_compacted(&self, topic: &str, partition: i32, offset: i64) {
+        for (policy, is_cut) in [("compact,delete", true), ("compact", false)] {
+            let settings = AlterConfig::new(ResourceSpecifier::Topic(topic))
+                .set("cleanup.policy", policy)
+                .set("retention.ms", "-1");
+            let altered = block_on(
+                self.admin()
+                    .alter_configs([&settings], &AdminOptions::new()),
+            );
+            altered.unwrap()[0].as_ref().unwrap();
+            if is_cut {
+                poll("the records are removed", || {
+                    self.cut(topic, partition, offset);
+                    (self.ends(topic)[&partition].0 == offset).then_some(())
+                });
+            }
+        }
     }
 
     /// Writes messages in order, each into its own partition.

@@ -218,7 +218,7 @@ impl Broker {
         let unknown = ResponseError::UnknownTopicOrPartition;
         let topic = topics.named(name).ok_or(unknown)?;
         let partition = topic.partition(index).ok_or(unknown)?;
-        if topic.settings.is_compacted {
+        if !topic.settings.deletes {
             return Err(ResponseError::PolicyViolation);
         }
         let ends = partition.ends();

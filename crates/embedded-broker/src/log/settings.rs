@@ -138,6 +138,8 @@ pub(crate) struct TopicSettings {
     given: BTreeMap<&'static str, String>,
     /// Whether only the newest record of a key is kept.
     pub(crate) is_compacted: bool,
+    /// Whether records may be removed before an offset: not from a topic that is compacted alone.
+    pub(crate) deletes: bool,
     /// How long records are kept, in milliseconds; `None` is for ever.
     pub(crate) retention: Option<i64>,
     /// How long a tombstone stays after it was first compacted, in milliseconds.
@@ -179,6 +181,7 @@ impl TopicSettings {
         let deletes = policies(text(CLEANUP_POLICY)).any(|policy| policy == "delete");
         Ok(Self {
             is_compacted,
+            deletes,
             retention: Some(number(RETENTION)).filter(|limit| deletes && *limit >= 0),
             tombstones: number(DELETE_RETENTION),
             min_lag: number(MIN_LAG),
@@ -289,10 +292,12 @@ mod tests {
     fn a_compacted_topic_has_no_retention_unless_it_is_also_to_delete() {
         let given = [("cleanup.policy", "compact"), ("retention.ms", "5")];
         let settings = TopicSettings::from_given(given).unwrap();
-        assert!(settings.is_compacted);
+        assert!(settings.is_compacted && !settings.deletes);
         assert_eq!(settings.retention, None);
         let both = settings.changed([("cleanup.policy", Some("compact, delete"))]);
-        assert_eq!(both.unwrap().retention, Some(5));
+        let both = both.unwrap();
+        assert!(both.is_compacted && both.deletes);
+        assert_eq!(both.retention, Some(5));
     }
 
     #[test]

@@ -3,10 +3,14 @@
 //! A thread of its own tells the log of requests that take long: where the threads that serve are stuck, nothing else does. Who watches over
 //! the process may name a file ([`FILE`]); requests stand in it from their beginning to their end, and what is in it when the process has
 //! died was being served.
+//!
+//! Each request has a place in the file to itself, and is written there twice: at its beginning, and at its end. No lock is held meanwhile. What is
+//! learned of it in between, the operation's name, the thread writes if the request is still being answered a moment later.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +26,10 @@ const LONGEST_PATH: usize = 120;
 const LONGEST_NAME: usize = 64;
 /// A request that takes this long is told.
 const LONG: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the thread looks; what has been answered for so long by then is written with all that is known of it.
+const LOOK: Duration = Duration::from_millis(250);
+/// Into so many parts the places are divided, each with a lock of its own.
+const PARTS: usize = 16;
 
 /// All requests that are being answered.
 #[derive(Debug, Clone)]
@@ -30,8 +37,10 @@ pub(crate) struct Serving(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    requests: Mutex<Requests>,
-    file: Option<File>,
+    parts: [Mutex<Requests>; PARTS],
+    /// Counts requests: each takes the next part.
+    begun: AtomicUsize,
+    notes: Option<Notes>,
 }
 
 #[derive(Debug, Default)]
@@ -45,13 +54,55 @@ struct Request {
     since: Instant,
     what: String,
     is_told: bool,
+    /// Whether the file says all that is known.
+    is_noted: bool,
+}
+
+/// The place of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    part: usize,
+    at: usize,
+}
+
+/// The file.
+#[derive(Debug)]
+struct Notes {
+    file: File,
+    #[cfg(test)]
+    written: AtomicUsize,
+}
+
+impl Notes {
+    fn of(file: File) -> Self {
+        Self {
+            file,
+            #[cfg(test)]
+            written: AtomicUsize::new(0),
+        }
+    }
+
+    /// Notes what stands at a place; nothing, if the text is empty. Best effort: it is for when everything else has failed.
+    fn write(&self, place: Place, what: &str) {
+        let mut bytes = [0; PLACE];
+        let length = what.len().min(PLACE - 1);
+        for (byte, written) in bytes.iter_mut().zip(what.bytes().take(length)) {
+            *byte = written;
+        }
+        #[cfg(test)]
+        self.written.fetch_add(1, Ordering::Relaxed);
+        let begin = (place.at * PARTS + place.part) * PLACE;
+        // With the zero that ends it.
+        let text = bytes.get(..=length).unwrap_or_default();
+        let _ = self.file.write_all_at(text, begin as u64);
+    }
 }
 
 /// One of them, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Served {
     shared: Arc<Shared>,
-    at: usize,
+    place: Place,
 }
 
 /// Tells more of a request that may have been answered meanwhile.
@@ -86,8 +137,9 @@ impl Serving {
 
     fn noting(file: Option<File>) -> Self {
         Self(Arc::new(Shared {
-            requests: Mutex::default(),
-            file,
+            parts: Default::default(),
+            begun: AtomicUsize::new(0),
+            notes: file.map(Notes::of),
         }))
     }
 
@@ -96,59 +148,77 @@ impl Serving {
         let path = parts.uri.path();
         let path = path.get(..LONGEST_PATH).unwrap_or(path);
         let what = format!("{} {path} {id}", parts.method);
-        let mut requests = self.0.lock();
-        let at = requests.free.pop().unwrap_or(requests.places.len());
-        if at == requests.places.len() {
-            requests.places.push(None);
+        let place = self.0.take_place();
+        if let Some(notes) = &self.0.notes {
+            notes.write(place, &what);
         }
-        self.0.note(at, &what);
-        if let Some(place) = requests.places.get_mut(at) {
-            *place = Some(Request {
-                since: Instant::now(),
-                what,
-                is_told: false,
-            });
+        let request = Request {
+            since: Instant::now(),
+            what,
+            is_told: false,
+            is_noted: true,
+        };
+        if let Some(empty) = self.0.part(place.part).places.get_mut(place.at) {
+            *empty = Some(request);
         }
         Arc::new(Served {
             shared: Arc::clone(&self.0),
-            at,
+            place,
         })
     }
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Requests> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn part(&self, part: usize) -> MutexGuard<'_, Requests> {
+        let [first, ..] = &self.parts;
+        let part = self.parts.get(part).unwrap_or(first);
+        part.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what stands at a place; nothing, if the text is empty. Best effort: it is for when everything else has failed.
-    fn note(&self, at: usize, what: &str) {
-        let Some(file) = &self.file else {
+    fn take_place(&self) -> Place {
+        let part = self.begun.fetch_add(1, Ordering::Relaxed) % PARTS;
+        let mut requests = self.part(part);
+        let at = requests.free.pop().unwrap_or_else(|| {
+            requests.places.push(None);
+            requests.places.len() - 1
+        });
+        Place { part, at }
+    }
+
+    /// Writes what has become known of requests that have been answered for so long.
+    fn note(&self, long: Duration) {
+        let Some(notes) = &self.notes else {
             return;
         };
-        let begin = (at * PLACE) as u64;
-        let _ = if what.is_empty() {
-            file.write_all_at(&[0], begin)
-        } else {
-            let mut place = [0; PLACE];
-            for (byte, written) in place.iter_mut().zip(what.bytes().take(PLACE - 1)) {
-                *byte = written;
+        for part in 0..PARTS {
+            // Held while it is written: who has ended meanwhile clears the place behind this.
+            let mut requests = self.part(part);
+            for (at, request) in requests.places.iter_mut().enumerate() {
+                if let Some(request) = request
+                    && !request.is_noted
+                    && request.since.elapsed() >= long
+                {
+                    request.is_noted = true;
+                    notes.write(Place { part, at }, &request.what);
+                }
             }
-            file.write_all_at(&place, begin)
-        };
+        }
     }
 
     /// Requests that have taken long and were not told yet.
     fn long(&self, long: Duration) -> Vec<(String, Duration)> {
-        let mut requests = self.lock();
-        let waiting = requests.places.iter_mut().flatten();
-        waiting
-            .filter(|request| !request.is_told && request.since.elapsed() >= long)
-            .map(|request| {
+        let mut told = Vec::new();
+        for part in 0..PARTS {
+            let mut requests = self.part(part);
+            let waiting = requests.places.iter_mut().flatten();
+            let waiting =
+                waiting.filter(|request| !request.is_told && request.since.elapsed() >= long);
+            told.extend(waiting.map(|request| {
                 request.is_told = true;
                 (request.what.clone(), request.since.elapsed())
-            })
-            .collect()
+            }));
+        }
+        told
     }
 }
 
@@ -165,23 +235,26 @@ impl About {
         let Some(served) = self.0.upgrade() else {
             return;
         };
-        let mut requests = served.shared.lock();
-        if let Some(Some(request)) = requests.places.get_mut(served.at) {
+        let mut requests = served.shared.part(served.place.part);
+        if let Some(Some(request)) = requests.places.get_mut(served.place.at) {
             request.what.push(' ');
             request.what.extend(name.chars().take(LONGEST_NAME));
-            served.shared.note(served.at, &request.what);
+            request.is_noted = false;
         }
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let mut requests = self.shared.lock();
-        if let Some(place) = requests.places.get_mut(self.at) {
+        let Place { part, at } = self.place;
+        if let Some(place) = self.shared.part(part).places.get_mut(at) {
             *place = None;
         }
-        requests.free.push(self.at);
-        self.shared.note(self.at, "");
+        if let Some(notes) = &self.shared.notes {
+            notes.write(self.place, "");
+        }
+        // Only now another request may have it.
+        self.shared.part(part).free.push(at);
     }
 }
 
@@ -191,6 +264,7 @@ fn watch(watched: &Weak<Shared>) {
         let Some(shared) = watched.upgrade() else {
             return;
         };
+        shared.note(LOOK);
         for (request, time) in shared.long(LONG) {
             tracing::warn!(
                 request,
@@ -232,6 +306,7 @@ mod tests {
         let first = serving.begin(&parts("/orders/list"), "r1");
         let second = serving.begin(&parts(&format!("/{}", "x".repeat(5_000))), "r2");
         first.about().operation("Orders");
+        serving.0.note(Duration::ZERO);
         let left = left_in(&folder).unwrap();
         assert_eq!(left[0], "GET /orders/list r1 Orders");
         assert!(
@@ -241,9 +316,36 @@ mod tests {
         let about = first.about();
         drop((first, second));
         about.operation("Late");
+        serving.0.note(Duration::ZERO);
         assert!(left_in(&folder).unwrap().is_empty());
         let _third = serving.begin(&parts("/"), "r3");
         assert_eq!(left_in(&folder).unwrap(), ["GET / r3"]);
+        std::fs::remove_file(folder).unwrap();
+    }
+
+    #[test]
+    fn a_request_is_written_at_its_beginning_and_at_its_end_alone() {
+        let folder = std::env::temp_dir().join(format!("serving-twice-{}", std::process::id()));
+        let serving = Serving::noting(Some(File::create(&folder).unwrap()));
+        let threads: Vec<_> = (0..4)
+            .map(|thread| {
+                let serving = serving.clone();
+                thread::spawn(move || {
+                    for number in 0..100 {
+                        let served = serving.begin(&parts("/graphql"), "r");
+                        served.about().operation(&format!("O{thread}{number}"));
+                    }
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+        let notes = serving.0.notes.as_ref().unwrap();
+        assert_eq!(notes.written.load(Ordering::Relaxed), 2 * 4 * 100);
+        assert!(left_in(&folder).unwrap().is_empty());
+        // As many places as requests at once, and no more.
+        assert!(std::fs::metadata(&folder).unwrap().len() <= (4 * PARTS * PLACE) as u64);
         std::fs::remove_file(folder).unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! The JSON body of a request, or a problem that names the field that is wrong.
+//! The JSON body of a request, or a problem that names the fields that are wrong.
 //!
 //! Values of the body never appear in a problem, so that neither does a card number in a log of problems.
 
@@ -7,7 +7,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
-use tandem_model::json::{JsonError, Misfit, read_object};
+use tandem_model::json::{JsonError, Misfit, lenient_misfit, misfits, read_object};
 
 use super::problem::{FieldError, Problem};
 
@@ -18,7 +18,9 @@ use super::problem::{FieldError, Problem};
 /// | 400 | the body is empty or not well-formed JSON; the detail has line and column |
 /// | 413 | the body is over the limit |
 /// | 415 | a content type is given, and it is not JSON (none at all is accepted) |
-/// | 422 | a field is missing, of the wrong type, or holds an unknown value; the problem has its path |
+/// | 422 | fields are missing, of the wrong type, or hold an unknown value; the problem has the path of each, and of each member that is not known |
+///
+/// A member that is not known is no reason to refuse by itself, for programs send more than is asked of them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProblemJson<T>(pub T);
 
@@ -48,11 +50,21 @@ where
 ///
 /// # Errors
 ///
-/// A 400 when it is not JSON, a 422 that names the field when it does not fit `T`.
+/// A 400 when it is not JSON, a 422 that names the fields when it does not fit `T`.
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    read_object(body).map_err(|error| match error {
+    let read = read_object(body).and_then(|read| match lenient_misfit::<T>(body) {
+        Some(misfit) => Err(JsonError::Misfit(misfit)),
+        None => Ok(read),
+    });
+    read.map_err(|error| match error {
         JsonError::Syntax(syntax) => malformed(body, &syntax),
-        JsonError::Misfit(misfit) => Problem::invalid_field(field_error(misfit)),
+        JsonError::Misfit(first) => {
+            let mut all = misfits::<T>(body);
+            if all.is_empty() {
+                all.push(first);
+            }
+            Problem::invalid_fields(all.into_iter().map(field_error).collect())
+        }
     })
 }
 
@@ -175,13 +187,25 @@ mod tests {
         (status, problem.expect("a problem"))
     }
 
-    /// Sends a body that is JSON but wrong, and answers the one field that is complained about.
-    async fn misfit(body: &str) -> FieldError {
-        let (status, mut problem) = refused(body).await;
+    /// Sends a body that is JSON but wrong, and answers the fields that are complained about.
+    async fn misfits(body: &str) -> Vec<FieldError> {
+        let (status, problem) = refused(body).await;
         assert_eq!(status, 422, "{problem:?}");
         assert_eq!(problem.instance.as_deref(), Some("/customers"));
-        assert_eq!(problem.errors.len(), 1);
-        problem.errors.remove(0)
+        let detail = problem.detail.unwrap();
+        assert!(
+            problem
+                .errors
+                .iter()
+                .all(|error| detail.contains(&error.field)),
+            "{detail}"
+        );
+        problem.errors
+    }
+
+    /// The first of them.
+    async fn misfit(body: &str) -> FieldError {
+        misfits(body).await.remove(0)
     }
 
     #[tokio::test]
@@ -237,12 +261,48 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_empty_object_is_refused_with_the_first_missing_field() {
-        let error = misfit("{}").await;
+    async fn an_empty_object_is_refused_with_every_missing_field() {
+        let errors = misfits("{}").await;
+        let told = errors
+            .iter()
+            .map(|error| (error.field.as_str(), error.reason.as_str()));
         assert_eq!(
-            (error.field.as_str(), error.reason.as_str()),
-            ("id", "missing")
+            told.collect::<Vec<_>>(),
+            [("id", "missing"), ("name", "missing")]
         );
+    }
+
+    #[tokio::test]
+    async fn a_misspelt_name_is_named_before_what_is_missing_and_the_right_one_proposed() {
+        let errors = misfits(r#"{"nmae":{"firstName":"A","lastName":"B"},"adresses":[]}"#).await;
+        let mut told: Vec<_> = errors
+            .iter()
+            .map(|error| (error.field.as_str(), error.reason.as_str()))
+            .collect();
+        // The order of members is that of the document, or of their names, as the build has it.
+        told[..2].sort_unstable();
+        assert_eq!(
+            told,
+            [
+                ("adresses", "unknown field; did you mean `addresses`?"),
+                ("nmae", "unknown field; did you mean `name`?"),
+                ("id", "missing"),
+                ("name", "missing"),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_member_that_is_not_known_is_no_reason_to_refuse() {
+        let body = GOOD.replacen('{', r#"{"loyalty":"gold","#, 1);
+        assert_eq!(send(None, body).await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn an_array_is_no_object_though_it_has_as_many_items() {
+        let error = misfit(r#"{"id":1,"name":["A","B"]}"#).await;
+        assert_eq!(error.field, "name");
+        assert_eq!(error.reason, "wrong type: an array");
     }
 
     #[tokio::test]
@@ -308,7 +368,7 @@ mod tests {
     async fn an_unknown_field_is_named_by_its_own_path() {
         let error = misfit(r#"{"id":1,"name":{"firstName":"A","lastname":"B"}}"#).await;
         assert_eq!(error.field, "name.lastname");
-        assert_eq!(error.reason, "unknown field");
+        assert_eq!(error.reason, "unknown field; did you mean `lastName`?");
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! A problem says what the caller can do about it. What went wrong inside goes to the log, never into a problem.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -80,17 +81,19 @@ impl Problem {
 
     /// 422: the body is JSON, but a field of it is wrong.
     pub fn invalid_field(error: FieldError) -> Self {
-        let detail = match &error.expected {
-            Some(expected) => format!("`{}`: {}; expected {expected}", error.field, error.reason),
-            None => format!("`{}`: {}", error.field, error.reason),
-        };
+        Self::invalid_fields(vec![error])
+    }
+
+    /// 422: the body is JSON, but these fields of it are wrong.
+    pub fn invalid_fields(errors: Vec<FieldError>) -> Self {
+        let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let mut problem = Self::of_kind(
             StatusCode::UNPROCESSABLE_ENTITY,
             "invalid-field",
             "A field of the body is not acceptable",
         )
-        .with_detail(detail);
-        problem.errors.push(error);
+        .with_detail(told.join(" / "));
+        problem.errors = errors;
         problem
     }
 
@@ -161,6 +164,16 @@ impl FieldError {
             field: field.into(),
             reason: reason.into(),
             expected: Some(expected.into()),
+        }
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "`{}`: {}", self.field, self.reason)?;
+        match &self.expected {
+            Some(expected) => write!(formatter, "; expected {expected}"),
+            None => Ok(()),
         }
     }
 }

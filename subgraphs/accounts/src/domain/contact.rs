@@ -38,12 +38,13 @@ impl Contact {
         let path = Path::part("contact");
         path.required("primaryPhone", &self.primary_phone)?;
         check_phone(&path, "primaryPhone", &self.primary_phone)?;
-        if let Some(phone) = &self.secondary_phone
-            && !phone.trim().is_empty()
-        {
-            check_phone(&path, "secondaryPhone", phone)?;
+        if let Some(phone) = &self.secondary_phone {
+            if phone.trim().is_empty() {
+                path.bounded("secondaryPhone", phone, MAX_PHONE)?;
+            } else {
+                check_phone(&path, "secondaryPhone", phone)?;
+            }
         }
-        path.optional("secondaryPhone", self.secondary_phone.as_ref())?;
         if self.email.trim().is_empty() {
             return Err(path.refuse("email", Problem::Empty { max: MAX_EMAIL }));
         }

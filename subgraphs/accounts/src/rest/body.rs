@@ -139,6 +139,9 @@ pub(super) enum CardKind {
     Alternate,
 }
 
+/// Below this every whole number is exact in whatever reads JSON: 2^53.
+const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
+
 /// An id given as a JSON number or string, written as a string.
 #[derive(Debug, Clone)]
 pub(super) struct GivenId(String);
@@ -169,6 +172,17 @@ impl<'de> Deserialize<'de> for GivenId {
                 u64::try_from(number)
                     .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
                     .and_then(|number| self.visit_u64(number))
+            }
+
+            /// JSON does not tell 1.0 from 1. Beyond 2^53 what is written so is not exact.
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<GivenId, E> {
+                let exact = (0.0..EXACT_BELOW).contains(&number) && number.fract() == 0.0;
+                if !exact {
+                    return Err(E::invalid_value(de::Unexpected::Float(number), &self));
+                }
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                // whole, and in range
+                self.visit_u64(number as u64)
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<GivenId, E> {

@@ -7,12 +7,12 @@ use utoipa::openapi::{
 
 use crate::domain::{MAX_ADDRESSES, MAX_CARDS, MAX_DESCRIPTION, MAX_EMAIL, MAX_PHONE, MAX_TEXT};
 
-/// No control character, and something else than space.
-const SAYS_SOMETHING: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+/// No control character, and something else than space. What is space is spelt out: engines differ in what `\s` is.
+const SAYS_SOMETHING: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\u0000-\u001f\u007f-\u009f]*$";
 /// No control character.
 const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 const PHONE: &str = r"^[A-Za-z0-9 +./()#*,-]*[0-9][A-Za-z0-9 +./()#*,-]*$";
-const PHONE_OR_BLANK: &str = r"^( *|[A-Za-z0-9 +./()#*,-]*[0-9][A-Za-z0-9 +./()#*,-]*)$";
+const PHONE_OR_BLANK: &str = r"^([\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*|[A-Za-z0-9 +./()#*,-]*[0-9][A-Za-z0-9 +./()#*,-]*)$";
 const CARD_NUMBER: &str = r"^[ -]*([0-9][ -]*){12,19}$";
 const EXPIRATION: &str = r"^(0?[1-9]|1[0-2])/([0-9]{2}|[0-9]{4})$";
 

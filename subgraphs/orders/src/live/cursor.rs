@@ -61,6 +61,11 @@ impl Place {
         }
     }
 
+    /// Whether a message was not read, or was held back and not told yet.
+    pub(super) fn is_news(&self, position: Position) -> bool {
+        !is_seen(&self.seen, position) || self.held.contains(&position)
+    }
+
     pub(super) fn encode(&self) -> String {
         if self.snapshot.is_none() && self.ahead.is_empty() && self.held.is_empty() {
             return Cursor(&self.seen).encode();

@@ -3,30 +3,25 @@
 //! A relay that crashed publishes events again, so the log may hold (order, revision) twice. Per order the log shows the
 //! revisions in order as first seen; a repetition never runs ahead of them. So whoever has seen the first occurrence of a
 //! revision knows for all that follows: the next revision is new, one that was seen a repetition. Whoever has not asks the audit
-//! trail, which notes where it first saw each event.
+//! trail ([`super::verdicts`]). While the trail is behind, the event and what follows it of the same order wait for its word.
 //!
 //! Where partitions were added, an order's changes are in two of them and may be read out of order: a revision that leaves some out
 //! says nothing of those, and is told apart as early.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tandem_event_path::fault::{self, Fault};
-use tandem_event_path::store::{ChangeLog, ChangesRequest};
-use tandem_model::message::Position;
-use tandem_runtime::shutdown::Shutdown;
 
+use super::verdicts::Case;
 use crate::domain::OrderChangeEvent;
 
 /// Orders remembered in each of two generations.
 const REMEMBERED: usize = 50_000;
 /// How far the clocks of instances may differ.
 pub(super) const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
-/// How long the audit trail may take to reach an event before the event counts as new: seen twice is better than not at all.
-const AUDIT_WAIT: Duration = Duration::from_secs(10);
-/// First and longest pause between two looks at the audit trail.
-const FIRST_LOOK: Duration = Duration::from_millis(10);
-const LONGEST_LOOK: Duration = Duration::from_millis(250);
+/// Orders of which is remembered that the audit trail has not judged all that was read. Of one that is forgotten the trail is asked again.
+const UNDECIDED: usize = 10_000;
 
 /// What is known of an event without asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +43,21 @@ struct Revisions {
     made: DateTime<Utc>,
 }
 
+/// An event that the audit trail is asked of.
+#[derive(Debug)]
+struct Undecided {
+    revision: i64,
+    made: DateTime<Utc>,
+    case: Arc<Case>,
+}
+
 /// The newest revisions seen of each order, as far as memory is bounded.
 #[derive(Debug)]
 pub(super) struct SeenRevisions {
     young: HashMap<String, Revisions>,
     old: HashMap<String, Revisions>,
+    /// Orders of which nothing is seen for sure yet, each with what was read of it, in that order.
+    undecided: HashMap<String, Vec<Undecided>>,
     capacity: usize,
     /// An event made later than this cannot have been seen and forgotten.
     certain_after: DateTime<Utc>,
@@ -73,6 +78,7 @@ impl SeenRevisions {
         Self {
             young: HashMap::new(),
             old: HashMap::new(),
+            undecided: HashMap::new(),
             capacity,
             certain_after,
         }
@@ -101,15 +107,55 @@ impl SeenRevisions {
             .is_some_and(|known| event.revision > known.newest.saturating_add(1))
     }
 
+    /// Notes that the audit trail is asked of an event. Until it has judged all of this order that it is asked of, nothing is concluded
+    /// of what follows.
+    pub(super) fn asked(&mut self, event: &OrderChangeEvent, case: &Arc<Case>) {
+        if self.known(&event.id).is_some() {
+            // What is newer than that is new all the same, and of what is older the trail is asked each time.
+            return;
+        }
+        if self.undecided.len() >= UNDECIDED && !self.undecided.contains_key(&event.id) {
+            self.undecided.clear();
+        }
+        let undecided = self.undecided.entry(event.id.clone()).or_default();
+        undecided.push(Undecided {
+            revision: event.revision,
+            made: event.changed_at.as_datetime(),
+            case: Arc::clone(case),
+        });
+    }
+
+    /// Notes that an event of this order was passed by: what was read before it tells nothing of what follows.
+    pub(super) fn passed(&mut self, order_id: &str) {
+        self.undecided.remove(order_id);
+    }
+
+    /// Takes in what the audit trail has said of an order meanwhile.
+    pub(super) fn settle(&mut self, order_id: &str) {
+        let is_open = |one: &Undecided| one.case.verdict().is_none();
+        let undecided = self.undecided.get(order_id);
+        if undecided.is_none_or(|undecided| undecided.iter().any(is_open)) {
+            return;
+        }
+        for one in self.undecided.remove(order_id).unwrap_or_default() {
+            if one.case.verdict().is_some_and(|verdict| verdict.is_first) {
+                self.note(order_id, one.revision, one.made);
+            }
+        }
+    }
+
     /// Notes a first occurrence.
     pub(super) fn seen(&mut self, event: &OrderChangeEvent) {
-        let (revision, made) = (event.revision, event.changed_at.as_datetime());
+        self.note(&event.id, event.revision, event.changed_at.as_datetime());
+    }
+
+    fn note(&mut self, order_id: &str, revision: i64, made: DateTime<Utc>) {
         let alone = Revisions {
             oldest: revision,
             newest: revision,
             made,
         };
-        let known = match self.known(&event.id).copied() {
+        let known = match self.known(order_id).copied() {
             Some(known) if revision == known.newest.saturating_add(1) => Revisions {
                 oldest: known.oldest,
                 ..alone
@@ -129,96 +175,6 @@ impl SeenRevisions {
             let newest = forgotten.into_values().map(|known| known.made).max();
             self.certain_after = self.certain_after.max(newest.unwrap_or_default());
         }
-        self.young.insert(event.id.clone(), known);
-    }
-}
-
-/// What the audit trail says of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
-    /// Whether it is its first occurrence.
-    pub(super) is_first: bool,
-    /// Where the change before it was first seen, if the trail has it.
-    pub(super) predecessor: Option<Position>,
-}
-
-/// The audit trail as the classify of what memory does not know.
-#[derive(Clone)]
-pub(super) struct Deduplication {
-    changes: Arc<dyn ChangeLog>,
-    shutdown: Shutdown,
-}
-
-impl Deduplication {
-    pub(super) fn new(changes: Arc<dyn ChangeLog>, shutdown: Shutdown) -> Self {
-        Self { changes, shutdown }
-    }
-
-    /// For each event whether this position is its first occurrence. Waits for the audit trail if it is behind.
-    pub(super) async fn judge(&self, events: &[(&OrderChangeEvent, Position)]) -> Vec<Verdict> {
-        let mut answers: Vec<Option<Verdict>> = vec![None; events.len()];
-        let clock = self.shutdown.clock();
-        let deadline = clock.instant() + AUDIT_WAIT;
-        let mut pause = FIRST_LOOK;
-        loop {
-            let open: Vec<usize> = (0..events.len())
-                .filter(|index| answers[*index].is_none())
-                .collect();
-            if open.is_empty() {
-                break;
-            }
-            let requests: Vec<ChangesRequest> = open
-                .iter()
-                .map(|index| ChangesRequest {
-                    subject: events[*index].0.id.clone(),
-                    // With the one before it.
-                    after_revision: events[*index].0.revision.saturating_sub(2),
-                    limit: 2,
-                })
-                .collect();
-            match self.changes.changes(&requests).await {
-                Ok(found) => {
-                    for (index, records) in open.into_iter().zip(found) {
-                        let (event, position) = events[index];
-                        let of_revision = |revision: i64| {
-                            let mut records = records.iter();
-                            let record = records.find(|record| record.revision == revision)?;
-                            Some(Position {
-                                partition: record.partition,
-                                offset: record.offset,
-                            })
-                        };
-                        answers[index] = of_revision(event.revision).map(|first| Verdict {
-                            is_first: first == position,
-                            predecessor: of_revision(event.revision - 1),
-                        });
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "live updates wait for the audit trail");
-                }
-            }
-            let all_known = answers.iter().all(Option::is_some);
-            if all_known || clock.instant() >= deadline || !self.shutdown.sleep(pause).await {
-                break;
-            }
-            pause = (pause * 2).min(LONGEST_LOOK);
-        }
-        let unknown = answers.iter().filter(|answer| answer.is_none()).count();
-        if unknown > 0 {
-            tracing::warn!(
-                unknown,
-                "the audit trail did not reach these events in time; they are taken for new"
-            );
-        }
-        answers
-            .into_iter()
-            .map(|answer| {
-                answer.unwrap_or(Verdict {
-                    is_first: true,
-                    predecessor: None,
-                })
-            })
-            .collect()
+        self.young.insert(order_id.to_owned(), known);
     }
 }

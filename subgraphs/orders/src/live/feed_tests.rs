@@ -176,6 +176,7 @@ async fn a_snapshot_that_was_cut_off_goes_on_where_it_was() {
         let order = advance(&world, &orders[index]).await;
         publish(&world, &order);
     }
+    audit(&world).await;
     let mut again = Follower::new(&world, of_customer("1"), request(Some(&first.cursor)));
     let rest = again.snapshot().await;
     assert_eq!(rest.len(), 150);
@@ -193,6 +194,7 @@ async fn a_snapshot_that_was_cut_off_goes_on_where_it_was() {
     let mut behind = Follower::new(&world, of_customer("1"), request(Some(&cursor)));
     let next = advance(&world, &orders[1]).await;
     publish(&world, &next);
+    audit(&world).await;
     assert_eq!(behind.update().await, (orders[1].id.clone(), 2));
 }
 

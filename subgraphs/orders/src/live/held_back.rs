@@ -1,11 +1,12 @@
-//! Changes that a subscriber was not told yet: those whose data key is not there, those that were read before the change that they
-//! follow, and what comes behind either of the same order. Each order waits by itself.
+//! Changes that a subscriber was not told yet: those whose data key is not there, those of which the audit trail has not said whether
+//! they were in the log before, those that were read before the change that they follow, and what comes behind any of the same order. Each order waits by itself.
 //!
 //! A change comes before the one that it follows when partitions were added: an order's changes are then in two of them, which are
 //! not read in step.
 
 use std::{
     collections::{BTreeMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use tandem_event_path::data_keys::Keys;
 use tandem_model::message::Position;
 use tandem_runtime::clock::Instant;
 
+use super::verdicts::Case;
 use crate::{domain::OrderChangeEvent, erasure};
 
 /// Changes that one subscriber is held back at most; a cursor names as many.
@@ -33,12 +35,23 @@ pub(super) struct Told {
     pub(super) event: OrderChangeEvent,
     /// When it was published, if that is known.
     pub(super) published_at: Option<DateTime<Utc>>,
+    /// What the audit trail says of it, where that decides whether it is told.
+    pub(super) case: Option<Arc<Case>>,
 }
 
-/// What is held back of all orders, in order of revision for each.
+/// What need not be held back any more.
+#[derive(Default)]
+pub(super) struct Released {
+    /// To be told, opened, in order for each order.
+    pub(super) told: Vec<Told>,
+    /// Known by the audit trail to have been in the log before.
+    pub(super) repeated: Vec<Position>,
+}
+
+/// What is held back of all orders, in order of revision for each; a revision may be there twice until it is known which is the first.
 #[derive(Debug, Default)]
 pub(super) struct HeldBack {
-    changes: BTreeMap<(String, i64), Change>,
+    changes: BTreeMap<(String, i64, Position), Change>,
     /// When to look next.
     look: Option<Instant>,
     /// When everybody is asked next.
@@ -50,21 +63,47 @@ struct Change {
     position: Position,
     event: OrderChangeEvent,
     published_at: Option<DateTime<Utc>>,
+    /// What the audit trail is to say of it, if that is waited for.
+    case: Option<Arc<Case>>,
     /// Until when the change before it is waited for, if that has not been read.
     predecessor_until: Option<Instant>,
+}
+
+impl Change {
+    /// Whether the audit trail has said what was waited for.
+    fn is_decided(&self) -> bool {
+        let verdict = self.case.as_ref().map(|case| case.verdict());
+        matches!(verdict, Some(Some(_)))
+    }
 }
 
 impl HeldBack {
     /// Whether a change of this order is held back: what follows it is, too.
     pub(super) fn holds(&self, order_id: &str) -> bool {
-        let first = (order_id.to_owned(), i64::MIN);
-        let next = self.changes.range(first..).next();
-        next.is_some_and(|((id, _), _)| id == order_id)
+        self.of_order(order_id, i64::MIN).next().is_some()
+    }
+
+    /// What is held back of an order from a revision on.
+    fn of_order(&self, order_id: &str, revision: i64) -> impl Iterator<Item = i64> {
+        let least = Position {
+            partition: i32::MIN,
+            offset: i64::MIN,
+        };
+        let first = (order_id.to_owned(), revision, least);
+        let changes = self.changes.range(first..).map(|(place, _)| place);
+        changes
+            .take_while(move |(id, ..)| id == order_id)
+            .map(|(_, revision, _)| *revision)
     }
 
     /// How many changes are held back.
     pub(super) fn len(&self) -> usize {
         self.changes.len()
+    }
+
+    /// Whether the audit trail is to say something of what is held back.
+    pub(super) fn has_undecided(&self) -> bool {
+        self.changes.values().any(|change| change.case.is_some())
     }
 
     /// Holds a change back; `is_early` if the one that it follows has not been read.
@@ -73,12 +112,14 @@ impl HeldBack {
             position,
             event,
             published_at,
+            case,
         } = told;
-        let place = (event.id.clone(), event.revision);
+        let place = (event.id.clone(), event.revision, position);
         let change = Change {
             position,
             event,
             published_at,
+            case,
             predecessor_until: is_early.then_some(now + PREDECESSOR_WAIT),
         };
         self.changes.insert(place, change);
@@ -104,15 +145,19 @@ impl HeldBack {
         now: Instant,
         shows_any: impl FnOnce(&HashSet<String>) -> bool,
     ) -> bool {
-        if self.look().is_none_or(|look| now < look) {
+        let is_decided = self.changes.values().any(Change::is_decided);
+        if !is_decided && self.look().is_none_or(|look| now < look) {
             return false;
         }
         self.look = Some(now + LOOK);
         let is_due = self.ask.is_none_or(|ask| ask <= now);
         let may_be_told = |change: &Change| {
-            change.event.sealed.is_none() && change.predecessor_until.is_none_or(|it| it <= now)
+            change.case.is_none()
+                && change.event.sealed.is_none()
+                && change.predecessor_until.is_none_or(|it| it <= now)
         };
         let is_told = is_due
+            || is_decided
             || self.follows_held()
             || self.changes.values().any(may_be_told)
             || shows_any(&self.subjects());
@@ -124,9 +169,9 @@ impl HeldBack {
 
     /// Whether a change that was early has the one before it held back, too, by now.
     fn follows_held(&self) -> bool {
-        self.changes.iter().any(|((id, revision), change)| {
+        self.changes.iter().any(|((id, revision, _), change)| {
             change.predecessor_until.is_some()
-                && self.changes.contains_key(&(id.clone(), revision - 1))
+                && self.of_order(id, revision - 1).next() == Some(revision - 1)
         })
     }
 
@@ -139,34 +184,53 @@ impl HeldBack {
             .collect()
     }
 
-    /// Takes out what may be told with these keys, opened, in order for each order.
-    pub(super) fn release(&mut self, keys: &Keys, now: Instant) -> Vec<Told> {
-        let mut told = Vec::new();
+    /// Takes out what may be told with these keys, and what the audit trail knows to be repeated. `is_news` says whether the subscriber has
+    /// not been told what is at a position.
+    pub(super) fn release(
+        &mut self,
+        keys: &Keys,
+        is_news: impl Fn(Position) -> bool,
+        now: Instant,
+    ) -> Released {
+        let mut released = Released::default();
         let mut kept = BTreeMap::new();
         // The order whose last change was looked at, and its revision if it was told.
         let mut before: Option<(String, Option<i64>)> = None;
-        for ((id, revision), change) in std::mem::take(&mut self.changes) {
-            let last = before.take().filter(|(order, _)| *order == id);
+        for (place, mut change) in std::mem::take(&mut self.changes) {
+            let (id, revision) = (&place.0, place.1);
+            if let Some(verdict) = change.case.as_ref().and_then(|case| case.verdict()) {
+                if !verdict.is_first {
+                    released.repeated.push(change.position);
+                    continue;
+                }
+                change.case = None;
+                if verdict.predecessor.is_some_and(&is_news) {
+                    change.predecessor_until = Some(now + PREDECESSOR_WAIT);
+                }
+            }
+            let last = before.take().filter(|(order, _)| order == id);
             let is_behind = matches!(last, Some((_, None)));
             let follows_told = matches!(last, Some((_, Some(told))) if told == revision - 1);
-            let may_be_told = !is_behind
+            let may_be_told = change.case.is_none()
+                && !is_behind
                 && (follows_told || change.predecessor_until.is_none_or(|until| until <= now));
             let opened = may_be_told
                 .then(|| erasure::open_one(change.event.clone(), keys).ok())
                 .flatten();
             before = Some((id.clone(), opened.as_ref().map(|_| revision)));
             match opened {
-                Some(event) => told.push(Told {
+                Some(event) => released.told.push(Told {
                     position: change.position,
                     event,
                     published_at: change.published_at,
+                    case: None,
                 }),
                 None => {
-                    kept.insert((id, revision), change);
+                    kept.insert(place, change);
                 }
             }
         }
         self.changes = kept;
-        told
+        released
     }
 }

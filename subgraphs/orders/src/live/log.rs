@@ -30,9 +30,10 @@ pub enum Attention {
     Patient,
 }
 
-/// Says that a change is not told live yet, because it does not open.
+/// Says that a change is not told live yet, because it does not open. Most open a moment later; of what waits long, the projection that
+/// keeps it warns.
 pub(super) fn waits(feed: &str, unopened: &Unopened) {
-    tracing::warn!(
+    tracing::debug!(
         feed,
         subject = unopened.subject,
         reason = unopened.reason,

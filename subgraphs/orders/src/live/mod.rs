@@ -33,6 +33,7 @@ mod subscribers;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 
 pub use cursor::rewritten as rewritten_cursors;
 pub use customers::CustomerFeed;

@@ -18,14 +18,15 @@ use tandem_service::graphql::written::Templates;
 
 use super::{
     FeedRequest, LiveError,
-    cursor::{self, Place},
-    deduplication::{CLOCK_SKEW, Deduplication, Occurrence, SeenRevisions},
+    cursor::Place,
+    deduplication::{CLOCK_SKEW, Occurrence, SeenRevisions},
     delivery::Delivery,
     item::{Chain, OrderItem, OrderUpdate, published_at},
     log::{Attention::Prompt, FIRST_PAUSE, LONGEST_PAUSE, Log, begin, next_message, waits},
     snapshot::Snapshots,
     subscribers::{Channel, Subscribers},
     subscription::{OrderSubscription, Phase},
+    verdicts::{Case, Verdicts},
 };
 use crate::{
     domain::{Order, OrderChangeEvent},
@@ -84,7 +85,7 @@ impl OfCustomer for OrderChangeEvent {
     }
 }
 
-/// A first occurrence, as the feed hands it to its listeners.
+/// A first occurrence, or what may be one, as the feed hands it to its listeners.
 pub(super) struct Seen {
     pub(super) position: Position,
     /// How far the feed had come with it.
@@ -95,6 +96,8 @@ pub(super) struct Seen {
     /// Whether the change before it has not been read.
     pub(super) is_early: bool,
     pub(super) delivery: Delivery,
+    /// What the audit trail is to say of it, where it is not known whether it was in the log before: it is told when that is known.
+    pub(super) case: Option<Arc<Case>>,
     /// What is written of it for its listeners.
     pub(super) templates: Arc<Templates>,
     order: OnceLock<Arc<Order>>,
@@ -113,7 +116,7 @@ impl Seen {
 pub struct OrderFeed {
     pub(super) log: Arc<dyn Log>,
     pub(super) subscribers: Subscribers<Arc<Seen>>,
-    pub(super) deduplication: Deduplication,
+    pub(super) verdicts: Verdicts,
     pub(super) snapshots: Snapshots,
     pub(super) opener: Opener,
     pub(super) shutdown: Shutdown,
@@ -140,7 +143,7 @@ impl OrderFeed {
             subscribers: Subscribers::new(
                 metrics::gauge!("live_subscribers", "subscription" => "orderUpdated"),
             ),
-            deduplication: Deduplication::new(Arc::clone(&changes), shutdown.clone()),
+            verdicts: Verdicts::start(Arc::clone(&changes), shutdown),
             snapshots: Snapshots::new(orders, changes),
             opener,
             shutdown: shutdown.clone(),
@@ -191,26 +194,27 @@ impl OrderFeed {
             Channel::Order(event.id.clone()),
             Channel::Customer(event.customer_id.clone()),
         ];
-        let mut is_early = memory.leaves_out(&event);
-        let is_new = match memory.classify(&event) {
-            Occurrence::New => true,
-            Occurrence::Repeated => false,
+        memory.settle(&event.id);
+        let is_early = memory.leaves_out(&event);
+        let case = match memory.classify(&event) {
+            Occurrence::New => {
+                memory.seen(&event);
+                None
+            }
+            Occurrence::Repeated => {
+                self.subscribers.pass(position);
+                return;
+            }
             Occurrence::Unknown => {
                 if self.subscribers.pass_unless_heard(&channels, position) {
+                    memory.passed(&event.id);
                     return;
                 }
-                let verdicts = self.deduplication.judge(&[(&event, position)]).await;
-                let read = self.subscribers.positions().unwrap_or_default();
-                let predecessor = verdicts.first().and_then(|verdict| verdict.predecessor);
-                is_early = predecessor.is_some_and(|it| !cursor::is_seen(&read, it));
-                verdicts.iter().all(|verdict| verdict.is_first)
+                let case = self.verdicts.ask(&event, position);
+                memory.asked(&event, &case);
+                Some(case)
             }
         };
-        if !is_new {
-            self.subscribers.pass(position);
-            return;
-        }
-        memory.seen(&event);
         let Some(event) = self.open(event).await else {
             self.subscribers.pass(position);
             return;
@@ -225,6 +229,7 @@ impl OrderFeed {
                 published_at: published_at(message),
                 event,
                 is_early,
+                case,
                 templates: Arc::default(),
                 order: OnceLock::new(),
             })

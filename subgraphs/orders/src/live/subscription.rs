@@ -10,14 +10,15 @@ use tandem_runtime::clock::{Clock, Instant};
 use super::{
     Interest, LiveError,
     cursor::{self, Place},
-    deduplication::{Occurrence, SeenRevisions, Verdict},
+    deduplication::{Occurrence, SeenRevisions},
     heartbeat::Beat,
-    held_back::{HELD_AT_MOST, HeldBack, Told},
+    held_back::{HELD_AT_MOST, HeldBack, Released, Told},
     item::{Chain, Heartbeat, OrderItem, OrderSnapshot, OrderUpdate, published_at},
     log::{Attention::Prompt, FIRST_PAUSE, LONGEST_PAUSE, LogAway, LogReader, next_message},
     orders::{FEED, OrderFeed, Seen, read},
     snapshot::Page,
     subscribers::Subscription,
+    verdicts::Case,
 };
 use crate::domain::OrderChangeEvent;
 
@@ -25,6 +26,8 @@ use crate::domain::OrderChangeEvent;
 const CATCH_UP: usize = 500;
 /// How long catching up waits for one more message before it works on those that it has.
 const GATHER: Duration = Duration::from_millis(5);
+/// How long catching up waits for the audit trail before it goes on and holds back what the trail has not judged.
+const AUDIT_WAIT: Duration = Duration::from_secs(1);
 
 pub(super) enum Phase {
     /// A snapshot is to be read; nothing was done for it.
@@ -50,12 +53,14 @@ pub(super) struct CatchUp {
     subscriber: Option<Subscription<Arc<Seen>>>,
 }
 
-/// What is known of the change before one that is seen for the first time.
+/// What is known of a change that has not been told.
 enum FirstSighting {
-    /// It is there, or was before this reader began; if it is in the audit trail, where.
-    Follows(Option<Position>),
-    /// It has not been read.
+    /// It is told for the first time, and the one before it is there, or was before this reader began.
+    Follows,
+    /// It is told for the first time, and the one before it has not been read.
     LeavesOut,
+    /// What the audit trail says, or will say.
+    Asked(Arc<Case>),
 }
 
 /// What is to be given next, and where the subscriber is behind it.
@@ -193,16 +198,28 @@ impl OrderSubscription {
         }
     }
 
-    /// Takes a change that may be told, or holds it back: while it does not open, while the change before it has not been read, and
-    /// behind another one of its order that is held back.
-    fn take_or_hold(&mut self, told: Told, is_early: bool) {
-        let Told {
-            position, event, ..
-        } = &told;
-        if !self.interest.wants(event) {
+    /// Takes a change that may be told, or holds it back: while the audit trail has not said whether it was in the log before, while it
+    /// does not open, while the change before it has not been read, and behind another one of its order that is held back.
+    fn take_or_hold(&mut self, mut told: Told, mut is_early: bool) {
+        if !self.interest.wants(&told.event) {
             return;
         }
-        if event.sealed.is_none() && !is_early && !self.held_back.holds(&event.id) {
+        if let Some(verdict) = told.case.as_ref().and_then(|case| case.verdict()) {
+            if !verdict.is_first {
+                self.place.held.remove(&told.position);
+                return;
+            }
+            told.case = None;
+            is_early = verdict.predecessor.is_some_and(|it| self.place.is_news(it));
+        }
+        let Told {
+            position,
+            event,
+            case,
+            ..
+        } = &told;
+        let is_open = case.is_none() && event.sealed.is_none();
+        if is_open && !is_early && !self.held_back.holds(&event.id) {
             self.take(told);
             return;
         }
@@ -212,7 +229,7 @@ impl OrderSubscription {
                 feed = FEED,
                 order = event.id,
                 revision = event.revision,
-                "too many changes wait for their data keys; this one is not told live"
+                "too many changes are held back; this one is not told live"
             );
             return;
         }
@@ -236,8 +253,14 @@ impl OrderSubscription {
                 return false;
             }
         };
-        let told = self.held_back.release(&keys, clock.instant());
-        let is_any = !told.is_empty();
+        let now = clock.instant();
+        let place = &self.place;
+        let is_news = |position| place.is_news(position);
+        let Released { told, repeated } = self.held_back.release(&keys, is_news, now);
+        for position in &repeated {
+            self.place.held.remove(position);
+        }
+        let is_any = !told.is_empty() || !repeated.is_empty();
         told.into_iter().for_each(|told| self.take(told));
         is_any
     }
@@ -248,6 +271,7 @@ impl OrderSubscription {
             position,
             event,
             published_at,
+            ..
         } = told;
         self.place.held.remove(&position);
         if self.is_new(&event) {
@@ -339,10 +363,18 @@ impl OrderSubscription {
 
     async fn listen(&mut self, mut queue: Subscription<Arc<Seen>>) -> Result<Phase, LiveError> {
         let clock = self.feed.shutdown.clock().clone();
+        // What waits in the queue meanwhile is bounded: whoever has too much there is told where to resume.
+        let has_room = self.has_room_for(1);
+        let next = async {
+            if !has_room {
+                std::future::pending::<()>().await;
+            }
+            queue.next().await
+        };
         let heard = tokio::select! {
             biased;
-            heard = self.beat.before_due(&clock, queue.next()) => heard,
-            () = until(&clock, self.held_back.look()) => return Ok(Phase::Live(queue)),
+            heard = self.beat.before_due(&clock, next) => heard,
+            () = self.held_back_may_be_told() => return Ok(Phase::Live(queue)),
         };
         match heard {
             Some(Some(found)) => self.hear(&found),
@@ -355,10 +387,14 @@ impl OrderSubscription {
             None => {
                 // Whatever is for this subscriber and before these positions is in the queue now.
                 let positions = self.feed.subscribers.positions().unwrap_or_default();
-                while let Some(found) = queue.next_ready() {
+                while self.has_room_for(1)
+                    && let Some(found) = queue.next_ready()
+                {
                     self.hear(&found);
                 }
-                if self.ready.is_empty() && !queue.has_lagged() {
+                if !self.has_room_for(1) {
+                    self.nothing_happened();
+                } else if self.ready.is_empty() && !queue.has_lagged() {
                     cursor::advance(&mut self.place.seen, &positions);
                     self.nothing_happened();
                 }
@@ -368,7 +404,7 @@ impl OrderSubscription {
     }
 
     fn hear(&mut self, found: &Arc<Seen>) {
-        let is_news = self.is_news(found.position);
+        let is_news = self.place.is_news(found.position);
         cursor::advance(&mut self.place.seen, &found.positions);
         let made = found.event.changed_at.as_datetime();
         let is_past = self.since.is_some_and(|since| made < since);
@@ -377,6 +413,7 @@ impl OrderSubscription {
         }
         let is_plain = found.event.sealed.is_none()
             && !found.is_early
+            && found.case.is_none()
             && self.held_back.len() == 0
             && !self.place.held.contains(&found.position);
         if is_plain {
@@ -389,14 +426,10 @@ impl OrderSubscription {
                 position: found.position,
                 event: found.event.clone(),
                 published_at: found.published_at,
+                case: found.case.clone(),
             };
             self.take_or_hold(told, found.is_early);
         }
-    }
-
-    /// Whether a message was not read, or was held back when its cursor was given out.
-    fn is_news(&self, position: Position) -> bool {
-        !cursor::is_seen(&self.place.seen, position) || self.place.held.contains(&position)
     }
 
     /// Looks at the log until it answers, and goes on behind the cursor.
@@ -446,6 +479,20 @@ impl OrderSubscription {
             return Ok(Phase::CatchUp(catch_up));
         }
         let shutdown = self.feed.shutdown.clone();
+        if !self.has_room_for(CATCH_UP) {
+            let waited = self
+                .beat
+                .before_due(shutdown.clock(), self.held_back_may_be_told());
+            let is_over = tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok(Phase::Over),
+                waited = waited => waited.is_some(),
+            };
+            if !is_over {
+                self.nothing_happened();
+            }
+            return Ok(Phase::CatchUp(catch_up));
+        }
         let reader = &mut catch_up.reader;
         let log = self.feed.log.as_ref();
         let seen = || cursor::with_held(&self.place.seen, &self.place.held);
@@ -453,7 +500,7 @@ impl OrderSubscription {
         let arrived = tokio::select! {
             biased;
             arrived = self.beat.before_due(shutdown.clock(), arrival) => arrived,
-            () = until(shutdown.clock(), self.held_back.look()) => return Ok(Phase::CatchUp(catch_up)),
+            () = self.held_back_may_be_told() => return Ok(Phase::CatchUp(catch_up)),
         };
         let first = match arrived {
             Some(Some(first)) => first,
@@ -475,7 +522,7 @@ impl OrderSubscription {
         let read: Vec<(Position, Option<OrderChangeEvent>)> = messages
             .iter()
             .map(|message| {
-                let news = self.is_news(message.position).then(|| read(message));
+                let news = self.place.is_news(message.position).then(|| read(message));
                 let event = news.flatten().filter(|event| self.interest.wants(event));
                 (message.position, event)
             })
@@ -485,7 +532,7 @@ impl OrderSubscription {
         for (((position, event), first_sighting), published_at) in
             read.into_iter().zip(first_sightings).zip(published)
         {
-            let is_news = self.is_news(position);
+            let is_news = self.place.is_news(position);
             let next = self.place.seen.entry(position.partition).or_insert(0);
             *next = (*next).max(position.offset + 1);
             // What was held back up to here was read again, if the log has it.
@@ -498,17 +545,17 @@ impl OrderSubscription {
             let (Some(event), Some(first_sighting), true) = (event, first_sighting, is_news) else {
                 continue;
             };
-            let is_early = match first_sighting {
-                FirstSighting::Follows(predecessor) => {
-                    predecessor.is_some_and(|predecessor| self.is_news(predecessor))
-                }
-                FirstSighting::LeavesOut => true,
+            let (is_early, case) = match first_sighting {
+                FirstSighting::Follows => (false, None),
+                FirstSighting::LeavesOut => (true, None),
+                FirstSighting::Asked(case) => (false, Some(case)),
             };
             if let Some(event) = self.feed.open(event).await {
                 let told = Told {
                     position,
                     event,
                     published_at,
+                    case,
                 };
                 self.take_or_hold(told, is_early);
             }
@@ -516,46 +563,63 @@ impl OrderSubscription {
         Ok(Phase::CatchUp(catch_up))
     }
 
-    /// For each message whether it is a first occurrence of what is wanted, and what is known of the change before it. What memory does
-    /// not know is asked for at once.
+    /// For each message whether it may be a first occurrence of what is wanted, and what is known of the change before it. What memory
+    /// does not know is asked for at once.
     async fn classify(
         &self,
         read: &[(Position, Option<OrderChangeEvent>)],
         memory: &mut SeenRevisions,
     ) -> Vec<Option<FirstSighting>> {
-        let unknown: Vec<(usize, (&OrderChangeEvent, Position))> = read
-            .iter()
-            .enumerate()
-            .filter_map(|(index, (position, event))| {
-                let event = event.as_ref()?;
+        let verdicts = &self.feed.verdicts;
+        let mut asked: Vec<Option<Arc<Case>>> = Vec::with_capacity(read.len());
+        for (position, event) in read {
+            asked.push(event.as_ref().and_then(|event| {
+                memory.settle(&event.id);
                 let is_unknown = memory.classify(event) == Occurrence::Unknown;
-                is_unknown.then_some((index, (event, *position)))
-            })
-            .collect();
-        let asked: Vec<_> = unknown.iter().map(|(_, asked)| *asked).collect();
-        let told = self.feed.deduplication.judge(&asked).await;
-        let mut told_at: Vec<Option<Verdict>> = vec![None; read.len()];
-        for ((index, _), verdict) in unknown.into_iter().zip(told) {
-            told_at[index] = Some(verdict);
+                is_unknown.then(|| verdicts.ask(event, *position))
+            }));
         }
-        read.iter()
-            .zip(told_at)
-            .map(|((_, event), told)| {
-                let event = event.as_ref()?;
+        let open: Vec<Arc<Case>> = asked.iter().flatten().cloned().collect();
+        verdicts.all_within(&open, AUDIT_WAIT).await;
+        let mut first_sightings = Vec::with_capacity(read.len());
+        for ((position, event), case) in read.iter().zip(asked) {
+            first_sightings.push(event.as_ref().and_then(|event| {
                 // What came before in this very batch may have told more.
+                memory.settle(&event.id);
                 let first_sighting = match memory.classify(event) {
                     Occurrence::Repeated => return None,
                     Occurrence::New if memory.leaves_out(event) => FirstSighting::LeavesOut,
-                    Occurrence::New => FirstSighting::Follows(None),
-                    Occurrence::Unknown => match told {
-                        Some(verdict) if !verdict.is_first => return None,
-                        told => FirstSighting::Follows(told.and_then(|told| told.predecessor)),
-                    },
+                    Occurrence::New => FirstSighting::Follows,
+                    Occurrence::Unknown => {
+                        let case = case.unwrap_or_else(|| verdicts.ask(event, *position));
+                        memory.asked(event, &case);
+                        return Some(FirstSighting::Asked(case));
+                    }
                 };
                 memory.seen(event);
                 Some(first_sighting)
-            })
-            .collect()
+            }));
+        }
+        first_sightings
+    }
+
+    /// Whether so many more changes may be held back. Only what the audit trail will judge is waited for.
+    fn has_room_for(&self, more: usize) -> bool {
+        self.held_back.len() + more <= HELD_AT_MOST || !self.held_back.has_undecided()
+    }
+
+    /// Waits until something that is held back may be told; for ever while nothing is.
+    async fn held_back_may_be_told(&self) {
+        let clock = self.feed.shutdown.clock();
+        if !self.held_back.has_undecided() {
+            return until(clock, self.held_back.look()).await;
+        }
+        let mut decided = self.feed.verdicts.decided();
+        tokio::select! {
+            biased;
+            _ = decided.changed() => {}
+            () = until(clock, self.held_back.look()) => {}
+        }
     }
 }
 

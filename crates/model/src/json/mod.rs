@@ -1,10 +1,14 @@
 //! Reading JSON that comes from outside: what does not fit is told by field, reason and what would be right, in the terms of JSON and
 //! without the value, which may be personal.
 
+mod survey;
+
 use std::{collections::BTreeMap, fmt};
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, error::Category};
+
+pub use survey::{lenient_misfit, misfits};
 
 /// A part of a document that is not what is read there.
 #[derive(Clone, Debug, PartialEq, Eq)]

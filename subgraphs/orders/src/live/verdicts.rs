@@ -1,0 +1,218 @@
+//! What the audit trail says of an event that memory does not know: whether its position is the first occurrence. The trail notes where
+//! it first saw each event, so its word is final, and nothing else is taken for one: while the trail is behind, a verdict is waited for
+//! however long that takes, by the order alone that it is about.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    time::Duration,
+};
+
+use tandem_event_path::store::{ChangeLog, ChangesRequest, StoreError};
+use tandem_model::message::Position;
+use tandem_runtime::{clock::Instant, shutdown::Shutdown};
+use tokio::sync::{Notify, watch};
+
+use crate::domain::OrderChangeEvent;
+
+/// First and longest pause between two looks at the audit trail for the same event.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// Events that are looked for at once.
+const TOGETHER: usize = 500;
+
+/// What the audit trail says of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Whether it is its first occurrence.
+    pub(super) is_first: bool,
+    /// Where the change before it was first seen, if the trail has it.
+    pub(super) predecessor: Option<Position>,
+}
+
+/// An event whose verdict is waited for.
+#[derive(Debug)]
+pub(super) struct Case {
+    order_id: String,
+    revision: i64,
+    position: Position,
+    verdict: OnceLock<Verdict>,
+}
+
+impl Case {
+    /// The verdict, if the audit trail has reached the event.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        self.verdict.get().copied()
+    }
+}
+
+/// A case, and when to look for it next.
+struct Open {
+    case: Weak<Case>,
+    next: Instant,
+    pause: Duration,
+}
+
+/// The audit trail as the judge of what memory does not know. Clones share it.
+#[derive(Clone)]
+pub(super) struct Verdicts(Arc<Inner>);
+
+struct Inner {
+    changes: Arc<dyn ChangeLog>,
+    /// Bounded by those who wait: a case that nobody holds any more is dropped.
+    open: Mutex<VecDeque<Open>>,
+    asked: Notify,
+    /// Told whenever there are verdicts.
+    decided: watch::Sender<u64>,
+    shutdown: Shutdown,
+}
+
+impl Verdicts {
+    /// Starts to look at this audit trail whenever somebody waits for a verdict.
+    pub(super) fn start(changes: Arc<dyn ChangeLog>, shutdown: &Shutdown) -> Self {
+        let verdicts = Self(Arc::new(Inner {
+            changes,
+            open: Mutex::default(),
+            asked: Notify::new(),
+            decided: watch::channel(0).0,
+            shutdown: shutdown.clone(),
+        }));
+        shutdown.spawn(verdicts.clone().run());
+        verdicts
+    }
+
+    /// Asks whether this position is the event's first occurrence. It is looked for as long as the case is held.
+    pub(super) fn ask(&self, event: &OrderChangeEvent, position: Position) -> Arc<Case> {
+        let case = Arc::new(Case {
+            order_id: event.id.clone(),
+            revision: event.revision,
+            position,
+            verdict: OnceLock::new(),
+        });
+        let open = Open {
+            case: Arc::downgrade(&case),
+            next: self.0.shutdown.clock().instant(),
+            pause: FIRST_LOOK,
+        };
+        self.open().push_back(open);
+        self.0.asked.notify_one();
+        case
+    }
+
+    /// Changes whenever there are verdicts.
+    pub(super) fn decided(&self) -> watch::Receiver<u64> {
+        self.0.decided.subscribe()
+    }
+
+    /// Waits until all of these are decided, or for so long.
+    pub(super) async fn all_within(&self, cases: &[Arc<Case>], time: Duration) {
+        let mut decided = self.decided();
+        let all = decided.wait_for(|_| cases.iter().all(|case| case.verdict().is_some()));
+        // Decided or not, each case says so.
+        let _ = self.0.shutdown.clock().timeout(time, all).await;
+    }
+
+    fn open(&self) -> MutexGuard<'_, VecDeque<Open>> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(self) {
+        let (shutdown, clock) = (&self.0.shutdown, self.0.shutdown.clock());
+        loop {
+            let (due, next) = self.due();
+            if due.is_empty() {
+                let until_next = async {
+                    match next {
+                        Some(next) => clock.sleep_until(next).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    () = shutdown.requested() => return,
+                    () = self.0.asked.notified() => {}
+                    () = until_next => {}
+                }
+                continue;
+            }
+            let cases: Vec<Arc<Case>> = due.iter().filter_map(|open| open.case.upgrade()).collect();
+            let looked = tokio::select! {
+                biased;
+                () = shutdown.requested() => return,
+                looked = self.look(&cases) => looked,
+            };
+            if let Err(error) = looked {
+                tracing::warn!(%error, "live updates wait for the audit trail");
+            }
+            self.look_again(due);
+        }
+    }
+
+    /// Takes out some of those that are to be looked for now, and tells when to look for the next one.
+    fn due(&self) -> (Vec<Open>, Option<Instant>) {
+        let now = self.0.shutdown.clock().instant();
+        let mut open = self.open();
+        let (mut due, mut kept) = (Vec::new(), VecDeque::with_capacity(open.len()));
+        for one in open.drain(..) {
+            if one.case.strong_count() == 0 {
+                continue;
+            }
+            if one.next <= now && due.len() < TOGETHER {
+                due.push(one);
+            } else {
+                kept.push_back(one);
+            }
+        }
+        *open = kept;
+        let next = open.iter().map(|one| one.next).min();
+        (due, next)
+    }
+
+    /// Puts back what is not decided yet.
+    fn look_again(&self, due: Vec<Open>) {
+        let now = self.0.shutdown.clock().instant();
+        let undecided = due.into_iter().filter(|one| {
+            let case = one.case.upgrade();
+            case.is_some_and(|case| case.verdict().is_none())
+        });
+        self.open().extend(undecided.map(|one| Open {
+            next: now + one.pause,
+            pause: (one.pause * 2).min(LONGEST_LOOK),
+            ..one
+        }));
+    }
+
+    async fn look(&self, cases: &[Arc<Case>]) -> Result<(), StoreError> {
+        let requests: Vec<ChangesRequest> = cases
+            .iter()
+            .map(|case| ChangesRequest {
+                subject: case.order_id.clone(),
+                // With the one before it.
+                after_revision: case.revision.saturating_sub(2),
+                limit: 2,
+            })
+            .collect();
+        let found = self.0.changes.changes(&requests).await?;
+        let mut is_any = false;
+        for (case, records) in cases.iter().zip(found) {
+            let of_revision = |revision: i64| {
+                let record = records.iter().find(|record| record.revision == revision)?;
+                Some(Position {
+                    partition: record.partition,
+                    offset: record.offset,
+                })
+            };
+            if let Some(first) = of_revision(case.revision) {
+                let verdict = Verdict {
+                    is_first: first == case.position,
+                    predecessor: of_revision(case.revision.saturating_sub(1)),
+                };
+                is_any |= case.verdict.set(verdict).is_ok();
+            }
+        }
+        if is_any {
+            self.0.decided.send_modify(|decided| *decided += 1);
+        }
+        Ok(())
+    }
+}
