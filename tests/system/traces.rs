@@ -144,6 +144,22 @@ fn everything_is_one_trace(tandem: &Tandem, collector: &Collector, store: &str) 
     });
     is_within(collector, &operation, &placed.id);
 
+    // A figure leads to a trace that is in it.
+    for (base, metric) in [
+        (tandem.accounts_url(""), "http_server_requests_seconds"),
+        (tandem.orders_url(""), "change_visible_seconds"),
+        (tandem.orders_url(""), "change_delivered_seconds"),
+    ] {
+        let exposed = client.accepted(
+            &format!("{base}/actuator/prometheus"),
+            "application/openmetrics-text; version=1.0.0",
+        );
+        assert!(exposed.ends_with("# EOF\n"), "{exposed}");
+        let mut exemplars = exposed.lines().filter(|line| line.starts_with(metric));
+        let exemplar = exemplars.find_map(|line| line.split_once(" # {trace_id=\""));
+        let (_, trace) = exemplar.unwrap_or_else(|| panic!("{metric} has none: {exposed}"));
+        assert!(!collector.trace(&trace[..32]).is_empty(), "{trace}");
+    }
     assert!(collector.tenants().contains("blue team"));
     for text in collector.texts() {
         for personal in ["Lovelace", "Ada", "example.org"] {

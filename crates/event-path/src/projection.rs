@@ -40,8 +40,10 @@ use tandem_model::message::{Message, Position, Rejection};
 use tandem_runtime::{
     backoff::Backoff,
     clock::{Clock, Instant},
+    exemplars,
     rate_limited_log::RateLimitedLog,
     shutdown::Shutdown,
+    trace_context::TraceContext,
 };
 
 /// Messages handed over at once.
@@ -51,6 +53,8 @@ const SLOW: Duration = Duration::from_millis(500);
 /// How long what is shown may wait to be kept, and so many messages of it at most.
 const SHOWN: Duration = Duration::from_millis(200);
 const SHOWN_AT_MOST: usize = BATCH;
+/// The histogram of how soon changes can be read.
+const VISIBLE: &str = "change_visible_seconds";
 /// How long keeping it may take when the service stops.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// The pauses after a failure.
@@ -439,8 +443,9 @@ impl<P: Projection> Runner<P> {
         let count = readable.len() as u64;
         if !readable.is_empty() {
             let changed = self.changed_at(&readable);
+            let traced = self.processing.traces();
             self.apply_early(readable, read_meanwhile).await?;
-            self.tell_visible(&changed);
+            self.tell_visible(&changed, &traced);
         }
         // What is made durable later was visible before.
         self.processing = Processing::default();
@@ -461,24 +466,34 @@ impl<P: Projection> Runner<P> {
         Some(())
     }
 
-    /// When the changes were made that are about to be shown, without what this projection catches up with.
-    fn changed_at(&self, items: &[(Position, P::Item)]) -> Vec<DateTime<Utc>> {
+    /// When the changes were made that are about to be shown, and where they are, without what this projection catches up with.
+    fn changed_at(&self, items: &[(Position, P::Item)]) -> Vec<(Position, DateTime<Utc>)> {
         let made = items
             .iter()
-            .filter_map(|(_, item)| self.projection.changed_at(item));
-        made.filter(|at| *at >= self.started).collect()
+            .filter_map(|(at, item)| Some((*at, self.projection.changed_at(item)?)));
+        made.filter(|(_, made)| *made >= self.started).collect()
     }
 
     /// Counts how long it took until changes could be read here. Two clocks tell it: the maker's and this one's.
-    fn tell_visible(&self, changed: &[DateTime<Utc>]) {
+    fn tell_visible(
+        &self,
+        changed: &[(Position, DateTime<Utc>)],
+        traced: &[(Position, TraceContext)],
+    ) {
         if changed.is_empty() {
             return;
         }
-        let now = DateTime::<Utc>::from(self.clock.now());
-        let visible =
-            metrics::histogram!("change_visible_seconds", "projection" => self.projection.name());
-        for at in changed {
-            visible.record((now - *at).to_std().unwrap_or_default().as_secs_f64());
+        let now = self.clock.now();
+        let name = self.projection.name();
+        let visible = metrics::histogram!(VISIBLE, "projection" => name);
+        for (position, made) in changed {
+            let since = (DateTime::<Utc>::from(now) - *made).to_std();
+            let seconds = since.unwrap_or_default().as_secs_f64();
+            visible.record(seconds);
+            let traced = traced.iter().find(|(traced, _)| traced == position);
+            if let Some((_, trace)) = traced {
+                exemplars::keep(VISIBLE, &[("projection", name)], seconds, trace, now);
+            }
         }
     }
 

@@ -87,6 +87,14 @@ impl Processing {
         self.0.first().and_then(|(_, span)| span.context())
     }
 
+    /// The traces of all of them.
+    pub(crate) fn traces(&self) -> Vec<(Position, TraceContext)> {
+        let spans = self.0.iter();
+        spans
+            .filter_map(|(at, span)| Some((*at, span.context()?)))
+            .collect()
+    }
+
     /// Says that a message was set aside.
     pub(crate) fn set_aside(&mut self, position: Position, reason: &str) {
         self.say(position, |span| {

@@ -1,4 +1,4 @@
-//! What every crate may use and what uses none of them: clock, shutdown, backoff, trace context, spans, consistency token, a log that does not repeat itself.
+//! What every crate may use and what uses none of them: clock, shutdown, backoff, trace context, spans, exemplars, consistency token, a log that does not repeat itself.
 #![warn(clippy::disallowed_methods)]
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod clock;
 pub mod consistency;
 pub mod duration;
+pub mod exemplars;
 pub mod rate_limited_log;
 pub mod shutdown;
 pub mod span;

@@ -13,14 +13,9 @@ use tracing_subscriber::fmt::format::{
 };
 use tracing_subscriber::registry::LookupSpan;
 
+pub use tandem_runtime::exemplars::LATENCY_BUCKETS_SECONDS;
 use tandem_runtime::shutdown::Shutdown;
 pub use tandem_runtime::trace_context::{InvalidTraceparent, TRACEPARENT, TraceContext};
-
-/// Upper bounds of the latency histograms, in seconds: finest where the promises are (milliseconds).
-pub const LATENCY_BUCKETS_SECONDS: &[f64] = &[
-    0.000_5, 0.001, 0.002, 0.003, 0.005, 0.007_5, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5,
-    1.0, 2.0, 5.0, 10.0,
-];
 
 /// How often the recorder folds what was recorded into its histograms, so that memory stays bounded without a scrape.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);

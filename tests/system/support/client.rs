@@ -191,6 +191,13 @@ impl Client {
         self.answer(self.http.get(url)).unwrap()
     }
 
+    /// The body of what comes for this `Accept`.
+    #[track_caller]
+    pub fn accepted(&self, url: &str, accept: &str) -> String {
+        let request = self.http.get(url).header(ACCEPT, accept);
+        self.answer(request).unwrap().body
+    }
+
     #[track_caller]
     pub fn head(&self, url: &str) -> Answer {
         self.answer(self.http.head(url)).unwrap()

@@ -10,13 +10,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::open_metrics;
 use super::problem::Problem;
 use crate::telemetry::MetricsHandle;
 use tandem_runtime::shutdown::Shutdown;
@@ -328,15 +329,16 @@ async fn info(State(actuator): State<Actuator>) -> ActuatorJson<Value> {
     ActuatorJson(actuator.info.as_ref().clone())
 }
 
-async fn prometheus(State(actuator): State<Actuator>) -> Response {
-    (
-        [(
-            header::CONTENT_TYPE,
-            "text/plain; version=0.0.4; charset=utf-8",
-        )],
-        actuator.rendered(),
-    )
-        .into_response()
+async fn prometheus(State(actuator): State<Actuator>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    let text = actuator.rendered();
+    let (kind, text) = if accept.is_some_and(open_metrics::is_accepted) {
+        (open_metrics::CONTENT_TYPE, open_metrics::of_text(&text))
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", text)
+    };
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 async fn metric_names(State(actuator): State<Actuator>) -> ActuatorJson<Value> {

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::body::HttpBody;
@@ -24,12 +24,16 @@ use super::problem::Problem;
 use super::serve::HttpSettings;
 use super::unread::read_on;
 use tandem_runtime::{
+    exemplars,
     span::{self, Span},
     trace_context::{TRACEPARENT, TraceContext},
 };
 
 /// The header that names a request, in logs and in answers.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The histogram of all requests.
+const HTTP_REQUESTS: &str = "http_server_requests_seconds";
 
 /// The longest request id that is taken over from a caller, in bytes.
 const MAX_REQUEST_ID: usize = 128;
@@ -78,7 +82,7 @@ async fn attend(State(limits): State<Limits>, mut request: Request, next: Next) 
         explained(response, &asked)
     };
     let mut response = trace.scope(answering.instrument(span)).await;
-    asked.count(response.status());
+    asked.count(response.status(), recorded.is_recorded().then_some(&trace));
     answered(&mut recorded, response.status());
     if let Some(sunset) = &limits.sunset {
         sunset.tell(response.headers_mut());
@@ -184,7 +188,8 @@ impl Asked {
         }
     }
 
-    fn count(&self, status: StatusCode) {
+    /// `trace` is the request's if it is recorded.
+    fn count(&self, status: StatusCode, trace: Option<&TraceContext>) {
         let outcome = match status.as_u16() {
             100..=199 => "INFORMATIONAL",
             200..=299 => "SUCCESS",
@@ -193,14 +198,27 @@ impl Asked {
             _ => "SERVER_ERROR",
         };
         let route = self.route.as_ref().map_or("UNKNOWN", MatchedPath::as_str);
+        let (method, seconds) = (
+            known_method(self.method.as_str()),
+            self.begun.elapsed().as_secs_f64(),
+        );
         metrics::histogram!(
-            "http_server_requests_seconds",
-            "method" => known_method(self.method.as_str()),
+            HTTP_REQUESTS,
+            "method" => method,
             "uri" => route.to_owned(),
             "status" => status.as_str().to_owned(),
             "outcome" => outcome,
         )
-        .record(self.begun.elapsed().as_secs_f64());
+        .record(seconds);
+        if let Some(trace) = trace {
+            let labels = [
+                ("method", method),
+                ("uri", route),
+                ("status", status.as_str()),
+                ("outcome", outcome),
+            ];
+            exemplars::keep(HTTP_REQUESTS, &labels, seconds, trace, SystemTime::now());
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! the first few of them.
 
 use std::{
+    fmt,
     sync::atomic::{AtomicU32, Ordering},
     time::SystemTime,
 };
@@ -11,6 +12,7 @@ use tandem_event_path::spans;
 use tandem_model::message::Message;
 use tandem_runtime::{
     clock::Clock,
+    exemplars,
     span::{Span, SpanKind},
     trace_context::TraceContext,
 };
@@ -18,8 +20,10 @@ use tandem_runtime::{
 /// Subscribers whose deliveries of one change are recorded: a change may be for ten thousand.
 const RECORDED: u32 = 8;
 
+/// The histogram of how soon subscribers have changes.
+const DELIVERED: &str = "change_delivered_seconds";
+
 /// A change on its way to its subscribers.
-#[derive(Debug)]
 pub(super) struct Delivery {
     subscription: &'static str,
     /// When it was made, by the clock of who made it.
@@ -28,6 +32,13 @@ pub(super) struct Delivery {
     read: SystemTime,
     trace: Option<TraceContext>,
     recorded: AtomicU32,
+    delivered: metrics::Histogram,
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Delivery")
+    }
 }
 
 impl Delivery {
@@ -44,19 +55,23 @@ impl Delivery {
             made,
             trace: spans::trace_of(message),
             recorded: AtomicU32::new(0),
+            delivered: metrics::histogram!(DELIVERED, "subscription" => subscription),
         }
     }
 
     /// It goes out to one more subscriber now. Two clocks tell how long that took: the maker's and this one's.
     pub(super) fn goes_out(&self, clock: &Clock) {
-        let since = (DateTime::<Utc>::from(clock.now()) - self.made).to_std();
-        metrics::histogram!("change_delivered_seconds", "subscription" => self.subscription)
-            .record(since.unwrap_or_default().as_secs_f64());
+        let now = clock.now();
+        let since = (DateTime::<Utc>::from(now) - self.made).to_std();
+        let seconds = since.unwrap_or_default().as_secs_f64();
+        self.delivered.record(seconds);
         let Some(trace) = &self.trace else {
             return;
         };
         if self.recorded.fetch_add(1, Ordering::Relaxed) < RECORDED {
             let name = format!("deliver {}", self.subscription);
+            let labels = [("subscription", self.subscription)];
+            exemplars::keep(DELIVERED, &labels, seconds, trace, now);
             let _ends_here = Span::within_since(Some(trace), SpanKind::Internal, name, self.read)
                 .with("graphql.operation.type", "subscription");
         }

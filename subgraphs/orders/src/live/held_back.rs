@@ -15,7 +15,7 @@ use tandem_event_path::data_keys::Keys;
 use tandem_model::message::Position;
 use tandem_runtime::clock::Instant;
 
-use super::verdicts::Case;
+use super::{delivery::Delivery, verdicts::Case};
 use crate::{domain::OrderChangeEvent, erasure};
 
 /// Changes that one subscriber is held back at most; a cursor names as many.
@@ -37,6 +37,8 @@ pub(super) struct Told {
     pub(super) published_at: Option<DateTime<Utc>>,
     /// What the audit trail says of it, where that decides whether it is told.
     pub(super) case: Option<Arc<Case>>,
+    /// By which it is counted when it goes out; none of what is read again.
+    pub(super) delivery: Option<Arc<Delivery>>,
 }
 
 /// What need not be held back any more.
@@ -65,6 +67,7 @@ struct Change {
     published_at: Option<DateTime<Utc>>,
     /// What the audit trail is to say of it, if that is waited for.
     case: Option<Arc<Case>>,
+    delivery: Option<Arc<Delivery>>,
     /// Until when the change before it is waited for, if that has not been read.
     predecessor_until: Option<Instant>,
 }
@@ -113,6 +116,7 @@ impl HeldBack {
             event,
             published_at,
             case,
+            delivery,
         } = told;
         let place = (event.id.clone(), event.revision, position);
         let change = Change {
@@ -120,6 +124,7 @@ impl HeldBack {
             event,
             published_at,
             case,
+            delivery,
             predecessor_until: is_early.then_some(now + PREDECESSOR_WAIT),
         };
         self.changes.insert(place, change);
@@ -224,6 +229,7 @@ impl HeldBack {
                     event,
                     published_at: change.published_at,
                     case: None,
+                    delivery: change.delivery.clone(),
                 }),
                 None => {
                     kept.insert(place, change);

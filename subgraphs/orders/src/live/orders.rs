@@ -95,7 +95,7 @@ pub(super) struct Seen {
     pub(super) event: OrderChangeEvent,
     /// Whether the change before it has not been read.
     pub(super) is_early: bool,
-    pub(super) delivery: Delivery,
+    pub(super) delivery: Arc<Delivery>,
     /// What the audit trail is to say of it, where it is not known whether it was in the log before: it is told when that is known.
     pub(super) case: Option<Arc<Case>>,
     /// What is written of it for its listeners.
@@ -220,7 +220,8 @@ impl OrderFeed {
             return;
         };
         let made = event.changed_at.as_datetime();
-        let delivery = Delivery::of(message, "orderUpdated", made, self.shutdown.clock());
+        let clock = self.shutdown.clock();
+        let delivery = Arc::new(Delivery::of(message, "orderUpdated", made, clock));
         self.subscribers.deliver(&channels, position, |positions| {
             Arc::new(Seen {
                 delivery,

@@ -11,6 +11,7 @@ use super::{
     Interest, LiveError,
     cursor::{self, Place},
     deduplication::{Occurrence, SeenRevisions},
+    delivery::Delivery,
     heartbeat::Beat,
     held_back::{HELD_AT_MOST, HeldBack, Released, Told},
     item::{Chain, Heartbeat, OrderItem, OrderSnapshot, OrderUpdate, published_at},
@@ -71,7 +72,11 @@ struct Ready {
 
 enum What {
     Page(Page),
-    Change(Box<OrderChangeEvent>, Option<DateTime<Utc>>),
+    Change(
+        Box<OrderChangeEvent>,
+        Option<DateTime<Utc>>,
+        Option<Arc<Delivery>>,
+    ),
     /// A change that all its listeners were told of at once.
     Heard(Arc<Seen>),
     Nothing,
@@ -157,14 +162,19 @@ impl OrderSubscription {
                 orders,
                 complete,
             }),
-            What::Change(event, published_at) => OrderItem::Update(OrderUpdate {
-                cursor,
-                previous,
-                change_type: event.change_type,
-                published_at,
-                order: Arc::new(event.into_order()),
-                templates: None,
-            }),
+            What::Change(event, published_at, delivery) => {
+                if let Some(delivery) = delivery {
+                    delivery.goes_out(clock);
+                }
+                OrderItem::Update(OrderUpdate {
+                    cursor,
+                    previous,
+                    change_type: event.change_type,
+                    published_at,
+                    order: Arc::new(event.into_order()),
+                    templates: None,
+                })
+            }
             What::Heard(seen) => {
                 seen.delivery.goes_out(clock);
                 OrderItem::Update(OrderUpdate {
@@ -271,11 +281,12 @@ impl OrderSubscription {
             position,
             event,
             published_at,
+            delivery,
             ..
         } = told;
         self.place.held.remove(&position);
         if self.is_new(&event) {
-            self.push(What::Change(Box::new(event), published_at));
+            self.push(What::Change(Box::new(event), published_at, delivery));
         }
     }
 
@@ -427,6 +438,7 @@ impl OrderSubscription {
                 event: found.event.clone(),
                 published_at: found.published_at,
                 case: found.case.clone(),
+                delivery: Some(Arc::clone(&found.delivery)),
             };
             self.take_or_hold(told, found.is_early);
         }
@@ -556,6 +568,7 @@ impl OrderSubscription {
                     event,
                     published_at,
                     case,
+                    delivery: None,
                 };
                 self.take_or_hold(told, is_early);
             }
