@@ -6,6 +6,8 @@
 //! another message at that place is another log: that is said, and nothing is concluded from it.
 //! `docs/decisions/0015-identity-of-a-log.md` says why by content and not by Kafka's topic id.
 
+mod partitions;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,6 +28,8 @@ use crate::{
     projection::ProjectionStatus,
     store::{Registry, StoreError},
 };
+
+pub use partitions::{LogView, PartitionView};
 
 /// How often what was applied is noted.
 const NOTE: Duration = Duration::from_secs(1);
