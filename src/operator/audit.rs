@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
+use tandem_assembly::admin::audit::differences::differences;
 use tandem_event_path::log::{Arrival, Attention, Log as _, Offsets};
 use tandem_event_path::{
     claims::claimed_signer,
@@ -21,7 +22,7 @@ use tandem_runtime::{clock::Clock, shutdown::Shutdown};
 
 use super::{
     reach::{KafkaPlace, Place},
-    sealed::{SEALED, is_sealed, open, without_sealed},
+    sealed::open,
 };
 use crate::terminal::{json as shown_json, one_line, say, say_aside};
 
@@ -34,15 +35,6 @@ const CLAIM_OF_ACCOUNTS: &str = "!claim/accounts";
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long an open transaction that hides a part of the log is waited for: most end within moments.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What differs with every change and says nothing of the customer.
-const ENVELOPE: [&str; 6] = [
-    "revision",
-    "changeType",
-    "changedAt",
-    "changedBy",
-    "changedFields",
-    "updatedAt",
-];
 
 /// Whose audit.
 #[derive(Args, Clone, Debug)]
@@ -267,71 +259,11 @@ async fn changes(audit: &Asked, hidden: &mut Hidden) -> anyhow::Result<Vec<Value
     let mut before = Map::new();
     let mut changes = Vec::new();
     for (mut event, body) in found.into_values() {
-        let mut differences = Vec::new();
-        compare(
-            "",
-            &Value::Object(before),
-            &Value::Object(body.clone()),
-            &mut differences,
-        );
-        event["differences"] = Value::Array(differences);
+        event["differences"] = json!(differences(&before, &body));
         changes.push(event);
         before = body;
     }
     Ok(changes)
-}
-
-/// Adds `{field, before, after}` for each value that differs. What is sealed is never shown.
-fn compare(path: &str, before: &Value, after: &Value, differences: &mut Vec<Value>) {
-    if before == after || ENVELOPE.contains(&path) {
-        return;
-    }
-    let last = path.rsplit('.').next().unwrap_or(path);
-    if is_sealed(last) {
-        differences.push(json!({"field": path, "before": SEALED, "after": SEALED}));
-        return;
-    }
-    let below = |name: &str| {
-        if path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{path}.{name}")
-        }
-    };
-    match (before, after) {
-        (Value::Object(old), Value::Object(new)) => {
-            let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
-            names.sort();
-            names.dedup();
-            for name in names {
-                let value = |map: &Map<String, Value>| map.get(name).cloned().unwrap_or_default();
-                compare(&below(name), &value(old), &value(new), differences);
-            }
-        }
-        (Value::Null, Value::Object(new)) => {
-            for (name, value) in new {
-                compare(&below(name), &Value::Null, value, differences);
-            }
-        }
-        (Value::Array(_) | Value::Null, Value::Array(new)) => {
-            let none = Vec::new();
-            let old = before.as_array().unwrap_or(&none);
-            for place in 0..old.len().max(new.len()) {
-                let value = |list: &[Value]| list.get(place).cloned().unwrap_or_default();
-                compare(
-                    &format!("{path}[{place}]"),
-                    &value(old),
-                    &value(new),
-                    differences,
-                );
-            }
-        }
-        _ => differences.push(json!({
-            "field": path,
-            "before": without_sealed(before),
-            "after": without_sealed(after),
-        })),
-    }
 }
 
 fn print(audit: &CustomerAudit, changes: &[Value], hidden: &Hidden) -> anyhow::Result<()> {
@@ -373,60 +305,4 @@ fn print(audit: &CustomerAudit, changes: &[Value], hidden: &Hidden) -> anyhow::R
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn differences_name_each_field_that_changed() {
-        let before =
-            json!({"name": {"firstName": "Ada"}, "addresses": [{"city": "London"}], "revision": 1});
-        let after = json!({"name": {"firstName": "Ada", "suffix": "Sr."}, "addresses": [{"city": "Ockham"}, {"city": "Paris"}], "revision": 2});
-        let mut found = Vec::new();
-        compare("", &before, &after, &mut found);
-        let fields: Vec<_> = found.iter().map(|it| it["field"].clone()).collect();
-        assert_eq!(
-            fields,
-            ["addresses[0].city", "addresses[1].city", "name.suffix"]
-        );
-    }
-
-    #[test]
-    fn a_sealed_number_is_never_shown() {
-        let mut found = Vec::new();
-        compare(
-            "",
-            &json!({"creditCards": [{"sealedNumber": "v1.a"}]}),
-            &json!({"creditCards": [{"sealedNumber": "v1.b"}]}),
-            &mut found,
-        );
-        assert!(!found[0].to_string().contains("v1."), "{found:?}");
-    }
-
-    #[test]
-    fn what_is_sealed_is_not_shown_either_where_it_comes_goes_or_lies_deep() {
-        let card = json!({"last4": "0000", "sealedNumber": "v1.a", "deep": [{"sealedName": {"x": "v1.b"}}]});
-        for (before, after) in [
-            (json!({"creditCards": [card]}), json!({"creditCards": []})),
-            (json!({"creditCards": [card]}), json!({})),
-            (json!({"creditCards": [card]}), json!({"creditCards": 5})),
-            (json!({}), json!({"creditCards": [card]})),
-            (json!({"creditCards": card}), json!({"creditCards": null})),
-            (
-                json!({"sealed": {"a": "v1.c"}}),
-                json!({"sealed": ["v1.d"]}),
-            ),
-            (
-                json!({"person": {"sealed": "v1.e"}}),
-                json!({"person": {"sealed": "v1.f"}}),
-            ),
-        ] {
-            let mut found = Vec::new();
-            compare("", &before, &after, &mut found);
-            let text = json!(found).to_string();
-            assert!(!found.is_empty() && !text.contains("v1."), "{text}");
-        }
-    }
 }

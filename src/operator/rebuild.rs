@@ -79,7 +79,7 @@ pub(crate) async fn run(settings: RebuildSettings) -> anyhow::Result<()> {
         .operator(&settings.services, settings.service)?;
     let wanted = Wanted {
         copies: settings.remove_what_the_log_lacks,
-        replace_entries: false,
+        ..Wanted::default()
     };
     let (lacking, counts) = rebuild(&operator, wanted, true).await?;
     if !settings.remove_what_the_log_lacks {
@@ -153,8 +153,8 @@ async fn remove(
     }
     // What was kept out meanwhile by something that was then removed is read again; entries that differ are made as the log has them.
     let wanted = Wanted {
-        copies: false,
         replace_entries: true,
+        ..Wanted::default()
     };
     let (_, counts) = rebuild(operator, wanted, false).await?;
     println!(

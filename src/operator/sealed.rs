@@ -1,12 +1,10 @@
-//! What is sealed in an event: opened where there is the key to it, and otherwise never shown. Nor are numbers of cards, wherever they are.
+//! What is sealed in an event: opened where there is the key to it. Numbers of cards are never shown, wherever they are.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 use tandem_event_path::data_keys::DataKey;
 
-/// What is shown of what is sealed.
-pub(super) const SEALED: &str = "(sealed)";
 /// Digits that a card's number has (ISO/IEC 7812): where a card is meant the fewest that accounts takes.
 const FEWEST_OF_A_CARD: usize = 12;
 const FEWEST: usize = 13;
@@ -28,32 +26,6 @@ pub(super) fn open(body: &mut Map<String, Value>, key: Option<&DataKey>, place: 
     body.remove("sealed");
     body.extend(person);
     true
-}
-
-/// Whether what a field holds is sealed, by its name.
-pub(super) fn is_sealed(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.starts_with("sealed") || name == "wrapped"
-}
-
-/// A value without anything sealed in it, at any depth.
-pub(super) fn without_sealed(value: &Value) -> Value {
-    match value {
-        Value::Object(members) => members
-            .iter()
-            .map(|(name, member)| {
-                let shown = if is_sealed(name) && !member.is_null() {
-                    SEALED.into()
-                } else {
-                    without_sealed(member)
-                };
-                (name.clone(), shown)
-            })
-            .collect::<Map<String, Value>>()
-            .into(),
-        Value::Array(elements) => elements.iter().map(without_sealed).collect(),
-        other => other.clone(),
-    }
 }
 
 /// Masks the numbers of cards in a value, at any depth, to their last four digits.
@@ -215,12 +187,5 @@ mod tests {
             "the key of \"4111111111111111\" is missing; ************0004"
         );
         assert!(!without_cards(reason, None).contains("41111"));
-    }
-
-    #[test]
-    fn what_is_sealed_or_wrapped_is_never_shown() {
-        let body = json!({"sealed": "v1.a", "wrapped": "v1.b", "cards": [{"sealedNumber": "v1.c"}], "sealing_key": "ab"});
-        let shown = without_sealed(&body).to_string();
-        assert!(!shown.contains("v1.") && shown.contains("ab"), "{shown}");
     }
 }

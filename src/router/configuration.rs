@@ -11,6 +11,7 @@ use hive_router::config::{HiveRouterConfig, parse_yaml_config};
 use hive_router::http::Uri;
 use hive_router::plugins::plugin_trait::RouterPlugin;
 
+use secrecy::SecretString;
 use tandem_authentication::AuthenticationSettings;
 use tandem_front_door::graphql::{
     DocumentLimits, GraphQlRules, GraphSchema, Treatment, TrustedDocuments,
@@ -41,6 +42,8 @@ pub(super) struct Configuration {
     pub(super) authentication: AuthenticationSettings,
     /// Of an `up` whose processes the live page may kill.
     pub(super) kills: Option<PathBuf>,
+    /// What shows the services that an operator asks.
+    pub(super) operator_token: Option<SecretString>,
     pub(super) tls: TlsSettings,
 }
 
@@ -116,6 +119,7 @@ pub(super) fn load(settings: &RouterSettings, log: &LogSettings) -> anyhow::Resu
         door,
         authentication: settings.authentication.clone(),
         kills: settings.kills.clone(),
+        operator_token: settings.operator_token.clone(),
         tls: settings.tls.clone(),
     })
 }

@@ -1,5 +1,5 @@
-//! The gateway: Hive Router as a library, behind the front door, with the start page, GraphiQL, the REST routes and the actuator on
-//! the same port.
+//! The gateway: Hive Router as a library, behind the front door, with the start page, GraphiQL, the operator's page, the REST routes and the
+//! actuator on the same port.
 
 mod actuator;
 mod codes;
@@ -10,6 +10,7 @@ mod live;
 mod log_filter;
 mod methods;
 mod metrics;
+mod operations;
 mod outgoing;
 mod pages;
 mod problem;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use hive_router::ntex::rt::{DefaultRuntime, System};
+use secrecy::SecretString;
 use tandem_authentication::AuthenticationSettings;
 use tandem_front_door::{FrontDoorSettings, TlsSettings};
 use tandem_service::telemetry::LogSettings;
@@ -80,6 +82,17 @@ pub(crate) struct RouterSettings {
     /// authentication alone.
     #[arg(long, value_name = "DIR", hide = true)]
     pub(crate) kills: Option<PathBuf>,
+
+    /// What shows the services that an operator asks: `up` gives it where everybody who uses this machine is one. On loopback and without
+    /// authentication alone. Only by environment, so that it shows in no process list.
+    #[arg(
+        long,
+        env = "TANDEM_OPERATOR_TOKEN",
+        value_name = "TOKEN",
+        hide = true,
+        hide_env_values = true
+    )]
+    pub(crate) operator_token: Option<SecretString>,
 
     #[command(flatten)]
     pub(crate) front_door: FrontDoorSettings,

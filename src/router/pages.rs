@@ -5,7 +5,7 @@ use hive_router::ntex::web::{self, HttpRequest, HttpResponse, ServiceConfig, gua
 use serde_json::json;
 use tandem_web::{
     Explanation, File, GATEWAY_LINKS, GRAPHIQL_FILES, GRAPHIQL_POLICY, Graph, HTML, LIVE_FILES,
-    PAGE_FILES, PAGE_POLICY, START_FILES, START_PAGE, graphiql, prefers_html,
+    OPERATIONS_FILES, PAGE_FILES, PAGE_POLICY, START_FILES, START_PAGE, graphiql, prefers_html,
 };
 
 use super::system::System;
@@ -30,6 +30,7 @@ pub(super) fn routes(app: &mut ServiceConfig, graphql_path: &str) {
         .chain(PAGE_FILES)
         .chain(START_FILES)
         .chain(LIVE_FILES)
+        .chain(OPERATIONS_FILES)
     {
         app.service(
             web::resource(held.path)
@@ -82,6 +83,7 @@ async fn start(request: HttpRequest) -> HttpResponse {
             "self": link("/"),
             "graphql": link("/graphql"),
             "live": link("/live"),
+            "operations": link("/operations"),
             "actuator": link("/actuator"),
             "health": link("/actuator/health"),
         },

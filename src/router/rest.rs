@@ -11,6 +11,7 @@ use hive_router::ntex::http::{HeaderMap, StatusCode, header};
 use hive_router::ntex::util::{Bytes, BytesMut};
 use hive_router::ntex::web::{self, HttpRequest, HttpResponse, ServiceConfig};
 use hive_router::tracing;
+use reqwest::header::HeaderValue;
 use tandem_front_door::TlsSettings;
 
 use super::configuration::Services;
@@ -47,9 +48,19 @@ const HOP_BY_HOP: [&str; 11] = [
     "content-length",
 ];
 
+/// Headers by which a browser tells whose page asks: the front door of this port has judged them, and a service would take this port's
+/// own pages for those of another origin.
+const OF_THE_PAGE: [&str; 5] = [
+    "origin",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-fetch-user",
+];
+
 /// The service that owns a route.
-#[derive(Debug, Clone, Copy)]
-enum Service {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
     Accounts,
     Orders,
 }
@@ -59,6 +70,16 @@ enum Service {
 pub(super) struct Proxy {
     client: reqwest::Client,
     services: Services,
+}
+
+impl Service {
+    /// As messages and paths have it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Accounts => "accounts",
+            Self::Orders => "orders",
+        }
+    }
 }
 
 impl Proxy {
@@ -81,9 +102,12 @@ impl Proxy {
         }
     }
 
-    async fn pass_on(
+    /// Passes a request on to `target`, a path with its query, on that service; with another authorization than the client's, if given.
+    pub(super) async fn pass_on(
         &self,
         service: Service,
+        target: &str,
+        authorization: Option<&HeaderValue>,
         request: &HttpRequest,
         body: web::types::Payload,
     ) -> HttpResponse {
@@ -92,17 +116,17 @@ impl Proxy {
             Ok(body) => body,
             Err(refusal) => return problem(refusal.status(), &path, &refusal.to_string()),
         };
-        let target = request
-            .uri()
-            .path_and_query()
-            .map_or("/", |target| target.as_str());
+        let mut headers = forwarded_headers(request);
+        if let Some(authorization) = authorization {
+            headers.insert(reqwest::header::AUTHORIZATION, authorization.clone());
+        }
         let mut asking = self
             .client
             .request(
                 method(request),
                 format!("{}{target}", self.base_url(service)),
             )
-            .headers(forwarded_headers(request));
+            .headers(headers);
         if !body.is_empty() {
             asking = asking.body(body.to_vec());
         }
@@ -116,10 +140,7 @@ impl Proxy {
                 } else {
                     (StatusCode::SERVICE_UNAVAILABLE, "cannot be reached")
                 };
-                let name = match service {
-                    Service::Accounts => "accounts",
-                    Service::Orders => "orders",
-                };
+                let name = service.name();
                 problem(
                     status,
                     &path,
@@ -138,6 +159,12 @@ pub(super) fn routes(app: &mut ServiceConfig) {
     route(app, "/orders/order/{id}", Service::Orders, READ);
 }
 
+/// What a request asks for: its path and query.
+fn target_of(request: &HttpRequest) -> String {
+    let target = request.uri().path_and_query();
+    target.map_or("/", |target| target.as_str()).to_owned()
+}
+
 fn route(app: &mut ServiceConfig, path: &str, service: Service, allowed: &'static str) {
     let handler = async move |request: HttpRequest,
                               body: web::types::Payload,
@@ -145,7 +172,8 @@ fn route(app: &mut ServiceConfig, path: &str, service: Service, allowed: &'stati
         // A HEAD has become a GET on its way here.
         let method = request.method().as_str();
         if allowed.split(", ").any(|allowed| allowed == method) {
-            proxy.pass_on(service, &request, body).await
+            let target = target_of(&request);
+            proxy.pass_on(service, &target, None, &request, body).await
         } else {
             method_not_allowed(&request, allowed)
         }
@@ -218,13 +246,14 @@ fn method(request: &HttpRequest) -> reqwest::Method {
     }
 }
 
-/// The client's headers without those of its connection, and with `X-Forwarded-*`.
+/// The client's headers without those of its connection and of the page that asks, and with `X-Forwarded-*`.
 fn forwarded_headers(request: &HttpRequest) -> reqwest::header::HeaderMap {
     let mut headers = reqwest::header::HeaderMap::new();
     let named_by_connection = connection_options(request.headers());
     for (name, value) in request.headers() {
         let name = name.as_str();
-        if HOP_BY_HOP.contains(&name) || named_by_connection.iter().any(|option| option == name) {
+        let stays_here = HOP_BY_HOP.contains(&name) || OF_THE_PAGE.contains(&name);
+        if stays_here || named_by_connection.iter().any(|option| option == name) {
             continue;
         }
         if let (Ok(name), Ok(value)) = (

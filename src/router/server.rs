@@ -34,6 +34,7 @@ use super::in_process::InProcess;
 use super::live::{self, Kills};
 use super::methods::Methods;
 use super::metrics::{self, WithMetrics};
+use super::operations::{self, Operators};
 use super::outgoing::Outgoing;
 use super::resilience::Resilience;
 use super::rest::{self, Proxy};
@@ -59,6 +60,7 @@ pub(super) async fn serve(
         door,
         authentication,
         kills,
+        operator_token,
         tls,
     } = configuration;
     let address = listener.local_addr()?;
@@ -73,6 +75,13 @@ pub(super) async fn serve(
         .filter(|_| is_on_loopback && verifier.is_none())
         .map(Kills::of_up)
         .unwrap_or_default();
+    let operators = match &verifier {
+        Some(_) => Operators::ByToken,
+        None => {
+            let token = operator_token.filter(|_| is_on_loopback);
+            Operators::without_authentication(token.as_ref())
+        }
+    };
     let door = door.verifying(verifier, Duration::ZERO);
     init_rustls_crypto_provider();
     let telemetry =
@@ -124,6 +133,7 @@ pub(super) async fn serve(
         proxy,
         system,
         kills,
+        operators,
     };
 
     listener
@@ -204,6 +214,7 @@ struct Application {
     proxy: Proxy,
     system: System,
     kills: Kills,
+    operators: Operators,
 }
 
 impl Application {
@@ -218,6 +229,7 @@ impl Application {
             proxy,
             system,
             kills,
+            operators,
         } = self;
         let graphql_path = paths.graphql.clone();
         let callbacks = schema.callback_subscriptions.clone();
@@ -244,8 +256,10 @@ impl Application {
             .state(proxy)
             .state(system)
             .state(kills)
+            .state(operators)
             .configure(|app| pages::routes(app, &graphql_path))
             .configure(live::routes)
+            .configure(operations::routes)
             .configure(rest::routes)
             .configure(actuator::routes)
             .configure(|app| configure_ntex_app(app, &paths, prometheus))

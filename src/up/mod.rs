@@ -31,6 +31,7 @@ use std::{
 
 use anyhow::Context;
 use secrecy::SecretString;
+use tandem_assembly::admin::AdminToken;
 use tandem_authentication::AuthenticationSettings;
 use tandem_event_path::sealing::{Sealer, SealingSettings};
 use tandem_front_door::TlsSettings;
@@ -170,6 +171,10 @@ pub(crate) async fn run(
     let key_file = key_file(&settings.sealing, &directory)?;
     let authentication = Authentication::prepare(&settings, directory.path())?;
     inherited.extend(authentication.environment());
+    let operator_token = match authentication.is_on() {
+        true => None,
+        false => Some(operator_token(&settings.sealing, key_file.as_deref())?),
+    };
     servers::check_uri(&settings)?;
     let executable =
         std::env::current_exe().context("the path of the running program is unknown")?;
@@ -179,6 +184,7 @@ pub(crate) async fn run(
         directory: directory.path().to_owned(),
         key_file,
         inherited,
+        operator_token,
         authentication,
     };
 
@@ -221,6 +227,18 @@ fn key_file(
         .as_ref()
         .filter(|_| sealing.sealing_key.is_none());
     Ok(given.map(std::path::absolute).transpose()?)
+}
+
+/// What shows that an operator asks: derived from the sealing key, as the services and the commands derive it.
+fn operator_token(
+    sealing: &SealingSettings,
+    key_file: Option<&Path>,
+) -> anyhow::Result<SecretString> {
+    let sealer = Sealer::from_settings(&SealingSettings {
+        sealing_key_file: key_file.map(Path::to_owned),
+        ..sealing.clone()
+    })?;
+    Ok(AdminToken::of(&sealer).reveal().to_owned().into())
 }
 
 /// Refuses the log of an earlier version, and says when a log is begun beside stores that have been written.

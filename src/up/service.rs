@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{UpSettings, authentication::Authentication, readiness::Probe};
 
@@ -64,6 +64,8 @@ pub(super) struct Plan {
     pub(super) key_file: Option<PathBuf>,
     /// What every child finds in its environment.
     pub(super) inherited: Vec<(&'static str, String)>,
+    /// What shows a service that an operator asks; none where tokens are asked for.
+    pub(super) operator_token: Option<SecretString>,
     /// Whether tokens are asked for, and whose.
     pub(super) authentication: Authentication,
 }
@@ -226,6 +228,10 @@ impl Plan {
                 flag("--orders-url", Path::new(&self.address(Service::Orders)));
                 if !self.authentication.is_on() {
                     flag("--kills", &self.directory);
+                    if let Some(token) = &self.operator_token {
+                        let token = token.expose_secret().to_owned();
+                        environment.push(("TANDEM_OPERATOR_TOKEN", token));
+                    }
                 }
             }
         }
@@ -259,6 +265,7 @@ impl Plan {
             String::new(),
             format!("  start page  {gateway}/"),
             format!("  live        {gateway}/live"),
+            format!("  operations  {gateway}/operations"),
             format!("  GraphiQL    {gateway}/graphql"),
             format!("  data, logs  {}", self.directory.display()),
             format!("  who may     {who}"),

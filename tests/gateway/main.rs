@@ -8,6 +8,7 @@
 )]
 
 mod browser;
+mod operations;
 mod plans;
 mod process;
 mod resilience;

@@ -53,7 +53,11 @@ impl Gateway {
         Self::start_command(command, port, data).await
     }
 
-    async fn start_command(mut command: Command, port: u16, data: tempfile::TempDir) -> Self {
+    pub(crate) async fn start_command(
+        mut command: Command,
+        port: u16,
+        data: tempfile::TempDir,
+    ) -> Self {
         let process = command.stdin(Stdio::piped()).spawn().unwrap();
         let gateway = Self {
             url: format!("http://127.0.0.1:{port}"),

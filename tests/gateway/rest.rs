@@ -48,6 +48,8 @@ async fn rest_routes_reach_the_services_that_own_them() {
         .header("x-only-here", "1")
         .header("x-forwarded-for", "203.0.113.7")
         .header("authorization", "Bearer t")
+        .header("origin", &gateway.url)
+        .header("sec-fetch-site", "same-origin")
         .json(&json!({ "id": 123456 }))
         .send()
         .await
@@ -61,6 +63,9 @@ async fn rest_routes_reach_the_services_that_own_them() {
     assert_eq!(headers["content-type"], "application/json");
     assert_eq!(headers["authorization"], "Bearer t");
     assert_eq!(headers["x-only-here"], Value::Null);
+    // The gateway has judged whose page asks: to the service its own page would be another origin's.
+    assert_eq!(headers["origin"], Value::Null);
+    assert_eq!(headers["sec-fetch-site"], Value::Null);
     assert_eq!(headers["x-forwarded-for"], "203.0.113.7, 127.0.0.1");
     assert_eq!(headers["x-forwarded-proto"], "http");
     assert_eq!(

@@ -88,6 +88,16 @@ fn lost(ground: &mut Ground) {
             !said.succeeded && said.output.contains("accounts.customer.change/"),
             "{said:#?}"
         );
+        // The operator's page has it by partition, with what the store expects.
+        let path = format!("/operations/{service}/admin/log/partitions");
+        let logs = client.get(&tandem.gateway_url(&path)).json();
+        let log = logs.as_array().unwrap().iter();
+        let log = log
+            .filter(|log| log["topic"] == "accounts.customer.change" && log["checked"] == true)
+            .flat_map(|log| log["partitions"].as_array().unwrap());
+        let mut alarmed = log.filter(|partition| partition["alarm"].is_string());
+        let remembered = alarmed.next().map(|partition| &partition["remembered"]);
+        assert!(remembered.is_some_and(Value::is_object), "{logs:#}");
         let metrics = client.get(&format!("{url}/actuator/prometheus")).body;
         let gauge = metrics.lines().find(|line| {
             line.starts_with("log_alarms{") && line.contains("accounts.customer.change")

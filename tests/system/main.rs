@@ -29,6 +29,7 @@ mod log_shapes;
 mod lost_keys;
 mod lost_log;
 mod newcomer;
+mod operations;
 mod path;
 mod plain;
 mod proof;

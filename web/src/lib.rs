@@ -1,4 +1,4 @@
-//! What a person sees in a browser: the start page, the live page, GraphiQL, and the page that explains an error. All of it is held in the binary and
+//! What a person sees in a browser: the start page, the live page, the operator's page, GraphiQL, and the page that explains an error. All of it is held in the binary and
 //! loads nothing from elsewhere.
 //!
 //! The gateway and the services have servers of different frameworks: here is what they serve, there how.
@@ -8,6 +8,7 @@ mod asyncapi;
 mod explanation;
 mod graphiql;
 mod live;
+mod operations;
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -16,6 +17,7 @@ pub use asyncapi::{ASYNCAPI_FILES, ASYNCAPI_PAGE, ASYNCAPI_PATH};
 pub use explanation::{Explanation, GATEWAY_LINKS, Link, SERVICE_LINKS};
 pub use graphiql::{GRAPHIQL_FILES, GRAPHIQL_POLICY, graphiql};
 pub use live::{LIVE_FILES, LIVE_PAGE};
+pub use operations::{OPERATIONS_FILES, OPERATIONS_PAGE, OPERATIONS_PATH};
 
 /// The media type of every page.
 pub const HTML: &str = "text/html; charset=utf-8";
@@ -104,6 +106,7 @@ static TAGS: LazyLock<BTreeMap<&'static str, String>> = LazyLock::new(|| {
         .chain(&PAGE_FILES)
         .chain(&START_FILES)
         .chain(&LIVE_FILES)
+        .chain(&OPERATIONS_FILES)
         .chain(&ASYNCAPI_FILES)
         .map(|file| (file.path, format!("\"{:016x}\"", digest(file.content))))
         .collect()
@@ -126,6 +129,7 @@ mod tests {
         for page in [
             START_PAGE.to_owned(),
             LIVE_PAGE.to_owned(),
+            OPERATIONS_PAGE.to_owned(),
             ASYNCAPI_PAGE.to_owned(),
             graphiql(Graph::Orders),
             explanation.page(),
@@ -149,6 +153,7 @@ mod tests {
             .chain(&PAGE_FILES)
             .chain(&START_FILES)
             .chain(&LIVE_FILES)
+            .chain(&OPERATIONS_FILES)
             .chain(&ASYNCAPI_FILES)
             .map(File::tag)
             .collect();

@@ -6,6 +6,10 @@
 //! another message at that place is another log: that is said, and nothing is concluded from it.
 //! `docs/decisions/0015-identity-of-a-log.md` says why by content and not by Kafka's topic id.
 
+mod partitions;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,6 +30,8 @@ use crate::{
     projection::ProjectionStatus,
     store::{Registry, StoreError},
 };
+
+pub use partitions::{LogView, PartitionView};
 
 /// How often what was applied is noted.
 const NOTE: Duration = Duration::from_secs(1);
@@ -101,6 +107,8 @@ struct Inner {
     registry: Arc<dyn Registry>,
     logs: Vec<(&'static str, ProjectionStatus)>,
     state: Mutex<State>,
+    /// Looking, noting and accepting take turns: a look that began before the logs were accepted would tell its old alarms after it.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -158,6 +166,7 @@ impl LogWatch {
             registry,
             logs,
             state: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -227,6 +236,7 @@ impl LogWatch {
     /// # Errors
     /// When Kafka or the store is away.
     pub async fn accept(&self) -> Result<Vec<Alarm>, StoreError> {
+        let _turn = self.0.turn.lock().await;
         let accepted = self.alarms().unwrap_or_default();
         for (topic, status) in &self.0.logs {
             let topic = *topic;
@@ -278,6 +288,7 @@ impl LogWatch {
 
     /// Looks at all logs. `closely`: also at the messages that were applied last.
     async fn look(&self, closely: bool) -> Result<(), StoreError> {
+        let _turn = self.0.turn.lock().await;
         let before = self.alarms().unwrap_or_default();
         let mut alarms = Vec::new();
         for (topic, status) in &self.0.logs {
@@ -353,6 +364,7 @@ impl LogWatch {
 
     /// Notes what was applied since the last note, of logs without an alarm.
     async fn note(&self) -> Result<(), StoreError> {
+        let _turn = self.0.turn.lock().await;
         for (topic, status) in &self.0.logs {
             if !self.trusts(topic) {
                 continue;
@@ -459,37 +471,5 @@ impl LogWatch {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn checkpoint(offset: i64, fingerprint: &str) -> Checkpoint {
-        Checkpoint {
-            offset,
-            fingerprint: fingerprint.to_owned(),
-        }
-    }
-
-    #[test]
-    fn a_log_is_judged_by_its_ends_and_by_the_message_that_was_applied_last() {
-        let remembered = Remembered {
-            begin: 2,
-            last: checkpoint(9, "nine"),
-            identity: None,
-        };
-        let judge = |ends, found: Option<Checkpoint>| judge(&remembered, ends, found.as_ref());
-        let same = || Some(checkpoint(9, "nine"));
-        assert_eq!(judge((2, 10), same()), None);
-        assert_eq!(judge((0, 50), same()), None);
-        assert!(judge((2, 9), same()).is_some_and(|what| what.contains("ends before")));
-        assert!(judge((3, 10), same()).is_some_and(|what| what.contains("began at 2")));
-        assert!(
-            judge((2, 50), Some(checkpoint(9, "other")))
-                .is_some_and(|what| what.contains("another log"))
-        );
-        assert!(judge((2, 50), None).is_some_and(|what| what.contains("another log")));
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tandem_assembly::admin::audit::differences::without_sealed;
 use tandem_model::{cloudevents, message::Message};
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
     trust::{Known, Trust, Verdict},
 };
 use crate::{
-    operator::sealed::{mask_cards, open, without_cards, without_sealed},
+    operator::sealed::{mask_cards, open, without_cards},
     terminal::one_line,
 };
 

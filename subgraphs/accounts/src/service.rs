@@ -6,7 +6,8 @@ use axum::Router;
 use clap::Args;
 use tandem_assembly::{
     admin::{
-        AdminToken,
+        self, AdminToken,
+        audit::AuditOffice,
         dead_letters::{DeadLetterOffice, RetryProjection},
         guarded,
         keys::KeyOffice,
@@ -210,10 +211,11 @@ fn assemble(
     );
     forget_old_keys(Arc::clone(&stores.aggregates), shutdown);
 
+    let opener = Opener::new(Arc::new(keys.clone()), sealer.clone());
     let customers = Arc::new(RebuildAggregates::new(
         Arc::clone(&stores.aggregates),
         TOPIC,
-        CustomerReader::new(Opener::new(Arc::new(keys.clone()), sealer.clone())),
+        CustomerReader::new(opener.clone()),
         waiting.clone(),
     ));
     waiting.release(Arc::clone(&customers) as _, &keys, shutdown);
@@ -267,6 +269,13 @@ fn assemble(
         shutdown.clone(),
     );
     let key_office = KeyOffice::new(vec![waiting.clone()], Some(Arc::new(healing)));
+    let audits = AuditOffice::new(
+        Arc::clone(&stores.changes),
+        Arc::clone(&log),
+        TOPIC,
+        "customer",
+        opener.clone(),
+    );
 
     components::store(health, &stores.aggregates);
     components::filling(health, &gate);
@@ -280,7 +289,9 @@ fn assemble(
         .merge(rebuilder.routes())
         .merge(key_office.routes())
         .merge(rotation.routes())
-        .merge(log_office.routes());
+        .merge(log_office.routes())
+        .merge(audits.routes())
+        .merge(admin::health::routes(health));
     let handler = CommandHandler::new(Arc::clone(&stores.aggregates), Some(relay), shutdown)
         .behind(gate)
         .except(waiting);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use tandem_assembly::{
     admin::{
-        AdminToken,
+        self, AdminToken,
         dead_letters::{DeadLetterOffice, RetryProjection},
         guarded,
         keys::KeyOffice,
@@ -379,7 +379,8 @@ fn assemble(
         .merge(rebuilder.routes())
         .merge(key_office.routes())
         .merge(rotation.routes())
-        .merge(log_office.routes());
+        .merge(log_office.routes())
+        .merge(admin::health::routes(health));
     Ok(graphql_routes(backing, Arc::clone(&shows), shutdown)
         .merge(waiting(rest::router(rest), shows))
         .merge(openapi::router(rest::description()))

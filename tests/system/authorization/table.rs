@@ -24,16 +24,33 @@ const FEDERATION: [&str; 2] = ["_entities", "_service"];
 /// The types by which an operation begins.
 const ROOTS: [&str; 3] = ["Query", "Mutation", "Subscription"];
 
-/// What an operator asks of either service.
-const OPERATORS: [(&str, &str); 7] = [
-    ("POST", "/admin/rebuild"),
-    ("GET", "/admin/dead-letters"),
-    ("GET", "/admin/dead-letters/letter"),
-    ("POST", "/admin/dead-letters/retry"),
-    ("POST", "/admin/dead-letters/discard"),
-    ("POST", "/admin/dead-letters/discard-all"),
-    ("GET", "/admin/dead-letters/job"),
+/// What an operator asks of the services, and whether the gateway passes it on.
+const OPERATORS: [(&str, &str, bool); 21] = [
+    ("GET", "/admin/health", true),
+    ("GET", "/admin/log", true),
+    ("GET", "/admin/log/partitions", true),
+    ("POST", "/admin/log/accept", false),
+    ("POST", "/admin/log/restore", false),
+    ("GET", "/admin/dead-letters", true),
+    ("GET", "/admin/dead-letters/letter", true),
+    ("POST", "/admin/dead-letters/retry", true),
+    ("POST", "/admin/dead-letters/discard", true),
+    ("POST", "/admin/dead-letters/discard-all", false),
+    ("GET", "/admin/dead-letters/job", true),
+    ("GET", "/admin/keys/waiting", true),
+    ("POST", "/admin/keys/publish", false),
+    ("GET", "/admin/keys/rotation", true),
+    ("POST", "/admin/keys/rotate", false),
+    ("GET", "/admin/rebuild", true),
+    ("POST", "/admin/rebuild", true),
+    ("POST", "/admin/rebuild/stop", true),
+    ("POST", "/admin/rebuild/removals", false),
+    ("POST", "/admin/rebuild/copies", false),
+    ("GET", AUDIT, true),
 ];
+/// Of accounts alone.
+const AUDIT: &str = "/admin/audit/customer";
+const OPERATIONS: &str = include_str!("../../../schema/openapi/operations.json");
 
 /// A REST or operator's route.
 struct Route {
@@ -68,7 +85,10 @@ fn routes() -> Vec<Route> {
         route("orders", "GET", "/orders/order/{customerId}", &read, true),
     ];
     for service in ["accounts", "orders"] {
-        for (method, path) in OPERATORS {
+        for (method, path, _) in OPERATORS {
+            if path == AUDIT && service != "accounts" {
+                continue;
+            }
             routes.push(route(service, method, path, &[Scope::Operations], false));
         }
     }
@@ -404,14 +424,18 @@ fn check_routes(world: &World, wrong: &mut Vec<String>) -> usize {
             _ => world.tandem.gateway_url(""),
         };
         let is_admin = path.starts_with("/admin");
-        let ports = if is_admin {
+        let is_passed_on = OPERATORS.contains(&(method, path, true));
+        let ports = if is_admin && !is_passed_on {
             vec![service]
         } else {
             vec![service, "gateway"]
         };
         for port in ports {
             let mut check = |who: &str, client: &Client, path: &str, wanted: Option<u16>| {
-                let url = format!("{}{path}", base(port));
+                let url = match port {
+                    "gateway" if is_admin => format!("{}/operations/{service}{path}", base(port)),
+                    _ => format!("{}{path}", base(port)),
+                };
                 let answer = match method {
                     // What is asked for is nothing that is there: who may is told so.
                     "POST" => client.post(&url, "application/json", "{}"),
@@ -480,6 +504,23 @@ fn check_routes(world: &World, wrong: &mut Vec<String>) -> usize {
     assert_eq!(
         documented, tried,
         "the documented routes are those of the table"
+    );
+    let operations: Value = serde_json::from_str(OPERATIONS).unwrap();
+    let paths = operations["paths"].as_object().unwrap();
+    let documented: BTreeSet<(String, &str)> = paths
+        .iter()
+        .flat_map(|(path, item)| {
+            let methods = item.as_object().unwrap().keys();
+            methods.map(|method| (method.to_uppercase(), path.as_str()))
+        })
+        .collect();
+    let tried: BTreeSet<(String, &str)> = OPERATORS
+        .iter()
+        .map(|(method, path, _)| ((*method).to_owned(), *path))
+        .collect();
+    assert_eq!(
+        documented, tried,
+        "the operator's documented routes are those of the table"
     );
     cells
 }

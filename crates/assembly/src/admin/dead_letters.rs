@@ -35,6 +35,9 @@ use tandem_model::{
 };
 use tandem_runtime::shutdown::Shutdown;
 use tandem_service::web::{json::ProblemJson, problem::Problem};
+use utoipa::{IntoParams, ToSchema};
+
+use super::openapi::documents;
 
 pub use tandem_event_path::{
     dead_letter_topic::dead_letter_topic,
@@ -140,7 +143,7 @@ struct Inner {
 }
 
 /// A dead letter as an operator sees it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct LetterView {
     /// The consumer that refused it.
     pub consumer: String,
@@ -187,7 +190,7 @@ impl From<DeadLetter> for LetterView {
 }
 
 /// A page of letters.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct LetterPage {
     /// In order of consumer, topic, partition, offset; without their bodies.
     pub letters: Vec<LetterView>,
@@ -198,7 +201,8 @@ pub struct LetterPage {
 }
 
 /// What is asked for of a list.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ListRequest {
     /// Only of this consumer.
     pub consumer: Option<String>,
@@ -207,11 +211,12 @@ pub struct ListRequest {
     /// Only what is behind this: a page's `next`.
     pub after: Option<String>,
     /// At most so many; 1 to 200.
+    #[param(minimum = 1, maximum = 200)]
     pub limit: Option<usize>,
 }
 
 /// What a job does with letters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Work {
     /// Takes them once more, key by key, in order.
@@ -221,7 +226,7 @@ pub enum Work {
 }
 
 /// A job, and how far it is.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JobView {
     /// Tells it from every other one.
@@ -229,6 +234,7 @@ pub struct JobView {
     /// What it does.
     pub work: Work,
     /// With which letters.
+    #[schema(value_type = documents::DeadLetterFilter)]
     pub filter: DeadLetterFilter,
     /// When it began.
     pub begun_at: DateTime<Utc>,
@@ -531,7 +537,21 @@ fn read_cursor(text: &str) -> Option<LetterId> {
     serde_json::from_slice(&json).ok()
 }
 
-async fn list(
+/// Dead letters, without their bodies.
+#[utoipa::path(
+    get,
+    path = "/admin/dead-letters",
+    operation_id = "deadLetters",
+    params(ListRequest),
+    responses(
+        (status = 200, description = "A page of them, in order of consumer, topic, partition and offset.", body = LetterPage),
+        (status = 400, description = "`after` is no cursor.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(
     State(office): State<DeadLetterOffice>,
     Query(request): Query<ListRequest>,
 ) -> Result<Json<LetterPage>, Response> {
@@ -578,7 +598,23 @@ async fn list(
     }))
 }
 
-async fn show(
+/// One dead letter whole.
+///
+/// Its body is as its topic has it: what events seal stays sealed.
+#[utoipa::path(
+    get,
+    path = "/admin/dead-letters/letter",
+    operation_id = "deadLetter",
+    params(documents::LetterId),
+    responses(
+        (status = 200, description = "The letter.", body = LetterView),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such dead letter.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn show(
     State(office): State<DeadLetterOffice>,
     Query(id): Query<LetterId>,
 ) -> Result<Json<LetterView>, Response> {
@@ -619,21 +655,65 @@ async fn begin(
     }
 }
 
-async fn retry(
+/// Takes dead letters once more, key by key, in order, in the background.
+#[utoipa::path(
+    post,
+    path = "/admin/dead-letters/retry",
+    operation_id = "retryDeadLetters",
+    request_body = documents::DeadLetterFilter,
+    responses(
+        (status = 202, description = "The work that was begun.", body = JobView),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The filter takes none.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Work on dead letters is under way already.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn retry(
     State(office): State<DeadLetterOffice>,
     ProblemJson(filter): ProblemJson<DeadLetterFilter>,
 ) -> Result<(StatusCode, Json<JobView>), Response> {
     begin(office, Work::Retry, filter).await
 }
 
-async fn discard_all(
+/// Removes dead letters without taking them, in the background.
+///
+/// Each stays on its dead letter topic, with the record of this.
+#[utoipa::path(
+    post,
+    path = "/admin/dead-letters/discard-all",
+    operation_id = "discardDeadLetters",
+    request_body = documents::DeadLetterFilter,
+    responses(
+        (status = 202, description = "The work that was begun.", body = JobView),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The filter takes none.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Work on dead letters is under way already.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn discard_all(
     State(office): State<DeadLetterOffice>,
     ProblemJson(filter): ProblemJson<DeadLetterFilter>,
 ) -> Result<(StatusCode, Json<JobView>), Response> {
     begin(office, Work::Discard, filter).await
 }
 
-async fn job(State(office): State<DeadLetterOffice>) -> Result<Json<JobView>, Response> {
+/// How far the work on dead letters is that was begun last.
+#[utoipa::path(
+    get,
+    path = "/admin/dead-letters/job",
+    operation_id = "deadLetterJob",
+    responses(
+        (status = 200, description = "The work, which may have ended.", body = JobView),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "None was begun since the service started.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn job(State(office): State<DeadLetterOffice>) -> Result<Json<JobView>, Response> {
     let job = office.job().clone();
     job.map(Json).ok_or_else(|| {
         Problem::not_found("no work on dead letters was begun since the service started")
@@ -641,7 +721,23 @@ async fn job(State(office): State<DeadLetterOffice>) -> Result<Json<JobView>, Re
     })
 }
 
-async fn discard(
+/// Removes one dead letter without taking it.
+///
+/// It stays on its dead letter topic, with the record of this.
+#[utoipa::path(
+    post,
+    path = "/admin/dead-letters/discard",
+    operation_id = "discardDeadLetter",
+    request_body = documents::LetterId,
+    responses(
+        (status = 200, description = "It is removed.", body = bool),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such dead letter.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn discard(
     State(office): State<DeadLetterOffice>,
     ProblemJson(id): ProblemJson<LetterId>,
 ) -> Result<Json<bool>, Response> {

@@ -16,6 +16,9 @@ use tandem_event_path::{
     waiting::{Waiting, WaitingView},
 };
 use tandem_service::web::problem::Problem;
+use utoipa::ToSchema;
+
+use super::openapi::documents;
 
 /// Waiting events told at once.
 const LIMIT: usize = 1_000;
@@ -31,7 +34,7 @@ pub trait Heals: Send + Sync + 'static {
 }
 
 /// What a healing did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Healed {
     /// Messages published.
     pub published: u64,
@@ -60,7 +63,21 @@ impl KeyOffice {
     }
 }
 
-async fn list(State(office): State<KeyOffice>) -> Result<Json<Vec<WaitingView>>, Response> {
+/// Events that wait for their data key, 1000 of them at most.
+#[utoipa::path(
+    get,
+    path = "/admin/keys/waiting",
+    operation_id = "waitingEvents",
+    responses(
+        (status = 200, description = "The events.", body = Vec<documents::WaitingView>),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(
+    State(office): State<KeyOffice>,
+) -> Result<Json<Vec<WaitingView>>, Response> {
     let mut all = Vec::new();
     for waiting in &office.waiting {
         let some = waiting.list(LIMIT.saturating_sub(all.len())).await;
@@ -69,7 +86,22 @@ async fn list(State(office): State<KeyOffice>) -> Result<Json<Vec<WaitingView>>,
     Ok(Json(all))
 }
 
-async fn publish(State(office): State<KeyOffice>) -> Result<Json<Healed>, Response> {
+/// Publishes again the data keys that the topic of keys has lost.
+///
+/// Of accounts alone.
+#[utoipa::path(
+    post,
+    path = "/admin/keys/publish",
+    operation_id = "publishKeys",
+    responses(
+        (status = 200, description = "How many.", body = Healed),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "This service does not publish data keys.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn publish(State(office): State<KeyOffice>) -> Result<Json<Healed>, Response> {
     let Some(heals) = office.heals.clone() else {
         return Err(Problem::new(StatusCode::NOT_FOUND)
             .with_detail("this service does not publish data keys: accounts does")

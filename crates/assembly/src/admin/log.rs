@@ -1,7 +1,7 @@
 //! The logs as an operator sees them: whether they are those that the store was made from, taking them as they are, and writing to
 //! them what they have lost.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -10,17 +10,25 @@ use axum::{
     routing::{get, post},
 };
 use tandem_event_path::{
-    log_memory::{Alarm, LogWatch},
+    log_memory::{Alarm, LogView, LogWatch},
     log_restore::RestoresLog,
+    store::StoreError,
 };
-use tandem_runtime::shutdown::Shutdown;
+use tandem_runtime::{clock::Instant, shutdown::Shutdown};
 use tandem_service::web::problem::Problem;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use super::{
     keys::Heals,
+    openapi::documents,
     rebuild::{Done, Line, stream},
 };
+
+/// For Kafka and the store to tell of all partitions.
+const LOOK: Duration = Duration::from_secs(8);
+
+/// How long an answer stands: whoever looks at a page costs Kafka and the store no more than the first of them.
+const STANDS: Duration = Duration::from_secs(2);
 
 /// The logs of one service.
 #[derive(Clone)]
@@ -29,6 +37,7 @@ pub struct LogOffice {
     restores: Arc<dyn RestoresLog>,
     heals: Option<Arc<dyn Heals>>,
     shutdown: Shutdown,
+    last: Arc<Mutex<Option<(Instant, Vec<LogView>)>>>,
 }
 
 impl LogOffice {
@@ -45,16 +54,32 @@ impl LogOffice {
             restores,
             heals,
             shutdown,
+            last: Arc::default(),
         }
     }
 
-    /// The routes `GET /admin/log`, `POST /admin/log/accept` and `POST /admin/log/restore`.
+    /// The routes `GET /admin/log`, `GET /admin/log/partitions`, `POST /admin/log/accept` and `POST /admin/log/restore`.
     pub fn routes(self) -> Router {
         Router::new()
             .route("/admin/log", get(status))
+            .route("/admin/log/partitions", get(partitions))
             .route("/admin/log/accept", post(accept))
             .route("/admin/log/restore", post(restore))
             .with_state(self)
+    }
+
+    /// The logs as they are, or were a moment ago; whoever comes meanwhile waits for the same answer.
+    async fn logs(&self) -> Result<Vec<LogView>, StoreError> {
+        let clock = self.shutdown.clock();
+        let mut last = self.last.lock().await;
+        if let Some((at, logs)) = last.as_ref()
+            && clock.since(*at) < STANDS
+        {
+            return Ok(logs.clone());
+        }
+        let logs = self.watch.logs().await?;
+        *last = Some((clock.instant(), logs.clone()));
+        Ok(logs)
     }
 
     async fn restore(&self, lines: &mpsc::Sender<Line>) -> Result<u64, String> {
@@ -71,14 +96,65 @@ impl LogOffice {
     }
 }
 
-async fn status(State(office): State<LogOffice>) -> Result<Json<Vec<Alarm>>, Response> {
+/// In what the logs differ from those that the store was made from.
+#[utoipa::path(
+    get,
+    path = "/admin/log",
+    operation_id = "logAlarms",
+    responses(
+        (status = 200, description = "Nothing, where all is well.", body = Vec<documents::Alarm>),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The logs were not looked at yet.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn status(State(office): State<LogOffice>) -> Result<Json<Vec<Alarm>>, Response> {
     office.watch.alarms().map(Json).ok_or_else(|| {
         Problem::unavailable("the logs were not looked at yet; ask again in a moment")
             .into_response()
     })
 }
 
-async fn accept(State(office): State<LogOffice>) -> Result<Json<Vec<Alarm>>, Response> {
+/// Each partition of the logs: its ends, what the store remembers of it, and how much is unread.
+#[utoipa::path(
+    get,
+    path = "/admin/log/partitions",
+    operation_id = "logPartitions",
+    responses(
+        (status = 200, description = "The logs.", body = Vec<documents::LogView>),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn partitions(
+    State(office): State<LogOffice>,
+) -> Result<Json<Vec<LogView>>, Response> {
+    let clock = office.shutdown.clock();
+    match clock.timeout(LOOK, office.logs()).await {
+        Ok(Ok(logs)) => Ok(Json(logs)),
+        Ok(Err(error)) => Err(Problem::unavailable(error.to_string()).into_response()),
+        Err(_) => Err(Problem::unavailable(format!(
+            "Kafka did not tell of the partitions within {} s; ask again in a moment",
+            LOOK.as_secs()
+        ))
+        .into_response()),
+    }
+}
+
+/// Takes the logs as they are for those that the store is made from.
+#[utoipa::path(
+    post,
+    path = "/admin/log/accept",
+    operation_id = "acceptLogs",
+    responses(
+        (status = 200, description = "The alarms that this ended.", body = Vec<documents::Alarm>),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn accept(State(office): State<LogOffice>) -> Result<Json<Vec<Alarm>>, Response> {
     match office.watch.accept().await {
         Ok(accepted) => {
             tracing::warn!(
@@ -91,7 +167,18 @@ async fn accept(State(office): State<LogOffice>) -> Result<Json<Vec<Alarm>>, Res
     }
 }
 
-async fn restore(State(office): State<LogOffice>) -> Response {
+/// Writes to the service's own log what its store holds and the log lacks, as events that are marked as restored.
+#[utoipa::path(
+    post,
+    path = "/admin/log/restore",
+    operation_id = "restoreLog",
+    responses(
+        (status = 200, description = "A line for each step, as long as it goes on.", content_type = "application/x-ndjson"),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn restore(State(office): State<LogOffice>) -> Response {
     let (lines, lines_out) = mpsc::channel::<Line>(64);
     office.shutdown.clone().spawn(async move {
         let line = match office.restore(&lines).await {

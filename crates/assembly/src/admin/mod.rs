@@ -1,7 +1,8 @@
 //! What an operator asks of a running service: dead letters, and other work that only the owner of the store can do.
 //!
-//! The routes are under `/admin` on the service's own port, never on the gateway's. Who may ask is who has the sealing
-//! key (the token is derived from it, so there is no second secret to hand round), and whose token has the scope `operations`.
+//! The routes are under `/admin` on the service's own port; the gateway passes some of them on for its operator's page, and who may ask
+//! is decided here all the same: who has the sealing key (the token is derived from it, so there is no second secret to hand round), and
+//! whose token has the scope `operations`.
 
 use std::sync::Arc;
 
@@ -19,9 +20,12 @@ use tandem_authentication::{Access, Denial, Scope};
 use tandem_event_path::sealing::Sealer;
 use tandem_service::web::access::denied;
 
+pub mod audit;
 pub mod dead_letters;
+pub mod health;
 pub mod keys;
 pub mod log;
+pub mod openapi;
 pub mod rebuild;
 pub mod rotation;
 

@@ -1,4 +1,4 @@
-//! A rebuild at an operator's word, with its progress as one JSON object a line.
+//! A rebuild at an operator's word, with its progress as one JSON object a line; or in the background, where anybody may ask how far it is.
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
@@ -8,11 +8,10 @@ use axum::{
     extract::State,
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::StreamExt;
-use serde::{Deserialize, Serialize};
 use tandem_event_path::{
     log::Log,
     log_memory::LogWatch,
@@ -26,90 +25,20 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::keys::Heals;
+use runs::{Ended, Run, Runs};
+
+mod lines;
+mod runs;
+#[cfg(test)]
+mod tests;
+
+pub use lines::{Copies, Copy, Done, Lack, Line, Wanted};
+pub use runs::{RebuildState, RebuildView};
 
 /// Progress lines that may wait for a slow reader; more are dropped, the last one never.
 const LINES: usize = 64;
 /// Copies made at once.
 const SOME: usize = 200;
-
-/// What is asked of a rebuild. It never removes anything: that is an order of its own.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Wanted {
-    /// Whether what is stored and not in the log is answered too, whole and sealed, so that it can be kept.
-    pub copies: bool,
-    /// Whether entries of audit trails that differ are made as the log has them.
-    pub replace_entries: bool,
-}
-
-/// One line of what a rebuild answers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Line {
-    /// How far it is.
-    Progress(Progress),
-    /// Something that is stored and not in the log.
-    Lacking(Copy),
-    /// What was ordered is done.
-    Done(Done),
-    /// It ended early, and why.
-    Failed(String),
-    /// Everything is rebuilt.
-    Finished,
-}
-
-/// Why something is not as the log has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Lack {
-    /// The log does not know it.
-    Unknown,
-    /// It is ahead of the log.
-    Ahead,
-    /// The log has another content.
-    Differing,
-}
-
-/// Something stored, with which it can be taken back.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Copy {
-    /// What it is part of.
-    pub target: String,
-    /// Why it is not as the log has it.
-    pub lack: Lack,
-    /// Its id; empty for an entry that differs.
-    pub id: String,
-    /// Its revision.
-    pub revision: i64,
-    /// Tells this writing of it from every other, as base64.
-    pub version: String,
-    /// Its content, sealed with the sealing key; `None` if it is no longer stored.
-    pub sealed: Option<String>,
-}
-
-/// What is to be removed or set back (exactly what was seen, and nothing that was written since; contents are not needed), or what
-/// is to be taken back.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Copies {
-    /// As a rebuild answered them.
-    pub copies: Vec<Copy>,
-}
-
-/// What removing or taking back did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Done {
-    /// Removed.
-    pub removed: u64,
-    /// Set back to what the log tells last.
-    pub revert: u64,
-    /// Taken back.
-    pub taken_back: u64,
-    /// Written to the log.
-    #[serde(default)]
-    pub restored: u64,
-}
 
 /// What a service can rebuild.
 #[derive(Clone)]
@@ -121,6 +50,7 @@ pub struct Rebuilder {
     heals: Option<Arc<dyn Heals>>,
     watch: Option<LogWatch>,
     turn: Arc<Mutex<()>>,
+    runs: Runs,
 }
 
 /// The place that a copy is sealed for.
@@ -143,6 +73,7 @@ impl Rebuilder {
             heals: None,
             watch: None,
             turn: Arc::default(),
+            runs: Runs::default(),
         }
     }
 
@@ -160,10 +91,11 @@ impl Rebuilder {
         self
     }
 
-    /// The routes `POST /admin/rebuild`, `POST /admin/rebuild/removals` and `POST /admin/rebuild/copies`.
+    /// The routes `/admin/rebuild`, `POST /admin/rebuild/stop`, `POST /admin/rebuild/removals` and `POST /admin/rebuild/copies`.
     pub fn routes(self) -> Router {
         Router::new()
-            .route("/admin/rebuild", post(start))
+            .route("/admin/rebuild", get(show).post(start))
+            .route("/admin/rebuild/stop", post(stop))
             .route("/admin/rebuild/removals", post(remove))
             .route("/admin/rebuild/copies", post(take_back))
             .with_state(self)
@@ -214,6 +146,7 @@ impl Rebuilder {
                 seconds = done.seconds,
                 "rebuilt from the log"
             );
+            self.runs.note(&done);
             // Steps may have been dropped; how it ended is not.
             let _ = copies.send(Line::Progress(done)).await;
             if wanted.copies {
@@ -308,7 +241,22 @@ fn refused(detail: String) -> Response {
         .into_response()
 }
 
-async fn remove(
+/// Removes what the log lacks and sets back what is ahead of it: exactly what a rebuild answered, and nothing that was written since.
+///
+/// Who orders this keeps the copies that the rebuild answered: they alone take it back.
+#[utoipa::path(
+    post,
+    path = "/admin/rebuild/removals",
+    operation_id = "removeWhatTheLogLacks",
+    request_body = Copies,
+    responses(
+        (status = 200, description = "One line, when it is done.", content_type = "application/x-ndjson"),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A target or a version is none.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn remove(
     State(rebuilder): State<Rebuilder>,
     ProblemJson(removal): ProblemJson<Copies>,
 ) -> Result<Response, Response> {
@@ -343,7 +291,21 @@ async fn remove(
     Ok(stream(lines_out))
 }
 
-async fn take_back(
+/// Takes back what was removed.
+#[utoipa::path(
+    post,
+    path = "/admin/rebuild/copies",
+    operation_id = "takeBack",
+    request_body = Copies,
+    responses(
+        (status = 200, description = "How many.", body = Done),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A copy does not open.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is away; ask again later.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn take_back(
     State(rebuilder): State<Rebuilder>,
     ProblemJson(Copies { copies }): ProblemJson<Copies>,
 ) -> Result<Json<Done>, Response> {
@@ -372,7 +334,24 @@ fn unavailable(error: &dyn std::fmt::Display) -> Response {
     Problem::unavailable(error.to_string()).into_response()
 }
 
-async fn start(State(rebuilder): State<Rebuilder>, body: Bytes) -> Response {
+/// Rebuilds the store from the log. It removes nothing.
+///
+/// Without `background` the answer is a line of JSON (application/x-ndjson) for each step, and it ends when the caller goes away.
+#[utoipa::path(
+    post,
+    path = "/admin/rebuild",
+    operation_id = "rebuild",
+    request_body = Option<Wanted>,
+    responses(
+        (status = 200, description = "A line for each step, as long as it goes on.", content_type = "application/x-ndjson"),
+        (status = 202, description = "It goes on in the background.", body = RebuildView),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "A rebuild is under way already.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`background` and `copies` together.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn start(State(rebuilder): State<Rebuilder>, body: Bytes) -> Response {
     // Nothing is asked by an empty body, as it was sent before anything could be.
     let wanted = match body.is_empty() {
         true => Ok(Wanted::default()),
@@ -382,31 +361,96 @@ async fn start(State(rebuilder): State<Rebuilder>, body: Bytes) -> Response {
         Ok(wanted) => wanted,
         Err(error) => return refused(error.to_string()),
     };
+    if wanted.background && wanted.copies {
+        let nobody = "`copies` are answered line by line: leave `background` out, or `copies`";
+        return refused(nobody.to_owned());
+    }
     let Ok(turn) = Arc::clone(&rebuilder.turn).try_lock_owned() else {
         return Problem::new(StatusCode::CONFLICT)
             .with_detail("a rebuild is under way already")
             .into_response();
     };
+    let clock = rebuilder.shutdown.clock();
+    let names = rebuilder.targets.iter().map(|target| target.name());
+    let run = rebuilder.runs.begin(clock, names);
+    let view = rebuilder.runs.view();
     let (lines, lines_out) = mpsc::channel::<Line>(LINES);
     let shutdown = rebuilder.shutdown.clone();
-    // Ends when the operator hangs up: what is rebuilt until then is right, and it can be started again.
     shutdown.spawn(async move {
         let _turn = turn;
-        let tell = |progress: Progress| {
-            let _ = lines.try_send(Line::Progress(progress));
-        };
-        let work = rebuilder.run(wanted, tell, &lines);
-        let ended = tokio::select! {
-            ended = work => ended,
-            () = lines.closed() => return,
-        };
+        let ended = rebuilder.until_stopped(wanted, &run, &lines).await;
+        rebuilder.runs.end(rebuilder.shutdown.clock(), &ended);
         let last = match ended {
-            Ok(()) => Line::Finished,
-            Err(reason) => Line::Failed(reason),
+            Ended::Finished => Line::Finished,
+            Ended::Failed(reason) => Line::Failed(reason),
+            Ended::Stopped(why) => Line::Failed(why.to_owned()),
         };
         let _ = lines.send(last).await;
     });
+    if wanted.background {
+        return (StatusCode::ACCEPTED, Json(view)).into_response();
+    }
     stream(lines_out)
+}
+
+impl Rebuilder {
+    /// Rebuilds until it is done, somebody stops it, or, unless it runs in the background, the operator hangs up: what is rebuilt until
+    /// then is right, and it can be started again.
+    async fn until_stopped(&self, wanted: Wanted, run: &Run, lines: &mpsc::Sender<Line>) -> Ended {
+        let tell = |progress: Progress| {
+            self.runs.note(&progress);
+            let _ = lines.try_send(Line::Progress(progress));
+        };
+        let left = async {
+            match wanted.background {
+                true => std::future::pending().await,
+                false => lines.closed().await,
+            }
+        };
+        tokio::select! {
+            ended = self.run(wanted, tell, lines) => match ended {
+                Ok(()) => Ended::Finished,
+                Err(reason) => Ended::Failed(reason),
+            },
+            () = run.stopped() => Ended::Stopped("an operator stopped it"),
+            () = left => Ended::Stopped("whoever had asked for it went away"),
+            () = self.shutdown.requested() => Ended::Stopped("the service is stopping"),
+        }
+    }
+}
+
+/// How far the rebuild is that was begun last since this process started; null if none was.
+#[utoipa::path(
+    get,
+    path = "/admin/rebuild",
+    operation_id = "rebuildProgress",
+    responses(
+        (status = 200, description = "The rebuild, which may have ended.", body = Option<RebuildView>),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn show(State(rebuilder): State<Rebuilder>) -> Json<Option<RebuildView>> {
+    Json(rebuilder.runs.view())
+}
+
+/// Stops the rebuild that is under way, whoever began it. What is rebuilt until then is right.
+#[utoipa::path(
+    post,
+    path = "/admin/rebuild/stop",
+    operation_id = "stopRebuild",
+    responses(
+        (status = 202, description = "It ends in a moment.", body = RebuildView),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "None is under way.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn stop(State(rebuilder): State<Rebuilder>) -> Response {
+    match rebuilder.runs.stop() {
+        Some(view) => (StatusCode::ACCEPTED, Json(view)).into_response(),
+        None => Problem::conflict("no rebuild is under way").into_response(),
+    }
 }
 
 /// An answer that goes on as long as there are lines.

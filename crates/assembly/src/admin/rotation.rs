@@ -23,6 +23,9 @@ use tandem_event_path::{
 };
 use tandem_runtime::{backoff::Backoff, shutdown::Shutdown};
 
+use tandem_service::web::problem::Problem;
+use utoipa::ToSchema;
+
 use crate::stores::settle_sealing_key;
 
 /// Under this name a store remembers how far the work is.
@@ -61,7 +64,7 @@ pub trait Rewraps: Send + Sync + 'static {
 }
 
 /// How far a rotation is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RotationView {
     /// The fingerprint of the key that everything is sealed with in the end.
@@ -318,10 +321,32 @@ impl KeyRotation {
     }
 }
 
-async fn begin(State(rotation): State<KeyRotation>) -> Json<RotationView> {
+/// Seals with the newest key what older ones have sealed, in the background; begins, or goes on where it was.
+#[utoipa::path(
+    post,
+    path = "/admin/keys/rotate",
+    operation_id = "rotateSealingKey",
+    responses(
+        (status = 200, description = "How far it is.", body = RotationView),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn begin(State(rotation): State<KeyRotation>) -> Json<RotationView> {
     Json(rotation.begin())
 }
 
-async fn show(State(rotation): State<KeyRotation>) -> Json<RotationView> {
+/// How far the replacement of the sealing key is.
+#[utoipa::path(
+    get,
+    path = "/admin/keys/rotation",
+    operation_id = "rotation",
+    responses(
+        (status = 200, description = "How far it is.", body = RotationView),
+        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn show(State(rotation): State<KeyRotation>) -> Json<RotationView> {
     Json(rotation.status())
 }

@@ -1,0 +1,372 @@
+//! The OpenAPI document of the operator's routes: the same for both services, and for the gateway that passes them on.
+
+use tandem_service::web::problem::{FieldError, Problem};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        Components, SecurityRequirement,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+        server::{ServerBuilder, ServerVariableBuilder},
+    },
+};
+
+use super::{audit, dead_letters, health, keys, log, rebuild, rotation};
+
+/// The document.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tandem operations",
+        description = "What an operator asks of accounts and of orders. Each service has these routes on its own port, and the gateway passes those on that its page needs, under /operations/accounts and /operations/orders. They want a token with the scope `operations`, or on a service's own port the one that is derived from the sealing key."
+    ),
+    paths(
+        health::show,
+        log::partitions,
+        log::status,
+        log::accept,
+        log::restore,
+        dead_letters::list,
+        dead_letters::show,
+        dead_letters::retry,
+        dead_letters::discard,
+        dead_letters::discard_all,
+        dead_letters::job,
+        keys::list,
+        keys::publish,
+        rotation::begin,
+        rotation::show,
+        rebuild::show,
+        rebuild::start,
+        rebuild::stop,
+        rebuild::remove,
+        rebuild::take_back,
+        audit::show
+    ),
+    components(schemas(Problem, FieldError)),
+    modifiers(&Reached)
+)]
+struct Document;
+
+/// Where the routes are, and with what they are asked for.
+struct Reached;
+
+impl Modify for Reached {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let service = ServerVariableBuilder::new()
+            .default_value("orders")
+            .enum_values(Some(["accounts", "orders"]));
+        document.servers = Some(vec![
+            ServerBuilder::new()
+                .url("/")
+                .description(Some("a service's own port"))
+                .build(),
+            ServerBuilder::new()
+                .url("/operations/{service}")
+                .description(Some("the gateway, which passes on what its page needs"))
+                .parameter("service", service)
+                .build(),
+        ]);
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+        document
+            .components
+            .get_or_insert_with(Components::new)
+            .add_security_scheme("operator", SecurityScheme::Http(bearer.build()));
+        document.security = Some(vec![SecurityRequirement::new::<_, [String; 0], String>(
+            "operator",
+            [],
+        )]);
+    }
+}
+
+/// The forms of what comes from crates that know nothing of HTTP, as the API's description shows them.
+#[allow(dead_code)] // they describe what others write
+pub(super) mod documents {
+    use std::collections::BTreeMap;
+
+    use chrono::{DateTime, Utc};
+    use serde_json::Value;
+    use utoipa::{IntoParams, ToSchema};
+
+    /// Which letters: all, or those of one consumer, or of one key.
+    #[derive(ToSchema)]
+    pub(in crate::admin) struct DeadLetterFilter {
+        /// Only of this consumer.
+        consumer: Option<String>,
+        /// Only of this key.
+        key: Option<String>,
+    }
+
+    /// Names one letter.
+    #[derive(ToSchema, IntoParams)]
+    #[into_params(parameter_in = Query)]
+    pub(in crate::admin) struct LetterId {
+        /// The consumer that refused it.
+        consumer: String,
+        /// Where it was read.
+        topic: String,
+        /// Where it was read.
+        partition: i32,
+        /// Where it was read.
+        offset: i64,
+    }
+
+    /// An event that waits for its data key.
+    #[derive(ToSchema)]
+    #[schema(rename_all = "camelCase")]
+    pub(in crate::admin) struct WaitingView {
+        /// Who waits for it.
+        reader: String,
+        /// Whose data key it takes.
+        subject: String,
+        /// The message's key: the id of the aggregate.
+        key: String,
+        /// Where it is in the log.
+        topic: String,
+        /// Where it is in the log.
+        partition: i32,
+        /// Where it is in the log.
+        offset: i64,
+        /// Since when.
+        since: DateTime<Utc>,
+        /// Why it does not open.
+        reason: String,
+    }
+
+    /// In what a log differs from what a store remembers of it.
+    #[derive(ToSchema)]
+    pub(in crate::admin) struct Alarm {
+        /// Which topic.
+        topic: String,
+        /// Which partition.
+        partition: i32,
+        /// In what, as a sentence.
+        what: String,
+    }
+
+    /// A log that a store is made from.
+    #[derive(ToSchema)]
+    pub(in crate::admin) struct LogView {
+        /// Which topic.
+        topic: String,
+        /// What tells the topic from others of its name now; null where the client cannot tell.
+        identity: Option<String>,
+        /// Whether the log was compared with what is remembered of it: until then nobody knows whether it is the same.
+        checked: bool,
+        /// Its partitions, in order.
+        partitions: Vec<PartitionView>,
+    }
+
+    /// One partition of a log.
+    #[derive(ToSchema)]
+    pub(in crate::admin) struct PartitionView {
+        /// Which one.
+        partition: i32,
+        /// The first offset that there is; null if the partition is not there.
+        begin: Option<i64>,
+        /// The offset behind the last message; null if the partition is not there.
+        end: Option<i64>,
+        /// Messages that are neither applied nor set aside, at most: where a transaction ended there is an offset without a message.
+        unread: i64,
+        /// What the store expects; null while nothing was applied.
+        remembered: Option<Remembered>,
+        /// In what the log differs from that.
+        alarm: Option<String>,
+    }
+
+    /// What is remembered of one partition.
+    #[derive(ToSchema)]
+    pub(in crate::admin) struct Remembered {
+        /// The first offset that there was.
+        begin: i64,
+        /// The last message that was applied.
+        last: Checkpoint,
+        /// What told the topic from others of its name.
+        identity: Option<String>,
+    }
+
+    /// A message that was applied.
+    #[derive(ToSchema)]
+    pub(in crate::admin) struct Checkpoint {
+        /// Its offset.
+        offset: i64,
+        /// Tells it from every other message: a part of the SHA-256 of its content.
+        fingerprint: String,
+    }
+
+    /// How far a rebuild is with one target.
+    #[derive(ToSchema)]
+    pub(in crate::admin) struct Progress {
+        /// What is being rebuilt.
+        target: String,
+        /// Messages read.
+        read: u64,
+        /// Messages to read; grows while the log does.
+        total: u64,
+        /// Aggregates or entries written, or found to be right.
+        written: u64,
+        /// Messages that cannot be taken.
+        refused: u64,
+        /// Aggregates that wait for their data key.
+        waiting: u64,
+        /// What is stored under ids that the log does not know. It is left as it is.
+        unknown: u64,
+        /// What is stored at revisions ahead of the log. It is left as it is.
+        ahead: u64,
+        /// Entries whose content is not the log's. They are left as they are, unless they were ordered to be made as the log has them.
+        differing: u64,
+        /// Entries that were made as the log has them.
+        revert: u64,
+        /// What is to be said of the log, if it is not whole or not the one that the store was made from.
+        of_the_log: Option<String>,
+        /// Seconds since the start.
+        seconds: f64,
+        /// Whether everything is read and written.
+        done: bool,
+    }
+
+    /// The state of a service.
+    #[derive(ToSchema)]
+    pub(in crate::admin) struct HealthReport {
+        /// UP, DEGRADED, OUT_OF_SERVICE or DOWN.
+        status: String,
+        /// Every component by name.
+        components: BTreeMap<String, ComponentHealth>,
+    }
+
+    /// The state of a component.
+    #[derive(ToSchema)]
+    pub(in crate::admin) struct ComponentHealth {
+        /// UP, DEGRADED, OUT_OF_SERVICE or DOWN.
+        status: String,
+        /// Figures and reasons, if there are any.
+        details: Option<BTreeMap<String, Value>>,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value, json};
+    use tandem_event_path::{
+        checkpoint::Checkpoint,
+        log_memory::{Alarm, LogView, PartitionView, Remembered},
+        rebuild::Progress,
+        store::{DeadLetterFilter, LetterId},
+        waiting::WaitingView,
+    };
+    use tandem_service::web::actuator::{ComponentHealth, Health};
+
+    use super::*;
+
+    fn described() -> Value {
+        serde_json::to_value(document()).unwrap()
+    }
+
+    #[test]
+    fn the_committed_document_is_that_of_the_code() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../schema/openapi/operations.json"
+        );
+        let made = tandem_service::web::openapi::committed(&document()).unwrap();
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            std::fs::write(path, &made).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            committed == made,
+            "schema/openapi/operations.json is stale: UPDATE_SCHEMA=1 cargo test -p tandem-assembly"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_described_has_the_members_that_are_written() {
+        let checkpoint = Checkpoint {
+            offset: 1,
+            fingerprint: "f".to_owned(),
+        };
+        let remembered = Remembered {
+            begin: 0,
+            last: checkpoint.clone(),
+            identity: None,
+        };
+        let partition = PartitionView {
+            partition: 0,
+            begin: None,
+            end: None,
+            unread: 0,
+            remembered: Some(remembered.clone()),
+            alarm: None,
+        };
+        let waiting = WaitingView {
+            reader: String::new(),
+            subject: String::new(),
+            key: String::new(),
+            topic: String::new(),
+            partition: 0,
+            offset: 0,
+            since: chrono::DateTime::UNIX_EPOCH,
+            reason: String::new(),
+        };
+        let alarm = Alarm {
+            topic: String::new(),
+            partition: 0,
+            what: String::new(),
+        };
+        let letter = LetterId {
+            consumer: String::new(),
+            topic: String::new(),
+            partition: 0,
+            offset: 0,
+        };
+        let log = LogView {
+            topic: String::new(),
+            identity: None,
+            checked: true,
+            partitions: vec![partition.clone()],
+        };
+        let document = described();
+        for (name, written) in [
+            ("Checkpoint", json!(checkpoint)),
+            ("Remembered", json!(remembered)),
+            ("PartitionView", json!(partition)),
+            ("LogView", json!(log)),
+            ("WaitingView", json!(waiting)),
+            ("Alarm", json!(alarm)),
+            ("LetterId", json!(letter)),
+            ("DeadLetterFilter", json!(DeadLetterFilter::default())),
+            ("Progress", json!(Progress::default())),
+            ("HealthReport", json!(Health::default().report().await)),
+            ("ComponentHealth", json!(ComponentHealth::down("ill"))),
+        ] {
+            let members = |value: &Value| -> BTreeSet<String> {
+                value.as_object().unwrap().keys().cloned().collect()
+            };
+            let described = &document["components"]["schemas"][name]["properties"];
+            assert_eq!(members(described), members(&written), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_route_is_described_with_who_may_and_none_twice() {
+        let document = described();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        let mut ids = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let responses = &operation["responses"];
+                assert!(responses["401"].is_object(), "{method} {path}");
+                assert!(responses["403"].is_object(), "{method} {path}");
+                assert!(ids.insert(operation["operationId"].to_string()), "{path}");
+            }
+        }
+        assert_eq!(ids.len(), 21);
+    }
+}
