@@ -46,6 +46,7 @@ mod startup;
 mod support;
 mod tls;
 mod torture;
+mod two_gateways;
 mod two_systems;
 mod up;
 mod wire;
