@@ -268,11 +268,15 @@ impl OrderSubscription {
             position,
             event,
             published_at,
+            heard,
             ..
         } = told;
         self.place.held.remove(&position);
         if self.is_new(&event) {
-            self.push(What::Change(Box::new(event), published_at));
+            self.push(match heard {
+                Some(seen) if seen.event.sealed.is_none() => What::Heard(seen),
+                _ => What::Change(Box::new(event), published_at),
+            });
         }
     }
 
@@ -424,6 +428,7 @@ impl OrderSubscription {
                 event: found.event.clone(),
                 published_at: found.published_at,
                 case: found.case.clone(),
+                heard: Some(Arc::clone(found)),
             };
             self.take_or_hold(told, found.is_early);
         }
@@ -553,6 +558,7 @@ impl OrderSubscription {
                     event,
                     published_at,
                     case,
+                    heard: None,
                 };
                 self.take_or_hold(told, is_early);
             }
