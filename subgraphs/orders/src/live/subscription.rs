@@ -11,7 +11,6 @@ use super::{
     Interest, LiveError,
     cursor::{self, Place},
     deduplication::{Occurrence, SeenRevisions},
-    delivery::Delivery,
     heartbeat::Beat,
     held_back::{HELD_AT_MOST, HeldBack, Released, Told},
     item::{Chain, Heartbeat, OrderItem, OrderSnapshot, OrderUpdate, published_at},
@@ -72,11 +71,7 @@ struct Ready {
 
 enum What {
     Page(Page),
-    Change(
-        Box<OrderChangeEvent>,
-        Option<DateTime<Utc>>,
-        Option<Arc<Delivery>>,
-    ),
+    Change(Box<OrderChangeEvent>, Option<DateTime<Utc>>),
     /// A change that all its listeners were told of at once.
     Heard(Arc<Seen>),
     Nothing,
@@ -162,19 +157,14 @@ impl OrderSubscription {
                 orders,
                 complete,
             }),
-            What::Change(event, published_at, delivery) => {
-                if let Some(delivery) = delivery {
-                    delivery.goes_out(clock);
-                }
-                OrderItem::Update(OrderUpdate {
-                    cursor,
-                    previous,
-                    change_type: event.change_type,
-                    published_at,
-                    order: Arc::new(event.into_order()),
-                    templates: None,
-                })
-            }
+            What::Change(event, published_at) => OrderItem::Update(OrderUpdate {
+                cursor,
+                previous,
+                change_type: event.change_type,
+                published_at,
+                order: Arc::new(event.into_order()),
+                templates: None,
+            }),
             What::Heard(seen) => {
                 seen.delivery.goes_out(clock);
                 OrderItem::Update(OrderUpdate {
@@ -281,12 +271,15 @@ impl OrderSubscription {
             position,
             event,
             published_at,
-            delivery,
+            heard,
             ..
         } = told;
         self.place.held.remove(&position);
         if self.is_new(&event) {
-            self.push(What::Change(Box::new(event), published_at, delivery));
+            self.push(match heard {
+                Some(seen) if seen.event.sealed.is_none() => What::Heard(seen),
+                _ => What::Change(Box::new(event), published_at),
+            });
         }
     }
 
@@ -438,7 +431,7 @@ impl OrderSubscription {
                 event: found.event.clone(),
                 published_at: found.published_at,
                 case: found.case.clone(),
-                delivery: Some(Arc::clone(&found.delivery)),
+                heard: Some(Arc::clone(found)),
             };
             self.take_or_hold(told, found.is_early);
         }
@@ -568,7 +561,7 @@ impl OrderSubscription {
                     event,
                     published_at,
                     case,
-                    delivery: None,
+                    heard: None,
                 };
                 self.take_or_hold(told, is_early);
             }
