@@ -101,6 +101,9 @@ const OWNED: &[(&str, &[&str])] = &[
     ("mongodb", &["store-mongodb", "orders", "backends"]),
     ("redb", &["store-redb", "embedded-broker", "orders"]),
     ("hive-router", &["tandem"]),
+    ("opentelemetry-otlp", &["trace-export"]),
+    ("opentelemetry_sdk", &["trace-export"]),
+    ("opentelemetry", &["runtime", "trace-export"]),
     ("async-graphql", &["service", "accounts", "orders"]),
 ];
 

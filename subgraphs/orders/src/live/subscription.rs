@@ -11,6 +11,7 @@ use super::{
     Interest, LiveError,
     cursor::{self, Place},
     deduplication::{Occurrence, SeenRevisions},
+    delivery::Delivery,
     heartbeat::Beat,
     held_back::{HELD_AT_MOST, HeldBack, Released, Told},
     item::{Chain, Heartbeat, OrderItem, OrderSnapshot, OrderUpdate, published_at},
@@ -71,7 +72,11 @@ struct Ready {
 
 enum What {
     Page(Page),
-    Change(Box<OrderChangeEvent>, Option<DateTime<Utc>>),
+    Change(
+        Box<OrderChangeEvent>,
+        Option<DateTime<Utc>>,
+        Option<Arc<Delivery>>,
+    ),
     /// A change that all its listeners were told of at once.
     Heard(Arc<Seen>),
     Nothing,
@@ -157,14 +162,19 @@ impl OrderSubscription {
                 orders,
                 complete,
             }),
-            What::Change(event, published_at) => OrderItem::Update(OrderUpdate {
-                cursor,
-                previous,
-                change_type: event.change_type,
-                published_at,
-                order: Arc::new(event.into_order()),
-                templates: None,
-            }),
+            What::Change(event, published_at, delivery) => {
+                if let Some(delivery) = delivery {
+                    delivery.goes_out(clock);
+                }
+                OrderItem::Update(OrderUpdate {
+                    cursor,
+                    previous,
+                    change_type: event.change_type,
+                    published_at,
+                    order: Arc::new(event.into_order()),
+                    templates: None,
+                })
+            }
             What::Heard(seen) => {
                 seen.delivery.goes_out(clock);
                 OrderItem::Update(OrderUpdate {
@@ -278,7 +288,10 @@ impl OrderSubscription {
         if self.is_new(&event) {
             self.push(match heard {
                 Some(seen) if seen.event.sealed.is_none() => What::Heard(seen),
-                _ => What::Change(Box::new(event), published_at),
+                heard => {
+                    let delivery = heard.map(|seen| Arc::clone(&seen.delivery));
+                    What::Change(Box::new(event), published_at, delivery)
+                }
             });
         }
     }
