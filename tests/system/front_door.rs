@@ -9,6 +9,7 @@ mod limits;
 mod named;
 mod protocol;
 mod raw;
+mod slow;
 mod sockets;
 mod transports;
 

@@ -20,13 +20,13 @@ use tokio::net::{TcpListener, TcpStream};
 use super::Door;
 use crate::graphql::Inner;
 use crate::http::admission::{Client, Counted};
-use crate::http::connection::{Answering, Busy, Timed, Times};
+use crate::http::connection::{Abandon, Answering, Busy, Timed, Times};
 use crate::shutdown::Stop;
 
 /// How long accepting pauses when the system has no file left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The largest head of a request, in bytes.
-const LARGEST_HEAD: usize = 64 * 1024;
+pub(super) const LARGEST_HEAD: usize = 64 * 1024;
 /// The most headers of a request.
 const MOST_HEADERS: usize = 100;
 
@@ -130,7 +130,7 @@ struct Ends {
 
 /// Serves HTTP on a connection.
 async fn talk<I: Inner>(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: impl AsyncRead + AsyncWrite + Abandon + Unpin + Send + 'static,
     Ends { peer, local }: Ends,
     is_certified: bool,
     door: Door<I>,
@@ -164,13 +164,14 @@ async fn talk<I: Inner>(
             }))
         }
     });
+    // Without `pipeline_flush`: with it hyper holds back the answer to a head that it cannot read, for the head itself is taken for the next request,
+    // and the connection ends without a word.
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .max_headers(MOST_HEADERS)
         .max_buf_size(LARGEST_HEAD)
         // The connection's own limits tell the first byte from the rest of a head.
         .header_read_timeout(None)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     tokio::pin!(connection);

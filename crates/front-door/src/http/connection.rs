@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 /// How long a client may read nothing while something waits for it.
@@ -55,6 +56,25 @@ impl Busy {
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that can be given up.
+pub(crate) trait Abandon {
+    /// Has its end be a reset: what was written and not read is dropped. Otherwise the system keeps it, some MiB, for minutes more.
+    fn abandon(&self);
+}
+
+impl Abandon for TcpStream {
+    fn abandon(&self) {
+        // Best effort: it is closed in any case.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Abandon for tokio_rustls::server::TlsStream<TcpStream> {
+    fn abandon(&self) {
+        self.get_ref().0.abandon();
     }
 }
 
@@ -104,7 +124,10 @@ impl<T> Timed<T> {
         &mut self,
         context: &mut Context<'_>,
         done: Poll<io::Result<R>>,
-    ) -> Poll<io::Result<R>> {
+    ) -> Poll<io::Result<R>>
+    where
+        T: Abandon,
+    {
         if done.is_ready() {
             self.waits_for_writing = false;
             return done;
@@ -114,6 +137,7 @@ impl<T> Timed<T> {
             self.write_until.as_mut().reset(Instant::now() + STALLED);
         }
         ready!(self.write_until.as_mut().poll(context));
+        self.io.abandon();
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the client reads nothing",
@@ -138,7 +162,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
             }
             return Poll::Ready(read);
         }
-        if this.busy.is() {
+        // An answer that was handed over whole is not being answered any more, and is still to be read by the client.
+        if this.busy.is() || this.waits_for_writing {
             this.waits_for_reading = Waits::No;
             return Poll::Pending;
         }
@@ -153,7 +178,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
+impl<T: AsyncWrite + Abandon + Unpin> AsyncWrite for Timed<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -193,6 +218,10 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+
+    impl Abandon for tokio::io::DuplexStream {
+        fn abandon(&self) {}
+    }
 
     const TIMES: Times = Times {
         head: Duration::from_millis(50),
@@ -255,6 +284,33 @@ mod tests {
         timed.read_exact(&mut [0; 7]).await.unwrap();
         let waited = tokio::time::timeout(3 * TIMES.idle, timed.read(&mut [0; 16])).await;
         assert!(waited.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_a_client_reads_an_answer_slowly_no_request_is_expected_of_it() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let (mut reading, mut writing) =
+            tokio::io::split(Timed::new(server, TIMES, Busy::default()));
+        client.write_all(b"request").await.unwrap();
+        reading.read_exact(&mut [0; 7]).await.unwrap();
+        // The answer was handed over whole, so that nobody answers any more; it takes the client longer than the time between two requests.
+        let answer = async {
+            writing.write_all(&[0; 20 * 64]).await.unwrap();
+            writing.flush().await.unwrap();
+        };
+        let slow = async {
+            for _ in 0..20 {
+                tokio::time::sleep(TIMES.idle / 10).await;
+                client.read_exact(&mut [0; 64]).await.unwrap();
+            }
+        };
+        let mut next = [0; 16];
+        tokio::select! {
+            ended = reading.read(&mut next) => panic!("given up: {ended:?}"),
+            ((), ()) = async { tokio::join!(answer, slow) } => {}
+        }
+        // And then it is.
+        assert!(reading.read(&mut next).await.is_err());
     }
 
     #[tokio::test]
