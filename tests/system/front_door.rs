@@ -1,6 +1,7 @@
 //! The front door of all three ports: small hostile requests cost themselves, pages of other origins reach nothing, and the
 //! protocols are spoken to the letter.
 
+mod bounds;
 mod browsers;
 mod federation;
 mod hostile;

@@ -48,6 +48,7 @@ mod support;
 mod tls;
 mod torture;
 mod traces;
+mod two_gateways;
 mod two_systems;
 mod up;
 mod upgrade;

@@ -17,10 +17,11 @@ use tandem_authentication::{Access, Verifier};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use self::listener::LARGEST_HEAD;
 use crate::graphql::{
     GraphQl, GraphQlRules, Handshake, Inner, Refused, RequestError, is_upgrade, upgrade,
 };
-use crate::http::admission::{Client, Counted, Counter, Rate, whole_seconds};
+use crate::http::admission::{Client, Counted, Counter, Rate, TOO_FAST, whole_seconds};
 use crate::http::body::{BodyLimits, BodyRefused, read};
 use crate::http::connection::Times;
 use crate::http::files;
@@ -57,7 +58,7 @@ struct Shared {
     connections: Counter,
     in_flight: Arc<Semaphore>,
     serving: Serving,
-    rate: Rate,
+    rate: Arc<Rate>,
     times: Times,
     body: BodyLimits,
     sockets: SocketLimits,
@@ -93,7 +94,7 @@ impl FrontDoor {
             ),
             in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
             serving: Serving::watched(),
-            rate: Rate::new(settings),
+            rate: Arc::new(Rate::new(settings)),
             times: Times {
                 head: settings.header_timeout(),
                 idle: settings.idle_timeout(),
@@ -185,12 +186,20 @@ impl<I: Inner> Door<I> {
     ) -> Response<Body> {
         const CERTIFICATE: &str =
             "this port answers those who show a certificate of the system's authority";
+        const TOO_LARGE: &str = "the head of a request has at most 64 KiB here";
         let (mut parts, body) = request.into_parts();
         let id = name(&mut parts);
         // Probes and whoever reads metrics have none.
         if !is_certified && !parts.uri.path().starts_with("/actuator/") {
             refused("certificate");
             let response = problem(StatusCode::FORBIDDEN, parts.uri.path(), CERTIFICATE);
+            return finished(response, &From::Here, false, id);
+        }
+        // The server reads in large steps, and refuses what is twice as much by itself.
+        if size_of_head(&parts) > LARGEST_HEAD {
+            refused("head");
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            let response = problem(status, parts.uri.path(), TOO_LARGE);
             return finished(response, &From::Here, false, id);
         }
         let authority = parts.uri.authority().map(ToString::to_string);
@@ -225,7 +234,6 @@ impl<I: Inner> Door<I> {
         peer: SocketAddr,
         counted: Arc<Counted>,
     ) -> Response<Body> {
-        const TOO_FAST: &str = "requests come faster than this port takes them of one client";
         let address = Client::of(peer.ip());
         // Who is known is counted by their subject, wherever from; who has yet to be verified, which costs more, by the address first.
         let known = self.identifier.remembered(&parts.headers);
@@ -275,6 +283,7 @@ impl<I: Inner> Door<I> {
                     address,
                     identity,
                     identifier: self.identifier.clone(),
+                    rate: Arc::clone(&self.shared.rate),
                 },
                 &parts,
                 upgraded,
@@ -378,6 +387,15 @@ impl<I: Inner> Door<I> {
 
 fn refused(reason: &'static str) {
     metrics::counter!("front_door_refusals_total", "reason" => reason).increment(1);
+}
+
+/// Bytes of the head of a request, as they are written (RFC 9112).
+fn size_of_head(parts: &Parts) -> usize {
+    let target = parts.uri.path_and_query().map_or(0, |it| it.as_str().len());
+    let headers = parts.headers.iter();
+    headers.fold(target, |size, (name, value)| {
+        size + name.as_str().len() + value.len() + ": \r\n".len()
+    })
 }
 
 /// Takes the caller's request id over, or makes one.

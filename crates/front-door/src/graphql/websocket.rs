@@ -33,7 +33,7 @@ use super::events::Event;
 use super::inner::{Inner, Origin, set_up};
 use super::negotiation::Format;
 use super::steps::carry_out;
-use crate::http::admission::{Client, Counted};
+use crate::http::admission::{Client, Counted, Rate, TOO_FAST, whole_seconds};
 use crate::http::problem::problem;
 use crate::identity::{Identifier, Identity};
 use crate::json::check_depth;
@@ -153,6 +153,8 @@ pub(crate) struct Handshake {
     pub(crate) identity: Identity,
     /// Verifies the tokens of the session.
     pub(crate) identifier: Identifier,
+    /// How often each client may ask, over all its connections.
+    pub(crate) rate: Arc<Rate>,
 }
 
 /// Makes a WebSocket of a connection (RFC 6455, section 4.2).
@@ -530,6 +532,10 @@ impl<I: Inner> Session<I> {
         if self.operations.len() >= self.limits.operations {
             return refuse(&RequestError::rate_limited(1, TOO_MANY_OPERATIONS).into());
         }
+        let client = self.by.identity.client(self.by.address);
+        if let Err(wait) = self.by.rate.take(client) {
+            return refuse(&RequestError::rate_limited(whole_seconds(wait), TOO_FAST).into());
+        }
         match self.by.identity.access() {
             Ok(access) => self.origin.allow(access),
             Err(rejection) => return refuse(&RequestError::token(&rejection).into()),
@@ -544,7 +550,6 @@ impl<I: Inner> Session<I> {
             Err(refused) => return refuse(&refused),
         };
         let is_subscription = ready.operation.kind == Kind::Subscription;
-        let client = self.by.identity.client(self.by.address);
         let counted = match is_subscription.then(|| self.graphql.subscriptions.admit(client)) {
             None => None,
             Some(Some(counted)) => Some(counted),

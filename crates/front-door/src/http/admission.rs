@@ -164,6 +164,9 @@ impl Rate {
     }
 }
 
+/// What a client is told that asks too often.
+pub(crate) const TOO_FAST: &str = "requests come faster than this port takes them of one client";
+
 /// Whole seconds, at least one, as `Retry-After` has them.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs()

@@ -1,0 +1,209 @@
+//! What is bounded on every port is bounded on those that have subscriptions, too: heads, compressed bodies, requests, subscriptions.
+
+use std::io::{Read, Write};
+
+use flate2::{Compression, write::GzEncoder};
+
+use super::{sockets::Socket, *};
+use crate::support::poll;
+
+const FEED: &str = "subscription { orderFeed(heartbeatSeconds: 5) { __typename } }";
+const EVENTS: (&str, &str) = ("accept", "text/event-stream");
+
+#[test]
+fn a_head_that_is_too_large_is_refused_with_431_on_every_port() {
+    let tandem = Tandem::start();
+    let long = "x".repeat(80 << 10);
+    let many: Vec<String> = (0..150).map(|number| format!("x-many-{number}")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "1")).collect();
+    for (name, port) in ports(&tandem) {
+        let longer = long.repeat(5);
+        for headers in [
+            vec![("x-long", long.as_str())],
+            vec![("x-longer", longer.as_str())],
+            many.clone(),
+        ] {
+            let answer = refused_head(port, &headers);
+            // Who writes far more and reads later may see the connection's end alone.
+            let may_end = headers.iter().any(|(_, value)| value.len() > 128 << 10);
+            assert!(
+                answer.starts_with("HTTP/1.1 431 ") || may_end && answer.is_empty(),
+                "{name}, {} headers: {answer:?}",
+                headers.len()
+            );
+        }
+        // A head that is none is told so, too.
+        let none = refused_line(port, b"nonsense\r\n\r\n");
+        assert!(none.starts_with("HTTP/1.1 400 "), "{name}: {none:?}");
+        // So is the handshake of a WebSocket.
+        let socket = Socket::open_with(port, &[("x-long", &long)]);
+        assert!(socket.is_err(), "{name}");
+    }
+    all_answer(&tandem);
+}
+
+/// The first line of the answer to a head, which may come before all of it is written.
+fn refused_head(port: u16, headers: &[(&str, &str)]) -> String {
+    let mut head = format!("GET /graphql HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    refused_line(port, head.as_bytes())
+}
+
+fn refused_line(port: u16, head: &[u8]) -> String {
+    let mut stream = raw::connect(port);
+    let _ = stream.write_all(head);
+    let mut answer = [0; 256];
+    let read = stream.read(&mut answer).unwrap_or_default();
+    let text = String::from_utf8_lossy(&answer[..read]).into_owned();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn a_compressed_body_is_taken_within_the_bounds_of_what_it_holds() {
+    let tandem = Tandem::start();
+    let head = [
+        ("content-type", "application/json"),
+        ("content-encoding", "gzip"),
+    ];
+    let bomb = json!({"query": "{__typename}", "variables": {"a": "x".repeat(64 << 20)}});
+    let bomb = gzip(bomb.to_string().as_bytes());
+    assert!(bomb.len() < 256 << 10);
+    let query = json!({"query": "{__typename}"}).to_string();
+    for (name, port) in ports(&tandem) {
+        let answer = send(port, "POST", "/graphql", &head, &gzip(query.as_bytes()));
+        assert_eq!(
+            answer.json()["data"]["__typename"],
+            "Query",
+            "{name}: {answer:?}"
+        );
+        let answer = send(port, "POST", "/graphql", &head, &bomb);
+        assert_eq!(answer.status, 413, "{name}: {answer:?}");
+        let answer = send(port, "POST", "/graphql", &head, query.as_bytes());
+        assert_eq!(answer.status, 400, "{name}: {answer:?}");
+    }
+    // A subscription, too; its events come one by one, whatever encodings the client takes.
+    for (name, port) in [("gateway", tandem.gateway), ("orders", tandem.orders)] {
+        let body = gzip(json!({"query": FEED}).to_string().as_bytes());
+        let mut stream = raw::connect(port);
+        let head = format!(
+            "POST /graphql HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\naccept: text/event-stream\r\naccept-encoding: gzip\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+        let mut said = String::new();
+        while !said.contains("Heartbeat") {
+            let mut part = [0; 4_096];
+            let read = stream.read(&mut part).unwrap();
+            assert!(read > 0, "{name}: {said}");
+            said.push_str(&String::from_utf8_lossy(&part[..read]));
+        }
+        assert!(
+            !said.to_ascii_lowercase().contains("content-encoding"),
+            "{name}: {said}"
+        );
+    }
+}
+
+/// Begins a subscription by server-sent events; the answer's status, and the connection on which it goes on.
+fn events(port: u16) -> (u16, std::net::TcpStream) {
+    let body = json!({"query": FEED}).to_string();
+    let mut stream = raw::connect(port);
+    let (accept, kind) = EVENTS;
+    let head = format!(
+        "POST /graphql HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n{accept}: {kind}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut begin = [0; 12];
+    stream.read_exact(&mut begin).unwrap();
+    let status = String::from_utf8_lossy(&begin[9..]).into_owned();
+    (status.parse().unwrap(), stream)
+}
+
+#[test]
+fn a_client_has_as_many_subscriptions_as_the_settings_say_over_all_its_connections() {
+    for is_gateway in [true, false] {
+        let tandem = Tandem::builder()
+            .env("TANDEM_MAX_SUBSCRIPTIONS_PER_CLIENT", "4")
+            .start();
+        let port = if is_gateway {
+            tandem.gateway
+        } else {
+            tandem.orders
+        };
+        let mut socket = Socket::ready(port);
+        for number in 0..2 {
+            socket.subscribe(&number.to_string(), FEED);
+        }
+        let mut kept = Vec::new();
+        poll("two more are taken", || {
+            let (status, stream) = events(port);
+            assert_eq!(status, 200);
+            kept.push(stream);
+            (kept.len() == 2).then_some(())
+        });
+        let (status, _) = poll("the next is refused", || {
+            let (status, stream) = events(port);
+            (status == 429).then_some((status, stream))
+        });
+        assert_eq!(status, 429);
+        socket.subscribe("more", FEED);
+        let refused = poll("and so it is on the socket", || {
+            let said = socket.hear();
+            (said["id"] == "more").then_some(said)
+        });
+        assert_eq!(
+            refused["payload"][0]["extensions"]["code"], "RATE_LIMITED",
+            "{refused}"
+        );
+        // Who leaves makes room.
+        drop(kept);
+        poll("there is room again", || {
+            (events(port).0 == 200).then_some(())
+        });
+    }
+}
+
+#[test]
+fn who_asks_too_often_is_told_so_on_every_port_and_transport() {
+    let tandem = Tandem::builder().env("TANDEM_RATE_LIMIT", "20").start();
+    for (name, port) in ports(&tandem) {
+        let refused = (0..600).find_map(|_| {
+            let answer = graphql_with(port, &[EVENTS], &json!({"query": "{__typename}"}));
+            (answer.status == 429).then_some(answer)
+        });
+        let refused = refused.unwrap_or_else(|| panic!("{name}: no refusal"));
+        assert_eq!(refused.code(), "RATE_LIMITED", "{name}: {refused:?}");
+        assert!(
+            refused.header("retry-after").is_some(),
+            "{name}: {refused:?}"
+        );
+        let mut socket = poll("a socket is opened", || {
+            let mut socket = Socket::open_with(port, &[]).ok()?;
+            socket.say(&json!({"type": "connection_init"}));
+            (socket.hear()["type"] == "connection_ack").then_some(socket)
+        });
+        for number in 0..400 {
+            socket.subscribe(&number.to_string(), "{__typename}");
+        }
+        let refused = (0..800).find_map(|_| {
+            let said = socket.hear();
+            (said["type"] == "error").then_some(said)
+        });
+        let refused = refused.unwrap_or_else(|| panic!("{name}: no refusal on the socket"));
+        assert_eq!(
+            refused["payload"][0]["extensions"]["code"], "RATE_LIMITED",
+            "{name}: {refused}"
+        );
+    }
+}
