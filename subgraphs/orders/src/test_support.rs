@@ -15,6 +15,7 @@ use tandem_event_path::log::Offsets;
 use tandem_event_path::{
     commands::CommandHandler,
     data_keys::{DataKeys, FixedKeys, Known, Opener},
+    projection::Projection as _,
     sealing::Sealer,
     store::{AggregateStore, PublishedRow, StoreError, WriteEpoch},
 };
@@ -382,6 +383,18 @@ impl World {
             self.backing.replica.clone(),
             Forgetting::new(Arc::clone(&self.stores.own.aggregates)),
         )
+    }
+
+    /// Lets the audit projection take everything that is in the log.
+    pub(crate) async fn audit_everything(&self) {
+        let audit = self.audit();
+        let items = self
+            .order_log
+            .messages()
+            .iter()
+            .map(|message| (message.position, audit.decode(message).unwrap()))
+            .collect();
+        audit.apply(items).await.unwrap();
     }
 
     /// Makes a customer known.

@@ -15,7 +15,7 @@ use tandem_event_path::data_keys::Keys;
 use tandem_model::message::Position;
 use tandem_runtime::clock::Instant;
 
-use super::{delivery::Delivery, verdicts::Case};
+use super::{orders::Seen, verdicts::Case};
 use crate::{domain::OrderChangeEvent, erasure};
 
 /// Changes that one subscriber is held back at most; a cursor names as many.
@@ -37,8 +37,8 @@ pub(super) struct Told {
     pub(super) published_at: Option<DateTime<Utc>>,
     /// What the audit trail says of it, where that decides whether it is told.
     pub(super) case: Option<Arc<Case>>,
-    /// By which it is counted when it goes out; none of what is read again.
-    pub(super) delivery: Option<Arc<Delivery>>,
+    /// The same as all its listeners have heard it, if they have: what is written of it is written once for all of them.
+    pub(super) heard: Option<Arc<Seen>>,
 }
 
 /// What need not be held back any more.
@@ -51,7 +51,7 @@ pub(super) struct Released {
 }
 
 /// What is held back of all orders, in order of revision for each; a revision may be there twice until it is known which is the first.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct HeldBack {
     changes: BTreeMap<(String, i64, Position), Change>,
     /// When to look next.
@@ -60,14 +60,13 @@ pub(super) struct HeldBack {
     ask: Option<Instant>,
 }
 
-#[derive(Debug)]
 struct Change {
     position: Position,
     event: OrderChangeEvent,
     published_at: Option<DateTime<Utc>>,
     /// What the audit trail is to say of it, if that is waited for.
     case: Option<Arc<Case>>,
-    delivery: Option<Arc<Delivery>>,
+    heard: Option<Arc<Seen>>,
     /// Until when the change before it is waited for, if that has not been read.
     predecessor_until: Option<Instant>,
 }
@@ -116,7 +115,7 @@ impl HeldBack {
             event,
             published_at,
             case,
-            delivery,
+            heard,
         } = told;
         let place = (event.id.clone(), event.revision, position);
         let change = Change {
@@ -124,7 +123,7 @@ impl HeldBack {
             event,
             published_at,
             case,
-            delivery,
+            heard,
             predecessor_until: is_early.then_some(now + PREDECESSOR_WAIT),
         };
         self.changes.insert(place, change);
@@ -229,7 +228,7 @@ impl HeldBack {
                     event,
                     published_at: change.published_at,
                     case: None,
-                    delivery: change.delivery.clone(),
+                    heard: change.heard,
                 }),
                 None => {
                     kept.insert(place, change);

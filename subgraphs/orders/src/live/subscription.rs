@@ -281,12 +281,18 @@ impl OrderSubscription {
             position,
             event,
             published_at,
-            delivery,
+            heard,
             ..
         } = told;
         self.place.held.remove(&position);
         if self.is_new(&event) {
-            self.push(What::Change(Box::new(event), published_at, delivery));
+            self.push(match heard {
+                Some(seen) if seen.event.sealed.is_none() => What::Heard(seen),
+                heard => {
+                    let delivery = heard.map(|seen| Arc::clone(&seen.delivery));
+                    What::Change(Box::new(event), published_at, delivery)
+                }
+            });
         }
     }
 
@@ -438,7 +444,7 @@ impl OrderSubscription {
                 event: found.event.clone(),
                 published_at: found.published_at,
                 case: found.case.clone(),
-                delivery: Some(Arc::clone(&found.delivery)),
+                heard: Some(Arc::clone(found)),
             };
             self.take_or_hold(told, found.is_early);
         }
@@ -568,7 +574,7 @@ impl OrderSubscription {
                     event,
                     published_at,
                     case,
-                    delivery: None,
+                    heard: None,
                 };
                 self.take_or_hold(told, is_early);
             }

@@ -5,7 +5,7 @@ use std::{pin::Pin, time::Duration};
 
 use chrono::{TimeDelta, Utc};
 use futures::{FutureExt, Stream, StreamExt};
-use tandem_event_path::{data_keys::DataKey, projection::Projection};
+use tandem_event_path::data_keys::DataKey;
 use tandem_model::event::CloudEvent;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -96,14 +96,7 @@ fn seen(update: &OrderUpdate) -> (String, i64) {
 
 /// Lets the audit projection take everything that is in the log.
 pub(super) async fn audit(world: &World) {
-    let audit = world.audit();
-    let items = world
-        .order_log
-        .messages()
-        .iter()
-        .map(|message| (message.position, audit.decode(message).unwrap()))
-        .collect();
-    audit.apply(items).await.unwrap();
+    world.audit_everything().await;
 }
 
 #[tokio::test]
