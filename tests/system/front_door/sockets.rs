@@ -87,7 +87,7 @@ impl Socket {
 }
 
 /// How many subscriptions a port says are open; none if it never had one.
-fn open_subscriptions(port: u16) -> f64 {
+pub(super) fn open_subscriptions(port: u16) -> f64 {
     let scrape = get(port, "/actuator/prometheus", &[]).body;
     scrape
         .lines()
