@@ -37,8 +37,11 @@ pub struct LogOffice {
     restores: Arc<dyn RestoresLog>,
     heals: Option<Arc<dyn Heals>>,
     shutdown: Shutdown,
-    last: Arc<Mutex<Option<(Instant, Vec<LogView>)>>>,
+    last: Arc<Mutex<Option<Looked>>>,
 }
+
+/// What was seen, and when.
+type Looked = (Instant, Vec<LogView>);
 
 impl LogOffice {
     /// Tells of what is watched, and restores the service's own log. What is lost of data keys is published first, if `heals` does so.

@@ -147,7 +147,13 @@ mod tests {
             what: "the partition is not there any more".to_owned(),
         };
         let known = BTreeMap::from([(5, remembered(0, 4))]);
-        let told = partitions("t", &Ends::new(), known, &BTreeMap::new(), &[alarm.clone()]);
+        let told = partitions(
+            "t",
+            &Ends::new(),
+            known,
+            &BTreeMap::new(),
+            std::slice::from_ref(&alarm),
+        );
         assert_eq!(told.len(), 1);
         assert_eq!(
             (told[0].begin, told[0].end, told[0].unread),

@@ -67,10 +67,13 @@ impl Run {
 
 /// The last rebuild. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Runs(Arc<Mutex<Option<(RebuildView, Arc<Notify>)>>>);
+pub(super) struct Runs(Arc<Mutex<Option<Begun>>>);
+
+/// What is told of a rebuild, and what stops it.
+type Begun = (RebuildView, Arc<Notify>);
 
 impl Runs {
-    fn last(&self) -> MutexGuard<'_, Option<(RebuildView, Arc<Notify>)>> {
+    fn last(&self) -> MutexGuard<'_, Option<Begun>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
