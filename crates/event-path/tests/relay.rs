@@ -207,3 +207,24 @@ async fn events_of_a_key_that_was_removed_and_made_anew_are_published() {
         ])
     );
 }
+
+/// What a clock that is days ahead recorded, and its instance did not publish, does not wait until it is that time.
+#[tokio::test(start_paused = true)]
+async fn what_was_recorded_in_the_future_is_published_now() {
+    let (outbox, log) = (Arc::new(MemoryOutbox::default()), MemoryLog::default());
+    let ahead = |key: &str| PendingEvent {
+        recorded_at: DateTime::from(std::time::SystemTime::now()) + chrono::TimeDelta::days(8),
+        ..event(key, 1, key)
+    };
+    outbox.put(&ahead("before the start"));
+    let _relay = start(&outbox, &log);
+    outbox.emptied().await;
+    // Of another instance, which ended before it had published it.
+    outbox.put(&ahead("while it runs"));
+    outbox.emptied().await;
+    let published = [
+        ("before the start", "before the start"),
+        ("while it runs", "while it runs"),
+    ];
+    assert_eq!(log.published(), named(&published));
+}

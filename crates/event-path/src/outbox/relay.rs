@@ -9,6 +9,9 @@
 //! failover of the store undid leaves the event in the store, where the sweep finds it. One that is known to be published is cleared
 //! again; one that only has the revision of a published one (its key was removed and made anew) is published.
 //!
+//! **Clocks.** How long an event is left to its own instance goes by the time at which it was recorded. A clock may have been wrong then: what was
+//! recorded in the future is found by the first sweep, and by every tenth.
+//!
 //! **Refusals.** While Kafka is away the whole relay pauses. An event that Kafka will never take holds back its own key
 //! alone: see `refusals`.
 
@@ -59,6 +62,10 @@ const WINDOW: usize = 2_000;
 const HELD: usize = 20_000;
 /// Events read from the store at once.
 const SWEEP_PAGE: usize = 1_000;
+/// Every so many sweeps what was recorded in the future is looked for, too.
+const LOOK_AHEAD: u32 = 10;
+/// How far, in days: a clock that is wrong by more was never set.
+const AHEAD_DAYS: i64 = 36_500;
 /// Keys whose newest published revision is remembered, so that a late hint is not published again.
 const REMEMBERED: usize = 50_000;
 /// The pauses after the log did not take a record.
@@ -228,6 +235,8 @@ pub fn start(
         pauses: BACKOFF.pauses(&clock),
         refusals: Refusals::default(),
         companions_are_taken: false,
+        sweeps: 0,
+        looks_ahead: true,
         status: status_out,
         clock: clock.clone(),
     };
@@ -315,6 +324,10 @@ struct Relay {
     refusals: Refusals,
     /// Whether Kafka took the last companions: an event does not go out with a key that may be refused.
     companions_are_taken: bool,
+    /// Sweeps begun so far.
+    sweeps: u32,
+    /// Whether the present sweep looks for what was recorded in the future, too.
+    looks_ahead: bool,
     status: watch::Sender<RelayStatus>,
     clock: Clock,
 }
@@ -407,6 +420,10 @@ impl Relay {
                 sweep_at = self.clock.instant() + sweep_every;
                 let is_done = !first_sweep && fault::is_on(Fault::SweptOnce);
                 if self.held < HELD && !is_done {
+                    if sweep_from.is_none() {
+                        self.looks_ahead = self.sweeps.is_multiple_of(LOOK_AHEAD);
+                        self.sweeps = self.sweeps.wrapping_add(1);
+                    }
                     sweeping = Some(self.sweep(&settings, first_sweep, sweep_from.take()));
                 }
             }
@@ -720,12 +737,35 @@ impl Relay {
         } else {
             Duration::from_millis(settings.orphan_ms)
         };
-        let before = DateTime::<Utc>::from(self.clock.now())
-            - TimeDelta::from_std(orphaned).unwrap_or_else(|_| TimeDelta::zero());
+        let now = DateTime::<Utc>::from(self.clock.now());
+        let age = TimeDelta::from_std(orphaned).unwrap_or_else(|_| TimeDelta::zero());
+        let before = if self.looks_ahead {
+            now + TimeDelta::days(AHEAD_DAYS)
+        } else {
+            now - age
+        };
+        // What was recorded just now is its instance's to publish.
+        let is_left =
+            move |oldest: &PendingEvent| everything || (now - oldest.recorded_at).abs() >= age;
         async move {
             let backlog = outbox.backlog().await;
             let events = outbox.pending(before, after.as_deref(), SWEEP_PAGE).await;
-            Swept { backlog, events }
+            let (next, events) = match events {
+                Ok(events) => {
+                    let next = (events.len() >= SWEEP_PAGE)
+                        .then(|| events.last().map(|event| event.key.clone()))
+                        .flatten();
+                    let of_keys = events.chunk_by(|one, other| one.key == other.key);
+                    let left = of_keys.filter(|of_one| of_one.first().is_some_and(is_left));
+                    (next, Ok(left.flatten().cloned().collect()))
+                }
+                Err(error) => (None, Err(error)),
+            };
+            Swept {
+                backlog,
+                events,
+                next,
+            }
         }
         .boxed()
     }
@@ -745,8 +785,6 @@ impl Relay {
         let Ok(events) = swept.events else {
             return None;
         };
-        let full = events.len() >= SWEEP_PAGE;
-        let next = events.last().map(|event| event.key.clone());
         if !events.is_empty() && *first {
             tracing::info!(
                 events = events.len(),
@@ -758,12 +796,10 @@ impl Relay {
             self.judge_left(of_one);
         }
         self.hold(events);
-        if full {
-            next
-        } else {
+        if swept.next.is_none() {
             *first = false;
-            None
         }
+        swept.next
     }
 
     /// Judges what the sweep found of one key, all that is pending of it: published events that are pending still, or again, are cleared
@@ -851,6 +887,8 @@ fn as_gauge(count: u64) -> f64 {
 struct Swept {
     backlog: Result<Backlog, StoreError>,
     events: Result<Vec<PendingEvent>, StoreError>,
+    /// Behind which key the next page begins, if there is one.
+    next: Option<String>,
 }
 
 /// Waits for the future if there is one, for ever if there is none.
