@@ -6,7 +6,7 @@
 //! taken once more by themselves.
 //!
 //! Most wait for a moment alone: the two topics are read by two readers, and the event was read before its key. So the log warns of an
-//! event that has waited for [`LONG`], once in the life of a process; health and the metric show it from its first moment.
+//! event that has waited for 10 s, once in the life of a process; health and the metric show it from its first moment.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
