@@ -121,8 +121,9 @@ fn attacked(runtime: &Runtime, tandem: &Tandem, client: &Arc<LeanClient>, attack
     let sent: u64 = attackers
         .into_iter()
         .map(|attacker| {
-            let ended = tokio::time::timeout(Duration::from_secs(10), attacker);
-            runtime.block_on(ended).map_or(0, |sent| sent.unwrap_or(0))
+            let ended = runtime
+                .block_on(async { tokio::time::timeout(Duration::from_secs(10), attacker).await });
+            ended.map_or(0, |sent| sent.unwrap_or(0))
         })
         .sum();
     let most = peak.end();
