@@ -472,7 +472,8 @@ impl GraphQl {
             operation, body, ..
         } = ready;
         let request = origin.request(body, "text/event-stream");
-        let Some((answer, counted)) = set_up(self.tasks, inner, request, counted).await else {
+        let Some((answer, counted)) = set_up(self.tasks, inner, request, counted, None).await
+        else {
             return unreadable_answer(Format::OwnJson);
         };
         if is_event_stream(&answer) {

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use bytes::Bytes;
 use tandem_authentication::Access;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tower::ServiceExt;
 
 use crate::http::admission::Counted;
@@ -36,18 +36,21 @@ where
 }
 
 /// Lets a subscription be set up to its end, also when nobody waits for it any more: then it is ended in the ordinary way, by dropping
-/// the answer. Routers that are stopped half way may leave it open upstream. It is counted until then.
+/// the answer. Routers that are stopped half way may leave it open upstream. It is counted until then, and keeps its turn where there are
+/// turns: what is ended while it is set up costs as much as what goes on.
 pub(super) async fn set_up<I: Inner>(
     tasks: Tasks,
     inner: &I,
     request: Request<Body>,
     counted: Counted,
+    turn: Option<OwnedSemaphorePermit>,
 ) -> Option<(Response<Body>, Counted)> {
     let (set_up, waiting) = oneshot::channel();
     let inner = inner.clone();
     tasks
         .start(async move {
             let answer = inner.answer(request).await;
+            drop(turn);
             // Nobody waits if it fails: then the answer is dropped here.
             let _ = set_up.send((answer, counted));
         })

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::io::AsyncReadExt;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
@@ -211,6 +211,7 @@ pub(crate) fn upgrade<I: Inner>(
         operations: HashMap::new(),
         number: 0,
         waiting: Arc::default(),
+        set_ups: Arc::new(Semaphore::new(SET_UPS)),
     };
     let stop = stop.clone();
     graphql
@@ -253,7 +254,13 @@ struct Session<I> {
     /// Of the operation that was opened last: an id may come again for another one.
     number: u64,
     waiting: Arc<Waiting>,
+    /// Turns of subscriptions that are being set up.
+    set_ups: Arc<Semaphore>,
 }
+
+/// Subscriptions of one connection that are set up at once, also of those that the client has ended meanwhile: each takes much more of the router
+/// than one that goes on.
+const SET_UPS: usize = 32;
 
 /// Bytes in the queue of a connection to its client.
 #[derive(Default)]
@@ -573,14 +580,17 @@ impl<I: Inner> Session<I> {
         let origin = self.origin.clone();
         let (graphql, inner) = (Arc::clone(&self.graphql), self.inner.clone());
         let request_id = self.request_id.clone();
+        let set_ups = Arc::clone(&self.set_ups);
         let task = self.graphql.tasks.start(async move {
             let operation = ready.operation.clone();
             // What began it is not held for as long as it goes on.
             let answered = match counted {
                 Some(counted) => {
+                    // Ended while it waits for its turn, it has cost nothing yet.
+                    let turn = set_ups.acquire_owned().await.ok();
                     let request = origin.request(ready.body, accept);
                     drop(origin);
-                    Box::pin(set_up(graphql.tasks, &inner, request, counted))
+                    Box::pin(set_up(graphql.tasks, &inner, request, counted, turn))
                         .await
                         .map(|(answer, counted)| (answer, Some(counted)))
                 }
