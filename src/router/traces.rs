@@ -8,9 +8,6 @@ use hive_router::config::primitives::value_or_expression::ValueOrExpression;
 use serde_json::{Value, json};
 use tandem_trace_export::{Protocol, TraceSettings};
 
-/// What a collector that is asked with TLS is verified by if nothing else is said.
-const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
-
 /// Puts the variables into the router's configuration; what stands there of tracing stays where they say nothing.
 ///
 /// # Errors
@@ -42,9 +39,7 @@ pub(super) fn configure(
         Protocol::HttpProtobuf => ("http", ("http", json!({ "headers": headers }))),
         Protocol::Grpc => {
             let mut grpc = json!({ "metadata": headers });
-            if settings.endpoint.starts_with("https://") {
-                let given = settings.certificates.clone();
-                let certificates = given.unwrap_or_else(|| SYSTEM_CERTIFICATES.into());
+            if let Some(certificates) = settings.collector_certificates() {
                 grpc["tls"] = json!({ "ca": certificates });
             }
             ("grpc", ("grpc", grpc))

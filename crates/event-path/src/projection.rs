@@ -36,7 +36,10 @@ use crate::{
     },
     waiting::Waiting,
 };
-use tandem_model::message::{Message, Position, Rejection};
+use tandem_model::{
+    message::{Message, Position, Rejection},
+    values::elapsed,
+};
 use tandem_runtime::{
     backoff::Backoff,
     clock::{Clock, Instant},
@@ -487,8 +490,7 @@ impl<P: Projection> Runner<P> {
         let name = self.projection.name();
         let visible = metrics::histogram!(VISIBLE, "projection" => name);
         for (position, made) in changed {
-            let since = (DateTime::<Utc>::from(now) - *made).to_std();
-            let seconds = since.unwrap_or_default().as_secs_f64();
+            let seconds = elapsed(*made, now).as_secs_f64();
             visible.record(seconds);
             let traced = traced.iter().find(|(traced, _)| traced == position);
             if let Some((_, trace)) = traced {

@@ -2,7 +2,10 @@
 //!
 //! Where people read (JSON) they are text; in BSON they are dates and Decimal128, so that a database can compare them.
 
-use std::{fmt, time::SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -126,6 +129,13 @@ pub mod decimal {
             .or_else(|_| Decimal::from_scientific(&text))
             .map_err(serde::de::Error::custom)
     }
+}
+
+/// How long ago something was at this time; nothing if it is yet to come, by whoever's clock said when it was.
+#[must_use]
+pub fn elapsed(since: DateTime<Utc>, now: SystemTime) -> Duration {
+    let elapsed = DateTime::<Utc>::from(now) - since;
+    elapsed.to_std().unwrap_or_default()
 }
 
 #[cfg(test)]

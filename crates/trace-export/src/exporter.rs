@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Debug,
+    path::Path,
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -29,8 +30,6 @@ use super::settings::{Protocol, Sampling, TraceSettings};
 
 /// A collector that is away is told of once in this time.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Where Debian and most others keep the certificates that the system trusts.
-const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Why spans cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -137,8 +136,8 @@ fn otlp(settings: &TraceSettings) -> Result<Otlp, ExportError> {
                 .with_endpoint(&settings.endpoint)
                 .with_timeout(settings.batches.time_limit)
                 .with_metadata(metadata(settings)?);
-            if settings.endpoint.starts_with("https://") {
-                exporter = exporter.with_tls_config(tls(settings)?);
+            if let Some(certificates) = settings.collector_certificates() {
+                exporter = exporter.with_tls_config(tls(&certificates)?);
             }
             exporter.build()
         }
@@ -161,12 +160,8 @@ fn metadata(settings: &TraceSettings) -> Result<MetadataMap, ExportError> {
     Ok(MetadataMap::from_headers(headers))
 }
 
-fn tls(settings: &TraceSettings) -> Result<ClientTlsConfig, ExportError> {
-    let file = settings
-        .certificates
-        .clone()
-        .unwrap_or_else(|| SYSTEM_CERTIFICATES.into());
-    let certificates = std::fs::read(&file).map_err(|source| ExportError::Certificates {
+fn tls(file: &Path) -> Result<ClientTlsConfig, ExportError> {
+    let certificates = std::fs::read(file).map_err(|source| ExportError::Certificates {
         path: file.display().to_string(),
         source,
     })?;

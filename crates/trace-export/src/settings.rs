@@ -8,6 +8,9 @@ use std::{path::PathBuf, time::Duration};
 /// What is added to a base URL for spans (OTLP, "Endpoint URLs for OTLP/HTTP").
 const TRACES_PATH: &str = "v1/traces";
 
+/// Where Debian and most others keep the certificates that the system trusts.
+const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// How spans are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -175,6 +178,15 @@ impl TraceSettings {
             )?,
             service_name: variables.get("OTEL_SERVICE_NAME"),
         }))
+    }
+
+    /// The file (PEM) with the certificates that a collector which is asked by gRPC with TLS is verified by; `None` where it is asked without TLS.
+    #[must_use]
+    pub fn collector_certificates(&self) -> Option<PathBuf> {
+        self.endpoint.starts_with("https://").then(|| {
+            let given = self.certificates.clone();
+            given.unwrap_or_else(|| SYSTEM_CERTIFICATES.into())
+        })
     }
 }
 

@@ -16,7 +16,7 @@
 //! alone: see `refusals`.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -42,7 +42,7 @@ use crate::{
     spans,
     store::StoreError,
 };
-use tandem_model::cloudevents;
+use tandem_model::{cloudevents, values::elapsed};
 use tandem_runtime::{
     backoff::{Backoff, Pauses},
     clock::{Clock, Instant},
@@ -136,7 +136,7 @@ impl RelayStatus {
     pub fn oldest_age(&self, now: SystemTime) -> Duration {
         self.backlog
             .and_then(|backlog| backlog.oldest)
-            .and_then(|oldest| (DateTime::<Utc>::from(now) - oldest).to_std().ok())
+            .map(|oldest| elapsed(oldest, now))
             .unwrap_or_default()
     }
 }
@@ -662,9 +662,8 @@ impl Relay {
     fn tell_published(&self, event: &PendingEvent) {
         let made = event.event.time;
         if made >= self.started {
-            let since = DateTime::<Utc>::from(self.clock.now()) - made;
-            self.published_after
-                .record(since.to_std().unwrap_or_default().as_secs_f64());
+            let since = elapsed(made, self.clock.now());
+            self.published_after.record(since.as_secs_f64());
         }
     }
 
@@ -744,22 +743,28 @@ impl Relay {
         } else {
             now - age
         };
-        // What was recorded just now is its instance's to publish.
-        let is_left =
-            move |oldest: &PendingEvent| everything || (now - oldest.recorded_at).abs() >= age;
+        // Who looks ahead is given what was recorded just now, too: that is its instance's to publish.
+        let is_recent = move |oldest: &PendingEvent| (now - oldest.recorded_at).abs() < age;
+        let finds_recent = self.looks_ahead && !everything;
         async move {
             let backlog = outbox.backlog().await;
-            let events = outbox.pending(before, after.as_deref(), SWEEP_PAGE).await;
-            let (next, events) = match events {
+            let mut events = outbox.pending(before, after.as_deref(), SWEEP_PAGE).await;
+            let next = match &mut events {
                 Ok(events) => {
-                    let next = (events.len() >= SWEEP_PAGE)
-                        .then(|| events.last().map(|event| event.key.clone()))
-                        .flatten();
-                    let of_keys = events.chunk_by(|one, other| one.key == other.key);
-                    let left = of_keys.filter(|of_one| of_one.first().is_some_and(is_left));
-                    (next, Ok(left.flatten().cloned().collect()))
+                    let is_full = events.len() >= SWEEP_PAGE;
+                    let next = events.last().filter(|_| is_full).map(|it| it.key.clone());
+                    if finds_recent {
+                        let of_keys = events.chunk_by(|one, other| one.key == other.key);
+                        let oldest = of_keys.filter_map(<[_]>::first);
+                        let recent: HashSet<String> = oldest
+                            .filter(|oldest| is_recent(oldest))
+                            .map(|oldest| oldest.key.clone())
+                            .collect();
+                        events.retain(|event| !recent.contains(&event.key));
+                    }
+                    next
                 }
-                Err(error) => (None, Err(error)),
+                Err(_) => None,
             };
             Swept {
                 backlog,

@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use tandem_event_path::spans;
-use tandem_model::message::Message;
+use tandem_model::{message::Message, values::elapsed};
 use tandem_runtime::{
     clock::Clock,
     exemplars,
@@ -62,8 +62,7 @@ impl Delivery {
     /// It goes out to one more subscriber now. Two clocks tell how long that took: the maker's and this one's.
     pub(super) fn goes_out(&self, clock: &Clock) {
         let now = clock.now();
-        let since = (DateTime::<Utc>::from(now) - self.made).to_std();
-        let seconds = since.unwrap_or_default().as_secs_f64();
+        let seconds = elapsed(self.made, now).as_secs_f64();
         self.delivered.record(seconds);
         let Some(trace) = &self.trace else {
             return;
