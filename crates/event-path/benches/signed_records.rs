@@ -90,7 +90,7 @@ fn main() {
     let accounts = signatures("accounts");
     println!("| together | signing | judging | a reader's fingerprint, the floor |");
     println!("|---|---|---|---|");
-    for together in [1, 4, 16, 32] {
+    for together in [1, 4, 16, 32, 64] {
         let mut signed: Vec<String> = Vec::new();
         let signing = median(|| {
             signed = records

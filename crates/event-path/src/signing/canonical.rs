@@ -6,6 +6,8 @@
 //! among them are the signature and those of the Distributed Tracing extension, which brokers and mirrors may set. The hash is SHA-256 of a
 //! byte 0, which tells a leaf from an inner node (RFC 6962, section 2.1), and the form. The partition is none of it, for it follows from the key.
 
+use std::borrow::Cow;
+
 use sha2::{Digest, Sha256};
 use tandem_model::message::Message;
 
@@ -17,7 +19,11 @@ pub type Leaf = [u8; 32];
 
 /// Attributes that are not signed.
 const UNSIGNED: [&str; 3] = [SIGNATURE, "ce_traceparent", "ce_tracestate"];
-const LEAF: [u8; 1] = [0];
+const LEAF: u8 = 0;
+/// The length of a part that is not there.
+const NOT_THERE: [u8; 8] = u64::MAX.to_be_bytes();
+/// Bytes that the form of an event has without its body, about.
+const USUAL: usize = 768;
 
 /// The hash of what is signed of a record.
 #[must_use]
@@ -27,28 +33,49 @@ pub fn leaf<'a>(
     headers: impl Iterator<Item = (&'a str, &'a [u8])>,
     payload: Option<&[u8]>,
 ) -> Leaf {
-    let mut attributes: Vec<(String, &[u8])> = headers
-        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+    let mut attributes: Vec<(Cow<'_, str>, &[u8])> = headers
+        .map(|(name, value)| (lower_case(name), value))
         .filter(|(name, _)| {
             (name.starts_with("ce_") || name == "content-type") && !UNSIGNED.contains(&&**name)
         })
         .collect();
     attributes.sort_unstable();
-    let mut digest = Sha256::new_with_prefix(LEAF);
-    let mut put = |part: Option<&[u8]>| {
-        let length = part.map_or(u64::MAX, |part| part.len() as u64);
-        digest.update(length.to_be_bytes());
-        digest.update(part.unwrap_or_default());
-    };
-    put(Some(topic.as_bytes()));
-    put(key.map(str::as_bytes));
-    put(Some(&(attributes.len() as u64).to_be_bytes()));
-    for (name, value) in &attributes {
-        put(Some(name.as_bytes()));
-        put(Some(value));
+    // All but the body is small, and cheaper to hash in one piece.
+    let mut form = Vec::with_capacity(USUAL);
+    form.push(LEAF);
+    put(&mut form, topic.as_bytes());
+    match key {
+        Some(key) => put(&mut form, key.as_bytes()),
+        None => form.extend(NOT_THERE),
     }
-    put(payload);
+    put(&mut form, &(attributes.len() as u64).to_be_bytes());
+    for (name, value) in &attributes {
+        put(&mut form, name.as_bytes());
+        put(&mut form, value);
+    }
+    form.extend(payload.map_or(NOT_THERE, length));
+    let mut digest = Sha256::new_with_prefix(form);
+    digest.update(payload.unwrap_or_default());
     digest.finalize().into()
+}
+
+/// The length of a part that is there.
+fn length(part: &[u8]) -> [u8; 8] {
+    (part.len() as u64).to_be_bytes()
+}
+
+fn put(form: &mut Vec<u8>, part: &[u8]) {
+    form.extend(length(part));
+    form.extend(part);
+}
+
+/// A name as it is signed: brokers and clients may write it otherwise, and hardly ever do.
+fn lower_case(name: &str) -> Cow<'_, str> {
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
 }
 
 /// The hash of what is signed of a record that is to be published.

@@ -106,9 +106,10 @@ impl SigningKey {
     pub fn from_seed(seed: &[u8; KEY_BYTES]) -> Result<Self, SigningKeyError> {
         let pair =
             Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| SigningKeyError::Malformed)?;
-        let public = pair.public_key().as_ref().try_into();
+        let public = <[u8; KEY_BYTES]>::try_from(pair.public_key().as_ref())
+            .map_err(|_| SigningKeyError::Malformed)?;
         Ok(Self {
-            verifying: VerifyingKey(public.map_err(|_| SigningKeyError::Malformed)?),
+            verifying: public.into(),
             pair: Arc::new(pair),
         })
     }
@@ -204,18 +205,28 @@ fn make(path: &Path, clock: &Clock) -> Result<(), Error> {
 /// What signatures are verified with: an Ed25519 public key. As text it is base64.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct VerifyingKey([u8; KEY_BYTES]);
+pub struct VerifyingKey {
+    bytes: [u8; KEY_BYTES],
+    /// Kept, for each record asks for it.
+    id: KeyId,
+}
+
+impl From<[u8; KEY_BYTES]> for VerifyingKey {
+    fn from(bytes: [u8; KEY_BYTES]) -> Self {
+        let digest = Sha256::digest(bytes);
+        let mut id = KeyId::default();
+        id.copy_from_slice(&digest[..KEY_ID_BYTES]);
+        Self { bytes, id }
+    }
+}
 
 impl VerifyingKey {
     pub(super) fn id(&self) -> KeyId {
-        let digest = Sha256::digest(self.0);
-        let mut id = KeyId::default();
-        id.copy_from_slice(&digest[..KEY_ID_BYTES]);
-        id
+        self.id
     }
 
     pub(super) fn verifies(&self, bytes: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ED25519, self.0)
+        UnparsedPublicKey::new(&ED25519, self.bytes)
             .verify(bytes, signature)
             .is_ok()
     }
@@ -223,7 +234,7 @@ impl VerifyingKey {
 
 impl fmt::Display for VerifyingKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&STANDARD.encode(self.0))
+        formatter.write_str(&STANDARD.encode(self.bytes))
     }
 }
 
@@ -239,7 +250,9 @@ impl FromStr for VerifyingKey {
     fn from_str(text: &str) -> Result<Self, String> {
         let malformed = || "a verifying key is 32 bytes in base64".to_owned();
         let bytes = STANDARD.decode(text.trim()).map_err(|_| malformed())?;
-        bytes.try_into().map(Self).map_err(|_| malformed())
+        <[u8; KEY_BYTES]>::try_from(bytes)
+            .map(Self::from)
+            .map_err(|_| malformed())
     }
 }
 

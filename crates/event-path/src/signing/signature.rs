@@ -15,13 +15,13 @@ use super::{
 };
 
 /// Records that share a signature at most.
-pub const MOST_TOGETHER: usize = 32;
+pub const MOST_TOGETHER: usize = 64;
 /// Steps from a leaf to its root at most.
 const MOST_STEPS: usize = 8;
 const PREFIX: &str = "v1.";
 const SIGNED_PREFIX: &[u8; 20] = b"tandem signature v1\0";
 const SIGNATURE_BYTES: usize = 64;
-const NODE: [u8; 1] = [1];
+const NODE: u8 = 1;
 
 /// Why a record counts as nobody's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,11 +68,10 @@ pub(super) struct Signature {
 }
 
 fn node(left: &Leaf, right: &Leaf) -> Leaf {
-    Sha256::new_with_prefix(NODE)
-        .chain_update(left)
-        .chain_update(right)
-        .finalize()
-        .into()
+    let mut node = [NODE; 1 + 2 * 32];
+    node[1..33].copy_from_slice(left);
+    node[33..].copy_from_slice(right);
+    Sha256::digest(node).into()
 }
 
 /// What is signed where this is the root.
@@ -188,11 +187,12 @@ pub(super) fn sign(key: &SigningKey, leaves: &[Leaf]) -> Vec<String> {
         return Vec::new();
     };
     let bytes = key.sign(&signed(root));
+    let id = key.verifying().id();
     steps
         .into_iter()
         .map(|steps| {
             let signature = Signature {
-                key: key.verifying().id(),
+                key: id,
                 bytes,
                 steps,
             };
