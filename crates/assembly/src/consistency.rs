@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tandem_event_path::store::{ChangeLog, ChangesRequest};
+use tandem_event_path::{
+    fault::{self, Fault},
+    store::{ChangeLog, ChangesRequest},
+};
 use tandem_runtime::clock::Clock;
 use tokio::time::Instant;
 
@@ -25,6 +28,9 @@ pub async fn is_audited(
         limit: 1,
     }];
     let mut pause = FIRST_LOOK;
+    if fault::is_on(Fault::AuditNotAwaited) {
+        return true;
+    }
     loop {
         match changes.changes(&request).await {
             Ok(found) if found.iter().any(|records| !records.is_empty()) => return true,

@@ -43,6 +43,12 @@ pub enum Fault {
     MinimalRevisionIgnored,
     /// Orders keep the person when their customer is erased.
     PersonNotForgotten,
+    /// A reader of its own writes does not wait for the audit trail.
+    AuditNotAwaited,
+    /// A log that is not the one that the store was made from is not told of.
+    OtherLogNotTold,
+    /// Of what a log has lost the part is not restored that it has older revisions of.
+    RestoredByHalf,
 }
 
 /// A moment at which a process can be told to end.

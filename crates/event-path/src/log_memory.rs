@@ -26,6 +26,7 @@ use tandem_runtime::{
 
 use crate::{
     checkpoint::Checkpoint,
+    fault::{self, Fault},
     log::{Arrival, Attention, Ends, Log, LogError, Offsets, TopicState},
     projection::ProjectionStatus,
     store::{Registry, StoreError},
@@ -328,7 +329,9 @@ impl LogWatch {
                 };
                 let unlooked = || Some(remembered.last.clone());
                 let found = found.remove(&partition).unwrap_or_else(unlooked);
-                if let Some(what) = judge(&remembered, end, found.as_ref()) {
+                if let Some(what) = judge(&remembered, end, found.as_ref())
+                    && !fault::is_on(Fault::OtherLogNotTold)
+                {
                     alarms.push(Alarm {
                         topic: topic.to_owned(),
                         partition,

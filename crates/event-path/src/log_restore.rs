@@ -11,6 +11,7 @@ use tandem_model::{aggregate::Aggregate, cloudevents, event::CloudEvent};
 use tandem_runtime::shutdown::Shutdown;
 
 use crate::{
+    fault::{self, Fault},
     log::{Log, PublishError, Record},
     rebuild::{Lacking, Order, Progress, RebuildError, Target},
     store::{AggregateStore, ChangeLog, ChangeRecord, ChangesRequest, PublishedRow, StoreError},
@@ -163,6 +164,7 @@ impl<A: Aggregate, T: Reencodes<A>> RestoresLog for LogRestore<A, T> {
             .lacking
             .into_iter()
             .filter_map(|lacking| match lacking {
+                Lacking::Ahead(_) if fault::is_on(Fault::RestoredByHalf) => None,
                 Lacking::Unknown(PublishedRow { id, .. })
                 | Lacking::Ahead(PublishedRow { id, .. }) => Some(id),
                 Lacking::Differing(_) => None,

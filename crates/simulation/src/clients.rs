@@ -11,7 +11,7 @@ use tandem_accounts::{
     customers::{NewCustomer, Origin},
     domain::{Address, AddressType, Contact, Customer, CustomerId, Name, UpdateCustomer},
 };
-use tandem_event_path::commands::CommandError;
+use tandem_event_path::{commands::CommandError, store::ChangesRequest};
 use tandem_model::{
     aggregate::Aggregate,
     request_key::{Request, RequestKey},
@@ -21,6 +21,8 @@ use tandem_orders::{
     domain::{AddressType as ShipTo, Order, OrderError, OrderItem, Product},
     replica::Waited,
 };
+use tandem_runtime::consistency::{Kind, Written};
+use tandem_service::web::consistency::Of;
 
 use crate::{
     chance::draw,
@@ -130,7 +132,8 @@ impl Client {
                 45..65 => self.place(&mark).await,
                 65..80 => self.advance(&mark).await,
                 80..86 => self.erase().await,
-                _ => self.read().await,
+                86..94 => self.read().await,
+                _ => self.read_own().await,
             }
             let pause = draw(|chance| chance.between(50, 5_000));
             self.system.world.sleep(Duration::from_millis(pause)).await;
@@ -393,6 +396,48 @@ impl Client {
             }
         }
         self.read_at_least(&id, newest).await;
+    }
+
+    /// Reads an order and its history by a consistency token, on any instance.
+    async fn read_own(&self) {
+        let own = {
+            let events = self.history.events();
+            let orders: Vec<Acknowledged> = events.orders.iter().cloned().collect();
+            draw(|chance| chance.pick(&orders).cloned())
+        };
+        let Some(Acknowledged { id, revision, .. }) = own else {
+            return;
+        };
+        self.asked();
+        let (wanted, slots) = (id.clone(), &self.system.orders_slots);
+        let asked = self.system.ask(slots, move |orders| async move {
+            let written = Written {
+                kind: Kind::Order,
+                id: wanted.clone(),
+                revision,
+            };
+            let behind = (orders.shows)(vec![written], Of::StateAndAudit).await;
+            if !behind.is_empty() {
+                return None;
+            }
+            let request = ChangesRequest {
+                subject: wanted.clone(),
+                after_revision: 0,
+                limit: 1_000,
+            };
+            let changes = orders.changes.changes(&[request]).await.ok()?.pop()?;
+            let found = orders.store.get_many(&[wanted]).await.ok()?.pop()??;
+            let audited = changes.last().map(|change| change.revision);
+            Some((found.state.revision, audited))
+        });
+        if let Some(Some((stored, audited))) = asked.await {
+            self.answered("read", &id, stored);
+            if stored < revision || audited.is_none_or(|audited| audited < revision) {
+                self.history.violated(format!(
+                    "{id} {revision} was written, and its token gave {stored}, {audited:?} in the audit trail"
+                ));
+            }
+        }
     }
 
     /// Reads a customer of orders at a revision or a newer one.

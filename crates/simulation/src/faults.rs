@@ -39,7 +39,7 @@ pub const RARE: [Fault; 2] = [
 ];
 
 /// Those that a thousand seeds find.
-pub const ALL: [Fault; 24] = [
+pub const ALL: [Fault; 27] = [
     Fault::Code(InTheCode::ClearBeforePublish),
     Fault::Code(InTheCode::CommitBeforeWrite),
     Fault::Code(InTheCode::HintTrusted),
@@ -64,7 +64,21 @@ pub const ALL: [Fault; 24] = [
     Fault::AnswersNotForgotten,
     Fault::OlderRevisionWins,
     Fault::RestoredOverNewer,
+    Fault::Code(InTheCode::AuditNotAwaited),
+    Fault::Code(InTheCode::OtherLogNotTold),
+    Fault::Code(InTheCode::RestoredByHalf),
 ];
+
+impl Fault {
+    /// Whether it shows only where the log loses records.
+    #[must_use]
+    pub fn is_of_losses(self) -> bool {
+        matches!(
+            self,
+            Self::Code(InTheCode::OtherLogNotTold | InTheCode::RestoredByHalf)
+        )
+    }
+}
 
 /// Which faults are planted. Clones share them.
 #[derive(Clone, Debug, Default)]

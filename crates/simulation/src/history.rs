@@ -23,8 +23,10 @@ pub struct OrdersHeard {
     pub heard: Vec<(String, i64)>,
     /// When it had something to resume by, in nanoseconds since the world began.
     pub resumable_since: Option<u64>,
-    /// Whether it has heard of every change since, as far as it knows: a cursor was never refused.
-    pub is_whole: bool,
+    /// Whether it begins with the orders that there are.
+    pub begins_with_snapshot: bool,
+    /// Whether it has had all of those: what it has heard of each is the newest then.
+    pub has_snapshot: bool,
 }
 
 /// One connection of a subscription to one customer.

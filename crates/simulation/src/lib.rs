@@ -8,6 +8,7 @@ pub mod clients;
 pub mod faults;
 pub mod history;
 pub mod log;
+pub mod loss;
 pub mod nemesis;
 pub mod process;
 pub mod run;

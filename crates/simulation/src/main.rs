@@ -41,6 +41,10 @@ struct Arguments {
     /// Events are forged in another system's name alone.
     #[arg(long)]
     other_systems: bool,
+
+    /// The log may lose records: by retention, or because a topic is made anew.
+    #[arg(long)]
+    losses: bool,
 }
 
 impl Arguments {
@@ -53,6 +57,7 @@ impl Arguments {
             } else {
                 Forgers::Anybody
             },
+            loses: self.losses,
         }
     }
 }

@@ -8,6 +8,7 @@ use tandem_orders::domain::event::TOPIC as ORDERS;
 use crate::{
     chance::draw,
     log::{self, foreign::Forgers},
+    loss::{self, Loss},
     store,
     system::System,
 };
@@ -45,6 +46,10 @@ pub enum Trouble {
     MorePartitions,
     /// An operator rebuilds what an instance keeps.
     Rebuild,
+    /// Retention removes what is old in a partition, whether it was read or not.
+    Retention,
+    /// A topic is deleted and made anew.
+    TopicMadeAnew,
 }
 
 const ALL: [Trouble; 15] = [
@@ -65,16 +70,26 @@ const ALL: [Trouble; 15] = [
     Trouble::Rebuild,
 ];
 
+/// What makes a log lose records: only in runs in which it may.
+const LOSSES: [Trouble; 2] = [Trouble::Retention, Trouble::TopicMadeAnew];
+
 /// How far a clock may be wrong, in milliseconds: those of two instances may differ by 5 s.
 const WRONG: u64 = 2_400;
 
-/// The troubles of this run.
+/// The troubles of this run, with losses of the log or without.
 #[must_use]
-pub fn troubles() -> Vec<Trouble> {
+pub fn troubles(loses: bool) -> Vec<Trouble> {
     let share = draw(|chance| chance.between(100, 900));
     let all = ALL.iter().copied();
-    all.filter(|_| draw(|chance| chance.happens(share)))
-        .collect()
+    let mut troubles: Vec<Trouble> = all
+        .filter(|_| draw(|chance| chance.happens(share)))
+        .collect();
+    if loses {
+        let one = draw(|chance| chance.pick(&LOSSES).copied());
+        let other = draw(|chance| chance.happens(300)).then_some(LOSSES);
+        troubles.extend(one.into_iter().chain(other.into_iter().flatten()));
+    }
+    troubles
 }
 
 /// How often things go wrong on the way to log and store in this run.
@@ -221,6 +236,8 @@ fn make(system: &System, trouble: Trouble) {
                 system.rebuild_orders(number);
             }
         }
+        Trouble::Retention => loss::lose(system, Loss::Retention),
+        Trouble::TopicMadeAnew => loss::lose(system, Loss::MadeAnew),
         Trouble::Compaction => {
             let spared = draw(|chance| chance.below(4)).cast_signed();
             system.cluster.change(KEY_TOPIC, |topic| {

@@ -11,7 +11,7 @@ use crate::{
     faults::Faults,
     history::History,
     log::foreign::Forgers,
-    nemesis,
+    loss, nemesis,
     store::Kind,
     subscribers,
     system::{Layout, System},
@@ -32,6 +32,8 @@ pub struct Options {
     pub faults: Faults,
     /// In whose name events are forged.
     pub forgers: Forgers,
+    /// Whether the log may lose records, by retention or because a topic is made anew.
+    pub loses: bool,
 }
 
 /// What became of a run.
@@ -84,12 +86,27 @@ fn layout() -> Layout {
     }
 }
 
+/// Waits until nothing is wrong any more, or has been for too long.
+async fn until_well(system: &System, judge: impl Fn() -> Vec<String>) -> Vec<String> {
+    let world = &system.world;
+    let rested = world.elapsed() + u64::try_from(REST.as_nanos()).unwrap_or_default();
+    loop {
+        world.sleep(LOOK).await;
+        let violations = judge();
+        let is_well = violations.is_empty() && !system.cluster.is_held_back();
+        if is_well || world.elapsed() >= rested {
+            return violations;
+        }
+        system.start_all();
+    }
+}
+
 async fn simulate(seed: u64, options: &Options) -> Report {
     chance::begin(Chance::new(seed));
     options.faults.plant();
     let world = World::begin(options.trace);
     let (layout, history, known) = (layout(), History::default(), Known::default());
-    let troubles = nemesis::troubles();
+    let troubles = nemesis::troubles(options.loses);
     world.note(|| format!("seed {seed}: {layout:?}, {troubles:?}"));
     let system = System::new(&world, layout, &options.faults);
     system.start_all();
@@ -111,19 +128,18 @@ async fn simulate(seed: u64, options: &Options) -> Report {
     join_all(clients).await;
     let _ = rage.await;
     nemesis::rest(&system);
-    let rested = world.elapsed() + u64::try_from(REST.as_nanos()).unwrap_or_default();
-    let violations = loop {
-        world.sleep(LOOK).await;
-        let violations = checker::judge(&system, &history);
-        if violations.is_empty() && !system.cluster.is_held_back() {
-            system.rebuild_in_peace().await;
-            break checker::judge(&system, &history);
-        }
-        if world.elapsed() >= rested {
-            break violations;
-        }
-        system.start_all();
-    };
+    let mut violations = Vec::new();
+    if system.losses.is_any() {
+        violations = until_well(&system, || loss::untold(&system)).await;
+        violations.extend(loss::mend(&system).await);
+    }
+    if violations.is_empty() {
+        violations = until_well(&system, || checker::judge(&system, &history)).await;
+    }
+    if violations.is_empty() {
+        system.rebuild_in_peace().await;
+        violations = checker::judge(&system, &history);
+    }
     for violation in &violations {
         world.note(|| format!("wrong: {violation}"));
     }

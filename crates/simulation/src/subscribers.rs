@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, pin_mut};
 use tandem_orders::{
-    live::{Interest, LiveError, item::OrderUpdate},
+    domain::Order,
+    live::{FeedRequest, Interest, LiveError, item::OrderItem},
     replica::ReplicaCustomer,
 };
 use tandem_runtime::clock::Clock;
@@ -16,6 +17,18 @@ use crate::{
     history::{CustomerHeard, History, OrdersHeard},
     system::{Orders, System},
 };
+
+/// How long a subscriber is left without a word.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// What a subscriber to all orders asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wants {
+    /// The orders that there are, and what becomes of them: `orderFeed`.
+    Everything,
+    /// Changes alone: `orderUpdated`.
+    Changes,
+}
 
 /// What a connection carries at once.
 const CARRIED: usize = 16;
@@ -73,13 +86,29 @@ where
     Some(carried)
 }
 
-fn connect_to_orders(system: &System, cursor: Option<String>) -> Option<Connection<OrderUpdate>> {
+fn connect_to_orders(
+    system: &System,
+    wants: Wants,
+    cursor: Option<String>,
+) -> Option<Connection<OrderItem>> {
     connect(system, move |orders| async move {
         if cursor.is_none() {
             orders.live.orders.begun().await;
         }
         let feed = &orders.live.orders;
-        feed.subscribe(Interest::default(), cursor.as_deref()).ok()
+        let request = FeedRequest {
+            after: cursor.as_deref(),
+            snapshot: wants == Wants::Everything,
+            heartbeat: (wants == Wants::Everything).then_some(HEARTBEAT),
+        };
+        let items = match wants {
+            Wants::Everything => feed.follow(Interest::default(), request).ok()?.boxed(),
+            Wants::Changes => {
+                let changes = feed.subscribe(Interest::default(), request.after).ok()?;
+                changes.map(|it| it.map(OrderItem::Update)).boxed()
+            }
+        };
+        Some(items)
     })
 }
 
@@ -97,15 +126,23 @@ fn pause() -> Duration {
 
 /// Listens to all orders until the world ends.
 pub async fn follow_orders(system: System, history: History) {
+    let wants = if draw(|chance| chance.happens(500)) {
+        Wants::Everything
+    } else {
+        Wants::Changes
+    };
     let place = {
         let mut events = history.events();
-        events.subscriptions.push(OrdersHeard::default());
+        events.subscriptions.push(OrdersHeard {
+            begins_with_snapshot: wants == Wants::Everything,
+            ..OrdersHeard::default()
+        });
         events.subscriptions.len() - 1
     };
     let mut cursor: Option<String> = None;
     let clock = Clock::default();
     loop {
-        if let Some(mut carried) = connect_to_orders(&system, cursor.clone()) {
+        if let Some(mut carried) = connect_to_orders(&system, wants, cursor.clone()) {
             // A client may also go away by itself, and come back with its cursor.
             let patience = Duration::from_secs(draw(|chance| chance.between(5, 90)));
             let listening = listen_to_orders(&system, &history, place, &mut carried, &mut cursor);
@@ -119,22 +156,41 @@ async fn listen_to_orders(
     system: &System,
     history: &History,
     place: usize,
-    carried: &mut Connection<OrderUpdate>,
+    carried: &mut Connection<OrderItem>,
     cursor: &mut Option<String>,
 ) {
     while let Some(arrived) = carried.recv().await {
         match arrived {
             Carried::Begun => {}
-            Carried::Told(Ok(update)) => {
-                let (id, revision) = (update.order.id.clone(), update.order.revision);
+            Carried::Told(Ok(item)) => {
                 let now = system.world.elapsed();
-                let note = || format!("subscriber {place} hears {id} {revision}");
-                system.world.note(note);
                 let mut events = history.events();
                 let heard = &mut events.subscriptions[place];
-                heard.heard.push((id, revision));
+                let mut hear = |order: &Order| {
+                    let (id, revision) = (order.id.clone(), order.revision);
+                    let note = || format!("subscriber {place} hears {id} {revision}");
+                    system.world.note(note);
+                    heard.heard.push((id, revision));
+                };
+                let (previous, behind) = match item {
+                    OrderItem::Update(update) => {
+                        hear(&update.order);
+                        (update.previous, update.cursor)
+                    }
+                    OrderItem::Snapshot(page) => {
+                        page.orders.iter().for_each(|order| hear(order));
+                        heard.has_snapshot |= page.complete;
+                        (page.previous, page.cursor)
+                    }
+                    OrderItem::Heartbeat(heartbeat) => (heartbeat.previous, heartbeat.cursor),
+                };
                 heard.resumable_since.get_or_insert(now);
-                *cursor = Some(update.cursor);
+                // By this a client knows that it has missed nothing.
+                if cursor.as_ref().is_some_and(|cursor| *cursor != previous) {
+                    let told = format!("subscriber {place} is told that it has missed something");
+                    events.violations.push(told);
+                }
+                *cursor = Some(behind);
             }
             Carried::Told(Err(LiveError::Lagged { cursor: behind })) => {
                 if behind.is_some() {
@@ -146,7 +202,11 @@ async fn listen_to_orders(
                 // Its cursor does not fit the log: it begins anew, as one who has heard nothing.
                 *cursor = None;
                 let mut events = history.events();
-                events.subscriptions[place] = OrdersHeard::default();
+                let heard = &mut events.subscriptions[place];
+                *heard = OrdersHeard {
+                    begins_with_snapshot: heard.begins_with_snapshot,
+                    ..OrdersHeard::default()
+                };
                 return;
             }
         }

@@ -24,7 +24,11 @@ fn found_by(planted: &Options) -> Option<(u64, String)> {
     (0..SEEDS).find_map(|seed| {
         let report = run(seed, planted).unwrap();
         let violation = report.violations.into_iter().next()?;
-        let without = run(seed, &Options::default()).unwrap();
+        let whole = Options {
+            loses: planted.loses,
+            ..Options::default()
+        };
+        let without = run(seed, &whole).unwrap();
         without.violations.is_empty().then_some((seed, violation))
     })
 }
@@ -37,6 +41,7 @@ fn every_planted_fault_is_found() {
         while let Some(fault) = ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
             let planted = Options {
                 faults: Faults::planted(&[*fault]),
+                loses: fault.is_of_losses(),
                 ..Options::default()
             };
             let result = found_by(&planted);

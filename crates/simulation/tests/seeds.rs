@@ -42,6 +42,20 @@ fn three_hundred_seeds_show_nothing_wrong() {
     );
 }
 
+#[test]
+fn a_log_that_loses_records_is_told_of_takes_nothing_from_anybody_and_is_mended() {
+    let options = Options {
+        loses: true,
+        ..Options::default()
+    };
+    let wrong = wrong_of(0..150, &options);
+    let wrong = told(&wrong);
+    assert!(
+        wrong.is_empty(),
+        "`cargo run -p tandem-simulation -- --losses --seed N` shows what happened: {wrong:#?}"
+    );
+}
+
 fn told(wrong: &[Report]) -> Vec<(u64, &[String])> {
     wrong
         .iter()

@@ -26,6 +26,15 @@ pub(super) struct Group {
     committed: Offsets,
 }
 
+impl Group {
+    /// Forgets what was committed of a topic that is deleted.
+    pub(super) fn forget(&mut self, topic: &str) {
+        if self.topic == topic {
+            self.committed.clear();
+        }
+    }
+}
+
 /// What a group has of one member.
 struct Seat {
     member: Arc<Shared>,

@@ -110,6 +110,25 @@ impl Cluster {
         self.changed(topic);
     }
 
+    /// Deletes a topic and makes it anew, empty, with as many partitions. Kafka forgets then what groups have committed, and members may
+    /// commit what they had read of the old one once more.
+    pub fn remake(&self, topic: &str) {
+        let identity = self.world().number();
+        self.world().note(|| format!("log {topic} is made anew"));
+        let forgets = draw(|chance| chance.happens(800));
+        let mut state = self.state();
+        let State { topics, groups, .. } = &mut *state;
+        if let Some(found) = topics.get_mut(topic) {
+            let (is_compacted, count) = (found.is_compacted, found.partitions.len());
+            *found = Topic::new(identity, is_compacted, count);
+        }
+        if forgets {
+            groups.values_mut().for_each(|group| group.forget(topic));
+        }
+        drop(state);
+        self.changed(topic);
+    }
+
     /// How often things go wrong from now on.
     pub fn set_odds(&self, odds: Odds) {
         self.state().odds = odds;

@@ -18,6 +18,7 @@ use tandem_event_path::{
     data_keys::{KeyRing, Opener, Role},
     log::Log,
     log_memory::LogWatch,
+    log_restore::{LogRestore, RestoresLog},
     outbox::relay::{self, RelaySettings},
     projection::run_projection,
     rebuild::{RebuildAggregates, RebuildTrail, Target, TruncatedLog, fill_new_store},
@@ -46,6 +47,10 @@ pub struct Accounts {
     pub log: Arc<dyn Log>,
     /// Whether it takes commands.
     pub gate: Gate,
+    /// Tells whether its logs are those that its store was made from.
+    pub watch: LogWatch,
+    /// Writes to the log what it lacks.
+    pub restores: Arc<dyn RestoresLog>,
 }
 
 /// Starts everything that runs beside requests.
@@ -115,6 +120,13 @@ pub(super) fn assemble(parts: &Parted<Customer>) -> Accounts {
         waiting.clone(),
     ));
     waiting.release(Arc::clone(&customers) as _, &keys, shutdown);
+    let restores = Arc::new(LogRestore::new(
+        Arc::clone(&aggregates),
+        Arc::clone(&changes),
+        Arc::clone(&customers) as _,
+        EventEncoder::new(sealer.clone(), PersonalData::Sealed),
+        Arc::clone(&log),
+    ));
     let targets: Vec<Arc<dyn Target>> = vec![
         customers,
         Arc::new(RebuildTrail::new(audit, changes, TOPIC)),
@@ -128,13 +140,9 @@ pub(super) fn assemble(parts: &Parted<Customer>) -> Accounts {
         TruncatedLog::Refused,
         shutdown,
     );
-    LogWatch::new(
-        &log,
-        registry,
-        vec![(TOPIC, audit_status)],
-        shutdown.clock(),
-    )
-    .start(shutdown);
+    let logs = vec![(TOPIC, audit_status)];
+    let watch = LogWatch::new(&log, registry, logs, shutdown.clock());
+    watch.start(shutdown);
     let handler = CommandHandler::new(Arc::clone(&aggregates), relay, shutdown)
         .behind(gate.clone())
         .except(waiting);
@@ -146,5 +154,7 @@ pub(super) fn assemble(parts: &Parted<Customer>) -> Accounts {
         targets,
         log,
         gate,
+        watch,
+        restores,
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     chance::draw,
     faults::Faults,
     log::{Cluster, SimLog},
+    loss::Losses,
     process::{Process, Wrong},
     store::{Database, Kind},
     world::World,
@@ -127,6 +128,8 @@ pub struct Parts {
     pub accounts_slots: Vec<Arc<Slot<Accounts>>>,
     /// The instances of orders.
     pub orders_slots: Vec<Arc<Slot<Orders>>>,
+    /// What its log has lost.
+    pub losses: Losses,
     refusals: Mutex<Vec<String>>,
     /// Whether nothing goes wrong any more.
     peace: AtomicBool,
@@ -157,6 +160,7 @@ impl System {
             orders: Database::new(world, "orders", kind, faults),
             accounts_slots: slots("accounts", layout.instances),
             orders_slots: slots("orders", layout.instances),
+            losses: Losses::default(),
             refusals: Mutex::default(),
             peace: AtomicBool::new(false),
         }))
@@ -252,9 +256,12 @@ impl System {
                     let told = format!("{name} cannot be rebuilt in peace: {error}");
                     system.refusals().push(told);
                 }
-                // Nothing was ever taken from the log: what a rebuild misses in it is there, or is pending. Where partitions were
+                // Where nothing was ever taken from the log: what a rebuild misses in it is there, or is pending. Where partitions were
                 // added an event that is repeated stands in two of them, and which is the first sight of it depends on the reader.
                 let lacking = rebuilt.map(|outcome| outcome.lacking).unwrap_or_default();
+                if system.losses.is_any() {
+                    continue;
+                }
                 let is_place = |it: &Lacking| matches!(it, Lacking::Differing(_));
                 for lacking in lacking.into_iter().filter(|it| !is_place(it)) {
                     let told = format!("a rebuild of {name} misses in the log {lacking:?}");

@@ -7,6 +7,7 @@ use tandem_event_path::{
     data_keys::{KeyRing, Opener, Role},
     log::Log,
     log_memory::LogWatch,
+    log_restore::{LogRestore, RestoresLog},
     outbox::relay::{self, RelaySettings},
     projection::run_projection,
     rebuild::{RebuildAggregates, RebuildTrail, Target, TruncatedLog, fill_new_store},
@@ -19,14 +20,17 @@ use tandem_model::aggregate::Aggregate;
 use tandem_orders::{
     audit::{self, AuditProjection},
     commands::OrderCommands,
+    consistency,
     domain::{Order, event::TOPIC},
-    erasure::{Forgetting, KEY_TOPIC, OrderReader},
+    erasure::{Forgetting, KEY_TOPIC, OrderEncoding, OrderReader},
     live::{Live, Sources},
     replica::{
         self, Replica, ReplicaStore, keys::ReplicaKeys, progress::Progress,
         projection::ReplicaProjection, rebuild::RebuildReplica,
     },
 };
+
+use tandem_service::web::consistency::Shows;
 
 use super::Parted;
 
@@ -48,12 +52,20 @@ pub struct Orders {
     pub live: Live,
     /// Reads orders.
     pub store: Arc<dyn AggregateStore<Order>>,
+    /// Reads what happened to them.
+    pub changes: Arc<dyn ChangeLog>,
+    /// Waits for what a reader has written.
+    pub shows: Shows,
     /// What can be rebuilt.
     pub targets: Vec<Arc<dyn Target>>,
     /// The log as it sees it.
     pub log: Arc<dyn Log>,
     /// Whether it takes commands.
     pub gate: Gate,
+    /// Tells whether its logs are those that its store was made from.
+    pub watch: LogWatch,
+    /// Writes to the log what it lacks.
+    pub restores: Arc<dyn RestoresLog>,
 }
 
 /// Starts everything that runs beside requests.
@@ -157,9 +169,20 @@ pub(super) fn assemble(parts: &Parted<Order>) -> Orders {
         waiting_customers.clone(),
     ));
     waiting_customers.release(Arc::clone(&customers) as _, &keys, shutdown);
+    let restores = Arc::new(LogRestore::new(
+        Arc::clone(&aggregates),
+        Arc::clone(&changes),
+        Arc::clone(&orders) as _,
+        OrderEncoding(sealer.clone()),
+        Arc::clone(&log),
+    ));
     let targets: Vec<Arc<dyn Target>> = vec![
         orders,
-        Arc::new(RebuildTrail::new(audit_projection, changes, TOPIC)),
+        Arc::new(RebuildTrail::new(
+            audit_projection,
+            Arc::clone(&changes),
+            TOPIC,
+        )),
         customers,
     ];
     let gate = Gate::closed();
@@ -175,7 +198,9 @@ pub(super) fn assemble(parts: &Parted<Order>) -> Orders {
         (TOPIC, audit_status),
         (replica::event::TOPIC, replica_status),
     ];
-    LogWatch::new(&log, registry, logs, clock).start(shutdown);
+    let watch = LogWatch::new(&log, registry, logs, clock);
+    watch.start(shutdown);
+    let shows = consistency::shows(replica.clone(), Arc::clone(&changes), clock.clone());
     let handler = CommandHandler::new(Arc::clone(&aggregates), relay, shutdown)
         .behind(gate.clone())
         .except(waiting_orders);
@@ -184,8 +209,12 @@ pub(super) fn assemble(parts: &Parted<Order>) -> Orders {
         replica,
         live,
         store: aggregates,
+        changes,
+        shows,
         targets,
         log,
         gate,
+        watch,
+        restores,
     }
 }

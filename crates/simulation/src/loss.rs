@@ -1,0 +1,190 @@
+//! Logs that lose records: retention that cuts what is still needed, topics that are deleted and made anew. What is lost so nobody can read again;
+//! that it is told of, that nobody concludes anything from it, and that an operator has a whole log again afterwards is what is to hold.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tandem_accounts::domain::event::TOPIC as CUSTOMERS;
+use tandem_event_path::{
+    log::Log,
+    log_memory::LogWatch,
+    log_restore::RestoresLog,
+    rebuild::{Lacking, Order, Outcome, Target},
+};
+use tandem_orders::domain::event::TOPIC as ORDERS;
+
+use crate::{chance::draw, process::Process, store::db::Db, system::System};
+
+/// How a log loses records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// What is old in a partition is removed, whether it was read or not.
+    Retention,
+    /// A topic is deleted, and made anew and empty.
+    MadeAnew,
+}
+
+/// A partition whose loss a service is to tell of: its store remembers what was there.
+type Told = (&'static str, String);
+
+/// What was lost in a run.
+#[derive(Debug, Default)]
+pub struct Losses {
+    is_any: AtomicBool,
+    told: Mutex<BTreeSet<Told>>,
+}
+
+impl Losses {
+    /// Whether a log has lost anything.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.is_any.load(Ordering::Relaxed)
+    }
+
+    fn told(&self) -> MutexGuard<'_, BTreeSet<Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, told: Vec<Told>) {
+        self.is_any.store(true, Ordering::Relaxed);
+        self.told().extend(told);
+    }
+}
+
+/// What the stores remember of a partition, by service.
+fn remembering(system: &System, topic: &str, partition: i32) -> Vec<Told> {
+    let name = format!("log/{topic}/{partition}");
+    let mut told = Vec::new();
+    if system.customers.look(|db| remembers(db, &name)) {
+        told.push(("accounts", name.clone()));
+    }
+    if system.orders.look(|db| remembers(db, &name)) {
+        told.push(("orders", name));
+    }
+    told
+}
+
+fn remembers<A>(db: &Db<A>, name: &str) -> bool {
+    db.registry.contains_key(name)
+}
+
+/// Loses records, once both services have stores that are filled: a new one refuses a log whose beginning is gone.
+pub fn lose(system: &System, loss: Loss) {
+    let mut accounts = system.accounts_slots.iter().filter_map(|it| it.service());
+    let mut orders = system.orders_slots.iter().filter_map(|it| it.service());
+    if !accounts.any(|(_, it)| it.gate.is_open()) || !orders.any(|(_, it)| it.gate.is_open()) {
+        return;
+    }
+    let topic = draw(|chance| chance.pick(&[CUSTOMERS, ORDERS]).copied()).unwrap_or(CUSTOMERS);
+    let count = system.cluster.partitions(topic);
+    match loss {
+        Loss::MadeAnew => {
+            for partition in 0..i32::try_from(count).unwrap_or_default() {
+                system.losses.add(remembering(system, topic, partition));
+            }
+            system.cluster.remake(topic);
+        }
+        Loss::Retention => {
+            let partition = draw(|chance| chance.below(count as u64));
+            let partition = usize::try_from(partition).unwrap_or_default();
+            let cut = system.cluster.change(topic, |topic| {
+                let partition = topic.partitions.get_mut(partition)?;
+                let (low, stable) = (partition.low(), partition.stable());
+                let kept = draw(|chance| chance.below((stable - low).cast_unsigned() + 1));
+                partition.retain_from(stable - kept.cast_signed());
+                Some(partition.low() > low)
+            });
+            if cut.flatten() == Some(true) {
+                let number = i32::try_from(partition).unwrap_or_default();
+                system.losses.add(remembering(system, topic, number));
+            }
+        }
+    }
+}
+
+/// What was lost and nobody tells of.
+#[must_use]
+pub fn untold(system: &System) -> Vec<String> {
+    let mut alarms = BTreeSet::new();
+    let mut hear = |service: &'static str, watch: &LogWatch| {
+        for alarm in watch.alarms().unwrap_or_default() {
+            alarms.insert((service, format!("log/{}/{}", alarm.topic, alarm.partition)));
+        }
+    };
+    for (_, accounts) in system.accounts_slots.iter().filter_map(|it| it.service()) {
+        hear("accounts", &accounts.watch);
+    }
+    for (_, orders) in system.orders_slots.iter().filter_map(|it| it.service()) {
+        hear("orders", &orders.watch);
+    }
+    let lost = system.losses.told();
+    lost.difference(&alarms)
+        .map(|(service, place)| format!("{service} does not tell that {place} has lost records"))
+        .collect()
+}
+
+/// What an operator does when a log has lost records: writes what is stored to the log, reads it all again, and accepts the log as it is.
+pub async fn mend(system: &System) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let accounts = system.accounts_slots[0].service();
+    let orders = system.orders_slots[0].service();
+    let (Some((of_accounts, accounts)), Some((of_orders, orders))) = (accounts, orders) else {
+        return vec!["nobody is there to mend the log".to_owned()];
+    };
+    wrong.extend(restore("accounts", &accounts.restores, &of_accounts).await);
+    wrong.extend(restore("orders", &orders.restores, &of_orders).await);
+    for (process, targets, log) in [
+        (&of_accounts, &accounts.targets, &accounts.log),
+        (&of_orders, &orders.targets, &orders.log),
+    ] {
+        for target in targets {
+            wrong.extend(read_again(target, log, process).await);
+        }
+    }
+    for watch in [&accounts.watch, &orders.watch] {
+        if let Err(error) = watch.accept().await {
+            wrong.push(format!("the log is not accepted: {error}"));
+        }
+    }
+    wrong
+}
+
+async fn restore(
+    service: &str,
+    restores: &Arc<dyn RestoresLog>,
+    process: &Process,
+) -> Option<String> {
+    let restored = restores.restore(&process.shutdown, &mut |_| {}).await;
+    let error = restored.err()?;
+    Some(format!("the log of {service} is not restored: {error}"))
+}
+
+/// Rebuilds from the log, which has all that is stored again; of what an audit trail alone knew it keeps what is newest.
+async fn read_again(
+    target: &Arc<dyn Target>,
+    log: &Arc<dyn Log>,
+    process: &Process,
+) -> Vec<String> {
+    let name = target.name();
+    let order = Order {
+        looks: true,
+        distrusts: true,
+        ..Order::default()
+    };
+    let rebuilding = Arc::clone(target).rebuild(log, order, &process.shutdown, &mut |_| {});
+    let Outcome { lacking, .. } = match rebuilding.await {
+        Ok(outcome) => outcome,
+        Err(error) => return vec![format!("{name} cannot be read again: {error}")],
+    };
+    let is_trail = [tandem_accounts::audit::NAME, tandem_orders::audit::NAME].contains(&name);
+    lacking
+        .into_iter()
+        .filter(|lacking| !is_trail && !matches!(lacking, Lacking::Differing(_)))
+        .map(|lacking| format!("the log of {name} was restored, and lacks {lacking:?}"))
+        .collect()
+}
