@@ -18,7 +18,7 @@ use tandem_front_door::graphql::{
 };
 use tandem_front_door::{Clients, FrontDoor, Tasks, Tls, TlsSettings};
 use tandem_service::telemetry::{LogFormat, LogSettings};
-use tandem_trace_export::TraceSettings;
+use tandem_trace_export::{Sampling, TraceSettings};
 
 use super::RouterSettings;
 use super::codes::Codes;
@@ -45,6 +45,8 @@ pub(super) struct Configuration {
     /// What shows the services that an operator asks.
     pub(super) operator_token: Option<SecretString>,
     pub(super) tls: TlsSettings,
+    /// Which traces are recorded, if any may be.
+    pub(super) sampling: Option<Sampling>,
 }
 
 /// Base URLs of the services, without a slash at the end.
@@ -121,6 +123,7 @@ pub(super) fn load(settings: &RouterSettings, log: &LogSettings) -> anyhow::Resu
         kills: settings.kills.clone(),
         operator_token: settings.operator_token.clone(),
         tls: settings.tls.clone(),
+        sampling: traces.map(|traces| traces.sampling),
     })
 }
 

@@ -22,8 +22,12 @@ use hive_router::ntex::service::{IntoServiceFactory, Service, ServiceFactory};
 use hive_router::ntex::util::Bytes as RouterBytes;
 use hive_router::ntex::web::WebResponse;
 use hive_router::ntex::{SharedCfg, web};
-use hive_router::tracing;
 use send_wrapper::SendWrapper;
+use tracing::Dispatch;
+use tracing::dispatcher::with_default;
+use tracing::instrument::WithSubscriber;
+
+use super::sampling::Sampler;
 
 /// The largest body of a request, in bytes: the front door has read it within its own limit.
 const LARGEST_BODY: usize = 16 * 1024 * 1024;
@@ -32,9 +36,11 @@ type Answered = Result<WebResponse, web::Error>;
 
 /// The router's application on this thread.
 #[derive(Clone)]
-pub(super) struct InProcess(
-    SendWrapper<Rc<dyn Fn(ntex_http::Request) -> LocalBoxFuture<'static, Answered>>>,
-);
+pub(super) struct InProcess {
+    call: SendWrapper<Rc<dyn Fn(ntex_http::Request) -> LocalBoxFuture<'static, Answered>>>,
+    /// Decides which traces are recorded; none if no trace is.
+    sampler: Option<Sampler>,
+}
 
 /// Whom a request came from.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +51,11 @@ impl InProcess {
     ///
     /// # Errors
     /// When one of its services cannot be made.
-    pub(super) async fn new<R, S>(application: R, settings: SharedCfg) -> anyhow::Result<Self>
+    pub(super) async fn new<R, S>(
+        application: R,
+        settings: SharedCfg,
+        sampler: Option<Sampler>,
+    ) -> anyhow::Result<Self>
     where
         R: IntoServiceFactory<S, ntex_http::Request, SharedCfg>,
         S: ServiceFactory<
@@ -63,9 +73,11 @@ impl InProcess {
             .pipeline(settings)
             .await
             .map_err(|()| anyhow::anyhow!("the gateway's routes could not be set up"))?;
-        Ok(Self(SendWrapper::new(Rc::new(move |request| {
-            pipeline.call_static(request).boxed_local()
-        }))))
+        let call = Rc::new(move |request| pipeline.call_static(request).boxed_local());
+        Ok(Self {
+            call: SendWrapper::new(call),
+            sampler,
+        })
     }
 }
 
@@ -79,8 +91,11 @@ impl tower::Service<Request<Body>> for InProcess {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let call = Rc::clone(&self.0);
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let call = Rc::clone(&self.call);
+        let sampler = self.sampler.as_ref();
+        let unrecorded = sampler.and_then(|sampler| sampler.decide(request.headers_mut()));
+        let later = unrecorded.clone();
         let answering = async move {
             let request = match given(request).await {
                 Ok(request) => request,
@@ -90,14 +105,17 @@ impl tower::Service<Request<Body>> for InProcess {
                 }
             };
             Ok(match call(request).await {
-                Ok(response) => taken(response),
+                Ok(response) => taken(response, later),
                 Err(error) => {
                     tracing::error!(%error, "the router failed to answer");
                     failed(StatusCode::INTERNAL_SERVER_ERROR)
                 }
             })
         };
-        SendWrapper::new(answering.boxed_local())
+        SendWrapper::new(match unrecorded {
+            Some(logs) => answering.with_subscriber(logs).boxed_local(),
+            None => answering.boxed_local(),
+        })
     }
 }
 
@@ -125,8 +143,8 @@ async fn given(request: Request<Body>) -> Result<ntex_http::Request, axum::Error
     Ok(given)
 }
 
-/// The response as the front door has it.
-fn taken(response: WebResponse) -> Response<Body> {
+/// The response as the front door has it. Its body may be worked out as it is read, with this subscriber if there is one.
+fn taken(response: WebResponse, subscriber: Option<Dispatch>) -> Response<Body> {
     let (mut response, _) = response.into_parts();
     let body = match response.take_body() {
         ResponseBody::Body(body) | ResponseBody::Other(body) => body,
@@ -141,7 +159,9 @@ fn taken(response: WebResponse) -> Response<Body> {
     let mut taken = Response::new(match body {
         RouterBody::None | RouterBody::Empty => Body::empty(),
         RouterBody::Bytes(bytes) => Body::from(Bytes::from_owner(bytes)),
-        RouterBody::Message(message) => Body::from_stream(SendWrapper::new(chunks(message))),
+        RouterBody::Message(message) => {
+            Body::from_stream(SendWrapper::new(chunks(message, subscriber)))
+        }
     });
     *taken.status_mut() = response.status();
     for (name, value) in response.headers() {
@@ -161,9 +181,15 @@ fn taken(response: WebResponse) -> Response<Body> {
     taken
 }
 
-fn chunks(message: Box<dyn MessageBody>) -> impl Stream<Item = Result<Bytes, io::Error>> {
-    let mut message = message;
-    futures::stream::poll_fn(move |context| message.poll_next_chunk(context)).map(|chunk| {
+fn chunks(
+    mut message: Box<dyn MessageBody>,
+    subscriber: Option<Dispatch>,
+) -> impl Stream<Item = Result<Bytes, io::Error>> {
+    let next = move |context: &mut Context<'_>| match &subscriber {
+        Some(subscriber) => with_default(subscriber, || message.poll_next_chunk(context)),
+        None => message.poll_next_chunk(context),
+    };
+    futures::stream::poll_fn(next).map(|chunk| {
         chunk
             .map(Bytes::from_owner)
             .map_err(|error| io::Error::other(error.to_string()))

@@ -16,6 +16,7 @@ mod pages;
 mod problem;
 mod resilience;
 mod rest;
+mod sampling;
 mod server;
 mod system;
 mod traces;

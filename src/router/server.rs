@@ -38,6 +38,7 @@ use super::operations::{self, Operators};
 use super::outgoing::Outgoing;
 use super::resilience::Resilience;
 use super::rest::{self, Proxy};
+use super::sampling::Sampler;
 use super::system::System;
 use super::{pages, problem};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -62,6 +63,7 @@ pub(super) async fn serve(
         kills,
         operator_token,
         tls,
+        sampling,
     } = configuration;
     let address = listener.local_addr()?;
     let ended = CancellationToken::new();
@@ -134,6 +136,7 @@ pub(super) async fn serve(
         system,
         kills,
         operators,
+        sampler: sampling.map(Sampler::new),
     };
 
     listener
@@ -215,6 +218,7 @@ struct Application {
     system: System,
     kills: Kills,
     operators: Operators,
+    sampler: Option<Sampler>,
 }
 
 impl Application {
@@ -230,6 +234,7 @@ impl Application {
             system,
             kills,
             operators,
+            sampler,
         } = self;
         let graphql_path = paths.graphql.clone();
         let callbacks = schema.callback_subscriptions.clone();
@@ -268,7 +273,7 @@ impl Application {
         let settings = SharedCfg::new("gateway")
             .add(build_http_service_config(router))
             .add(WebAppConfig::new());
-        InProcess::new(application, settings.into()).await
+        InProcess::new(application, settings.into(), sampler).await
     }
 }
 

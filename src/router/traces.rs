@@ -49,10 +49,8 @@ pub(super) fn configure(
     exporter[details.0] = details.1;
     router.telemetry.tracing = serde_json::from_value(json!({
         "exporters": [exporter],
-        "collect": {
-            "sampling": settings.sampling.ratio,
-            "parent_based_sampler": settings.sampling.follows_parent,
-        },
+        // What reaches the router's spans is decided on before (`sampling.rs`).
+        "collect": { "sampling": 1.0, "parent_based_sampler": true },
     }))
     .context("the router does not take the settings of tracing")?;
     let name = settings.service_name.clone();

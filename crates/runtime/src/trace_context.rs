@@ -101,6 +101,21 @@ impl TraceContext {
         format!("{:016x}", self.span_id)
     }
 
+    /// The same place in a trace that is recorded, or is not.
+    #[must_use]
+    pub fn sampled(self, is_sampled: bool) -> Self {
+        Self {
+            flags: self.flags & !1 | u8::from(is_sampled),
+            ..self
+        }
+    }
+
+    /// The trace's id as OpenTelemetry has it: 16 bytes, big-endian.
+    #[must_use]
+    pub fn trace_bytes(&self) -> [u8; 16] {
+        self.trace_id.to_be_bytes()
+    }
+
     /// Whether the caller records this trace.
     pub fn is_sampled(&self) -> bool {
         self.flags & 1 == 1

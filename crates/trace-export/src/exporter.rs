@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use opentelemetry::{KeyValue, global};
+use opentelemetry::{
+    KeyValue, global,
+    trace::{SpanKind, TraceId},
+};
 use opentelemetry_otlp::{
     ExporterBuildError, SpanExporter as Otlp, WithExportConfig, WithHttpConfig, WithTonicConfig,
     tonic_types::{
@@ -20,11 +23,11 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     runtime,
     trace::{
-        BatchConfigBuilder, Sampler, SdkTracerProvider, SpanData, SpanExporter,
-        span_processor_with_async_runtime::BatchSpanProcessor,
+        BatchConfigBuilder, Sampler, SamplingDecision, SdkTracerProvider, ShouldSample, SpanData,
+        SpanExporter, span_processor_with_async_runtime::BatchSpanProcessor,
     },
 };
-use tandem_runtime::span;
+use tandem_runtime::{span, trace_context::TraceContext};
 
 use super::settings::{Protocol, Sampling, TraceSettings};
 
@@ -100,6 +103,20 @@ impl Exporter {
         if !matches!(tokio::time::timeout(limit, ending).await, Ok(Ok(Ok(())))) {
             tracing::debug!("the last spans could not be sent in time");
         }
+    }
+}
+
+impl Sampling {
+    /// Whether a trace is recorded that this caller has asked within, or that begins here.
+    #[must_use]
+    pub fn records(&self, caller: Option<&TraceContext>, trace: &TraceContext) -> bool {
+        if let Some(caller) = caller.filter(|_| self.follows_parent) {
+            return caller.is_sampled();
+        }
+        let id = TraceId::from_bytes(trace.trace_bytes());
+        let sampler = Sampler::TraceIdRatioBased(self.ratio);
+        let decided = sampler.should_sample(None, id, "", &SpanKind::Server, &[], &[]);
+        decided.decision == SamplingDecision::RecordAndSample
     }
 }
 
