@@ -9,6 +9,7 @@ use super::support::{
 
 #[path = "../gateway/browser.rs"]
 pub(crate) mod browser;
+pub(crate) mod screen;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_sees_what_runs_on_the_start_page_and_tries_the_first_query() {

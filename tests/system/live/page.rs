@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 
 use crate::{
-    graphiql::browser::Page,
+    graphiql::{
+        browser::Page,
+        screen::{fits, picture},
+    },
     support::{Client, Tandem},
 };
 
@@ -25,27 +27,6 @@ const ALL_ARRIVED: &str = "document.getElementById('verdict').classList.contains
 async fn click(page: &mut Page, id: &str) {
     page.evaluate(&format!("document.getElementById('{id}').click()"))
         .await;
-}
-
-/// Keeps a picture of the page for people to look at.
-async fn picture(page: &mut Page, name: &str) {
-    let parameters = json!({ "format": "png", "captureBeyondViewport": true });
-    let shot = page.call("Page.captureScreenshot", parameters).await;
-    let png = STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
-    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-    std::fs::write(folder.join(format!("{name}.png")), png).unwrap();
-}
-
-async fn is_as_wide(page: &mut Page, width: u32) {
-    let narrow =
-        json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600 });
-    page.call("Emulation.setDeviceMetricsOverride", narrow)
-        .await;
-    page.until(
-        "it fits the screen",
-        &format!("innerWidth === {width} && document.documentElement.scrollWidth <= {width}"),
-    )
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -148,9 +129,9 @@ async fn watch(tandem: &Tandem) {
     }
     page.evaluate("document.querySelector('details summary').click()")
         .await;
-    is_as_wide(&mut page, 1200).await;
+    fits(&mut page, 1200).await;
     picture(&mut page, "live-page-wide").await;
-    is_as_wide(&mut page, 360).await;
+    fits(&mut page, 360).await;
     picture(&mut page, "live-page-narrow").await;
     let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
     page.call("Emulation.setEmulatedMedia", dark).await;

@@ -1,22 +1,15 @@
 //! The operator's page in a headless Chromium: what an operator sees and does, with the keyboard, and on a narrow screen.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 
 use super::{letters, poison, rename};
 use crate::{
-    graphiql::browser::Page,
+    graphiql::{
+        browser::Page,
+        screen::{fits, picture},
+    },
     support::{Client, Signal, Tandem, signal},
 };
-
-/// Keeps a picture of the page for people to look at.
-async fn picture(page: &mut Page, name: &str) {
-    let parameters = json!({ "format": "png", "captureBeyondViewport": true });
-    let shot = page.call("Page.captureScreenshot", parameters).await;
-    let png = STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
-    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-    std::fs::write(folder.join(format!("{name}.png")), png).unwrap();
-}
 
 /// Presses a key as a person does.
 async fn press(page: &mut Page, key: &str, code: u32) {
@@ -63,18 +56,6 @@ fn says(selector: &str, text: &str) -> String {
         json!(selector),
         json!(text)
     )
-}
-
-async fn fits(page: &mut Page, width: u32) {
-    let screen =
-        json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600 });
-    page.call("Emulation.setDeviceMetricsOverride", screen)
-        .await;
-    page.until(
-        "it fits the screen",
-        &format!("innerWidth === {width} && document.documentElement.scrollWidth <= {width}"),
-    )
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

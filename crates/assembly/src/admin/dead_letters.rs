@@ -546,8 +546,6 @@ fn read_cursor(text: &str) -> Option<LetterId> {
     responses(
         (status = 200, description = "A page of them, in order of consumer, topic, partition and offset.", body = LetterPage),
         (status = 400, description = "`after` is no cursor.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -608,8 +606,6 @@ pub(super) async fn list(
     params(documents::LetterId),
     responses(
         (status = 200, description = "The letter.", body = LetterView),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such dead letter.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
     )
@@ -663,8 +659,6 @@ async fn begin(
     request_body = documents::DeadLetterFilter,
     responses(
         (status = 202, description = "The work that was begun.", body = JobView),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "The filter takes none.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Work on dead letters is under way already.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
@@ -687,8 +681,6 @@ pub(super) async fn retry(
     request_body = documents::DeadLetterFilter,
     responses(
         (status = 202, description = "The work that was begun.", body = JobView),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "The filter takes none.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Work on dead letters is under way already.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
@@ -708,8 +700,6 @@ pub(super) async fn discard_all(
     operation_id = "deadLetterJob",
     responses(
         (status = 200, description = "The work, which may have ended.", body = JobView),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "None was begun since the service started.", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -731,8 +721,6 @@ pub(super) async fn job(State(office): State<DeadLetterOffice>) -> Result<Json<J
     request_body = documents::LetterId,
     responses(
         (status = 200, description = "It is removed.", body = bool),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such dead letter.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
     )

@@ -22,8 +22,6 @@ pub fn routes(health: &Health) -> Router {
     operation_id = "health",
     responses(
         (status = 200, description = "The state of the whole and of each component.", body = documents::HealthReport),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn show(State(health): State<Health>) -> Json<HealthReport> {

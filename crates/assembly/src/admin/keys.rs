@@ -70,8 +70,6 @@ impl KeyOffice {
     operation_id = "waitingEvents",
     responses(
         (status = 200, description = "The events.", body = Vec<documents::WaitingView>),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -95,8 +93,6 @@ pub(super) async fn list(
     operation_id = "publishKeys",
     responses(
         (status = 200, description = "How many.", body = Healed),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "This service does not publish data keys.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
     )

@@ -106,8 +106,6 @@ impl LogOffice {
     operation_id = "logAlarms",
     responses(
         (status = 200, description = "Nothing, where all is well.", body = Vec<documents::Alarm>),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The logs were not looked at yet.", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -125,8 +123,6 @@ pub(super) async fn status(State(office): State<LogOffice>) -> Result<Json<Vec<A
     operation_id = "logPartitions",
     responses(
         (status = 200, description = "The logs.", body = Vec<documents::LogView>),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -152,8 +148,6 @@ pub(super) async fn partitions(
     operation_id = "acceptLogs",
     responses(
         (status = 200, description = "The alarms that this ended.", body = Vec<documents::Alarm>),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -177,8 +171,6 @@ pub(super) async fn accept(State(office): State<LogOffice>) -> Result<Json<Vec<A
     operation_id = "restoreLog",
     responses(
         (status = 200, description = "A line for each step, as long as it goes on.", content_type = "application/x-ndjson"),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn restore(State(office): State<LogOffice>) -> Response {

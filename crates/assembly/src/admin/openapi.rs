@@ -4,7 +4,9 @@ use tandem_service::web::problem::{FieldError, Problem};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        Components, SecurityRequirement,
+        Components, ContentBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder,
+        SecurityRequirement,
+        path::Operation,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
         server::{ServerBuilder, ServerVariableBuilder},
     },
@@ -80,7 +82,30 @@ impl Modify for Reached {
             "operator",
             [],
         )]);
+        let refused = |description: &str| -> RefOr<Response> {
+            let problem = ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name("Problem")))
+                .build();
+            ResponseBuilder::new()
+                .description(description)
+                .content("application/problem+json", problem)
+                .build()
+                .into()
+        };
+        for operation in document.paths.paths.values_mut().flat_map(operations) {
+            let responses = &mut operation.responses.responses;
+            for (status, description) in [
+                ("401", "No token, or one that is not good."),
+                ("403", "The token has not the scope `operations`."),
+            ] {
+                responses.insert(status.to_owned(), refused(description));
+            }
+        }
     }
+}
+
+fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut path.get, &mut path.post].into_iter().flatten()
 }
 
 /// The forms of what comes from crates that know nothing of HTTP, as the API's description shows them.

@@ -251,8 +251,6 @@ fn refused(detail: String) -> Response {
     request_body = Copies,
     responses(
         (status = 200, description = "One line, when it is done.", content_type = "application/x-ndjson"),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A target or a version is none.", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -299,8 +297,6 @@ pub(super) async fn remove(
     request_body = Copies,
     responses(
         (status = 200, description = "How many.", body = Done),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A copy does not open.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store is away; ask again later.", body = Problem, content_type = "application/problem+json"),
     )
@@ -345,8 +341,6 @@ fn unavailable(error: &dyn std::fmt::Display) -> Response {
     responses(
         (status = 200, description = "A line for each step, as long as it goes on.", content_type = "application/x-ndjson"),
         (status = 202, description = "It goes on in the background.", body = RebuildView),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "A rebuild is under way already.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "`background` and `copies` together.", body = Problem, content_type = "application/problem+json"),
     )
@@ -426,8 +420,6 @@ impl Rebuilder {
     operation_id = "rebuildProgress",
     responses(
         (status = 200, description = "The rebuild, which may have ended.", body = Option<RebuildView>),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn show(State(rebuilder): State<Rebuilder>) -> Json<Option<RebuildView>> {
@@ -441,8 +433,6 @@ pub(super) async fn show(State(rebuilder): State<Rebuilder>) -> Json<Option<Rebu
     operation_id = "stopRebuild",
     responses(
         (status = 202, description = "It ends in a moment.", body = RebuildView),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "None is under way.", body = Problem, content_type = "application/problem+json"),
     )
 )]

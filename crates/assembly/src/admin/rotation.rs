@@ -328,8 +328,6 @@ impl KeyRotation {
     operation_id = "rotateSealingKey",
     responses(
         (status = 200, description = "How far it is.", body = RotationView),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn begin(State(rotation): State<KeyRotation>) -> Json<RotationView> {
@@ -343,8 +341,6 @@ pub(super) async fn begin(State(rotation): State<KeyRotation>) -> Json<RotationV
     operation_id = "rotation",
     responses(
         (status = 200, description = "How far it is.", body = RotationView),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn show(State(rotation): State<KeyRotation>) -> Json<RotationView> {

@@ -348,8 +348,6 @@ fn may_see_persons(access: &Access) -> bool {
     responses(
         (status = 200, description = "A page of changes, oldest first; empty for a customer of whom the trail knows nothing.", body = AuditPage),
         (status = 400, description = "`id` or `after` is none.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token, or one that is not good.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token has not the scope `operations`.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
     )
 )]
