@@ -1,0 +1,204 @@
+//! What was read of the topic of keys, and what of that it still has.
+
+use std::collections::{HashMap, HashSet};
+
+use tandem_model::message::{Message, Position};
+
+use super::Known;
+use crate::log::{Ends, Offsets, TopicState};
+
+/// What was read so far.
+#[derive(Default)]
+pub(super) struct Held {
+    pub(super) keys: HashMap<Box<str>, HeldKey>,
+    /// Subjects that were asked for and that the whole topic did not show: nobody waits for these once more. Their events wait in
+    /// the store, and are told when the key comes.
+    pub(super) missed: HashSet<Box<str>>,
+    /// Claims of the topics, in order.
+    pub(super) claims: Vec<Message>,
+    /// What was read before it was known whose signatures count, in order.
+    pub(super) unjudged: Vec<Message>,
+    /// For each partition the next offset to read.
+    pub(super) next: Offsets,
+    /// The topic that was read last, where the client can tell it from one of the same name.
+    pub(super) identity: Option<String>,
+}
+
+/// What the topic has shown of a subject last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HeldKey {
+    /// `None` for one that is erased.
+    pub(super) wrapped: Option<Box<str>>,
+    /// Where; `None` if that was another topic of this name.
+    pub(super) at: Option<Position>,
+}
+
+/// What the topic of keys has shown of some subjects, and what of that it still has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OnTopic {
+    /// Keys that it has, wrapped.
+    pub wrapped: HashMap<String, String>,
+    /// Subjects of whom it has shown the tombstone: that is final, whether it still has it or not.
+    pub erased: HashSet<String>,
+    /// Those of them whose tombstone it still has.
+    pub tombstones: HashSet<String>,
+}
+
+impl Held {
+    pub(super) fn shows(&mut self, subject: &str, wrapped: Option<Box<str>>, at: Position) {
+        let at = Some(at);
+        self.keys.insert(subject.into(), HeldKey { wrapped, at });
+    }
+
+    pub(super) fn is_erased(&self, subject: &str) -> bool {
+        self.keys
+            .get(subject)
+            .is_some_and(|key| key.wrapped.is_none())
+    }
+
+    /// Compares what was read with what the topic is now. One that was made anew, or ends before what was read of it, is read from its
+    /// beginning. One that was made anew and has grown as far as what was read, where the client tells no identity, the next start finds.
+    pub(super) fn compare(&mut self, state: &TopicState) {
+        let is_another =
+            matches!((&self.identity, &state.identity), (Some(was), Some(is)) if was != is);
+        if state.identity.is_some() {
+            self.identity.clone_from(&state.identity);
+        }
+        if is_another {
+            self.next.clear();
+            self.keys.values_mut().for_each(|key| key.at = None);
+            return;
+        }
+        for (partition, next) in &mut self.next {
+            let Some((low, high)) = state.ends.get(partition) else {
+                continue;
+            };
+            if *next > *high {
+                *next = *low;
+                for key in self.keys.values_mut() {
+                    key.at.take_if(|at| at.partition == *partition);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_topic<'a>(
+        &self,
+        subjects: impl Iterator<Item = &'a String>,
+        ends: &Ends,
+    ) -> OnTopic {
+        let mut shown = OnTopic::default();
+        for subject in subjects {
+            let Some(HeldKey { wrapped, at }) = self.keys.get(subject.as_str()) else {
+                continue;
+            };
+            let is_there = at.is_some_and(|Position { partition, offset }| {
+                let ends = ends.get(&partition);
+                ends.is_some_and(|(low, high)| (*low..*high).contains(&offset))
+            });
+            match wrapped {
+                Some(wrapped) if is_there => {
+                    shown.wrapped.insert(subject.clone(), wrapped.to_string());
+                }
+                Some(_) => {}
+                None => {
+                    shown.erased.insert(subject.clone());
+                    if is_there {
+                        shown.tombstones.insert(subject.clone());
+                    }
+                }
+            }
+        }
+        shown
+    }
+
+    pub(super) fn known<'a>(&self, subjects: impl Iterator<Item = &'a String>) -> Known {
+        let mut known = Known::default();
+        for subject in subjects {
+            match self.keys.get(subject.as_str()).map(|key| &key.wrapped) {
+                Some(Some(wrapped)) => {
+                    known.wrapped.insert(subject.clone(), wrapped.to_string());
+                }
+                Some(None) => {
+                    known.erased.insert(subject.clone());
+                }
+                None => {}
+            }
+        }
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_topic_does_not_show_is_not_concluded() {
+        let mut held = Held::default();
+        let subjects = ["1".to_owned()];
+        assert_eq!(held.known(subjects.iter()), Known::default());
+        let at = Position {
+            partition: 0,
+            offset: 5,
+        };
+        held.shows("1", None, at);
+        assert!(held.known(subjects.iter()).erased.contains("1"));
+        held.shows("1", Some("wrapped".into()), at);
+        assert_eq!(held.known(subjects.iter()).wrapped["1"], "wrapped");
+    }
+
+    fn at(partition: i32, offset: i64) -> Position {
+        Position { partition, offset }
+    }
+
+    fn topic(identity: &str, ends: &[(i64, i64)]) -> TopicState {
+        TopicState {
+            identity: Some(identity.to_owned()),
+            ends: (0..).zip(ends.iter().copied()).collect(),
+        }
+    }
+
+    #[test]
+    fn what_was_removed_from_the_topic_counts_as_lost_and_nothing_else() {
+        let mut held = Held::default();
+        held.shows("early", Some("1".into()), at(0, 1));
+        held.shows("late", Some("2".into()), at(0, 4));
+        held.shows("other", Some("3".into()), at(1, 0));
+        held.shows("gone", None, at(0, 2));
+        held.next = [(0, 5), (1, 1)].into();
+        let all = ["early", "late", "other", "gone", "unheard"].map(str::to_owned);
+        let mut told = |state: &TopicState| {
+            held.compare(state);
+            let shown = held.on_topic(all.iter(), &state.ends);
+            assert!(shown.erased.contains("gone"), "a tombstone is final");
+            let mut there: Vec<String> =
+                shown.wrapped.into_keys().chain(shown.tombstones).collect();
+            there.sort();
+            (there.join(" "), held.next.clone())
+        };
+        let read = Offsets::from([(0, 5), (1, 1)]);
+        assert_eq!(
+            told(&topic("a", &[(0, 5), (0, 1)])),
+            ("early gone late other".to_owned(), read.clone())
+        );
+        assert_eq!(
+            told(&topic("a", &[(2, 5), (0, 1)])),
+            ("gone late other".to_owned(), read.clone())
+        );
+        assert_eq!(
+            told(&topic("a", &[(5, 5), (0, 1)])),
+            ("other".to_owned(), read)
+        );
+        // What ends before what was read of it is read again, whatever became of it.
+        assert_eq!(
+            told(&topic("a", &[(0, 2), (0, 1)])),
+            ("other".to_owned(), [(0, 0), (1, 1)].into())
+        );
+        // Made anew, and grown past what was read of the old one.
+        assert_eq!(
+            told(&topic("b", &[(0, 100), (0, 100)])),
+            (String::new(), Offsets::new())
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! Whose the topics are: the claims that the topic of keys has shown, and what waits until they are judged.
+
+use super::{CATCH_UP, KeyRing};
+use crate::{
+    claims::{CLAIM, Claim, Claims},
+    log::Record,
+    store::StoreError,
+};
+
+impl KeyRing {
+    /// Says that the topics are this system's, and that it is known whose signatures count: from now on keys are published, and what was
+    /// read is judged.
+    pub fn admit(&self) {
+        let unjudged = {
+            let mut held = self.held();
+            self.0.is_claimed.send_replace(true);
+            std::mem::take(&mut held.unjudged)
+        };
+        for message in &unjudged {
+            self.take_judged(message);
+        }
+        self.step();
+    }
+
+    /// Waits until it is known whose signatures count.
+    pub(super) async fn judged(&self) -> Result<(), StoreError> {
+        if self.0.signing.is_none() || *self.0.is_claimed.borrow() {
+            return Ok(());
+        }
+        let mut is_claimed = self.0.is_claimed.subscribe();
+        let claimed = is_claimed.wait_for(|is_claimed| *is_claimed);
+        match self.0.shutdown.clock().timeout(CATCH_UP, claimed).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(StoreError::Away(format!(
+                "{}: whose the topics are is still being found out",
+                self.0.topic
+            ))),
+        }
+    }
+
+    /// Whom the topics are claimed for, after all of the topic of keys is read.
+    ///
+    /// # Errors
+    /// When the topic cannot be read to its end now.
+    pub async fn claims(&self) -> Result<Claims, StoreError> {
+        self.catch_up().await?;
+        Ok(self.claims_so_far())
+    }
+
+    fn claims_so_far(&self) -> Claims {
+        let messages = self.held().claims.clone();
+        let signatures = self.0.signing.as_ref().map(|signing| &signing.signatures);
+        Claims::of_messages(&messages, signatures)
+    }
+
+    /// Waits until the topic has shown a claim.
+    pub async fn claimed(&self) {
+        self.claimed_anew(0).await;
+    }
+
+    /// Waits until the topic has shown more claims than `seen`; answers how many.
+    pub async fn claimed_anew(&self, seen: usize) -> usize {
+        let mut steps = self.0.steps.subscribe();
+        // Its sender lives as long as this ring.
+        let _ = steps.wait_for(|_| self.held().claims.len() > seen).await;
+        self.held().claims.len()
+    }
+
+    /// Whether the newest claim for a service is not signed by it.
+    pub(crate) fn is_last_claim_refused(&self, service: &str) -> bool {
+        let key = format!("{CLAIM}{service}");
+        let last = {
+            let held = self.held();
+            let of_service = |message: &&Message| message.key.as_deref() == Some(&*key);
+            held.claims.iter().rfind(of_service).cloned()
+        };
+        match (&self.0.signing, last) {
+            (Some(signing), Some(last)) => signing.signatures.judge(&last).is_err(),
+            _ => false,
+        }
+    }
+
+    /// Claims the topics for a service; takes its claim back if there is none.
+    ///
+    /// # Errors
+    /// When Kafka does not take it.
+    pub async fn claim(&self, service: &str, claim: Option<&Claim>) -> Result<(), StoreError> {
+        let corrupt = |error: serde_json::Error| StoreError::Corrupt(error.to_string());
+        let body = claim.map(serde_json::to_vec).transpose().map_err(corrupt)?;
+        let key = format!("{CLAIM}{service}");
+        let record = Record::new(self.0.topic, &key, body.as_deref());
+        let sent = self.0.log.publish(self.signed(record)).await;
+        sent.map(drop)
+            .map_err(|error| StoreError::Away(format!("{}: {error}", self.0.topic)))
+    }
+
+    /// Has the claim of a service name another sealing key; nothing if there is no claim.
+    ///
+    /// # Errors
+    /// When Kafka does not take it, or the topic cannot be read to its end now.
+    pub async fn claim_with_sealing_key(
+        &self,
+        service: &str,
+        fingerprint: &str,
+    ) -> Result<(), StoreError> {
+        let claims = self.claims().await?;
+        let Some(claim) = claims.of.get(service) else {
+            return Ok(());
+        };
+        if claim.sealing_key == fingerprint {
+            return Ok(());
+        }
+        let claim = Claim {
+            sealing_key: fingerprint.to_owned(),
+            ..claim.clone()
+        };
+        self.claim(service, Some(&claim)).await
+    }
+}

@@ -1,0 +1,287 @@
+//! Reads the topic of keys from its beginning on, for ever, and at once to its end for whoever asks.
+
+use std::time::Duration;
+
+use tandem_model::message::{Message, Position};
+use tandem_runtime::backoff::Backoff;
+
+use super::{CATCH_UP, KeyRing, Role};
+use crate::{
+    claims::CLAIM,
+    data_keys::Published,
+    log::{Arrival, Attention, Ends, LogError, Offsets},
+    store::{DeadLetter, StoreError, dead_letters::alone},
+};
+
+/// How long the end is waited for before it is looked whether there is anything up to it: the end of a topic may be holes.
+const SOON: Duration = Duration::from_secs(1);
+/// So many claims of the topics are held: the first ones, which say whose the topics are, and the newest.
+const MOST_CLAIMS: usize = 256;
+/// The consumer that dead letters of the topic of keys name.
+const CONSUMER: &str = "data-keys";
+/// The pauses while Kafka is away.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+/// How long keys may wait at the broker for others where nobody waits for them.
+const PATIENCE: Attention = Attention::Patient(Duration::from_millis(500));
+
+impl KeyRing {
+    pub(super) async fn run(self) {
+        let shutdown = self.0.shutdown.clone();
+        let mut pauses = BACKOFF.pauses(shutdown.clock());
+        loop {
+            let pause = pauses.next_pause();
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => return,
+                read = self.read() => match read {
+                    Ok(()) => continue,
+                    Err(error) => {
+                        tracing::warn!(topic = self.0.topic, %error, ?pause, "data keys cannot be read; trying again");
+                    }
+                }
+            }
+            if !shutdown.sleep(pause).await {
+                return;
+            }
+        }
+    }
+
+    /// Reads on from where it was, for ever; ends only when the client cannot go on, or is to read in another way.
+    async fn read(&self) -> Result<(), LogError> {
+        self.0.log.ready().await;
+        let state = self.0.log.topic(self.0.topic).await?;
+        let start: Offsets = {
+            let mut held = self.held();
+            held.compare(&state);
+            state
+                .ends
+                .iter()
+                .map(|(partition, (low, _))| {
+                    let next = held.next.get(partition).copied().unwrap_or(*low);
+                    (*partition, next)
+                })
+                .collect()
+        };
+        // The owner needs the keys for rebuilds alone, once the claims are read; readers wait for them.
+        let mut is_claimed = self.0.is_claimed.subscribe();
+        let attention = if *is_claimed.borrow_and_update() && self.0.role == Role::Owner {
+            PATIENCE
+        } else {
+            Attention::Prompt
+        };
+        let log = self.0.log.tail(self.0.topic, &start, attention)?;
+        self.held().next = start;
+        self.step();
+        loop {
+            let arrival = tokio::select! {
+                biased;
+                arrival = log.next() => arrival?,
+                Ok(()) = is_claimed.changed(), if self.0.role == Role::Owner => return Ok(()),
+            };
+            self.arrived(&arrival);
+            // What is here already in one step: waking those who wait is the dear part.
+            while let Some(arrival) = log.next_ready() {
+                self.arrived(&arrival);
+            }
+            self.step();
+        }
+    }
+
+    fn arrived(&self, arrival: &Arrival) {
+        if let Arrival::Record(message) = arrival {
+            self.take(message);
+        }
+    }
+
+    fn take(&self, message: &Message) {
+        {
+            let mut held = self.held();
+            let Position { partition, offset } = message.position;
+            held.next.insert(partition, offset + 1);
+            if message
+                .key
+                .as_deref()
+                .is_some_and(|key| key.starts_with(CLAIM))
+            {
+                if held.claims.len() == MOST_CLAIMS {
+                    held.claims.remove(MOST_CLAIMS / 2);
+                }
+                held.claims.push(message.clone());
+                return;
+            }
+            if self.0.signing.is_some() && !*self.0.is_claimed.borrow() {
+                held.unjudged.push(message.clone());
+                return;
+            }
+        }
+        self.take_judged(message);
+    }
+
+    /// Takes a message if it is signed by the topic's owner.
+    pub(super) fn take_judged(&self, message: &Message) {
+        let Some(subject) = message.key.as_deref() else {
+            return;
+        };
+        if let Some(signing) = &self.0.signing
+            && let Err(reason) = signing.signatures.judge(message)
+        {
+            return self.refuse(subject, message, &reason.to_string());
+        }
+        let mut is_revived = false;
+        {
+            let mut held = self.held();
+            held.missed.remove(subject);
+            match &message.payload {
+                None => held.shows(subject, None, message.position),
+                Some(body) => match serde_json::from_slice::<Published>(body) {
+                    Ok(_) if held.is_erased(subject) => {
+                        is_revived = true;
+                    }
+                    Ok(published) => {
+                        held.shows(subject, Some(published.wrapped.into()), message.position);
+                    }
+                    Err(error) => {
+                        tracing::error!(topic = self.0.topic, subject, %error, "a data key cannot be read");
+                    }
+                },
+            }
+        }
+        if is_revived {
+            // Nothing is readable by a repeated key meanwhile; the next start finds it again.
+            self.put_right(subject);
+        }
+    }
+
+    /// Sets a message aside that nobody who may write to the topic has signed.
+    fn refuse(&self, subject: &str, message: &Message, reason: &str) {
+        let Some(signing) = &self.0.signing else {
+            return;
+        };
+        metrics::counter!("events_refused_total", "topic" => self.0.topic).increment(1);
+        let Position { partition, offset } = message.position;
+        tracing::error!(
+            topic = self.0.topic,
+            partition,
+            offset,
+            subject,
+            reason,
+            "a record of the topic of keys is set aside as a dead letter"
+        );
+        let now = self.0.shutdown.clock().now().into();
+        let letter = DeadLetter::new(
+            CONSUMER,
+            message.clone(),
+            alone(message),
+            reason.to_owned(),
+            now,
+        );
+        let letters = Arc::clone(&signing.letters);
+        self.0.shutdown.spawn(async move {
+            // It stays in the topic: the next start sets it aside if this fails.
+            if let Err(error) = letters.park(vec![letter]).await {
+                tracing::warn!(%error, partition, offset, "a dead letter of the topic of keys is not kept");
+            }
+        });
+        self.put_right(subject);
+    }
+
+    /// Publishes again what is known of a subject, behind a record that says something else: compaction keeps the newest one alone. That is
+    /// the owner's part.
+    fn put_right(&self, subject: &str) {
+        if self.0.role != Role::Owner {
+            return;
+        }
+        let (ring, subject) = (self.clone(), subject.to_owned());
+        let (mut claimed, stop) = (self.0.is_claimed.subscribe(), self.0.shutdown.clone());
+        self.0.shutdown.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.requested() => return,
+                _ = claimed.wait_for(|is_claimed| *is_claimed) => {}
+            }
+            // What is not held is put right by the comparison with the store, which every start makes.
+            let held = ring.held().keys.get(subject.as_str()).cloned();
+            let Some(known) = held else { return };
+            match ring.publish(&subject, known.wrapped.as_deref()).await {
+                Ok(()) => tracing::info!(subject, "what is known of a data key was published again"),
+                Err(error) => tracing::warn!(subject, %error, "what is known of a data key was not published again; the next start does"),
+            }
+        });
+    }
+
+    /// Waits until everything is read that is in the topic now.
+    pub(super) async fn catch_up(&self) -> Result<Ends, StoreError> {
+        let away = |reason: String| StoreError::Away(format!("{}: {reason}", self.0.topic));
+        let state = self.0.log.topic(self.0.topic).await;
+        let state = state.map_err(|error| away(error.to_string()))?;
+        self.held().compare(&state);
+        let ends = state.ends;
+        let mut steps = self.0.steps.subscribe();
+        let reached = |_: &u64| {
+            let held = self.held();
+            ends.iter().all(|(partition, (low, high))| {
+                low == high || held.next.get(partition).is_some_and(|next| next >= high)
+            })
+        };
+        let clock = self.0.shutdown.clock();
+        if clock
+            .timeout(SOON, steps.wait_for(reached))
+            .await
+            .is_ok_and(|reached| reached.is_ok())
+        {
+            return Ok(ends);
+        }
+        match clock.timeout(CATCH_UP, self.read_to(&ends)).await {
+            Ok(Ok(())) => Ok(ends),
+            Ok(Err(error)) => Err(away(error.to_string())),
+            Err(_) => Err(away("its end was not reached in time".to_owned())),
+        }
+    }
+
+    /// Reads on to these ends, past whatever holes are there: markers of transactions, and what was compacted.
+    async fn read_to(&self, ends: &Ends) -> Result<(), LogError> {
+        let mut left: Offsets = {
+            let held = self.held();
+            let next = |partition: &i32, low: i64| {
+                let next = held.next.get(partition).copied().unwrap_or(low);
+                (*partition, next.max(low))
+            };
+            ends.iter()
+                .map(|(partition, (low, high))| (next(partition, *low), *high))
+                .filter(|((_, next), high)| next < high)
+                .map(|(next, _)| next)
+                .collect()
+        };
+        if left.is_empty() {
+            return Ok(());
+        }
+        let log = self.0.log.tail(self.0.topic, &left, Attention::Prompt)?;
+        while !left.is_empty() {
+            match log.next().await? {
+                Arrival::Record(message) => {
+                    let Position { partition, offset } = message.position;
+                    let next = self.held().next.get(&partition).copied();
+                    if next.is_none_or(|next| next <= offset) {
+                        self.take(&message);
+                    }
+                    if ends
+                        .get(&partition)
+                        .is_some_and(|(_, high)| offset + 1 >= *high)
+                    {
+                        left.remove(&partition);
+                    }
+                }
+                Arrival::End(partition) => {
+                    left.remove(&partition);
+                    if let Some((_, high)) = ends.get(&partition) {
+                        let mut held = self.held();
+                        let next = held.next.entry(partition).or_default();
+                        *next = (*next).max(*high);
+                    }
+                }
+            }
+        }
+        self.step();
+        Ok(())
+    }
+}
