@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tandem_model::seal::{Key, Seals};
+use tandem_model::seal::Seals;
 
 use crate::{
     outbox::Companion,

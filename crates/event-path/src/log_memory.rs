@@ -17,7 +17,6 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tandem_model::message::Position;
 use tandem_runtime::{
     backoff::Backoff,
     clock::{Clock, Instant},
@@ -52,6 +51,10 @@ pub struct Remembered {
     pub begin: i64,
     /// The last message that was applied.
     pub last: Checkpoint,
+    /// One that was applied before, and was found there when it was looked closely last. A topic that is made anew and outgrows the old one
+    /// within moments is read on without a break: what is applied of it takes the place of `last`, and not of this.
+    #[serde(default)]
+    pub proven: Option<Checkpoint>,
     /// What told the topic from others of its name, where the client could tell; a copy of a log on another cluster is the same log.
     #[serde(default)]
     pub identity: Option<String>,
@@ -69,13 +72,13 @@ pub struct Alarm {
     pub what: String,
 }
 
-/// Judges one partition by its ends and, if it still reaches so far, by the message at the remembered place.
+/// Judges one partition by its ends and, if it still reaches so far, by the messages at the remembered places.
 ///
-/// `found` is `None` when there is no message at that offset.
-fn judge(
-    remembered: &Remembered,
+/// `found` says what is at the place of a message; `None` when there is none.
+fn judge<'a>(
+    remembered: &'a Remembered,
     (low, high): (i64, i64),
-    found: Option<&Checkpoint>,
+    found: impl Fn(&'a Checkpoint) -> Option<&'a Checkpoint>,
 ) -> Option<String> {
     let Remembered { begin, last, .. } = remembered;
     if high <= last.offset {
@@ -89,13 +92,14 @@ fn judge(
             "it begins at offset {low}, and began at {begin}: what was before is gone"
         ));
     }
-    match found {
-        Some(found) if found == last => None,
-        _ => Some(format!(
-            "the message at offset {} is not the one that was applied: it is another log",
-            last.offset
-        )),
-    }
+    let mut applied = [Some(last), remembered.proven.as_ref()]
+        .into_iter()
+        .flatten();
+    let other = applied.find(|applied| found(applied) != Some(*applied))?;
+    Some(format!(
+        "the message at offset {} is not the one that was applied: it is another log",
+        other.offset
+    ))
 }
 
 /// Watches over the logs that a store is made from. Clones share it.
@@ -121,6 +125,18 @@ struct State {
     noted: HashMap<(&'static str, i32), Checkpoint>,
     /// How often each log had been read again when it was looked at closely.
     read_again: HashMap<&'static str, u64>,
+}
+
+/// What was found at places of partitions; `None` where there is no message.
+type Found = HashMap<(i32, i64), Option<Checkpoint>>;
+
+/// What is at the place of a message that was applied. What was not looked at, or was removed since, says nothing: that it was removed is told
+/// by where the log begins.
+fn at<'a>(found: &'a Found, partition: i32, applied: &'a Checkpoint) -> Option<&'a Checkpoint> {
+    match found.get(&(partition, applied.offset)) {
+        Some(found) => found.as_ref(),
+        None => Some(applied),
+    }
 }
 
 fn name(topic: &str, partition: i32) -> String {
@@ -260,6 +276,7 @@ impl LogWatch {
                     Some(last) => {
                         let now = Remembered {
                             begin: low,
+                            proven: Some(last.clone()),
                             last,
                             identity: identity.clone(),
                         };
@@ -306,12 +323,24 @@ impl LogWatch {
                 Err(LogError::NoPartitions(_)) if !recalled.is_empty() => Ends::new(),
                 Err(error) => return Err(StoreError::Away(error.to_string())),
             };
-            let within = recalled.iter().filter_map(|(partition, remembered)| {
-                let (low, high) = ends.get(partition)?;
-                let at = remembered.last.offset;
-                (closely && (*low..*high).contains(&at)).then_some((*partition, at))
-            });
-            let mut found = self.messages_at(topic, within.collect()).await?;
+            let mut found = Found::default();
+            if closely {
+                for place in [
+                    |it: &Remembered| Some(it.last.offset),
+                    |it: &Remembered| it.proven.as_ref().map(|proven| proven.offset),
+                ] {
+                    let within = recalled.iter().filter_map(|(partition, remembered)| {
+                        let (low, high) = ends.get(partition)?;
+                        let at = place(remembered)?;
+                        let is_new = !found.contains_key(&(*partition, at));
+                        (is_new && (*low..*high).contains(&at)).then_some((*partition, at))
+                    });
+                    let within: Offsets = within.collect();
+                    for (partition, checkpoint) in self.messages_at(topic, within.clone()).await? {
+                        found.insert((partition, within[&partition]), checkpoint);
+                    }
+                }
+            }
             if recalled.is_empty() && self.alarms().is_none() {
                 tracing::info!(
                     topic,
@@ -327,16 +356,19 @@ impl LogWatch {
                     });
                     continue;
                 };
-                let unlooked = || Some(remembered.last.clone());
-                let found = found.remove(&partition).unwrap_or_else(unlooked);
-                if let Some(what) = judge(&remembered, end, found.as_ref())
-                    && !fault::is_on(Fault::OtherLogNotTold)
-                {
-                    alarms.push(Alarm {
+                let judged = judge(&remembered, end, |applied| at(&found, partition, applied));
+                let mut remembered = remembered.clone();
+                match judged.filter(|_| !fault::is_on(Fault::OtherLogNotTold)) {
+                    Some(what) => alarms.push(Alarm {
                         topic: topic.to_owned(),
                         partition,
                         what,
-                    });
+                    }),
+                    None if closely && remembered.proven.as_ref() != Some(&remembered.last) => {
+                        remembered.proven = Some(remembered.last.clone());
+                        self.put(topic, partition, &remembered).await?;
+                    }
+                    None => {}
                 }
                 self.state().known.insert((topic, partition), remembered);
             }
@@ -383,16 +415,23 @@ impl LogWatch {
                 if was_read_again && known.is_some() {
                     continue;
                 }
-                let (begin, identity) = match known {
-                    Some(known) => (known.begin, known.identity),
+                let (begin, proven, identity) = match known {
+                    // What was applied first is proof until it was looked closely.
+                    Some(known) => (
+                        known.begin,
+                        known.proven.or(Some(known.last)),
+                        known.identity,
+                    ),
                     None => {
                         let TopicState { identity, ends } = self.topic(topic).await?;
-                        (ends.get(&partition).map_or(0, |(low, _)| *low), identity)
+                        let low = ends.get(&partition).map_or(0, |(low, _)| *low);
+                        (low, None, identity)
                     }
                 };
                 let now = Remembered {
                     begin,
                     last: last.clone(),
+                    proven,
                     identity,
                 };
                 self.put(topic, partition, &now).await?;
@@ -457,17 +496,18 @@ impl LogWatch {
         while found.len() < at.len() {
             let arrival = self.0.clock.timeout(READ, tail.next()).await;
             let silent = |_| StoreError::Away(format!("{topic} was silent"));
-            match arrival.map_err(silent)?.map_err(away)? {
-                Arrival::Record(message) => {
-                    let Position { partition, offset } = message.position;
-                    let is_there = at.get(&partition) == Some(&offset);
-                    let checkpoint = is_there.then(|| Checkpoint::of(&message));
-                    found.entry(partition).or_insert(checkpoint);
-                }
-                Arrival::End(partition) => {
-                    found.entry(partition).or_insert(None);
-                }
-            }
+            let (partition, message) = match arrival.map_err(silent)?.map_err(away)? {
+                Arrival::Record(message) => (message.position.partition, Some(message)),
+                Arrival::End(partition) => (partition, None),
+            };
+            // Partitions that were added are read too, and were not asked for.
+            let Some(asked) = at.get(&partition) else {
+                continue;
+            };
+            let message = message.filter(|message| message.position.offset == *asked);
+            found
+                .entry(partition)
+                .or_insert_with(|| message.as_ref().map(Checkpoint::of));
         }
         Ok(found)
     }

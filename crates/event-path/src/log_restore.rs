@@ -155,6 +155,7 @@ impl<A: Aggregate, T: Reencodes<A>> RestoresLog for LogRestore<A, T> {
         let order = Order {
             looks: true,
             distrusts: true,
+            restores: true,
             ..Order::default()
         };
         let outcome = Arc::clone(&self.target)

@@ -2,7 +2,7 @@
 //! that it is told of, that nobody concludes anything from it, and that an operator has a whole log again afterwards is what is to hold.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -11,11 +11,13 @@ use std::{
 
 use tandem_accounts::domain::event::TOPIC as CUSTOMERS;
 use tandem_event_path::{
+    checkpoint::Checkpoint,
     log::Log,
     log_memory::LogWatch,
     log_restore::RestoresLog,
     rebuild::{Lacking, Order, Outcome, Target},
 };
+use tandem_model::message::Message;
 use tandem_orders::domain::event::TOPIC as ORDERS;
 
 use crate::{chance::draw, process::Process, store::db::Db, system::System};
@@ -32,11 +34,19 @@ pub enum Loss {
 /// A partition whose loss a service is to tell of: its store remembers what was there.
 type Told = (&'static str, String);
 
+/// Where what was lost was, and its records.
+#[derive(Clone, Debug)]
+struct Lost {
+    topic: &'static str,
+    partition: usize,
+    records: Vec<Message>,
+}
+
 /// What was lost in a run.
 #[derive(Debug, Default)]
 pub struct Losses {
     is_any: AtomicBool,
-    told: Mutex<BTreeSet<Told>>,
+    told: Mutex<BTreeMap<Told, Lost>>,
 }
 
 impl Losses {
@@ -46,18 +56,21 @@ impl Losses {
         self.is_any.load(Ordering::Relaxed)
     }
 
-    fn told(&self) -> MutexGuard<'_, BTreeSet<Told>> {
+    fn told(&self) -> MutexGuard<'_, BTreeMap<Told, Lost>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, told: Vec<Told>) {
+    /// Adds what stores remember. What was lost first of a partition counts.
+    fn add(&self, told: Vec<Told>, lost: &Lost) {
         self.is_any.store(true, Ordering::Relaxed);
-        self.told().extend(told);
+        for told in told {
+            self.told().entry(told).or_insert_with(|| lost.clone());
+        }
     }
 }
 
 /// What the stores remember of a partition, by service.
-fn remembering(system: &System, topic: &str, partition: i32) -> Vec<Told> {
+fn remembering(system: &System, topic: &str, partition: usize) -> Vec<Told> {
     let name = format!("log/{topic}/{partition}");
     let mut told = Vec::new();
     if system.customers.look(|db| remembers(db, &name)) {
@@ -73,6 +86,31 @@ fn remembers<A>(db: &Db<A>, name: &str) -> bool {
     db.registry.contains_key(name)
 }
 
+/// A partition as it is now.
+fn there(system: &System, topic: &'static str, partition: usize) -> Lost {
+    let read = system.cluster.change(topic, |topic| {
+        let partition = topic.partitions.get(partition)?;
+        Some(partition.read(partition.low(), usize::MAX).0)
+    });
+    Lost {
+        topic,
+        partition,
+        records: read.flatten().unwrap_or_default(),
+    }
+}
+
+impl Lost {
+    /// Whether all of it is where it was: a publisher that was not told of the first time publishes the same once more.
+    fn is_back(&self, system: &System) -> bool {
+        let now = there(system, self.topic, self.partition).records;
+        let mut lost = self.records.iter();
+        lost.all(|lost| {
+            now.iter()
+                .any(|it| Checkpoint::of(it) == Checkpoint::of(lost))
+        })
+    }
+}
+
 /// Loses records, once both services have stores that are filled: a new one refuses a log whose beginning is gone.
 pub fn lose(system: &System, loss: Loss) {
     let mut accounts = system.accounts_slots.iter().filter_map(|it| it.service());
@@ -84,14 +122,16 @@ pub fn lose(system: &System, loss: Loss) {
     let count = system.cluster.partitions(topic);
     match loss {
         Loss::MadeAnew => {
-            for partition in 0..i32::try_from(count).unwrap_or_default() {
-                system.losses.add(remembering(system, topic, partition));
+            for partition in 0..count {
+                let told = remembering(system, topic, partition);
+                system.losses.add(told, &there(system, topic, partition));
             }
             system.cluster.remake(topic);
         }
         Loss::Retention => {
             let partition = draw(|chance| chance.below(count as u64));
             let partition = usize::try_from(partition).unwrap_or_default();
+            let lost = there(system, topic, partition);
             let cut = system.cluster.change(topic, |topic| {
                 let partition = topic.partitions.get_mut(partition)?;
                 let (low, stable) = (partition.low(), partition.stable());
@@ -100,11 +140,18 @@ pub fn lose(system: &System, loss: Loss) {
                 Some(partition.low() > low)
             });
             if cut.flatten() == Some(true) {
-                let number = i32::try_from(partition).unwrap_or_default();
-                system.losses.add(remembering(system, topic, number));
+                let told = remembering(system, topic, partition);
+                system.losses.add(told, &lost);
             }
         }
     }
+}
+
+const NOBODY: &str = "nobody is there to mend the log";
+
+/// Whether the instances run that an operator turns to.
+fn is_attended(system: &System) -> bool {
+    system.accounts_slots[0].service().is_some() && system.orders_slots[0].service().is_some()
 }
 
 /// What was lost and nobody tells of.
@@ -122,9 +169,15 @@ pub fn untold(system: &System) -> Vec<String> {
     for (_, orders) in system.orders_slots.iter().filter_map(|it| it.service()) {
         hear("orders", &orders.watch);
     }
-    let lost = system.losses.told();
-    lost.difference(&alarms)
-        .map(|(service, place)| format!("{service} does not tell that {place} has lost records"))
+    if !is_attended(system) {
+        return vec![NOBODY.to_owned()];
+    }
+    let lost = system.losses.told().clone();
+    lost.iter()
+        .filter(|(told, lost)| !alarms.contains(told) && !lost.is_back(system))
+        .map(|((service, place), _)| {
+            format!("{service} does not tell that {place} has lost records")
+        })
         .collect()
 }
 
@@ -134,7 +187,7 @@ pub async fn mend(system: &System) -> Vec<String> {
     let accounts = system.accounts_slots[0].service();
     let orders = system.orders_slots[0].service();
     let (Some((of_accounts, accounts)), Some((of_orders, orders))) = (accounts, orders) else {
-        return vec!["nobody is there to mend the log".to_owned()];
+        return vec![NOBODY.to_owned()];
     };
     wrong.extend(restore("accounts", &accounts.restores, &of_accounts).await);
     wrong.extend(restore("orders", &orders.restores, &of_orders).await);
@@ -174,10 +227,13 @@ async fn read_again(
     let order = Order {
         looks: true,
         distrusts: true,
+        restores: true,
         ..Order::default()
     };
-    let rebuilding = Arc::clone(target).rebuild(log, order, &process.shutdown, &mut |_| {});
-    let Outcome { lacking, .. } = match rebuilding.await {
+    let rebuilt = Arc::clone(target)
+        .rebuild(log, order, &process.shutdown, &mut |_| {})
+        .await;
+    let Outcome { lacking, .. } = match rebuilt {
         Ok(outcome) => outcome,
         Err(error) => return vec![format!("{name} cannot be read again: {error}")],
     };

@@ -1,10 +1,7 @@
 //! Health with reasons, behind the operator's token: `/actuator/health` is open to probes, and a gateway hands it on to nobody.
 
 use axum::{Json, Router, extract::State, routing::get};
-use tandem_service::web::{
-    actuator::{Health, HealthReport},
-    problem::Problem,
-};
+use tandem_service::web::actuator::{Health, HealthReport};
 
 use super::openapi::documents;
 

@@ -210,6 +210,8 @@ pub(super) mod documents {
         begin: i64,
         /// The last message that was applied.
         last: Checkpoint,
+        /// One that was applied before, and was found there when it was looked closely last.
+        proven: Option<Checkpoint>,
         /// What told the topic from others of its name.
         identity: Option<String>,
     }
@@ -320,6 +322,7 @@ mod tests {
         let remembered = Remembered {
             begin: 0,
             last: checkpoint.clone(),
+            proven: None,
             identity: None,
         };
         let partition = PartitionView {

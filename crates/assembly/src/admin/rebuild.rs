@@ -127,6 +127,7 @@ impl Rebuilder {
                     Entries::Left
                 },
                 distrusts: watch.is_some_and(|watch| !watch.trusts(target.log())),
+                restores: false,
             };
             let outcome = Arc::clone(target)
                 .rebuild(&self.log, order, &self.shutdown, &mut tell)

@@ -23,7 +23,6 @@ use tandem_event_path::{
 };
 use tandem_runtime::{backoff::Backoff, shutdown::Shutdown};
 
-use tandem_service::web::problem::Problem;
 use utoipa::ToSchema;
 
 use crate::stores::settle_sealing_key;

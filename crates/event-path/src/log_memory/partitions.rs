@@ -125,6 +125,7 @@ mod tests {
         Remembered {
             begin,
             last: checkpoint(last),
+            proven: None,
             identity: None,
         }
     }

@@ -14,9 +14,10 @@ fn a_log_is_judged_by_its_ends_and_by_the_message_that_was_applied_last() {
     let remembered = Remembered {
         begin: 2,
         last: checkpoint(9, "nine"),
+        proven: None,
         identity: None,
     };
-    let judge = |ends, found: Option<Checkpoint>| judge(&remembered, ends, found.as_ref());
+    let judge = |ends, found: Option<Checkpoint>| judge(&remembered, ends, |_| found.as_ref());
     let same = || Some(checkpoint(9, "nine"));
     assert_eq!(judge((2, 10), same()), None);
     assert_eq!(judge((0, 50), same()), None);
@@ -27,4 +28,25 @@ fn a_log_is_judged_by_its_ends_and_by_the_message_that_was_applied_last() {
             .is_some_and(|what| what.contains("another log"))
     );
     assert!(judge((2, 50), None).is_some_and(|what| what.contains("another log")));
+}
+
+#[test]
+fn a_log_that_has_outgrown_the_old_one_is_known_by_what_was_proven_before() {
+    let remembered = Remembered {
+        begin: 0,
+        last: checkpoint(20, "of the new one"),
+        proven: Some(checkpoint(9, "nine")),
+        identity: None,
+    };
+    let new = HashMap::from([
+        (20, checkpoint(20, "of the new one")),
+        (9, checkpoint(9, "other")),
+    ]);
+    let judged = judge(&remembered, (0, 30), |applied| new.get(&applied.offset));
+    assert!(judged.is_some_and(|what| what.contains("offset 9 is not the one")));
+    let same = HashMap::from([(20, remembered.last.clone()), (9, checkpoint(9, "nine"))]);
+    assert_eq!(
+        judge(&remembered, (0, 30), |applied| same.get(&applied.offset)),
+        None
+    );
 }

@@ -258,6 +258,9 @@ pub struct Order {
     pub entries: Entries,
     /// The log is not the one that the store was made from: what is stored at the same revision stays too.
     pub distrusts: bool,
+    /// What the log lacks is to be written to it. So whatever it does not show counts as lacking, also where a message of the same id cannot
+    /// be read, be it forged: to write once more what was there changes nothing. Where it may be removed from the store it does not count.
+    pub restores: bool,
 }
 
 /// Something stored that the log has not.
@@ -601,7 +604,7 @@ impl<R: Rebuilt> Rebuild<'_, R> {
         // What was published before the look is known after this.
         self.read_to_the_end_as_of_now().await?;
         let keeps = self.target.keeps();
-        missed.retain(|seen| self.logged.misses(seen, keeps));
+        missed.retain(|seen| self.misses(seen));
         for seen in missed {
             tracing::warn!(
                 target_name = self.target.name(),
@@ -620,20 +623,20 @@ impl<R: Rebuilt> Rebuild<'_, R> {
         Ok(lacking)
     }
 
+    fn misses(&self, seen: &PublishedRow) -> bool {
+        let may_be_unread = !self.order.restores && self.logged.is_doubtful(&seen.id);
+        !may_be_unread && self.logged.misses(seen, self.target.keeps())
+    }
+
     /// Looks at all that is stored with nothing pending: those that the log has not shown so far.
     async fn look(&self) -> Result<Vec<PublishedRow>, RebuildError> {
         let target = self.target.as_ref();
-        let keeps = target.keeps();
         let mut missed = Vec::new();
         let mut last: Option<PublishedRow> = None;
         loop {
             let after = last.as_ref();
             let page = until_done(target, self.shutdown, || target.published(after, PAGE)).await?;
-            missed.extend(
-                page.iter()
-                    .filter(|seen| self.logged.misses(seen, keeps))
-                    .cloned(),
-            );
+            missed.extend(page.iter().filter(|seen| self.misses(seen)).cloned());
             match page.into_iter().next_back() {
                 Some(seen) => last = Some(seen),
                 None => return Ok(missed),

@@ -1,5 +1,7 @@
 //! Whose the topics are: the claims that the topic of keys has shown, and what waits until they are judged.
 
+use tandem_model::message::Message;
+
 use super::{CATCH_UP, KeyRing};
 use crate::{
     claims::{CLAIM, Claim, Claims},

@@ -1,6 +1,6 @@
 //! Reads the topic of keys from its beginning on, for ever, and at once to its end for whoever asks.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tandem_model::message::{Message, Position};
 use tandem_runtime::backoff::Backoff;
