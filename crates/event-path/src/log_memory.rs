@@ -81,10 +81,11 @@ fn judge<'a>(
     found: impl Fn(&'a Checkpoint) -> Option<&'a Checkpoint>,
 ) -> Option<String> {
     let Remembered { begin, last, .. } = remembered;
-    if high <= last.offset {
+    let proven = remembered.proven.as_ref();
+    let furthest = proven.map_or(last.offset, |proven| proven.offset.max(last.offset));
+    if high <= furthest {
         return Some(format!(
-            "it ends before offset {high}, and the message at offset {} was applied: the topic was made anew, or lost its end",
-            last.offset
+            "it ends before offset {high}, and the message at offset {furthest} was applied: the topic was made anew, or lost its end"
         ));
     }
     if low > *begin {
@@ -92,9 +93,7 @@ fn judge<'a>(
             "it begins at offset {low}, and began at {begin}: what was before is gone"
         ));
     }
-    let mut applied = [Some(last), remembered.proven.as_ref()]
-        .into_iter()
-        .flatten();
+    let mut applied = [Some(last), proven].into_iter().flatten();
     let other = applied.find(|applied| found(applied) != Some(*applied))?;
     Some(format!(
         "the message at offset {} is not the one that was applied: it is another log",

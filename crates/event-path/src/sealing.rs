@@ -94,7 +94,8 @@ pub enum KeyError {
 /// Seals with one key, and opens with it and with those that it has replaced.
 #[derive(Clone)]
 pub struct Sealer {
-    cipher: Aes256Gcm,
+    /// Shared: it holds more than a kilobyte of round keys, and every subscription has a sealer.
+    cipher: Arc<Aes256Gcm>,
     key: Arc<SecretBox<[u8; 32]>>,
     /// The key's fingerprint, where what is sealed names it.
     name: Option<Arc<str>>,
@@ -181,7 +182,7 @@ impl Sealer {
     #[must_use]
     pub fn new(key: &[u8; 32]) -> Self {
         Self {
-            cipher: Aes256Gcm::new(Key::<Aes256Gcm>::from_slice(key)),
+            cipher: Arc::new(Aes256Gcm::new(Key::<Aes256Gcm>::from_slice(key))),
             key: Arc::new(SecretBox::new(Box::new(*key))),
             name: None,
             older: None,

@@ -76,6 +76,7 @@ pub(super) struct Renderer {
     schema: WrittenSchema,
     remembered: Arc<Mutex<LruCache<Key, Arc<Rendering>>>>,
     numbers: Arc<AtomicU64>,
+    backing: Arc<Backing>,
 }
 
 /// What a rendering depends on, as JSON: what is selected (without what `@skip` and `@include` leave out, which async-graphql has taken out
@@ -99,6 +100,7 @@ struct Rendering {
 impl Renderer {
     /// Writes what these services answer.
     pub(super) fn new(backing: Backing) -> Self {
+        let shared = Arc::new(backing.clone());
         let schema = Schema::build(Written, EmptyMutation, EmptySubscription)
             // Documents were validated by the schema that took the subscription.
             .validation_mode(async_graphql::ValidationMode::Fast)
@@ -109,12 +111,13 @@ impl Renderer {
             schema,
             remembered: Arc::new(Mutex::new(LruCache::new(REMEMBERED))),
             numbers: Arc::default(),
+            backing: shared,
         }
     }
 
     /// Leaves the responses of a subscription to these items where the endpoint looks for them. Answers the items if it does not look,
     /// or if what is selected of them cannot be written so.
-    pub(super) fn hand_over<S>(&self, ctx: &Context<'_>, backing: &Backing, items: S) -> Option<S>
+    pub(super) fn hand_over<S>(&self, ctx: &Context<'_>, items: S) -> Option<S>
     where
         S: Stream<Item = Result<item::OrderItem, LiveError>> + Send + 'static,
     {
@@ -124,10 +127,10 @@ impl Renderer {
         let Some(rendering) = self.rendering(ctx, handover.may_be_kept()) else {
             return Some(items);
         };
-        let backing = backing.clone();
+        let backing = Arc::clone(&self.backing);
         let responses: Responses = items
             .then(move |item| {
-                let (rendering, backing) = (Arc::clone(&rendering), backing.clone());
+                let (rendering, backing) = (Arc::clone(&rendering), Arc::clone(&backing));
                 async move { rendering.written(item, &backing).await }
             })
             .boxed();

@@ -221,7 +221,7 @@ impl Subscription {
             .subscribe(interest, after.as_deref())
             .map_err(error::of_live)?;
         let updates = updates.map(|update| update.map(OrderItem::Update));
-        let Some(updates) = renderer(ctx)?.hand_over(ctx, &backing, updates) else {
+        let Some(updates) = renderer(ctx)?.hand_over(ctx, updates) else {
             return Ok(stream::empty().boxed());
         };
         let updates = updates.filter_map(move |update| {
@@ -258,7 +258,7 @@ impl Subscription {
             .orders
             .follow(interest, request)
             .map_err(error::of_live)?;
-        let Some(items) = renderer(ctx)?.hand_over(ctx, &backing, items) else {
+        let Some(items) = renderer(ctx)?.hand_over(ctx, items) else {
             return Ok(stream::empty().boxed());
         };
         let items = items.map(move |item| {

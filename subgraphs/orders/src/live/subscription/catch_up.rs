@@ -83,7 +83,10 @@ impl OrderSubscription {
 
     /// Goes a step towards the target. When it is reached, takes a queue, which sets the last target; when that is reached,
     /// listens. What was read beyond it is heard again there and known by its offset.
-    pub(super) async fn catch_up(&mut self, mut catch_up: Box<CatchUp>) -> Result<Phase, LiveError> {
+    pub(super) async fn catch_up(
+        &mut self,
+        mut catch_up: Box<CatchUp>,
+    ) -> Result<Phase, LiveError> {
         let has_reread = self.place.held.len() <= self.held_back.len();
         if has_reread && cursor::has_reached(&self.place.seen, &catch_up.target) {
             if let Some(queue) = catch_up.subscriber {
