@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_graphql::{
     Data, Executor, ObjectType, Pos, Request as GraphQlRequest, Response as GraphQlResponse,
-    SchemaBuilder, SubscriptionType, ValidationMode, Value,
+    SchemaBuilder, SubscriptionType, Value,
 };
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
@@ -100,9 +100,6 @@ where
     builder
         .limit_depth(limits.depth)
         .limit_complexity(limits.complexity)
-        // The front door has validated what comes here against this very schema, and every variable; a second time is a twentieth of what a
-        // read costs. What bounds an operation is looked at all the same.
-        .validation_mode(ValidationMode::Fast)
         .extension(ErrorCodes)
 }
 
