@@ -4,7 +4,7 @@
 //! `TANDEM_ROLLING_SUBSCRIBERS` says how many (100 if it is not set; a release build takes 1,000 on two processors).
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
