@@ -37,7 +37,11 @@ pack)
     "$scratch/$name/tandem" schema check "$here/schema/released" "$here/schema" >/dev/null || fail "the release breaks what the last one promised"
     case "$target" in
     # It wants nothing that a plain system does not have.
-    *-linux-*) "$here/.ci/libraries.py" "$scratch/$name/tandem" ;;
+    *-linux-gnu) "$here/.ci/libraries.py" "$scratch/$name/tandem" "$here/.ci/plain-linux.txt" ;;
+    *-linux-musl)
+        needs="$("$here/.ci/libraries.py" "$scratch/$name/tandem")" || fail "the program cannot be read"
+        [[ "$needs" == *"needs no shared library."* ]] || fail "the program is not static: $needs"
+        ;;
     *-apple-*)
         if otool -L "$scratch/$name/tandem" | tail -n +2 | grep -vE '^\s+(/usr/lib/|/System/Library/)'; then
             fail "the program needs the libraries above, which are no part of macOS"

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Whether a program can start in the image: every shared library that it needs, in a version that is new enough, comes with a
-package of the image's base.
+"""Whether a program can start in the image, or on what another list stands for: every shared library that it needs, in a version that is new
+enough, comes with a package of the list.
 
 Usage: .ci/libraries.py PROGRAM [LIST]     LIST is by default k8s/distroless-cc-debian12.txt
 
@@ -64,11 +64,11 @@ def main():
     if not names:
         print(f"{program} needs no shared library.")
         return 0
-    errors = [f"{name} is in no package of the image's base: link it statically, or change the base" for name in names if name not in libraries]
+    errors = [f"{name} is in no package of the list: link it statically, or change what the list stands for" for name in names if name not in libraries]
     for namespace, version in sorted(wanted.items()):
         if version > newest.get(namespace, version):
             have = ".".join(map(str, newest[namespace]))
-            errors.append(f"{namespace} {'.'.join(map(str, version))} is newer than the base's {have}: build on the base's release of Debian")
+            errors.append(f"{namespace} {'.'.join(map(str, version))} is newer than the list's {have}: build on a system that has that one")
     for error in errors:
         print(f"{program}: {error} ({path.name})", file=sys.stderr)
     if errors:

@@ -121,6 +121,9 @@ pub(crate) async fn run(settings: DeadLettersSettings) -> anyhow::Result<()> {
                 .transpose()?;
             match body {
                 Some(body) => say(&String::from_utf8_lossy(&body)),
+                None if found.withheld => say(
+                    "(the body is left out: it is shown to a token with the scope customers:read too)",
+                ),
                 None => say("(no body: a tombstone)"),
             }
         }

@@ -29,6 +29,9 @@ use super::traces;
 const BUILT_IN_CONFIGURATION: &str = include_str!("../../router-config/hive-router.yaml");
 const BUILT_IN_SUPERGRAPH: &str = include_str!("../../schema/supergraph.graphql");
 
+/// An authority that signs nothing.
+const NOBODY: &str = include_str!("../../router-config/nobody.pem");
+
 /// The operations of `queries/`.
 const BUILT_IN_OPERATIONS: &str = include_str!("../../queries/manifest.json");
 /// What GraphiQL and others call the question about the schema.
@@ -93,6 +96,7 @@ pub(super) fn load(settings: &RouterSettings, log: &LogSettings) -> anyhow::Resu
     }
     place_web_sockets(&mut router, &services)?;
     trust_services(&mut router, &settings.tls)?;
+    start_without_authorities(&mut router, &services, &settings.data_dir)?;
     let traces = TraceSettings::from_environment()?;
     traces::configure(&mut router, traces.as_ref())?;
     let defaults = LogSettings::default();
@@ -200,6 +204,38 @@ fn trust_services(router: &mut HiveRouterConfig, tls: &TlsSettings) -> anyhow::R
     Ok(())
 }
 
+/// The router loads the system's certificate authorities whether it needs them or not, and never becomes ready where there are none, as in a
+/// container with no more than a C library. There it trusts nobody, which does for services without TLS.
+fn start_without_authorities(
+    router: &mut HiveRouterConfig,
+    services: &Services,
+    data_dir: &Path,
+) -> anyhow::Result<()> {
+    if router.traffic_shaping.all.tls.is_some()
+        || !rustls_native_certs::load_native_certs().certs.is_empty()
+    {
+        return Ok(());
+    }
+    for (flag, url) in [
+        ("--accounts-url", &services.accounts),
+        ("--orders-url", &services.orders),
+    ] {
+        if url.starts_with("https:") {
+            bail!(
+                "{flag} {url} cannot be trusted: this system has no certificate authorities. Install them (Debian: ca-certificates), name a file of them in \
+                 SSL_CERT_FILE, or give --tls-ca, --tls-certificate and --tls-key"
+            );
+        }
+    }
+    let file = write_built_in(data_dir, "nobody.pem", NOBODY)?;
+    let file =
+        fs::canonicalize(&file).with_context(|| format!("{} cannot be found", file.display()))?;
+    router.traffic_shaping.all.tls = Some(serde_json::from_value(
+        serde_json::json!({ "cert_file": file }),
+    )?);
+    Ok(())
+}
+
 /// The router replaces a subgraph URL's whole path for a WebSocket: a base URL's own path must go in front.
 fn place_web_sockets(router: &mut HiveRouterConfig, services: &Services) -> anyhow::Result<()> {
     let Some(sockets) = router.subscriptions.websocket.as_mut() else {
@@ -229,7 +265,11 @@ fn supergraph(settings: &RouterSettings) -> anyhow::Result<FilePath> {
             read("--supergraph", file)?;
             file.clone()
         }
-        None => write_built_in_supergraph(&settings.data_dir)?,
+        None => write_built_in(
+            &settings.data_dir,
+            "supergraph.graphql",
+            BUILT_IN_SUPERGRAPH,
+        )?,
     };
     let file =
         fs::canonicalize(&file).with_context(|| format!("{} cannot be found", file.display()))?;
@@ -237,14 +277,15 @@ fn supergraph(settings: &RouterSettings) -> anyhow::Result<FilePath> {
         .with_context(|| format!("{} is no path of a supergraph", file.display()))
 }
 
-fn write_built_in_supergraph(data_dir: &Path) -> anyhow::Result<PathBuf> {
+/// Keeps what is built in as a file, for the router reads files alone.
+fn write_built_in(data_dir: &Path, name: &str, text: &str) -> anyhow::Result<PathBuf> {
     let folder = data_dir.join("router");
-    let file = folder.join("supergraph.graphql");
-    if fs::read_to_string(&file).is_ok_and(|written| written == BUILT_IN_SUPERGRAPH) {
+    let file = folder.join(name);
+    if fs::read_to_string(&file).is_ok_and(|written| written == text) {
         return Ok(file);
     }
     fs::create_dir_all(&folder)
-        .and_then(|()| fs::write(&file, BUILT_IN_SUPERGRAPH))
+        .and_then(|()| fs::write(&file, text))
         .with_context(|| {
             format!(
                 "{} cannot be written: choose a writable folder with --data-dir",

@@ -38,6 +38,7 @@ mod reasons;
 mod rebuild;
 mod rebuild_tampered;
 mod refusals;
+mod rehearsal;
 mod rolling;
 mod rotation;
 mod sasl;

@@ -12,253 +12,21 @@ use std::{
     time::Duration,
 };
 
-use futures::{SinkExt, StreamExt};
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::{Value, json};
 use tandem_backends::require;
-use tokio_tungstenite::tungstenite::{
-    Message,
-    client::IntoClientRequest,
-    protocol::{CloseFrame, frame::coding::CloseCode},
-};
 
 use super::support::{
     Client, Signal,
     fleet::Fleet,
+    follower::{End, Follower, ends, read},
     graph::{ADVANCE, CREATE, PLACE, customer_input, order_input},
-    poll, poll_for,
+    poll,
 };
 
 /// Customers, each followed by a part of the subscribers.
 const CUSTOMERS: usize = 20;
 /// Changes that are acknowledged before the next process goes.
 const CHANGES: usize = 60;
-/// How long a subscriber may take to have everything behind the last restart.
-const CAUGHT_UP: Duration = Duration::from_secs(180);
-/// The longest silence: heartbeats come every 5 s.
-const SILENCE: Duration = Duration::from_secs(45);
-
-const FEED: &str = "subscription($customerId: ID, $after: String) {
-    orderFeed(customerId: $customerId, after: $after, snapshot: true, heartbeatSeconds: 5) {
-        __typename
-        ... on OrderSnapshot { cursor previous orders { id revision } }
-        ... on OrderUpdate { cursor previous order { id revision } }
-        ... on Heartbeat { cursor previous } } }";
-
-/// How one connection of a subscriber ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum End {
-    /// The port said that it restarts: close code 1012.
-    Restart,
-    /// An error, which says where to go on, and then the end.
-    Error,
-    /// It broke off.
-    Cut,
-    /// It was not taken, or broke off before anything came.
-    NotOpened,
-    /// Nothing came, not even a heartbeat.
-    Silence,
-    /// The end, as if all had been told.
-    Complete,
-}
-
-#[derive(Default)]
-struct Held {
-    cursor: Option<String>,
-    orders: BTreeMap<String, i64>,
-    ends: BTreeMap<End, usize>,
-    /// What must not be.
-    faults: Vec<String>,
-    items: usize,
-}
-
-impl Held {
-    /// Notes how a connection ended that began when there were so many items.
-    fn ended(&mut self, end: End, before: usize) {
-        let end = match end {
-            End::Cut if self.items == before => End::NotOpened,
-            end => end,
-        };
-        *self.ends.entry(end).or_default() += 1;
-    }
-
-    /// Takes an item. Answers false if one was missed before it: the subscriber resumes behind its cursor.
-    fn take(&mut self, item: &Value) -> bool {
-        let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
-        if let Some(cursor) = &self.cursor
-            && *cursor != text("previous")
-        {
-            self.faults.push(format!("{item} does not follow {cursor}"));
-            return false;
-        }
-        self.cursor = Some(text("cursor"));
-        self.items += 1;
-        for order in item["orders"].as_array().into_iter().flatten() {
-            let (id, revision) = read(order);
-            if let Some(before) = self.orders.insert(id.clone(), revision) {
-                let fault = format!("{id} was at {before} and is in the snapshot at {revision}");
-                self.faults.push(fault);
-            }
-        }
-        if item["order"].is_object() {
-            let (id, revision) = read(&item["order"]);
-            let before = self.orders.insert(id.clone(), revision).unwrap_or(0);
-            if before + 1 != revision {
-                self.faults
-                    .push(format!("{id} is told at {revision} behind {before}"));
-            }
-        }
-        true
-    }
-
-    /// Takes a response. `None` to go on.
-    fn hear(&mut self, response: &Value) -> Option<End> {
-        if !response["errors"].is_null() {
-            let extensions = &response["errors"][0]["extensions"];
-            let is_passing = ["UNAVAILABLE", "SUBSCRIPTION_LAGGED", "RATE_LIMITED"]
-                .iter()
-                .any(|code| extensions["code"] == *code);
-            if !is_passing {
-                self.faults.push(response.to_string());
-            }
-            return Some(End::Error);
-        }
-        let is_next = self.take(&response["data"]["orderFeed"]);
-        (!is_next).then_some(End::Error)
-    }
-}
-
-fn read(order: &Value) -> (String, i64) {
-    let id = order["id"].as_str().unwrap_or_default().to_owned();
-    (id, order["revision"].as_i64().unwrap_or_default())
-}
-
-struct Subscriber {
-    customer: String,
-    held: Arc<Mutex<Held>>,
-}
-
-impl Subscriber {
-    fn start(fleet: &Fleet, number: usize, gateway: u16, http: &reqwest::Client) -> Self {
-        let customer = customer(number % CUSTOMERS);
-        let held = Arc::new(Mutex::new(Held::default()));
-        let (of, into, http) = (customer.clone(), Arc::clone(&held), http.clone());
-        fleet.runtime.spawn(async move {
-            loop {
-                let (after, before) = {
-                    let held = into.lock().unwrap();
-                    (held.cursor.clone(), held.items)
-                };
-                let operation =
-                    json!({"query": FEED, "variables": {"customerId": of, "after": after}});
-                let end = if number % 4 == 3 {
-                    by_events(&http, gateway, &operation, &into).await
-                } else {
-                    by_socket(gateway, &operation, &into).await
-                };
-                into.lock().unwrap().ended(end, before);
-                // Not all at once.
-                let pause = 100 + 20 * (number % 20);
-                tokio::time::sleep(Duration::from_millis(pause as u64)).await;
-            }
-        });
-        Self { customer, held }
-    }
-}
-
-async fn by_socket(gateway: u16, operation: &Value, held: &Mutex<Held>) -> End {
-    let address = format!("ws://127.0.0.1:{gateway}/graphql");
-    let mut handshake = address.into_client_request().unwrap();
-    let protocol = "graphql-transport-ws".parse().unwrap();
-    handshake
-        .headers_mut()
-        .insert("sec-websocket-protocol", protocol);
-    let Ok((mut socket, _)) = tokio_tungstenite::connect_async(handshake).await else {
-        return End::Cut;
-    };
-    let init = json!({"type": "connection_init"}).to_string();
-    if socket.send(Message::text(init)).await.is_err() {
-        return End::Cut;
-    }
-    loop {
-        let message = match tokio::time::timeout(SILENCE, socket.next()).await {
-            Ok(Some(Ok(message))) => message,
-            Ok(_) => return End::Cut,
-            Err(_) => return End::Silence,
-        };
-        let text = match message {
-            Message::Text(text) => text,
-            Message::Close(Some(CloseFrame {
-                code: CloseCode::Restart,
-                ..
-            })) => return End::Restart,
-            Message::Close(frame) => {
-                held.lock().unwrap().faults.push(format!("{frame:?}"));
-                return End::Cut;
-            }
-            _ => continue,
-        };
-        let said: Value = serde_json::from_str(&text).unwrap();
-        let reply = match said["type"].as_str() {
-            Some("connection_ack") => {
-                json!({"type": "subscribe", "id": "1", "payload": operation})
-            }
-            Some("ping") => json!({"type": "pong"}),
-            Some("next") => match held.lock().unwrap().hear(&said["payload"]) {
-                Some(end) => return end,
-                None => continue,
-            },
-            Some("error") => {
-                let response = json!({"errors": said["payload"]});
-                let end = held.lock().unwrap().hear(&response);
-                return end.unwrap_or(End::Error);
-            }
-            _ => return End::Complete,
-        };
-        if socket.send(Message::text(reply.to_string())).await.is_err() {
-            return End::Cut;
-        }
-    }
-}
-
-async fn by_events(
-    http: &reqwest::Client,
-    gateway: u16,
-    operation: &Value,
-    held: &Mutex<Held>,
-) -> End {
-    let request = http
-        .post(format!("http://127.0.0.1:{gateway}/graphql"))
-        .header(CONTENT_TYPE, "application/json")
-        .header(ACCEPT, "text/event-stream")
-        .body(operation.to_string());
-    let Ok(answer) = request.send().await else {
-        return End::Cut;
-    };
-    let mut body = answer.bytes_stream();
-    let mut text = String::new();
-    loop {
-        match tokio::time::timeout(SILENCE, body.next()).await {
-            Ok(Some(Ok(chunk))) => text.push_str(&String::from_utf8_lossy(&chunk)),
-            Ok(_) => return End::Cut,
-            Err(_) => return End::Silence,
-        }
-        while let Some(end) = text.find("\n\n") {
-            let event: String = text.drain(..end + 2).collect();
-            if event.starts_with("event: complete") {
-                return End::Complete;
-            }
-            let data = event.lines().find_map(|line| line.strip_prefix("data: "));
-            let Some(response) = data.and_then(|data| serde_json::from_str(data).ok()) else {
-                continue;
-            };
-            if let Some(end) = held.lock().unwrap().hear(&response) {
-                return end;
-            }
-        }
-    }
-}
-
 fn customer(number: usize) -> String {
     format!("rolling-{number}")
 }
@@ -376,13 +144,11 @@ fn a_rolling_restart_of_orders_and_gateways_is_not_seen_by_subscribers() {
                 .then_some(())
         });
     }
-    let http = reqwest::Client::new();
-    let subscribers: Vec<Subscriber> = (0..count)
-        .map(|number| Subscriber::start(&fleet, number, front, &http))
+    let subscribers: Vec<Follower> = (0..count)
+        .map(|number| Follower::start(&fleet, number, front, Some(customer(number % CUSTOMERS))))
         .collect();
     poll("everybody has a snapshot", || {
-        let all = |it: &Subscriber| it.held.lock().unwrap().items > 0;
-        subscribers.iter().all(all).then_some(())
+        subscribers.iter().all(|it| it.items() > 0).then_some(())
     });
 
     let writer = Writer::start(&format!("http://127.0.0.1:{front}/graphql"));
@@ -407,42 +173,23 @@ fn a_rolling_restart_of_orders_and_gateways_is_not_seen_by_subscribers() {
         }
     }
     let acknowledged = writer.finish();
-    for subscriber in &subscribers {
-        let expected: Vec<(&String, i64)> = acknowledged
-            .iter()
-            .filter(|(_, (customer, _))| *customer == subscriber.customer)
-            .map(|(id, (_, revision))| (id, *revision))
-            .collect();
-        poll_for(CAUGHT_UP, "a subscriber has every change", || {
-            let held = subscriber.held.lock().unwrap();
+    for (number, subscriber) in subscribers.iter().enumerate() {
+        let own = customer(number % CUSTOMERS);
+        let expected = acknowledged.iter();
+        subscriber.has(
             expected
-                .iter()
-                .all(|(id, revision)| held.orders.get(*id).is_some_and(|held| held >= revision))
-                .then_some(())
-        });
+                .filter(|(_, (customer, _))| *customer == own)
+                .map(|(id, (_, revision))| (id.as_str(), *revision)),
+        );
         let held = subscriber.held.lock().unwrap();
         assert!(held.faults.is_empty(), "{:#?}", held.faults);
     }
     let ends = ends(&subscribers);
     assert_eq!(ends.get(&End::Complete), None, "{ends:?}");
     assert_eq!(ends.get(&End::Silence), None, "{ends:?}");
-    let items: usize = subscribers
-        .iter()
-        .map(|it| it.held.lock().unwrap().items)
-        .sum();
+    let items: usize = subscribers.iter().map(Follower::items).sum();
     println!(
         "{count} subscribers, {} orders, {items} items, connections ended by {ends:?}",
         acknowledged.len()
     );
-}
-
-/// How all connections have ended so far.
-fn ends(subscribers: &[Subscriber]) -> BTreeMap<End, usize> {
-    let mut all = BTreeMap::new();
-    for subscriber in subscribers {
-        for (end, count) in &subscriber.held.lock().unwrap().ends {
-            *all.entry(*end).or_default() += count;
-        }
-    }
-    all
 }

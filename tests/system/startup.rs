@@ -1,4 +1,5 @@
-//! Services that start while their database is away: alive, not ready, and in service as soon as it is there.
+//! Starts where something is missing: a database that is away (alive, not ready, and in service as soon as it is there), and a system without
+//! certificate authorities.
 
 use std::time::Duration;
 
@@ -6,7 +7,9 @@ use serde_json::{Value, json};
 use tandem_backends::{Mongo, require};
 use tokio::runtime::Runtime;
 
-use super::support::{Client, Tandem, graph::ORDERING_CUSTOMER, poll, poll_for};
+use super::support::{
+    Client, Process, Tandem, graph::ORDERING_CUSTOMER, poll, poll_for, tandem_command,
+};
 
 #[test]
 fn services_without_their_database_are_alive_and_open_when_it_comes() {
@@ -81,4 +84,40 @@ fn services_without_their_database_are_alive_and_open_when_it_comes() {
         json!({"id": "late"}),
     );
     assert_eq!(read["orderingCustomer"]["name"]["lastName"], "Lovelace");
+}
+
+/// Where the look for certificate authorities is to go: to nothing, as in a container with no more than a C library.
+fn no_authorities(folder: &std::path::Path) -> [(&'static str, String); 2] {
+    let file = folder.join("none.pem");
+    std::fs::write(&file, "").unwrap();
+    [
+        ("SSL_CERT_FILE", file.display().to_string()),
+        ("SSL_CERT_DIR", folder.display().to_string()),
+    ]
+}
+
+#[test]
+fn a_system_without_certificate_authorities_runs_everything_but_services_with_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let variables = no_authorities(folder.path());
+    let mut builder = Tandem::builder();
+    for (name, value) in &variables {
+        builder = builder.env(name, value);
+    }
+    let tandem = builder.start();
+    let client = Client::new();
+    tandem.customer(&client, "ada");
+    drop(tandem);
+
+    let mut gateway = Process::start(
+        tandem_command()
+            .args(["router", "--accounts-url", "https://accounts.invalid"])
+            .arg("--data-dir")
+            .arg(folder.path())
+            .envs(variables),
+    );
+    assert!(!gateway.wait_for_end(Duration::from_secs(30)).success());
+    let (_, errors) = gateway.all_output();
+    let told = "--accounts-url https://accounts.invalid cannot be trusted";
+    assert!(errors.contains(told), "{errors}");
 }

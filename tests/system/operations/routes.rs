@@ -253,4 +253,28 @@ fn with_tokens_the_scope_decides_and_values_of_persons_want_another_one() {
     let shown = token("operations customers:read").get(&audit).json();
     assert_eq!(shown["withheld"], false);
     assert!(shown.to_string().contains("Lovelace"), "{shown}");
+
+    // So do bodies of dead letters: what a stranger wrote may tell of a person in clear.
+    poison(&tandem, "well", "Ada Lovelace");
+    let letter = letters(&tandem, &operator, "orders", 1).remove(0);
+    let query = format!(
+        "dead-letters/letter?consumer={}&topic={}&partition={}&offset={}",
+        letter["consumer"].as_str().unwrap(),
+        letter["topic"].as_str().unwrap(),
+        letter["partition"],
+        letter["offset"]
+    );
+    let shown_in_list = letter["reason"].clone();
+    let letter = route(&tandem, "orders", &query);
+    let withheld = operator.get(&letter).json();
+    assert_eq!(
+        (&withheld["payload"], &withheld["withheld"]),
+        (&json!(null), &json!(true))
+    );
+    assert_eq!(withheld["reason"], shown_in_list);
+    let shown = token("operations customers:read").get(&letter).json();
+    assert_eq!(
+        (&shown["payload"], &shown["withheld"]),
+        (&json!("QWRhIExvdmVsYWNl"), &json!(false))
+    );
 }

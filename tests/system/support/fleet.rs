@@ -1,12 +1,12 @@
 //! Several instances of each service, and gateways, on one real MongoDB and one real Kafka, each a process that may be restarted where it was.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rdkafka::ClientConfig;
@@ -18,7 +18,7 @@ use tokio::{
     runtime::Runtime,
 };
 
-use super::{Client, Process, Signal, poll, tandem_command};
+use super::{Client, Process, Signal, TANDEM, command_of, poll};
 
 /// How long a process that is told to stop may take.
 const STOP: Duration = Duration::from_secs(40);
@@ -29,10 +29,38 @@ pub struct Instance {
     pub service: &'static str,
     pub port: u16,
     pub url: String,
+    program: PathBuf,
     flags: Vec<String>,
 }
 
+/// How a process ended that was told to stop.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopped {
+    /// How long it took.
+    pub after: Duration,
+    /// Whether it had to be killed when its grace was over.
+    pub killed: bool,
+}
+
 impl Instance {
+    /// Tells it to stop, as a cluster does that takes a pod away: what is not gone within its grace is killed.
+    pub fn stop(&mut self, grace: Duration) -> Stopped {
+        let told = Instant::now();
+        self.process.signal(Signal::TERM);
+        let mut killed = false;
+        while self.process.ended().is_none() {
+            if told.elapsed() > grace && !killed {
+                killed = true;
+                self.process.signal(Signal::KILL);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Stopped {
+            after: told.elapsed(),
+            killed,
+        }
+    }
+
     pub fn graphql(&self) -> String {
         format!("{}/graphql", self.url)
     }
@@ -41,6 +69,8 @@ impl Instance {
 /// Real servers, and instances that share them.
 pub struct Fleet {
     pub runtime: Runtime,
+    /// For what is asked on the runtime.
+    pub http: reqwest::Client,
     mongo: Mongo,
     kafka: Kafka,
     directory: TempDir,
@@ -63,6 +93,7 @@ impl Fleet {
         .unwrap();
         Self {
             runtime,
+            http: reqwest::Client::new(),
             mongo,
             kafka,
             directory,
@@ -75,6 +106,11 @@ impl Fleet {
 
     /// Starts one more instance of a service and waits until it is ready.
     pub fn instance(&self, service: &'static str) -> Instance {
+        self.instance_of(Path::new(TANDEM), service)
+    }
+
+    /// As [`Self::instance`], of another binary.
+    pub fn instance_of(&self, program: &Path, service: &'static str) -> Instance {
         let flags = [
             "--mongodb-uri".to_owned(),
             self.mongo.uri(),
@@ -83,11 +119,16 @@ impl Fleet {
             "--sealing-key-file".to_owned(),
             self.key_file().display().to_string(),
         ];
-        start(service, free_port().unwrap(), flags.into())
+        start(program, service, free_port().unwrap(), flags.into())
     }
 
     /// Starts one more gateway for services at these addresses and waits until it is ready.
     pub fn gateway(&self, accounts: &str, orders: &str) -> Instance {
+        self.gateway_of(Path::new(TANDEM), accounts, orders)
+    }
+
+    /// As [`Self::gateway`], of another binary.
+    pub fn gateway_of(&self, program: &Path, accounts: &str, orders: &str) -> Instance {
         let port = free_port().unwrap();
         let data = self.directory.path().join(format!("gateway-{port}"));
         let flags = [
@@ -98,29 +139,43 @@ impl Fleet {
             "--data-dir".to_owned(),
             data.display().to_string(),
         ];
-        start("router", port, flags.into())
+        start(program, "router", port, flags.into())
     }
 
     /// Ends an instance by this signal, starts it again where it was, and waits until it is ready.
     pub fn restart(&self, instance: &mut Instance, signal: Signal) {
         instance.process.signal(signal);
         instance.process.wait_for_end(STOP);
+        self.start_again(instance);
+    }
+
+    /// Starts an instance that has ended again, where it was, and waits until it is ready.
+    pub fn start_again(&self, instance: &mut Instance) {
         let flags = std::mem::take(&mut instance.flags);
-        *instance = start(instance.service, instance.port, flags);
+        *instance = start(&instance.program, instance.service, instance.port, flags);
     }
 
     /// A port behind which connections go to these ports in turn, to the next where one does not answer.
     pub fn forwarder(&self, ports: &[u16]) -> u16 {
+        let forwarder = self.changing_forwarder();
+        forwarder.leads_to(ports.to_vec());
+        forwarder.port
+    }
+
+    /// As [`Self::forwarder`], with ports that may change, as those of a Service in a cluster do; with none at first.
+    pub fn changing_forwarder(&self) -> Forwarder {
         let listener = self.runtime.block_on(TcpListener::bind("127.0.0.1:0"));
         let listener = listener.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (ports, turn): (Arc<[u16]>, _) = (ports.into(), Arc::new(AtomicUsize::new(0)));
+        let ports = Arc::new(Mutex::new(Vec::new()));
+        let (current, turn) = (Arc::clone(&ports), Arc::new(AtomicUsize::new(0)));
         self.runtime.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, Arc::clone(&ports), Arc::clone(&turn)));
+                let ports = current.lock().unwrap().clone();
+                tokio::spawn(forward(client, ports, Arc::clone(&turn)));
             }
         });
-        port
+        Forwarder { port, ports }
     }
 
     pub fn kafka_client(&self) -> ClientConfig {
@@ -130,9 +185,22 @@ impl Fleet {
     }
 }
 
-fn start(service: &'static str, port: u16, flags: Vec<String>) -> Instance {
+/// A port that leads to others.
+pub struct Forwarder {
+    pub port: u16,
+    ports: Arc<Mutex<Vec<u16>>>,
+}
+
+impl Forwarder {
+    /// From now on new connections go to these. Those that are open stay.
+    pub fn leads_to(&self, ports: Vec<u16>) {
+        *self.ports.lock().unwrap() = ports;
+    }
+}
+
+fn start(program: &Path, service: &'static str, port: u16, flags: Vec<String>) -> Instance {
     let process = Process::start(
-        tandem_command()
+        command_of(program)
             .arg(service)
             .args(["--port", &port.to_string()])
             .args(&flags),
@@ -142,6 +210,7 @@ fn start(service: &'static str, port: u16, flags: Vec<String>) -> Instance {
         service,
         port,
         url: format!("http://127.0.0.1:{port}"),
+        program: program.to_owned(),
         flags,
     };
     let client = Client::new();
@@ -155,7 +224,7 @@ fn start(service: &'static str, port: u16, flags: Vec<String>) -> Instance {
 }
 
 /// Carries a connection to the first that takes it, beginning with the one whose turn it is.
-async fn forward(mut client: TcpStream, ports: Arc<[u16]>, turn: Arc<AtomicUsize>) {
+async fn forward(mut client: TcpStream, ports: Vec<u16>, turn: Arc<AtomicUsize>) {
     let first = turn.fetch_add(1, Ordering::Relaxed);
     for number in 0..ports.len() {
         let port = ports[(first + number) % ports.len()];

@@ -5,6 +5,7 @@ pub mod checker;
 mod client;
 pub mod command;
 pub mod fleet;
+pub mod follower;
 pub mod graph;
 pub mod ground;
 mod process;
@@ -14,7 +15,7 @@ pub mod workload;
 
 pub use client::{Client, Subscription, Transport};
 pub use process::{Process, Signal, is_alive, limit_files, signal, try_signal};
-pub use tandem::{TANDEM, Tandem, TandemBuilder, command as tandem_command};
+pub use tandem::{TANDEM, Tandem, TandemBuilder, command as tandem_command, command_of};
 
 use std::time::{Duration, Instant};
 

@@ -16,7 +16,12 @@ pub const TANDEM: &str = env!("CARGO_BIN_EXE_tandem");
 
 /// Limits a command to what it is told by flags: a developer's own settings must not reach a test.
 pub fn command() -> Command {
-    on_its_own(Command::new(TANDEM))
+    command_of(Path::new(TANDEM))
+}
+
+/// As [`command`], of another binary.
+pub fn command_of(program: &Path) -> Command {
+    on_its_own(Command::new(program))
 }
 
 fn on_its_own(mut command: Command) -> Command {

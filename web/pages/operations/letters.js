@@ -26,10 +26,11 @@ function readable(payload) {
   }
 }
 
-function content({ payload, headers, is_cut: isCut }) {
+function content({ payload, headers, is_cut: isCut, withheld }) {
   const told = headers.map(([header, value]) => `${header}: ${value}`).join("\n");
   const cut = isCut ? "\n(what follows is its beginning: the topic has it whole)" : "";
-  return `${told}${cut}\n\n${readable(payload)}`;
+  const body = withheld ? "(the body is left out: the token has not the scope customers:read)" : readable(payload);
+  return `${told}${cut}\n\n${body}`;
 }
 
 class Letters {

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -23,6 +23,7 @@ use base64::{
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use tandem_authentication::Access;
 use tandem_event_path::{
     dead_letter_topic::DeadLetterTopic,
     log::{Arrival, Attention, Log, LogError, PublishError},
@@ -37,7 +38,7 @@ use tandem_runtime::shutdown::Shutdown;
 use tandem_service::web::{json::ProblemJson, problem::Problem};
 use utoipa::{IntoParams, ToSchema};
 
-use super::openapi::documents;
+use super::{may_see_persons, openapi::documents};
 
 pub use tandem_event_path::{
     dead_letter_topic::dead_letter_topic,
@@ -161,11 +162,25 @@ pub struct LetterView {
     pub parked_at: DateTime<Utc>,
     /// Its headers; values that are not text are shown with replacement characters.
     pub headers: Vec<(String, String)>,
-    /// Its body as base64; `None` for a tombstone, and in a list.
+    /// Its body as base64; `None` for a tombstone, in a list, and where it is withheld.
     pub payload: Option<String>,
     /// Whether the message has more than this; its topic has it whole.
     #[serde(default)]
     pub is_cut: bool,
+    /// Whether the body is left out, because the caller's token has not the scope `customers:read`.
+    #[serde(default)]
+    pub withheld: bool,
+}
+
+impl LetterView {
+    /// Without its body, in which a person may be.
+    fn without_body(self) -> Self {
+        Self {
+            payload: None,
+            withheld: true,
+            ..self
+        }
+    }
 }
 
 impl From<DeadLetter> for LetterView {
@@ -185,6 +200,7 @@ impl From<DeadLetter> for LetterView {
                 .collect(),
             payload: letter.payload.map(|payload| STANDARD.encode(payload)),
             is_cut: letter.is_cut,
+            withheld: false,
         }
     }
 }
@@ -598,7 +614,8 @@ pub(super) async fn list(
 
 /// One dead letter whole.
 ///
-/// Its body is as its topic has it: what events seal stays sealed.
+/// Its body is as its topic has it: what events seal stays sealed. It is shown to who has the scope `customers:read` too, or the sealing key:
+/// what somebody else wrote there, or a service that does not seal, may tell of a person in clear.
 #[utoipa::path(
     get,
     path = "/admin/dead-letters/letter",
@@ -612,11 +629,14 @@ pub(super) async fn list(
 )]
 pub(super) async fn show(
     State(office): State<DeadLetterOffice>,
+    access: Option<Extension<Access>>,
     Query(id): Query<LetterId>,
 ) -> Result<Json<LetterView>, Response> {
+    let is_shown = access.is_none_or(|Extension(access)| may_see_persons(&access));
     let found = office.inner.letters.dead_letter(&id).await;
     match found.map_err(|error| away(&error))? {
-        Some(letter) => Ok(Json(letter.into())),
+        Some(letter) if is_shown => Ok(Json(letter.into())),
+        Some(letter) => Ok(Json(LetterView::from(letter).without_body())),
         None => Err(Problem::not_found("there is no such dead letter").into_response()),
     }
 }

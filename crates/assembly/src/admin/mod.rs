@@ -29,6 +29,13 @@ pub mod openapi;
 pub mod rebuild;
 pub mod rotation;
 
+/// Whether the caller is shown what may tell of a person: who has the sealing key is, and whose token has the scope `customers:read` too.
+fn may_see_persons(access: &Access) -> bool {
+    access
+        .principal()
+        .is_none_or(|principal| principal.has(Scope::CustomersRead))
+}
+
 /// The secret that an operator's request carries as a bearer token.
 #[derive(Clone)]
 pub struct AdminToken {

@@ -17,7 +17,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tandem_authentication::{Access, Scope};
+use tandem_authentication::Access;
 use tandem_event_path::{
     data_keys::Opener,
     log::{Arrival, Attention, Log, LogError, Offsets, Tail},
@@ -32,6 +32,7 @@ use tandem_service::web::problem::Problem;
 use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
+use super::may_see_persons;
 use differences::{Difference, differences};
 
 /// Changes in an answer, unless the caller wants fewer.
@@ -328,13 +329,6 @@ fn withheld(difference: Difference) -> Difference {
 
 fn away(error: LogError) -> StoreError {
     StoreError::Away(error.to_string())
-}
-
-/// Who has the sealing key may see what it opens; a token of an operator is to allow it.
-fn may_see_persons(access: &Access) -> bool {
-    access
-        .principal()
-        .is_none_or(|principal| principal.has(Scope::CustomersRead))
 }
 
 /// Every change of a customer as the log holds it, with what differs from the one before.

