@@ -20,6 +20,7 @@ mod schema;
 mod steps;
 mod streams;
 mod subscription_root;
+mod tokens;
 mod variables;
 mod websocket;
 
