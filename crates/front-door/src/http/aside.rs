@@ -10,7 +10,7 @@ use super::admission::Client;
 use super::turns::Turns;
 
 /// So much of one client waits at most.
-const WAITING: usize = 32;
+const WAITING: usize = 256;
 /// How much later than others the thread is served by the system, where both want a processor (nice, POSIX).
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
