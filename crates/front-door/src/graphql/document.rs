@@ -20,7 +20,9 @@ use super::error::{Code, Location, Refused, RequestError};
 use super::rewrite::{Rewriting, defaulted};
 use super::schema::GraphSchema;
 use super::variables::Variable;
-use super::{aliases, escapes, introspection, literals, steps, subscription_root, tokens};
+use super::{
+    aliases, duplicates, escapes, introspection, literals, steps, subscription_root, tokens,
+};
 use crate::http::admission::cost_of_bytes;
 
 /// How many documents are kept: those that were used last.
@@ -288,6 +290,7 @@ impl Documents {
                 let root = schema.valid().root_operation(OperationType::Subscription);
                 let is_merged =
                     root.is_some_and(|root| subscription_root::merge(&mut document, root));
+                let is_merged = duplicates::merge(&mut document) || is_merged;
                 self.validate(schema, &document, is_resolved || is_merged)
             }
             None => Ok(unvalidated(

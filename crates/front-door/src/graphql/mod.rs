@@ -6,6 +6,7 @@ mod call;
 mod consistency;
 mod cost;
 mod document;
+mod duplicates;
 mod endpoint;
 mod error;
 mod escapes;
