@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use crate::messages::{
-    aliases, complete, directives, doubling_fragments, frame, get, handshake, init, many_ids,
-    multiplying, nested_variables, post, query, subscribe, with_headers,
+    aliases, complete, directives, doubling_fragments, fields, frame, get, handshake, init,
+    many_ids, multiplying, nested_variables, post, query, subscribe, variables, with_headers,
 };
 
 type Attacker = Pin<Box<dyn Future<Output = u64> + Send>>;
@@ -56,14 +56,17 @@ async fn exchange(address: &str, bytes: &[u8]) {
 }
 
 /// The same request again and again, on a new connection each time.
-fn flood(name: &'static str, request: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> Attack {
+fn flood<R>(name: &'static str, request: impl Fn(u64) -> R + Send + Sync + 'static) -> Attack
+where
+    R: AsRef<[u8]> + Send + Sync + 'static,
+{
     let request = Arc::new(request);
     let by = move |address: String, number: usize, stop: Stop| -> Attacker {
         let request = Arc::clone(&request);
         Box::pin(async move {
             let mut sent = 0;
             while !stop.load(Ordering::Relaxed) {
-                exchange(&address, &request(sent * 1_000 + number as u64)).await;
+                exchange(&address, request(sent * 1_000 + number as u64).as_ref()).await;
                 sent += 1;
             }
             sent
@@ -73,6 +76,12 @@ fn flood(name: &'static str, request: impl Fn(u64) -> Vec<u8> + Send + Sync + 's
         name,
         by: Box::new(by),
     }
+}
+
+/// The very same bytes again and again: making them takes nothing of the processors.
+fn same(name: &'static str, request: Vec<u8>) -> Attack {
+    let request: Arc<[u8]> = request.into();
+    flood(name, move |_| Arc::clone(&request))
 }
 
 /// What is done on one connection after another, with the connection.
@@ -223,33 +232,37 @@ pub fn attacks() -> Vec<Attack> {
         "content-type: application/json\r\ncontent-encoding: gzip\r\n",
     );
     vec![
-        flood("(floor) legal queries", |_| query("{__typename}")),
-        flood("nested variables", |_| nested_variables(11_000)),
-        flood("deep selections", |_| query(&"{a".repeat(4_000))),
-        flood("fragments that double", |_| doubling_fragments(24)),
-        flood("connections times connections", |_| multiplying()),
+        same("(floor) legal queries", query("{__typename}")),
+        same("nested variables", nested_variables(11_000)),
+        same("deep selections", query(&"{a".repeat(4_000))),
+        same("fragments that double", doubling_fragments(24)),
+        same("connections times connections", multiplying()),
         flood("names of 50 KB, each another", |number| {
             query(&format!("query a{number}{}{{__typename}}", "x".repeat(50_000)))
         }),
         on_connections("12,000 subscriptions a socket", many_subscriptions),
         on_connections("subscribe and complete", subscribe_and_complete),
-        flood("media type of a form", |_| {
-            with_headers(b"{\"query\":\"{__typename}\"}", "content-type: text/plain; application/json\r\n")
-        }),
-        flood("what does not parse", |_| query("{a{b{\"a string token that is long\"}}}")),
+        same(
+            "media type of a form",
+            with_headers(b"{\"query\":\"{__typename}\"}", "content-type: text/plain; application/json\r\n"),
+        ),
+        same("what does not parse", query("{a{b{\"a string token that is long\"}}}")),
         held("slow headers", 400, b"GET /graphql HTTP/1.1\r\nhost: 127.0.0.1\r\nx: ", |_| Some(b'a')),
         held("idle connections", 400, b"", |_| None),
-        flood("(own) 5,000 aliases", |_| aliases(5_000)),
-        flood("(own) 3,000 directives", |_| directives(3_000)),
-        flood("(own) bodies of 8 MB", |_| post(&" ".repeat(8 * 1024 * 1024))),
-        flood("(own) gzip of 50 MB", move |_| bomb.clone()),
-        flood("(own) 2,000 headers", |_| get("/graphql", &"x-a: b\r\n".repeat(2_000))),
-        flood("(own) introspection in itself", move |_| query(introspection)),
-        flood("(own) 50,000 ids", |_| many_ids(50_000)),
+        same("(own) 5,000 aliases", aliases(5_000)),
+        same("(own) 3,000 directives", directives(3_000)),
+        same("(own) bodies of 8 MB", post(&" ".repeat(8 * 1024 * 1024))),
+        same("(own) gzip of 50 MB", bomb),
+        same("(own) 2,000 headers", get("/graphql", &"x-a: b\r\n".repeat(2_000))),
+        same("(own) introspection in itself", query(introspection)),
+        same("(own) 50,000 ids", many_ids(50_000)),
+        flood("(own) 2,400 fields, each another", |number| fields(number, 2_400)),
+        flood("(own) 100 fields, each another", |number| fields(number, 100)),
+        same("(own) variables of 1 MB", variables(1_000_000)),
         flood("(own) hashes that nobody knows", |number| {
             post(&format!(r#"{{"extensions":{{"persistedQuery":{{"version":1,"sha256Hash":"{number:064x}"}}}}}}"#))
         }),
-        flood("(own) long ids by REST", |_| get(&format!("/orders/order/{}", "9".repeat(7_000)), "")),
+        same("(own) long ids by REST", get(&format!("/orders/order/{}", "9".repeat(7_000)), "")),
         on_connections("(own) pings", pings),
         on_connections("(own) handshakes without init", handshakes),
         on_connections("(own) connections alone", connects),

@@ -4,8 +4,8 @@
 //!     cargo bench --bench attacks                    all
 //!     cargo bench --bench attacks -- fragments       those whose name has this word
 //!
-//! Attackers run in this process, on the same processors: what they spend to attack is in the figures. Beside each attack stands the same client
-//! against the same number of clients that flood with a small legal query, since that alone takes processor time.
+//! Attackers run in this process, on threads of their own and on the same processors: what they spend to attack is in the figures. Beside each attack
+//! stands the same client against the same number of clients that flood with a small legal query, since that alone takes processor time.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -32,7 +32,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
 use hostile::{Attack, attacks};
 use shared::{LeanClient, percentile, resident_mib};
@@ -104,14 +104,24 @@ impl Peak {
     }
 }
 
-fn attacked(runtime: &Runtime, tandem: &Tandem, client: &Arc<LeanClient>, attack: &Attack) {
+/// The threads of both sides: an honest client does not wait for what attackers do on theirs.
+struct Threads {
+    honest: Runtime,
+    hostile: Runtime,
+}
+
+fn attacked(threads: &Threads, tandem: &Tandem, client: &Arc<LeanClient>, attack: &Attack) {
+    let Threads {
+        honest: runtime,
+        hostile,
+    } = threads;
     let processes = ["router", "accounts", "orders"].map(|name| tandem.child(name).unwrap());
     let before = runtime.block_on(honest(client, WATCHED));
     let peak = Peak::watch(processes.to_vec());
     let stop = Arc::new(AtomicBool::new(false));
     let address = tandem.gateway_url("").replace("http://", "");
     let attackers: Vec<_> = (0..ATTACKERS)
-        .map(|number| runtime.spawn((attack.by)(address.clone(), number, Arc::clone(&stop))))
+        .map(|number| hostile.spawn((attack.by)(address.clone(), number, Arc::clone(&stop))))
         .collect();
     let meanwhile = runtime.block_on(async {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -121,7 +131,7 @@ fn attacked(runtime: &Runtime, tandem: &Tandem, client: &Arc<LeanClient>, attack
     let sent: u64 = attackers
         .into_iter()
         .map(|attacker| {
-            let ended = runtime
+            let ended = hostile
                 .block_on(async { tokio::time::timeout(Duration::from_secs(10), attacker).await });
             ended.map_or(0, |sent| sent.unwrap_or(0))
         })
@@ -148,7 +158,10 @@ fn main() {
         .skip(1)
         .filter(|word| !word.starts_with('-'))
         .collect();
-    let runtime = Runtime::new().unwrap();
+    let threads = Threads {
+        honest: Builder::new_current_thread().enable_all().build().unwrap(),
+        hostile: Runtime::new().unwrap(),
+    };
     let tandem = Tandem::start();
     let known = Client::new();
     let gateway = tandem.gateway_url("/graphql");
@@ -171,7 +184,7 @@ fn main() {
     );
     for attack in attacks() {
         if words.is_empty() || words.iter().any(|word| attack.name.contains(word.as_str())) {
-            attacked(&runtime, &tandem, &client, &attack);
+            attacked(&threads, &tandem, &client, &attack);
         }
     }
 }

@@ -73,6 +73,22 @@ pub fn many_ids(count: usize) -> Vec<u8> {
     post(&json!({"query": "query($ids:[ID!]!){__typename}", "variables": {"ids": ids}}).to_string())
 }
 
+/// A document that is valid and within the limits with so many fields, and that nobody has sent before.
+pub fn fields(number: u64, count: usize) -> Vec<u8> {
+    let fields = "id revision ".repeat(count / 2);
+    query(&format!(
+        "{{a{number}:customers(first:1){{nodes{{{fields}}}}}}}"
+    ))
+}
+
+/// Variables of so many bytes that no document asks for.
+pub fn variables(bytes: usize) -> Vec<u8> {
+    let numbers = "1,".repeat(bytes / 2);
+    post(&format!(
+        r#"{{"query":"{{__typename}}","variables":{{"a":[{numbers}1]}}}}"#
+    ))
+}
+
 /// A frame of a client (RFC 6455, section 5.2), masked with zeros.
 pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];

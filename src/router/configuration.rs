@@ -37,6 +37,9 @@ const BUILT_IN_OPERATIONS: &str = include_str!("../../queries/manifest.json");
 /// What GraphiQL and others call the question about the schema.
 const INTROSPECTION: &str = "IntrospectionQuery";
 
+/// Subscriptions of one client that are set up at once: each is planned, and makes a connection to a service.
+const SET_UPS_PER_CLIENT: usize = 8;
+
 /// What the server needs to start.
 pub(super) struct Configuration {
     pub(super) router: &'static HiveRouterConfig,
@@ -169,6 +172,7 @@ fn front_door(
             fill_empty_selections: true,
             is_federated: true,
         },
+        set_ups_per_client: SET_UPS_PER_CLIENT,
         ..GraphQlRules::default()
     };
     // The router's application stays on its thread, so everything of a connection does.

@@ -27,7 +27,7 @@ use tokio::runtime::{Builder, Runtime};
 #[path = "../../../benches/shared/mod.rs"]
 mod shared;
 
-use shared::{LeanClient, median};
+use shared::{LeanClient, call_times, median};
 
 const SUPERGRAPH: &str = include_str!("../../../schema/supergraph.graphql");
 const QUERY: &str = "query($id: ID!) { customer(id: $id) {
@@ -53,26 +53,12 @@ fn handler() -> Router {
 /// p50, and the time between two answers, both in microseconds.
 fn measure(client: &Runtime, asked: &Arc<LeanClient>, in_flight: usize) -> (f64, f64) {
     let begun = Instant::now();
-    let mut times: Vec<f64> = client.block_on(async {
-        let tasks: Vec<_> = (0..in_flight)
-            .map(|_| {
-                let asked = Arc::clone(asked);
-                tokio::spawn(async move {
-                    let mut times = Vec::new();
-                    while begun.elapsed() < ROUND {
-                        let sent = Instant::now();
-                        asked.ask(json!({"id": "42"})).await;
-                        times.push(sent.elapsed().as_secs_f64() * 1e6);
-                    }
-                    times
-                })
-            })
-            .collect();
-        let mut all = Vec::new();
-        for task in tasks {
-            all.extend(task.await.unwrap());
+    let asked = Arc::clone(asked);
+    let mut times = call_times(client, in_flight, ROUND, move |_| {
+        let asked = Arc::clone(&asked);
+        async move {
+            asked.ask(json!({"id": "42"})).await;
         }
-        all
     });
     let between = begun.elapsed().as_secs_f64() * 1e6 / times.len() as f64;
     times.sort_by(f64::total_cmp);

@@ -21,7 +21,9 @@ use self::listener::LARGEST_HEAD;
 use crate::graphql::{
     GraphQl, GraphQlRules, Handshake, Inner, Refused, RequestError, is_upgrade, upgrade,
 };
-use crate::http::admission::{Client, Counted, Counter, Rate, TOO_FAST, whole_seconds};
+use crate::http::admission::{
+    Client, Counted, Counter, Most, Rate, Share, TOO_FAST, cost_of_bytes, whole_seconds,
+};
 use crate::http::body::{BodyLimits, BodyRefused, read};
 use crate::http::connection::Times;
 use crate::http::files;
@@ -73,11 +75,7 @@ impl FrontDoor {
             size: rules.body_size,
             time: settings.body_timeout(),
         };
-        let subscriptions = Counter::new(
-            "front_door_subscriptions",
-            usize::MAX,
-            settings.max_subscriptions_per_client,
-        );
+        let subscriptions = Counter::new("front_door_subscriptions", settings.subscriptions());
         let shared = Arc::new(Shared {
             graphql: Arc::new(GraphQl::new(
                 rules,
@@ -89,8 +87,12 @@ impl FrontDoor {
             rules: Rules::new(settings),
             connections: Counter::new(
                 "front_door_connections",
-                files::connections(settings.max_connections),
-                settings.max_connections_per_client,
+                Most {
+                    of_all: files::connections(settings.max_connections),
+                    of_address: settings.max_connections_per_client,
+                    // A connection is there before anybody says who it is.
+                    of_subject: settings.max_connections_per_client,
+                },
             ),
             in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
             serving: Serving::watched(),
@@ -291,21 +293,28 @@ impl<I: Inner> Door<I> {
                 &self.stop,
             );
         }
+        let share = Share::new(&self.shared.rate, client);
         if is_graphql && !wants_page(&parts) {
             parts.extensions.insert(served.about());
             return graphql
-                .answer(&self.inner, client, &identity, parts, body, &self.stop)
+                .answer(&self.inner, share, &identity, parts, body, &self.stop)
                 .await;
         }
         if parts.method == Method::HEAD {
             // The server sends no body to a HEAD; what stands behind need not know of it.
             parts.method = Method::GET;
         }
-        self.other(&identity, parts, body).await
+        self.other(&share, &identity, parts, body).await
     }
 
     /// Everything that is no GraphQL: its body is read here, within its bounds.
-    async fn other(&self, identity: &Identity, mut parts: Parts, body: Incoming) -> Response<Body> {
+    async fn other(
+        &self,
+        share: &Share,
+        identity: &Identity,
+        mut parts: Parts,
+        body: Incoming,
+    ) -> Response<Body> {
         match identity.access() {
             Ok(access) => {
                 parts.extensions.insert(access);
@@ -352,6 +361,9 @@ impl<I: Inner> Door<I> {
                 return problem(error.status(), &path, &error.to_string());
             }
         };
+        if let Err(wait) = share.pay(cost_of_bytes(body.len())) {
+            return self.too_much(&parts, whole_seconds(wait), TOO_FAST);
+        }
         if let Err(error) = check_depth(&body, JSON_DEPTH) {
             refused("depth");
             return problem(StatusCode::BAD_REQUEST, &path, &error.to_string());

@@ -42,9 +42,45 @@ pub fn check_depth(text: &[u8], limit: usize) -> Result<(), TooDeep> {
     Ok(())
 }
 
+/// Counts the values of a text, by the commas outside of strings: what is read makes something of each, of many times its two bytes.
+pub(crate) fn count_values(text: &[u8]) -> usize {
+    let mut values = 1;
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b',' => values += 1,
+            b'"' => {
+                while let Some(inside) = bytes.next() {
+                    match inside {
+                        b'\\' => {
+                            bytes.next();
+                        }
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    values
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_counted_by_what_stands_between_them() {
+        for (text, values) in [
+            (&b"{}"[..], 1),
+            (b"[1,2,3]", 3),
+            (br#"{"a":",,,\",,","b":[1,2]}"#, 3),
+            (br#"",,,"#, 1),
+        ] {
+            assert_eq!(count_values(text), values);
+        }
+    }
 
     fn nested(open: &str, close: &str, levels: usize) -> String {
         format!("{}1{}", open.repeat(levels), close.repeat(levels))

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::http::admission::Most;
+
 /// What one WebSocket may do.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SocketLimits {
@@ -61,7 +63,8 @@ pub struct FrontDoorSettings {
     )]
     pub max_in_flight: usize,
 
-    /// Requests a second of one address, and of one subject of tokens; as many again may come in a burst.
+    /// Requests a second of one address, and of one subject of tokens; as many again may come in a burst. What is large counts as several: a request
+    /// for each 4 KiB, and for each 5 tokens of a document beyond 250 where it has not come before.
     #[arg(
         long,
         env = "TANDEM_RATE_LIMIT",
@@ -79,14 +82,14 @@ pub struct FrontDoorSettings {
     )]
     pub max_subscriptions_per_connection: usize,
 
-    /// Subscriptions open at once of one address, or of one subject of tokens.
+    /// Subscriptions open at once of one client. Unless it is set, 1,000 of one subject of tokens, and without tokens 16,000 of one address, which
+    /// may be that of a proxy before many clients.
     #[arg(
         long,
         env = "TANDEM_MAX_SUBSCRIPTIONS_PER_CLIENT",
-        value_name = "NUMBER",
-        default_value_t = 16_000
+        value_name = "NUMBER"
     )]
-    pub max_subscriptions_per_client: usize,
+    pub max_subscriptions_per_client: Option<usize>,
 
     /// The largest message that is taken on a WebSocket, in bytes.
     #[arg(
@@ -176,7 +179,7 @@ impl Default for FrontDoorSettings {
             max_in_flight: 4_096,
             rate_limit: NonZeroU32::new(20_000).unwrap_or(NonZeroU32::MIN),
             max_subscriptions_per_connection: 1_000,
-            max_subscriptions_per_client: 16_000,
+            max_subscriptions_per_client: None,
             max_message: 1_048_576,
             init_timeout_seconds: 10,
             ping_seconds: 15,
@@ -189,7 +192,21 @@ impl Default for FrontDoorSettings {
     }
 }
 
+/// Subscriptions open at once of one client where nobody has set another number.
+const SUBSCRIPTIONS_OF_AN_ADDRESS: usize = 16_000;
+const SUBSCRIPTIONS_OF_A_SUBJECT: usize = 1_000;
+
 impl FrontDoorSettings {
+    /// The most subscriptions that are open at once.
+    pub(crate) fn subscriptions(&self) -> Most {
+        let set = self.max_subscriptions_per_client;
+        Most {
+            of_all: usize::MAX,
+            of_address: set.unwrap_or(SUBSCRIPTIONS_OF_AN_ADDRESS),
+            of_subject: set.unwrap_or(SUBSCRIPTIONS_OF_A_SUBJECT),
+        }
+    }
+
     /// What one WebSocket may do.
     pub(crate) fn sockets(&self) -> SocketLimits {
         SocketLimits {

@@ -7,7 +7,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error::RequestError;
-use crate::json::check_depth;
+use crate::json::{check_depth, count_values};
+
+/// The most values in the JSON of a request.
+const MOST_VALUES: usize = 50_000;
 
 /// What would be right in place of a body that cannot be read.
 const ONE_OBJECT: &str =
@@ -48,6 +51,14 @@ impl Call {
     /// When it is no such request, or nests deeper than `depth` levels.
     pub(super) fn from_json(body: &Bytes, depth: usize) -> Result<Self, RequestError> {
         check_depth(body, depth).map_err(|error| RequestError::request(error.to_string()))?;
+        if count_values(body) > MOST_VALUES {
+            return Err(RequestError::limit(
+                format!(
+                    "a request has at most {MOST_VALUES} values here: send what it holds in several"
+                ),
+                None,
+            ));
+        }
         let begin = body.trim_ascii_start().first();
         if begin != Some(&b'{') {
             let what = match begin {
@@ -191,6 +202,17 @@ mod tests {
                     .contains("must be a JSON object")
             );
         }
+    }
+
+    #[test]
+    fn a_request_with_more_values_than_anybody_needs_is_refused() {
+        let body = |values: usize| {
+            let variables = "1,".repeat(values - 3);
+            format!(r#"{{"query":"{{a}}","variables":{{"a":[{variables}1]}}}}"#)
+        };
+        assert!(read(&body(MOST_VALUES)).is_ok());
+        let error = read(&body(MOST_VALUES + 2)).unwrap_err();
+        assert!(error.message().contains("50000 values"));
     }
 
     #[test]

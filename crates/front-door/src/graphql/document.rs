@@ -20,12 +20,22 @@ use super::error::{Code, Location, Refused, RequestError};
 use super::rewrite::{Rewriting, defaulted};
 use super::schema::GraphSchema;
 use super::variables::Variable;
-use super::{aliases, escapes, introspection, literals, steps, subscription_root};
+use super::{
+    aliases, duplicates, escapes, introspection, literals, steps, subscription_root, tokens,
+};
+use crate::http::admission::cost_of_bytes;
 
 /// How many documents are kept: those that were used last.
 const KEPT: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 /// Most bytes of a document that is kept.
 const LONGEST_KEPT: usize = 8 * 1_024;
+/// So many tokens are part of what a request costs in any case.
+const LIGHT: usize = 250;
+/// So many more cost as much as a request: they are parsed, validated and written again, and then planned by what stands behind.
+const TOKENS_OF_A_REQUEST: usize = 5;
+/// What has more tokens, or more bytes, takes long to check.
+const TAKES_LONG: usize = 500;
+const LONG: usize = 16 * 1_024;
 /// Most forms of one document without some of its variables.
 const MOST_VARIANTS: usize = 16;
 /// Most errors of one document that are told.
@@ -59,6 +69,28 @@ impl Default for DocumentLimits {
             fields: 5_000,
             cost: 50_000,
         }
+    }
+}
+
+/// How much there is to check of a document that is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Weight {
+    tokens: usize,
+    bytes: usize,
+}
+
+impl Weight {
+    /// What checking it costs beside its request, in requests.
+    pub(super) fn cost(self) -> u32 {
+        let tokens = self.tokens.saturating_sub(LIGHT) / TOKENS_OF_A_REQUEST;
+        u32::try_from(tokens)
+            .unwrap_or(u32::MAX)
+            .saturating_add(cost_of_bytes(self.bytes))
+    }
+
+    /// Whether it keeps a thread for longer than others should wait.
+    pub(super) fn takes_long(self) -> bool {
+        self.tokens > TAKES_LONG || self.bytes > LONG
     }
 }
 
@@ -172,13 +204,27 @@ impl Documents {
         name.map(|name| told(&self.treatment, name))
     }
 
-    /// The operation of this name, or the only one.
+    /// How much there is to check of a document, or nothing if it is known: looked over, not parsed.
+    ///
+    /// # Errors
+    /// When it is larger, or nests deeper, than what is taken.
+    pub(super) fn weight(&self, text: &str) -> Result<Option<Weight>, RequestError> {
+        if may_be_kept(text) && self.lock().contains(text) {
+            return Ok(None);
+        }
+        Ok(Some(Weight {
+            tokens: tokens::count(text, &self.limits)?,
+            bytes: text.len(),
+        }))
+    }
+
+    /// The operation of this name, or the only one. What [`Documents::weight`] has not looked over is looked over by the parser alone.
     ///
     /// # Errors
     /// When the document cannot be parsed, is too large or not valid, or has no such operation.
     pub(super) fn operation(&self, text: &str, name: Option<&str>) -> Result<Chosen, Refused> {
-        let known = self.lock().get(text).cloned();
-        let operations = match known {
+        let known = may_be_kept(text).then(|| self.lock().get(text).cloned());
+        let operations = match known.flatten() {
             Some(operations) => operations,
             None => {
                 let operations = Arc::new(self.check(text)?);
@@ -244,6 +290,7 @@ impl Documents {
                 let root = schema.valid().root_operation(OperationType::Subscription);
                 let is_merged =
                     root.is_some_and(|root| subscription_root::merge(&mut document, root));
+                let is_merged = duplicates::merge(&mut document) || is_merged;
                 self.validate(schema, &document, is_resolved || is_merged)
             }
             None => Ok(unvalidated(
@@ -258,12 +305,9 @@ impl Documents {
             tokens, recursion, ..
         } = self.limits;
         if parser.tokens_reached() > tokens {
-            let message = format!("the document has more than the {tokens} tokens that are taken");
-            RequestError::limit(message, None).into()
+            tokens::too_many(tokens).into()
         } else if parser.recursion_reached() > recursion {
-            let message =
-                format!("the document nests more than the {recursion} levels that are taken");
-            RequestError::limit(message, None).into()
+            tokens::too_deep(recursion).into()
         } else {
             refused(errors, &RequestError::syntax)
         }

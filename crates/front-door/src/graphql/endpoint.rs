@@ -24,11 +24,13 @@ use super::schema::GraphSchema;
 use super::steps::carry_out;
 use super::streams;
 use super::variables::{Members, coerced};
-use crate::http::admission::{Client, Counter};
+use crate::http::admission::{Client, Counter, Share, TOO_FAST, cost_of_bytes, whole_seconds};
+use crate::http::aside::{Aside, NotDone};
 use crate::http::body::{BodyLimits, BodyRefused, read};
 use crate::http::media::{MediaRange, accepted, content_type, is_json};
 use crate::http::problem::retry_after;
 use crate::http::serving::About;
+use crate::http::turns::{Turn, Turns};
 use crate::identity::{self, Identity};
 use crate::runtime::{Task, Tasks};
 use crate::shutdown::Stop;
@@ -57,6 +59,8 @@ pub struct GraphQlRules {
     pub log_errors: bool,
     /// Whether what carries subscriptions out waits until an event is taken. What does not, and drops events instead, is read ahead.
     pub waits_for_clients: bool,
+    /// Subscriptions of one client that are set up at once; its others wait for their turn.
+    pub set_ups_per_client: usize,
 }
 
 impl Default for GraphQlRules {
@@ -71,9 +75,13 @@ impl Default for GraphQlRules {
             body_size: 1024 * 1024,
             log_errors: false,
             waits_for_clients: false,
+            set_ups_per_client: 64,
         }
     }
 }
+
+/// From so many bytes on the body of a request is read aside.
+const LARGE: usize = 32 * 1024;
 
 /// What all requests for GraphQL share.
 #[derive(Debug)]
@@ -82,6 +90,10 @@ pub(crate) struct GraphQl {
     pub(super) persisted: Persisted,
     pub(super) held: Held,
     pub(super) subscriptions: Counter,
+    /// Turns of subscriptions that are being set up, also of those that the client has ended meanwhile: each takes much more of a router than one
+    /// that goes on.
+    set_ups: Turns,
+    aside: Aside,
     pub(super) path: Arc<str>,
     pub(super) json_depth: usize,
     body: BodyLimits,
@@ -94,7 +106,7 @@ pub(crate) struct GraphQl {
 
 /// Who subscribes, and when its token ends.
 struct Subscriber {
-    client: Client,
+    share: Share,
     ends: Option<Instant>,
     stop: Stop,
 }
@@ -108,6 +120,14 @@ pub(super) struct Ready {
     pub(super) further: Vec<Bytes>,
     /// The key of each step's field in the answer.
     pub(super) keys: Vec<Arc<str>>,
+}
+
+/// A document that is asked for.
+struct Asked {
+    document: Arc<str>,
+    /// Whether the request named it, and has not sent it.
+    is_named: bool,
+    takes_long: bool,
 }
 
 impl Ready {
@@ -134,6 +154,8 @@ impl GraphQl {
             persisted: Persisted::new(rules.trusted),
             held: Held::default(),
             subscriptions,
+            set_ups: Turns::new(rules.set_ups_per_client, usize::MAX),
+            aside: Aside::default(),
             path: rules.path,
             json_depth: rules.json_depth,
             body: BodyLimits {
@@ -153,9 +175,9 @@ impl GraphQl {
 
     /// Answers a request that came by HTTP.
     pub(crate) async fn answer<I: Inner>(
-        &self,
+        self: &Arc<Self>,
         inner: &I,
-        client: Client,
+        share: Share,
         identity: &Identity,
         mut parts: Parts,
         body: impl http_body::Body<Data = Bytes> + Unpin,
@@ -177,7 +199,7 @@ impl GraphQl {
                     .map(|call| (call, None))
                     .map_err(Refused::from)
             }
-            Method::POST => self.read(&parts, body).await,
+            Method::POST => self.read(&parts, body, &share).await,
             _ => return method_not_allowed(&parts.method),
         };
         match identity.access() {
@@ -191,7 +213,10 @@ impl GraphQl {
             }
         }
         let is_get = parts.method != Method::POST;
-        let ready = taken.and_then(|(call, body)| self.ready(call, body, is_get));
+        let ready = match taken {
+            Ok((call, body)) => self.ready(call, body, is_get, &share).await,
+            Err(refused) => Err(refused),
+        };
         let ready = match ready {
             Ok(ready) => ready,
             Err(refused) => return self.refuse(&parts, accepted.as_deref(), &refused),
@@ -214,7 +239,7 @@ impl GraphQl {
             }
             Some(format) => {
                 let subscriber = Subscriber {
-                    client,
+                    share,
                     ends: identity.ends(),
                     stop: stop.clone(),
                 };
@@ -228,6 +253,7 @@ impl GraphQl {
         &self,
         parts: &Parts,
         body: impl http_body::Body<Data = Bytes> + Unpin,
+        share: &Share,
     ) -> Result<(Call, Option<Bytes>), Refused> {
         let is_right = content_type(&parts.headers).is_some_and(|range| is_json(&range, false));
         // The body is read in any case: some clients read no answer before they have written all.
@@ -250,31 +276,93 @@ impl GraphQl {
                 error.to_string(),
             )
         })?;
-        let call = Call::from_json(&body, self.json_depth)?;
+        let call = self.call(&body, share).await?;
         Ok((call, Some(body)))
     }
 
-    /// Checks a request and puts it into the form in which it is handed on. `body` is the one that it was read from.
-    pub(super) fn ready(
-        &self,
+    /// Reads a request from JSON: what is large is paid for, and read aside.
+    ///
+    /// # Errors
+    /// When it is no request, nests too deep, or is more than the client's share.
+    pub(super) async fn call(&self, body: &Bytes, share: &Share) -> Result<Call, RequestError> {
+        pay(share, cost_of_bytes(body.len()))?;
+        let depth = self.json_depth;
+        if body.len() < LARGE {
+            return Call::from_json(body, depth);
+        }
+        let body = body.clone();
+        let read = move || Call::from_json(&body, depth);
+        self.aside
+            .run(share.client(), read)
+            .await
+            .map_err(not_done)?
+    }
+
+    /// Checks a request and puts it into the form in which it is handed on. `body` is the one that it was read from. What takes long is paid for, and
+    /// done aside.
+    ///
+    /// # Errors
+    /// When it is not to be carried out, or is more than the client's share.
+    pub(super) async fn ready(
+        self: &Arc<Self>,
         call: Call,
         body: Option<Bytes>,
         is_get: bool,
+        share: &Share,
     ) -> Result<Ready, Refused> {
         let mut name = self.documents.told_name(call.operation_name.as_deref());
-        self.checked(call, body, is_get, &mut name)
-            .map_err(|refused| refused.of_operation(name))
+        let ready = match self.asked(call, share) {
+            Ok((asked, call)) => {
+                let is_large = body.as_ref().is_some_and(|body| body.len() >= LARGE);
+                if asked.takes_long || is_large {
+                    let this = Arc::clone(self);
+                    let work = move || {
+                        let ready = this.checked(asked, &call, body, is_get, &mut name);
+                        ready.map_err(|refused| refused.of_operation(name))
+                    };
+                    return self
+                        .aside
+                        .run(share.client(), work)
+                        .await
+                        .map_err(|error| Refused::from(not_done(error)))?;
+                }
+                self.checked(asked, &call, body, is_get, &mut name)
+            }
+            Err(refused) => Err(refused),
+        };
+        ready.map_err(|refused| refused.of_operation(name))
+    }
+
+    /// The document that is asked for, if it may be checked: one that is not known is looked over and paid for.
+    fn asked(&self, mut call: Call, share: &Share) -> Result<(Asked, Call), Refused> {
+        let is_named = call.query.is_none();
+        let document = self.persisted.document(&mut call)?;
+        let takes_long = match self.documents.weight(&document)? {
+            None => false,
+            Some(weight) => {
+                pay(share, weight.cost())?;
+                weight.takes_long()
+            }
+        };
+        let asked = Asked {
+            document,
+            is_named,
+            takes_long,
+        };
+        Ok((asked, call))
     }
 
     fn checked(
         &self,
-        mut call: Call,
+        asked: Asked,
+        call: &Call,
         body: Option<Bytes>,
         is_get: bool,
         name: &mut Option<String>,
     ) -> Result<Ready, Refused> {
-        let is_named = call.query.is_none();
-        let document = self.persisted.document(&mut call)?;
+        let Asked {
+            document, is_named, ..
+        } = asked;
         let operation = self
             .documents
             .operation(&document, call.operation_name.as_deref())?;
@@ -464,7 +552,8 @@ impl GraphQl {
             self.tell_errors(&operation, request_id(&parts.headers), &bytes);
             return streams::single_event(filtered(&operation, bytes));
         }
-        let Some(counted) = self.subscriptions.admit(subscriber.client) else {
+        let client = subscriber.share.client();
+        let Some(counted) = self.subscriptions.admit(client) else {
             let refused = RequestError::rate_limited(1, TOO_MANY_SUBSCRIPTIONS).into();
             return self.refuse(parts, None, &refused);
         };
@@ -472,7 +561,8 @@ impl GraphQl {
             operation, body, ..
         } = ready;
         let request = origin.request(body, "text/event-stream");
-        let Some((answer, counted)) = set_up(self.tasks, inner, request, counted, None).await
+        let turn = self.turn(client).await;
+        let Some((answer, counted)) = set_up(self.tasks, inner, request, counted, turn).await
         else {
             return unreadable_answer(Format::OwnJson);
         };
@@ -493,6 +583,11 @@ impl GraphQl {
 }
 
 impl GraphQl {
+    /// The turn of a subscription of this client to be set up. So many wait as there may be subscriptions.
+    pub(super) async fn turn(&self, client: Client) -> Option<Turn> {
+        Some(self.set_ups.join(client)?.turn().await)
+    }
+
     /// The events of a subscription, and what reads them ahead, if that is needed.
     pub(super) fn events(
         &self,
@@ -505,6 +600,26 @@ impl GraphQl {
         }
         let (sender, receiver) = events::queue(&self.held, operation, ends);
         (receiver, Some(self.tasks.start(sender.forward(upstream))))
+    }
+}
+
+/// Pays for what costs as much as so many requests.
+fn pay(share: &Share, requests: u32) -> Result<(), RequestError> {
+    share
+        .pay(requests)
+        .map_err(|wait| RequestError::rate_limited(whole_seconds(wait), TOO_FAST))
+}
+
+fn not_done(error: NotDone) -> RequestError {
+    let message = error.to_string();
+    match error {
+        NotDone::TooMuch => RequestError::rate_limited(1, message),
+        NotDone::Failed => RequestError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            Code::Unavailable,
+            "internal",
+            message,
+        ),
     }
 }
 
@@ -761,7 +876,81 @@ fn codes(answer: &[u8]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use crate::http::admission::Rate;
+    use crate::settings::FrontDoorSettings;
+
     use super::*;
+
+    fn graphql() -> Arc<GraphQl> {
+        let settings = FrontDoorSettings::default();
+        let subscriptions = Counter::new("test", settings.subscriptions());
+        let time = settings.body_timeout();
+        let rules = GraphQlRules::default();
+        Arc::new(GraphQl::new(
+            rules,
+            time,
+            1_000,
+            subscriptions,
+            Tasks::Shared,
+        ))
+    }
+
+    /// Shares of a door that takes so many requests a second of each client.
+    fn shares(rate_limit: u32) -> impl Fn(&str) -> Share {
+        let rate = Arc::new(Rate::new(&FrontDoorSettings {
+            rate_limit: rate_limit.try_into().unwrap(),
+            ..FrontDoorSettings::default()
+        }));
+        move |address| Share::new(&rate, Client::of(address.parse().unwrap()))
+    }
+
+    async fn ask(graphql: &Arc<GraphQl>, query: String, share: &Share) -> Result<Ready, Code> {
+        let call = Call {
+            query: Some(query),
+            ..Call::default()
+        };
+        let ready = graphql.ready(call, None, false, share).await;
+        ready.map_err(|refused| refused.first().unwrap().code())
+    }
+
+    fn fields(first: usize, count: usize) -> String {
+        format!("{{a{first} {}}}", "a ".repeat(count))
+    }
+
+    #[tokio::test]
+    async fn large_documents_that_are_not_known_are_paid_for_by_their_tokens() {
+        let (graphql, share) = (graphql(), shares(3_000));
+        let (one, other) = (share("10.0.0.1"), share("10.0.0.2"));
+        // 250 requests each: a dozen, and as many as come back meanwhile.
+        let mut refused = None;
+        for number in 0..1_000 {
+            if let Err(code) = ask(&graphql, fields(number, 1_500), &one).await {
+                refused = Some((number, code));
+                break;
+            }
+        }
+        let (count, code) = refused.unwrap();
+        assert_eq!(code, Code::RateLimited);
+        assert!(count >= 11, "{count}");
+        assert!(ask(&graphql, fields(0, 1_500), &other).await.is_ok());
+        // Small ones, and what is known, cost nothing beside their requests.
+        for number in 0..1_000 {
+            assert!(ask(&graphql, fields(number, 100), &one).await.is_ok());
+            assert!(ask(&graphql, fields(0, 1_500), &one).await.is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_larger_than_what_is_taken_is_refused_before_it_is_paid_for_or_parsed() {
+        let (graphql, share) = (graphql(), shares(3));
+        let one = share("10.0.0.1");
+        for _ in 0..100 {
+            for query in [fields(0, 100_000), "{a".repeat(4_000)] {
+                let refused = ask(&graphql, query, &one).await;
+                assert_eq!(refused.map(|_| ()), Err(Code::BadUserInput));
+            }
+        }
+    }
 
     #[tokio::test]
     async fn an_answer_larger_than_what_is_given_is_refused_whether_its_length_is_known_or_not() {

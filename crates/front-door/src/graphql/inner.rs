@@ -3,15 +3,17 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use bytes::Bytes;
 use tandem_authentication::Access;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use crate::http::admission::Counted;
+use crate::http::turns::Turn;
 use crate::runtime::Tasks;
 
 /// What carries operations out, and answers everything else.
@@ -36,27 +38,33 @@ where
 }
 
 /// Lets a subscription be set up to its end, also when nobody waits for it any more: then it is ended in the ordinary way, by dropping
-/// the answer. Routers that are stopped half way may leave it open upstream. It is counted until then, and keeps its turn where there are
-/// turns: what is ended while it is set up costs as much as what goes on.
+/// the answer. Routers that are stopped half way may leave it open upstream. It is counted until then, and keeps its turn; what nobody waits for any more
+/// keeps it for a moment longer, so that whoever subscribes and ends without pause waits for their own.
 pub(super) async fn set_up<I: Inner>(
     tasks: Tasks,
     inner: &I,
     request: Request<Body>,
     counted: Counted,
-    turn: Option<OwnedSemaphorePermit>,
+    turn: Option<Turn>,
 ) -> Option<(Response<Body>, Counted)> {
     let (set_up, waiting) = oneshot::channel();
     let inner = inner.clone();
     tasks
         .start(async move {
             let answer = inner.answer(request).await;
-            drop(turn);
             // Nobody waits if it fails: then the answer is dropped here.
-            let _ = set_up.send((answer, counted));
+            if let Err(unwanted) = set_up.send((answer, counted)) {
+                drop(unwanted);
+                tokio::time::sleep(UNWANTED).await;
+            }
+            drop(turn);
         })
         .detach();
     waiting.await.ok()
 }
+
+/// How much longer a subscription keeps its turn that was ended while it was set up.
+const UNWANTED: Duration = Duration::from_millis(100);
 
 /// Headers that say something of a request's own form, which changes on the way.
 const OF_THE_FORM: [header::HeaderName; 21] = [

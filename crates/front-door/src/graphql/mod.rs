@@ -6,6 +6,7 @@ mod call;
 mod consistency;
 mod cost;
 mod document;
+mod duplicates;
 mod endpoint;
 mod error;
 mod escapes;
@@ -20,6 +21,7 @@ mod schema;
 mod steps;
 mod streams;
 mod subscription_root;
+mod tokens;
 mod variables;
 mod websocket;
 

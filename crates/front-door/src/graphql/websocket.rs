@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::io::AsyncReadExt;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
@@ -23,17 +23,16 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use super::call::Call;
 use super::document::{Chosen, Kind};
 use super::endpoint::{
     GraphQl, TOO_MANY_SUBSCRIPTIONS, filtered, is_event_stream, json_of, request_id,
 };
-use super::error::{Refused, RequestError};
+use super::error::{Code, Refused, RequestError};
 use super::events::Event;
 use super::inner::{Inner, Origin, set_up};
 use super::negotiation::Format;
 use super::steps::carry_out;
-use crate::http::admission::{Client, Counted, Rate, TOO_FAST, whole_seconds};
+use crate::http::admission::{Client, Counted, Rate, Share, TOO_FAST, whole_seconds};
 use crate::http::problem::problem;
 use crate::identity::{Identifier, Identity};
 use crate::json::check_depth;
@@ -211,7 +210,6 @@ pub(crate) fn upgrade<I: Inner>(
         operations: HashMap::new(),
         number: 0,
         waiting: Arc::default(),
-        set_ups: Arc::new(Semaphore::new(SET_UPS)),
     };
     let stop = stop.clone();
     graphql
@@ -254,13 +252,10 @@ struct Session<I> {
     /// Of the operation that was opened last: an id may come again for another one.
     number: u64,
     waiting: Arc<Waiting>,
-    /// Turns of subscriptions that are being set up.
-    set_ups: Arc<Semaphore>,
 }
 
-/// Subscriptions of one connection that are set up at once, also of those that the client has ended meanwhile: each takes much more of the router
-/// than one that goes on.
-const SET_UPS: usize = 32;
+/// After so many messages of one connection others have their turn: many come in one read.
+const MESSAGES_AT_ONCE: usize = 16;
 
 /// Bytes in the queue of a connection to its client.
 #[derive(Default)]
@@ -334,6 +329,7 @@ impl<I: Inner> Session<I> {
         let init_deadline = tokio::time::sleep_until(opened + init);
         let stopped = stop.requested();
         tokio::pin!(init_deadline, stopped);
+        let mut messages = 0_usize;
         loop {
             tokio::select! {
                 biased;
@@ -352,11 +348,18 @@ impl<I: Inner> Session<I> {
                 }
                 frame = socket.next() => {
                     last_heard = Instant::now();
+                    messages = messages.wrapping_add(1);
+                    if messages.is_multiple_of(MESSAGES_AT_ONCE) {
+                        tokio::task::yield_now().await;
+                    }
+                    // Room for this would be held for as long as the connection is open.
                     let replies = match frame? {
-                        Ok(Message::Text(text)) => self.take(text.as_bytes(), &outgoing),
+                        Ok(Message::Text(text)) => {
+                            Box::pin(self.take(text.as_bytes(), &outgoing)).await
+                        }
                         // Some clients send their text so.
                         Ok(Message::Binary(bytes)) => match std::str::from_utf8(&bytes) {
-                            Ok(_) => self.take(&bytes, &outgoing),
+                            Ok(_) => Box::pin(self.take(&bytes, &outgoing)).await,
                             Err(_) => Err(Close(code::BAD_REQUEST, "Invalid message")),
                         },
                         Ok(Message::Close(_)) => {
@@ -444,7 +447,7 @@ impl<I: Inner> Session<I> {
     }
 
     /// Takes a message of the client; answers what is said at once.
-    fn take(
+    async fn take(
         &mut self,
         message: &[u8],
         outgoing: &mpsc::UnboundedSender<Outgoing>,
@@ -493,7 +496,7 @@ impl<I: Inner> Session<I> {
                     .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID)
                     .ok_or(INVALID)?;
                 let payload = said.payload.filter(is_object).ok_or(INVALID)?;
-                self.open(id, payload, outgoing)
+                self.open(id, payload, outgoing).await
             }
             "complete" | "stop" if self.ends(&said.kind) => {
                 let id = said.id.ok_or(INVALID)?;
@@ -515,7 +518,7 @@ impl<I: Inner> Session<I> {
         (kind == "stop") == (self.protocol == Protocol::Older)
     }
 
-    fn open(
+    async fn open(
         &mut self,
         id: String,
         payload: &RawValue,
@@ -547,12 +550,14 @@ impl<I: Inner> Session<I> {
             Ok(access) => self.origin.allow(access),
             Err(rejection) => return refuse(&RequestError::token(&rejection).into()),
         }
-        let call = match Call::from_json(&body, self.graphql.json_depth) {
+        let share = Share::new(&self.by.rate, client);
+        let call = match self.graphql.call(&body, &share).await {
             Ok(call) => call,
+            Err(error) if error.code() == Code::RateLimited => return refuse(&error.into()),
             // A payload that is no request is no message of the protocol.
             Err(_) => return Err(Close(code::BAD_REQUEST, "Invalid message received")),
         };
-        let ready = match self.graphql.ready(call, Some(body), false) {
+        let ready = match self.graphql.ready(call, Some(body), false, &share).await {
             Ok(ready) => ready,
             Err(refused) => return refuse(&refused),
         };
@@ -580,14 +585,13 @@ impl<I: Inner> Session<I> {
         let origin = self.origin.clone();
         let (graphql, inner) = (Arc::clone(&self.graphql), self.inner.clone());
         let request_id = self.request_id.clone();
-        let set_ups = Arc::clone(&self.set_ups);
         let task = self.graphql.tasks.start(async move {
             let operation = ready.operation.clone();
             // What began it is not held for as long as it goes on.
             let answered = match counted {
                 Some(counted) => {
                     // Ended while it waits for its turn, it has cost nothing yet.
-                    let turn = set_ups.acquire_owned().await.ok();
+                    let turn = graphql.turn(client).await;
                     let request = origin.request(ready.body, accept);
                     drop(origin);
                     Box::pin(set_up(graphql.tasks, &inner, request, counted, turn))

@@ -1,7 +1,9 @@
-//! How much one address, one subject, and all together, may ask for. A refusal costs a look-up.
+//! How much one address, one subject, and all together, may ask for. A refusal costs a look-up. What costs more than a small request is paid of
+//! the same share.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -50,6 +52,14 @@ impl Client {
     const REST: Self = Self::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
 }
 
+/// The most that is open at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    pub(crate) of_all: usize,
+    pub(crate) of_address: usize,
+    pub(crate) of_subject: usize,
+}
+
 /// Counts what is open of each client and of all.
 #[derive(Debug, Clone)]
 pub(crate) struct Counter(Arc<Counts>);
@@ -58,8 +68,7 @@ pub(crate) struct Counter(Arc<Counts>);
 struct Counts {
     /// The gauge that shows it.
     gauge: &'static str,
-    most: usize,
-    most_per_client: usize,
+    most: Most,
     all: AtomicUsize,
     of_client: Mutex<HashMap<Client, usize>>,
 }
@@ -72,11 +81,10 @@ pub(crate) struct Counted {
 }
 
 impl Counter {
-    pub(crate) fn new(gauge: &'static str, most: usize, most_per_client: usize) -> Self {
+    pub(crate) fn new(gauge: &'static str, most: Most) -> Self {
         Self(Arc::new(Counts {
             gauge,
             most,
-            most_per_client,
             all: AtomicUsize::new(0),
             of_client: Mutex::default(),
         }))
@@ -89,11 +97,15 @@ impl Counter {
             .of_client
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if counts.all.load(Ordering::Relaxed) >= counts.most {
+        if counts.all.load(Ordering::Relaxed) >= counts.most.of_all {
             return None;
         }
         let open = of_client.entry(client).or_insert(0);
-        if *open >= counts.most_per_client {
+        let most = match client {
+            Client::Address(_) => counts.most.of_address,
+            Client::Subject(_) => counts.most.of_subject,
+        };
+        if *open >= most {
             return None;
         }
         *open += 1;
@@ -129,6 +141,8 @@ impl Drop for Counted {
 pub(crate) struct Rate {
     limiter: DefaultKeyedRateLimiter<Client>,
     clock: DefaultClock,
+    /// The most that one thing may cost, in requests: a third of what may come in a burst, so that a request, its body and its document can be had.
+    dearest: u32,
     since_forgotten: AtomicUsize,
 }
 
@@ -137,6 +151,7 @@ impl Rate {
         Self {
             limiter: RateLimiter::keyed(Quota::per_second(settings.rate_limit)),
             clock: DefaultClock::default(),
+            dearest: settings.rate_limit.get() / 3,
             since_forgotten: AtomicUsize::new(0),
         }
     }
@@ -153,15 +168,70 @@ impl Rate {
                 self.limiter.shrink_to_fit();
             }
         }
-        let client = if self.limiter.len() > MOST_CLIENTS {
+        self.limiter
+            .check_key(&self.known(client))
+            .map_err(|until| until.wait_time_from(self.clock.now()))
+    }
+
+    /// Takes more of this client's share, for what costs as much as so many requests.
+    ///
+    /// # Errors
+    /// How long it takes until there is as much.
+    pub(crate) fn take_more(&self, client: Client, requests: u32) -> Result<(), Duration> {
+        let Some(requests) = NonZeroU32::new(requests.min(self.dearest)) else {
+            return Ok(());
+        };
+        match self.limiter.check_key_n(&self.known(client), requests) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(until)) => Err(until.wait_time_from(self.clock.now())),
+            // It is more than there may ever be, which a third of it is not.
+            Err(_) => Err(Duration::from_secs(1)),
+        }
+    }
+
+    fn known(&self, client: Client) -> Client {
+        if self.limiter.len() > MOST_CLIENTS {
             Client::REST
         } else {
             client
-        };
-        self.limiter
-            .check_key(&client)
-            .map_err(|until| until.wait_time_from(self.clock.now()))
+        }
     }
+}
+
+/// The share of one client: what it asks for beyond a small request is paid of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Share {
+    rate: Arc<Rate>,
+    client: Client,
+}
+
+impl Share {
+    pub(crate) fn new(rate: &Arc<Rate>, client: Client) -> Self {
+        Self {
+            rate: Arc::clone(rate),
+            client,
+        }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.client
+    }
+
+    /// Pays for what costs as much as so many requests.
+    ///
+    /// # Errors
+    /// How long it takes until there is as much.
+    pub(crate) fn pay(&self, requests: u32) -> Result<(), Duration> {
+        self.rate.take_more(self.client, requests)
+    }
+}
+
+/// So many bytes of a body, or of a document, cost as much as a request.
+const BYTES_OF_A_REQUEST: usize = 4 * 1024;
+
+/// What so many bytes cost, in requests. The first few are the request's own.
+pub(crate) fn cost_of_bytes(bytes: usize) -> u32 {
+    u32::try_from(bytes / BYTES_OF_A_REQUEST).unwrap_or(u32::MAX)
 }
 
 /// What a client is told that asks too often.
@@ -187,14 +257,24 @@ mod tests {
 
     #[test]
     fn each_client_and_all_together_have_a_bound_and_what_ends_makes_room() {
-        let counter = Counter::new("test", 3, 2);
+        let most = Most {
+            of_all: 3,
+            of_address: 2,
+            of_subject: 1,
+        };
+        let counter = Counter::new("test", most);
         let (one, other) = (client("10.0.0.1"), client("10.0.0.2"));
         let first = counter.admit(one).unwrap();
         let _second = counter.admit(one).unwrap();
         assert!(counter.admit(one).is_none());
-        let _third = counter.admit(other).unwrap();
+        let third = counter.admit(other).unwrap();
         assert!(counter.admit(other).is_none());
         drop(first);
+        let known = counter.admit(Client::named("7")).unwrap();
+        assert!(counter.admit(one).is_none());
+        drop((known, third));
+        let _known = counter.admit(Client::named("7")).unwrap();
+        assert!(counter.admit(Client::named("7")).is_none());
         assert!(counter.admit(one).is_some());
     }
 
@@ -219,5 +299,25 @@ mod tests {
             .unwrap();
         assert_eq!(whole_seconds(refused), 1);
         assert!(rate.take(client("10.0.0.2")).is_ok());
+    }
+
+    #[test]
+    fn what_costs_much_is_paid_as_so_many_requests_and_never_more_than_can_be_had() {
+        let rate = Arc::new(Rate::new(&FrontDoorSettings {
+            rate_limit: NonZeroU32::new(100).unwrap(),
+            ..FrontDoorSettings::default()
+        }));
+        let share = |text| Share::new(&rate, client(text));
+        let one = share("10.0.0.1");
+        assert_eq!(one.pay(0), Ok(()));
+        for _ in 0..3 {
+            assert_eq!(one.pay(30), Ok(()));
+        }
+        // What is left is less than that; light requests go on.
+        assert!(one.pay(30).unwrap_err() < Duration::from_secs(1));
+        assert!(rate.take(one.client()).is_ok());
+        assert_eq!(share("10.0.0.2").pay(u32::MAX), Ok(()));
+        assert_eq!(cost_of_bytes(4_095), 0);
+        assert_eq!(cost_of_bytes(1 << 20), 256);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
-use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 
@@ -15,6 +15,12 @@ use super::media::only;
 const READ_ON: usize = 16 * 1024 * 1024;
 /// For so long.
 const READ_ON_TIME: Duration = Duration::from_secs(5);
+/// So many bytes are decoded before others have their turn.
+const DECODED_AT_ONCE: usize = 32 * 1024;
+/// Of a body that is larger than this once it is decoded so many bytes may come of each: JSON becomes 20 times as large, what is nothing but one byte a
+/// thousand times.
+const DENSE_FROM: usize = 64 * 1024;
+const DENSEST: usize = 100;
 
 /// Bounds of a body.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +40,8 @@ pub(crate) enum BodyRefused {
     TooSlow(Duration),
     #[error("the body broke off")]
     Broken,
+    #[error("the body becomes more than {DENSEST} times as large when it is decoded")]
+    TooDense,
     #[error("the body cannot be decoded as its `content-encoding` says")]
     Undecodable,
     #[error(
@@ -45,7 +53,7 @@ pub(crate) enum BodyRefused {
 impl BodyRefused {
     pub(crate) fn status(self) -> StatusCode {
         match self {
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge(_) | Self::TooDense => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Broken | Self::Undecodable => StatusCode::BAD_REQUEST,
             Self::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -92,7 +100,7 @@ where
             return Err(BodyRefused::TooLarge(limits.size));
         }
         let bytes = whole(&mut body, limits.size).await?;
-        decode(bytes, encoding, limits.size)
+        decode(bytes, encoding, limits.size).await
     };
     let read = tokio::time::timeout(limits.time, read)
         .await
@@ -150,32 +158,53 @@ where
     }
 }
 
-fn decode(bytes: Bytes, encoding: Encoding, limit: usize) -> Result<Bytes, BodyRefused> {
+async fn decode(bytes: Bytes, encoding: Encoding, limit: usize) -> Result<Bytes, BodyRefused> {
+    let encoded = bytes.as_ref();
     match encoding {
         Encoding::Identity => Ok(bytes),
-        Encoding::Gzip => inflated(MultiGzDecoder::new(bytes.as_ref()), limit),
+        Encoding::Gzip => {
+            let decoder = MultiGzDecoder::new(encoded);
+            inflated(decoder, |it| encoded.len() - it.get_ref().len(), limit).await
+        }
         // Said of two formats; the one with a header is meant (RFC 9110, section 8.4.1.2), the other is seen.
-        Encoding::Deflate => inflated(ZlibDecoder::new(bytes.as_ref()), limit).or_else(|error| {
-            if error == BodyRefused::Undecodable {
-                inflated(DeflateDecoder::new(bytes.as_ref()), limit)
-            } else {
-                Err(error)
+        Encoding::Deflate => {
+            let decoder = ZlibDecoder::new(encoded);
+            let read = inflated(decoder, |it| encoded.len() - it.get_ref().len(), limit).await;
+            if read != Err(BodyRefused::Undecodable) {
+                return read;
             }
-        }),
+            let decoder = DeflateDecoder::new(encoded);
+            inflated(decoder, |it| encoded.len() - it.get_ref().len(), limit).await
+        }
     }
 }
 
-fn inflated(decoder: impl Read, limit: usize) -> Result<Bytes, BodyRefused> {
+/// What a decoder makes of a body, piece by piece. `taken` says how many bytes of the body it has read.
+async fn inflated<D: Read>(
+    mut decoder: D,
+    taken: impl Fn(&D) -> usize,
+    limit: usize,
+) -> Result<Bytes, BodyRefused> {
     let mut written = Vec::new();
-    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    decoder
-        .take(most)
-        .read_to_end(&mut written)
-        .map_err(|_| BodyRefused::Undecodable)?;
-    if written.len() > limit {
-        return Err(BodyRefused::TooLarge(limit));
+    loop {
+        let before = written.len();
+        let most = DECODED_AT_ONCE.min(limit.saturating_add(1) - before);
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        (&mut decoder)
+            .take(most)
+            .read_to_end(&mut written)
+            .map_err(|_| BodyRefused::Undecodable)?;
+        if written.len() > limit {
+            return Err(BodyRefused::TooLarge(limit));
+        }
+        if written.len() == before {
+            return Ok(written.into());
+        }
+        if written.len() > DENSE_FROM && written.len() / DENSEST > taken(&decoder) {
+            return Err(BodyRefused::TooDense);
+        }
+        tokio::task::yield_now().await;
     }
-    Ok(written.into())
 }
 
 #[cfg(test)]
@@ -238,6 +267,43 @@ mod tests {
                 Err(BodyRefused::UnknownEncoding)
             );
         }
+    }
+
+    #[tokio::test]
+    async fn what_becomes_larger_than_honest_text_does_is_refused_before_it_is_decoded_to_the_limit()
+     {
+        let limits = BodyLimits {
+            size: 10_000_000,
+            ..LIMITS
+        };
+        let read = async |body: Vec<u8>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
+            read(&headers, Body::from(body), limits).await
+        };
+        assert_eq!(
+            read(gzip(&vec![b' '; 1_000_000])).await,
+            Err(BodyRefused::TooDense)
+        );
+        // What repeats itself as honest text does, and what is small whatever it is.
+        let ids: Vec<String> = (0..50_000).map(|id| format!("customer-{id}")).collect();
+        let ids = serde_json::to_vec(&ids).unwrap();
+        assert_eq!(read(gzip(&ids)).await.unwrap(), ids);
+        let spaces = vec![b' '; DENSE_FROM];
+        assert_eq!(read(gzip(&spaces)).await.unwrap(), spaces);
+    }
+
+    #[tokio::test]
+    async fn while_a_body_is_decoded_others_have_their_turn() {
+        let ids: Vec<String> = (0..50_000).map(|id| format!("customer-{id}")).collect();
+        let encoded = gzip(&serde_json::to_vec(&ids).unwrap());
+        let decoding = decode(encoded.into(), Encoding::Gzip, 10_000_000);
+        tokio::pin!(decoding);
+        let mut turns = 0;
+        while futures::poll!(&mut decoding).is_pending() {
+            turns += 1;
+        }
+        assert!(turns > 20, "{turns}");
     }
 
     #[tokio::test]

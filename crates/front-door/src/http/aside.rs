@@ -1,0 +1,151 @@
+//! What takes long is done aside: not on the threads that serve, but on one of their own, which gives way to them. Of one client one thing at a
+//! time, so that what a client asks of it waits for the client's own, and those who ask for little are served meanwhile.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{OnceLock, mpsc};
+
+use tokio::sync::oneshot;
+
+use super::admission::Client;
+use super::turns::Turns;
+
+/// So much of one client waits at most.
+const WAITING: usize = 256;
+/// How much later than others the thread is served by the system, where both want a processor (nice, POSIX).
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// A thread for what takes long. It is started when there is something for it, and ends with this.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    turns: Turns,
+    /// None where no thread could be started.
+    thread: OnceLock<Option<mpsc::Sender<Work>>>,
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotDone {
+    #[error(
+        "what takes long is done one after the other for each client, and too much of it waits: send less of it at once"
+    )]
+    TooMuch,
+    #[error("it could not be worked out")]
+    Failed,
+}
+
+impl Default for Aside {
+    fn default() -> Self {
+        Self {
+            turns: Turns::new(1, WAITING),
+            thread: OnceLock::new(),
+        }
+    }
+}
+
+impl Aside {
+    /// Has something done when it is the client's turn.
+    ///
+    /// # Errors
+    /// When too much of this client waits already, or the work panicked.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        client: Client,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NotDone> {
+        let place = self.turns.join(client).ok_or(NotDone::TooMuch)?;
+        let turn = place.turn().await;
+        let (done, result) = oneshot::channel();
+        let work = move || {
+            // Whoever asked may be gone.
+            if !done.is_closed() {
+                let _ = done.send(work());
+            }
+            drop(turn);
+        };
+        match self.thread.get_or_init(start) {
+            Some(thread) => thread.send(Box::new(work)).map_err(|_| NotDone::Failed)?,
+            None => work(),
+        }
+        result.await.map_err(|_| NotDone::Failed)
+    }
+}
+
+fn start() -> Option<mpsc::Sender<Work>> {
+    // Bounded by the turns: one of each client.
+    let (sender, works) = mpsc::channel::<Work>();
+    let thread = std::thread::Builder::new()
+        .name("aside".to_owned())
+        .spawn(move || {
+            give_way();
+            for work in works {
+                // Whoever waits is told by what the work drops.
+                let _ = catch_unwind(AssertUnwindSafe(work));
+            }
+        });
+    match thread {
+        Ok(_) => Some(sender),
+        Err(error) => {
+            tracing::warn!(%error, "there is no thread for what takes long: it is done by those that serve");
+            None
+        }
+    }
+}
+
+/// On Linux of this thread alone; elsewhere it would be of the whole process.
+#[cfg(target_os = "linux")]
+fn give_way() {
+    // Best effort: without it the thread has its share as the others have.
+    let _ = rustix::process::nice(NICENESS);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_way() {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn client(text: &str) -> Client {
+        Client::of(text.parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_takes_long_of_one_client_waits_for_its_own_and_not_for_what_others_wait_for() {
+        let aside = Aside::default();
+        let (one, other) = (client("10.0.0.1"), client("10.0.0.2"));
+        let (go_on, waits) = mpsc::channel::<()>();
+        let mut held = Box::pin(aside.run(one, move || waits.recv().unwrap()));
+        assert!((&mut held).now_or_never().is_none());
+        let mut of_one: Vec<_> = (0..WAITING)
+            .map(|number| Box::pin(aside.run(one, move || number)))
+            .collect();
+        for run in &mut of_one {
+            assert!(run.now_or_never().is_none());
+        }
+        assert_eq!(aside.run(one, || ()).await, Err(NotDone::TooMuch));
+        // The other's is the next, ahead of all of those.
+        let mut of_other = Box::pin(aside.run(other, || "other"));
+        assert!((&mut of_other).now_or_never().is_none());
+        go_on.send(()).unwrap();
+        held.await.unwrap();
+        assert_eq!(of_other.await, Ok("other"));
+        for (number, run) in of_one.into_iter().enumerate() {
+            assert_eq!(run.await, Ok(number));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_panics_fails_by_itself() {
+        let aside = Aside::default();
+        let one = client("10.0.0.1");
+        let failed: Result<(), _> = aside.run(one, || panic!("as it is meant to")).await;
+        assert_eq!(failed, Err(NotDone::Failed));
+        assert_eq!(aside.run(one, || 7).await, Ok(7));
+    }
+}
