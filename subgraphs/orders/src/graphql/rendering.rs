@@ -131,7 +131,8 @@ impl Renderer {
         let responses: Responses = items
             .then(move |item| {
                 let (rendering, backing) = (Arc::clone(&rendering), Arc::clone(&backing));
-                async move { rendering.written(item, &backing).await }
+                // A subscription waits most of the time, and what writing takes has no room in it then.
+                async move { Box::pin(rendering.written(item, &backing)).await }
             })
             .boxed();
         handover.give(responses);
