@@ -75,7 +75,7 @@ impl FrontDoor {
             size: rules.body_size,
             time: settings.body_timeout(),
         };
-        let subscriptions = Counter::new("front_door_subscriptions", settings.subscriptions());
+        let subscriptions = Counter::new("front_door_subscriptions", Most::subscriptions(settings));
         let shared = Arc::new(Shared {
             graphql: Arc::new(GraphQl::new(
                 rules,

@@ -3,8 +3,6 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::http::admission::Most;
-
 /// What one WebSocket may do.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SocketLimits {
@@ -192,21 +190,7 @@ impl Default for FrontDoorSettings {
     }
 }
 
-/// Subscriptions open at once of one client where nobody has set another number.
-const SUBSCRIPTIONS_OF_AN_ADDRESS: usize = 16_000;
-const SUBSCRIPTIONS_OF_A_SUBJECT: usize = 1_000;
-
 impl FrontDoorSettings {
-    /// The most subscriptions that are open at once.
-    pub(crate) fn subscriptions(&self) -> Most {
-        let set = self.max_subscriptions_per_client;
-        Most {
-            of_all: usize::MAX,
-            of_address: set.unwrap_or(SUBSCRIPTIONS_OF_AN_ADDRESS),
-            of_subject: set.unwrap_or(SUBSCRIPTIONS_OF_A_SUBJECT),
-        }
-    }
-
     /// What one WebSocket may do.
     pub(crate) fn sockets(&self) -> SocketLimits {
         SocketLimits {

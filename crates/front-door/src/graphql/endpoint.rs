@@ -876,14 +876,14 @@ fn codes(answer: &[u8]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use crate::http::admission::Rate;
+    use crate::http::admission::{Most, Rate};
     use crate::settings::FrontDoorSettings;
 
     use super::*;
 
     fn graphql() -> Arc<GraphQl> {
         let settings = FrontDoorSettings::default();
-        let subscriptions = Counter::new("test", settings.subscriptions());
+        let subscriptions = Counter::new("test", Most::subscriptions(&settings));
         let time = settings.body_timeout();
         let rules = GraphQlRules::default();
         Arc::new(GraphQl::new(

@@ -257,6 +257,33 @@ struct Session<I> {
 /// After so many messages of one connection others have their turn: many come in one read.
 const MESSAGES_AT_ONCE: usize = 16;
 
+/// How fast messages of one connection are read, whatever they say: to refuse them takes time, too.
+#[derive(Debug)]
+struct Pace {
+    begun: Instant,
+    messages: usize,
+}
+
+impl Pace {
+    /// So many messages of a connection are taken in such a time.
+    const MOST: usize = 500;
+    const TIME: Duration = Duration::from_millis(100);
+
+    fn of(begun: Instant) -> Self {
+        Self { begun, messages: 0 }
+    }
+
+    /// One more, which came now; answers how long it waits if the ones before it came too fast.
+    fn wait(&mut self, now: Instant) -> Option<Duration> {
+        let passed = now.saturating_duration_since(self.begun);
+        if passed >= Self::TIME {
+            *self = Self::of(now);
+        }
+        self.messages += 1;
+        (self.messages > Self::MOST).then(|| Self::TIME.saturating_sub(passed))
+    }
+}
+
 /// Bytes in the queue of a connection to its client.
 #[derive(Default)]
 struct Waiting {
@@ -329,7 +356,7 @@ impl<I: Inner> Session<I> {
         let init_deadline = tokio::time::sleep_until(opened + init);
         let stopped = stop.requested();
         tokio::pin!(init_deadline, stopped);
-        let mut messages = 0_usize;
+        let mut pace = Pace::of(opened);
         loop {
             tokio::select! {
                 biased;
@@ -348,8 +375,10 @@ impl<I: Inner> Session<I> {
                 }
                 frame = socket.next() => {
                     last_heard = Instant::now();
-                    messages = messages.wrapping_add(1);
-                    if messages.is_multiple_of(MESSAGES_AT_ONCE) {
+                    // What the client sends meanwhile waits in its own system.
+                    if let Some(wait) = pace.wait(last_heard) {
+                        tokio::time::sleep(wait).await;
+                    } else if pace.messages.is_multiple_of(MESSAGES_AT_ONCE) {
                         tokio::task::yield_now().await;
                     }
                     // Room for this would be held for as long as the connection is open.
@@ -827,4 +856,24 @@ async fn close(socket: &mut Socket, code: u16, reason: &'static str) {
         }
     };
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_that_come_faster_than_they_are_read_wait_and_those_after_a_pause_do_not() {
+        let begun = Instant::now();
+        let mut pace = Pace::of(begun);
+        for _ in 0..Pace::MOST {
+            assert_eq!(pace.wait(begun), None);
+        }
+        let later = begun + Pace::TIME / 4;
+        assert_eq!(pace.wait(later), Some(Pace::TIME * 3 / 4));
+        for _ in 0..Pace::MOST {
+            assert_eq!(pace.wait(begun + Pace::TIME), None);
+        }
+        assert!(pace.wait(begun + Pace::TIME).is_some());
+    }
 }

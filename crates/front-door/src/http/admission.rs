@@ -60,6 +60,22 @@ pub(crate) struct Most {
     pub(crate) of_subject: usize,
 }
 
+/// Subscriptions open at once of one client where nobody has set another number.
+const SUBSCRIPTIONS_OF_AN_ADDRESS: usize = 16_000;
+const SUBSCRIPTIONS_OF_A_SUBJECT: usize = 1_000;
+
+impl Most {
+    /// The most subscriptions that are open at once.
+    pub(crate) fn subscriptions(settings: &FrontDoorSettings) -> Self {
+        let set = settings.max_subscriptions_per_client;
+        Self {
+            of_all: usize::MAX,
+            of_address: set.unwrap_or(SUBSCRIPTIONS_OF_AN_ADDRESS),
+            of_subject: set.unwrap_or(SUBSCRIPTIONS_OF_A_SUBJECT),
+        }
+    }
+}
+
 /// Counts what is open of each client and of all.
 #[derive(Debug, Clone)]
 pub(crate) struct Counter(Arc<Counts>);

@@ -4,7 +4,7 @@
 //! The library refuses all of them for one that is bad. Bad ones are taken out before, and put back as null; the errors of those behind
 //! them say then at which place these were asked for.
 
-use async_graphql::parser::types::{ExecutableDocument, Selection};
+use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, Field, Selection};
 use async_graphql::{ErrorExtensionValues, PathSegment, Request, Response, ServerError, Value};
 
 use crate::error_code::ErrorCode;
@@ -35,24 +35,35 @@ impl Entities {
         let Ok(document) = request.parsed_query() else {
             return Self::default();
         };
-        let asked = lists(document)
-            .into_iter()
-            .map(|(key, variable)| {
-                let mut bad = Vec::new();
-                if let Some(Value::List(list)) = request.variables.get_mut(variable.as_str()) {
-                    let mut at = 0;
-                    list.retain(|one| {
-                        let is_good = is_representation(one, known);
-                        if !is_good {
-                            bad.push(at);
-                        }
-                        at += 1;
-                        is_good
-                    });
+        let mut document = document.clone();
+        let (mut asked, mut is_written_anew) = (Vec::new(), false);
+        for field in root_fields(&mut document) {
+            let key = field.response_key().node.to_string();
+            let mut arguments = field.arguments.iter_mut();
+            let Some((_, argument)) = arguments.find(|(name, _)| name.node == "representations")
+            else {
+                continue;
+            };
+            let mut bad = Vec::new();
+            if let Some(variable) = argument.node.to_string().strip_prefix('$') {
+                if let Some(Value::List(list)) = request.variables.get_mut(variable) {
+                    bad = take_bad(list, known);
                 }
-                Asked { key, bad }
-            })
-            .collect();
+            } else if let Some(mut value) = argument.node.clone().into_const() {
+                // One with variables in it stays as it is: they would be unused where their entity is taken out.
+                if let Value::List(list) = &mut value {
+                    bad = take_bad(list, known);
+                }
+                if !bad.is_empty() {
+                    argument.node = value.into_value();
+                    is_written_anew = true;
+                }
+            }
+            asked.push(Asked { key, bad });
+        }
+        if is_written_anew {
+            request.set_parsed_query(document);
+        }
         Self(asked)
     }
 
@@ -81,21 +92,34 @@ impl Entities {
     }
 }
 
-/// Keys and variables of the lists of entities at the root.
-fn lists(document: &ExecutableDocument) -> Vec<(String, String)> {
-    document
-        .operations
-        .iter()
-        .flat_map(|(_, operation)| &operation.node.selection_set.node.items)
-        .filter_map(|selection| match &selection.node {
-            Selection::Field(field) if field.node.name.node == FIELD => {
-                let argument = field.node.get_argument("representations")?;
-                let variable = argument.node.to_string().strip_prefix('$')?.to_owned();
-                Some((field.node.response_key().node.to_string(), variable))
-            }
+/// The lists of entities at the root.
+fn root_fields(document: &mut ExecutableDocument) -> impl Iterator<Item = &mut Field> {
+    let operations: Vec<_> = match &mut document.operations {
+        DocumentOperations::Single(operation) => vec![operation],
+        DocumentOperations::Multiple(operations) => operations.values_mut().collect(),
+    };
+    operations
+        .into_iter()
+        .flat_map(|operation| &mut operation.node.selection_set.node.items)
+        .filter_map(|selection| match &mut selection.node {
+            Selection::Field(field) if field.node.name.node == FIELD => Some(&mut field.node),
             _ => None,
         })
-        .collect()
+}
+
+/// Takes out what is no representation; answers at which places it stood.
+fn take_bad(list: &mut Vec<Value>, known: &[&str]) -> Vec<usize> {
+    let mut bad = Vec::new();
+    let mut at = 0;
+    list.retain(|one| {
+        let is_good = is_representation(one, known);
+        if !is_good {
+            bad.push(at);
+        }
+        at += 1;
+        is_good
+    });
+    bad
 }
 
 fn is_representation(value: &Value, known: &[&str]) -> bool {
@@ -195,15 +219,18 @@ mod tests {
     }
 
     async fn ask(fields: &str, representations: Json) -> Json {
-        let schema = Schema::build(Query, EmptyMutation, EmptySubscription)
-            .enable_federation()
-            .extension(ErrorCodes)
-            .finish();
         let query = format!(
             "query($r:[_Any!]!){{e:_entities(representations:$r){{...on Customer{{{fields}}}}}}}"
         );
         let variables = Variables::from_json(json!({ "r": representations }));
-        let mut request = Request::new(query).variables(variables);
+        execute(Request::new(query).variables(variables)).await
+    }
+
+    async fn execute(mut request: Request) -> Json {
+        let schema = Schema::build(Query, EmptyMutation, EmptySubscription)
+            .enable_federation()
+            .extension(ErrorCodes)
+            .finish();
         let entities = Entities::take_out(&mut request, &["Customer"]);
         let mut response = schema.execute(request).await;
         entities.put_back(&mut response, &["Customer"]);
@@ -239,6 +266,18 @@ mod tests {
             assert_eq!(paths(&answer), [json!(["e", 1]), json!(["e", 3])]);
             assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
         }
+    }
+
+    #[tokio::test]
+    async fn a_bad_representation_in_the_document_itself_is_null_at_its_place_too() {
+        let query = r#"{e:_entities(representations:[{__typename:"Customer",id:"a"},{__typename:"Nothing",id:"1"},{id:"1"},{__typename:"Customer",id:"b"}]){...on Customer{id}}}"#;
+        let answer = execute(Request::new(query)).await;
+        assert_eq!(
+            answer["data"]["e"],
+            json!([{"id": "a"}, null, null, {"id": "b"}]),
+            "{answer}"
+        );
+        assert_eq!(paths(&answer), [json!(["e", 1]), json!(["e", 2])]);
     }
 
     #[tokio::test]
