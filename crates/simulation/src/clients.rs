@@ -18,11 +18,11 @@ use tandem_model::{
 };
 use tandem_orders::{
     commands::{Origin as OrderOrigin, PlaceOrder, Refused},
+    consistency::Of,
     domain::{AddressType as ShipTo, Order, OrderError, OrderItem, Product},
     replica::Waited,
 };
 use tandem_runtime::consistency::{Kind, Written};
-use tandem_service::web::consistency::Of;
 
 use crate::{
     chance::draw,

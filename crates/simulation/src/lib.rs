@@ -9,6 +9,7 @@ pub mod faults;
 pub mod history;
 pub mod log;
 pub mod loss;
+pub mod losses;
 pub mod nemesis;
 pub mod process;
 pub mod run;

@@ -1,13 +1,7 @@
 //! Logs that lose records: retention that cuts what is still needed, topics that are deleted and made anew. What is lost so nobody can read again;
 //! that it is told of, that nobody concludes anything from it, and that an operator has a whole log again afterwards is what is to hold.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use tandem_accounts::domain::event::TOPIC as CUSTOMERS;
 use tandem_event_path::{
@@ -17,10 +11,15 @@ use tandem_event_path::{
     log_restore::RestoresLog,
     rebuild::{Lacking, Order, Outcome, Target},
 };
-use tandem_model::message::Message;
 use tandem_orders::domain::event::TOPIC as ORDERS;
 
-use crate::{chance::draw, process::Process, store::db::Db, system::System};
+use crate::{
+    chance::draw,
+    losses::{Lost, Told},
+    process::Process,
+    store::db::Db,
+    system::System,
+};
 
 /// How a log loses records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,44 +28,6 @@ pub enum Loss {
     Retention,
     /// A topic is deleted, and made anew and empty.
     MadeAnew,
-}
-
-/// A partition whose loss a service is to tell of: its store remembers what was there.
-type Told = (&'static str, String);
-
-/// Where what was lost was, and its records.
-#[derive(Clone, Debug)]
-struct Lost {
-    topic: &'static str,
-    partition: usize,
-    records: Vec<Message>,
-}
-
-/// What was lost in a run.
-#[derive(Debug, Default)]
-pub struct Losses {
-    is_any: AtomicBool,
-    told: Mutex<BTreeMap<Told, Lost>>,
-}
-
-impl Losses {
-    /// Whether a log has lost anything.
-    #[must_use]
-    pub fn is_any(&self) -> bool {
-        self.is_any.load(Ordering::Relaxed)
-    }
-
-    fn told(&self) -> MutexGuard<'_, BTreeMap<Told, Lost>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds what stores remember. What was lost first of a partition counts.
-    fn add(&self, told: Vec<Told>, lost: &Lost) {
-        self.is_any.store(true, Ordering::Relaxed);
-        for told in told {
-            self.told().entry(told).or_insert_with(|| lost.clone());
-        }
-    }
 }
 
 /// What the stores remember of a partition, by service.
@@ -99,16 +60,14 @@ fn there(system: &System, topic: &'static str, partition: usize) -> Lost {
     }
 }
 
-impl Lost {
-    /// Whether all of it is where it was: a publisher that was not told of the first time publishes the same once more.
-    fn is_back(&self, system: &System) -> bool {
-        let now = there(system, self.topic, self.partition).records;
-        let mut lost = self.records.iter();
-        lost.all(|lost| {
-            now.iter()
-                .any(|it| Checkpoint::of(it) == Checkpoint::of(lost))
-        })
-    }
+/// Whether all of it is where it was: a publisher that was not told of the first time publishes the same once more.
+fn is_back(system: &System, lost: &Lost) -> bool {
+    let now = there(system, lost.topic, lost.partition).records;
+    let mut lost = lost.records.iter();
+    lost.all(|lost| {
+        now.iter()
+            .any(|it| Checkpoint::of(it) == Checkpoint::of(lost))
+    })
 }
 
 /// Loses records, once both services have stores that are filled: a new one refuses a log whose beginning is gone.
@@ -174,7 +133,7 @@ pub fn untold(system: &System) -> Vec<String> {
     }
     let lost = system.losses.told().clone();
     lost.iter()
-        .filter(|(told, lost)| !alarms.contains(told) && !lost.is_back(system))
+        .filter(|(told, lost)| !alarms.contains(told) && !is_back(system, lost))
         .map(|((service, place), _)| {
             format!("{service} does not tell that {place} has lost records")
         })

@@ -10,7 +10,9 @@ use tandem_runtime::{
     clock::Clock,
     consistency::{Kind, Written},
 };
-use tandem_service::web::consistency::{LONGEST_WAIT, Of, Shows};
+use tandem_service::web::consistency::LONGEST_WAIT;
+
+pub use tandem_service::web::consistency::{Of, Shows};
 
 use crate::replica::{Replica, Waited};
 

@@ -31,7 +31,7 @@ use crate::{
     chance::draw,
     faults::Faults,
     log::{Cluster, SimLog},
-    loss::Losses,
+    losses::Losses,
     process::{Process, Wrong},
     store::{Database, Kind},
     world::World,

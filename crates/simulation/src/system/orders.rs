@@ -20,7 +20,7 @@ use tandem_model::aggregate::Aggregate;
 use tandem_orders::{
     audit::{self, AuditProjection},
     commands::OrderCommands,
-    consistency,
+    consistency::{self, Shows},
     domain::{Order, event::TOPIC},
     erasure::{Forgetting, KEY_TOPIC, OrderEncoding, OrderReader},
     live::{Live, Sources},
@@ -29,8 +29,6 @@ use tandem_orders::{
         projection::ReplicaProjection, rebuild::RebuildReplica,
     },
 };
-
-use tandem_service::web::consistency::Shows;
 
 use super::Parted;
 
