@@ -15,8 +15,7 @@ pub struct TooDeep {
 /// When more than `limit` are.
 pub fn check_depth(text: &[u8], limit: usize) -> Result<(), TooDeep> {
     let mut depth = 0_usize;
-    let mut bytes = text.iter();
-    while let Some(byte) = bytes.next() {
+    for byte in outside_strings(text) {
         match byte {
             b'[' | b'{' => {
                 depth += 1;
@@ -25,17 +24,6 @@ pub fn check_depth(text: &[u8], limit: usize) -> Result<(), TooDeep> {
                 }
             }
             b']' | b'}' => depth = depth.saturating_sub(1),
-            b'"' => {
-                while let Some(inside) = bytes.next() {
-                    match inside {
-                        b'\\' => {
-                            bytes.next();
-                        }
-                        b'"' => break,
-                        _ => {}
-                    }
-                }
-            }
             _ => {}
         }
     }
@@ -44,26 +32,29 @@ pub fn check_depth(text: &[u8], limit: usize) -> Result<(), TooDeep> {
 
 /// Counts the values of a text, by the commas outside of strings: what is read makes something of each, of many times its two bytes.
 pub(crate) fn count_values(text: &[u8]) -> usize {
-    let mut values = 1;
-    let mut bytes = text.iter();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b',' => values += 1,
-            b'"' => {
-                while let Some(inside) = bytes.next() {
-                    match inside {
-                        b'\\' => {
-                            bytes.next();
-                        }
-                        b'"' => break,
-                        _ => {}
+    1 + outside_strings(text).filter(|byte| *byte == b',').count()
+}
+
+/// The bytes of a text that are in no string, without the quotes around these. A string that does not end goes on to the end of the text.
+fn outside_strings(text: &[u8]) -> impl Iterator<Item = u8> {
+    let mut bytes = text.iter().copied();
+    std::iter::from_fn(move || {
+        loop {
+            let byte = bytes.next()?;
+            if byte != b'"' {
+                return Some(byte);
+            }
+            while let Some(inside) = bytes.next() {
+                match inside {
+                    b'\\' => {
+                        bytes.next();
                     }
+                    b'"' => break,
+                    _ => {}
                 }
             }
-            _ => {}
         }
-    }
-    values
+    })
 }
 
 #[cfg(test)]
