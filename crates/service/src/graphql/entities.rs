@@ -10,6 +10,7 @@ use async_graphql::{ErrorExtensionValues, PathSegment, Request, Response, Server
 use crate::error_code::ErrorCode;
 
 const FIELD: &str = "_entities";
+const REPRESENTATIONS: &str = "representations";
 /// The key of all our entities.
 const KEY: &str = "id";
 
@@ -35,34 +36,39 @@ impl Entities {
         let Ok(document) = request.parsed_query() else {
             return Self::default();
         };
-        let mut document = document.clone();
-        let (mut asked, mut is_written_anew) = (Vec::new(), false);
-        for field in root_fields(&mut document) {
+        let mut is_written_anew = false;
+        let mut asked = Vec::new();
+        for field in root_fields(document) {
             let key = field.response_key().node.to_string();
-            let mut arguments = field.arguments.iter_mut();
-            let Some((_, argument)) = arguments.find(|(name, _)| name.node == "representations")
-            else {
+            let Some(argument) = field.get_argument(REPRESENTATIONS) else {
                 continue;
             };
-            let mut bad = Vec::new();
-            if let Some(variable) = argument.node.to_string().strip_prefix('$') {
-                if let Some(Value::List(list)) = request.variables.get_mut(variable) {
-                    bad = take_bad(list, known);
-                }
-            } else if let Some(mut value) = argument.node.clone().into_const() {
-                // One with variables in it stays as it is: they would be unused where their entity is taken out.
-                if let Value::List(list) = &mut value {
-                    bad = take_bad(list, known);
-                }
-                if !bad.is_empty() {
-                    argument.node = value.into_value();
-                    is_written_anew = true;
-                }
-            }
-            asked.push(Asked { key, bad });
+            let from = match argument.node.clone().into_const() {
+                Some(written) => Representations::Written(written),
+                None => Representations::Given(argument.node.to_string()),
+            };
+            asked.push((key, from));
         }
+        let asked = asked
+            .into_iter()
+            .map(|(key, from)| {
+                let bad = match from {
+                    Representations::Written(mut list) => {
+                        let bad = take_bad(Some(&mut list), known);
+                        is_written_anew |= !bad.is_empty();
+                        bad
+                    }
+                    Representations::Given(variable) => {
+                        let list = variable.strip_prefix('$');
+                        let list = list.and_then(|name| request.variables.get_mut(name));
+                        take_bad(list, known)
+                    }
+                };
+                Asked { key, bad }
+            })
+            .collect();
         if is_written_anew {
-            request.set_parsed_query(document);
+            write_anew(request, known);
         }
         Self(asked)
     }
@@ -92,24 +98,64 @@ impl Entities {
     }
 }
 
+/// Where representations stand.
+enum Representations {
+    /// In the document.
+    Written(Value),
+    /// In the variable of this name, behind `$`; or they have variables in them, and stay as they are: these would be unused where their entity
+    /// is taken out.
+    Given(String),
+}
+
 /// The lists of entities at the root.
-fn root_fields(document: &mut ExecutableDocument) -> impl Iterator<Item = &mut Field> {
-    let operations: Vec<_> = match &mut document.operations {
-        DocumentOperations::Single(operation) => vec![operation],
-        DocumentOperations::Multiple(operations) => operations.values_mut().collect(),
-    };
-    operations
-        .into_iter()
-        .flat_map(|operation| &mut operation.node.selection_set.node.items)
-        .filter_map(|selection| match &mut selection.node {
-            Selection::Field(field) if field.node.name.node == FIELD => Some(&mut field.node),
+fn root_fields(document: &ExecutableDocument) -> impl Iterator<Item = &Field> {
+    document
+        .operations
+        .iter()
+        .flat_map(|(_, operation)| &operation.node.selection_set.node.items)
+        .filter_map(|selection| match &selection.node {
+            Selection::Field(field) if field.node.name.node == FIELD => Some(&field.node),
             _ => None,
         })
 }
 
-/// Takes out what is no representation; answers at which places it stood.
-fn take_bad(list: &mut Vec<Value>, known: &[&str]) -> Vec<usize> {
+/// Gives a request its document without the bad representations that are written there.
+fn write_anew(request: &mut Request, known: &[&str]) {
+    let Ok(mut document) = request.parsed_query().cloned() else {
+        return;
+    };
+    let operations: Vec<_> = match &mut document.operations {
+        DocumentOperations::Single(operation) => vec![operation],
+        DocumentOperations::Multiple(operations) => operations.values_mut().collect(),
+    };
+    for selection in operations
+        .into_iter()
+        .flat_map(|operation| &mut operation.node.selection_set.node.items)
+    {
+        let Selection::Field(field) = &mut selection.node else {
+            continue;
+        };
+        if field.node.name.node != FIELD {
+            continue;
+        }
+        for (name, argument) in &mut field.node.arguments {
+            if name.node == REPRESENTATIONS
+                && let Some(mut list) = argument.node.clone().into_const()
+                && !take_bad(Some(&mut list), known).is_empty()
+            {
+                argument.node = list.into_value();
+            }
+        }
+    }
+    request.set_parsed_query(document);
+}
+
+/// Takes out of a list what is no representation; answers at which places it stood.
+fn take_bad(list: Option<&mut Value>, known: &[&str]) -> Vec<usize> {
     let mut bad = Vec::new();
+    let Some(Value::List(list)) = list else {
+        return bad;
+    };
     let mut at = 0;
     list.retain(|one| {
         let is_good = is_representation(one, known);
