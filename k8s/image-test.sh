@@ -10,9 +10,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-begun=$SECONDS
+# shellcheck source=k8s/trial.sh
+source k8s/trial.sh
 fail() { printf 'image: %s\n' "$*" >&2; exit 1; }
-held() { printf '%4d s  held: %s\n' "$((SECONDS - begun))" "$*"; }
 
 [[ $# == 1 && -f "$1" ]] || fail "give the program: k8s/image-test.sh target/release/tandem"
 program="$(realpath "$1")"
@@ -24,17 +24,10 @@ grep -q '^VERSION_CODENAME=bookworm$' /etc/os-release || fail "needs Debian 12: 
 unshare --mount true 2>/dev/null || fail "this machine does not let root make a mount namespace (CAP_SYS_ADMIN)"
 
 scratch="$(mktemp -d "${TMPDIR:-/tmp}/tandem-image.XXXXXX")"
-started=()
 finish() {
     local status=$?
     trap - EXIT
-    for pid in "${started[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done
-    wait 2>/dev/null || true
-    if ((status != 0)); then
-        for log in "$scratch"/*.log; do
-            [[ -s "$log" ]] && { printf -- '--- %s\n' "$(basename "$log")"; tail -n 20 "$log"; } >&2
-        done
-    fi
+    end_started "$status"
     umount -R "$scratch"/store 2>/dev/null || true
     rm -rf "$scratch"
     exit "$status"

@@ -13,21 +13,14 @@ KUBERNETES=1.37.2
 
 # shellcheck source=k8s/tools.sh
 source tools.sh
+# shellcheck source=k8s/trial.sh
+source trial.sh
 server="$cache/kubernetes-$KUBERNETES"
-begun=$SECONDS
-held() { printf '%4d s  held: %s\n' "$((SECONDS - begun))" "$*"; }
 
-started=()
 finish() {
     local status=$?
     trap - EXIT
-    for pid in "${started[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done
-    wait 2>/dev/null || true
-    if ((status != 0)); then
-        for log in "$scratch"/*.log; do
-            [[ -s "$log" ]] && { printf -- '--- %s\n' "$(basename "$log")"; tail -n 20 "$log"; } >&2
-        done
-    fi
+    end_started "$status"
     remove_scratch
     exit "$status"
 }
