@@ -346,7 +346,7 @@ impl LogWatch {
                     "this store remembers nothing of the log yet; it remembers what it applies from now on"
                 );
             }
-            for (partition, remembered) in recalled {
+            for (partition, mut remembered) in recalled {
                 let Some(&end) = ends.get(&partition) else {
                     alarms.push(Alarm {
                         topic: topic.to_owned(),
@@ -356,7 +356,6 @@ impl LogWatch {
                     continue;
                 };
                 let judged = judge(&remembered, end, |applied| at(&found, partition, applied));
-                let mut remembered = remembered.clone();
                 match judged.filter(|_| !fault::is_on(Fault::OtherLogNotTold)) {
                     Some(what) => alarms.push(Alarm {
                         topic: topic.to_owned(),

@@ -197,7 +197,7 @@ impl Span {
 /// A [`TraceContext`] in OpenTelemetry's words.
 fn span_context(context: &TraceContext) -> SpanContext {
     SpanContext::new(
-        TraceId::from_bytes(context.trace_number().to_be_bytes()),
+        TraceId::from_bytes(context.trace_bytes()),
         SpanId::from_bytes(context.span_number().to_be_bytes()),
         TraceFlags::new(context.flags()),
         true,
