@@ -68,7 +68,11 @@ impl Call {
             };
             return Err(RequestError::request(format!("{what}: {ONE_OBJECT}")));
         }
-        let written: Written<'_> = serde_json::from_slice(body).map_err(|error| {
+        // Whatever stands behind may look at members that are not read here (RFC 8259, section 8.1).
+        let text = std::str::from_utf8(body).map_err(|error| {
+            RequestError::request(format!("the body is not UTF-8 ({error}): {ONE_OBJECT}"))
+        })?;
+        let written: Written<'_> = serde_json::from_str(text).map_err(|error| {
             RequestError::request(format!(
                 "the body cannot be read ({}): {ONE_OBJECT}",
                 told(&error)
@@ -190,6 +194,14 @@ mod tests {
                 "{body}: {}",
                 error.message()
             );
+        }
+        for body in [
+            b"{\"query\":\"{a}\",\"other\":\"\xff\"}".as_slice(),
+            b"{\"query\":\"{a}\",\"\xff\":1}",
+            b"\xff",
+        ] {
+            let error = Call::from_json(&Bytes::copy_from_slice(body), 8).unwrap_err();
+            assert!(error.message().contains(r#"{"query": "#), "{body:?}");
         }
         for body in [
             r#"{"query":"{a}","variables":[]}"#,

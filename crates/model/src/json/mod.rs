@@ -3,7 +3,7 @@
 
 mod survey;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, str::Utf8Error};
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, error::Category};
@@ -40,6 +40,9 @@ pub enum JsonError {
     /// It is no JSON; the error has line and column.
     #[error("no JSON: {0}")]
     Syntax(serde_json::Error),
+    /// It is not UTF-8, as JSON has to be (RFC 8259, section 8.1), be it in a member that nobody reads.
+    #[error("no JSON: {0}")]
+    Encoding(Utf8Error),
     /// It is JSON, and something else than is read.
     #[error("{0}")]
     Misfit(Misfit),
@@ -50,10 +53,12 @@ pub enum JsonError {
 /// # Errors
 /// When it is no JSON, or does not fit `T`.
 pub fn read_object<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
+    // Serde looks at what it reads alone.
+    let json = str::from_utf8(json).map_err(JsonError::Encoding)?;
     // Serde would take an array for a struct, field by field.
-    let is_array = json.trim_ascii_start().starts_with(b"[");
+    let is_array = json.trim_ascii_start().starts_with('[');
     if !is_array {
-        match serde_json::from_slice(json) {
+        match serde_json::from_str(json) {
             Ok(value) => return Ok(value),
             // A misfit may come before a syntax error further down: well-formedness is told first.
             Err(error) if matches!(error.classify(), Category::Eof | Category::Io) => {
@@ -62,7 +67,7 @@ pub fn read_object<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
             Err(_) => {}
         }
     }
-    if let Err(syntax) = serde_json::from_slice::<IgnoredAny>(json) {
+    if let Err(syntax) = serde_json::from_str::<IgnoredAny>(json) {
         return Err(JsonError::Syntax(syntax));
     }
     if is_array {
@@ -73,7 +78,7 @@ pub fn read_object<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
         }));
     }
     // Only now, because to keep the path costs time.
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let mut deserializer = serde_json::Deserializer::from_str(json);
     let error = match serde_path_to_error::deserialize(&mut deserializer) {
         Ok(value) => return Ok(value),
         Err(error) => error,
@@ -331,6 +336,18 @@ mod tests {
         for json in [r#"{"id": "x", "name": "#, "", "{} {}"] {
             let read = read_object::<Document>(json.as_bytes());
             assert!(matches!(read, Err(JsonError::Syntax(_))), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_no_json_wherever_that_is() {
+        for json in [
+            b"{\"id\": \"1\", \"not read\": \"\xff\"}".as_slice(),
+            b"{\"id\": \"1\", \"\xff\": 1}",
+            b"\xff",
+        ] {
+            let read = read_object::<Document>(json);
+            assert!(matches!(read, Err(JsonError::Encoding(_))), "{json:?}");
         }
     }
 }

@@ -58,6 +58,9 @@ pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     });
     read.map_err(|error| match error {
         JsonError::Syntax(syntax) => malformed(body, &syntax),
+        JsonError::Encoding(encoding) => Problem::malformed_body(format!(
+            "the body is not UTF-8, as JSON has to be: {encoding}"
+        )),
         JsonError::Misfit(first) => {
             let mut all = misfits::<T>(body);
             if all.is_empty() {
