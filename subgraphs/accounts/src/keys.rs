@@ -139,9 +139,10 @@ impl KeyHealing {
         let topic = self.topic.published(&ids).await?;
         // A tombstone is final, whoever wrote it.
         let lost = |id: &str| !topic.wrapped.contains_key(id) && !topic.erased.contains(id);
-        let lost: Vec<&Customer> = page
+        let lost: Vec<Customer> = page
             .iter()
             .filter(|customer| stored.wrapped.contains_key(customer.id()) && lost(customer.id()))
+            .cloned()
             .collect();
         let mut published = 0;
         for customer in self.current(lost).await? {
@@ -163,26 +164,58 @@ impl KeyHealing {
     }
 
     /// Those of whom the log has shown nothing newer than what is stored: a store that was put back from a copy does not know who was
-    /// erased since.
-    async fn current<'a>(
+    /// erased since. Whoever is changed just now is read once more, and left to the next time when erased by that.
+    async fn current(&self, mut customers: Vec<Customer>) -> Result<Vec<Customer>, StoreError> {
+        let mut current = Vec::with_capacity(customers.len());
+        while !customers.is_empty() {
+            let requests: Vec<ChangesRequest> = customers
+                .iter()
+                .map(|customer| ChangesRequest {
+                    subject: customer.id().to_owned(),
+                    after_revision: customer.revision(),
+                    limit: 1,
+                })
+                .collect();
+            let newer = self.changes.changes(&requests).await?;
+            let (proven, doubtful): (Vec<_>, Vec<_>) = customers
+                .into_iter()
+                .zip(newer)
+                .partition(|(_, newer)| newer.is_empty());
+            current.extend(proven.into_iter().map(|(customer, _)| customer));
+            customers = self
+                .changed_since(doubtful.into_iter().map(|(customer, _)| customer))
+                .await?;
+        }
+        Ok(current)
+    }
+
+    /// Those of them, as they are stored now, that have a key and were changed since they were read.
+    async fn changed_since(
         &self,
-        customers: Vec<&'a Customer>,
-    ) -> Result<Vec<&'a Customer>, StoreError> {
-        let requests: Vec<ChangesRequest> = customers
-            .iter()
-            .map(|customer| ChangesRequest {
-                subject: customer.id().to_owned(),
-                after_revision: customer.revision(),
-                limit: 1,
-            })
-            .collect();
-        if requests.is_empty() {
+        customers: impl Iterator<Item = Customer>,
+    ) -> Result<Vec<Customer>, StoreError> {
+        let (ids, revisions): (Vec<String>, Vec<i64>) = customers
+            .map(|customer| (customer.id().to_owned(), customer.revision()))
+            .unzip();
+        if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let newer = self.changes.changes(&requests).await?;
-        let both = customers.into_iter().zip(newer);
-        Ok(both
-            .filter_map(|(customer, newer)| newer.is_empty().then_some(customer))
-            .collect())
+        let stored = self.customers.get_many(&ids).await?;
+        let mut changed = Vec::new();
+        for (stored, revision) in stored.into_iter().zip(revisions) {
+            let Some(customer) = stored.map(|stored| stored.state) else {
+                continue;
+            };
+            if customer.revision() == revision {
+                tracing::warn!(
+                    customer = customer.id(),
+                    revision,
+                    "the log knows a newer state of a customer than the store, so its data key is not published; rebuild the store"
+                );
+            } else if customer.data_key().is_some() {
+                changed.push(customer);
+            }
+        }
+        Ok(changed)
     }
 }

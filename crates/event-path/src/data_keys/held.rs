@@ -1,6 +1,6 @@
 //! What was read of the topic of keys, and what of that it still has.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use tandem_model::message::{Message, Position};
 
@@ -16,8 +16,10 @@ pub(super) struct Held {
     pub(super) missed: HashSet<Box<str>>,
     /// Claims of the topics, in order.
     pub(super) claims: Vec<Message>,
-    /// What was read before it was known whose signatures count, in order.
-    pub(super) unjudged: Vec<Message>,
+    /// What was read before it was known whose signatures count, in order, or while a look is made for the key of the first.
+    pub(super) unjudged: VecDeque<Message>,
+    /// Whether such a look is being made.
+    pub(super) is_looking: bool,
     /// For each partition the next offset to read.
     pub(super) next: Offsets,
     /// The topic that was read last, where the client can tell it from one of the same name.
@@ -29,7 +31,8 @@ pub(super) struct Held {
 pub(super) struct HeldKey {
     /// `None` for one that is erased.
     pub(super) wrapped: Option<Box<str>>,
-    /// Where; `None` if that was another topic of this name.
+    /// Where; `None` if that was another topic of this name, or a later record of the subject is to be overwritten: compaction keeps that
+    /// one alone.
     pub(super) at: Option<Position>,
 }
 
@@ -48,6 +51,13 @@ impl Held {
     pub(super) fn shows(&mut self, subject: &str, wrapped: Option<Box<str>>, at: Position) {
         let at = Some(at);
         self.keys.insert(subject.into(), HeldKey { wrapped, at });
+    }
+
+    /// Takes what is known of the subject for lost: a later record of it, which does not count, outlives it.
+    pub(super) fn is_outlived(&mut self, subject: &str) {
+        if let Some(key) = self.keys.get_mut(subject) {
+            key.at = None;
+        }
     }
 
     pub(super) fn is_erased(&self, subject: &str) -> bool {
@@ -146,6 +156,30 @@ mod tests {
         assert!(held.known(subjects.iter()).erased.contains("1"));
         held.shows("1", Some("wrapped".into()), at);
         assert_eq!(held.known(subjects.iter()).wrapped["1"], "wrapped");
+    }
+
+    #[test]
+    fn what_a_record_that_does_not_count_outlives_is_lost_until_it_is_published_again() {
+        let mut held = Held::default();
+        held.shows("forged", Some("1".into()), at(0, 1));
+        held.shows("revived", None, at(0, 2));
+        held.is_outlived("forged");
+        held.is_outlived("revived");
+        held.is_outlived("unheard");
+        let subjects = ["forged", "revived"].map(str::to_owned);
+        let ends = Ends::from([(0, (0, 6))]);
+        let lost = held.on_topic(subjects.iter(), &ends);
+        assert!(
+            lost.wrapped.is_empty() && lost.tombstones.is_empty(),
+            "{lost:?}"
+        );
+        assert!(lost.erased.contains("revived"), "a tombstone is final");
+        assert_eq!(held.known(subjects.iter()).wrapped["forged"], "1");
+        held.shows("forged", Some("1".into()), at(0, 4));
+        held.shows("revived", None, at(0, 5));
+        let there = held.on_topic(subjects.iter(), &ends);
+        assert_eq!(there.wrapped["forged"], "1");
+        assert!(there.tombstones.contains("revived"));
     }
 
     fn at(partition: i32, offset: i64) -> Position {

@@ -154,7 +154,7 @@ impl KeyRing {
         if !unknown.is_empty() {
             known = self.0.stored.stored(&unknown).await?;
             if !unknown.iter().all(|subject| known.holds(subject)) && !self.is_judged(&unknown) {
-                self.catch_up().await?;
+                self.caught_up().await?;
             }
         }
         let topic = self.held().known(subjects.iter());
@@ -171,7 +171,7 @@ impl KeyRing {
     /// When the topic cannot be read to its end now.
     pub async fn published(&self, subjects: &HashSet<String>) -> Result<OnTopic, StoreError> {
         self.judged().await?;
-        let ends = self.catch_up().await?;
+        let ends = self.caught_up().await?;
         Ok(self.held().on_topic(subjects.iter(), &ends))
     }
 

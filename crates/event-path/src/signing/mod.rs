@@ -7,6 +7,7 @@
 
 mod canonical;
 mod key;
+mod looks;
 mod signature;
 mod trust;
 

@@ -12,11 +12,14 @@ use lru::LruCache;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 use tandem_model::{cloudevents, message::Message};
+use tandem_runtime::clock::Clock;
+use tokio::sync::watch;
 
 use super::{
     SIGNATURE,
     canonical::{self, Leaf},
     key::{KeyId, SigningKey, SigningSettings, VerifyingKey},
+    looks::Looks,
     signature::{self, Signature, Unverified},
 };
 use crate::fault::{self, Fault};
@@ -114,6 +117,7 @@ struct Shared {
     /// Whether a claim need only be signed by a key that it names itself: an operator's order.
     believes_claims: AtomicBool,
     good: Mutex<LruCache<(KeyId, Leaf), ()>>,
+    looks: Looks,
 }
 
 /// Under this name a store remembers a service's verifying keys.
@@ -146,6 +150,7 @@ impl Signatures {
             pinned: RwLock::default(),
             believes_claims: AtomicBool::new(false),
             good: Mutex::new(LruCache::new(REMEMBERED)),
+            looks: Looks::new(),
         }))
     }
 
@@ -367,11 +372,51 @@ impl Signatures {
         self.0.good.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a record that is refused for this reason is to be judged once more after [`Self::look_again`]: it is signed by a key of another
+    /// service that is not known, and a claim may tell of it that was not read yet.
+    pub(crate) fn is_doubtful(&self, reason: &Unverified, clock: &Clock) -> bool {
+        matches!(reason, Unverified::OtherKey { service, .. } if service != self.0.service)
+            && self.0.looks.may_ask(clock)
+    }
+
+    /// Waits until all claims that there are now have been read and believed or not, 5 s at most.
+    pub(crate) async fn look_again(&self, clock: &Clock) {
+        self.0.looks.ask(clock).await;
+    }
+
+    /// Told of each look at the claims that is asked for. As long as such a receiver lives somebody has to make them, each to be followed by
+    /// [`Self::looked`].
+    pub(crate) fn looks(&self) -> watch::Receiver<u64> {
+        self.0.looks.asked()
+    }
+
+    /// Says that all claims were read after this look was asked for.
+    pub(crate) fn looked(&self, asked: u64) {
+        self.0.looks.made(asked);
+    }
+
     /// Marks a record that is not to be taken, and removes such a mark that it brought along.
     pub fn mark(&self, message: &mut Message) {
+        let judged = self.judge(message);
+        Self::put_mark(message, judged);
+    }
+
+    /// The same, but for a record that is [doubtful](Self::is_doubtful), which stays as it is: then the answer is false.
+    pub(crate) fn mark_undoubted(&self, message: &mut Message, clock: &Clock) -> bool {
+        let judged = self.judge(message);
+        if let Err(reason) = &judged
+            && self.is_doubtful(reason, clock)
+        {
+            return false;
+        }
+        Self::put_mark(message, judged);
+        true
+    }
+
+    fn put_mark(message: &mut Message, judged: Result<(), Unverified>) {
         let is_mark = |name: &str| name.eq_ignore_ascii_case(cloudevents::REFUSED);
         message.headers.retain(|(name, _)| !is_mark(name));
-        if let Err(reason) = self.judge(message)
+        if let Err(reason) = judged
             && !fault::is_on(Fault::SignatureNotChecked)
         {
             metrics::counter!("events_refused_total", "topic" => message.topic.clone())

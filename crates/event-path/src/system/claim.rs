@@ -8,6 +8,7 @@ use tandem_runtime::{
     clock::{Clock, Instant},
     shutdown::Shutdown,
 };
+use tokio::sync::watch;
 
 use super::{SystemLog, signers::Signers};
 use crate::{
@@ -169,6 +170,16 @@ struct Attempt {
     shutdown: Shutdown,
 }
 
+/// Waits until another look is asked for; for ever where nobody is told of any.
+async fn changed(looks: Option<&mut watch::Receiver<u64>>) {
+    if let Some(looks) = looks
+        && looks.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
 /// The system that the topics are of, `None` if nobody says so; or why they are none of the claimant's, as a sentence.
 type PublishedRow = Result<Option<String>, String>;
 
@@ -240,17 +251,21 @@ impl Attempt {
             return;
         };
         let mut seen = 0;
+        let is_reader = self.claimant.role == Role::Reader;
+        let mut looks = is_reader.then(|| signers.signatures.looks());
         loop {
             seen = tokio::select! {
                 biased;
                 () = self.shutdown.requested() => return,
                 seen = self.keys.claimed_anew(seen) => seen,
+                () = changed(looks.as_mut()) => seen,
             };
+            let look = looks.as_mut().map(|looks| *looks.borrow_and_update());
             let looked = self.shutdown.retry(
                 BACKOFF,
                 || async {
                     let claims = self.keys.claims().await?;
-                    if self.claimant.role == Role::Reader {
+                    if is_reader {
                         return signers.learn(&claims).await;
                     }
                     match claims.of.get(self.claimant.service) {
@@ -268,6 +283,9 @@ impl Attempt {
                 biased;
                 () = self.shutdown.requested() => return,
                 _ = looked => {}
+            }
+            if let Some(look) = look {
+                signers.signatures.looked(look);
             }
         }
     }

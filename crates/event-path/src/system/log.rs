@@ -10,9 +10,11 @@ use tandem_model::{
     message::{Message, Position},
 };
 use tandem_runtime::shutdown::Shutdown;
-use tokio::sync::watch;
 
-use super::publisher::SigningPublisher;
+use super::{
+    judge::{Judge, Name, Owner},
+    publisher::SigningPublisher,
+};
 use crate::{
     log::{
         Arrival, Attention, Ends, Log, LogError, Member, Membership, Offsets, PublishError,
@@ -20,74 +22,6 @@ use crate::{
     },
     signing::{SIGNATURE_BYTES, Signatures},
 };
-
-/// Whose the topics are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Owner {
-    /// That is being found out.
-    Unknown,
-    /// Nobody has claimed them.
-    Nobody,
-    /// This system's.
-    System(Arc<str>),
-}
-
-/// The name of the system, once the topics are known to be its. Clones share it.
-#[derive(Clone, Debug)]
-struct Name(watch::Sender<Owner>);
-
-impl Name {
-    fn new() -> Self {
-        Self(watch::channel(Owner::Unknown).0)
-    }
-
-    fn get(&self) -> Option<Arc<str>> {
-        match &*self.0.borrow() {
-            Owner::System(system) => Some(Arc::clone(system)),
-            Owner::Unknown | Owner::Nobody => None,
-        }
-    }
-
-    /// Marks what may be another system's. Whoever sends such a checkpoint is not believed.
-    fn checkpoint(&self, message: &mut Message) {
-        let is_mark = |name: &str| name.eq_ignore_ascii_case(cloudevents::READ_BY);
-        message.headers.retain(|(name, _)| !is_mark(name));
-        let Some(ours) = self.get() else { return };
-        let mut systems = message
-            .headers
-            .iter()
-            .filter(|(name, _)| name.eq_ignore_ascii_case(cloudevents::SYSTEM));
-        let names_another = systems.any(|(_, theirs)| theirs != ours.as_bytes());
-        // There the attribute is in the body.
-        if names_another || cloudevents::is_structured(message) {
-            let checkpoint = (cloudevents::READ_BY.to_owned(), ours.as_bytes().to_vec());
-            message.headers.push(checkpoint);
-        }
-    }
-}
-
-/// What a record is judged by as it is read.
-#[derive(Clone, Debug)]
-struct Judge {
-    name: Name,
-    signatures: Option<Signatures>,
-}
-
-impl Judge {
-    fn mark(&self, message: &mut Message) {
-        self.name.checkpoint(message);
-        if let Some(signatures) = &self.signatures {
-            signatures.mark(message);
-        }
-    }
-
-    fn arrived(&self, mut arrival: Arrival) -> Arrival {
-        if let Arrival::Record(message) = &mut arrival {
-            self.mark(message);
-        }
-        arrival
-    }
-}
 
 /// A log of one system. Clones share it.
 #[derive(Clone, Debug)]
@@ -126,10 +60,11 @@ impl SystemLog {
     }
 
     fn judge(&self) -> Judge {
-        Judge {
-            name: self.name.clone(),
-            signatures: self.signatures.clone(),
-        }
+        Judge::new(
+            self.name.clone(),
+            self.signatures.clone(),
+            self.shutdown.clock(),
+        )
     }
 
     /// Says that the topics are this system's, or nobody's: from now on they are used.
@@ -273,15 +208,34 @@ struct SystemTail {
 #[async_trait]
 impl Tail for SystemTail {
     fn assign(&self, from: &Offsets) -> Result<(), LogError> {
+        self.judge.forget();
         self.tail.assign(from)
     }
 
     async fn next(&self) -> Result<Arrival, LogError> {
-        Ok(self.judge.arrived(self.tail.next().await?))
+        loop {
+            if let Some(message) = self.judge.looked().await {
+                return Ok(Arrival::Record(message));
+            }
+            match self.tail.next().await? {
+                Arrival::Record(message) => {
+                    if let Some(message) = self.judge.judged(message) {
+                        return Ok(Arrival::Record(message));
+                    }
+                }
+                end @ Arrival::End(_) => return Ok(end),
+            }
+        }
     }
 
     fn next_ready(&self) -> Option<Arrival> {
-        Some(self.judge.arrived(self.tail.next_ready()?))
+        if self.judge.waits() {
+            return None;
+        }
+        match self.tail.next_ready()? {
+            Arrival::Record(message) => self.judge.judged(message).map(Arrival::Record),
+            end @ Arrival::End(_) => Some(end),
+        }
     }
 }
 
@@ -297,15 +251,22 @@ impl Member for SystemMember {
     }
 
     async fn next(&self) -> Result<Message, LogError> {
-        let mut message = self.member.next().await?;
-        self.judge.mark(&mut message);
-        Ok(message)
+        loop {
+            if let Some(message) = self.judge.looked().await {
+                return Ok(message);
+            }
+            let message = self.member.next().await?;
+            if let Some(message) = self.judge.judged(message) {
+                return Ok(message);
+            }
+        }
     }
 
     fn next_ready(&self) -> Option<Message> {
-        let mut message = self.member.next_ready()?;
-        self.judge.mark(&mut message);
-        Some(message)
+        if self.judge.waits() {
+            return None;
+        }
+        self.judge.judged(self.member.next_ready()?)
     }
 
     fn was_reassigned(&self) -> bool {
@@ -337,51 +298,6 @@ impl Member for SystemMember {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    fn message(headers: &[(&str, &[u8])]) -> Message {
-        Message {
-            topic: "topic".to_owned(),
-            position: Position {
-                partition: 0,
-                offset: 0,
-            },
-            key: Some("1".to_owned()),
-            headers: headers
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), value.to_vec()))
-                .collect(),
-            payload: Some(b"{}".to_vec()),
-            published_ms: None,
-        }
-    }
-
-    #[test]
-    fn what_names_another_system_is_marked_whatever_it_says_of_itself() {
-        let name = Name(watch::channel(Owner::System("ours".into())).0);
-        let checkpoint = |headers: &[(&str, &[u8])]| {
-            let mut message = message(headers);
-            name.checkpoint(&mut message);
-            message.header(cloudevents::READ_BY).map(str::to_owned)
-        };
-        let ours = Some("ours".to_owned());
-        assert_eq!(checkpoint(&[]), None);
-        assert_eq!(checkpoint(&[("ce_tandemsystem", b"ours")]), None);
-        assert_eq!(checkpoint(&[("CE_TandemSystem", b"theirs")]), ours);
-        assert_eq!(checkpoint(&[("ce_tandemsystem", &[0xff])]), ours);
-        let twice: [(&str, &[u8]); 2] =
-            [("ce_tandemsystem", b"ours"), ("ce_tandemsystem", b"theirs")];
-        assert_eq!(checkpoint(&twice), ours);
-        assert_eq!(
-            checkpoint(&[("content-type", b"application/cloudevents+json")]),
-            ours
-        );
-        assert_eq!(checkpoint(&[("Tandem-Read-By", b"theirs")]), None);
-        let both: [(&str, &[u8]); 2] = [
-            ("tandem-read-by", b"theirs"),
-            ("ce_tandemsystem", b"theirs"),
-        ];
-        assert_eq!(checkpoint(&both), ours);
-    }
 
     #[test]
     fn the_services_own_events_alone_are_named() {

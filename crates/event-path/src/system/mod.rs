@@ -7,6 +7,7 @@
 //! (`docs/decisions/0015-identity-of-a-log.md`).
 
 mod claim;
+mod judge;
 mod log;
 mod publisher;
 mod signers;

@@ -13,15 +13,25 @@ impl KeyRing {
     /// Says that the topics are this system's, and that it is known whose signatures count: from now on keys are published, and what was
     /// read is judged.
     pub fn admit(&self) {
-        let unjudged = {
+        {
             let mut held = self.held();
-            self.0.is_claimed.send_replace(true);
-            std::mem::take(&mut held.unjudged)
-        };
-        for message in &unjudged {
-            self.take_judged(message);
+            if held.is_looking {
+                return;
+            }
+            // What is read meanwhile comes behind.
+            held.is_looking = true;
+        }
+        if !self.take_unjudged(0) {
+            self.claimed_now();
+            self.0.shutdown.spawn(self.clone().look_for_keys());
         }
         self.step();
+    }
+
+    pub(super) fn claimed_now(&self) {
+        self.0
+            .is_claimed
+            .send_if_modified(|is_claimed| !std::mem::replace(is_claimed, true));
     }
 
     /// Waits until it is known whose signatures count.

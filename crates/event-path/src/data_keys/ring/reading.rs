@@ -9,7 +9,8 @@ use super::{CATCH_UP, KeyRing, Role};
 use crate::{
     claims::CLAIM,
     data_keys::Published,
-    log::{Arrival, Attention, Ends, LogError, Offsets},
+    log::{Arrival, Attention, Ends, LogError, Offsets, PublishError},
+    signing::Unverified,
     store::{DeadLetter, StoreError, dead_letters::alone},
 };
 
@@ -109,22 +110,86 @@ impl KeyRing {
                 held.claims.push(message.clone());
                 return;
             }
-            if self.0.signing.is_some() && !*self.0.is_claimed.borrow() {
-                held.unjudged.push(message.clone());
+            let is_judged = self.0.signing.is_none() || *self.0.is_claimed.borrow();
+            if !is_judged || held.is_looking {
+                held.unjudged.push_back(message.clone());
                 return;
             }
         }
-        self.take_judged(message);
+        match self.judge(message) {
+            Err(reason) if self.is_doubtful(&reason) => {
+                let mut held = self.held();
+                held.unjudged.push_back(message.clone());
+                if !std::mem::replace(&mut held.is_looking, true) {
+                    self.0.shutdown.spawn(self.clone().look_for_keys());
+                }
+            }
+            judged => self.take_judged(message, judged),
+        }
     }
 
-    /// Takes a message if it is signed by the topic's owner.
-    pub(super) fn take_judged(&self, message: &Message) {
+    /// Whether a message is signed by the topic's owner.
+    fn judge(&self, message: &Message) -> Result<(), Unverified> {
+        let signing = self.0.signing.as_ref();
+        signing.map_or(Ok(()), |signing| signing.signatures.judge(message))
+    }
+
+    fn is_doubtful(&self, reason: &Unverified) -> bool {
+        let signing = self.0.signing.as_ref();
+        signing.is_some_and(|signing| {
+            let clock = self.0.shutdown.clock();
+            signing.signatures.is_doubtful(reason, clock)
+        })
+    }
+
+    /// Has the key be looked for that the first of the waiting messages is signed with, and takes them all: the claim that tells of it came
+    /// before them, and is judged elsewhere.
+    pub(super) async fn look_for_keys(self) {
+        let Some(signing) = &self.0.signing else {
+            return;
+        };
+        loop {
+            let looked_for = self.held().unjudged.len();
+            signing.signatures.look_again(self.0.shutdown.clock()).await;
+            if self.take_unjudged(looked_for) {
+                return self.step();
+            }
+        }
+    }
+
+    /// Takes the messages that wait, the first `looked_for` of them whatever they are signed with. Answers false when the first of the others
+    /// is to be looked for.
+    pub(super) fn take_unjudged(&self, mut looked_for: usize) -> bool {
+        loop {
+            let message = {
+                let mut held = self.held();
+                let Some(message) = held.unjudged.pop_front() else {
+                    // Under the same lock: what is read from here on need not wait.
+                    held.is_looking = false;
+                    self.claimed_now();
+                    return true;
+                };
+                message
+            };
+            let judged = self.judge(&message);
+            if looked_for == 0
+                && let Err(reason) = &judged
+                && self.is_doubtful(reason)
+            {
+                self.held().unjudged.push_front(message);
+                return false;
+            }
+            looked_for = looked_for.saturating_sub(1);
+            self.take_judged(&message, judged);
+        }
+    }
+
+    /// Takes a message if it was found to be signed by the topic's owner.
+    fn take_judged(&self, message: &Message, judged: Result<(), Unverified>) {
         let Some(subject) = message.key.as_deref() else {
             return;
         };
-        if let Some(signing) = &self.0.signing
-            && let Err(reason) = signing.signatures.judge(message)
-        {
+        if let Err(reason) = judged {
             return self.refuse(subject, message, &reason.to_string());
         }
         let mut is_revived = false;
@@ -135,6 +200,7 @@ impl KeyRing {
                 None => held.shows(subject, None, message.position),
                 Some(body) => match serde_json::from_slice::<Published>(body) {
                     Ok(_) if held.is_erased(subject) => {
+                        held.is_outlived(subject);
                         is_revived = true;
                     }
                     Ok(published) => {
@@ -175,6 +241,7 @@ impl KeyRing {
             reason.to_owned(),
             now,
         );
+        self.held().is_outlived(subject);
         let letters = Arc::clone(&signing.letters);
         self.0.shutdown.spawn(async move {
             // It stays in the topic: the next start sets it aside if this fails.
@@ -186,7 +253,7 @@ impl KeyRing {
     }
 
     /// Publishes again what is known of a subject, behind a record that says something else: compaction keeps the newest one alone. That is
-    /// the owner's part.
+    /// the owner's part, and goes on until Kafka has taken it or the topic shows it.
     fn put_right(&self, subject: &str) {
         if self.0.role != Role::Owner {
             return;
@@ -199,14 +266,46 @@ impl KeyRing {
                 () = stop.requested() => return,
                 _ = claimed.wait_for(|is_claimed| *is_claimed) => {}
             }
-            // What is not held is put right by the comparison with the store, which every start makes.
-            let held = ring.held().keys.get(subject.as_str()).cloned();
-            let Some(known) = held else { return };
-            match ring.publish(&subject, known.wrapped.as_deref()).await {
-                Ok(()) => tracing::info!(subject, "what is known of a data key was published again"),
-                Err(error) => tracing::warn!(subject, %error, "what is known of a data key was not published again; the next start does"),
+            let mut pauses = BACKOFF.pauses(stop.clock());
+            loop {
+                // What is not held is put right by the comparison with the store, which every start makes.
+                let held = ring.held().keys.get(subject.as_str()).cloned();
+                let Some(known) = held.filter(|known| known.at.is_none()) else {
+                    return;
+                };
+                let pause = pauses.next_pause();
+                match ring.publish(&subject, known.wrapped.as_deref()).await {
+                    Ok(()) => {
+                        tracing::info!(subject, "what is known of a data key was published again");
+                        return;
+                    }
+                    Err(PublishError::Refused(reason)) => {
+                        tracing::error!(subject, reason, "what is known of a data key cannot be published again");
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::warn!(subject, %error, ?pause, "what is known of a data key is not published again yet; trying again");
+                    }
+                }
+                if !stop.sleep(pause).await {
+                    return;
+                }
             }
         });
+    }
+
+    /// Waits until everything is read, and judged, that is in the topic now.
+    pub(super) async fn caught_up(&self) -> Result<Ends, StoreError> {
+        let ends = self.catch_up().await?;
+        let mut steps = self.0.steps.subscribe();
+        let judged = steps.wait_for(|_| !self.held().is_looking);
+        match self.0.shutdown.clock().timeout(CATCH_UP, judged).await {
+            Ok(Ok(_)) => Ok(ends),
+            _ => Err(StoreError::Away(format!(
+                "{}: whose signatures count is still being found out",
+                self.0.topic
+            ))),
+        }
     }
 
     /// Waits until everything is read that is in the topic now.
