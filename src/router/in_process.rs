@@ -27,6 +27,7 @@ use tracing::Dispatch;
 use tracing::dispatcher::with_default;
 use tracing::instrument::WithSubscriber;
 
+use super::recorded_trace;
 use super::sampling::Sampler;
 
 /// The largest body of a request, in bytes: the front door has read it within its own limit.
@@ -104,8 +105,15 @@ impl tower::Service<Request<Body>> for InProcess {
                     return Ok(failed(StatusCode::BAD_REQUEST));
                 }
             };
-            Ok(match call(request).await {
-                Ok(response) => taken(response, later),
+            let (answered, trace) = recorded_trace::found(call(request)).await;
+            Ok(match answered {
+                Ok(response) => {
+                    let mut response = taken(response, later);
+                    if let Some(trace) = trace {
+                        response.extensions_mut().insert(trace);
+                    }
+                    response
+                }
                 Err(error) => {
                     tracing::error!(%error, "the router failed to answer");
                     failed(StatusCode::INTERNAL_SERVER_ERROR)

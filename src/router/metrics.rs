@@ -3,12 +3,13 @@
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::http::{Request, Response, header};
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use send_wrapper::SendWrapper;
 use tandem_service::telemetry::LATENCY_BUCKETS_SECONDS;
+use tandem_service::web::open_metrics;
 
 use super::in_process::InProcess;
 
@@ -55,18 +56,26 @@ impl tower::Service<Request<Body>> for WithMetrics {
             // What is put behind a compressed text would be no part of it.
             request.headers_mut().remove(header::ACCEPT_ENCODING);
         }
-        let answer = self.router.call(request);
         if !is_scrape {
-            return answer;
+            return self.router.call(request);
         }
+        let accept = request.headers().get(header::ACCEPT);
+        let accept = accept.and_then(|accept| accept.to_str().ok());
+        let is_open = accept.is_some_and(open_metrics::is_accepted);
         let recorded = self.recorded.clone();
+        let answer = self.router.call(request);
         let both = async move {
             let (mut parts, body) = answer.await?.into_parts();
             let router = axum::body::to_bytes(body, LARGEST)
                 .await
                 .unwrap_or_default();
-            let text = [router.as_ref(), b"\n", recorded.render().as_bytes()].concat();
+            let mut text = [router.as_ref(), b"\n", recorded.render().as_bytes()].concat();
             parts.headers.remove(header::CONTENT_LENGTH);
+            if is_open && parts.status == StatusCode::OK {
+                text = open_metrics::of_text(&String::from_utf8_lossy(&text)).into_bytes();
+                let kind = HeaderValue::from_static(open_metrics::CONTENT_TYPE);
+                parts.headers.insert(header::CONTENT_TYPE, kind);
+            }
             Ok(Response::from_parts(parts, Body::from(text)))
         };
         SendWrapper::new(both.boxed_local())

@@ -14,6 +14,7 @@ mod operations;
 mod outgoing;
 mod pages;
 mod problem;
+mod recorded_trace;
 mod resilience;
 mod rest;
 mod sampling;

@@ -26,6 +26,7 @@ use recloser::{AsyncRecloser, Error as BreakerError, Recloser};
 use serde::Deserialize;
 
 use super::failed_parts::failed_parts;
+use super::recorded_trace;
 
 /// Settings, from the router configuration: `plugins.tandem_resilience.config`.
 #[derive(Debug, Clone, Deserialize)]
@@ -210,6 +211,7 @@ impl SubgraphExecutor for Resilient {
         timeout: Option<Duration>,
         state: Option<&'a PluginRequestState<'a>>,
     ) -> Result<SubgraphResponse<'static>, SubgraphExecutorError> {
+        recorded_trace::note();
         let query = request.query;
         if let Some(answer) = only_names_its_type(query) {
             // The router asks a service for the name of its own root.

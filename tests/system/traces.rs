@@ -149,6 +149,7 @@ fn everything_is_one_trace(tandem: &Tandem, collector: &Collector, store: &str) 
         (tandem.accounts_url(""), "http_server_requests_seconds"),
         (tandem.orders_url(""), "change_visible_seconds"),
         (tandem.orders_url(""), "change_delivered_seconds"),
+        (tandem.gateway_url(""), "graphql_operations_seconds"),
     ] {
         let exposed = client.accepted(
             &format!("{base}/actuator/prometheus"),

@@ -6,13 +6,15 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use apollo_compiler::ast::{self, Definition, OperationType};
 use apollo_compiler::executable::{ExecutableDocument, Operation};
 use apollo_compiler::parser::Parser;
 use apollo_compiler::validation::DiagnosticList;
 use lru::LruCache;
+use tandem_runtime::exemplars;
+use tandem_runtime::trace_context::TraceContext;
 
 use super::bounds::{self, Bounds};
 use super::cost::Cost;
@@ -44,6 +46,8 @@ const MOST_ERRORS: usize = 10;
 const OTHER: &str = "Other";
 /// What one without a name is called where it is counted.
 const UNNAMED: &str = "Unnamed";
+/// How long operations took, by name.
+const OPERATIONS: &str = "graphql_operations_seconds";
 
 /// How large a document may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,8 +246,12 @@ impl Documents {
         })
     }
 
-    /// Counts an operation that was answered, where the names that it may have are bounded.
-    pub(super) fn count(&self, operation: &Chosen, has_errors: bool) {
+    /// Counts an operation that was answered, where the names that it may have are bounded; within this trace if that is recorded.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "when an exemplar was measured decides nothing"
+    )]
+    pub(super) fn count(&self, operation: &Chosen, has_errors: bool, trace: Option<&TraceContext>) {
         if self.treatment.known_operations.is_none() {
             return;
         }
@@ -252,14 +260,20 @@ impl Documents {
             Kind::Mutation => "mutation",
             Kind::Subscription => "subscription",
         };
-        let name = operation.sent_name.clone();
+        let name = operation.sent_name.as_deref().unwrap_or(UNNAMED);
+        let outcome = if has_errors { "ERROR" } else { "SUCCESS" };
+        let seconds = operation.begun.elapsed().as_secs_f64();
         metrics::histogram!(
-            "graphql_operations_seconds",
+            OPERATIONS,
             "type" => kind,
-            "operation" => name.unwrap_or_else(|| UNNAMED.to_owned()),
-            "outcome" => if has_errors { "ERROR" } else { "SUCCESS" },
+            "operation" => name.to_owned(),
+            "outcome" => outcome,
         )
-        .record(operation.begun.elapsed().as_secs_f64());
+        .record(seconds);
+        if let Some(trace) = trace {
+            let labels = [("type", kind), ("operation", name), ("outcome", outcome)];
+            exemplars::keep(OPERATIONS, &labels, seconds, trace, SystemTime::now());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, LruCache<String, Arc<Vec<Prepared>>>> {

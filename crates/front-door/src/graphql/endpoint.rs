@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde_json::value::RawValue;
+use tandem_runtime::trace_context::TraceContext;
 use tokio::time::Instant;
 
 use super::aliases::restored;
@@ -475,10 +476,16 @@ impl GraphQl {
         }
     }
 
-    /// Counts an answer, and logs its errors, where that is wanted.
-    pub(super) fn tell_errors(&self, operation: &Chosen, request_id: Option<&str>, answer: &[u8]) {
+    /// Counts an answer, and logs its errors, where that is wanted. `trace` is that of the request if it is recorded.
+    pub(super) fn tell_errors(
+        &self,
+        operation: &Chosen,
+        request_id: Option<&str>,
+        trace: Option<&TraceContext>,
+        answer: &[u8],
+    ) {
         let has_errors = memchr::memmem::find(answer, b"\"errors\":[").is_some();
-        self.documents.count(operation, has_errors);
+        self.documents.count(operation, has_errors, trace);
         if !self.log_errors || !has_errors {
             return;
         }
@@ -527,7 +534,7 @@ impl GraphQl {
             }
             Err(Unread::BrokenOff) => return unreadable_answer(format),
         };
-        self.tell_errors(operation, request_id, &bytes);
+        self.tell_errors(operation, request_id, parts.extensions.get(), &bytes);
         let bytes = filtered(operation, bytes);
         parts.headers.remove(header::CONTENT_LENGTH);
         Response::from_parts(parts, Body::from(bytes))
@@ -545,11 +552,13 @@ impl GraphQl {
         if ready.operation.kind != Kind::Subscription {
             let accept = json_of(Format::OwnJson);
             let answer = carry_out(inner, origin, &ready, accept, self.max_answer).await;
+            let trace = answer.extensions().get().copied();
             let Some(bytes) = self.told(answer.into_body()).await else {
                 return unreadable_answer(Format::OwnJson);
             };
             let operation = ready.operation;
-            self.tell_errors(&operation, request_id(&parts.headers), &bytes);
+            let request_id = request_id(&parts.headers);
+            self.tell_errors(&operation, request_id, trace.as_ref(), &bytes);
             return streams::single_event(filtered(&operation, bytes));
         }
         let client = subscriber.share.client();
@@ -571,9 +580,11 @@ impl GraphQl {
             return streams::response(receiver, format, task, counted, subscriber.stop);
         }
         let (sender, receiver) = events::queue(&self.held, operation, subscriber.ends);
+        let trace = answer.extensions().get().copied();
         // It was refused: one event says why.
         if let Some(bytes) = self.told(answer.into_body()).await {
-            self.tell_errors(sender.operation(), request_id(&parts.headers), &bytes);
+            let request_id = request_id(&parts.headers);
+            self.tell_errors(sender.operation(), request_id, trace.as_ref(), &bytes);
             sender.put(bytes);
         }
         sender.complete();

@@ -15,6 +15,7 @@ mod inner;
 mod introspection;
 mod literals;
 mod negotiation;
+mod outgoing;
 mod persisted;
 mod rewrite;
 mod schema;

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,7 +14,6 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::io::AsyncReadExt;
-use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
@@ -31,6 +29,7 @@ use super::error::{Code, Refused, RequestError};
 use super::events::Event;
 use super::inner::{Inner, Origin, set_up};
 use super::negotiation::Format;
+use super::outgoing::{Outgoing, Queue, What};
 use super::steps::carry_out;
 use crate::http::admission::{Client, Counted, Rate, Share, TOO_FAST, whole_seconds};
 use crate::http::problem::problem;
@@ -54,8 +53,6 @@ const WRITE_BUFFER: usize = 8 * 1024;
 const READ_ON: usize = 4 * 1024 * 1024;
 /// The longest id of an operation, in bytes.
 const LONGEST_ID: usize = 256;
-/// What one connection holds for its client at most, in bytes, over all its operations.
-const MOST_WAITING: usize = 8 * 1024 * 1024;
 
 /// Close codes of RFC 6455, section 7.4, and of graphql-transport-ws.
 mod code {
@@ -209,7 +206,7 @@ pub(crate) fn upgrade<I: Inner>(
         is_initialised: false,
         operations: HashMap::new(),
         number: 0,
-        waiting: Arc::default(),
+        queue: Queue::default(),
     };
     let stop = stop.clone();
     graphql
@@ -251,7 +248,7 @@ struct Session<I> {
     operations: HashMap<String, Open>,
     /// Of the operation that was opened last: an id may come again for another one.
     number: u64,
-    waiting: Arc<Waiting>,
+    queue: Queue,
 }
 
 /// After so many messages of one connection others have their turn: many come in one read.
@@ -284,31 +281,10 @@ impl Pace {
     }
 }
 
-/// Bytes in the queue of a connection to its client.
-#[derive(Default)]
-struct Waiting {
-    bytes: AtomicUsize,
-    less: Notify,
-}
-
 /// An operation that is open; it ends when this is dropped.
 struct Open {
     number: u64,
     _task: Task,
-}
-
-/// Something for the client, of the operation with this id and number.
-struct Outgoing {
-    id: Arc<str>,
-    number: u64,
-    what: What,
-}
-
-enum What {
-    Next(Bytes),
-    /// The errors, as JSON: the operation ends with them.
-    Failed(String),
-    Complete,
 }
 
 /// Why a session ends: the code and the reason that the client is told.
@@ -348,7 +324,6 @@ impl<I: Inner> Session<I> {
     async fn converse(&mut self, socket: &mut Socket, stop: Stop) -> Option<Close> {
         let opened = Instant::now();
         let mut last_heard = opened;
-        let (outgoing, mut queue) = mpsc::unbounded_channel::<Outgoing>();
         let SocketLimits {
             init, ping: every, ..
         } = self.limits;
@@ -384,11 +359,11 @@ impl<I: Inner> Session<I> {
                     // Room for this would be held for as long as the connection is open.
                     let replies = match frame? {
                         Ok(Message::Text(text)) => {
-                            Box::pin(self.take(text.as_bytes(), &outgoing)).await
+                            Box::pin(self.take(text.as_bytes())).await
                         }
                         // Some clients send their text so.
                         Ok(Message::Binary(bytes)) => match std::str::from_utf8(&bytes) {
-                            Ok(_) => Box::pin(self.take(&bytes, &outgoing)).await,
+                            Ok(_) => Box::pin(self.take(&bytes)).await,
                             Err(_) => Err(Close(code::BAD_REQUEST, "Invalid message")),
                         },
                         Ok(Message::Close(_)) => {
@@ -408,20 +383,15 @@ impl<I: Inner> Session<I> {
                         Err(close) => return Some(close),
                     }
                 }
-                one = queue.recv() => {
-                    self.pass_on(socket, one?, &mut queue).await?;
+                one = self.queue.next() => {
+                    self.pass_on(socket, one).await?;
                 }
             }
         }
     }
 
     /// Sends what waits, several messages with one flush.
-    async fn pass_on(
-        &mut self,
-        socket: &mut Socket,
-        first: Outgoing,
-        queue: &mut mpsc::UnboundedReceiver<Outgoing>,
-    ) -> Option<()> {
+    async fn pass_on(&mut self, socket: &mut Socket, first: Outgoing) -> Option<()> {
         const AT_ONCE: usize = 64;
         let mut next = Some(first);
         let mut fed = 0;
@@ -430,7 +400,7 @@ impl<I: Inner> Session<I> {
                 feed(socket, message).await?;
             }
             fed += 1;
-            next = (fed < AT_ONCE).then(|| queue.try_recv().ok()).flatten();
+            next = (fed < AT_ONCE).then(|| self.queue.take()).flatten();
         }
         match tokio::time::timeout(SEND_TIMEOUT, socket.flush()).await {
             Ok(Ok(())) => Some(()),
@@ -439,12 +409,6 @@ impl<I: Inner> Session<I> {
     }
 
     fn written(&mut self, one: Outgoing) -> Vec<Message> {
-        if let What::Next(payload) = &one.what {
-            self.waiting
-                .bytes
-                .fetch_sub(payload.len(), Ordering::Relaxed);
-            self.waiting.less.notify_waiters();
-        }
         let is_open = self
             .operations
             .get(one.id.as_ref())
@@ -476,11 +440,7 @@ impl<I: Inner> Session<I> {
     }
 
     /// Takes a message of the client; answers what is said at once.
-    async fn take(
-        &mut self,
-        message: &[u8],
-        outgoing: &mpsc::UnboundedSender<Outgoing>,
-    ) -> Result<Option<Utf8Bytes>, Close> {
+    async fn take(&mut self, message: &[u8]) -> Result<Option<Utf8Bytes>, Close> {
         const INVALID: Close = Close(code::BAD_REQUEST, "Invalid message received");
         // The message and its payload stand around what a request may nest.
         check_depth(message, self.graphql.json_depth + 1)
@@ -525,7 +485,7 @@ impl<I: Inner> Session<I> {
                     .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID)
                     .ok_or(INVALID)?;
                 let payload = said.payload.filter(is_object).ok_or(INVALID)?;
-                self.open(id, payload, outgoing).await
+                self.open(id, payload).await
             }
             "complete" | "stop" if self.ends(&said.kind) => {
                 let id = said.id.ok_or(INVALID)?;
@@ -547,12 +507,7 @@ impl<I: Inner> Session<I> {
         (kind == "stop") == (self.protocol == Protocol::Older)
     }
 
-    async fn open(
-        &mut self,
-        id: String,
-        payload: &RawValue,
-        outgoing: &mpsc::UnboundedSender<Outgoing>,
-    ) -> Result<Option<Utf8Bytes>, Close> {
+    async fn open(&mut self, id: String, payload: &RawValue) -> Result<Option<Utf8Bytes>, Close> {
         if self.operations.contains_key(&id) {
             return Err(Close(
                 code::ALREADY_EXISTS,
@@ -603,8 +558,7 @@ impl<I: Inner> Session<I> {
             ends: self.by.identity.ends(),
             id: id.as_str().into(),
             number: self.number,
-            queue: outgoing.clone(),
-            waiting: Arc::clone(&self.waiting),
+            queue: self.queue.clone(),
         };
         let accept = if is_subscription {
             "text/event-stream"
@@ -662,8 +616,7 @@ struct Output {
     ends: Option<Instant>,
     id: Arc<str>,
     number: u64,
-    queue: mpsc::UnboundedSender<Outgoing>,
-    waiting: Arc<Waiting>,
+    queue: Queue,
 }
 
 impl Output {
@@ -677,10 +630,11 @@ impl Output {
     ) {
         let _counted = counted;
         if !is_event_stream(&answer) {
+            let trace = answer.extensions().get().copied();
             let Some(bytes) = Box::pin(graphql.told(answer.into_body())).await else {
                 return self.put(What::Complete);
             };
-            graphql.tell_errors(&operation, request_id, &bytes);
+            graphql.tell_errors(&operation, request_id, trace.as_ref(), &bytes);
             return self.finish(filtered(&operation, bytes));
         }
         let (mut receiver, _reads_ahead) =
@@ -694,7 +648,7 @@ impl Output {
                     {
                         return self.put(What::Failed(errors));
                     }
-                    self.wait_for_room(payload.len()).await;
+                    self.queue.room(payload.len()).await;
                     self.put(What::Next(filtered(&operation, payload)));
                 }
                 Event::End(None) => self.put(What::Complete),
@@ -716,29 +670,8 @@ impl Output {
         }
     }
 
-    /// Waits while the client has much to read: the events behind wait in a queue of their own, which has a bound.
-    async fn wait_for_room(&self, bytes: usize) {
-        loop {
-            let less = self.waiting.less.notified();
-            tokio::pin!(less);
-            // From here on no word is missed.
-            less.as_mut().enable();
-            let waiting = self.waiting.bytes.load(Ordering::Relaxed);
-            if waiting == 0 || waiting + bytes <= MOST_WAITING {
-                return;
-            }
-            less.await;
-        }
-    }
-
     fn put(&self, what: What) {
-        if let What::Next(payload) = &what {
-            self.waiting
-                .bytes
-                .fetch_add(payload.len(), Ordering::Relaxed);
-        }
-        // The session is gone if it takes no more.
-        let _ = self.queue.send(Outgoing {
+        self.queue.put(Outgoing {
             id: Arc::clone(&self.id),
             number: self.number,
             what,

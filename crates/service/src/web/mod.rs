@@ -7,7 +7,7 @@ pub(crate) mod graphql_refusal;
 pub mod json;
 pub mod legacy;
 pub mod middleware;
-mod open_metrics;
+pub mod open_metrics;
 pub mod openapi;
 pub mod pages;
 pub mod problem;

@@ -7,15 +7,17 @@ use std::{fmt::Write, time::SystemTime};
 use tandem_runtime::exemplars::{self, LATENCY_BUCKETS_SECONDS};
 
 /// The media type of it.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Whether a client that accepts this takes it.
-pub(super) fn is_accepted(accept: &str) -> bool {
+#[must_use]
+pub fn is_accepted(accept: &str) -> bool {
     accept.contains("application/openmetrics-text")
 }
 
 /// Rewrites the text format of Prometheus (0.0.4).
-pub(super) fn of_text(text: &str) -> String {
+#[must_use]
+pub fn of_text(text: &str) -> String {
     let mut written = String::with_capacity(text.len() + text.len() / 8);
     for line in text.lines() {
         if line.is_empty() {
