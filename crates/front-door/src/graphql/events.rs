@@ -272,8 +272,8 @@ impl Receiver {
         };
         if let Some(event) = received {
             if let Some(errors) = only_errors(&event) {
-                // Where upstream says what is wrong and ends, the two are one.
-                match tokio::time::timeout(END_FOLLOWS, self.receive()).await {
+                // Where upstream says what is wrong and ends, the two are one. Room for this would be held by each subscription for all its time.
+                match Box::pin(tokio::time::timeout(END_FOLLOWS, self.receive())).await {
                     Ok(Some(next)) => self.next = Some(next),
                     Ok(None) => {
                         self.is_over = true;
@@ -310,7 +310,7 @@ impl Receiver {
 
     async fn receive(&mut self) -> Option<Bytes> {
         match self.ends {
-            Some(ends) => tokio::time::timeout_at(ends, self.source.receive())
+            Some(ends) => Box::pin(tokio::time::timeout_at(ends, self.source.receive()))
                 .await
                 .unwrap_or_default(),
             None => self.source.receive().await,

@@ -97,6 +97,12 @@ impl Queue {
         }
     }
 
+    /// Whether so many bytes more may wait. One message always may.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let waiting = self.waiting().bytes;
+        waiting == 0 || waiting + bytes <= MOST_BYTES
+    }
+
     /// Waits while the client has much to read: the events behind wait in a queue of their own, which has a bound.
     pub(super) async fn room(&self, bytes: usize) {
         loop {
@@ -104,8 +110,7 @@ impl Queue {
             tokio::pin!(less);
             // From here on no word is missed.
             less.as_mut().enable();
-            let waiting = self.waiting().bytes;
-            if waiting == 0 || waiting + bytes <= MOST_BYTES {
+            if self.has_room(bytes) {
                 return;
             }
             less.await;

@@ -26,12 +26,12 @@ use super::endpoint::{
     GraphQl, TOO_MANY_SUBSCRIPTIONS, filtered, is_event_stream, json_of, request_id,
 };
 use super::error::{Code, Refused, RequestError};
-use super::events::Event;
+use super::events::{Event, Receiver};
 use super::inner::{Inner, Origin, set_up};
 use super::negotiation::Format;
 use super::outgoing::{Outgoing, Queue, What};
 use super::steps::carry_out;
-use crate::http::admission::{Client, Counted, Rate, Share, TOO_FAST, whole_seconds};
+use crate::http::admission::{Client, Rate, Share, TOO_FAST, whole_seconds};
 use crate::http::problem::problem;
 use crate::identity::{Identifier, Identity};
 use crate::json::check_depth;
@@ -194,7 +194,8 @@ pub(crate) fn upgrade<I: Inner>(
         );
     };
     let accept = derive_accept_key(key.as_bytes());
-    let session = Session {
+    // Apart from what carries it, which would have room for it more than once.
+    let session = Box::new(Session {
         origin: Origin::new(&graphql.path, &parts.headers, &parts.extensions),
         request_id: request_id(&parts.headers).map(str::to_owned),
         graphql: Arc::clone(graphql),
@@ -207,7 +208,7 @@ pub(crate) fn upgrade<I: Inner>(
         operations: HashMap::new(),
         number: 0,
         queue: Queue::default(),
-    };
+    });
     let stop = stop.clone();
     graphql
         .tasks
@@ -304,13 +305,14 @@ struct Said<'a> {
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 impl<I: Inner> Session<I> {
-    async fn run(mut self, io: TokioIo<hyper::upgrade::Upgraded>, stop: Stop) {
+    async fn run(mut self: Box<Self>, io: TokioIo<hyper::upgrade::Upgraded>, stop: Stop) {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
             .max_message_size(Some(self.limits.message))
             .max_frame_size(Some(self.limits.message));
-        let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config));
+        let mut socket = Box::pin(socket).await;
         let end = self.converse(&mut socket, stop).await;
         // Operations end first: nothing is worked out for nobody.
         self.operations.clear();
@@ -567,34 +569,38 @@ impl<I: Inner> Session<I> {
         };
         let origin = self.origin.clone();
         let (graphql, inner) = (Arc::clone(&self.graphql), self.inner.clone());
-        let request_id = self.request_id.clone();
-        let task = self.graphql.tasks.start(async move {
-            let operation = ready.operation.clone();
-            // What began it is not held for as long as it goes on.
-            let answered = match counted {
+        let operation = ready.operation.clone();
+        // What begins it is not held for as long as it goes on.
+        let beginning = Box::pin(async move {
+            match counted {
                 Some(counted) => {
                     // Ended while it waits for its turn, it has cost nothing yet.
                     let turn = graphql.turn(client).await;
                     let request = origin.request(ready.body, accept);
-                    drop(origin);
-                    Box::pin(set_up(graphql.tasks, &inner, request, counted, turn))
-                        .await
-                        .map(|(answer, counted)| (answer, Some(counted)))
+                    let (answer, counted) =
+                        set_up(graphql.tasks, &inner, request, counted, turn).await?;
+                    Some((answer, Some(counted)))
                 }
                 None => {
                     let answer = carry_out(&inner, &origin, &ready, accept, graphql.max_answer);
-                    let answer = Box::pin(answer).await;
-                    drop((origin, ready));
-                    Some((answer, None))
+                    Some((answer.await, None))
                 }
-            };
-            drop(inner);
-            let Some((answer, counted)) = answered else {
+            }
+        });
+        let graphql = Arc::clone(&self.graphql);
+        let request_id = self.request_id.clone();
+        let task = self.graphql.tasks.start(async move {
+            let Some((answer, counted)) = beginning.await else {
                 return output.put(What::Complete);
             };
-            output
-                .carry(&graphql, operation, answer, counted, request_id.as_deref())
-                .await;
+            let _counted = counted;
+            if is_event_stream(&answer) {
+                let (events, _reads_ahead) =
+                    graphql.events(answer.into_body(), operation.clone(), output.ends);
+                return output.follow(&operation, events).await;
+            }
+            let request_id = request_id.as_deref();
+            Box::pin(output.answer(&graphql, &operation, answer, request_id)).await;
         });
         self.operations.insert(
             id,
@@ -620,41 +626,47 @@ struct Output {
 }
 
 impl Output {
-    async fn carry(
+    async fn answer(
         &self,
         graphql: &GraphQl,
-        operation: Chosen,
+        operation: &Chosen,
         answer: Response<Body>,
-        counted: Option<Counted>,
         request_id: Option<&str>,
     ) {
-        let _counted = counted;
-        if !is_event_stream(&answer) {
-            let trace = answer.extensions().get().copied();
-            let Some(bytes) = Box::pin(graphql.told(answer.into_body())).await else {
-                return self.put(What::Complete);
-            };
-            graphql.tell_errors(&operation, request_id, trace.as_ref(), &bytes);
-            return self.finish(filtered(&operation, bytes));
-        }
-        let (mut receiver, _reads_ahead) =
-            graphql.events(answer.into_body(), operation.clone(), self.ends);
-        let mut is_first = true;
-        while let Some(event) = receiver.next().await {
-            match event {
-                Event::Next(payload) => {
-                    if std::mem::take(&mut is_first)
-                        && let Some(errors) = request_errors(&payload)
-                    {
-                        return self.put(What::Failed(errors));
+        let trace = answer.extensions().get().copied();
+        let Some(bytes) = graphql.told(answer.into_body()).await else {
+            return self.put(What::Complete);
+        };
+        graphql.tell_errors(operation, request_id, trace.as_ref(), &bytes);
+        self.finish(filtered(operation, bytes));
+    }
+
+    fn follow<'a>(
+        &'a self,
+        operation: &'a Chosen,
+        mut events: Receiver,
+    ) -> impl Future<Output = ()> + Send + 'a {
+        // Not an `async fn`, which would have room for what it is given twice.
+        async move {
+            let mut is_first = true;
+            while let Some(event) = events.next().await {
+                match event {
+                    Event::Next(payload) => {
+                        if std::mem::take(&mut is_first)
+                            && let Some(errors) = request_errors(&payload)
+                        {
+                            return self.put(What::Failed(errors));
+                        }
+                        if !self.queue.has_room(payload.len()) {
+                            Box::pin(self.queue.room(payload.len())).await;
+                        }
+                        self.put(What::Next(filtered(operation, payload)));
                     }
-                    self.queue.room(payload.len()).await;
-                    self.put(What::Next(filtered(&operation, payload)));
-                }
-                Event::End(None) => self.put(What::Complete),
-                Event::Failed(errors) => self.put(What::Failed(errors)),
-                Event::End(Some(error)) => {
-                    self.put(What::Failed(Refused::from(error).errors().to_string()));
+                    Event::End(None) => self.put(What::Complete),
+                    Event::Failed(errors) => self.put(What::Failed(errors)),
+                    Event::End(Some(error)) => {
+                        self.put(What::Failed(Refused::from(error).errors().to_string()));
+                    }
                 }
             }
         }

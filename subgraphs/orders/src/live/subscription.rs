@@ -5,6 +5,7 @@ mod catch_up;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use futures::future::OptionFuture;
 use tandem_runtime::clock::{Clock, Instant};
 
 use super::{
@@ -361,10 +362,14 @@ impl OrderSubscription {
             }
             queue.next().await
         };
+        // Hardly ever is anything held back: room for that is made then.
+        let may_be_told =
+            (self.held_back.len() > 0).then(|| Box::pin(self.held_back_may_be_told()));
+        let may_be_told = OptionFuture::from(may_be_told);
         let heard = tokio::select! {
             biased;
             heard = self.beat.before_due(&clock, next) => heard,
-            () = self.held_back_may_be_told() => return Ok(Phase::Live(queue)),
+            Some(()) = may_be_told => return Ok(Phase::Live(queue)),
         };
         match heard {
             Some(Some(found)) => self.hear(&found),
