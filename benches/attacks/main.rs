@@ -4,8 +4,9 @@
 //!     cargo bench --bench attacks                    all
 //!     cargo bench --bench attacks -- fragments       those whose name has this word
 //!
-//! Attackers run in this process, on threads of their own and on the same processors: what they spend to attack is in the figures. Beside each attack
-//! stands the same client against the same number of clients that flood with a small legal query, since that alone takes processor time.
+//! Attackers run in this process, on threads of their own. Elsewhere they would have machines of their own: so they have only what the others leave of the
+//! processors (nice 19), and what they cost is what the system spends on them. The first line is what it costs to be flooded with a small legal
+//! query, since that alone takes processor time.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -160,7 +161,13 @@ fn main() {
         .collect();
     let threads = Threads {
         honest: Builder::new_current_thread().enable_all().build().unwrap(),
-        hostile: Runtime::new().unwrap(),
+        hostile: Builder::new_multi_thread()
+            .enable_all()
+            .on_thread_start(|| {
+                rustix::process::nice(19).unwrap();
+            })
+            .build()
+            .unwrap(),
     };
     let tandem = Tandem::start();
     let known = Client::new();
