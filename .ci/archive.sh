@@ -58,6 +58,22 @@ pack)
     (cd "$scratch/$name" && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs "${sum[@]}" >"$scratch/SHA256SUMS")
     mv "$scratch/SHA256SUMS" "$scratch/$name/SHA256SUMS"
     tar -C "$scratch" -czf "$folder/$name.tar.gz" "$name"
+    # `cargo binstall` looks for this name at the repository, and for the program in this folder of it.
+    (cd "$here" && cargo metadata --locked --no-deps --format-version 1) | python3 -c '
+import json, sys
+version, target, archive = sys.argv[1:]
+[package] = [one for one in json.load(sys.stdin)["packages"] if one["name"] == "tandem"]
+told = package["metadata"]["binstall"]
+values = {"name": "tandem", "bin": "tandem", "version": version, "target": target, "binary-ext": "", "archive-suffix": ".tar.gz", "repo": "REPO"}
+def filled(template):
+    for name, value in values.items():
+        template = template.replace("{ %s }" % name, value)
+    return template
+wanted = {"pkg-url": f"REPO/releases/download/v{version}/{archive}.tar.gz", "bin-dir": f"{archive}/tandem", "pkg-fmt": "tgz"}
+for key, value in wanted.items():
+    if filled(told[key]) != value:
+        sys.exit(f"archive: [package.metadata.binstall] has {key} {filled(told[key])}, and the archive is {value}")
+' "$version" "$target" "$name"
     (cd "$folder" && "${sum[@]}" "$name.tar.gz" >"$name.tar.gz.sha256")
     echo "$folder/$name.tar.gz"
     ;;

@@ -1,6 +1,6 @@
 //! How to reach Kafka: brokers, the login, and any property of librdkafka.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, ffi::OsString, time::Duration};
 
 use clap::Args;
 use rdkafka::ClientConfig;
@@ -22,6 +22,12 @@ pub(crate) const UNCOMMITTED: (&str, &str) = ("isolation.level", "read_uncommitt
 pub(crate) const NOTICE_PARTITIONS: Duration = Duration::from_secs(5);
 /// The same as librdkafka wants it. Its own 300,000 ms leave new partitions unread for minutes.
 const NOTICE_PARTITIONS_MS: &str = "5000";
+
+/// Where the system keeps the certificates of authorities is looked up. An OpenSSL that was compiled into the program looks in a folder of its
+/// own, which no system has, and librdkafka knows of that only where its `configure` found the library by itself.
+const AUTHORITIES: (&str, &str) = ("ssl.ca.location", "probe");
+/// By these somebody tells OpenSSL where to look; what is looked up would win.
+const AUTHORITIES_OF_OPENSSL: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// `message.max.bytes` unless somebody sets it.
 pub const LARGEST_MESSAGE: usize = 1_000_000;
@@ -299,6 +305,16 @@ impl KafkaSettings {
         self.resolve().unwrap_or_default()
     }
 
+    /// The property by which authorities are found, unless the user's properties name them.
+    pub(super) fn authorities(
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Option<(&'static str, &'static str)> {
+        let told = AUTHORITIES_OF_OPENSSL
+            .iter()
+            .any(|name| variable(name).is_some_and(|value| !value.is_empty()));
+        (!told).then_some(AUTHORITIES)
+    }
+
     /// The brokers, without what surrounds them.
     pub(super) fn bootstrap_servers(&self) -> String {
         let brokers: Vec<&str> = self.brokers.split(',').map(str::trim).collect();
@@ -319,6 +335,9 @@ impl KafkaSettings {
             .set("reconnect.backoff.ms", "100")
             .set("reconnect.backoff.max.ms", "2000")
             .set("topic.metadata.refresh.interval.ms", NOTICE_PARTITIONS_MS);
+        if let Some((key, value)) = Self::authorities(|name| std::env::var_os(name)) {
+            config.set(key, value);
+        }
         for (key, value) in self.effective_properties() {
             config.set(key, value);
         }
@@ -435,6 +454,22 @@ mod tests {
         let mut settings = with_properties(&["sasl.username=explicit"]);
         settings.sasl.jaas_config = Some(JAAS.into());
         assert_eq!(login(&settings)[1].as_deref(), Some("explicit"));
+    }
+
+    #[test]
+    fn authorities_are_the_systems_unless_somebody_says_where_they_are() {
+        let of = |set: Option<(&'static str, &'static str)>| {
+            KafkaSettings::authorities(move |name| {
+                set.filter(|(key, _)| *key == name)
+                    .map(|(_, value)| value.into())
+            })
+        };
+        assert_eq!(of(None), Some(("ssl.ca.location", "probe")));
+        assert_eq!(of(Some(("SSL_CERT_FILE", ""))), of(None));
+        assert_eq!(of(Some(("SSL_CERT_FILE", "/own.pem"))), None);
+        assert_eq!(of(Some(("SSL_CERT_DIR", "/own"))), None);
+        let named = with_properties(&["ssl.ca.location=/own.pem"]).client_config();
+        assert_eq!(named.get("ssl.ca.location"), Some("/own.pem"));
     }
 
     #[test]
