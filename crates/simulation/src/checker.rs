@@ -6,13 +6,13 @@ use tandem_accounts::{
     audit,
     domain::{Customer, event::TOPIC as CUSTOMERS},
 };
-use tandem_event_path::{log_restore::RESTORED, waiting::is_waiting};
+use tandem_event_path::{log_restore::RESTORED, signing::SIGNATURE, waiting::is_waiting};
 use tandem_model::{aggregate::Aggregate, cloudevents, message::Message};
 use tandem_orders::domain::{Order, OrderChangeEvent, event::TOPIC as ORDERS};
 
 use crate::{
     history::{Acknowledged, Events, History, OrdersHeard},
-    log::foreign::FOREIGN,
+    log::foreign::is_foreign,
     store::db::Db,
     system::System,
 };
@@ -120,6 +120,7 @@ const ON_ITS_WAY: u64 = 50_000_000;
 /// All that was ever in the log.
 struct Log {
     ledger: Vec<(u64, Message)>,
+    /// Since when whoever begins to read finds the key of a subject.
     readable: BTreeMap<String, u64>,
 }
 
@@ -127,9 +128,8 @@ impl Log {
     /// Each revision has one event, and is first seen behind the one before it.
     fn told(&self, topic: &str, read: fn(&Message) -> Option<Event>, wrong: &mut Wrong) -> Logged {
         let mut logged = Logged::new();
-        let is_foreign = |it: &Message| it.headers.iter().any(|(name, _)| name == FOREIGN);
         for (at, message) in &self.ledger {
-            if message.topic != topic || is_foreign(message) {
+            if message.topic != topic || is_foreign(&message.headers) {
                 continue;
             }
             let Some(Event {
@@ -224,18 +224,18 @@ fn trail_is_as_told<A>(db: &Db<A>, logged: &Logged, is_whole: bool, wrong: &mut 
     }
 }
 
-/// Nothing waits for a key, and no event of ours is a dead letter.
+/// Nothing waits for a key, and no record of ours is a dead letter.
 fn nothing_is_set_aside<A>(service: &str, db: &Db<A>, wrong: &mut Wrong) {
     for letter in db.letters.values() {
-        let is_ours = letter.headers.iter().any(|(name, _)| name == "ce_id");
-        let is_foreign = letter.headers.iter().any(|(name, _)| name == FOREIGN);
+        let is_ours = |(name, _): &(String, Vec<u8>)| name == "ce_id" || name == SIGNATURE;
+        let is_ours = letter.headers.iter().any(is_ours) && !is_foreign(&letter.headers);
         wrong.unless(!is_waiting(&letter.consumer), || {
             format!(
                 "{service}: {} {} waits: {}",
                 letter.consumer, letter.key, letter.reason
             )
         });
-        wrong.unless(!is_ours || is_foreign, || {
+        wrong.unless(!is_ours, || {
             format!(
                 "{service}: {} {} is a dead letter: {}",
                 letter.consumer, letter.key, letter.reason

@@ -7,6 +7,7 @@ pub mod checker;
 pub mod clients;
 pub mod faults;
 pub mod history;
+pub mod key_topic;
 pub mod log;
 pub mod loss;
 pub mod losses;

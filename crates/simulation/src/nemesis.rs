@@ -40,6 +40,8 @@ pub enum Trouble {
     Noise,
     /// Another system says that one of our customers is erased.
     Forgery,
+    /// Somebody gives one of our customers another data key or a tombstone, or repeats what we have said of that.
+    KeyForgery,
     /// Somebody writes in a transaction.
     Transaction,
     /// A topic gets more partitions.
@@ -52,7 +54,7 @@ pub enum Trouble {
     TopicMadeAnew,
 }
 
-const ALL: [Trouble; 15] = [
+const ALL: [Trouble; 16] = [
     Trouble::Kill,
     Trouble::Restart,
     Trouble::BrokersAway,
@@ -65,6 +67,7 @@ const ALL: [Trouble; 15] = [
     Trouble::Compaction,
     Trouble::Noise,
     Trouble::Forgery,
+    Trouble::KeyForgery,
     Trouble::Transaction,
     Trouble::MorePartitions,
     Trouble::Rebuild,
@@ -78,11 +81,14 @@ const WRONG: u64 = 2_400;
 
 /// The troubles of this run, with losses of the log or without.
 #[must_use]
-pub fn troubles(loses: bool) -> Vec<Trouble> {
+pub fn troubles(loses: bool, forgers: Forgers) -> Vec<Trouble> {
     let share = draw(|chance| chance.between(100, 900));
     let all = ALL.iter().copied();
+    // Records of the topic of keys name no system: whoever writes there writes in our name.
+    let may_be = |it: &Trouble| *it != Trouble::KeyForgery || forgers == Forgers::Anybody;
     let mut troubles: Vec<Trouble> = all
         .filter(|_| draw(|chance| chance.happens(share)))
+        .filter(may_be)
         .collect();
     if loses {
         let one = draw(|chance| chance.pick(&LOSSES).copied());
@@ -219,6 +225,7 @@ fn make(system: &System, trouble: Trouble) {
         }
         Trouble::Noise => system.cluster.make_noise(some_topic()),
         Trouble::Forgery => system.cluster.forge(CUSTOMERS),
+        Trouble::KeyForgery => system.cluster.forge_key(KEY_TOPIC),
         Trouble::Transaction => {
             let time = milliseconds(100, 20_000);
             system.cluster.transact(some_topic(), time);
@@ -240,11 +247,7 @@ fn make(system: &System, trouble: Trouble) {
         Trouble::TopicMadeAnew => loss::lose(system, Loss::MadeAnew),
         Trouble::Compaction => {
             let spared = draw(|chance| chance.below(4)).cast_signed();
-            system.cluster.change(KEY_TOPIC, |topic| {
-                for partition in &mut topic.partitions {
-                    partition.compact(spared);
-                }
-            });
+            system.cluster.compact(KEY_TOPIC, spared);
         }
     }
 }

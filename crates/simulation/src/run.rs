@@ -10,6 +10,7 @@ use crate::{
     clients::{Client, Known},
     faults::Faults,
     history::History,
+    key_topic,
     log::foreign::Forgers,
     loss, nemesis,
     store::Kind,
@@ -106,7 +107,7 @@ async fn simulate(seed: u64, options: &Options) -> Report {
     options.faults.plant();
     let world = World::begin(options.trace);
     let (layout, history, known) = (layout(), History::default(), Known::default());
-    let troubles = nemesis::troubles(options.loses);
+    let troubles = nemesis::troubles(options.loses, options.forgers);
     world.note(|| format!("seed {seed}: {layout:?}, {troubles:?}"));
     let system = System::new(&world, layout, &options.faults);
     system.start_all();
@@ -139,6 +140,9 @@ async fn simulate(seed: u64, options: &Options) -> Report {
     if violations.is_empty() {
         system.rebuild_in_peace().await;
         violations = checker::judge(&system, &history);
+    }
+    if violations.is_empty() {
+        violations = key_topic::publish_and_judge(&system).await;
     }
     for violation in &violations {
         world.note(|| format!("wrong: {violation}"));

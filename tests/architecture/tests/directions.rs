@@ -46,6 +46,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "model",
             "event-path",
             "store-contract",
+            "assembly",
             "accounts",
             "orders",
         ],

@@ -1,5 +1,7 @@
-//! What nobody of ours writes: records without keys, tombstones, other systems' events, transactions that stay open or are aborted.
+//! What nobody of ours writes: records without keys, tombstones, other systems' events, data keys and tombstones in our customers' names,
+//! transactions that stay open or are aborted.
 
+use tandem_event_path::signing::SIGNATURE;
 use tandem_model::{
     cloudevents,
     message::{Message, Position},
@@ -9,7 +11,7 @@ use super::Cluster;
 use crate::chance::draw;
 
 /// The header that marks what nobody of ours wrote.
-pub const FOREIGN: &str = "simulated-foreign";
+const FOREIGN: &str = "simulated-foreign";
 
 /// In whose name events are forged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +62,34 @@ fn forgery(of: &Message) -> Option<Message> {
     Some(forged)
 }
 
+/// Whether the headers of a record say that nobody of ours wrote it.
+#[must_use]
+pub fn is_foreign(headers: &[(String, Vec<u8>)]) -> bool {
+    headers.iter().any(|(name, _)| name == FOREIGN)
+}
+
+/// A record in the place of one of ours on the topic of keys, as somebody writes it who has no key to sign with: another data key, or a
+/// tombstone. What it brings along as its signature, if anything, is that of what it replaces.
+fn forged_key(of: &Message) -> Message {
+    let (is_tombstone, is_bare) = draw(|chance| (chance.happens(400), chance.happens(700)));
+    let mut forged = of.clone();
+    if is_bare {
+        forged.headers.retain(|(name, _)| name != SIGNATURE);
+    }
+    forged
+        .headers
+        .push((FOREIGN.to_owned(), b"forged key".to_vec()));
+    forged.payload = (!is_tombstone).then(|| {
+        let number = draw(crate::chance::Chance::number);
+        format!(r#"{{"wrapped":"forged-{number:016x}"}}"#).into_bytes()
+    });
+    // The tombstone of somebody who is erased is the same to the letter, its signature too.
+    if forged.payload == of.payload {
+        forged.headers.retain(|(name, _)| name != SIGNATURE);
+    }
+    forged
+}
+
 impl Cluster {
     /// Somebody writes noise to a topic.
     pub fn make_noise(&self, topic: &str) {
@@ -80,12 +110,36 @@ impl Cluster {
         self.append(topic, forged);
     }
 
+    /// Somebody who may write to the topic of keys gives one of our customers another data key or a tombstone, or writes once more what we
+    /// have written of that customer before, signature and all.
+    pub fn forge_key(&self, topic: &str) {
+        let ledger = self.ledger();
+        let messages = ledger.iter().map(|(_, message)| message);
+        // Claims are judged on their own.
+        let is_claim = |it: &Message| it.key.as_deref().is_none_or(|key| key.starts_with('!'));
+        let keys: Vec<&Message> = messages
+            .filter(|it| it.topic == topic && !is_foreign(&it.headers) && !is_claim(it))
+            .collect();
+        let Some(of) = draw(|chance| chance.pick(&keys).copied()) else {
+            return;
+        };
+        let is_repeated = draw(|chance| chance.happens(300));
+        let written = if is_repeated {
+            of.clone()
+        } else {
+            forged_key(of)
+        };
+        self.world().note(|| {
+            let how = if is_repeated { "repeats" } else { "forges" };
+            format!("somebody {how} what {topic} says of {:?}", of.key)
+        });
+        self.append(topic, written);
+    }
+
     fn some_forgery(&self, topic: &str) -> Option<Message> {
         let ledger = self.ledger();
-        let is_event = |it: &&Message| {
-            let is_foreign = it.headers.iter().any(|(name, _)| name == FOREIGN);
-            it.topic == topic && it.payload.is_some() && !is_foreign
-        };
+        let is_event =
+            |it: &&Message| it.topic == topic && it.payload.is_some() && !is_foreign(&it.headers);
         let messages = ledger.iter().map(|(_, message)| message);
         let events: Vec<&Message> = messages.filter(is_event).collect();
         draw(|chance| chance.pick(&events).copied().and_then(forgery))

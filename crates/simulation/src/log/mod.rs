@@ -5,6 +5,7 @@ pub mod foreign;
 mod group;
 mod member;
 mod publisher;
+mod readable;
 mod tail;
 pub mod topic;
 
@@ -73,7 +74,7 @@ struct State {
     away_until: u64,
     /// Every record that readers were ever shown, in order of arrival, with when it arrived: also what was removed since.
     ledger: Vec<(u64, Message)>,
-    /// When the first record of each key of a compacted topic could be read.
+    /// Since when each key of a compacted topic can be read.
     readable: BTreeMap<String, u64>,
 }
 
@@ -234,35 +235,12 @@ impl Cluster {
         self.state().ledger.clone()
     }
 
-    /// When the first record of each key of a compacted topic could be read, in nanoseconds since the world began.
-    #[must_use]
-    pub fn readable(&self) -> BTreeMap<String, u64> {
-        self.state().readable.clone()
-    }
-
     /// Whether a transaction is open in any topic.
     #[must_use]
     pub fn is_held_back(&self) -> bool {
         let state = self.state();
         let partitions = state.topics.values().flat_map(|it| &it.partitions);
         partitions.into_iter().any(Partition::is_held_back)
-    }
-
-    fn note_readable(&self) {
-        let now = self.world().elapsed();
-        let mut state = self.state();
-        let State {
-            topics, readable, ..
-        } = &mut *state;
-        for topic in topics.values().filter(|topic| topic.is_compacted) {
-            let there = topic.partitions.iter().filter(|it| it.away_until <= now);
-            for key in there
-                .flat_map(|it| it.read(0, usize::MAX).0)
-                .filter_map(|it| it.key)
-            {
-                readable.entry(key).or_insert(now);
-            }
-        }
     }
 
     /// How many partitions a topic has.

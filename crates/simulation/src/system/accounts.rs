@@ -51,6 +51,8 @@ pub struct Accounts {
     pub watch: LogWatch,
     /// Writes to the log what it lacks.
     pub restores: Arc<dyn RestoresLog>,
+    /// Publishes again what the topic of keys has lost.
+    pub healing: KeyHealing,
 }
 
 /// Starts everything that runs beside requests.
@@ -156,5 +158,6 @@ pub(super) fn assemble(parts: &Parted<Customer>) -> Accounts {
         gate,
         watch,
         restores,
+        healing,
     }
 }

@@ -20,7 +20,7 @@ use tandem_event_path::{
     log::Log,
     rebuild::{Lacking, Order as RebuildOrder, Target},
     sealing::Sealer,
-    signing::{Signatures, SigningKey, SigningSettings, Topics},
+    signing::{Signatures, SigningKey, SigningKeyError, SigningSettings, Topics},
     store::{identity, until_answered},
 };
 use tandem_model::aggregate::Aggregate;
@@ -302,8 +302,7 @@ impl System {
         let (cluster, database) = (self.cluster.clone(), database.clone());
         let shutdown = process.shutdown.clone();
         self.watch(process.clone(), Arc::clone(&slot), database.clone());
-        // Each service has a signing key of its own, which all its instances share.
-        let Ok(signing_key) = SigningKey::from_seed(&[slot.name.as_bytes()[0]; 32]) else {
+        let Ok(signing_key) = signing_key(&slot.name) else {
             return;
         };
         let opening = async move {
@@ -405,6 +404,14 @@ impl System {
         self.world.sleep(way()).await;
         told.ok()?.ok()
     }
+}
+
+/// Each service has a signing key of its own, which all its instances share.
+///
+/// # Errors
+/// When there is none of this seed.
+pub fn signing_key(service: &str) -> Result<SigningKey, SigningKeyError> {
+    SigningKey::from_seed(&[service.as_bytes()[0]; 32])
 }
 
 fn slots<S: Clone>(service: &str, count: usize) -> Vec<Arc<Slot<S>>> {

@@ -1,0 +1,118 @@
+//! What the topic of keys is to hold in the end: when all of it is compacted, whoever begins to read it learns the key of everybody who has one,
+//! and that those are erased who are.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tandem_accounts::domain::event::KEY_TOPIC;
+use tandem_assembly::admin::keys::Heals;
+use tandem_event_path::signing::{Signer, VerifyingKey};
+use tandem_model::message::Message;
+
+use crate::{
+    chance::draw,
+    system::{System, signing_key},
+};
+
+/// Within this time whatever is on its way to the log has arrived, and what instances try again is done.
+const ON_ITS_WAY: Duration = Duration::from_secs(20);
+
+/// Has an instance of accounts publish again what the topic has lost, as an operator does with `tandem keys publish`, and judges what compaction
+/// leaves of the topic then.
+pub async fn publish_and_judge(system: &System) -> Vec<String> {
+    system.world.sleep(ON_ITS_WAY).await;
+    let healed = publish(system).await;
+    match healed {
+        Ok(published) => system
+            .world
+            .note(|| format!("the topic of keys lacked {published}")),
+        Err(sentence) => return vec![sentence],
+    }
+    system.cluster.compact(KEY_TOPIC, 0);
+    judge(system)
+}
+
+async fn publish(system: &System) -> Result<u64, String> {
+    let running = system.accounts_slots.iter().filter_map(|it| it.service());
+    let running: Vec<_> = running.collect();
+    let asked = draw(|chance| chance.pick(&running).cloned());
+    let Some((process, accounts)) = asked else {
+        return Err("no accounts is there to publish data keys".to_owned());
+    };
+    let healing = process
+        .shutdown
+        .spawn(async move { accounts.healing.heal().await });
+    match healing.await {
+        Ok(Ok(published)) => Ok(published),
+        Ok(Err(error)) => Err(format!("data keys are not published in peace: {error}")),
+        Err(_) => Err(format!(
+            "{} ended while it published data keys",
+            process.name
+        )),
+    }
+}
+
+/// What a record says of its subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Says {
+    Key(String),
+    Tombstone,
+    /// It is not signed by accounts.
+    Nothing,
+}
+
+fn read(message: &Message, signer: &Signer) -> Says {
+    if signer.has_signed("accounts", message).is_err() {
+        return Says::Nothing;
+    }
+    let Some(body) = &message.payload else {
+        return Says::Tombstone;
+    };
+    let told = serde_json::from_slice::<serde_json::Value>(body).ok();
+    let wrapped = told.as_ref().and_then(|told| told.get("wrapped")?.as_str());
+    wrapped.map_or(Says::Nothing, |wrapped| Says::Key(wrapped.to_owned()))
+}
+
+/// What the topic says of each subject: in several partitions if some were added, between which it has no order.
+fn said(system: &System, keys: Vec<VerifyingKey>) -> BTreeMap<String, Vec<Says>> {
+    let signer = Signer {
+        keys,
+        ..Signer::default()
+    };
+    let mut said: BTreeMap<String, Vec<Says>> = BTreeMap::new();
+    for message in system.cluster.records(KEY_TOPIC) {
+        if let Some(subject) = &message.key {
+            let says = read(&message, &signer);
+            said.entry(subject.clone()).or_default().push(says);
+        }
+    }
+    said
+}
+
+/// What is wrong with the topic as it is now, when all of it is compacted.
+fn judge(system: &System) -> Vec<String> {
+    let keys = signing_key("accounts").map(|key| vec![*key.verifying()]);
+    let said = said(system, keys.unwrap_or_default());
+    let mut wrong = Vec::new();
+    system.customers.look(|db| {
+        for (id, row) in &db.aggregates {
+            let customer = &row.stored.state;
+            let says = said.get(id).map_or(&[][..], Vec::as_slice);
+            if customer.is_erased() {
+                if !says.is_empty() && !says.contains(&Says::Tombstone) {
+                    wrong.push(format!(
+                        "{id} is erased, and the topic of keys has no tombstone of it once it is compacted, but {says:?}"
+                    ));
+                }
+            } else if let Some(wrapped) = customer.data_key() {
+                let is_it = |says: &Says| matches!(says, Says::Key(key) if key == wrapped);
+                let speaks = |says: &&Says| **says != Says::Nothing;
+                if !says.iter().any(is_it) || !says.iter().filter(speaks).all(is_it) {
+                    wrong.push(format!(
+                        "the data key of {id} is {wrapped}, and the topic of keys has {says:?} of it once it is compacted"
+                    ));
+                }
+            }
+        }
+    });
+    wrong
+}
