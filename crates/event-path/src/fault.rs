@@ -49,6 +49,8 @@ pub enum Fault {
     OtherLogNotTold,
     /// Of what a log has lost the part is not restored that it has older revisions of.
     RestoredByHalf,
+    /// What was read of the topic of keys is believed to be there still, whatever somebody else has written behind it.
+    OutlivedBelieved,
 }
 
 /// A moment at which a process can be told to end.

@@ -39,7 +39,7 @@ pub const RARE: [Fault; 2] = [
 ];
 
 /// Those that a thousand seeds find.
-pub const ALL: [Fault; 27] = [
+pub const ALL: [Fault; 28] = [
     Fault::Code(InTheCode::ClearBeforePublish),
     Fault::Code(InTheCode::CommitBeforeWrite),
     Fault::Code(InTheCode::HintTrusted),
@@ -67,6 +67,7 @@ pub const ALL: [Fault; 27] = [
     Fault::Code(InTheCode::AuditNotAwaited),
     Fault::Code(InTheCode::OtherLogNotTold),
     Fault::Code(InTheCode::RestoredByHalf),
+    Fault::Code(InTheCode::OutlivedBelieved),
 ];
 
 impl Fault {

@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use tandem_model::message::{Message, Position};
 
 use super::Known;
-use crate::log::{Ends, Offsets, TopicState};
+use crate::{
+    fault::{self, Fault},
+    log::{Ends, Offsets, TopicState},
+};
 
 /// What was read so far.
 #[derive(Default)]
@@ -55,6 +58,9 @@ impl Held {
 
     /// Takes what is known of the subject for lost: a later record of it, which does not count, outlives it.
     pub(super) fn is_outlived(&mut self, subject: &str) {
+        if fault::is_on(Fault::OutlivedBelieved) {
+            return;
+        }
         if let Some(key) = self.keys.get_mut(subject) {
             key.at = None;
         }
