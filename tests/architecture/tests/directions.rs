@@ -104,7 +104,8 @@ const OWNED: &[(&str, &[&str])] = &[
     ("hive-router", &["tandem"]),
     ("opentelemetry-otlp", &["trace-export"]),
     ("opentelemetry_sdk", &["trace-export"]),
-    ("opentelemetry", &["runtime", "trace-export"]),
+    // The gateway asks for the trace of its router's spans.
+    ("opentelemetry", &["runtime", "trace-export", "tandem"]),
     ("async-graphql", &["service", "accounts", "orders"]),
 ];
 
