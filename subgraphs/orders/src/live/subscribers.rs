@@ -11,7 +11,7 @@ use metrics::Gauge;
 use tandem_event_path::log::Offsets;
 use tandem_model::message::Position;
 use tandem_runtime::{clock::Clock, shutdown::Shutdown};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::inbox::{Bell, Inbox};
 
@@ -48,7 +48,8 @@ struct Inner<T> {
 pub(super) struct Subscribers<T> {
     inner: Arc<Mutex<Inner<T>>>,
     bell: Bell<T>,
-    begun: watch::Sender<bool>,
+    /// Those who wait for the beginning are woken in the order in which they came.
+    begun: Arc<Notify>,
     /// How many have a subscription.
     count: watch::Sender<usize>,
     listeners: Gauge,
@@ -61,7 +62,7 @@ impl<T> Clone for Subscribers<T> {
         Self {
             inner: Arc::clone(&self.inner),
             bell: self.bell.clone(),
-            begun: self.begun.clone(),
+            begun: Arc::clone(&self.begun),
             count: self.count.clone(),
             listeners: self.listeners.clone(),
             look_back: self.look_back,
@@ -89,7 +90,7 @@ impl<T: Clone> Subscribers<T> {
                 closed: false,
             })),
             bell: Bell::new(),
-            begun: watch::channel(false).0,
+            begun: Arc::default(),
             count: watch::channel(0).0,
             listeners,
             look_back: 0,
@@ -120,14 +121,22 @@ impl<T: Clone> Subscribers<T> {
             .clone();
         inner.began.get_or_insert_with(|| positions.clone());
         drop(inner);
-        self.begun.send_replace(true);
+        self.begun.notify_waiters();
         positions
     }
 
     /// Waits until the feed has begun.
     pub(super) async fn begun(&self) {
-        // Fails only when the sender is gone, and this holds it.
-        let _ = self.begun.subscribe().wait_for(|begun| *begun).await;
+        loop {
+            let told = self.begun.notified();
+            tokio::pin!(told);
+            // From here on no word is missed.
+            told.as_mut().enable();
+            if self.began().is_some() {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Where the feed began, if it has.

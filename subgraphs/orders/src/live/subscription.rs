@@ -439,10 +439,9 @@ impl OrderSubscription {
         if !self.held_back.has_undecided() {
             return until(clock, self.held_back.look()).await;
         }
-        let mut decided = self.feed.verdicts.decided();
         tokio::select! {
             biased;
-            _ = decided.changed() => {}
+            () = self.feed.verdicts.decided() => {}
             () = until(clock, self.held_back.look()) => {}
         }
     }

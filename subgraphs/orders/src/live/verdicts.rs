@@ -11,7 +11,7 @@ use std::{
 use tandem_event_path::store::{ChangeLog, ChangesRequest, StoreError};
 use tandem_model::message::Position;
 use tandem_runtime::{clock::Instant, shutdown::Shutdown};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::domain::OrderChangeEvent;
 
@@ -63,7 +63,7 @@ struct Inner {
     open: Mutex<VecDeque<Open>>,
     asked: Notify,
     /// Told whenever there are verdicts.
-    decided: watch::Sender<u64>,
+    decided: Notify,
     shutdown: Shutdown,
 }
 
@@ -74,7 +74,7 @@ impl Verdicts {
             changes,
             open: Mutex::default(),
             asked: Notify::new(),
-            decided: watch::channel(0).0,
+            decided: Notify::new(),
             shutdown: shutdown.clone(),
         }));
         shutdown.spawn(verdicts.clone().run());
@@ -99,15 +99,25 @@ impl Verdicts {
         case
     }
 
-    /// Changes whenever there are verdicts.
-    pub(super) fn decided(&self) -> watch::Receiver<u64> {
-        self.0.decided.subscribe()
+    /// Answers when there are more verdicts. Those who wait are woken in the order in which they came.
+    pub(super) async fn decided(&self) {
+        self.0.decided.notified().await;
     }
 
     /// Waits until all of these are decided, or for so long.
     pub(super) async fn all_within(&self, cases: &[Arc<Case>], time: Duration) {
-        let mut decided = self.decided();
-        let all = decided.wait_for(|_| cases.iter().all(|case| case.verdict().is_some()));
+        let all = async {
+            loop {
+                let decided = self.0.decided.notified();
+                tokio::pin!(decided);
+                // From here on no word is missed.
+                decided.as_mut().enable();
+                if cases.iter().all(|case| case.verdict().is_some()) {
+                    return;
+                }
+                decided.await;
+            }
+        };
         // Decided or not, each case says so.
         let _ = self.0.shutdown.clock().timeout(time, all).await;
     }
@@ -211,7 +221,7 @@ impl Verdicts {
             }
         }
         if is_any {
-            self.0.decided.send_modify(|decided| *decided += 1);
+            self.0.decided.notify_waiters();
         }
         Ok(())
     }

@@ -20,18 +20,14 @@ impl KeyRing {
             }
             // What is read meanwhile comes behind.
             held.is_looking = true;
+            self.0
+                .is_claimed
+                .send_if_modified(|is_claimed| !std::mem::replace(is_claimed, true));
         }
         if !self.take_unjudged(0) {
-            self.claimed_now();
             self.0.shutdown.spawn(self.clone().look_for_keys());
         }
         self.step();
-    }
-
-    pub(super) fn claimed_now(&self) {
-        self.0
-            .is_claimed
-            .send_if_modified(|is_claimed| !std::mem::replace(is_claimed, true));
     }
 
     /// Waits until it is known whose signatures count.

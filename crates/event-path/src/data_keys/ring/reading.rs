@@ -166,7 +166,6 @@ impl KeyRing {
                 let Some(message) = held.unjudged.pop_front() else {
                     // Under the same lock: what is read from here on need not wait.
                     held.is_looking = false;
-                    self.claimed_now();
                     return true;
                 };
                 message
