@@ -641,12 +641,15 @@ impl Output {
         self.finish(filtered(operation, bytes));
     }
 
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` has room for what it is given twice"
+    )]
     fn follow<'a>(
         &'a self,
         operation: &'a Chosen,
         mut events: Receiver,
     ) -> impl Future<Output = ()> + Send + 'a {
-        // Not an `async fn`, which would have room for what it is given twice.
         async move {
             let mut is_first = true;
             while let Some(event) = events.next().await {
