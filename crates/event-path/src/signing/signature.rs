@@ -67,6 +67,9 @@ pub(super) struct Signature {
     steps: Vec<Step>,
 }
 
+/// What was signed by which key, and the signature of it: a right root beside wrong bytes is no signature.
+pub(super) type Signed = (KeyId, Leaf, [u8; SIGNATURE_BYTES]);
+
 fn node(left: &Leaf, right: &Leaf) -> Leaf {
     let mut node = [NODE; 1 + 2 * 32];
     node[1..33].copy_from_slice(left);
@@ -83,6 +86,11 @@ fn signed(root: &Leaf) -> [u8; SIGNED_PREFIX.len() + 32] {
 }
 
 impl Signature {
+    /// What it says of a record whose root this is.
+    pub(super) fn of_root(&self, root: Leaf) -> Signed {
+        (self.key, root, self.bytes)
+    }
+
     /// Reads the text of a header.
     pub(super) fn parse(text: &[u8]) -> Result<Self, Unverified> {
         let bytes = std::str::from_utf8(text)

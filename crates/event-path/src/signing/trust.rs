@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use super::{
     SIGNATURE,
     canonical::{self, Leaf},
-    key::{KeyId, SigningKey, SigningSettings, VerifyingKey},
+    key::{SigningKey, SigningSettings, VerifyingKey},
     looks::Looks,
-    signature::{self, Signature, Unverified},
+    signature::{self, Signature, Signed, Unverified},
 };
 use crate::fault::{self, Fault};
 use crate::{
@@ -116,7 +116,7 @@ struct Shared {
     pinned: RwLock<BTreeMap<String, Signer>>,
     /// Whether a claim need only be signed by a key that it names itself: an operator's order.
     believes_claims: AtomicBool,
-    good: Mutex<LruCache<(KeyId, Leaf), ()>>,
+    good: Mutex<LruCache<Signed, ()>>,
     looks: Looks,
 }
 
@@ -357,18 +357,18 @@ impl Signatures {
     ) -> Result<(), Unverified> {
         let key = key_of(service, signed, keys)?;
         let root = signed.root(canonical::of_message(message));
-        let place = (signed.key, root);
-        if self.good().get(&place).is_some() {
+        let said = signed.of_root(root);
+        if self.good().get(&said).is_some() {
             return Ok(());
         }
         if !signed.is_of(&root, key) {
             return Err(Unverified::Changed);
         }
-        self.good().put(place, ());
+        self.good().put(said, ());
         Ok(())
     }
 
-    fn good(&self) -> std::sync::MutexGuard<'_, LruCache<(KeyId, Leaf), ()>> {
+    fn good(&self) -> std::sync::MutexGuard<'_, LruCache<Signed, ()>> {
         self.0.good.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -557,6 +557,21 @@ mod tests {
             ..of_another
         };
         assert_eq!(orders.judge(&replayed), Err(Unverified::Changed));
+    }
+
+    #[test]
+    fn a_right_record_with_another_ones_signature_is_refused_whatever_was_judged_before() {
+        let (accounts, orders) = both();
+        let tombstone = |subject| read(accounts.signed(Record::new("keys", subject, None)), 0, 0);
+        let (right, other) = (tombstone("1"), tombstone("2"));
+        assert_eq!(orders.judge(&right), Ok(()));
+        assert_eq!(orders.judge(&other), Ok(()));
+        // When compaction leaves it alone, whoever begins to read then has nothing else to go by.
+        let forged = Message {
+            headers: other.headers,
+            ..right
+        };
+        assert_eq!(orders.judge(&forged), Err(Unverified::Changed));
     }
 
     #[test]
