@@ -15,11 +15,8 @@ fail() { printf 'archive: %s\n' "$*" >&2; exit 1; }
 
 [[ $# == 1 && -f "$1" ]] || fail "give the archive: .ci/archive-test.sh archives/tandem-VERSION-TARGET.tar.gz"
 archive="$(realpath "$1")"
-[[ "$(id -u)" == 0 ]] || fail "needs root, to make mounts"
-for tool in readelf curl openssl python3 unshare setpriv sha256sum; do
-    command -v "$tool" >/dev/null || fail "$tool is missing: apt-get install binutils curl openssl python3 util-linux"
-done
-unshare --mount true 2>/dev/null || fail "this machine does not let root make a mount namespace (CAP_SYS_ADMIN)"
+needs_tools "binutils curl openssl python3 util-linux" readelf curl openssl python3 unshare setpriv sha256sum
+needs_mounts
 
 name="$(basename "$archive" .tar.gz)"
 version="$("$here/archive.sh" version)"
@@ -112,11 +109,7 @@ diff -rq "$folder/man" "$root/data/man" || fail "the manual pages are not those 
 rm -r "$root/data/man"
 held "it starts in a root of $(find "$root" -type f | wc -l) files: $(tr '\n' ' ' <<<"$said")"
 
-read -r broker accounts orders gateway <<<"$(python3 -c '
-import socket
-sockets = [socket.socket() for _ in range(4)]
-for one in sockets: one.bind(("127.0.0.1", 0))
-print(*(one.getsockname()[1] for one in sockets))')"
+read -r broker accounts orders gateway <<<"$(free_ports 4)"
 # With a group of its own, as a terminal gives it: Ctrl-C goes to all of a group, and what a script starts beside itself ignores it.
 set -m
 (bare up --data-dir /data --broker-port "$broker" --accounts-port "$accounts" --orders-port "$orders" --gateway-port "$gateway") \
@@ -124,12 +117,7 @@ set -m
 up=$!
 set +m
 started+=("$up")
-limit=$((SECONDS + 90))
-until grep -q '^ready' "$scratch/up.out.log" "$scratch/up.log"; do
-    kill -0 "$up" 2>/dev/null || fail "up ends: $(tail -n 3 "$scratch/up.log")"
-    ((SECONDS < limit)) || fail "up is not ready within 90 s"
-    sleep 0.1
-done
+of="$up" until_true 90 "up is ready" grep -q '^ready' "$scratch/up.out.log" "$scratch/up.log"
 held "$(grep -h '^ready' "$scratch/up.out.log" "$scratch/up.log")"
 
 # ask DOCUMENT: asks the gateway from outside; what it answers is in $answer.
@@ -199,11 +187,7 @@ while True:
         connection.close()
 SERVE
 started+=("$!")
-limit=$((SECONDS + 10))
-until [[ -s "$scratch/kafka" ]]; do
-    ((SECONDS < limit)) || fail "the stand-in for Kafka does not listen"
-    sleep 0.1
-done
+until_true 10 "the stand-in for Kafka listens" test -s "$scratch/kafka"
 kafka="127.0.0.1:$(head -n 1 "$scratch/kafka")"
 doctor() { (bare doctor --data-dir /data --kafka-brokers "$kafka" --kafka-property security.protocol=SSL) >"$scratch/doctor-$1.log" 2>&1 || true; }
 doctor without

@@ -16,12 +16,9 @@ fail() { printf 'image: %s\n' "$*" >&2; exit 1; }
 
 [[ $# == 1 && -f "$1" ]] || fail "give the program: k8s/image-test.sh target/release/tandem"
 program="$(realpath "$1")"
-[[ "$(id -u)" == 0 ]] || fail "needs root, to make mounts"
-for tool in buildah readelf strip curl python3 unshare setpriv; do
-    command -v "$tool" >/dev/null || fail "$tool is missing: apt-get install buildah binutils curl python3 util-linux"
-done
+needs_tools "buildah binutils curl python3 util-linux" buildah readelf strip curl python3 unshare setpriv
 grep -q '^VERSION_CODENAME=bookworm$' /etc/os-release || fail "needs Debian 12: the image's base is made from its packages"
-unshare --mount true 2>/dev/null || fail "this machine does not let root make a mount namespace (CAP_SYS_ADMIN)"
+needs_mounts
 
 scratch="$(mktemp -d "${TMPDIR:-/tmp}/tandem-image.XXXXXX")"
 finish() {
@@ -117,16 +114,6 @@ start() {
     started+=("$last")
 }
 
-# until_true SECONDS WHAT COMMAND…
-until_true() {
-    local limit=$((SECONDS + $1)) what="$2"
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        ((SECONDS < limit)) || fail "$what: not within the time limit"
-        sleep 0.2
-    done
-}
-
 answers() { curl -sf --max-time 2 -o /dev/null "$1"; }
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1"); }
 says() { grep -q -e "$2" "$scratch/$1"; }
@@ -173,12 +160,6 @@ stopped() {
     wait "$2" || status=$?
     ((status == 0)) || fail "$1 ended with status $status"
 }
-
-free_ports() { python3 -c '
-import socket
-sockets = [socket.socket() for _ in range(int('"$1"'))]
-for one in sockets: one.bind(("127.0.0.1", 0))
-print(*(one.getsockname()[1] for one in sockets))'; }
 
 # --- every role -------------------------------------------------------------------------------------------------------
 

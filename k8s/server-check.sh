@@ -63,22 +63,7 @@ want_server
 
 # --- the server -------------------------------------------------------------------------------------------------------
 
-read -r etcd peer api <<<"$(python3 -c '
-import socket
-sockets = [socket.socket() for _ in range(3)]
-for one in sockets: one.bind(("127.0.0.1", 0))
-print(*(one.getsockname()[1] for one in sockets))')"
-
-# until_true SECONDS WHAT PID COMMAND…
-until_true() {
-    local limit=$((SECONDS + $1)) what="$2" pid="$3"
-    shift 3
-    until "$@" >/dev/null 2>&1; do
-        kill -0 "$pid" 2>/dev/null || fail "$what: it has ended"
-        ((SECONDS < limit)) || fail "$what: not within the time limit"
-        sleep 0.2
-    done
-}
+read -r etcd peer api <<<"$(free_ports 3)"
 
 "$server/etcd" --name one --data-dir "$scratch/etcd" --log-level error --unsafe-no-fsync \
     --listen-client-urls "http://127.0.0.1:$etcd" --advertise-client-urls "http://127.0.0.1:$etcd" \
@@ -103,7 +88,7 @@ kubectl() {
     env -i HOME="$scratch" PATH="$PATH" "$server/kubectl" --kubeconfig /dev/null --server "https://127.0.0.1:$api" --token "$token" \
         --certificate-authority "$scratch/certificates/apiserver.crt" --request-timeout 30s "$@"
 }
-until_true 120 "kube-apiserver is ready" "${started[1]}" kubectl get --raw /readyz
+of="${started[1]}" until_true 120 "kube-apiserver is ready" kubectl get --raw /readyz
 held "kube-apiserver $(kubectl version --output json | python3 -c 'import json, sys; print(json.load(sys.stdin)["serverVersion"]["gitVersion"])') is ready"
 
 # --- what it takes ----------------------------------------------------------------------------------------------------

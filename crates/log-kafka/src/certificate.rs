@@ -32,9 +32,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(super) fn cause(settings: &KafkaSettings, stop: &CancellationToken) -> Option<Cause> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", settings.bootstrap_servers());
-    if let Some((key, value)) = KafkaSettings::authorities(|name| std::env::var_os(name)) {
-        config.set(key, value);
-    }
+    KafkaSettings::find_authorities(&mut config);
     for (key, value) in settings.effective_properties() {
         if key.starts_with("ssl.") {
             config.set(key, value);

@@ -305,8 +305,14 @@ impl KafkaSettings {
         self.resolve().unwrap_or_default()
     }
 
-    /// The property by which authorities are found, unless the user's properties name them.
-    pub(super) fn authorities(
+    /// Has the system's authorities be found, unless OpenSSL is told where to look; what the user's properties name comes behind, and wins.
+    pub(super) fn find_authorities(config: &mut ClientConfig) {
+        if let Some((key, value)) = Self::authorities(|name| std::env::var_os(name)) {
+            config.set(key, value);
+        }
+    }
+
+    fn authorities(
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Option<(&'static str, &'static str)> {
         let told = AUTHORITIES_OF_OPENSSL
@@ -335,9 +341,7 @@ impl KafkaSettings {
             .set("reconnect.backoff.ms", "100")
             .set("reconnect.backoff.max.ms", "2000")
             .set("topic.metadata.refresh.interval.ms", NOTICE_PARTITIONS_MS);
-        if let Some((key, value)) = Self::authorities(|name| std::env::var_os(name)) {
-            config.set(key, value);
-        }
+        Self::find_authorities(&mut config);
         for (key, value) in self.effective_properties() {
             config.set(key, value);
         }

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod consistency;
 pub mod duration;
 pub mod exemplars;
+pub mod notified;
 pub mod rate_limited_log;
 pub mod shutdown;
 pub mod span;

@@ -56,8 +56,8 @@ impl Held {
         self.keys.insert(subject.into(), HeldKey { wrapped, at });
     }
 
-    /// Takes what is known of the subject for lost: a later record of it, which does not count, outlives it.
-    pub(super) fn is_outlived(&mut self, subject: &str) {
+    /// Counts what is known of the subject as lost: a later record of it, which does not count, outlives it.
+    pub(super) fn count_as_lost(&mut self, subject: &str) {
         if fault::is_on(Fault::OutlivedBelieved) {
             return;
         }
@@ -169,9 +169,9 @@ mod tests {
         let mut held = Held::default();
         held.shows("forged", Some("1".into()), at(0, 1));
         held.shows("revived", None, at(0, 2));
-        held.is_outlived("forged");
-        held.is_outlived("revived");
-        held.is_outlived("unheard");
+        held.count_as_lost("forged");
+        held.count_as_lost("revived");
+        held.count_as_lost("unheard");
         let subjects = ["forged", "revived"].map(str::to_owned);
         let ends = Ends::from([(0, (0, 6))]);
         let lost = held.on_topic(subjects.iter(), &ends);

@@ -477,7 +477,7 @@ impl GraphQl {
     }
 
     /// Counts an answer, and logs its errors, where that is wanted. `trace` is that of the request if it is recorded.
-    pub(super) fn tell_errors(
+    fn tell_errors(
         &self,
         operation: &Chosen,
         request_id: Option<&str>,
@@ -500,13 +500,21 @@ impl GraphQl {
         }
     }
 
-    /// An answer as a whole, or what is said in its place; `None` when it broke off.
-    pub(super) async fn told(&self, body: Body) -> Option<Bytes> {
-        match whole(body, self.max_answer).await {
-            Ok(bytes) => Some(bytes),
-            Err(Unread::TooLarge(refused)) => Some(with_null(&refused)),
-            Err(Unread::BrokenOff) => None,
-        }
+    /// An answer as a whole, or what is said in its place, counted; `None` when it broke off.
+    pub(super) async fn told(
+        &self,
+        operation: &Chosen,
+        answer: Response<Body>,
+        request_id: Option<&str>,
+    ) -> Option<Bytes> {
+        let (parts, body) = answer.into_parts();
+        let bytes = match whole(body, self.max_answer).await {
+            Ok(bytes) => bytes,
+            Err(Unread::TooLarge(refused)) => with_null(&refused),
+            Err(Unread::BrokenOff) => return None,
+        };
+        self.tell_errors(operation, request_id, parts.extensions.get(), &bytes);
+        Some(bytes)
     }
 
     async fn single(
@@ -552,13 +560,11 @@ impl GraphQl {
         if ready.operation.kind != Kind::Subscription {
             let accept = json_of(Format::OwnJson);
             let answer = carry_out(inner, origin, &ready, accept, self.max_answer).await;
-            let trace = answer.extensions().get().copied();
-            let Some(bytes) = self.told(answer.into_body()).await else {
-                return unreadable_answer(Format::OwnJson);
-            };
             let operation = ready.operation;
             let request_id = request_id(&parts.headers);
-            self.tell_errors(&operation, request_id, trace.as_ref(), &bytes);
+            let Some(bytes) = self.told(&operation, answer, request_id).await else {
+                return unreadable_answer(Format::OwnJson);
+            };
             return streams::single_event(filtered(&operation, bytes));
         }
         let client = subscriber.share.client();
@@ -580,11 +586,9 @@ impl GraphQl {
             return streams::response(receiver, format, task, counted, subscriber.stop);
         }
         let (sender, receiver) = events::queue(&self.held, operation, subscriber.ends);
-        let trace = answer.extensions().get().copied();
+        let request_id = request_id(&parts.headers);
         // It was refused: one event says why.
-        if let Some(bytes) = self.told(answer.into_body()).await {
-            let request_id = request_id(&parts.headers);
-            self.tell_errors(sender.operation(), request_id, trace.as_ref(), &bytes);
+        if let Some(bytes) = self.told(sender.operation(), answer, request_id).await {
             sender.put(bytes);
         }
         sender.complete();

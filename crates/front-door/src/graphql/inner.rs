@@ -93,25 +93,6 @@ const OF_THE_FORM: [header::HeaderName; 21] = [
     header::ACCESS_CONTROL_REQUEST_METHOD,
 ];
 
-/// The headers that do not say something of a request's own form. As they come, names and values are parts of what was read of the connection, 8 KiB,
-/// which a clone would hold for as long as a WebSocket is open: ten thousand may be.
-fn copied(headers: &HeaderMap) -> HeaderMap {
-    let kept = headers
-        .iter()
-        .filter(|(name, _)| !OF_THE_FORM.contains(name));
-    let copies = kept.filter_map(|(name, value)| {
-        let mut copy = HeaderValue::from_bytes(value.as_bytes()).ok()?;
-        copy.set_sensitive(value.is_sensitive());
-        let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
-        Some((name, copy))
-    });
-    let mut copied = HeaderMap::new();
-    for (name, value) in copies {
-        copied.append(name, value);
-    }
-    copied
-}
-
 /// What an operation takes along of the request or the connection that it came by.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
@@ -122,7 +103,10 @@ pub(super) struct Origin {
 
 impl Origin {
     pub(super) fn new(path: &Arc<str>, headers: &HeaderMap, extensions: &Extensions) -> Self {
-        let mut headers = copied(headers);
+        let mut headers = headers.clone();
+        for name in &OF_THE_FORM {
+            headers.remove(name);
+        }
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
@@ -134,6 +118,23 @@ impl Origin {
             headers,
             extensions: extensions.clone(),
         }
+    }
+
+    /// The same with headers of its own. As they come, names and values are parts of what was read of the connection, 8 KiB, which would be held
+    /// for as long as a WebSocket is open: ten thousand may be.
+    pub(super) fn detached(mut self) -> Self {
+        let copies = self.headers.iter().filter_map(|(name, value)| {
+            let mut copy = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+            copy.set_sensitive(value.is_sensitive());
+            let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
+            Some((name, copy))
+        });
+        let mut headers = HeaderMap::new();
+        for (name, value) in copies {
+            headers.append(name, value);
+        }
+        self.headers = headers;
+        self
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use tandem_runtime::notified;
 use tokio::sync::Notify;
 
 /// What waits for one client at most, in bytes.
@@ -105,16 +106,7 @@ impl Queue {
 
     /// Waits while the client has much to read: the events behind wait in a queue of their own, which has a bound.
     pub(super) async fn room(&self, bytes: usize) {
-        loop {
-            let less = self.0.less.notified();
-            tokio::pin!(less);
-            // From here on no word is missed.
-            less.as_mut().enable();
-            if self.has_room(bytes) {
-                return;
-            }
-            less.await;
-        }
+        notified::until(&self.0.less, || self.has_room(bytes)).await;
     }
 }
 

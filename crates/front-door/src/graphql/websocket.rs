@@ -196,7 +196,7 @@ pub(crate) fn upgrade<I: Inner>(
     let accept = derive_accept_key(key.as_bytes());
     // Apart from what carries it, which would have room for it more than once.
     let session = Box::new(Session {
-        origin: Origin::new(&graphql.path, &parts.headers, &parts.extensions),
+        origin: Origin::new(&graphql.path, &parts.headers, &parts.extensions).detached(),
         request_id: request_id(&parts.headers).map(str::to_owned),
         graphql: Arc::clone(graphql),
         inner: inner.clone(),
@@ -633,12 +633,10 @@ impl Output {
         answer: Response<Body>,
         request_id: Option<&str>,
     ) {
-        let trace = answer.extensions().get().copied();
-        let Some(bytes) = graphql.told(answer.into_body()).await else {
-            return self.put(What::Complete);
-        };
-        graphql.tell_errors(operation, request_id, trace.as_ref(), &bytes);
-        self.finish(filtered(operation, bytes));
+        match graphql.told(operation, answer, request_id).await {
+            Some(bytes) => self.finish(filtered(operation, bytes)),
+            None => self.put(What::Complete),
+        }
     }
 
     #[expect(

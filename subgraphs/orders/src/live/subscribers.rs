@@ -10,7 +10,7 @@ use std::{
 use metrics::Gauge;
 use tandem_event_path::log::Offsets;
 use tandem_model::message::Position;
-use tandem_runtime::{clock::Clock, shutdown::Shutdown};
+use tandem_runtime::{clock::Clock, notified, shutdown::Shutdown};
 use tokio::sync::{Notify, watch};
 
 use super::inbox::{Bell, Inbox};
@@ -127,16 +127,7 @@ impl<T: Clone> Subscribers<T> {
 
     /// Waits until the feed has begun.
     pub(super) async fn begun(&self) {
-        loop {
-            let told = self.begun.notified();
-            tokio::pin!(told);
-            // From here on no word is missed.
-            told.as_mut().enable();
-            if self.began().is_some() {
-                return;
-            }
-            told.await;
-        }
+        notified::until(&self.begun, || self.lock().began.is_some()).await;
     }
 
     /// Where the feed began, if it has.

@@ -10,7 +10,7 @@ use std::{
 
 use tandem_event_path::store::{ChangeLog, ChangesRequest, StoreError};
 use tandem_model::message::Position;
-use tandem_runtime::{clock::Instant, shutdown::Shutdown};
+use tandem_runtime::{clock::Instant, notified, shutdown::Shutdown};
 use tokio::sync::Notify;
 
 use crate::domain::OrderChangeEvent;
@@ -106,18 +106,8 @@ impl Verdicts {
 
     /// Waits until all of these are decided, or for so long.
     pub(super) async fn all_within(&self, cases: &[Arc<Case>], time: Duration) {
-        let all = async {
-            loop {
-                let decided = self.0.decided.notified();
-                tokio::pin!(decided);
-                // From here on no word is missed.
-                decided.as_mut().enable();
-                if cases.iter().all(|case| case.verdict().is_some()) {
-                    return;
-                }
-                decided.await;
-            }
-        };
+        let are_decided = || cases.iter().all(|case| case.verdict().is_some());
+        let all = notified::until(&self.0.decided, are_decided);
         // Decided or not, each case says so.
         let _ = self.0.shutdown.clock().timeout(time, all).await;
     }

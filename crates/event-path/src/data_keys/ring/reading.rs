@@ -199,7 +199,7 @@ impl KeyRing {
                 None => held.shows(subject, None, message.position),
                 Some(body) => match serde_json::from_slice::<Published>(body) {
                     Ok(_) if held.is_erased(subject) => {
-                        held.is_outlived(subject);
+                        held.count_as_lost(subject);
                         is_revived = true;
                     }
                     Ok(published) => {
@@ -240,7 +240,7 @@ impl KeyRing {
             reason.to_owned(),
             now,
         );
-        self.held().is_outlived(subject);
+        self.held().count_as_lost(subject);
         let letters = Arc::clone(&signing.letters);
         self.0.shutdown.spawn(async move {
             // It stays in the topic: the next start sets it aside if this fails.

@@ -1,0 +1,44 @@
+//! Waiting for what a [`Notify`] tells of. Those who wait are woken in the order in which they came, which a seed of the simulation relies on;
+//! `tokio::sync::watch` wakes them in an order of its own.
+
+use tokio::sync::Notify;
+
+/// Waits until something is so; `told` wakes all who wait ([`Notify::notify_waiters`]) whenever that may have changed. Safe to cancel.
+pub async fn until(told: &Notify, is_so: impl Fn() -> bool) {
+    loop {
+        let word = told.notified();
+        tokio::pin!(word);
+        // From here on no word is missed.
+        word.as_mut().enable();
+        if is_so() {
+            return;
+        }
+        word.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_is_done_when_it_is_so_and_not_before() {
+        let (told, count) = (Notify::new(), Cell::new(0));
+        until(&told, || true).await;
+        let counting = async {
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+                count.set(count.get() + 1);
+                told.notify_waiters();
+            }
+        };
+        let waiting = async {
+            until(&told, || count.get() >= 2).await;
+            count.get()
+        };
+        let ((), seen) = tokio::join!(counting, waiting);
+        assert_eq!(seen, 2);
+    }
+}
