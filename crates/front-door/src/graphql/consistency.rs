@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tandem_runtime::consistency::{self, Consistency};
 
-use super::endpoint::whole;
+use super::bounded_answer::whole;
 
 /// The header of the token.
 pub(super) const HEADER: HeaderName = HeaderName::from_static(consistency::HEADER);

@@ -1,36 +1,56 @@
 //! GraphQL as clients speak it, made into well-formed and bounded operations.
 
+mod absent_variables;
 mod aliases;
+mod answers;
+mod bounded_answer;
 mod bounds;
 mod call;
+mod chosen_operation;
 mod consistency;
 mod cost;
+mod decimals;
+mod diagnostics;
 mod document;
+mod document_limits;
 mod duplicates;
 mod endpoint;
 mod error;
 mod escapes;
 mod events;
+mod fillers;
 mod inner;
 mod introspection;
 mod literals;
 mod negotiation;
+mod operation_request;
 mod outgoing;
+mod over_http;
 mod persisted;
+mod prepared_operation;
+mod references;
+mod request_checks;
 mod rewrite;
 mod schema;
 mod steps;
 mod streams;
 mod subscription_root;
+mod telemetry;
+#[cfg(test)]
+mod test_support;
 mod tokens;
+mod treatment;
 mod variables;
+mod variants;
 mod websocket;
+mod weight;
 
-pub use document::{DocumentLimits, Treatment};
+pub use document_limits::DocumentLimits;
 pub(crate) use endpoint::GraphQl;
 pub use endpoint::GraphQlRules;
 pub use error::{Code, Location, Refused, RequestError};
 pub use inner::Inner;
 pub use persisted::{ManifestError, TrustedDocuments, hash, manifest};
 pub use schema::{GraphSchema, SchemaError};
+pub use treatment::Treatment;
 pub(crate) use websocket::{Handshake, is_upgrade, upgrade};

@@ -1,6 +1,6 @@
 //! The form of an answer: the one that the client likes best among those that carry the operation.
 
-use super::document::Kind;
+use super::prepared_operation::Kind;
 use crate::http::media::MediaRange;
 
 /// A form of answers.

@@ -2,19 +2,16 @@
 
 use std::collections::HashSet;
 
-use apollo_compiler::ast::Type;
 use apollo_compiler::executable::{
-    Argument, ExecutableDocument, Operation, Selection, SelectionSet, Value,
+    Argument, ExecutableDocument, Operation, Selection, SelectionSet,
 };
-use apollo_compiler::schema::{ExtendedType, InputValueDefinition};
+use apollo_compiler::schema::InputValueDefinition;
 use apollo_compiler::{Name, Node};
 
-use super::aliases;
-use super::schema::{GraphSchema, Scalar};
-use super::variables::is_decimal;
-
-/// The key of a field that keeps a selection from coming out empty; it is taken out of answers ([`without_fillers`]).
-const FILLER: &str = "tandemSelectionFiller";
+use super::fillers::{fill, fill_below};
+use super::references::{spreads, variables_of};
+use super::schema::GraphSchema;
+use super::{absent_variables, aliases, decimals};
 
 /// A document of one operation, and the fragments that it uses.
 pub(super) struct Rewriting<'a> {
@@ -65,17 +62,7 @@ impl<'a> Rewriting<'a> {
     pub(super) fn exact_decimals(&mut self) {
         let schema = self.schema;
         self.each_argument(&mut |arguments, definitions| {
-            let mut is_changed = false;
-            for argument in arguments {
-                let definition = definitions.iter().find(|known| known.name == argument.name);
-                if let Some(definition) = definition
-                    && holds_number(schema, &argument.value, &definition.ty)
-                {
-                    exact(schema, &mut argument.make_mut().value, &definition.ty);
-                    is_changed = true;
-                }
-            }
-            is_changed
+            decimals::write_exactly(schema, arguments, definitions)
         });
     }
 
@@ -84,26 +71,7 @@ impl<'a> Rewriting<'a> {
     pub(super) fn without_variables(&mut self, absent: &HashSet<&str>) {
         let schema = self.schema;
         self.each_argument(&mut |arguments, definitions| {
-            let before = arguments.len();
-            arguments.retain(|argument| {
-                let has_default = definitions
-                    .iter()
-                    .any(|known| known.name == argument.name && known.default_value.is_some());
-                !(has_default && is_one_of(&argument.value, absent))
-            });
-            let mut is_changed = arguments.len() != before;
-            for argument in arguments {
-                let definition = definitions.iter().find(|known| known.name == argument.name);
-                if let Some(definition) = definition {
-                    is_changed |= left_out(
-                        schema,
-                        &mut argument.make_mut().value,
-                        &definition.ty,
-                        absent,
-                    );
-                }
-            }
-            is_changed
+            absent_variables::leave_to_defaults(schema, arguments, definitions, absent)
         });
         let mut used = HashSet::new();
         variables_of(&self.operation.selection_set, &mut used);
@@ -182,22 +150,9 @@ impl<'a> Rewriting<'a> {
     }
 }
 
-/// Names of the fragments that a selection uses, directly or through others.
-pub(super) fn spreads(document: &ExecutableDocument, set: &SelectionSet, used: &mut HashSet<Name>) {
-    for selection in &set.selections {
-        match selection {
-            Selection::Field(field) => spreads(document, &field.selection_set, used),
-            Selection::InlineFragment(fragment) => spreads(document, &fragment.selection_set, used),
-            Selection::FragmentSpread(spread) => {
-                if used.insert(spread.fragment_name.clone())
-                    && let Some(fragment) = spread.fragment_def(document)
-                {
-                    spreads(document, &fragment.selection_set, used);
-                }
-            }
-        }
-    }
-}
+/// Changes a field's arguments, given those that the schema defines; answers whether it did.
+type ChangeArguments<'a> =
+    &'a mut dyn FnMut(&mut Vec<Node<Argument>>, &[Node<InputValueDefinition>]) -> bool;
 
 fn arguments(set: &mut SelectionSet, change: ChangeArguments<'_>) -> bool {
     let mut is_changed = false;
@@ -220,311 +175,10 @@ fn arguments(set: &mut SelectionSet, change: ChangeArguments<'_>) -> bool {
     is_changed
 }
 
-/// Whether a number stands where a decimal is expected.
-fn holds_number(schema: &GraphSchema, value: &Value, ty: &Type) -> bool {
-    if !schema.is_noted(ty) {
-        return false;
-    }
-    match value {
-        Value::Int(_) | Value::Float(_) => {
-            GraphSchema::scalar(ty.inner_named_type()) == Some(Scalar::Decimal)
-        }
-        Value::List(elements) => elements
-            .iter()
-            .any(|one| holds_number(schema, one, ty.item_type())),
-        Value::Object(fields) => fields.iter().any(|(name, one)| {
-            schema
-                .input_field(ty.inner_named_type(), name)
-                .is_some_and(|field| holds_number(schema, one, &field.ty))
-        }),
-        _ => false,
-    }
-}
-
-fn exact(schema: &GraphSchema, value: &mut Node<Value>, ty: &Type) {
-    if !holds_number(schema, value, ty) {
-        return;
-    }
-    match value.make_mut() {
-        Value::List(elements) => {
-            elements
-                .iter_mut()
-                .for_each(|one| exact(schema, one, ty.item_type()));
-        }
-        Value::Object(fields) => {
-            for (name, one) in fields {
-                if let Some(field) = schema.input_field(ty.inner_named_type(), name) {
-                    exact(schema, one, &field.ty);
-                }
-            }
-        }
-        number => {
-            let written = number.to_string();
-            if is_decimal(&written) {
-                *number = Value::String(written);
-            }
-        }
-    }
-}
-
-fn is_one_of(value: &Value, absent: &HashSet<&str>) -> bool {
-    value
-        .as_variable()
-        .is_some_and(|name| absent.contains(name.as_str()))
-}
-
-/// Changes a field's arguments, given those that the schema defines; answers whether it did.
-type ChangeArguments<'a> =
-    &'a mut dyn FnMut(&mut Vec<Node<Argument>>, &[Node<InputValueDefinition>]) -> bool;
-
-/// Leaves fields out of an input object; answers whether one was.
-fn left_out(
-    schema: &GraphSchema,
-    value: &mut Node<Value>,
-    ty: &Type,
-    absent: &HashSet<&str>,
-) -> bool {
-    if !matches!(value.as_ref(), Value::List(_) | Value::Object(_)) {
-        return false;
-    }
-    match value.make_mut() {
-        Value::List(elements) => {
-            let mut changed = false;
-            for one in elements {
-                changed |= left_out(schema, one, ty.item_type(), absent);
-            }
-            changed
-        }
-        Value::Object(fields) => {
-            let ty = ty.inner_named_type();
-            let before = fields.len();
-            fields.retain(|(name, one)| {
-                let has_default = schema
-                    .input_field(ty, name)
-                    .is_some_and(|field| field.default_value.is_some());
-                !(has_default && is_one_of(one, absent))
-            });
-            let mut is_changed = fields.len() != before;
-            for (name, one) in fields {
-                if let Some(field) = schema.input_field(ty, name) {
-                    is_changed |= left_out(schema, one, &field.ty, absent);
-                }
-            }
-            is_changed
-        }
-        _ => false,
-    }
-}
-
-/// Variables that stand where a default would count if they were not given.
-pub(super) fn defaulted(
-    schema: &GraphSchema,
-    document: &ExecutableDocument,
-    operation: &Operation,
-) -> HashSet<String> {
-    let mut found = HashSet::new();
-    let mut sets = vec![&operation.selection_set];
-    sets.extend(
-        document
-            .fragments
-            .values()
-            .map(|fragment| &fragment.selection_set),
-    );
-    while let Some(set) = sets.pop() {
-        for selection in &set.selections {
-            match selection {
-                Selection::Field(field) => {
-                    sets.push(&field.selection_set);
-                    for argument in &field.arguments {
-                        let known = field.definition.argument_by_name(&argument.name);
-                        if let Some(known) = known {
-                            let has_default = known.default_value.is_some();
-                            defaulted_in(
-                                schema,
-                                &argument.value,
-                                &known.ty,
-                                has_default,
-                                &mut found,
-                            );
-                        }
-                    }
-                }
-                Selection::InlineFragment(fragment) => sets.push(&fragment.selection_set),
-                Selection::FragmentSpread(_) => {}
-            }
-        }
-    }
-    found
-}
-
-fn defaulted_in(
-    schema: &GraphSchema,
-    value: &Value,
-    ty: &Type,
-    has_default: bool,
-    found: &mut HashSet<String>,
-) {
-    match value {
-        Value::Variable(name) if has_default => {
-            found.insert(name.to_string());
-        }
-        Value::List(elements) => {
-            for one in elements {
-                defaulted_in(schema, one, ty.item_type(), false, found);
-            }
-        }
-        Value::Object(fields) => {
-            for (name, one) in fields {
-                if let Some(field) = schema.input_field(ty.inner_named_type(), name) {
-                    let has_default = field.default_value.is_some();
-                    defaulted_in(schema, one, &field.ty, has_default, found);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Names of the variables that a selection uses itself, without its fragments.
-pub(super) fn variables_of<'a>(set: &'a SelectionSet, used: &mut HashSet<&'a str>) {
-    fn of_value<'a>(value: &'a Value, used: &mut HashSet<&'a str>) {
-        match value {
-            Value::Variable(name) => {
-                used.insert(name.as_str());
-            }
-            Value::List(elements) => elements.iter().for_each(|one| of_value(one, used)),
-            Value::Object(fields) => fields.iter().for_each(|(_, one)| of_value(one, used)),
-            _ => {}
-        }
-    }
-    for selection in &set.selections {
-        for directive in selection.directives() {
-            directive
-                .arguments
-                .iter()
-                .for_each(|argument| of_value(&argument.value, used));
-        }
-        match selection {
-            Selection::Field(field) => {
-                field
-                    .arguments
-                    .iter()
-                    .for_each(|argument| of_value(&argument.value, used));
-                variables_of(&field.selection_set, used);
-            }
-            Selection::InlineFragment(fragment) => variables_of(&fragment.selection_set, used),
-            Selection::FragmentSpread(_) => {}
-        }
-    }
-}
-
-/// Whether a selection is there whatever the variables say.
-fn is_certain(
-    schema: &GraphSchema,
-    document: &ExecutableDocument,
-    selection: &Selection,
-    of: &Name,
-) -> bool {
-    let directives = selection.directives();
-    if directives.has("skip") || directives.has("include") {
-        return false;
-    }
-    let (set, condition) = match selection {
-        Selection::Field(_) => return true,
-        Selection::InlineFragment(fragment) => {
-            (&fragment.selection_set, fragment.type_condition.as_ref())
-        }
-        Selection::FragmentSpread(spread) => match spread.fragment_def(document) {
-            Some(fragment) => (&fragment.selection_set, Some(fragment.type_condition())),
-            None => return false,
-        },
-    };
-    let applies = condition
-        .is_none_or(|condition| condition == of || schema.valid().is_subtype(condition, of));
-    applies
-        && set
-            .selections
-            .iter()
-            .any(|selection| is_certain(schema, document, selection, of))
-}
-
-/// Fills a set, and those below it; answers whether one needed it.
-fn fill(schema: &GraphSchema, document: &ExecutableDocument, set: &mut SelectionSet) -> bool {
-    let mut is_filled = fill_below(schema, document, set);
-    let ty = set.ty.clone();
-    let is_composite = schema.valid().types.get(&ty).is_some_and(|ty| {
-        matches!(
-            ty,
-            ExtendedType::Object(_) | ExtendedType::Interface(_) | ExtendedType::Union(_)
-        )
-    });
-    let may_be_empty = !set
-        .selections
-        .iter()
-        .any(|selection| is_certain(schema, document, selection, &ty));
-    if is_composite
-        && !set.selections.is_empty()
-        && may_be_empty
-        && let Ok(field) = set.new_field(schema.valid(), apollo_compiler::name!("__typename"))
-        && let Ok(alias) = Name::new(FILLER)
-    {
-        set.push(field.with_alias(alias));
-        is_filled = true;
-    }
-    is_filled
-}
-
-fn fill_below(schema: &GraphSchema, document: &ExecutableDocument, set: &mut SelectionSet) -> bool {
-    let mut is_filled = false;
-    for selection in &mut set.selections {
-        match selection {
-            Selection::Field(field) if !field.selection_set.is_empty() => {
-                is_filled |= fill(schema, document, &mut field.make_mut().selection_set);
-            }
-            Selection::InlineFragment(fragment) => {
-                is_filled |= fill_below(schema, document, &mut fragment.make_mut().selection_set);
-            }
-            _ => {}
-        }
-    }
-    is_filled
-}
-
-/// An answer without the fields of [`Rewriting::filled_selections`]. Quotes inside of JSON's strings are escaped, so the key in its
-/// quotes stands nowhere else.
-pub(super) fn without_fillers(answer: &str) -> String {
-    let key = format!("\"{FILLER}\":\"");
-    let mut written = String::with_capacity(answer.len());
-    let mut rest = answer;
-    while let Some(at) = rest.find(&key) {
-        let (before, found) = rest.split_at(at);
-        let after = found.get(key.len()..).unwrap_or_default();
-        let after = after
-            .find('"')
-            .and_then(|end| after.get(end + 1..))
-            .unwrap_or_default();
-        match (before.strip_suffix(','), after.strip_prefix(',')) {
-            (Some(before), _) => {
-                written.push_str(before);
-                rest = after;
-            }
-            (None, Some(after)) => {
-                written.push_str(before);
-                rest = after;
-            }
-            (None, None) => {
-                written.push_str(before);
-                rest = after;
-            }
-        }
-    }
-    written.push_str(rest);
-    written
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::fillers::FILLER;
     use super::*;
 
     const SDL: &str = include_str!("../../../../schema/orders.graphql");
@@ -588,25 +242,6 @@ mod tests {
                 fillers,
                 "{document}"
             );
-        }
-    }
-
-    #[test]
-    fn fillers_are_taken_out_of_answers_and_nothing_else_is() {
-        let filler = format!("\"{FILLER}\":\"Order\"");
-        for (answer, left) in [
-            (
-                format!("{{\"data\":{{\"a\":[{{{filler}}},{{{filler}}}]}}}}"),
-                r#"{"data":{"a":[{},{}]}}"#,
-            ),
-            (format!("{{\"a\":1,{filler},\"b\":2}}"), r#"{"a":1,"b":2}"#),
-            (format!("{{{filler},\"b\":2}}"), r#"{"b":2}"#),
-            (
-                r#"{"a":"\"tandemSelectionFiller\":\"x\""}"#.to_owned(),
-                r#"{"a":"\"tandemSelectionFiller\":\"x\""}"#,
-            ),
-        ] {
-            assert_eq!(without_fillers(&answer), left);
         }
     }
 }

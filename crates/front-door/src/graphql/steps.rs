@@ -14,11 +14,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::bounded_answer::{Unread, whole, with_null};
 use super::consistency;
-use super::endpoint::{Ready, Unread, whole};
 use super::error::{Code, RequestError};
 use super::inner::{Inner, Origin};
-use super::rewrite::{spreads, variables_of};
+use super::operation_request::Ready;
+use super::references::{spreads, variables_of};
 
 /// One field at the root of a mutation, as a document of its own.
 pub(super) struct Step {
@@ -174,11 +175,7 @@ async fn carry_out_all<I: Inner>(
         }
         let bytes = match whole(body, most).await {
             Ok(bytes) => Some(bytes),
-            Err(Unread::TooLarge(refused)) => Some(
-                serde_json::json!({ "data": null, "errors": refused.errors() })
-                    .to_string()
-                    .into(),
-            ),
+            Err(Unread::TooLarge(refused)) => Some(with_null(&refused)),
             Err(Unread::BrokenOff) => None,
         };
         let is_first = head.is_none();

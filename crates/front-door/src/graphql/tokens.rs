@@ -1,7 +1,7 @@
 //! The tokens of a document and how deep they nest, counted before anything parses it. A parser makes a tree of what it reads, and an error of each
 //! place that it does not understand: what is too large, or nests too deep, is refused here at the cost of looking at its bytes.
 
-use super::document::DocumentLimits;
+use super::document_limits::DocumentLimits;
 use super::error::RequestError;
 
 /// Counts the tokens of a document (GraphQL, section Lexical Tokens), up to its limits. What is no token counts as one for each byte: the

@@ -1,0 +1,60 @@
+//! What a client gets of an answer, whatever it came by: all of it within a bound, counted, and without what it did not ask for.
+
+use axum::body::Body;
+use axum::http::{Response, header};
+use bytes::Bytes;
+
+use super::aliases::restored;
+use super::bounded_answer::{Unread, whole, with_null};
+use super::chosen_operation::Chosen;
+use super::endpoint::GraphQl;
+use super::fillers::without_fillers;
+use super::negotiation::Format;
+
+impl GraphQl {
+    /// An answer as a whole, or what is said in its place, counted; `None` when it broke off.
+    pub(super) async fn told(
+        &self,
+        operation: &Chosen,
+        answer: Response<Body>,
+        request_id: Option<&str>,
+    ) -> Option<Bytes> {
+        let (parts, body) = answer.into_parts();
+        let bytes = match whole(body, self.max_answer).await {
+            Ok(bytes) => bytes,
+            Err(Unread::TooLarge(refused)) => with_null(&refused),
+            Err(Unread::BrokenOff) => return None,
+        };
+        self.tell_errors(operation, request_id, parts.extensions.get(), &bytes);
+        Some(bytes)
+    }
+}
+
+/// An answer without what the client did not ask for.
+pub(super) fn filtered(operation: &Chosen, bytes: Bytes) -> Bytes {
+    if !operation.is_altered() {
+        return bytes;
+    }
+    let Ok(text) = std::str::from_utf8(&bytes) else {
+        return bytes;
+    };
+    match (operation.has_fillers, operation.has_renamed) {
+        (true, true) => restored(&without_fillers(text)).into(),
+        (true, false) => without_fillers(text).into(),
+        (false, _) => restored(text).into(),
+    }
+}
+
+pub(super) fn json_of(format: Format) -> &'static str {
+    match format {
+        Format::Json => "application/json",
+        _ => "application/graphql-response+json",
+    }
+}
+
+pub(super) fn is_event_stream(answer: &Response<Body>) -> bool {
+    answer
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}

@@ -1,0 +1,44 @@
+//! What a parser or a validator found wrong with a document, as errors of ours with their places.
+
+use apollo_compiler::validation::DiagnosticList;
+
+use super::error::{Location, Refused, RequestError};
+
+/// Most errors of one document that are told.
+pub(super) const MOST_ERRORS: usize = 10;
+
+pub(super) fn refused(
+    errors: &DiagnosticList,
+    of_kind: &dyn Fn(String, Option<Location>) -> RequestError,
+) -> Refused {
+    let mut told: Vec<RequestError> = errors
+        .iter()
+        .take(MOST_ERRORS)
+        .map(|error| {
+            let written = error.to_json();
+            let location = written.locations.first().map(|place| Location {
+                line: place.line,
+                column: place.column,
+            });
+            let argument = required_argument(&written.message).map(str::to_owned);
+            let told = of_kind(written.message, location);
+            match argument {
+                Some(argument) => told.with("field", argument),
+                None => told,
+            }
+        })
+        .collect();
+    if told.is_empty() {
+        told.push(of_kind("the document is not valid".to_owned(), None));
+    }
+    Refused::of(told)
+}
+
+/// The name in "the required argument `Query.customer(id:)` is not provided".
+fn required_argument(message: &str) -> Option<&str> {
+    let coordinate = message
+        .strip_prefix("the required argument `")?
+        .split('`')
+        .next()?;
+    coordinate.rsplit_once('(')?.1.strip_suffix(":)")
+}

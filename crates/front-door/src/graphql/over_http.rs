@@ -1,0 +1,231 @@
+//! GraphQL over HTTP: queries, mutations and subscriptions as answers of a form that the client accepts.
+
+mod refusals;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use bytes::Bytes;
+use http_body::Body as _;
+use tokio::time::Instant;
+
+use self::refusals::{
+    is_of_single_connection, json, method_not_allowed, not_acceptable, single_connection_refused,
+    unreadable_answer,
+};
+use super::answers::{filtered, is_event_stream, json_of};
+use super::bounded_answer::{Unread, whole, with_null};
+use super::call::Call;
+use super::chosen_operation::Chosen;
+use super::endpoint::{GraphQl, TOO_MANY_SUBSCRIPTIONS};
+use super::error::{Code, Refused, RequestError};
+use super::inner::{Inner, Origin, set_up};
+use super::negotiation::{self, Format};
+use super::operation_request::Ready;
+use super::prepared_operation::Kind;
+use super::steps::carry_out;
+use super::telemetry::request_id;
+use super::{events, streams};
+use crate::http::admission::Share;
+use crate::http::body::{BodyRefused, read};
+use crate::http::media::{accepted, content_type, is_json};
+use crate::http::serving::About;
+use crate::identity::{self, Identity};
+use crate::shutdown::Stop;
+
+/// Who subscribes, and when its token ends.
+struct Subscriber {
+    share: Share,
+    ends: Option<Instant>,
+    stop: Stop,
+}
+
+impl GraphQl {
+    /// Answers a request that came by HTTP.
+    pub(crate) async fn answer<I: Inner>(
+        self: &Arc<Self>,
+        inner: &I,
+        share: Share,
+        identity: &Identity,
+        mut parts: Parts,
+        body: impl http_body::Body<Data = Bytes> + Unpin,
+        stop: &Stop,
+    ) -> Response<Body> {
+        let accepted = accepted(&parts.headers);
+        if is_of_single_connection(&parts) {
+            return json(
+                StatusCode::BAD_REQUEST,
+                Format::Json,
+                single_connection_refused(StatusCode::BAD_REQUEST)
+                    .body()
+                    .into(),
+            );
+        }
+        let taken = match parts.method {
+            Method::GET | Method::HEAD => {
+                Call::from_address(parts.uri.query().unwrap_or_default(), self.json_depth)
+                    .map(|call| (call, None))
+                    .map_err(Refused::from)
+            }
+            Method::POST => self.read(&parts, body, &share).await,
+            _ => return method_not_allowed(&parts.method),
+        };
+        match identity.access() {
+            Ok(access) => {
+                parts.extensions.insert(access);
+            }
+            Err(rejection) => {
+                let refused = RequestError::token(&rejection).into();
+                let response = self.refuse(&parts, accepted.as_deref(), &refused);
+                return identity::challenge(response, &rejection);
+            }
+        }
+        let is_get = parts.method != Method::POST;
+        let ready = match taken {
+            Ok((call, body)) => self.ready(call, body, is_get, &share).await,
+            Err(refused) => Err(refused),
+        };
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(refused) => return self.refuse(&parts, accepted.as_deref(), &refused),
+        };
+        if let Some(about) = parts.extensions.remove::<About>()
+            && let Some(name) = &ready.operation.sent_name
+        {
+            about.operation(name);
+        }
+        let origin = Origin::new(&self.path, &parts.headers, &parts.extensions);
+        let kind = ready.operation.kind;
+        match negotiation::choose(accepted.as_deref(), kind) {
+            None => not_acceptable(kind),
+            Some(format @ (Format::Json | Format::OwnJson)) => {
+                let limit = self.max_answer;
+                let answer = carry_out(inner, &origin, &ready, json_of(format), limit).await;
+                let request_id = request_id(&parts.headers);
+                self.single(&ready.operation, answer, format, request_id)
+                    .await
+            }
+            Some(format) => {
+                let subscriber = Subscriber {
+                    share,
+                    ends: identity.ends(),
+                    stop: stop.clone(),
+                };
+                self.stream(inner, subscriber, &parts, &origin, ready, format)
+                    .await
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        parts: &Parts,
+        body: impl http_body::Body<Data = Bytes> + Unpin,
+        share: &Share,
+    ) -> Result<(Call, Option<Bytes>), Refused> {
+        let is_right = content_type(&parts.headers).is_some_and(|range| is_json(&range, false));
+        // The body is read in any case: some clients read no answer before they have written all.
+        let body = read(&parts.headers, body, self.body).await;
+        let is_too_large = matches!(body, Err(BodyRefused::TooLarge(_)));
+        if !is_right && !is_too_large {
+            return Err(RequestError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                Code::BadUserInput,
+                "media_type",
+                "send JSON, with `content-type: application/json`",
+            )
+            .into());
+        }
+        let body = body.map_err(|error| {
+            RequestError::new(
+                error.status(),
+                Code::BadUserInput,
+                "body",
+                error.to_string(),
+            )
+        })?;
+        let call = self.call(&body, share).await?;
+        Ok((call, Some(body)))
+    }
+
+    async fn single(
+        &self,
+        operation: &Chosen,
+        answer: Response<Body>,
+        format: Format,
+        request_id: Option<&str>,
+    ) -> Response<Body> {
+        let (mut parts, body) = answer.into_parts();
+        parts.headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(format.content_type()),
+        );
+        let length = body.size_hint().exact();
+        let is_within = length.is_some_and(|length| length <= self.max_answer as u64);
+        if !operation.is_altered() && !self.log_errors && is_within {
+            return Response::from_parts(parts, body);
+        }
+        let bytes = match whole(body, self.max_answer).await {
+            Ok(bytes) => bytes,
+            Err(Unread::TooLarge(refused)) => {
+                self.tell(&refused, request_id);
+                return json(StatusCode::OK, format, with_null(&refused));
+            }
+            Err(Unread::BrokenOff) => return unreadable_answer(format),
+        };
+        self.tell_errors(operation, request_id, parts.extensions.get(), &bytes);
+        let bytes = filtered(operation, bytes);
+        parts.headers.remove(header::CONTENT_LENGTH);
+        Response::from_parts(parts, Body::from(bytes))
+    }
+
+    async fn stream<I: Inner>(
+        &self,
+        inner: &I,
+        subscriber: Subscriber,
+        parts: &Parts,
+        origin: &Origin,
+        ready: Ready,
+        format: Format,
+    ) -> Response<Body> {
+        if ready.operation.kind != Kind::Subscription {
+            let accept = json_of(Format::OwnJson);
+            let answer = carry_out(inner, origin, &ready, accept, self.max_answer).await;
+            let operation = ready.operation;
+            let request_id = request_id(&parts.headers);
+            let Some(bytes) = self.told(&operation, answer, request_id).await else {
+                return unreadable_answer(Format::OwnJson);
+            };
+            return streams::single_event(filtered(&operation, bytes));
+        }
+        let client = subscriber.share.client();
+        let Some(counted) = self.subscriptions.admit(client) else {
+            let refused = RequestError::rate_limited(1, TOO_MANY_SUBSCRIPTIONS).into();
+            return self.refuse(parts, None, &refused);
+        };
+        let Ready {
+            operation, body, ..
+        } = ready;
+        let request = origin.request(body, "text/event-stream");
+        let turn = self.turn(client).await;
+        let Some((answer, counted)) = set_up(self.tasks, inner, request, counted, turn).await
+        else {
+            return unreadable_answer(Format::OwnJson);
+        };
+        if is_event_stream(&answer) {
+            let (receiver, task) = self.events(answer.into_body(), operation, subscriber.ends);
+            return streams::response(receiver, format, task, counted, subscriber.stop);
+        }
+        let (sender, receiver) = events::queue(&self.held, operation, subscriber.ends);
+        let request_id = request_id(&parts.headers);
+        // It was refused: one event says why.
+        if let Some(bytes) = self.told(sender.operation(), answer, request_id).await {
+            sender.put(bytes);
+        }
+        sender.complete();
+        drop(sender);
+        streams::response(receiver, format, None, counted, subscriber.stop)
+    }
+}

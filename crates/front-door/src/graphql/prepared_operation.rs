@@ -1,0 +1,269 @@
+//! An operation of a checked document, prepared once for all requests for it: in the form that is carried out, with what has to be known
+//! of its variables, its cost and its answers.
+
+use std::sync::Arc;
+
+use apollo_compiler::ast::{self, Definition, OperationType};
+use apollo_compiler::executable::{ExecutableDocument, Operation};
+
+use super::cost::Cost;
+use super::schema::GraphSchema;
+use super::treatment::{Treatment, told};
+use super::variables::Variable;
+use super::variants::{Variants, write};
+use super::{aliases, steps};
+
+/// What kind an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Query,
+    Mutation,
+    Subscription,
+}
+
+impl Kind {
+    fn of(operation_type: OperationType) -> Self {
+        match operation_type {
+            OperationType::Query => Self::Query,
+            OperationType::Mutation => Self::Mutation,
+            OperationType::Subscription => Self::Subscription,
+        }
+    }
+}
+
+/// An operation that may be carried out.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// As the client named it.
+    pub(super) name: Option<String>,
+    /// As it is carried out.
+    pub(super) sent_name: Option<String>,
+    pub(super) kind: Kind,
+    /// The document in the form that is carried out, if that is not the client's.
+    pub(super) rewritten: Option<Arc<str>>,
+    pub(super) cost: Option<Cost>,
+    pub(super) variables: Vec<Variable>,
+    /// Whether answers hold fields that the client did not ask for.
+    pub(super) has_fillers: bool,
+    /// Whether answers hold names that are not the client's.
+    pub(super) has_renamed: bool,
+    /// The fields of a mutation by their keys, if they are several: each is an operation of its own.
+    pub(super) steps: Vec<(Arc<str>, Prepared)>,
+    /// The keys of a subscription's root field and of its cursor, if it is selected.
+    pub(super) cursor: Option<(String, Option<String>)>,
+    variants: Option<Variants>,
+}
+
+impl Prepared {
+    /// Of an operation of a valid document. `is_changed` says whether the document is no longer as the client sent it.
+    pub(super) fn of(
+        schema: &GraphSchema,
+        document: &ExecutableDocument,
+        operation: &Operation,
+        treatment: &Treatment,
+        is_changed: bool,
+    ) -> Self {
+        let written = write(schema, document, operation, treatment, None);
+        let name = operation.name.as_ref().map(ToString::to_string);
+        // What escapes were resolved to, and roots merged to, must be sent, too.
+        let rewritten = written
+            .text
+            .or_else(|| is_changed.then(|| document.serialize().no_indent().to_string()));
+        let steps = Self::steps(schema, document, operation, treatment);
+        Self {
+            sent_name: name.as_deref().map(|name| told(treatment, name)),
+            name,
+            kind: Kind::of(operation.operation_type),
+            rewritten: rewritten.map(Arc::from),
+            cost: Some(Cost::of(document, operation)),
+            variables: operation
+                .variables
+                .iter()
+                .map(|variable| Variable {
+                    name: variable.name.to_string(),
+                    ty: variable.ty.as_ref().clone(),
+                    is_noted: schema.is_noted(&variable.ty),
+                })
+                .collect(),
+            has_fillers: written.has_fillers || steps.iter().any(|(_, step)| step.has_fillers),
+            has_renamed: written.has_renamed,
+            steps,
+            cursor: Self::cursor(schema, document, operation, treatment),
+            variants: Variants::of(schema, document, operation, treatment),
+        }
+    }
+
+    fn steps(
+        schema: &GraphSchema,
+        document: &ExecutableDocument,
+        operation: &Operation,
+        treatment: &Treatment,
+    ) -> Vec<(Arc<str>, Self)> {
+        if !treatment.is_federated {
+            return Vec::new();
+        }
+        steps::split(document, operation)
+            .into_iter()
+            .filter_map(|step| {
+                let operation = step.document.operations.iter().next()?;
+                let prepared = Self::of(schema, &step.document, operation, treatment, true);
+                Some((step.key, prepared))
+            })
+            .collect()
+    }
+
+    /// The keys of a subscription's root field and of its cursor, as answers have them before the client's names are restored.
+    fn cursor(
+        schema: &GraphSchema,
+        document: &ExecutableDocument,
+        operation: &Operation,
+        treatment: &Treatment,
+    ) -> Option<(String, Option<String>)> {
+        let (root, cursor) = cursor(document, operation)?;
+        let name = |key: String| match aliases::handed_on(schema, &key) {
+            Some(other) if treatment.is_federated => other,
+            _ => key,
+        };
+        Some((name(root), cursor.map(name)))
+    }
+
+    /// Whether answers are not yet as the client asked for them.
+    pub(super) fn is_altered(&self) -> bool {
+        self.has_fillers || self.has_renamed
+    }
+
+    /// The form for a request that brings variables as `is_given` says; `None` if it is the one for all of them.
+    pub(super) fn without_absent(&self, is_given: impl Fn(&str) -> bool) -> Option<Arc<str>> {
+        self.variants
+            .as_ref()?
+            .without_absent(self.name.as_deref(), is_given)
+    }
+}
+
+fn cursor(
+    document: &ExecutableDocument,
+    operation: &Operation,
+) -> Option<(String, Option<String>)> {
+    if !operation.is_subscription() {
+        return None;
+    }
+    let root = operation.selection_set.root_fields(document).next()?;
+    let cursor = root
+        .selection_set
+        .root_fields(document)
+        .find(|field| field.name == "cursor")
+        .map(|field| field.response_key().to_string());
+    Some((root.response_key().to_string(), cursor))
+}
+
+/// Operations of a document that no schema says anything about.
+pub(super) fn unvalidated(document: &ast::Document, resolved: Option<&str>) -> Vec<Prepared> {
+    document
+        .definitions
+        .iter()
+        .filter_map(Definition::as_operation_definition)
+        .map(|operation| Prepared {
+            name: operation.name.as_ref().map(ToString::to_string),
+            sent_name: operation.name.as_ref().map(ToString::to_string),
+            kind: Kind::of(operation.operation_type),
+            rewritten: resolved.map(Arc::from),
+            cost: None,
+            variables: Vec::new(),
+            has_fillers: false,
+            has_renamed: false,
+            steps: Vec::new(),
+            cursor: None,
+            variants: None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::test_support::documents;
+
+    #[test]
+    fn unknown_names_become_one() {
+        let documents = documents(false);
+        let known = documents
+            .operation("query Known{__typename}", None)
+            .unwrap();
+        assert!(known.rewritten.is_none());
+        for name in ["A", "B"] {
+            let operation = documents
+                .operation(&format!("query {name}{{__typename}}"), None)
+                .unwrap();
+            assert_eq!(operation.sent_name.as_deref(), Some("Other"));
+            assert!(
+                operation
+                    .rewritten
+                    .as_ref()
+                    .unwrap()
+                    .contains("query Other")
+            );
+        }
+    }
+
+    #[test]
+    fn an_alias_that_covers_a_key_gets_a_name_of_its_own() {
+        let documents = documents(true);
+        for (document, renamed) in [
+            (
+                "{customers{nodes{id:createdAt}}}",
+                "tandemAlias_id: createdAt",
+            ),
+            (
+                "{customers{nodes{id:__typename revision}}}",
+                "tandemAlias_id: __typename",
+            ),
+            (
+                "{customers{nodes{...a}}} fragment a on Customer{__typename:id}",
+                "tandemAlias___typename: id",
+            ),
+        ] {
+            let operation = documents.operation(document, None).unwrap();
+            assert!(operation.has_renamed);
+            let text = operation.rewritten.as_ref().unwrap();
+            assert!(text.contains(renamed), "{text}");
+        }
+        let plain = documents
+            .operation("{customers{nodes{id:id a:id}}}", None)
+            .unwrap();
+        assert!(!plain.has_renamed && plain.rewritten.is_none());
+        assert!(
+            documents
+                .operation("{customers{nodes{tandemAlias_id:id}}}", None)
+                .is_err()
+        );
+        let lagging = documents
+            .operation("subscription{orderUpdated{id:cursor}}", None)
+            .unwrap();
+        assert_eq!(
+            lagging.cursor.as_ref().unwrap().1.as_deref(),
+            Some("tandemAlias_id")
+        );
+    }
+
+    #[test]
+    fn a_subscriptions_cursor_is_found_under_its_alias() {
+        let documents = documents(false);
+        let with = r#"subscription{o:orderUpdated(customerId:"1"){...u}} fragment u on OrderUpdate{c:cursor}"#;
+        let operation = documents.operation(with, None).unwrap();
+        assert_eq!(
+            operation.cursor,
+            Some(("o".to_owned(), Some("c".to_owned())))
+        );
+        let without = r#"subscription{orderUpdated{order{id}}}"#;
+        assert_eq!(
+            documents
+                .operation(without, None)
+                .unwrap()
+                .cursor
+                .as_ref()
+                .unwrap()
+                .1,
+            None
+        );
+    }
+}

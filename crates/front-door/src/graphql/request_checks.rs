@@ -1,0 +1,276 @@
+//! A request checked and made ready to be handed on. What is large is paid for by its client and done aside: others do not wait for it.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::call::Call;
+use super::chosen_operation::Chosen;
+use super::endpoint::GraphQl;
+use super::error::{Code, Refused, RequestError};
+use super::operation_request::{Ready, in_steps, written};
+use super::prepared_operation::Kind;
+use super::variables::{Members, coerced};
+use crate::http::admission::{Share, TOO_FAST, cost_of_bytes, whole_seconds};
+use crate::http::aside::NotDone;
+
+/// From so many bytes on the body of a request is read aside.
+const LARGE: usize = 32 * 1024;
+
+/// A document that is asked for.
+struct Asked {
+    document: Arc<str>,
+    /// Whether the request named it, and has not sent it.
+    is_named: bool,
+    takes_long: bool,
+}
+
+impl GraphQl {
+    /// Reads a request from JSON: what is large is paid for, and read aside.
+    ///
+    /// # Errors
+    /// When it is no request, nests too deep, or is more than the client's share.
+    pub(super) async fn call(&self, body: &Bytes, share: &Share) -> Result<Call, RequestError> {
+        pay(share, cost_of_bytes(body.len()))?;
+        let depth = self.json_depth;
+        if body.len() < LARGE {
+            return Call::from_json(body, depth);
+        }
+        let body = body.clone();
+        let read = move || Call::from_json(&body, depth);
+        self.aside
+            .run(share.client(), read)
+            .await
+            .map_err(not_done)?
+    }
+
+    /// Checks a request and puts it into the form in which it is handed on. `body` is the one that it was read from. What takes long is paid for, and
+    /// done aside.
+    ///
+    /// # Errors
+    /// When it is not to be carried out, or is more than the client's share.
+    pub(super) async fn ready(
+        self: &Arc<Self>,
+        call: Call,
+        body: Option<Bytes>,
+        is_get: bool,
+        share: &Share,
+    ) -> Result<Ready, Refused> {
+        let mut name = self.documents.told_name(call.operation_name.as_deref());
+        let ready = match self.asked(call, share) {
+            Ok((asked, call)) => {
+                let is_large = body.as_ref().is_some_and(|body| body.len() >= LARGE);
+                if asked.takes_long || is_large {
+                    let this = Arc::clone(self);
+                    let work = move || {
+                        let ready = this.checked(asked, &call, body, is_get, &mut name);
+                        ready.map_err(|refused| refused.of_operation(name))
+                    };
+                    return self
+                        .aside
+                        .run(share.client(), work)
+                        .await
+                        .map_err(|error| Refused::from(not_done(error)))?;
+                }
+                self.checked(asked, &call, body, is_get, &mut name)
+            }
+            Err(refused) => Err(refused),
+        };
+        ready.map_err(|refused| refused.of_operation(name))
+    }
+
+    /// The document that is asked for, if it may be checked: one that is not known is looked over and paid for.
+    fn asked(&self, mut call: Call, share: &Share) -> Result<(Asked, Call), Refused> {
+        let is_named = call.query.is_none();
+        let document = self.persisted.document(&mut call)?;
+        let takes_long = match self.documents.weight(&document)? {
+            None => false,
+            Some(weight) => {
+                pay(share, weight.cost())?;
+                weight.takes_long()
+            }
+        };
+        let asked = Asked {
+            document,
+            is_named,
+            takes_long,
+        };
+        Ok((asked, call))
+    }
+
+    fn checked(
+        &self,
+        asked: Asked,
+        call: &Call,
+        body: Option<Bytes>,
+        is_get: bool,
+        name: &mut Option<String>,
+    ) -> Result<Ready, Refused> {
+        let Asked {
+            document, is_named, ..
+        } = asked;
+        let operation = self
+            .documents
+            .operation(&document, call.operation_name.as_deref())?;
+        name.clone_from(&operation.sent_name);
+        if is_get && operation.kind == Kind::Mutation {
+            return Err(RequestError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                Code::BadUserInput,
+                "mutation_by_get",
+                "a mutation changes something: send it with POST",
+            )
+            .into());
+        }
+        let variables = Members::of(call.variables.as_deref());
+        self.check_cost(&operation, &variables)?;
+        let coerced = match self.documents.schema() {
+            Some(schema) => coerced(schema, &operation.variables, &variables)?,
+            None => None,
+        };
+        let sent_variables = coerced
+            .as_deref()
+            .or(call.variables.as_deref().map(RawValue::get));
+        if !operation.steps.is_empty() {
+            return Ok(in_steps(&operation, &variables, sent_variables));
+        }
+        let rewritten = operation
+            .without_absent(|name| variables.get(name).is_some())
+            .or_else(|| operation.rewritten.clone());
+        if rewritten.is_none()
+            && coerced.is_none()
+            && !is_named
+            && call.document_id.is_none()
+            && let Some(body) = body
+        {
+            return Ok(Ready::new(operation, body));
+        }
+        let body = written(
+            rewritten.as_deref().unwrap_or(&document),
+            operation.sent_name.as_deref(),
+            sent_variables,
+        );
+        Ok(Ready::new(operation, body))
+    }
+
+    fn check_cost(&self, operation: &Chosen, variables: &Members<'_>) -> Result<(), RequestError> {
+        let Some(model) = &operation.cost else {
+            return Ok(());
+        };
+        let cost = model.fixed().unwrap_or_else(|| model.with(variables));
+        let limit = self.documents.limits().cost;
+        if cost <= limit {
+            return Ok(());
+        }
+        Err(RequestError::too_expensive(
+            cost,
+            limit,
+            format!(
+                "the answer could have {cost} fields; {limit} are given: ask for smaller pages, with `first`, or for less of each"
+            ),
+        ))
+    }
+}
+
+/// Pays for what costs as much as so many requests.
+fn pay(share: &Share, requests: u32) -> Result<(), RequestError> {
+    share
+        .pay(requests)
+        .map_err(|wait| RequestError::rate_limited(whole_seconds(wait), TOO_FAST))
+}
+
+fn not_done(error: NotDone) -> RequestError {
+    let message = error.to_string();
+    match error {
+        NotDone::TooMuch => RequestError::rate_limited(1, message),
+        NotDone::Failed => RequestError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            Code::Unavailable,
+            "internal",
+            message,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::endpoint::GraphQlRules;
+    use super::*;
+    use crate::http::admission::{Client, Counter, Most, Rate};
+    use crate::runtime::Tasks;
+    use crate::settings::FrontDoorSettings;
+
+    fn graphql() -> Arc<GraphQl> {
+        let settings = FrontDoorSettings::default();
+        let subscriptions = Counter::new("test", Most::subscriptions(&settings));
+        let time = settings.body_timeout();
+        let rules = GraphQlRules::default();
+        Arc::new(GraphQl::new(
+            rules,
+            time,
+            1_000,
+            subscriptions,
+            Tasks::Shared,
+        ))
+    }
+
+    /// Shares of a door that takes so many requests a second of each client.
+    fn shares(rate_limit: u32) -> impl Fn(&str) -> Share {
+        let rate = Arc::new(Rate::new(&FrontDoorSettings {
+            rate_limit: rate_limit.try_into().unwrap(),
+            ..FrontDoorSettings::default()
+        }));
+        move |address| Share::new(&rate, Client::of(address.parse().unwrap()))
+    }
+
+    async fn ask(graphql: &Arc<GraphQl>, query: String, share: &Share) -> Result<Ready, Code> {
+        let call = Call {
+            query: Some(query),
+            ..Call::default()
+        };
+        let ready = graphql.ready(call, None, false, share).await;
+        ready.map_err(|refused| refused.first().unwrap().code())
+    }
+
+    fn fields(first: usize, count: usize) -> String {
+        format!("{{a{first} {}}}", "a ".repeat(count))
+    }
+
+    #[tokio::test]
+    async fn large_documents_that_are_not_known_are_paid_for_by_their_tokens() {
+        let (graphql, share) = (graphql(), shares(3_000));
+        let (one, other) = (share("10.0.0.1"), share("10.0.0.2"));
+        // 250 requests each: a dozen, and as many as come back meanwhile.
+        let mut refused = None;
+        for number in 0..1_000 {
+            if let Err(code) = ask(&graphql, fields(number, 1_500), &one).await {
+                refused = Some((number, code));
+                break;
+            }
+        }
+        let (count, code) = refused.unwrap();
+        assert_eq!(code, Code::RateLimited);
+        assert!(count >= 11, "{count}");
+        assert!(ask(&graphql, fields(0, 1_500), &other).await.is_ok());
+        // Small ones, and what is known, cost nothing beside their requests.
+        for number in 0..1_000 {
+            assert!(ask(&graphql, fields(number, 100), &one).await.is_ok());
+            assert!(ask(&graphql, fields(0, 1_500), &one).await.is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_larger_than_what_is_taken_is_refused_before_it_is_paid_for_or_parsed() {
+        let (graphql, share) = (graphql(), shares(3));
+        let one = share("10.0.0.1");
+        for _ in 0..100 {
+            for query in [fields(0, 100_000), "{a".repeat(4_000)] {
+                let refused = ask(&graphql, query, &one).await;
+                assert_eq!(refused.map(|_| ()), Err(Code::BadUserInput));
+            }
+        }
+    }
+}

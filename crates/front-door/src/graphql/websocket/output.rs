@@ -1,0 +1,113 @@
+//! The way of one operation to its client: what it is answered with, event by event, as messages that wait for the connection.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::Response;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use crate::graphql::answers::filtered;
+use crate::graphql::chosen_operation::Chosen;
+use crate::graphql::endpoint::GraphQl;
+use crate::graphql::error::Refused;
+use crate::graphql::events::{Event, Receiver};
+use crate::graphql::outgoing::{Outgoing, Queue, What};
+
+/// The way of one operation to the client.
+pub(super) struct Output {
+    /// When its token ends.
+    pub(super) ends: Option<Instant>,
+    pub(super) id: Arc<str>,
+    pub(super) number: u64,
+    pub(super) queue: Queue,
+}
+
+impl Output {
+    pub(super) async fn answer(
+        &self,
+        graphql: &GraphQl,
+        operation: &Chosen,
+        answer: Response<Body>,
+        request_id: Option<&str>,
+    ) {
+        match graphql.told(operation, answer, request_id).await {
+            Some(bytes) => self.finish(filtered(operation, bytes)),
+            None => self.put(What::Complete),
+        }
+    }
+
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` has room for what it is given twice"
+    )]
+    pub(super) fn follow<'a>(
+        &'a self,
+        operation: &'a Chosen,
+        mut events: Receiver,
+    ) -> impl Future<Output = ()> + Send + 'a {
+        async move {
+            let mut is_first = true;
+            while let Some(event) = events.next().await {
+                match event {
+                    Event::Next(payload) => {
+                        if std::mem::take(&mut is_first)
+                            && let Some(errors) = request_errors(&payload)
+                        {
+                            return self.put(What::Failed(errors));
+                        }
+                        if !self.queue.has_room(payload.len()) {
+                            Box::pin(self.queue.room(payload.len())).await;
+                        }
+                        self.put(What::Next(filtered(operation, payload)));
+                    }
+                    Event::End(None) => self.put(What::Complete),
+                    Event::Failed(errors) => self.put(What::Failed(errors)),
+                    Event::End(Some(error)) => {
+                        self.put(What::Failed(Refused::from(error).errors().to_string()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn finish(&self, answer: Bytes) {
+        match request_errors(&answer) {
+            Some(errors) => self.put(What::Failed(errors)),
+            None => {
+                self.put(What::Next(answer));
+                self.put(What::Complete);
+            }
+        }
+    }
+
+    pub(super) fn put(&self, what: What) {
+        self.queue.put(Outgoing {
+            id: Arc::clone(&self.id),
+            number: self.number,
+            what,
+        });
+    }
+}
+
+/// The errors of a response without data: the operation was not carried out at all (graphql-transport-ws, `error`).
+fn request_errors(response: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow, default)]
+        data: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        errors: Option<&'a RawValue>,
+    }
+    // Most answers begin with their data.
+    if response.starts_with(br#"{"data""#) {
+        return None;
+    }
+    let answer: Answer<'_> = serde_json::from_slice(response).ok()?;
+    answer
+        .data
+        .is_none()
+        .then_some(answer.errors?.get().to_owned())
+}

@@ -1,0 +1,327 @@
+//! One session of GraphQL over a WebSocket, from its first message to its end.
+
+mod opening;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::http::request::Parts;
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use super::close_code::{self, Close, closed_by};
+use super::init_headers::take_headers;
+use super::pace::Pace;
+use super::protocol::Protocol;
+use super::socket::{SEND_TIMEOUT, Socket, answer_close, close, feed, send};
+use crate::graphql::endpoint::GraphQl;
+use crate::graphql::inner::{Inner, Origin};
+use crate::graphql::outgoing::{Outgoing, Queue, What};
+use crate::graphql::telemetry::request_id;
+use crate::http::admission::{Client, Rate};
+use crate::identity::{Identifier, Identity};
+use crate::json::check_depth;
+use crate::runtime::Task;
+use crate::settings::SocketLimits;
+use crate::shutdown::Stop;
+
+/// A connection that is silent (not even a pong) for so many pings counts as lost. Clients need not ping.
+const SILENT_PINGS: u32 = 3;
+/// What is read at once, in bytes: each connection holds so much for as long as it is open, and most say little.
+const READ_BUFFER: usize = 1024;
+/// So many bytes of several messages are written together.
+const WRITE_BUFFER: usize = 8 * 1024;
+/// The longest id of an operation, in bytes.
+const LONGEST_ID: usize = 256;
+/// After so many messages of one connection others have their turn: many come in one read.
+const MESSAGES_AT_ONCE: usize = 16;
+
+/// Whose connection becomes a WebSocket.
+pub(crate) struct Handshake {
+    /// Its address.
+    pub(crate) address: Client,
+    /// Who sent the handshake; `connection_init` may say otherwise.
+    pub(crate) identity: Identity,
+    /// Verifies the tokens of the session.
+    pub(crate) identifier: Identifier,
+    /// How often each client may ask, over all its connections.
+    pub(crate) rate: Arc<Rate>,
+}
+
+pub(super) struct Session<I> {
+    graphql: Arc<GraphQl>,
+    inner: I,
+    by: Handshake,
+    /// Whether a message brought a token that is not verified yet.
+    has_new_token: bool,
+    origin: Origin,
+    request_id: Option<String>,
+    protocol: Protocol,
+    limits: SocketLimits,
+    is_initialised: bool,
+    operations: HashMap<String, Open>,
+    /// Of the operation that was opened last: an id may come again for another one.
+    number: u64,
+    queue: Queue,
+}
+
+/// An operation that is open; it ends when this is dropped.
+struct Open {
+    number: u64,
+    _task: Task,
+}
+
+#[derive(Deserialize)]
+struct Said<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(borrow, default)]
+    payload: Option<&'a RawValue>,
+}
+
+impl<I: Inner> Session<I> {
+    pub(super) fn new(
+        graphql: &Arc<GraphQl>,
+        inner: &I,
+        by: Handshake,
+        parts: &Parts,
+        protocol: Protocol,
+        limits: SocketLimits,
+    ) -> Self {
+        Self {
+            origin: Origin::new(&graphql.path, &parts.headers, &parts.extensions).detached(),
+            request_id: request_id(&parts.headers).map(str::to_owned),
+            graphql: Arc::clone(graphql),
+            inner: inner.clone(),
+            by,
+            has_new_token: false,
+            protocol,
+            limits,
+            is_initialised: false,
+            operations: HashMap::new(),
+            number: 0,
+            queue: Queue::default(),
+        }
+    }
+
+    pub(super) async fn run(
+        mut self: Box<Self>,
+        io: TokioIo<hyper::upgrade::Upgraded>,
+        stop: Stop,
+    ) {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(WRITE_BUFFER)
+            .max_message_size(Some(self.limits.message))
+            .max_frame_size(Some(self.limits.message));
+        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config));
+        let mut socket = Box::pin(socket).await;
+        let end = self.converse(&mut socket, stop).await;
+        // Operations end first: nothing is worked out for nobody.
+        self.operations.clear();
+        if let Some(Close(code, reason)) = end {
+            // Room for this would be held for as long as the connection is open.
+            Box::pin(close(&mut socket, code, reason)).await;
+        }
+    }
+
+    /// Carries the session; answers how it is to be closed, or nothing if the client closed it or is gone.
+    async fn converse(&mut self, socket: &mut Socket, stop: Stop) -> Option<Close> {
+        let opened = Instant::now();
+        let mut last_heard = opened;
+        let SocketLimits {
+            init, ping: every, ..
+        } = self.limits;
+        let mut ping = tokio::time::interval_at(opened + every, every);
+        let init_deadline = tokio::time::sleep_until(opened + init);
+        let stopped = stop.requested();
+        tokio::pin!(init_deadline, stopped);
+        let mut pace = Pace::of(opened);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stopped => {
+                    return Some(Close(close_code::RESTART, "the server is restarting: subscribe again with `after`"));
+                }
+                () = &mut init_deadline, if !self.is_initialised => {
+                    return Some(Close(close_code::INIT_TIMED_OUT, "Connection initialisation timeout"));
+                }
+                _ = ping.tick() => {
+                    if last_heard.elapsed() > every * SILENT_PINGS {
+                        tracing::debug!("a WebSocket fell silent");
+                        return None;
+                    }
+                    send(socket, Message::Ping(Bytes::new())).await?;
+                }
+                frame = socket.next() => {
+                    last_heard = Instant::now();
+                    // What the client sends meanwhile waits in its own system.
+                    if let Some(wait) = pace.wait(last_heard) {
+                        tokio::time::sleep(wait).await;
+                    } else if pace.messages.is_multiple_of(MESSAGES_AT_ONCE) {
+                        tokio::task::yield_now().await;
+                    }
+                    // Room for this would be held for as long as the connection is open.
+                    let replies = match frame? {
+                        Ok(Message::Text(text)) => {
+                            Box::pin(self.take(text.as_bytes())).await
+                        }
+                        // Some clients send their text so.
+                        Ok(Message::Binary(bytes)) => match std::str::from_utf8(&bytes) {
+                            Ok(_) => Box::pin(self.take(&bytes)).await,
+                            Err(_) => Err(Close(close_code::BAD_REQUEST, "Invalid message")),
+                        },
+                        Ok(Message::Close(_)) => {
+                            answer_close(socket).await;
+                            return None;
+                        }
+                        Ok(_) => Ok(None),
+                        Err(error) => return closed_by(&error),
+                    };
+                    if std::mem::take(&mut self.has_new_token) {
+                        let identifying = self.by.identifier.identify(self.origin.headers());
+                        self.by.identity = Box::pin(identifying).await;
+                    }
+                    match replies {
+                        Ok(Some(reply)) => send(socket, Message::Text(reply)).await?,
+                        Ok(None) => {}
+                        Err(close) => return Some(close),
+                    }
+                }
+                one = self.queue.next() => {
+                    self.pass_on(socket, one).await?;
+                }
+            }
+        }
+    }
+
+    /// Sends what waits, several messages with one flush.
+    async fn pass_on(&mut self, socket: &mut Socket, first: Outgoing) -> Option<()> {
+        const AT_ONCE: usize = 64;
+        let mut next = Some(first);
+        let mut fed = 0;
+        while let Some(one) = next {
+            for message in self.written(one) {
+                feed(socket, message).await?;
+            }
+            fed += 1;
+            next = (fed < AT_ONCE).then(|| self.queue.take()).flatten();
+        }
+        match tokio::time::timeout(SEND_TIMEOUT, socket.flush()).await {
+            Ok(Ok(())) => Some(()),
+            _ => None,
+        }
+    }
+
+    fn written(&mut self, one: Outgoing) -> Vec<Message> {
+        let is_open = self
+            .operations
+            .get(one.id.as_ref())
+            .is_some_and(|open| open.number == one.number);
+        // The client ended it in the meantime.
+        if !is_open {
+            return Vec::new();
+        }
+        let id = serde_json::Value::from(one.id.as_ref());
+        match one.what {
+            What::Next(payload) => {
+                let payload = String::from_utf8_lossy(&payload);
+                let kind = self.protocol.next();
+                vec![text(format!(
+                    r#"{{"id":{id},"type":"{kind}","payload":{payload}}}"#
+                ))]
+            }
+            What::Failed(errors) => {
+                self.operations.remove(one.id.as_ref());
+                vec![text(format!(
+                    r#"{{"id":{id},"type":"error","payload":{errors}}}"#
+                ))]
+            }
+            What::Complete => {
+                self.operations.remove(one.id.as_ref());
+                vec![text(format!(r#"{{"id":{id},"type":"complete"}}"#))]
+            }
+        }
+    }
+
+    /// Takes a message of the client; answers what is said at once.
+    async fn take(&mut self, message: &[u8]) -> Result<Option<Utf8Bytes>, Close> {
+        const INVALID: Close = Close(close_code::BAD_REQUEST, "Invalid message received");
+        // The message and its payload stand around what a request may nest.
+        check_depth(message, self.graphql.json_depth + 1)
+            .map_err(|_| Close(close_code::BAD_REQUEST, "Message nests too deeply"))?;
+        let said: Said<'_> = serde_json::from_slice(message).map_err(|_| INVALID)?;
+        let is_object = |raw: &&RawValue| raw.get().starts_with('{');
+        match said.kind.as_str() {
+            "connection_init" => {
+                // The older protocol has no other message by which a client could bring a new token.
+                if self.is_initialised && self.protocol == Protocol::Transport {
+                    return Err(Close(
+                        close_code::TOO_MANY_INITS,
+                        "Too many initialisation requests",
+                    ));
+                }
+                if said
+                    .payload
+                    .is_some_and(|raw| raw.get() != "null" && !is_object(&raw))
+                {
+                    return Err(INVALID);
+                }
+                take_headers(self.origin.headers_mut(), said.payload);
+                self.has_new_token = true;
+                self.is_initialised = true;
+                Ok(Some(Utf8Bytes::from_static(r#"{"type":"connection_ack"}"#)))
+            }
+            "ping" => {
+                // A member `authorization` of its payload is a new token, for what is begun from now on.
+                if self.is_initialised && said.payload.as_ref().is_some_and(is_object) {
+                    take_headers(self.origin.headers_mut(), said.payload);
+                    self.has_new_token = true;
+                }
+                Ok(Some(Utf8Bytes::from_static(r#"{"type":"pong"}"#)))
+            }
+            "pong" => Ok(None),
+            "subscribe" | "start" if self.starts(&said.kind) => {
+                if !self.is_initialised {
+                    return Err(Close(close_code::UNAUTHORIZED, "Unauthorized"));
+                }
+                let id = said
+                    .id
+                    .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID)
+                    .ok_or(INVALID)?;
+                let payload = said.payload.filter(is_object).ok_or(INVALID)?;
+                self.open(id, payload).await
+            }
+            "complete" | "stop" if self.ends(&said.kind) => {
+                let id = said.id.ok_or(INVALID)?;
+                self.operations.remove(&id);
+                Ok(None)
+            }
+            "connection_terminate" if self.protocol == Protocol::Older => {
+                Err(Close(close_code::NORMAL, ""))
+            }
+            _ => Err(INVALID),
+        }
+    }
+
+    fn starts(&self, kind: &str) -> bool {
+        (kind == "start") == (self.protocol == Protocol::Older)
+    }
+
+    fn ends(&self, kind: &str) -> bool {
+        (kind == "stop") == (self.protocol == Protocol::Older)
+    }
+}
+
+fn text(message: String) -> Message {
+    Message::Text(message.into())
+}

@@ -1,0 +1,132 @@
+//! The beginning of an operation that a message asks for: it is checked and counted, and then goes on by itself.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::{Open, Session};
+use crate::graphql::answers::{is_event_stream, json_of};
+use crate::graphql::endpoint::TOO_MANY_SUBSCRIPTIONS;
+use crate::graphql::error::{Code, Refused, RequestError};
+use crate::graphql::inner::{Inner, set_up};
+use crate::graphql::negotiation::Format;
+use crate::graphql::outgoing::What;
+use crate::graphql::prepared_operation::Kind;
+use crate::graphql::steps::carry_out;
+use crate::graphql::websocket::close_code::{self, Close};
+use crate::graphql::websocket::output::Output;
+use crate::http::admission::{Share, TOO_FAST, whole_seconds};
+
+const TOO_MANY_OPERATIONS: &str =
+    "so many operations of one connection are not taken at once: end some first";
+
+impl<I: Inner> Session<I> {
+    pub(super) async fn open(
+        &mut self,
+        id: String,
+        payload: &RawValue,
+    ) -> Result<Option<Utf8Bytes>, Close> {
+        if self.operations.contains_key(&id) {
+            return Err(Close(
+                close_code::ALREADY_EXISTS,
+                "Subscriber for this id already exists",
+            ));
+        }
+        let body = Bytes::copy_from_slice(payload.get().as_bytes());
+        let refuse = |refused: &Refused| {
+            self.graphql.tell(refused, self.request_id.as_deref());
+            let id = serde_json::Value::from(id.as_str());
+            let errors = refused.errors();
+            Ok(Some(Utf8Bytes::from(format!(
+                r#"{{"id":{id},"type":"error","payload":{errors}}}"#
+            ))))
+        };
+        if self.operations.len() >= self.limits.operations {
+            return refuse(&RequestError::rate_limited(1, TOO_MANY_OPERATIONS).into());
+        }
+        let client = self.by.identity.client(self.by.address);
+        if let Err(wait) = self.by.rate.take(client) {
+            return refuse(&RequestError::rate_limited(whole_seconds(wait), TOO_FAST).into());
+        }
+        match self.by.identity.access() {
+            Ok(access) => self.origin.allow(access),
+            Err(rejection) => return refuse(&RequestError::token(&rejection).into()),
+        }
+        let share = Share::new(&self.by.rate, client);
+        let call = match self.graphql.call(&body, &share).await {
+            Ok(call) => call,
+            Err(error) if error.code() == Code::RateLimited => return refuse(&error.into()),
+            // A payload that is no request is no message of the protocol.
+            Err(_) => return Err(Close(close_code::BAD_REQUEST, "Invalid message received")),
+        };
+        let ready = match self.graphql.ready(call, Some(body), false, &share).await {
+            Ok(ready) => ready,
+            Err(refused) => return refuse(&refused),
+        };
+        let is_subscription = ready.operation.kind == Kind::Subscription;
+        let counted = match is_subscription.then(|| self.graphql.subscriptions.admit(client)) {
+            None => None,
+            Some(Some(counted)) => Some(counted),
+            Some(None) => {
+                return refuse(&RequestError::rate_limited(1, TOO_MANY_SUBSCRIPTIONS).into());
+            }
+        };
+        self.number += 1;
+        let output = Output {
+            ends: self.by.identity.ends(),
+            id: id.as_str().into(),
+            number: self.number,
+            queue: self.queue.clone(),
+        };
+        let accept = if is_subscription {
+            "text/event-stream"
+        } else {
+            json_of(Format::OwnJson)
+        };
+        let origin = self.origin.clone();
+        let (graphql, inner) = (Arc::clone(&self.graphql), self.inner.clone());
+        let operation = ready.operation.clone();
+        // What begins it is not held for as long as it goes on.
+        let beginning = Box::pin(async move {
+            match counted {
+                Some(counted) => {
+                    // Ended while it waits for its turn, it has cost nothing yet.
+                    let turn = graphql.turn(client).await;
+                    let request = origin.request(ready.body, accept);
+                    let (answer, counted) =
+                        set_up(graphql.tasks, &inner, request, counted, turn).await?;
+                    Some((answer, Some(counted)))
+                }
+                None => {
+                    let answer = carry_out(&inner, &origin, &ready, accept, graphql.max_answer);
+                    Some((answer.await, None))
+                }
+            }
+        });
+        let graphql = Arc::clone(&self.graphql);
+        let request_id = self.request_id.clone();
+        let task = self.graphql.tasks.start(async move {
+            let Some((answer, counted)) = beginning.await else {
+                return output.put(What::Complete);
+            };
+            let _counted = counted;
+            if is_event_stream(&answer) {
+                let (events, _reads_ahead) =
+                    graphql.events(answer.into_body(), operation.clone(), output.ends);
+                return output.follow(&operation, events).await;
+            }
+            let request_id = request_id.as_deref();
+            Box::pin(output.answer(&graphql, &operation, answer, request_id)).await;
+        });
+        self.operations.insert(
+            id,
+            Open {
+                number: self.number,
+                _task: task,
+            },
+        );
+        Ok(None)
+    }
+}

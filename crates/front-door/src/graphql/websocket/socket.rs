@@ -1,0 +1,68 @@
+//! The connection of a session: messages are sent and it is closed within a time, or it counts as lost.
+
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+/// How long a client may take to accept one message before it counts as lost.
+pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to answer a close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// After an error so many bytes more are read and dropped.
+const READ_ON: usize = 4 * 1024 * 1024;
+
+pub(super) type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+
+pub(super) async fn send(socket: &mut Socket, message: Message) -> Option<()> {
+    match tokio::time::timeout(SEND_TIMEOUT, socket.send(message)).await {
+        Ok(Ok(())) => Some(()),
+        _ => None,
+    }
+}
+
+pub(super) async fn feed(socket: &mut Socket, message: Message) -> Option<()> {
+    match tokio::time::timeout(SEND_TIMEOUT, socket.feed(message)).await {
+        Ok(Ok(())) => Some(()),
+        _ => None,
+    }
+}
+
+/// Sends the close frame that answers the client's (RFC 6455, section 5.5.1): it was made when the client's was read, and waits for a
+/// flush. Another message could not be sent any more.
+pub(super) async fn answer_close(socket: &mut Socket) {
+    let closing = async {
+        if socket.flush().await.is_ok() {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    };
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+}
+
+/// Says goodbye and waits a moment for the answer, so that the client reads it.
+pub(super) async fn close(socket: &mut Socket, code: u16, reason: &'static str) {
+    let frame = CloseFrame {
+        code: code.into(),
+        reason: Utf8Bytes::from_static(reason),
+    };
+    let closing = async {
+        if socket.send(Message::Close(Some(frame))).await.is_err() {
+            return;
+        }
+        while let Some(Ok(_)) = socket.next().await {}
+        // After an error the rest is no frames any more. It is read all the same: a connection that is closed with bytes unread
+        // is reset, and the client would never see the close frame.
+        let mut rest = vec![0; 16 * 1024];
+        let mut read = 0;
+        while read < READ_ON
+            && let Ok(more @ 1..) = socket.get_mut().read(&mut rest).await
+        {
+            read += more;
+        }
+    };
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+}
