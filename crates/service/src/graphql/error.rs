@@ -3,19 +3,16 @@
 //! Domain crates have error types of their own and turn them into an [`ApiError`] at the edge. What has no code and comes
 //! from a resolver is an accident: it is logged, and the client learns only that it happened.
 
+mod async_graphql_messages;
+mod error_codes;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
-use async_graphql::extensions::{
-    Extension, ExtensionContext, ExtensionFactory, NextExecute, NextRequest, NextResolve,
-    NextSubscribe, ResolveInfo,
-};
-use async_graphql::{ErrorExtensionValues, Response, ServerError, ServerResult, Value};
-use futures::StreamExt;
-use futures::stream::BoxStream;
+use async_graphql::{ErrorExtensionValues, Value};
 
-use super::field_errors::FieldErrors;
+pub use error_codes::ErrorCodes;
+
 use crate::error_code::ErrorCode;
 use tandem_model::request_key::{Request, RequestKey};
 
@@ -143,166 +140,13 @@ impl From<ApiError> for async_graphql::Error {
     }
 }
 
-/// Gives every error a code: what the GraphQL layer itself refuses (syntax, validation, wrong types, limits) becomes
-/// `BAD_USER_INPUT`, with the field where it is known; what a resolver let slip becomes `INTERNAL`, without its text. And every field
-/// that fails its place in the answer.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ErrorCodes;
-
-impl ExtensionFactory for ErrorCodes {
-    fn create(&self) -> Arc<dyn Extension> {
-        Arc::new(OfRequest::default())
-    }
-}
-
-/// The errors of one request.
-#[derive(Debug, Default)]
-struct OfRequest {
-    fields: FieldErrors,
-}
-
-#[async_trait::async_trait]
-impl Extension for OfRequest {
-    async fn request(&self, context: &ExtensionContext<'_>, next: NextRequest<'_>) -> Response {
-        with_codes(next.run(context).await)
-    }
-
-    fn subscribe<'s>(
-        &self,
-        context: &ExtensionContext<'_>,
-        stream: BoxStream<'s, Response>,
-        next: NextSubscribe<'_>,
-    ) -> BoxStream<'s, Response> {
-        next.run(context, stream).map(with_codes).boxed()
-    }
-
-    async fn execute(
-        &self,
-        context: &ExtensionContext<'_>,
-        operation: Option<&str>,
-        next: NextExecute<'_>,
-    ) -> Response {
-        let mut response = next.run(context, operation).await;
-        self.fields.finish(&mut response);
-        response
-    }
-
-    async fn resolve(
-        &self,
-        context: &ExtensionContext<'_>,
-        info: ResolveInfo<'_>,
-        next: NextResolve<'_>,
-    ) -> ServerResult<Option<Value>> {
-        let kind = info.return_type;
-        let resolved = next.run(context, info).await;
-        Ok(self.fields.completed(kind, resolved))
-    }
-}
-
-fn with_codes(mut response: Response) -> Response {
-    for error in &mut response.errors {
-        classify(error);
-    }
-    response
-}
-
-fn classify(error: &mut ServerError) {
-    let has_code = error
-        .extensions
-        .as_ref()
-        .is_some_and(|extensions| extensions.get("code").is_some());
-    if has_code {
-        return;
-    }
-    let refused_input = undefined_variable(&error.message).is_some()
-        || REFUSED_INPUT
-            .iter()
-            .any(|prefix| error.message.starts_with(prefix));
-    // Errors without a path come from before any resolver ran.
-    let code = if error.path.is_empty() || refused_input {
-        ErrorCode::BAD_USER_INPUT
-    } else {
-        tracing::error!(message = error.message, path = ?error.path, "a resolver failed without a code");
-        error.message = INTERNAL_MESSAGE.into();
-        ErrorCode::INTERNAL
-    };
-    let extensions = error.extensions.get_or_insert_default();
-    extensions.set("code", code.as_str());
-    if code == ErrorCode::BAD_USER_INPUT
-        && extensions.get("field").is_none()
-        && let Some(field) = field_of(&error.message)
-    {
-        extensions.set("field", field);
-    }
-}
-
-/// How async-graphql begins the message when an argument's value or an entity's representation cannot be read while a
-/// resolver is called.
-const REFUSED_INPUT: &[&str] = &[
-    "Failed to parse \"",
-    "Expected input type \"",
-    "Invalid value for argument \"",
-    "Entity not found.",
-];
-
-/// The variable that an operation needs and the request does not bring.
-fn undefined_variable(message: &str) -> Option<&str> {
-    message
-        .strip_prefix("Variable ")?
-        .strip_suffix(" is not defined.")
-}
-
-/// The field that a message of async-graphql is about.
-fn field_of(message: &str) -> Option<String> {
-    if let Some(variable) = undefined_variable(message) {
-        return Some(variable.to_owned());
-    }
-    // Field "create" argument "input" of type "Query" is required but not provided
-    if message.starts_with("Field \"") && message.ends_with("is required but not provided") {
-        let (_, argument) = message.split_once(" argument \"")?;
-        return argument.split('"').next().map(str::to_owned);
-    }
-    // Invalid value for argument "input.addresses.0.type", expected type "AddressType"
-    let (path, reason) = message
-        .strip_prefix("Invalid value for argument \"")?
-        .split_once("\", ")?;
-    let path = bracket_indices(path);
-    // A missing or unknown field is reported at its parent.
-    let child = reason
-        .strip_prefix("field \"")
-        .or_else(|| reason.strip_prefix("unknown field \""))
-        .and_then(|rest| rest.split('"').next());
-    Some(match child {
-        Some(child) => format!("{path}.{child}"),
-        None => path,
-    })
-}
-
-/// async-graphql writes `addresses.0.type`; everywhere else we write `addresses[0].type`.
-fn bracket_indices(path: &str) -> String {
-    let mut written = String::with_capacity(path.len());
-    for segment in path.split('.') {
-        if !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit()) {
-            written.push('[');
-            written.push_str(segment);
-            written.push(']');
-        } else {
-            if !written.is_empty() {
-                written.push('.');
-            }
-            written.push_str(segment);
-        }
-    }
-    written
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use async_graphql::{
         EmptySubscription, Enum, InputObject, Object, Schema, Subscription, Variables,
     };
-    use futures::Stream;
+    use futures::{Stream, StreamExt};
     use serde_json::json;
 
     use super::*;

@@ -5,14 +5,14 @@
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use async_graphql::Response;
+use async_graphql::{Response, Value};
 use axum::body::Bytes;
 use futures::stream::BoxStream;
 use serde_json::json;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::{documents::may_be_kept, endpoint::is_refusal};
+use super::documents::may_be_kept;
 
 /// The responses of a subscription, each as JSON.
 pub type Responses = BoxStream<'static, Bytes>;
@@ -53,6 +53,13 @@ impl Handover {
             .unwrap_or_else(PoisonError::into_inner)
             .take()
     }
+}
+
+/// Whether the operation was not carried out at all: then a response has no data.
+pub(super) fn is_refusal(response: &Response) -> bool {
+    response.data == Value::Null
+        && !response.errors.is_empty()
+        && response.errors.iter().all(|error| error.path.is_empty())
 }
 
 /// A response as JSON. One of an operation that was not carried out at all has no data.

@@ -3,40 +3,33 @@
 //!
 //! It is one function: each layer of its own would cost every request a copy of all that it wraps.
 
-use std::any::Any;
-use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant, SystemTime};
+mod asked_request;
+mod error_response;
+mod limits;
+mod request_id;
+mod request_metrics;
+mod request_trace;
+
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::HttpBody;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use futures::FutureExt;
+use axum::response::Response;
 use tower::ServiceBuilder;
 use tracing::Instrument;
 
-use super::graphql_refusal::{self, PATH};
+pub use request_id::REQUEST_ID;
+
+use asked_request::Asked;
+use error_response::{explained, in_form_of};
+use limits::{answer_in_time, refusal_by_length};
+use request_id::name;
+use request_trace::{answered, continue_trace, recorded};
+
 use super::legacy::Sunset;
-use super::pages;
-use super::problem::Problem;
 use super::serve::HttpSettings;
 use super::unread::read_on;
-use tandem_runtime::{
-    exemplars,
-    span::{self, Span},
-    trace_context::{TRACEPARENT, TraceContext},
-};
-
-/// The header that names a request, in logs and in answers.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// The histogram of all requests.
-const HTTP_REQUESTS: &str = "http_server_requests_seconds";
-
-/// The longest request id that is taken over from a caller, in bytes.
-const MAX_REQUEST_ID: usize = 128;
 
 /// Bodies of the largest size that are read on and thrown away, so that their sender sees why: see [`super::unread`].
 const READ_ON: usize = 16;
@@ -93,264 +86,19 @@ async fn attend(State(limits): State<Limits>, mut request: Request, next: Next) 
     response
 }
 
-/// Takes the caller's request id over, or makes one.
-fn name(request: &mut Request) -> Option<HeaderValue> {
-    let given = request
-        .headers()
-        .get(&REQUEST_ID)
-        .filter(|id| {
-            !id.is_empty()
-                && id.len() <= MAX_REQUEST_ID
-                && id.as_bytes().iter().all(u8::is_ascii_graphic)
-        })
-        .cloned();
-    let id = given.or_else(|| HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).ok())?;
-    request.headers_mut().insert(REQUEST_ID, id.clone());
-    Some(id)
-}
-
-/// A refusal in the form that the clients of its path read: a GraphQL response under the GraphQL path, a problem elsewhere.
-fn in_form_of(asked: &Asked, problem: Problem) -> Response {
-    if asked.path == PATH {
-        graphql_refusal::refused(problem)
-    } else {
-        problem.with_instance(asked.path.as_str()).into_response()
-    }
-}
-
-/// A declared length is judged before a byte is read; an undeclared one by the extractors' limit.
-fn refusal_by_length(request: &Request, limit: usize) -> Option<Problem> {
-    let declared: u64 = request
-        .headers()
-        .get(header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()?;
-    (declared > limit as u64).then(|| Problem::too_large(Some(limit)))
-}
-
-/// Limits the time until an answer begins: streams and WebSockets may go on for as long as they like. What works on an answer that
-/// comes too late is dropped.
-async fn answer_in_time(
-    request: Request,
-    next: Next,
-    limit: Duration,
-) -> Result<Response, Problem> {
-    let path = request.uri().path().to_owned();
-    let answering = AssertUnwindSafe(next.run(request)).catch_unwind();
-    match tokio::time::timeout(limit, answering).await {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(panic)) => Err(answer_to(panic.as_ref())),
-        Err(_) => {
-            tracing::warn!(
-                path,
-                limit_ms = limit.as_millis(),
-                "a request took too long"
-            );
-            Err(Problem::unavailable(format!(
-                "the answer took longer than {} ms; whether the request took effect is not known",
-                limit.as_millis()
-            )))
-        }
-    }
-}
-
-fn answer_to(panic: &(dyn Any + Send)) -> Problem {
-    let message = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
-    tracing::error!(message, "a request handler panicked");
-    Problem::internal()
-}
-
-/// What was asked, for the count and for the explanation of an error.
-struct Asked {
-    method: Method,
-    path: String,
-    /// Whether a person looks, with a browser: an error is then a page.
-    by_person: bool,
-    /// The template, not the path: paths hold ids, and every id would be a series of its own.
-    route: Option<MatchedPath>,
-    begun: Instant,
-}
-
-impl Asked {
-    fn of(request: &Request) -> Self {
-        Self {
-            method: request.method().clone(),
-            path: request.uri().path().to_owned(),
-            by_person: pages::is_person(request.headers()),
-            route: request.extensions().get().cloned(),
-            begun: Instant::now(),
-        }
-    }
-
-    /// `trace` is the request's if it is recorded.
-    fn count(&self, status: StatusCode, trace: Option<&TraceContext>) {
-        let outcome = match status.as_u16() {
-            100..=199 => "INFORMATIONAL",
-            200..=299 => "SUCCESS",
-            300..=399 => "REDIRECTION",
-            400..=499 => "CLIENT_ERROR",
-            _ => "SERVER_ERROR",
-        };
-        let route = self.route.as_ref().map_or("UNKNOWN", MatchedPath::as_str);
-        let (method, seconds) = (
-            known_method(self.method.as_str()),
-            self.begun.elapsed().as_secs_f64(),
-        );
-        metrics::histogram!(
-            HTTP_REQUESTS,
-            "method" => method,
-            "uri" => route.to_owned(),
-            "status" => status.as_str().to_owned(),
-            "outcome" => outcome,
-        )
-        .record(seconds);
-        if let Some(trace) = trace {
-            let labels = [
-                ("method", method),
-                ("uri", route),
-                ("status", status.as_str()),
-                ("outcome", outcome),
-            ];
-            exemplars::keep(HTTP_REQUESTS, &labels, seconds, trace, SystemTime::now());
-        }
-    }
-}
-
-/// A method may be any token: only the usual ones become a label.
-fn known_method(method: &str) -> &'static str {
-    ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
-        .into_iter()
-        .find(|known| *known == method)
-        .unwrap_or("OTHER")
-}
-
-/// Gives errors that the framework answers with an empty body (no route, wrong method) the shape of all others.
-fn explained(response: Response, asked: &Asked) -> Response {
-    let status = response.status();
-    let bare = (status.is_client_error() || status.is_server_error())
-        && !response.headers().contains_key(header::CONTENT_TYPE)
-        && response.body().is_end_stream();
-    if !bare {
-        return response;
-    }
-    let Asked {
-        path,
-        method,
-        by_person,
-        ..
-    } = asked;
-    let problem = Problem::new(status).with_instance(path.as_str());
-    let problem = match status {
-        StatusCode::NOT_FOUND => problem.with_detail(format!("there is nothing at {path}")),
-        // The router adds the header `Allow` outside of the middleware.
-        StatusCode::METHOD_NOT_ALLOWED => problem.with_detail(format!(
-            "{path} does not take {method}; the header Allow lists what it takes"
-        )),
-        _ => problem,
-    };
-    let mut explained = if *by_person {
-        pages::explained(&problem)
-    } else {
-        problem.into_response()
-    };
-    explained
-        .headers_mut()
-        .insert(header::VARY, HeaderValue::from_static("accept"));
-    for (name, value) in response.headers() {
-        if name != header::CONTENT_LENGTH {
-            explained.headers_mut().insert(name, value.clone());
-        }
-    }
-    explained
-}
-
-/// The caller's trace, if there is one.
-fn trace_of_caller(request: &Request) -> Option<TraceContext> {
-    let value = request.headers().get(TRACEPARENT)?;
-    value.to_str().ok()?.parse().ok()
-}
-
-/// What is recorded of the request, by OpenTelemetry's conventions for HTTP servers.
-fn recorded(request: &Request, asked: &Asked) -> Span {
-    if !span::is_recording() {
-        return Span::none();
-    }
-    let method = known_method(asked.method.as_str());
-    let route = asked.route.as_ref().map(MatchedPath::as_str);
-    let name = match route {
-        Some(route) => format!("{method} {route}"),
-        None => method.to_owned(),
-    };
-    let mut span = Span::of_request(name, trace_of_caller(request).as_ref());
-    if span.is_recorded() {
-        span.set("http.request.method", method);
-        span.set("url.path", asked.path.clone());
-        span.set("url.scheme", "http");
-        if let Some(route) = route {
-            span.set("http.route", route.to_owned());
-        }
-        let id = request.headers().get(&REQUEST_ID);
-        if let Some(id) = id.and_then(|id| id.to_str().ok()) {
-            span.set("tandem.request_id", id.to_owned());
-        }
-    }
-    span
-}
-
-fn answered(span: &mut Span, status: StatusCode) {
-    if !span.is_recorded() {
-        return;
-    }
-    span.set("http.response.status_code", i64::from(status.as_u16()));
-    if status.is_server_error() {
-        span.set("error.type", status.as_str().to_owned());
-        span.fail("");
-    }
-}
-
-/// Continues the caller's trace, or starts one: it becomes the request's extension. The span gives it to every log line within.
-fn continue_trace(
-    request: &mut Request,
-    recorded: Option<TraceContext>,
-) -> (TraceContext, tracing::Span) {
-    let context = recorded.unwrap_or_else(|| {
-        trace_of_caller(request).map_or_else(TraceContext::generate, |caller| caller.child())
-    });
-    request.extensions_mut().insert(context);
-    let span = tracing::info_span!(
-        "request",
-        method = %request.method(),
-        path = request.uri().path(),
-        trace_id = %context.trace_id(),
-        request_id = tracing::field::Empty,
-    );
-    if let Some(id) = request
-        .headers()
-        .get("x-request-id")
-        .and_then(|value| value.to_str().ok())
-    {
-        span.record("request_id", id);
-    }
-    (context, span)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use axum::Extension;
     use axum::body::Body;
     use axum::http::request::Builder;
+    use axum::http::{StatusCode, header};
     use axum::routing::{get, post};
     use tower::ServiceExt;
 
     use super::*;
     use crate::telemetry::MetricsHandle;
+    use crate::web::problem::Problem;
     use tandem_runtime::trace_context::TraceContext;
 
     fn app() -> Router {

@@ -1,0 +1,34 @@
+//! The span of an operation.
+
+use async_graphql::Request;
+use tandem_runtime::{
+    span::{self, Span, SpanKind},
+    trace_context::TraceContext,
+};
+
+/// What is recorded of an operation, by OpenTelemetry's conventions for GraphQL. Neither the document nor its variables: they may hold
+/// personal data.
+pub(super) fn recorded(request: &Request, trace: &TraceContext) -> Span {
+    /// Characters of an operation's name that are told.
+    const NAME: usize = 64;
+    if !span::is_recording() {
+        return Span::none();
+    }
+    let document = request.query.trim_start();
+    let kind = ["mutation", "subscription"]
+        .into_iter()
+        .find(|kind| document.starts_with(kind))
+        .unwrap_or("query");
+    let operation = request.operation_name.as_ref();
+    let operation: Option<String> = operation.map(|name| name.chars().take(NAME).collect());
+    let name = match &operation {
+        Some(operation) => format!("{kind} {operation}"),
+        None => kind.to_owned(),
+    };
+    let mut span = Span::within(Some(trace), SpanKind::Internal, name);
+    span.set("graphql.operation.type", kind);
+    if let Some(operation) = operation {
+        span.set("graphql.operation.name", operation);
+    }
+    span
+}

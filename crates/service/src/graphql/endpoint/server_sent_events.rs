@@ -1,0 +1,47 @@
+//! A subscription's responses as server-sent events.
+
+use async_graphql::{Executor, Request};
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+
+use crate::graphql::written::{self, Handover};
+use tandem_runtime::shutdown::Shutdown;
+
+/// The responses of a subscription as server-sent events, one at a time, until it ends or the service does.
+pub(super) fn events<E: Executor>(executor: &E, request: Request, shutdown: Shutdown) -> Response {
+    let handover = Handover::of(&request.query);
+    let mut resolved = executor.execute_stream(request.data(handover.clone()), None);
+    let responses = futures::stream::once(async move {
+        let Some(first) = resolved.next().await else {
+            // What resolved it is done, and need not be held for as long as it goes on.
+            drop(resolved);
+            return handover
+                .take()
+                .unwrap_or_else(|| futures::stream::empty().boxed());
+        };
+        let all = futures::stream::once(std::future::ready(first)).chain(resolved);
+        all.map(|response| written::response(&response).into())
+            .boxed()
+    });
+    let responses = responses
+        .flatten()
+        .map(|response: Bytes| {
+            const BEGIN: &[u8] = b"event: next\ndata: ";
+            let mut event = Vec::with_capacity(BEGIN.len() + response.len() + 2);
+            event.extend_from_slice(BEGIN);
+            event.extend_from_slice(&response);
+            event.extend_from_slice(b"\n\n");
+            Ok::<_, std::convert::Infallible>(Bytes::from(event))
+        })
+        .chain(futures::stream::once(async {
+            Ok(Bytes::from_static(b"event: complete\ndata: \n\n"))
+        }))
+        .take_until(async move { shutdown.requested().await });
+    let kind = (
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    ([kind], Body::from_stream(responses)).into_response()
+}

@@ -1,0 +1,105 @@
+//! Sees to it that every error of an answer has a code, whoever made it.
+
+use std::sync::Arc;
+
+use async_graphql::extensions::{
+    Extension, ExtensionContext, ExtensionFactory, NextExecute, NextRequest, NextResolve,
+    NextSubscribe, ResolveInfo,
+};
+use async_graphql::{Response, ServerError, ServerResult, Value};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use super::INTERNAL_MESSAGE;
+use super::async_graphql_messages::{field_of, is_refused_input};
+use crate::error_code::ErrorCode;
+use crate::graphql::field_errors::FieldErrors;
+
+/// Gives every error a code: what the GraphQL layer itself refuses (syntax, validation, wrong types, limits) becomes
+/// `BAD_USER_INPUT`, with the field where it is known; what a resolver let slip becomes `INTERNAL`, without its text. And every field
+/// that fails its place in the answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ErrorCodes;
+
+impl ExtensionFactory for ErrorCodes {
+    fn create(&self) -> Arc<dyn Extension> {
+        Arc::new(OfRequest::default())
+    }
+}
+
+/// The errors of one request.
+#[derive(Debug, Default)]
+struct OfRequest {
+    fields: FieldErrors,
+}
+
+#[async_trait::async_trait]
+impl Extension for OfRequest {
+    async fn request(&self, context: &ExtensionContext<'_>, next: NextRequest<'_>) -> Response {
+        with_codes(next.run(context).await)
+    }
+
+    fn subscribe<'s>(
+        &self,
+        context: &ExtensionContext<'_>,
+        stream: BoxStream<'s, Response>,
+        next: NextSubscribe<'_>,
+    ) -> BoxStream<'s, Response> {
+        next.run(context, stream).map(with_codes).boxed()
+    }
+
+    async fn execute(
+        &self,
+        context: &ExtensionContext<'_>,
+        operation: Option<&str>,
+        next: NextExecute<'_>,
+    ) -> Response {
+        let mut response = next.run(context, operation).await;
+        self.fields.finish(&mut response);
+        response
+    }
+
+    async fn resolve(
+        &self,
+        context: &ExtensionContext<'_>,
+        info: ResolveInfo<'_>,
+        next: NextResolve<'_>,
+    ) -> ServerResult<Option<Value>> {
+        let kind = info.return_type;
+        let resolved = next.run(context, info).await;
+        Ok(self.fields.completed(kind, resolved))
+    }
+}
+
+fn with_codes(mut response: Response) -> Response {
+    for error in &mut response.errors {
+        classify(error);
+    }
+    response
+}
+
+fn classify(error: &mut ServerError) {
+    let has_code = error
+        .extensions
+        .as_ref()
+        .is_some_and(|extensions| extensions.get("code").is_some());
+    if has_code {
+        return;
+    }
+    // Errors without a path come from before any resolver ran.
+    let code = if error.path.is_empty() || is_refused_input(&error.message) {
+        ErrorCode::BAD_USER_INPUT
+    } else {
+        tracing::error!(message = error.message, path = ?error.path, "a resolver failed without a code");
+        error.message = INTERNAL_MESSAGE.into();
+        ErrorCode::INTERNAL
+    };
+    let extensions = error.extensions.get_or_insert_default();
+    extensions.set("code", code.as_str());
+    if code == ErrorCode::BAD_USER_INPUT
+        && extensions.get("field").is_none()
+        && let Some(field) = field_of(&error.message)
+    {
+        extensions.set("field", field);
+    }
+}

@@ -1,0 +1,239 @@
+//! The health of a service: its components, which of them are asked and which report by themselves, and what follows for readiness.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use tandem_runtime::shutdown::Shutdown;
+
+/// How long one check may take before its component counts as down.
+pub const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The state of a component or of the whole service. The worst one counts; the order here is from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Status {
+    /// It works.
+    Up,
+    /// Requests are answered, and something that they do not wait for is missing.
+    Degraded,
+    /// It works, but is not to be used now.
+    OutOfService,
+    /// It does not work.
+    Down,
+}
+
+/// The state of a component, and what a person wants to know about it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ComponentHealth {
+    /// Its state.
+    pub status: Status,
+    /// Facts: figures, reasons. Never credentials.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub details: Map<String, Value>,
+}
+
+impl ComponentHealth {
+    /// It works.
+    pub fn up() -> Self {
+        Self::of(Status::Up)
+    }
+
+    /// Requests are answered, and why not all is well.
+    pub fn degraded(reason: impl Into<String>) -> Self {
+        Self::of(Status::Degraded).with("reason", reason.into())
+    }
+
+    /// It does not work, and why.
+    pub fn down(reason: impl Into<String>) -> Self {
+        Self::of(Status::Down).with("error", reason.into())
+    }
+
+    /// It is not to be used now, and why.
+    pub fn out_of_service(reason: impl Into<String>) -> Self {
+        Self::of(Status::OutOfService).with("reason", reason.into())
+    }
+
+    fn of(status: Status) -> Self {
+        Self {
+            status,
+            details: Map::new(),
+        }
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.details.insert(name.into(), value.into());
+        self
+    }
+}
+
+/// Whether a component's state decides if requests are sent here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Affects {
+    /// Without it no request can be answered well.
+    Readiness,
+    /// Requests can be answered without it: where it is worse than degraded, the whole is degraded, and goes on.
+    HealthOnly,
+}
+
+type CheckFuture = Pin<Box<dyn Future<Output = ComponentHealth> + Send>>;
+
+#[derive(Clone)]
+enum Source {
+    Check(Arc<dyn Fn() -> CheckFuture + Send + Sync>),
+    Reported(Arc<RwLock<ComponentHealth>>),
+}
+
+#[derive(Clone)]
+struct Component {
+    affects: Affects,
+    source: Source,
+}
+
+/// The components of a service and their health. Clones share them.
+#[derive(Clone, Default)]
+pub struct Health {
+    components: Arc<RwLock<BTreeMap<String, Component>>>,
+    shutdown: Option<Shutdown>,
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Health")
+    }
+}
+
+/// Health as it is answered: a state, and that of each component.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HealthReport {
+    /// The worst state of the components, of which those without which requests can be answered count as degraded at worst; `UP`
+    /// without any.
+    pub status: Status,
+    /// Every component by name.
+    pub components: BTreeMap<String, ComponentHealth>,
+}
+
+impl Health {
+    /// No components yet; readiness ends when shutdown is requested.
+    pub fn new(shutdown: &Shutdown) -> Self {
+        Self {
+            components: Arc::default(),
+            shutdown: Some(shutdown.clone()),
+        }
+    }
+
+    /// Registers a component that is asked whenever health is; it has [`CHECK_TIMEOUT`] to answer.
+    /// A component of the same name is replaced.
+    pub fn register<C, F>(&self, name: impl Into<String>, affects: Affects, check: C)
+    where
+        C: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output = ComponentHealth> + Send + 'static,
+    {
+        let source = Source::Check(Arc::new(move || Box::pin(check())));
+        self.insert(name.into(), Component { affects, source });
+    }
+
+    /// Registers a component that tells its state itself. It begins as out of service.
+    pub fn reporter(&self, name: impl Into<String>, affects: Affects) -> HealthReporter {
+        let state = Arc::new(RwLock::new(ComponentHealth::out_of_service("starting")));
+        let source = Source::Reported(state.clone());
+        self.insert(name.into(), Component { affects, source });
+        HealthReporter { state }
+    }
+
+    fn insert(&self, name: String, component: Component) {
+        self.components
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, component);
+    }
+
+    /// Asks every component.
+    pub async fn report(&self) -> HealthReport {
+        self.report_of(|_| true).await
+    }
+
+    /// Asks the components that readiness depends on.
+    pub async fn readiness(&self) -> HealthReport {
+        let mut report = self
+            .report_of(|affects| affects == Affects::Readiness)
+            .await;
+        if self.shutdown.as_ref().is_some_and(Shutdown::is_requested) {
+            let ending = ComponentHealth::out_of_service("shutting down");
+            report.status = report.status.max(ending.status);
+            report.components.insert("readinessState".into(), ending);
+        }
+        report
+    }
+
+    async fn report_of(&self, include: impl Fn(Affects) -> bool) -> HealthReport {
+        let asked: Vec<(String, Component)> = self
+            .components
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter(|(_, component)| include(component.affects))
+            .map(|(name, component)| (name.clone(), component.clone()))
+            .collect();
+        let answers = asked.into_iter().map(|(name, component)| async move {
+            let health = match component.source {
+                Source::Reported(state) => {
+                    state.read().unwrap_or_else(PoisonError::into_inner).clone()
+                }
+                Source::Check(check) => tokio::time::timeout(CHECK_TIMEOUT, check())
+                    .await
+                    .unwrap_or_else(|_| {
+                        ComponentHealth::down(format!(
+                            "no answer within {} ms",
+                            CHECK_TIMEOUT.as_millis()
+                        ))
+                    }),
+            };
+            (name, component.affects, health)
+        });
+        let answers = futures::future::join_all(answers).await;
+        let status = answers
+            .iter()
+            .map(|(_, affects, health)| match affects {
+                Affects::Readiness => health.status,
+                Affects::HealthOnly => health.status.min(Status::Degraded),
+            })
+            .max()
+            .unwrap_or(Status::Up);
+        let components = answers
+            .into_iter()
+            .map(|(name, _, health)| (name, health))
+            .collect();
+        HealthReport { status, components }
+    }
+}
+
+/// Tells the state of one component. Clones tell of the same.
+#[derive(Debug, Clone)]
+pub struct HealthReporter {
+    state: Arc<RwLock<ComponentHealth>>,
+}
+
+impl HealthReporter {
+    /// Tells the component's state from now on.
+    pub fn set(&self, health: ComponentHealth) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = health;
+    }
+
+    /// It works.
+    pub fn up(&self) {
+        self.set(ComponentHealth::up());
+    }
+
+    /// It does not work, and why.
+    pub fn down(&self, reason: impl Into<String>) {
+        self.set(ComponentHealth::down(reason));
+    }
+}
