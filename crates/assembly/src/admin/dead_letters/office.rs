@@ -1,0 +1,167 @@
+//! The dead letters of one service, and the work on them: one job at a time, which goes on whoever goes away.
+
+mod retry_in_order;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::Utc;
+use tandem_event_path::{
+    dead_letter_topic::DeadLetterTopic,
+    log::Log,
+    store::{DeadLetter, DeadLetterFilter, DeadLetterStore, LetterId},
+};
+use tandem_runtime::shutdown::Shutdown;
+
+use super::{
+    retry::{Retry, RetryError},
+    views::{JobView, Work},
+};
+
+/// Letters worked on in one round.
+const ROUND: usize = 500;
+
+/// The dead letters of one service.
+#[derive(Clone)]
+pub struct DeadLetterOffice {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) letters: Arc<dyn DeadLetterStore>,
+    retries: Vec<Arc<dyn Retry>>,
+    log: Arc<dyn Log>,
+    copies: DeadLetterTopic,
+    pub(super) shutdown: Shutdown,
+    /// The job that was begun last. One at a time: two would take the same letters.
+    job: Mutex<Option<JobView>>,
+}
+
+impl DeadLetterOffice {
+    /// The office over these letters, with what takes them once more.
+    #[must_use]
+    pub fn open(
+        letters: Arc<dyn DeadLetterStore>,
+        retries: Vec<Arc<dyn Retry>>,
+        log: &Arc<dyn Log>,
+        shutdown: &Shutdown,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                letters,
+                retries,
+                log: Arc::clone(log),
+                copies: DeadLetterTopic::start(log, shutdown),
+                shutdown: shutdown.clone(),
+                job: Mutex::default(),
+            }),
+        }
+    }
+
+    pub(super) fn job(&self) -> MutexGuard<'_, Option<JobView>> {
+        self.inner
+            .job
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, change: impl FnOnce(&mut JobView)) {
+        if let Some(job) = self.job().as_mut() {
+            change(job);
+        }
+    }
+
+    /// Begins a job, which goes on whoever goes away. Answers it, or the one that is under way as an error.
+    ///
+    /// # Errors
+    /// When one is under way.
+    pub(super) fn begin(
+        &self,
+        work: Work,
+        filter: DeadLetterFilter,
+        total: u64,
+    ) -> Result<JobView, Box<JobView>> {
+        let begun = {
+            let mut job = self.job();
+            if let Some(running) = job.as_ref().filter(|job| job.is_running()) {
+                return Err(Box::new(running.clone()));
+            }
+            job.insert(JobView {
+                id: self.inner.shutdown.clock().new_id().to_string(),
+                work,
+                filter: filter.clone(),
+                begun_at: Utc::now(),
+                ended_at: None,
+                total,
+                done: 0,
+                refused_keys: 0,
+                refused: Vec::new(),
+                failed: None,
+            })
+            .clone()
+        };
+        let office = self.clone();
+        self.inner.shutdown.spawn(async move {
+            let work = async {
+                match work {
+                    Work::Retry => office.retry(&filter).await,
+                    Work::Discard => office.discard_those(&filter).await,
+                }
+            };
+            let ended = tokio::select! {
+                ended = work => ended,
+                () = office.inner.shutdown.requested() => Err(RetryError::Stopping),
+            };
+            office.note(|job| {
+                job.ended_at = Some(Utc::now());
+                job.failed = ended.err().map(|error| error.to_string());
+                tracing::info!(work = ?job.work, done = job.done, refused = job.refused_keys, failed = ?job.failed, "work on dead letters has ended");
+            });
+        });
+        Ok(begun)
+    }
+
+    /// Removes letters without taking them.
+    async fn discard_those(&self, filter: &DeadLetterFilter) -> Result<(), RetryError> {
+        loop {
+            let page = self.inner.letters.dead_letters(filter, None, ROUND).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for letter in page {
+                self.close(&letter, "discarded").await?;
+                self.note(|job| job.done += 1);
+            }
+        }
+    }
+
+    /// Removes one letter without taking it. Returns whether it was there.
+    ///
+    /// # Errors
+    /// When the store or Kafka is away.
+    pub async fn discard(&self, id: &LetterId) -> Result<bool, RetryError> {
+        let found = self.inner.letters.dead_letter(id).await?;
+        match found {
+            Some(letter) => {
+                self.close(&letter, "discarded").await?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Records in the dead letter topic what was done, then removes the letter.
+    async fn close(&self, letter: &DeadLetter, resolution: &str) -> Result<(), RetryError> {
+        self.inner.copies.record(letter, resolution).await?;
+        self.inner.letters.unpark(&letter.id()).await?;
+        tracing::info!(
+            resolution,
+            consumer = letter.consumer,
+            topic = letter.topic,
+            partition = letter.partition,
+            offset = letter.offset,
+            key = letter.key,
+            "dead letter closed"
+        );
+        Ok(())
+    }
+}
