@@ -1,0 +1,80 @@
+//! A change of a customer: the new state, and what is to be told of it.
+
+use serde::{Deserialize, Serialize};
+use tandem_model::values::Timestamp;
+
+use super::Customer;
+
+/// Who asks for a change, when, and in which trace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// The token's subject, or `anonymous`, or `legacy-rest`.
+    pub by: String,
+    /// Now.
+    pub at: Timestamp,
+    /// The W3C `traceparent` of the request, if there is one.
+    pub traceparent: Option<String>,
+}
+
+/// A change that a command makes: the new state and what is to be told of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The state after the change.
+    pub customer: Customer,
+    /// Whether it made the customer or changed it.
+    pub kind: ChangeType,
+    /// The parts that differ from the revision before.
+    pub parts: Vec<Part>,
+    /// Who asked for it. The time is the customer's `updated_at`.
+    pub asked: Asked,
+}
+
+/// What a change did to the customer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ChangeType {
+    /// The first revision.
+    Created,
+    /// Any later one.
+    Updated,
+    /// The last one: the person's data is gone.
+    Erased,
+}
+
+impl ChangeType {
+    /// Its name as it is written in events and in the audit trail.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "CREATED",
+            Self::Updated => "UPDATED",
+            Self::Erased => "ERASED",
+        }
+    }
+}
+
+/// A top-level part of a customer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// What it is called.
+    Name,
+    /// How it is reached.
+    Contact,
+    /// Its addresses.
+    Addresses,
+    /// Its cards.
+    CreditCards,
+}
+
+impl Part {
+    /// Its name in the API and in events.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Contact => "contact",
+            Self::Addresses => "addresses",
+            Self::CreditCards => "creditCards",
+        }
+    }
+}
