@@ -178,3 +178,25 @@ impl SeenRevisions {
         self.young.insert(order_id.to_owned(), known);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::tests::order_of_age;
+
+    #[test]
+    fn what_memory_forgot_is_asked_for_and_not_taken_for_new() {
+        let began = Utc::now() - TimeDelta::hours(1);
+        let mut memory = SeenRevisions::with_capacity(2, began);
+        let orders: Vec<OrderChangeEvent> = (0..6)
+            .map(|n| OrderChangeEvent::of(&order_of_age("1", TimeDelta::seconds(-n)), "test"))
+            .collect();
+        for event in &orders {
+            assert_eq!(memory.classify(event), Occurrence::New);
+            memory.seen(event);
+            assert_eq!(memory.classify(event), Occurrence::Repeated);
+        }
+        assert_eq!(memory.classify(&orders[5]), Occurrence::Repeated);
+        assert_eq!(memory.classify(&orders[0]), Occurrence::Unknown);
+    }
+}

@@ -301,3 +301,29 @@ impl<T> Drop for Subscription<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_feed_is_deserted_when_nobody_has_listened_for_the_whole_time() {
+        let [quiet, visit, time] = [6, 1, 10].map(Duration::from_secs);
+        let subscribers = Subscribers::<()>::new(metrics::gauge!("test"));
+        let clock = tandem_runtime::clock::Clock::default();
+        let begun = Instant::now();
+        let visits = async {
+            for _ in 0..5 {
+                sleep(quiet).await;
+                let _seat = subscribers.join(Channel::All);
+                sleep(visit).await;
+            }
+            Instant::now()
+        };
+        let (last_left, ()) = tokio::join!(visits, subscribers.deserted(time, &clock));
+        assert_eq!(last_left.elapsed().as_secs(), time.as_secs());
+        assert_eq!(begun.elapsed().as_secs(), 45);
+    }
+}
