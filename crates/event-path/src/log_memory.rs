@@ -6,9 +6,11 @@
 //! another message at that place is another log: that is said, and nothing is concluded from it.
 //! `docs/decisions/0015-identity-of-a-log.md` says why by content and not by Kafka's topic id.
 
+mod comparison;
+mod judging;
+mod message_at;
 mod partitions;
-#[cfg(test)]
-mod tests;
+mod remembered_partition;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,13 +27,14 @@ use tandem_runtime::{
 
 use crate::{
     checkpoint::Checkpoint,
-    fault::{self, Fault},
-    log::{Arrival, Attention, Ends, Log, LogError, Offsets, TopicState},
+    log::{Log, TopicState},
     projection::ProjectionStatus,
     store::{Registry, StoreError},
 };
 
 pub use partitions::{LogView, PartitionView};
+use remembered_partition::name;
+pub use remembered_partition::{Remembered, remembered};
 
 /// How often what was applied is noted.
 const NOTE: Duration = Duration::from_secs(1);
@@ -39,26 +42,8 @@ const NOTE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(10);
 /// How often the messages that were applied last are looked at, too: a topic that was made anew may have outgrown the old one.
 const LOOK_CLOSELY: Duration = Duration::from_secs(60);
-/// How long a remembered message may take to be read.
-const READ: Duration = Duration::from_secs(10);
 /// The pauses while the log or the store is away.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-
-/// What is remembered of one partition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remembered {
-    /// The first offset that there was.
-    pub begin: i64,
-    /// The last message that was applied.
-    pub last: Checkpoint,
-    /// One that was applied before, and was found there when it was looked closely last. A topic that is made anew and outgrows the old one
-    /// within moments is read on without a break: what is applied of it takes the place of `last`, and not of this.
-    #[serde(default)]
-    pub proven: Option<Checkpoint>,
-    /// What told the topic from others of its name, where the client could tell; a copy of a log on another cluster is the same log.
-    #[serde(default)]
-    pub identity: Option<String>,
-}
 
 /// In what a log differs from what a store remembers of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,35 +55,6 @@ pub struct Alarm {
     pub partition: i32,
     /// In what, as a sentence.
     pub what: String,
-}
-
-/// Judges one partition by its ends and, if it still reaches so far, by the messages at the remembered places.
-///
-/// `found` says what is at the place of a message; `None` when there is none.
-fn judge<'a>(
-    remembered: &'a Remembered,
-    (low, high): (i64, i64),
-    found: impl Fn(&'a Checkpoint) -> Option<&'a Checkpoint>,
-) -> Option<String> {
-    let Remembered { begin, last, .. } = remembered;
-    let proven = remembered.proven.as_ref();
-    let furthest = proven.map_or(last.offset, |proven| proven.offset.max(last.offset));
-    if high <= furthest {
-        return Some(format!(
-            "it ends before offset {high}, and the message at offset {furthest} was applied: the topic was made anew, or lost its end"
-        ));
-    }
-    if low > *begin {
-        return Some(format!(
-            "it begins at offset {low}, and began at {begin}: what was before is gone"
-        ));
-    }
-    let mut applied = [Some(last), proven].into_iter().flatten();
-    let other = applied.find(|applied| found(applied) != Some(*applied))?;
-    Some(format!(
-        "the message at offset {} is not the one that was applied: it is another log",
-        other.offset
-    ))
 }
 
 /// Watches over the logs that a store is made from. Clones share it.
@@ -124,47 +80,6 @@ struct State {
     noted: HashMap<(&'static str, i32), Checkpoint>,
     /// How often each log had been read again when it was looked at closely.
     read_again: HashMap<&'static str, u64>,
-}
-
-/// What was found at places of partitions; `None` where there is no message.
-type Found = HashMap<(i32, i64), Option<Checkpoint>>;
-
-/// What is at the place of a message that was applied. What was not looked at, or was removed since, says nothing: that it was removed is told
-/// by where the log begins.
-fn at<'a>(found: &'a Found, partition: i32, applied: &'a Checkpoint) -> Option<&'a Checkpoint> {
-    match found.get(&(partition, applied.offset)) {
-        Some(found) => found.as_ref(),
-        None => Some(applied),
-    }
-}
-
-fn name(topic: &str, partition: i32) -> String {
-    format!("log/{topic}/{partition}")
-}
-
-/// What a store remembers of each partition of a topic, whichever instance noted it: a moment behind what is applied.
-///
-/// # Errors
-/// When the store does not answer, or what it remembers cannot be read.
-pub async fn remembered(
-    registry: &dyn Registry,
-    topic: &str,
-) -> Result<BTreeMap<i32, Remembered>, StoreError> {
-    let prefix = name(topic, 0);
-    let prefix = &prefix[..prefix.len() - 1];
-    let mut found = BTreeMap::new();
-    for (name, text) in registry.recall_all(prefix).await? {
-        let partition = name[prefix.len()..].parse();
-        let remembered = serde_json::from_str(&text);
-        if let (Ok(partition), Ok(remembered)) = (partition, remembered) {
-            found.insert(partition, remembered);
-        } else {
-            return Err(StoreError::Corrupt(format!(
-                "{name} cannot be read: {text}"
-            )));
-        }
-    }
-    Ok(found)
 }
 
 impl LogWatch {
@@ -292,100 +207,6 @@ impl LogWatch {
         Ok(accepted)
     }
 
-    /// Whether any log was read again since it was looked at closely.
-    fn is_read_again(&self) -> bool {
-        let mut logs = self.0.logs.iter();
-        logs.any(|(topic, status)| self.was_read_again(topic, status))
-    }
-
-    fn was_read_again(&self, topic: &str, status: &ProjectionStatus) -> bool {
-        let seen = self.state().read_again.get(topic).copied();
-        status.read_again() != seen.unwrap_or_default()
-    }
-
-    /// Looks at all logs. `closely`: also at the messages that were applied last.
-    async fn look(&self, closely: bool) -> Result<(), StoreError> {
-        let _turn = self.0.turn.lock().await;
-        let before = self.alarms().unwrap_or_default();
-        let mut alarms = Vec::new();
-        for (topic, status) in &self.0.logs {
-            let topic = *topic;
-            let read_again = status.read_again();
-            // An alarm ends when the log is back, or when another instance was told to accept the log as it is.
-            let closely = closely
-                || before.iter().any(|alarm| alarm.topic == topic)
-                || self.was_read_again(topic, status);
-            let recalled = self.recall(topic).await?;
-            let ends = match self.0.log.topic(topic).await {
-                Ok(state) => state.ends,
-                // It was there.
-                Err(LogError::NoPartitions(_)) if !recalled.is_empty() => Ends::new(),
-                Err(error) => return Err(StoreError::Away(error.to_string())),
-            };
-            let mut found = Found::default();
-            if closely {
-                for place in [
-                    |it: &Remembered| Some(it.last.offset),
-                    |it: &Remembered| it.proven.as_ref().map(|proven| proven.offset),
-                ] {
-                    let within = recalled.iter().filter_map(|(partition, remembered)| {
-                        let (low, high) = ends.get(partition)?;
-                        let at = place(remembered)?;
-                        let is_new = !found.contains_key(&(*partition, at));
-                        (is_new && (*low..*high).contains(&at)).then_some((*partition, at))
-                    });
-                    let within: Offsets = within.collect();
-                    for (partition, checkpoint) in self.messages_at(topic, within.clone()).await? {
-                        found.insert((partition, within[&partition]), checkpoint);
-                    }
-                }
-            }
-            if recalled.is_empty() && self.alarms().is_none() {
-                tracing::info!(
-                    topic,
-                    "this store remembers nothing of the log yet; it remembers what it applies from now on"
-                );
-            }
-            for (partition, mut remembered) in recalled {
-                let Some(&end) = ends.get(&partition) else {
-                    alarms.push(Alarm {
-                        topic: topic.to_owned(),
-                        partition,
-                        what: "the partition is not there any more".to_owned(),
-                    });
-                    continue;
-                };
-                let judged = judge(&remembered, end, |applied| at(&found, partition, applied));
-                match judged.filter(|_| !fault::is_on(Fault::OtherLogNotTold)) {
-                    Some(what) => alarms.push(Alarm {
-                        topic: topic.to_owned(),
-                        partition,
-                        what,
-                    }),
-                    None if closely && remembered.proven.as_ref() != Some(&remembered.last) => {
-                        remembered.proven = Some(remembered.last.clone());
-                        self.put(topic, partition, &remembered).await?;
-                    }
-                    None => {}
-                }
-                self.state().known.insert((topic, partition), remembered);
-            }
-            if closely {
-                self.state().read_again.insert(topic, read_again);
-            }
-        }
-        for alarm in alarms.iter().filter(|alarm| !before.contains(alarm)) {
-            tracing::error!(
-                topic = alarm.topic,
-                partition = alarm.partition,
-                "the log is not the one that this store was made from: {}; nothing is concluded from it",
-                alarm.what
-            );
-        }
-        self.tell(alarms);
-        Ok(())
-    }
-
     fn tell(&self, alarms: Vec<Alarm>) {
         for (topic, _) in &self.0.logs {
             let count = alarms.iter().filter(|alarm| alarm.topic == *topic).count();
@@ -463,51 +284,6 @@ impl LogWatch {
     async fn topic(&self, topic: &str) -> Result<TopicState, StoreError> {
         let state = self.0.log.topic(topic).await;
         state.map_err(|error| StoreError::Away(error.to_string()))
-    }
-
-    /// The checkpoint of the message at an offset; `None` if there is none at that place, as where a transaction ended.
-    async fn message_at(
-        &self,
-        topic: &'static str,
-        partition: i32,
-        offset: i64,
-    ) -> Result<Option<Checkpoint>, StoreError> {
-        let mut found = self
-            .messages_at(topic, [(partition, offset)].into())
-            .await?;
-        Ok(found.remove(&partition).flatten())
-    }
-
-    /// The same for one offset in each of some partitions, all of which must be within the log.
-    async fn messages_at(
-        &self,
-        topic: &'static str,
-        at: Offsets,
-    ) -> Result<HashMap<i32, Option<Checkpoint>>, StoreError> {
-        let away = |error: LogError| StoreError::Away(error.to_string());
-        let mut found = HashMap::with_capacity(at.len());
-        if at.is_empty() {
-            return Ok(found);
-        }
-        let tail = self.0.log.tail(topic, &at, Attention::Prompt);
-        let tail = tail.map_err(away)?;
-        while found.len() < at.len() {
-            let arrival = self.0.clock.timeout(READ, tail.next()).await;
-            let silent = |_| StoreError::Away(format!("{topic} was silent"));
-            let (partition, message) = match arrival.map_err(silent)?.map_err(away)? {
-                Arrival::Record(message) => (message.position.partition, Some(message)),
-                Arrival::End(partition) => (partition, None),
-            };
-            // Partitions that were added are read too, and were not asked for.
-            let Some(asked) = at.get(&partition) else {
-                continue;
-            };
-            let message = message.filter(|message| message.position.offset == *asked);
-            found
-                .entry(partition)
-                .or_insert_with(|| message.as_ref().map(Checkpoint::of));
-        }
-        Ok(found)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BACKOFF, Order, RebuildError, Target};
+use super::{Order, RebuildError, Target, retry::BACKOFF};
 use crate::{
     commands::Gate,
     log::Log,

@@ -45,6 +45,13 @@ pub(super) enum Ended {
     Unwanted,
 }
 
+pub(super) fn early(ended: &Ended, topic: &'static str, read: u64, total: u64) -> RebuildError {
+    match ended {
+        Ended::Unwanted => RebuildError::Stopping,
+        Ended::Silent => RebuildError::Silent { topic, read, total },
+    }
+}
+
 /// The open log and where it is read on from, or why the reading ended early.
 type Read = Result<(Box<dyn Tail>, Offsets), Ended>;
 

@@ -9,12 +9,14 @@ mod canonical;
 mod key;
 mod looks;
 mod signature;
+mod signer;
 mod trust;
 
 pub use canonical::{Leaf, leaf};
 pub use key::{SigningKey, SigningKeyError, SigningSettings, TrustedSigner, VerifyingKey};
 pub use signature::{MOST_TOGETHER, Unverified};
-pub use trust::{Signatures, Signer, Topics};
+pub use signer::Signer;
+pub use trust::{Signatures, Topics};
 
 /// The header that holds a record's signature.
 pub const SIGNATURE: &str = "ce_tandemsignature";

@@ -1,0 +1,151 @@
+//! The sweep: looks in the store for what is pending and was offered by nobody, and says how much is pending.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{Relay, RelaySettings};
+use crate::{
+    outbox::{Backlog, PendingEvent},
+    store::StoreError,
+};
+
+/// Events read from the store at once.
+const SWEEP_PAGE: usize = 1_000;
+/// Every so many sweeps what was recorded in the future is looked for, too.
+pub(super) const LOOK_AHEAD: u32 = 10;
+/// How far, in days: a clock that is wrong by more was never set.
+const AHEAD_DAYS: i64 = 36_500;
+
+pub(super) struct Swept {
+    backlog: Result<Backlog, StoreError>,
+    events: Result<Vec<PendingEvent>, StoreError>,
+    /// Behind which key the next page begins, if there is one.
+    next: Option<String>,
+}
+
+impl Relay {
+    pub(super) fn sweep(
+        &self,
+        settings: &RelaySettings,
+        everything: bool,
+        after: Option<String>,
+    ) -> BoxFuture<'static, Swept> {
+        let outbox = Arc::clone(&self.outbox);
+        let orphaned = if everything {
+            Duration::ZERO
+        } else {
+            Duration::from_millis(settings.orphan_ms)
+        };
+        let now = DateTime::<Utc>::from(self.clock.now());
+        let age = TimeDelta::from_std(orphaned).unwrap_or_else(|_| TimeDelta::zero());
+        let before = if self.looks_ahead {
+            now + TimeDelta::days(AHEAD_DAYS)
+        } else {
+            now - age
+        };
+        // Who looks ahead is given what was recorded just now, too: that is its instance's to publish.
+        let is_recent = move |oldest: &PendingEvent| (now - oldest.recorded_at).abs() < age;
+        let finds_recent = self.looks_ahead && !everything;
+        async move {
+            let backlog = outbox.backlog().await;
+            let mut events = outbox.pending(before, after.as_deref(), SWEEP_PAGE).await;
+            let next = match &mut events {
+                Ok(events) => {
+                    let is_full = events.len() >= SWEEP_PAGE;
+                    let next = events.last().filter(|_| is_full).map(|it| it.key.clone());
+                    if finds_recent {
+                        let of_keys = events.chunk_by(|one, other| one.key == other.key);
+                        let oldest = of_keys.filter_map(<[_]>::first);
+                        let recent: HashSet<String> = oldest
+                            .filter(|oldest| is_recent(oldest))
+                            .map(|oldest| oldest.key.clone())
+                            .collect();
+                        events.retain(|event| !recent.contains(&event.key));
+                    }
+                    next
+                }
+                Err(_) => None,
+            };
+            Swept {
+                backlog,
+                events,
+                next,
+            }
+        }
+        .boxed()
+    }
+
+    /// Holds what a sweep found. Returns where the next page begins, if there is one.
+    pub(super) fn take_sweep(&mut self, swept: Swept, first: &mut bool) -> Option<String> {
+        let trouble = self.status.borrow().trouble.clone();
+        self.refusals.tidy(self.clock.instant());
+        self.count_refused();
+        match swept.backlog {
+            Ok(backlog) => self.tell(Some(backlog), trouble),
+            Err(error) => {
+                tracing::warn!(%error, "pending events cannot be counted");
+                self.tell(None, trouble);
+            }
+        }
+        let Ok(events) = swept.events else {
+            return None;
+        };
+        if !events.is_empty() && *first {
+            tracing::info!(
+                events = events.len(),
+                topic = self.topic,
+                "publishing what was left pending"
+            );
+        }
+        for of_one in events.chunk_by(|one, other| one.key == other.key) {
+            self.judge_left(of_one);
+        }
+        self.hold(events);
+        if swept.next.is_none() {
+            *first = false;
+        }
+        swept.next
+    }
+
+    /// Judges what the sweep found of one key, all that is pending of it: published events that are pending still, or again, are cleared
+    /// once more.
+    fn judge_left(&mut self, pending: &[PendingEvent]) {
+        let Some(oldest) = pending.first() else {
+            return;
+        };
+        let key = oldest.key.as_str();
+        let Some(published) = self.published.get(key) else {
+            return;
+        };
+        if oldest.revision > published.revision {
+            return;
+        }
+        if pending.iter().any(|event| published.is(event)) {
+            metrics::counter!("outbox_cleared_again_total", "topic" => self.topic).increment(1);
+            let newest = self.to_clear.entry(key.to_owned()).or_default();
+            *newest = published.revision.max(*newest);
+        } else {
+            // Whether these were published is not known: the log may repeat events, and must not miss one.
+            self.published.forget(key);
+        }
+    }
+
+    pub(super) fn tell(&self, backlog: Option<Backlog>, trouble: Option<String>) {
+        self.status.send_modify(|status| {
+            status.backlog = backlog;
+            status.trouble = trouble;
+        });
+        let age = self.status.borrow().oldest_age(self.clock.now());
+        metrics::gauge!("outbox_pending_events", "topic" => self.topic)
+            .set(as_gauge(backlog.unwrap_or_default().events));
+        metrics::gauge!("outbox_oldest_pending_seconds", "topic" => self.topic)
+            .set(age.as_secs_f64());
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // a gauge of 2^53 events is exact enough
+fn as_gauge(count: u64) -> f64 {
+    count as f64
+}

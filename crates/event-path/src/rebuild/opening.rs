@@ -1,0 +1,103 @@
+//! Opening what is sealed in messages. What does not open is kept until its data key comes, and taken once more then.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::{Entries, Heard, RebuildError, Rebuilt, cores::on_all_cores, retry::until_done};
+use crate::{data_keys::Unopened, store::StoreError, waiting::Takes};
+use tandem_model::message::Message;
+use tandem_runtime::shutdown::Shutdown;
+
+/// An event that does not open.
+#[derive(Clone)]
+pub(super) struct Shut {
+    pub(super) id: String,
+    pub(super) revision: i64,
+    pub(super) message: Message,
+    pub(super) unopened: Unopened,
+}
+
+/// Opens what was heard; each with its id and revision.
+pub(super) async fn open<R: Rebuilt>(
+    target: &Arc<R>,
+    heard: Vec<Heard<R::Told>>,
+    shutdown: &Shutdown,
+) -> Result<Vec<(String, i64, Result<R::Row, Unopened>)>, RebuildError> {
+    let told: Vec<&R::Told> = heard.iter().map(|heard| &heard.told).collect();
+    let keys = until_done(target.as_ref(), shutdown, || target.keys(&told)).await?;
+    drop(told);
+    let opening = Arc::clone(target);
+    on_all_cores(heard, move |heard| {
+        let row = opening.open(heard.told, &keys);
+        (heard.id, heard.revision, row)
+    })
+    .await
+    .map_err(RebuildError::BrokenOff)
+}
+
+/// Keeps events that do not open until they do, unless what they tell is stored. Returns how many wait.
+pub(super) async fn keep<R: Rebuilt>(target: &R, shut: &[Shut]) -> Result<u64, StoreError> {
+    if shut.is_empty() {
+        return Ok(0);
+    }
+    let ids: Vec<String> = shut.iter().map(|shut| shut.id.clone()).collect();
+    let stored = target.revisions(&ids).await?;
+    let news = |shut: &&Shut| {
+        stored
+            .get(&shut.id)
+            .is_none_or(|held| *held < shut.revision)
+    };
+    let kept: Vec<(Message, Unopened)> = shut
+        .iter()
+        .filter(news)
+        .map(|shut| (shut.message.clone(), shut.unopened.clone()))
+        .collect();
+    let count = kept.len() as u64;
+    match target.waiting() {
+        Some(waiting) => waiting.keep(kept).await?,
+        None => {
+            for (message, unopened) in kept {
+                tracing::error!(target_name = target.name(), position = ?message.position, %unopened, "an event does not open");
+            }
+        }
+    }
+    Ok(count)
+}
+
+#[async_trait]
+impl<R: Rebuilt> Takes for R {
+    async fn take(&self, messages: &[Message]) -> Result<Vec<Option<Unopened>>, StoreError> {
+        let heard: Vec<Option<Heard<R::Told>>> =
+            messages.iter().map(|message| self.hear(message)).collect();
+        let told: Vec<&R::Told> = heard.iter().flatten().map(|heard| &heard.told).collect();
+        let keys = self.keys(&told).await?;
+        drop(told);
+        let mut newest: HashMap<String, (i64, R::Row)> = HashMap::new();
+        let mut answers = Vec::with_capacity(messages.len());
+        for (heard, message) in heard.into_iter().zip(messages) {
+            let Some(Heard { id, revision, told }) = heard else {
+                answers.push(Some(Unopened {
+                    subject: message.key.clone().unwrap_or_default(),
+                    reason: "it cannot be read".to_owned(),
+                }));
+                continue;
+            };
+            match self.open(told, &keys) {
+                Ok(row) => {
+                    if newest.get(&id).is_none_or(|(known, _)| *known < revision) {
+                        newest.insert(id, (revision, row));
+                    }
+                    answers.push(None);
+                }
+                Err(unopened) => answers.push(Some(unopened)),
+            }
+        }
+        let mut rows: Vec<(String, R::Row)> =
+            newest.into_iter().map(|(id, (_, row))| (id, row)).collect();
+        rows.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        let rows: Vec<R::Row> = rows.into_iter().map(|(_, row)| row).collect();
+        self.write(&rows, Entries::Left).await?;
+        Ok(answers)
+    }
+}

@@ -1,0 +1,157 @@
+//! A batch of messages on its way into the store: of each id the revisions that are kept become rows, and the rows are written.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    Differing, Heard, Keeps, Order, RebuildError, Rebuilt,
+    cores::on_all_cores,
+    logged::Logged,
+    opening::{Shut, keep, open},
+    retry::until_done,
+};
+use crate::store::StoreError;
+use tandem_model::message::Message;
+use tandem_runtime::shutdown::Shutdown;
+
+/// Rows ready to be written, and what they came of.
+pub(super) struct Prepared<Row> {
+    /// Each with its id and revision, in order of these.
+    rows: Vec<(String, i64, Row)>,
+    /// Of each id the newest event that does not open.
+    unopened: Vec<Shut>,
+    read: u64,
+    refused: u64,
+}
+
+/// What became of a batch.
+pub(super) struct Written {
+    pub(super) read: u64,
+    pub(super) refused: u64,
+    pub(super) written: u64,
+    pub(super) differing: Differing,
+    pub(super) waiting: u64,
+}
+
+/// What a message says, and the message.
+type Sighting<T> = (Heard<T>, Message);
+
+/// Whom a message names outside of its body.
+pub(super) fn names_of(message: &Message) -> impl Iterator<Item = &str> {
+    message
+        .key
+        .as_deref()
+        .into_iter()
+        .chain(message.header("ce_subject"))
+}
+
+/// Makes rows of messages: of each id those revisions that are kept.
+pub(super) async fn prepare<R: Rebuilt>(
+    target: &Arc<R>,
+    logged: &mut Logged,
+    messages: Vec<Message>,
+    shutdown: &Shutdown,
+) -> Result<Prepared<R::Row>, RebuildError> {
+    let read = messages.len() as u64;
+    let mut refused = 0;
+    let hearing = Arc::clone(target);
+    let heard = on_all_cores(messages, move |message| match hearing.hear(&message) {
+        Some(heard) => Ok((heard, message)),
+        None => Err(names_of(&message).map(str::to_owned).collect::<Vec<_>>()),
+    })
+    .await
+    .map_err(RebuildError::BrokenOff)?;
+    // Of each id the revisions, the one to be written last.
+    let mut by_id: HashMap<String, Vec<Sighting<R::Told>>> = HashMap::new();
+    for heard in heard {
+        match heard {
+            Ok((heard, message)) => {
+                let is_first = logged.note(&heard.id, heard.revision);
+                if is_first || target.keeps() == Keeps::Newest {
+                    let revisions = by_id.entry(heard.id.clone()).or_default();
+                    // Of the same revision the one told last: it was told again with another sealing key.
+                    let place =
+                        revisions.partition_point(|(one, _)| one.revision <= heard.revision);
+                    revisions.insert(place, (heard, message));
+                }
+            }
+            Err(names) => {
+                refused += 1;
+                names.iter().for_each(|name| logged.doubt(name));
+            }
+        }
+    }
+    let mut rows: Vec<(String, i64, R::Row)> = Vec::with_capacity(by_id.len());
+    let mut unopened: HashMap<String, Shut> = HashMap::new();
+    while !by_id.is_empty() {
+        let next: Vec<Sighting<R::Told>> = match target.keeps() {
+            Keeps::Each => by_id.drain().flat_map(|(_, revisions)| revisions).collect(),
+            Keeps::Newest => by_id.values_mut().filter_map(Vec::pop).collect(),
+        };
+        let (next, messages): (Vec<_>, Vec<_>) = next.into_iter().unzip();
+        let opened = open(target, next, shutdown).await?;
+        for ((id, revision, row), message) in opened.into_iter().zip(messages) {
+            match row {
+                Ok(row) => {
+                    by_id.remove(&id);
+                    rows.push((id, revision, row));
+                }
+                // The one before it may open.
+                Err(reason) => {
+                    unopened.entry(id.clone()).or_insert(Shut {
+                        id,
+                        revision,
+                        message,
+                        unopened: reason,
+                    });
+                }
+            }
+        }
+        by_id.retain(|_, revisions| !revisions.is_empty());
+    }
+    // In order of id, so that neighbours in the store are written together.
+    rows.sort_unstable_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
+    Ok(Prepared {
+        rows,
+        unopened: unopened.into_values().collect(),
+        read,
+        refused,
+    })
+}
+
+/// Writes a batch, on a task of its own.
+pub(super) async fn write<R: Rebuilt>(
+    target: &Arc<R>,
+    batch: Prepared<R::Row>,
+    order: Order,
+    shutdown: &Shutdown,
+) -> Result<Written, RebuildError> {
+    let (target, process) = (Arc::clone(target), shutdown);
+    let shutdown = process.clone();
+    let writing = AbortOnDropHandle::new(process.spawn(async move {
+        let mut rows = batch.rows;
+        if order.distrusts && target.keeps() == Keeps::Newest {
+            let ids: Vec<String> = rows.iter().map(|(id, _, _)| id.clone()).collect();
+            let stored = until_done(target.as_ref(), &shutdown, || target.revisions(&ids)).await?;
+            rows.retain(|(id, revision, _)| stored.get(id).is_none_or(|held| held < revision));
+        }
+        let rows: Vec<R::Row> = rows.into_iter().map(|(_, _, row)| row).collect();
+        let rows = rows.as_slice();
+        let write = || target.write(rows, order.entries);
+        let differing = until_done(target.as_ref(), &shutdown, write).await?;
+        let shut = batch.unopened.as_slice();
+        let waiting =
+            until_done(target.as_ref(), &shutdown, || keep(target.as_ref(), shut)).await?;
+        Ok(Written {
+            read: batch.read,
+            refused: batch.refused,
+            written: rows.len() as u64,
+            differing,
+            waiting,
+        })
+    }));
+    writing.await.map_err(|error| {
+        RebuildError::BrokenOff(StoreError::Away(format!("a write was broken off: {error}")))
+    })?
+}

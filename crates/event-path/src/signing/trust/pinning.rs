@@ -1,0 +1,57 @@
+//! What a store remembers of the services that sign: the first keys that it sees of a service are pinned.
+
+use super::{Signatures, Signer};
+use crate::store::{Registry, StoreError};
+
+/// Under this name a store remembers a service's verifying keys.
+fn name(service: &str) -> String {
+    format!("signer/{service}")
+}
+
+impl Signatures {
+    /// What a store has pinned of a service.
+    ///
+    /// # Errors
+    /// When the store does not answer, or what it answers cannot be read.
+    pub(crate) async fn recall(
+        registry: &dyn Registry,
+        service: &str,
+    ) -> Result<Option<Signer>, StoreError> {
+        let text = registry.recall(&name(service)).await?;
+        text.map(|text| parse(service, &text)).transpose()
+    }
+
+    /// Pins a service in a store, where nothing is pinned yet; answers what is pinned then.
+    ///
+    /// # Errors
+    /// As [`Self::recall`].
+    pub(crate) async fn pin(
+        registry: &dyn Registry,
+        service: &str,
+        signer: &Signer,
+    ) -> Result<Signer, StoreError> {
+        let pinned = registry.remember(&name(service), &text(signer)?).await?;
+        parse(service, &pinned)
+    }
+
+    /// Pins a service anew, whatever was pinned.
+    ///
+    /// # Errors
+    /// As [`Self::recall`].
+    pub(crate) async fn pin_anew(
+        registry: &dyn Registry,
+        service: &str,
+        signer: &Signer,
+    ) -> Result<(), StoreError> {
+        registry.note(&name(service), &text(signer)?).await
+    }
+}
+
+fn text(signer: &Signer) -> Result<String, StoreError> {
+    serde_json::to_string(signer).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+fn parse(service: &str, text: &str) -> Result<Signer, StoreError> {
+    serde_json::from_str(text)
+        .map_err(|error| StoreError::Corrupt(format!("{} cannot be read: {error}", name(service))))
+}
