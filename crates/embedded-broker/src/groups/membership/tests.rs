@@ -1,5 +1,7 @@
 //! The rules of membership, with a clock of the test's own.
 #![allow(clippy::unwrap_used)]
+use std::time::Duration;
+
 use super::*;
 
 const SESSION: Duration = Duration::from_secs(6);
