@@ -88,19 +88,32 @@ pub fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A file without its comments and without what is compiled for tests alone at its end.
+/// A file without its comments and without the modules that are compiled for tests alone.
 ///
 /// # Panics
 /// When it cannot be read.
 #[must_use]
 pub fn code(file: &Path) -> String {
-    let text = fs::read_to_string(file).expect("a text");
-    let shipped = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or(&text);
-    shipped
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    shipped(&fs::read_to_string(file).expect("a text"))
+}
+
+fn shipped(text: &str) -> String {
+    let mut shipped = Vec::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let is_for_tests =
+            line == "#[cfg(test)]" && lines.peek().is_some_and(|next| next.starts_with("mod "));
+        if is_for_tests {
+            let declared = lines.next().unwrap_or_default();
+            if declared.ends_with('{') {
+                // As rustfmt has it, nothing but its end is at the margin.
+                lines.by_ref().find(|line| *line == "}");
+            }
+        } else if !line.trim_start().starts_with("//") {
+            shipped.push(line);
+        }
+    }
+    shipped.join("\n")
 }
 
 /// For each top-level module of a package those other top-level modules of it that it names.
@@ -220,6 +233,13 @@ mod tests {
         let code = "use crate::{\n    log::{Log, store},\n    outbox,\n};\nuse crate::event::X;\nlet x = crate::sealing::y();";
         let expected = ["event", "log", "outbox", "sealing"].map(str::to_owned);
         assert_eq!(named_by(code), BTreeSet::from(expected));
+    }
+
+    #[test]
+    fn what_is_behind_a_module_of_tests_is_looked_at_too() {
+        let text = "use crate::log;\n#[cfg(test)]\nmod tests;\nuse crate::outbox;\n// use crate::store;\n#[cfg(test)]\nmod more {\n    use crate::event::X;\n}\nuse crate::sealing;";
+        let expected = ["log", "outbox", "sealing"].map(str::to_owned);
+        assert_eq!(named_by(&shipped(text)), BTreeSet::from(expected));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! nothing half-built, and starting again is always right. `docs/decisions/0003-rebuild-in-place.md` says why this and not a swap.
 //!
 //! What is stored and the log has not is told, and left as it is: a log that was lost, cut or made anew has little, which says
-//! nothing of what is stored. To remove it or to set it back takes an order that names the number (`taking_out`). An event is cleared
+//! nothing of what is stored. To remove it or to set it back takes an order that names the number. An event is cleared
 //! from the store after Kafka has it, so what is stored with nothing pending is in the log *by then*. Hence the order of a look:
 //! look at what is stored, then read on to the end of the log, and only then judge.
 //!

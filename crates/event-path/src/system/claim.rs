@@ -67,7 +67,7 @@ struct Attempt {
 }
 
 /// The system that the topics are of, `None` if nobody says so; or why they are none of the claimant's, as a sentence.
-type PublishedRow = Result<Option<String>, String>;
+type Settled = Result<Option<String>, String>;
 
 impl Attempt {
     async fn run(self) {
@@ -131,7 +131,7 @@ impl Attempt {
     }
 
     /// Judges, claims, looks what became of it, and claims again where others did so meanwhile.
-    async fn settle(&self, begun: Instant) -> Result<PublishedRow, StoreError> {
+    async fn settle(&self, begun: Instant) -> Result<Settled, StoreError> {
         let Self {
             claimant,
             keys,
