@@ -19,6 +19,8 @@
 
 mod hostile;
 mod messages;
+#[path = "../report/mod.rs"]
+mod report;
 #[path = "../shared/mod.rs"]
 mod shared;
 #[path = "../../tests/system/support/mod.rs"]
@@ -36,6 +38,7 @@ use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
 use hostile::{Attack, attacks};
+use report::{Bars, say};
 use shared::{LeanClient, percentile, resident_mib};
 use support::{
     Client, Tandem,
@@ -111,7 +114,13 @@ struct Threads {
     hostile: Runtime,
 }
 
-fn attacked(threads: &Threads, tandem: &Tandem, client: &Arc<LeanClient>, attack: &Attack) {
+/// Says a row; answers the honest client's p99 before and meanwhile.
+fn attacked(
+    threads: &Threads,
+    tandem: &Tandem,
+    client: &Arc<LeanClient>,
+    attack: &Attack,
+) -> [f64; 2] {
     let Threads {
         honest: runtime,
         hostile,
@@ -139,7 +148,7 @@ fn attacked(threads: &Threads, tandem: &Tandem, client: &Arc<LeanClient>, attack
         .sum();
     let most = peak.end();
     let alive = processes.iter().all(|process| support::is_alive(*process));
-    println!(
+    say!(
         "{:<34} {:>8.2} {:>8.2} {:>6.1} {:>6} {:>8} {:>7.0} {:>8.0} {:>7.0}{}",
         attack.name,
         before.0,
@@ -152,6 +161,7 @@ fn attacked(threads: &Threads, tandem: &Tandem, client: &Arc<LeanClient>, attack
         most[2],
         if alive { "" } else { "  A PROCESS DIED" },
     );
+    [before.0, meanwhile.0]
 }
 
 fn main() {
@@ -169,6 +179,11 @@ fn main() {
             .build()
             .unwrap(),
     };
+    report::begin(
+        "attacks",
+        "An honest client beside hostile ones",
+        words.is_empty(),
+    );
     let tandem = Tandem::start();
     let known = Client::new();
     let gateway = tandem.gateway_url("/graphql");
@@ -182,16 +197,36 @@ fn main() {
         known.data(&gateway, PLACE, json!({"input": order_input("1")}));
     }
     let client = Arc::new(LeanClient::new(&gateway, CUSTOMER));
-    println!(
+    say!(
         "# an honest client's p99 in milliseconds, and the most memory of gateway, accounts and orders in MiB"
     );
-    println!(
+    say!(
         "{:<34} {:>8} {:>8} {:>6} {:>6} {:>8} {:>7} {:>8} {:>7}",
-        "", "before", "during", "ratio", "failed", "attacks", "gateway", "accounts", "orders"
+        "",
+        "before",
+        "during",
+        "ratio",
+        "failed",
+        "attacks",
+        "gateway",
+        "accounts",
+        "orders"
     );
+    let mut groups = Vec::new();
     for attack in attacks() {
         if words.is_empty() || words.iter().any(|word| attack.name.contains(word.as_str())) {
-            attacked(&threads, &tandem, &client, &attack);
+            let p99 = attacked(&threads, &tandem, &client, &attack);
+            groups.push((attack.name.to_owned(), p99.to_vec()));
         }
     }
+    report::bars(
+        "honest",
+        &Bars {
+            title: "The honest client's p99",
+            unit: "ms",
+            series: &["alone", "beside the attack"],
+            groups,
+        },
+    );
+    report::end();
 }

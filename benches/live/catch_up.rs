@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::{
+    report::say,
     run,
     shared::LeanClient,
     socket::{Socket, find},
@@ -27,7 +28,7 @@ const UPDATES: &str = "subscription($after: String) {
 const SNAPSHOT: &str = "subscription { orderFeed(snapshot: true) { __typename ... on OrderSnapshot { cursor complete } } }";
 
 pub fn measure(runtime: &Runtime, tandem: &Tandem, changes: usize) {
-    println!("\n# {changes} changes behind a cursor");
+    say!("\n# {changes} changes behind a cursor");
     let client = Client::new();
     tandem.customer(&client, "away");
     let url = tandem.orders_url("/graphql");
@@ -43,12 +44,12 @@ pub fn measure(runtime: &Runtime, tandem: &Tandem, changes: usize) {
             .buffer_unordered(AT_ONCE)
             .for_each(async |_| {}),
     );
-    println!("  written at {:.0} a second", rate(changes, begun));
+    say!("  written at {:.0} a second", rate(changes, begun));
     tandem.published(&client);
     for round in 1..=ROUNDS {
         let begun = now();
         let first = run(runtime, caught_up(tandem.orders, &cursor, changes));
-        println!(
+        say!(
             "round {round}: {:.0} changes a second, the first after {:.0} ms",
             rate(changes, begun),
             (first - begun) as f64 / 1_000.0

@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::{
+    report::{self, Bars, say},
     run,
     shared::{LeanClient, median, percentile, resident_mib},
     support::{
@@ -22,43 +23,75 @@ const WARM_UP: usize = 2;
 /// What was freed is given back within this time.
 const SETTLES: Duration = Duration::from_secs(12);
 
+/// The parts of the watchers of which the chart says when they have a change.
+const PARTS: [(&str, f64); 7] = [
+    ("first", 0.0),
+    ("10 %", 0.1),
+    ("25 %", 0.25),
+    ("50 %", 0.5),
+    ("75 %", 0.75),
+    ("90 %", 0.9),
+    ("last", 1.0),
+];
+
 const BUSY: &str = "busy";
 const QUIET: &str = "quiet";
 
+/// Where watchers are, and how many share a socket.
+struct Place<'a> {
+    /// Names the chart.
+    chart: &'a str,
+    port: u16,
+    on_one: usize,
+    /// The processes that hold something of each watcher.
+    processes: &'a [&'a str],
+}
+
 /// Directly on orders.
 pub fn on_orders(runtime: &Runtime, tandem: &Tandem, count: usize, on_one: usize) {
-    println!("\n# {count} watchers of one customer on orders, {on_one} on each socket");
-    measure(runtime, tandem, tandem.orders, count, on_one, &["orders"]);
+    let place = Place {
+        chart: &format!("orders-{on_one}"),
+        port: tandem.orders,
+        on_one,
+        processes: &["orders"],
+    };
+    let title = format!("{count} watchers of one customer on orders, {on_one} on each socket");
+    measure(runtime, tandem, count, &place, &title);
 }
 
 /// Through the gateway, one socket each.
 pub fn through_the_gateway(runtime: &Runtime, tandem: &Tandem, count: usize) {
-    println!("\n# {count} watchers of one customer through the gateway, one socket each");
-    let processes = ["router", "orders"];
-    measure(runtime, tandem, tandem.gateway, count, 1, &processes);
+    let place = Place {
+        chart: "gateway",
+        port: tandem.gateway,
+        on_one: 1,
+        processes: &["router", "orders"],
+    };
+    let title = format!("{count} watchers of one customer through the gateway, one socket each");
+    measure(runtime, tandem, count, &place, &title);
 }
 
-fn measure(
-    runtime: &Runtime,
-    tandem: &Tandem,
-    port: u16,
-    count: usize,
-    on_one: usize,
-    processes: &[&str],
-) {
+fn measure(runtime: &Runtime, tandem: &Tandem, count: usize, place: &Place<'_>, title: &str) {
+    say!("\n# {title}");
+    let &Place {
+        chart,
+        port,
+        on_one,
+        processes,
+    } = place;
     let client = Client::new();
     for customer in [BUSY, QUIET] {
         tandem.customer(&client, customer);
     }
     let orders = Arc::new(LeanClient::new(&tandem.orders_url("/graphql"), PLACE));
-    let place = async |customer: &str| {
+    let place_order = async |customer: &str| {
         orders.ask(json!({"input": order_input(customer)})).await;
     };
     // What one subscription brings in with it is not each one's.
     let quiet = Watchers::open(runtime, port, 1, 1, |_| QUIET.to_owned());
     run(runtime, async {
         for number in 1..=20 {
-            place(QUIET).await;
+            place_order(QUIET).await;
             quiet.wait_for(number).await;
         }
     });
@@ -71,7 +104,7 @@ fn measure(
     let opening = now();
     let watchers = Watchers::open(runtime, port, count, on_one, |_| BUSY.to_owned());
     let opened = (now() - opening) as f64 / 1_000.0;
-    println!(
+    say!(
         "opened in {opened:.0} ms, {:.0} a second",
         count as f64 / opened * 1_000.0
     );
@@ -79,7 +112,7 @@ fn measure(
     let show = |when: &str| {
         for ((process, before), after) in processes.iter().zip(&before).zip(held()) {
             let each = (after - before) * 1_024.0 / count as f64;
-            println!("{process}, {when}: {each:.1} KiB a subscription ({after:.0} MiB)");
+            say!("{process}, {when}: {each:.1} KiB a subscription ({after:.0} MiB)");
         }
     };
     show("quiet");
@@ -87,7 +120,7 @@ fn measure(
         let mut alone = Vec::new();
         for _ in 0..ROUNDS {
             let (sent, had) = (now(), quiet.arrived());
-            place(QUIET).await;
+            place_order(QUIET).await;
             quiet.wait_for(had + 1).await;
             alone.push(quiet.since(sent)[0]);
         }
@@ -98,10 +131,10 @@ fn measure(
         rounds.push(run(runtime, async {
             let (had, quiet_had) = (watchers.arrived(), quiet.arrived());
             let sent = now();
-            place(BUSY).await;
+            place_order(BUSY).await;
             watchers.wait_for(had + 1).await;
             let quiet_sent = now();
-            place(QUIET).await;
+            place_order(QUIET).await;
             watchers.wait_for(had + count).await;
             quiet.wait_for(quiet_had + 1).await;
             (watchers.since(sent), quiet.since(quiet_sent)[0])
@@ -119,15 +152,28 @@ fn measure(
             each[ROUNDS - 1]
         )
     };
-    println!(
+    say!(
         "milliseconds from sending a change, {ROUNDS} rounds: first {}, median {}, last {}",
         of(&|since| since[0]),
         of(&|since| percentile(since, 0.5)),
         of(&|since| since[count - 1]),
     );
+    let parts = PARTS.map(|(name, part)| {
+        let each = rounds.iter().map(|(since, _)| percentile(since, part));
+        (name.to_owned(), vec![median(each.collect())])
+    });
+    report::bars(
+        chart,
+        &Bars {
+            title,
+            unit: "ms since the change was sent",
+            series: &["median of the rounds"],
+            groups: parts.into(),
+        },
+    );
     let mut meanwhile: Vec<f64> = rounds.iter().map(|(_, quiet)| *quiet).collect();
     meanwhile.sort_by(f64::total_cmp);
-    println!(
+    say!(
         "a quiet customer's watcher: {:.0} ms meanwhile ({:.0} to {:.0}), {alone:.0} ms alone",
         percentile(&meanwhile, 0.5),
         meanwhile[0],

@@ -22,6 +22,8 @@ use tokio::runtime::Runtime;
 
 mod catch_up;
 mod fan_out;
+#[path = "../report/mod.rs"]
+mod report;
 mod share;
 #[path = "../shared/mod.rs"]
 mod shared;
@@ -50,6 +52,7 @@ fn main() {
     let watchers = setting("TANDEM_LIVE_WATCHERS", 10_000);
     let through = setting("TANDEM_LIVE_GATEWAY_WATCHERS", 2_000);
     let changes = setting("TANDEM_LIVE_CHANGES", 100_000);
+    report::begin("live", "Live subscriptions", words.is_empty());
     let files = raise_open_files();
     // A gateway has two for each.
     let wanted = (watchers as u64).max(2 * through as u64) + OTHER_FILES;
@@ -77,6 +80,7 @@ fn main() {
     if is_wanted("catch-up") {
         catch_up::measure(&runtime, &start(watchers), changes);
     }
+    report::end();
 }
 
 /// A fresh system that takes so many watchers of one address.

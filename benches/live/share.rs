@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::{
+    report::say,
     run,
     shared::{LeanClient, Processes},
     support::{
@@ -29,7 +30,7 @@ fn customer(number: usize) -> String {
 }
 
 pub fn measure(runtime: &Runtime, tandem: &Tandem, count: usize) {
-    println!(
+    say!(
         "\n# {count} watchers of {CUSTOMERS} customers on orders, one socket each, {RATE} changes a second"
     );
     let accounts = LeanClient::new(&tandem.accounts_url("/graphql"), CREATE);
@@ -48,7 +49,7 @@ pub fn measure(runtime: &Runtime, tandem: &Tandem, count: usize) {
         let sent = run(runtime, changes(&orders));
         let took = begun.elapsed();
         let used = processes.used()[0] - before;
-        println!("  {:.0} changes a second", sent as f64 / took.as_secs_f64());
+        say!("  {:.0} changes a second", sent as f64 / took.as_secs_f64());
         used / took.as_micros() as f64 * 100.0
     };
     let without = share();
@@ -60,7 +61,7 @@ pub fn measure(runtime: &Runtime, tandem: &Tandem, count: usize) {
     let had = watchers.arrived();
     let with = share();
     let told = (watchers.arrived() - had) as f64 / TIME.as_secs_f64();
-    println!(
+    say!(
         "orders: {with:.1} % of a processor, {told:.0} updates a second; {without:.1} % without watchers, {idle:.1} % with watchers and without changes"
     );
 }

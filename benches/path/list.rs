@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     reads::known_customer,
+    report::say,
     shared::{median, resident_mib},
     support::Tandem,
 };
@@ -45,10 +46,14 @@ pub fn measure(runtime: &Runtime, tandem: &Tandem, bare: &Client) {
         }
         rows.count_documents(doc! {}).await.unwrap() as f64
     });
-    println!("\n{count} customers, most without orders: GET /orders/list");
-    println!(
+    say!("\n{count} customers, most without orders: GET /orders/list");
+    say!(
         "{:<10} {:>14} {:>14} {:>14} {:>10}",
-        "", "first byte ms", "customers/s", "bare find/s", "ratio"
+        "",
+        "first byte ms",
+        "customers/s",
+        "bare find/s",
+        "ratio"
     );
     for (name, url) in [
         ("service", tandem.orders_url("")),
@@ -62,7 +67,7 @@ pub fn measure(runtime: &Runtime, tandem: &Tandem, bare: &Client) {
             })
             .collect();
         let of = |part: fn(&(f64, f64, f64)) -> f64| median(rounds.iter().map(part).collect());
-        println!(
+        say!(
             "{name:<10} {:>14.1} {:>14.0} {:>14.0} {:>10.2}",
             of(|round| round.0),
             of(|round| round.1),
@@ -71,7 +76,7 @@ pub fn measure(runtime: &Runtime, tandem: &Tandem, bare: &Client) {
         );
     }
     let resident = resident_mib(tandem.child("orders").unwrap());
-    println!("resident after that: orders {resident:.1} MiB");
+    say!("resident after that: orders {resident:.1} MiB");
 }
 
 /// Seconds until the first byte of the body, and until its end.

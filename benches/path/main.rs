@@ -5,6 +5,7 @@
 //!     cargo bench --bench path -- servers      real MongoDB and Kafka too (tests/backends/install.sh)
 //!     cargo bench --bench path -- servers alone     only there
 //!     cargo bench --bench path -- reads …      only the reads of that
+//!     cargo bench --bench path -- open-loop …  only creations that arrive at a constant rate
 //!
 //! Ratios count; absolute times say little on a shared machine. Ours and the floor are measured in turns, and the median
 //! of the rounds is shown.
@@ -23,7 +24,10 @@ use tokio::runtime::Runtime;
 mod bare;
 mod embedded;
 mod list;
+mod open_loop;
 mod reads;
+#[path = "../report/mod.rs"]
+mod report;
 mod rounds;
 mod servers;
 #[path = "../shared/mod.rs"]
@@ -32,30 +36,61 @@ mod shared;
 mod support;
 mod visible;
 
+use report::say;
 use support::Tandem;
+
+/// What is measured.
+#[derive(Clone, Copy)]
+struct Parts {
+    creations: bool,
+    reads: bool,
+    open_loop: bool,
+}
 
 fn main() {
     let has = |word: &str| std::env::args().any(|argument| argument == word);
-    let (servers, alone, reads) = (has("servers"), has("alone"), has("reads"));
+    let (servers, alone) = (has("servers"), has("alone"));
+    let (reads, open_loop) = (has("reads"), has("open-loop"));
+    let is_whole = !reads && !open_loop;
+    let parts = Parts {
+        creations: is_whole,
+        reads: reads || is_whole,
+        open_loop: open_loop || is_whole,
+    };
+    report::begin(
+        "path",
+        "The way of a change, and reads",
+        is_whole && servers && !alone,
+    );
     let runtime = Runtime::new().unwrap();
     if !(servers && alone) {
-        println!("# embedded store and broker");
-        let tandem = if reads {
-            Tandem::start()
-        } else {
-            embedded::embedded(&runtime)
-        };
-        reads::measure(&runtime, &tandem, None);
+        say!("# Embedded store and broker");
+        on_embedded(&runtime, parts);
     }
     if servers {
-        println!("\n# MongoDB (one node, majority, journaled) and Kafka (one node, acks=all)");
-        on_servers(&runtime, reads);
+        say!("\n# MongoDB (one node, majority, journaled) and Kafka (one node, acks=all)");
+        on_servers(&runtime, parts);
     } else {
-        println!("\nreal servers: left out; cargo bench --bench path -- servers");
+        say!("\nreal servers: left out; cargo bench --bench path -- servers");
+    }
+    report::end();
+}
+
+fn on_embedded(runtime: &Runtime, parts: Parts) {
+    let tandem = if parts.creations {
+        embedded::embedded(runtime)
+    } else {
+        Tandem::start()
+    };
+    if parts.open_loop {
+        open_loop::measure(runtime, &tandem, "open-loop-embedded");
+    }
+    if parts.reads {
+        reads::measure(runtime, &tandem, None);
     }
 }
 
-fn on_servers(runtime: &Runtime, only_reads: bool) {
+fn on_servers(runtime: &Runtime, parts: Parts) {
     let (mongo, kafka) = runtime.block_on(async {
         let (mongo, kafka) =
             tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::for_measuring()));
@@ -68,9 +103,15 @@ fn on_servers(runtime: &Runtime, only_reads: bool) {
         .flag(kafka.bootstrap())
         .start();
     let bare = runtime.block_on(bare::client(&mongo));
-    reads::measure(runtime, &tandem, Some(&bare));
-    list::measure(runtime, &tandem, &bare);
-    if !only_reads {
+    if parts.creations {
         servers::creations(runtime, &tandem, &mongo, &kafka, &bare);
+    }
+    if parts.open_loop {
+        servers::warm_up(runtime, &tandem);
+        open_loop::measure(runtime, &tandem, "open-loop");
+    }
+    if parts.reads {
+        reads::measure(runtime, &tandem, Some(&bare));
+        list::measure(runtime, &tandem, &bare);
     }
 }

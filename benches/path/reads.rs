@@ -25,6 +25,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::{
+    report::{self, Bars, say},
     shared::{LeanClient, call_times, median, percentile},
     support::{
         self, Tandem,
@@ -236,17 +237,26 @@ fn prepare(runtime: &Runtime, tandem: &Tandem) -> Vec<String> {
     })
 }
 
-/// Measures all of them and prints one table.
+/// Measures all of them and says one table.
 pub fn measure(runtime: &Runtime, tandem: &Tandem, bare: Option<&Client>) {
+    let mut waits = Vec::new();
     let orders = Arc::new(prepare(runtime, tandem));
     tandem.published(&support::Client::new());
     let floor = Floor::start();
-    println!(
+    say!(
         "\nreads: p50 in µs at 1 in flight, rate at 64; HTTP is a bare server with the same answer, find_one the bare driver"
     );
-    println!(
+    say!(
         "{:<52} {:>7} {:>7} {:>9} {:>6} | {:>8} {:>8} {:>9} {:>6}",
-        "", "p50", "HTTP", "find_one", "ratio", "/s", "HTTP", "find_one", "ratio"
+        "",
+        "p50",
+        "HTTP",
+        "find_one",
+        "ratio",
+        "/s",
+        "HTTP",
+        "find_one",
+        "ratio"
     );
     for (number, route) in ROUTES.iter().enumerate() {
         for place in ["service", "gateway"] {
@@ -277,10 +287,25 @@ pub fn measure(runtime: &Runtime, tandem: &Tandem, bare: Option<&Client>) {
                     .collect();
                 rounds
             };
-            show(&format!("{} ({place})", route.name), &at(1), &at(64));
+            let name = format!("{} ({place})", route.name);
+            let [p50, http, read] = show(&name, &at(1), &at(64));
+            waits.push((name, vec![p50, http + read]));
         }
     }
-    println!(
+    let (chart, floor) = match bare {
+        Some(_) => ("reads", "a bare HTTP server, then the driver's find_one"),
+        None => ("reads-embedded", "a bare HTTP server"),
+    };
+    report::bars(
+        chart,
+        &Bars {
+            title: "Reads: p50 at one request in flight",
+            unit: "µs",
+            series: &["Tandem", floor],
+            groups: waits,
+        },
+    );
+    say!(
         "ratio of p50: to HTTP and find_one one after the other; of the rate: to find_one, or HTTP where nothing is read"
     );
 }
@@ -330,21 +355,24 @@ fn round(
     [ours, http, read.unwrap_or_default()]
 }
 
-fn show(name: &str, one: &[[Measured; 3]], many: &[[Measured; 3]]) {
+/// Says a row; answers p50 at 1 in flight of ours and of the floors.
+fn show(name: &str, one: &[[Measured; 3]], many: &[[Measured; 3]]) -> [f64; 3] {
     let of = |rounds: &[[Measured; 3]], part: &dyn Fn(&[Measured; 3]) -> f64| {
         median(rounds.iter().map(part).collect())
     };
     let reads = one[0][2].rate > 0.0;
     let rate_floor = if reads { 2 } else { 1 };
-    println!(
+    let p50 = [0, 1, 2].map(|part| of(one, &|round| round[part].p50));
+    say!(
         "{name:<52} {:>7.0} {:>7.0} {:>9.0} {:>6.2} | {:>8.0} {:>8.0} {:>9.0} {:>6.2}",
-        of(one, &|round| round[0].p50),
-        of(one, &|round| round[1].p50),
-        of(one, &|round| round[2].p50),
+        p50[0],
+        p50[1],
+        p50[2],
         of(one, &|round| round[0].p50 / (round[1].p50 + round[2].p50)),
         of(many, &|round| round[0].rate),
         of(many, &|round| round[1].rate),
         of(many, &|round| round[2].rate),
         of(many, &|round| round[0].rate / round[rate_floor].rate),
     );
+    p50
 }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::runtime::Runtime;
 
-use crate::shared::median;
+use crate::{report::say, shared::median};
 
 /// An odd number; enough of them that a burst of others' work on a shared machine meets only some.
 pub const ROUNDS: usize = 9;
@@ -60,10 +60,11 @@ pub fn load<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-/// Prints the medians of both and of their ratio, round by round.
-pub fn show(what: &str, unit: &str, rounds: &[(f64, f64)]) {
+/// Says the medians of both and of their ratio, round by round; answers those of both.
+pub fn show(what: &str, unit: &str, rounds: &[(f64, f64)]) -> [f64; 2] {
     let ours = median(rounds.iter().map(|round| round.0).collect());
     let floor = median(rounds.iter().map(|round| round.1).collect());
     let ratio = median(rounds.iter().map(|round| round.0 / round.1).collect());
-    println!("{what:<58} {ours:>10.1} {floor:>10.1} {unit:<4} ratio {ratio:>6.2}");
+    say!("{what:<58} {ours:>10.1} {floor:>10.1} {unit:<4} ratio {ratio:>6.2}");
+    [ours, floor]
 }

@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     bare::{BareLoop, BareWrites},
+    report::{self, Bars, say},
     rounds::{ROUNDS, load, show},
     shared::{LeanClient, Processes, Spent, percentile},
     support::{
@@ -20,6 +21,14 @@ use crate::{
 /// Rounds of load before real servers are measured: Kafka's JVM compiles itself for its first minutes, on the processors
 /// that everything shares.
 const WARM_UP: usize = 30;
+
+/// Creates, until the servers are as fast as they get.
+pub fn warm_up(runtime: &Runtime, tandem: &Tandem) {
+    let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
+    for _ in 0..WARM_UP {
+        load(runtime, 16, creating(&accounts));
+    }
+}
 
 /// Measures it.
 pub fn creations(
@@ -39,12 +48,10 @@ pub fn creations(
             BareWrites::new(&bare, "customers", &of, pending).await
         }
     });
-    for _ in 0..WARM_UP {
-        load(runtime, 16, creating(&accounts));
-    }
+    warm_up(runtime, tandem);
     let floor = runtime.block_on(floor).unwrap();
     through(tandem);
-    println!("{:<58} {:>10} {:>10}", "", "ours", "floor");
+    say!("{:<58} {:>10} {:>10}", "", "ours", "floor");
     let child = |service| tandem.child(service).unwrap();
     let processes = Processes::new([
         ("client", std::process::id()),
@@ -53,6 +60,7 @@ pub fn creations(
         ("mongod", mongo.process_id(0).unwrap()),
         ("Kafka", kafka.process_id(0).unwrap()),
     ]);
+    let mut groups = Vec::new();
     for in_flight in [1, 16, 64] {
         let (mut of_ours, mut of_bare) = (Spent::default(), Spent::default());
         let rounds: Vec<(f64, f64)> = (0..ROUNDS)
@@ -72,18 +80,31 @@ pub fn creations(
                 (ours.per_second(), bare.per_second())
             })
             .collect();
-        show(
+        let medians = show(
             &format!("createCustomer over HTTP, {in_flight} in flight, to findAndModify"),
             "/s",
             &rounds,
         );
-        processes.show("ours", &of_ours);
-        processes.show("floor", &of_bare);
+        groups.push((format!("{in_flight} in flight"), medians.to_vec()));
+        say!("{}", processes.told("ours", &of_ours));
+        say!("{}", processes.told("floor", &of_bare));
     }
+    report::bars(
+        "creations",
+        &Bars {
+            title: "Customers created a second, MongoDB and Kafka on the same processors",
+            unit: "a second",
+            series: &[
+                "createCustomer, with event, replica and audit trail",
+                "bare findAndModify of the same document",
+            ],
+            groups,
+        },
+    );
     let others = |_| create_to_visible_beside(runtime, tandem, 64, &accounts);
     let mut beside: Vec<f64> = (0..ROUNDS).flat_map(others).collect();
     beside.sort_by(f64::total_cmp);
-    println!(
+    say!(
         "create to visible while 64 others create: p50 {:.1} ms, p99 {:.1} ms",
         percentile(&beside, 0.5),
         percentile(&beside, 0.99)
@@ -113,7 +134,7 @@ pub fn creations(
     );
     ours_all.sort_by(f64::total_cmp);
     bare_all.sort_by(f64::total_cmp);
-    println!(
+    say!(
         "p99: ours {:.1} ms, bare {:.1} ms",
         percentile(&ours_all, 0.99),
         percentile(&bare_all, 0.99)

@@ -20,7 +20,8 @@ use crate::{
     },
 };
 
-const VISIBLE: &str = "query($id: ID!) { orderingCustomer(id: $id, minRevision: 1) { id } }";
+/// Waits in orders until the customer is there.
+pub const VISIBLE: &str = "query($id: ID!) { orderingCustomer(id: $id, minRevision: 1) { id } }";
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 

@@ -89,19 +89,21 @@ impl LeanClient {
     }
 
     async fn send(&self, request: String) -> Vec<u8> {
-        let idle = self.idle.lock().unwrap().pop();
-        let mut connection = match idle {
-            Some(connection) => connection,
-            None => Connection::open(&self.authority).await,
-        };
-        connection
-            .stream
-            .write_all(request.as_bytes())
-            .await
-            .unwrap();
-        let body = connection.receive().await;
-        self.idle.lock().unwrap().push(connection);
-        body
+        loop {
+            let idle = self.idle.lock().unwrap().pop();
+            let is_new = idle.is_none();
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => Connection::open(&self.authority).await,
+            };
+            let sent = connection.stream.write_all(request.as_bytes()).await;
+            if let (Ok(()), Some(body)) = (sent, connection.receive().await) {
+                self.idle.lock().unwrap().push(connection);
+                return body;
+            }
+            // A service closes connections that are idle for long (RFC 9112, section 9.3.1).
+            assert!(!is_new, "the service closed the connection");
+        }
     }
 }
 
@@ -115,13 +117,21 @@ impl Connection {
         }
     }
 
-    async fn receive(&mut self) -> Vec<u8> {
+    /// The body of an answer; `None` if the connection is closed before there is any of it.
+    async fn receive(&mut self) -> Option<Vec<u8>> {
         self.received.clear();
         loop {
-            let read = self.stream.read_buf(&mut self.received).await.unwrap();
-            assert!(read > 0, "the service closed the connection");
+            let read = self
+                .stream
+                .read_buf(&mut self.received)
+                .await
+                .unwrap_or_default();
+            if read == 0 {
+                assert!(self.received.is_empty(), "an answer broke off");
+                return None;
+            }
             if let Some(body) = self.answer() {
-                return body.to_vec();
+                return Some(body.to_vec());
             }
         }
     }

@@ -22,8 +22,8 @@ impl Processes {
         self.0.iter().map(|(_, process)| used(*process)).collect()
     }
 
-    /// Prints the medians of rounds.
-    pub fn show(&self, what: &str, spent: &Spent) {
+    /// The medians of rounds, as a line.
+    pub fn told(&self, what: &str, spent: &Spent) -> String {
         let each: Vec<f64> = (0..self.0.len())
             .map(|process| median(spent.0.iter().map(|round| round[process]).collect()))
             .collect();
@@ -33,10 +33,10 @@ impl Processes {
             .map(|(name, microseconds)| format!("{name} {microseconds:.0}"))
             .collect();
         let sum: f64 = each.iter().sum();
-        println!(
+        format!(
             "  {what:<10} {sum:>6.0} µs of processor time: {}",
             parts.join(", ")
-        );
+        )
     }
 }
 

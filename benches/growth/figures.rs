@@ -1,0 +1,198 @@
+//! What is measured at each size.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::{
+    EVENTS,
+    fill::id,
+    shared::{LeanClient, call_times, median, percentile, resident_mib},
+    support::{
+        Client, Signal, Tandem,
+        graph::{CREATE, customer_input},
+    },
+};
+
+/// How long each rate and each median is measured.
+const TIME: Duration = Duration::from_secs(5);
+/// How long what was freed takes to be given back.
+const SETTLES: Duration = Duration::from_secs(12);
+const STOPS_WITHIN: Duration = Duration::from_secs(60);
+const REBUILT_WITHIN: Duration = Duration::from_secs(1_800);
+/// An odd number.
+const PAGES: usize = 21;
+/// Customers of a page, and how many pages are walked at once to come to the last one.
+const PAGE: usize = 20;
+const WALK: usize = 100;
+
+const CUSTOMER: &str = "query($id: ID!) { customer(id: $id) { id revision name { lastName } } }";
+const ORDERING: &str = "query($id: ID!) { orderingCustomer(id: $id) { id name { lastName } } }";
+const AUDIT: &str =
+    "query($id: ID!) { customer(id: $id) { changes(first: 10) { nodes { revision type } } } }";
+const CUSTOMERS: &str =
+    "query($first: Int!, $after: String) { customers(first: $first, after: $after) {
+    nodes { id } pageInfo { hasNextPage endCursor } } }";
+
+/// One figure.
+pub struct Figure {
+    pub name: String,
+    pub unit: &'static str,
+    pub value: f64,
+    /// Whether more of it is better.
+    pub is_rate: bool,
+}
+
+fn takes(name: impl Into<String>, unit: &'static str, value: f64) -> Figure {
+    Figure {
+        name: name.into(),
+        unit,
+        value,
+        is_rate: false,
+    }
+}
+
+fn rate(name: impl Into<String>, value: f64) -> Figure {
+    Figure {
+        name: name.into(),
+        unit: "a second",
+        value,
+        is_rate: true,
+    }
+}
+
+/// Measures all of it where there are so many customers. The system is started anew for it.
+pub fn measure(runtime: &Runtime, tandem: &mut Tandem, size: usize) -> Vec<Figure> {
+    let mut figures = vec![rate(
+        "creations, 64 in flight",
+        creations(runtime, tandem, size),
+    )];
+    for (name, url, query) in [
+        ("customer(id)", tandem.accounts_url("/graphql"), CUSTOMER),
+        (
+            "orderingCustomer(id)",
+            tandem.orders_url("/graphql"),
+            ORDERING,
+        ),
+        (
+            "a customer's audit trail",
+            tandem.accounts_url("/graphql"),
+            AUDIT,
+        ),
+    ] {
+        let p50 = reads(runtime, &url, query, size);
+        figures.push(takes(format!("{name}, p50, 1 in flight"), "µs", p50));
+    }
+    let pages = LeanClient::new(&tandem.accounts_url("/graphql"), CUSTOMERS);
+    let (first, last) = runtime.block_on(first_and_last_page(&pages));
+    figures.push(takes("first page of the customers, p50", "µs", first));
+    figures.push(takes("last page of the customers, p50", "µs", last));
+    for service in ["accounts", "orders"] {
+        let begun = Instant::now();
+        let mut command = tandem.begin(&["rebuild", service]);
+        let status = command.wait_for_end(REBUILT_WITHIN);
+        assert!(status.success(), "{:?}", command.all_output());
+        let seconds = begun.elapsed().as_secs_f64();
+        let name = format!("rebuild of {service}, events");
+        figures.push(rate(name, (size * EVENTS) as f64 / seconds));
+    }
+    std::thread::sleep(SETTLES);
+    figures.extend(memory(tandem, "after that"));
+    tandem.process.signal(Signal::TERM);
+    tandem.process.wait_for_end(STOPS_WITHIN);
+    let begun = Instant::now();
+    tandem.start_again();
+    figures.push(takes(
+        "start until ready",
+        "s",
+        begun.elapsed().as_secs_f64(),
+    ));
+    let begun = Instant::now();
+    read_when_it_answers(tandem, size);
+    figures.push(takes(
+        "from then until a customer is read in orders",
+        "s",
+        begun.elapsed().as_secs_f64(),
+    ));
+    std::thread::sleep(SETTLES);
+    figures.extend(memory(tandem, "after the start"));
+    figures
+}
+
+fn memory(tandem: &Tandem, when: &str) -> Vec<Figure> {
+    ["broker", "accounts", "orders", "router"]
+        .into_iter()
+        .filter_map(|service| {
+            let held = resident_mib(tandem.child(service)?);
+            Some(takes(format!("memory of {service} {when}"), "MiB", held))
+        })
+        .collect()
+}
+
+/// Creations a second, of customers that are made for this alone.
+fn creations(runtime: &Runtime, tandem: &Tandem, size: usize) -> f64 {
+    let client = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
+    let begun = Instant::now();
+    let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let times = call_times(runtime, 64, TIME, move |_| {
+        let client = Arc::clone(&client);
+        let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        async move {
+            let input = customer_input(&format!("more-{size}-{number}"), "Lovelace");
+            client.ask(json!({"input": input})).await;
+        }
+    });
+    let created = times.len() as f64 / begun.elapsed().as_secs_f64();
+    tandem.published(&Client::new());
+    created
+}
+
+/// p50 in µs over customers from everywhere.
+fn reads(runtime: &Runtime, url: &str, query: &'static str, size: usize) -> f64 {
+    let client = Arc::new(LeanClient::new(url, query));
+    let mut times = call_times(runtime, 1, TIME, move |number| {
+        let client = Arc::clone(&client);
+        // A prime: every part of the data is met, and nothing twice in a row.
+        let id = id(number * 7_919 % size);
+        async move { drop(client.ask(json!({"id": id})).await) }
+    });
+    times.sort_by(f64::total_cmp);
+    percentile(&times, 0.5)
+}
+
+async fn page(client: &LeanClient, first: usize, after: &Value) -> Value {
+    let answer = client.ask(json!({"first": first, "after": after})).await;
+    let mut answer: Value = serde_json::from_slice(&answer).unwrap();
+    answer["data"]["customers"]["pageInfo"].take()
+}
+
+/// µs of the first and of the last page, by their cursors.
+async fn first_and_last_page(client: &LeanClient) -> (f64, f64) {
+    let (mut after, mut before_last) = (Value::Null, Value::Null);
+    loop {
+        let mut info = page(client, WALK, &after).await;
+        if info["hasNextPage"] != true {
+            break;
+        }
+        before_last = info["endCursor"].take();
+        after.clone_from(&before_last);
+    }
+    let timed = async |after: &Value| {
+        let mut times = Vec::new();
+        for _ in 0..PAGES {
+            let begun = Instant::now();
+            page(client, PAGE, after).await;
+            times.push(begun.elapsed().as_secs_f64() * 1e6);
+        }
+        median(times)
+    };
+    (timed(&Value::Null).await, timed(&before_last).await)
+}
+
+fn read_when_it_answers(tandem: &Tandem, size: usize) {
+    tandem.replicated(&Client::new(), &id(size - 1), EVENTS as i64);
+}

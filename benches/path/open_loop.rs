@@ -1,0 +1,152 @@
+//! Creations that arrive at a constant rate, whether the ones before are answered or not, as those of many independent clients do. Times count from
+//! when a creation was to be sent, so that one that stalls is seen in all that wait behind it ("coordinated omission", Gil Tene, 2013).
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tokio::{runtime::Runtime, sync::Semaphore, task::JoinSet};
+
+use crate::{
+    report::{self, Curve, Curves, say},
+    rounds::load,
+    shared::{LeanClient, median, percentile},
+    support::{
+        Tandem,
+        graph::{CREATE, customer_input},
+    },
+    visible::{VISIBLE, creating, next_id, through},
+};
+
+/// Of the rate that 64 clients reach who each send the next creation when the one before is answered.
+const SHARES: [f64; 4] = [0.25, 0.5, 0.75, 0.9];
+const TIME: Duration = Duration::from_secs(20);
+/// So many are in flight at most; the others wait, and their times count on.
+const IN_FLIGHT: usize = 256;
+/// So many a second are asked for in orders, too.
+const LOOKED_FOR: f64 = 200.0;
+/// An odd number.
+const CLOSED_ROUNDS: usize = 3;
+
+const PARTS: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
+
+/// Milliseconds of each, sorted.
+#[derive(Default)]
+struct Times {
+    answered: Vec<f64>,
+    visible: Vec<f64>,
+}
+
+struct Clients {
+    accounts: LeanClient,
+    orders: LeanClient,
+    permits: Semaphore,
+    times: Mutex<Times>,
+}
+
+impl Clients {
+    async fn create(&self, due: Instant, is_looked_for: bool) {
+        let since = || due.elapsed().as_secs_f64() * 1_000.0;
+        let _permit = self.permits.acquire().await.unwrap();
+        let id = next_id();
+        let input = customer_input(&id, "Lovelace");
+        self.accounts.ask(json!({"input": input})).await;
+        self.times.lock().unwrap().answered.push(since());
+        if is_looked_for {
+            self.orders.ask(json!({"id": id})).await;
+            self.times.lock().unwrap().visible.push(since());
+        }
+    }
+}
+
+/// Measures it at parts of what is reached at most.
+pub fn measure(runtime: &Runtime, tandem: &Tandem, chart: &str) {
+    through(tandem);
+    let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
+    let rounds = (0..CLOSED_ROUNDS).map(|_| load(runtime, 64, creating(&accounts)).per_second());
+    let most = median(rounds.collect());
+    through(tandem);
+    say!(
+        "\ncreations that arrive at a constant rate, {} s each, in parts of the {most:.0}/s that 64 clients reach; ms since each was to be sent",
+        TIME.as_secs()
+    );
+    say!(
+        "{:>6} {:>8} | {:>8} {:>8} {:>8} | {:>8} {:>8} {:>8}",
+        "part",
+        "/s",
+        "answer",
+        "p99",
+        "p99.9",
+        "visible",
+        "p99",
+        "p99.9"
+    );
+    let mut curves: Vec<Curve> = ["answer", "visible"]
+        .iter()
+        .flat_map(|what| PARTS.map(|(part, _)| format!("{what}, {part}")))
+        .map(|name| Curve {
+            name,
+            points: Vec::new(),
+        })
+        .collect();
+    for share in SHARES {
+        let rate = most * share;
+        let times = arrivals(runtime, tandem, rate);
+        let of = |times: &[f64]| PARTS.map(|(_, part)| percentile(times, part));
+        let (answer, visible) = (of(&times.answered), of(&times.visible));
+        say!(
+            "{share:>6.2} {rate:>8.0} | {:>8.1} {:>8.1} {:>8.1} | {:>8.1} {:>8.1} {:>8.1}",
+            answer[0],
+            answer[1],
+            answer[2],
+            visible[0],
+            visible[1],
+            visible[2]
+        );
+        let figures = answer.into_iter().chain(visible);
+        for (curve, figure) in curves.iter_mut().zip(figures) {
+            curve.points.push((rate, figure));
+        }
+        through(tandem);
+    }
+    report::curves(
+        chart,
+        &Curves {
+            title: "A creation while others arrive at a constant rate",
+            across: "creations a second",
+            up: "ms",
+            curves,
+        },
+    );
+}
+
+fn arrivals(runtime: &Runtime, tandem: &Tandem, rate: f64) -> Times {
+    let clients = Arc::new(Clients {
+        accounts: LeanClient::new(&tandem.accounts_url("/graphql"), CREATE),
+        orders: LeanClient::new(&tandem.orders_url("/graphql"), VISIBLE),
+        permits: Semaphore::new(IN_FLIGHT),
+        times: Mutex::default(),
+    });
+    let count = (rate * TIME.as_secs_f64()) as u32;
+    let each_looked_for = (rate / LOOKED_FOR).max(1.0) as u32;
+    let mut tasks = JoinSet::new();
+    let begun = Instant::now();
+    for number in 0..count {
+        let due = begun + Duration::from_secs_f64(f64::from(number) / rate);
+        // This thread sleeps to within some 60 µs; the runtime's timers to 1 ms.
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let clients = Arc::clone(&clients);
+        let is_looked_for = number % each_looked_for == 0;
+        tasks.spawn_on(
+            async move { clients.create(due, is_looked_for).await },
+            runtime.handle(),
+        );
+    }
+    runtime.block_on(tasks.join_all());
+    let mut times = std::mem::take(&mut *clients.times.lock().unwrap());
+    times.answered.sort_by(f64::total_cmp);
+    times.visible.sort_by(f64::total_cmp);
+    times
+}

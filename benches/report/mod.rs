@@ -1,0 +1,145 @@
+//! The report of a benchmark: what it printed, the machine and the commit that it ran on, and charts, as one page that anyone can make again.
+//!
+//! A run of all of a benchmark writes it to `docs/performance/`; a run of parts of it only prints, unless `TANDEM_REPORT` names a directory.
+
+#![allow(dead_code, unused_imports)] // each benchmark uses some of it
+
+mod charts;
+mod machine;
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+pub use charts::{Bars, Curve, Curves};
+
+/// The report of this process, which measures one benchmark.
+static REPORT: Mutex<Option<Report>> = Mutex::new(None);
+
+struct Report {
+    /// Of its files, and of the benchmark.
+    name: &'static str,
+    /// `None` where nothing is written.
+    directory: Option<PathBuf>,
+    page: String,
+    is_in_block: bool,
+}
+
+/// Prints a line, and keeps it for the report. A line that begins with `# ` is a heading.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::report::line(&format!($($text)*))
+    };
+}
+pub(crate) use say;
+
+fn report() -> MutexGuard<'static, Option<Report>> {
+    REPORT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Begins the report of this benchmark. `is_whole` where all of it runs.
+pub fn begin(name: &'static str, title: &str, is_whole: bool) {
+    let told = std::env::var_os("TANDEM_REPORT").map(PathBuf::from);
+    let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance");
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect();
+    let mut command = format!("cargo bench --bench {name}");
+    if !words.is_empty() {
+        let _ = write!(command, " -- {}", words.join(" "));
+    }
+    let page = format!(
+        "# {title}\n\nWritten by `{command}`. What it says and how it is to be read: [performance](../performance.md).\n\n{}",
+        machine::described(),
+    );
+    *report() = Some(Report {
+        name,
+        directory: told.or_else(|| is_whole.then(usual)),
+        page,
+        is_in_block: false,
+    });
+}
+
+/// Prints a line, and keeps it.
+pub fn line(text: &str) {
+    println!("{text}");
+    if let Some(report) = &mut *report() {
+        report.line(text);
+    }
+}
+
+impl Report {
+    fn line(&mut self, text: &str) {
+        for text in text.lines() {
+            if let Some(heading) = text.strip_prefix("# ") {
+                self.end_block();
+                let _ = write!(self.page, "\n## {heading}\n");
+            } else if !text.trim().is_empty() {
+                if !self.is_in_block {
+                    self.page.push_str("\n```text\n");
+                    self.is_in_block = true;
+                }
+                self.page.push_str(text);
+                self.page.push('\n');
+            } else if self.is_in_block {
+                self.page.push('\n');
+            }
+        }
+    }
+
+    fn end_block(&mut self) {
+        if self.is_in_block {
+            self.page.truncate(self.page.trim_end().len());
+            self.page.push_str("\n```\n");
+            self.is_in_block = false;
+        }
+    }
+
+    /// The place of a chart, if there is one, and its name there.
+    fn chart(&mut self, chart: &str, title: &str) -> Option<PathBuf> {
+        let directory = self.directory.as_ref()?;
+        std::fs::create_dir_all(directory).unwrap();
+        let file = format!("{}-{chart}.svg", self.name);
+        let path = directory.join(&file);
+        self.end_block();
+        let _ = write!(self.page, "\n![{title}]({file})\n");
+        Some(path)
+    }
+}
+
+/// Adds a chart with bars.
+pub fn bars(chart: &str, bars: &Bars<'_>) {
+    let path = report()
+        .as_mut()
+        .and_then(|report| report.chart(chart, bars.title));
+    if let Some(path) = path {
+        bars.draw(&path);
+    }
+}
+
+/// Adds a chart with curves.
+pub fn curves(chart: &str, curves: &Curves<'_>) {
+    let path = report()
+        .as_mut()
+        .and_then(|report| report.chart(chart, curves.title));
+    if let Some(path) = path {
+        curves.draw(&path);
+    }
+}
+
+/// Writes the report.
+pub fn end() {
+    let Some(mut report) = report().take() else {
+        return;
+    };
+    report.end_block();
+    if let Some(directory) = &report.directory {
+        std::fs::create_dir_all(directory).unwrap();
+        let path = directory.join(format!("{}.md", report.name));
+        std::fs::write(&path, &report.page).unwrap();
+        println!("\nreport: {}", path.display());
+    }
+}
