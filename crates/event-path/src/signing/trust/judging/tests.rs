@@ -5,7 +5,7 @@ use tandem_model::message::Position;
 use super::*;
 use crate::{
     log::Record,
-    signing::{SIGNATURE, Signer, SigningKey, SigningSettings, Topics},
+    signing::{SIGNATURE, Signer, SigningKey, SigningSettings, Topics, canonical::Leaf},
 };
 
 const TOPICS: Topics = &[
