@@ -195,4 +195,15 @@ fn a_replacement_that_is_interrupted_goes_on_by_itself() {
     let newest = keys.iter().rfind(|raw| raw.key == "c7").unwrap();
     let body: Value = serde_json::from_slice(newest.payload.as_deref().unwrap()).unwrap();
     assert!(body["wrapped"].as_str().unwrap().starts_with("v2."));
+    // Somebody repeats what the old key has wrapped: it is signed, and nobody can open it any more.
+    let old = keys.iter().find(|raw| raw.key == "c7").unwrap();
+    assert_ne!(old.payload, newest.payload);
+    log.write(KEYS, std::slice::from_ref(old));
+    assert_eq!(tandem.operated(&["keys", "publish"]).trim(), "1 published");
+    assert_eq!(tandem.operated(&["keys", "publish"]).trim(), "0 published");
+    let keys = log.read(KEYS);
+    let newest_again = keys.iter().rfind(|raw| raw.key == "c7").unwrap();
+    assert_eq!(newest_again.payload, newest.payload);
+    rename(&tandem, &client, "c7", "Byron");
+    tandem.replicated(&client, "c7", 2);
 }

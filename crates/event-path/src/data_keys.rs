@@ -63,6 +63,24 @@ impl DataKey {
         service.reseal(wrapped, place(subject).as_bytes())
     }
 
+    /// Whether whoever has `published` can read what `stored` opens, now and when older sealing keys are gone. Of a `stored` that does not open
+    /// nothing better is known, so then the answer is yes.
+    #[must_use]
+    pub fn does_as_well(service: &Sealer, published: &str, stored: &str, subject: &str) -> bool {
+        if published == stored {
+            return true;
+        }
+        let open = |wrapped: &str| Self::unwrap(service, wrapped, subject).ok();
+        let (Some(published_key), stored_key) = (open(published), open(stored)) else {
+            return open(stored).is_none();
+        };
+        let is_newest = |wrapped| matches!(Self::rewrap(service, wrapped, subject), Ok(None));
+        stored_key.is_none_or(|stored_key| {
+            stored_key.0.fingerprint() == published_key.0.fingerprint()
+                && (is_newest(published) || !is_newest(stored))
+        })
+    }
+
     /// Seals `plain` for a place.
     #[must_use]
     pub fn seal(&self, plain: &[u8], place: &str) -> String {
@@ -207,5 +225,26 @@ mod tests {
         assert!(again.open(&sealed, "customer/1/2").is_err());
         assert!(DataKey::unwrap(&service, &wrapped, "2").is_err());
         assert!(DataKey::unwrap(&Sealer::new(&[8; 32]), &wrapped, "1").is_err());
+    }
+
+    #[test]
+    fn a_published_key_does_if_it_opens_the_same_and_will_when_older_sealing_keys_are_gone() {
+        let older = Sealer::new(&[7; 32]);
+        let both = Sealer::replacing(&[8; 32], &[[7; 32]]);
+        let newer = Sealer::new(&[8; 32]);
+        let (_, old) = DataKey::make(&older, "1");
+        let (_, another) = DataKey::make(&newer, "1");
+        let rewrapped = || DataKey::rewrap(&both, &old, "1").unwrap().unwrap();
+        let (new, again) = (rewrapped(), rewrapped());
+        assert_ne!(new, again);
+        for service in [&both, &newer] {
+            assert!(DataKey::does_as_well(service, &new, &again, "1"));
+            assert!(!DataKey::does_as_well(service, &old, &new, "1"));
+            assert!(!DataKey::does_as_well(service, &another, &new, "1"));
+            assert!(!DataKey::does_as_well(service, "forged", &new, "1"));
+            assert!(DataKey::does_as_well(service, &new, "unreadable", "1"));
+        }
+        // The topic is told before the store while the sealing key is replaced.
+        assert!(DataKey::does_as_well(&both, &new, &old, "1"));
     }
 }

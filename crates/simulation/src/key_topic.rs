@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tandem_accounts::domain::event::KEY_TOPIC;
 use tandem_assembly::admin::keys::Heals;
-use tandem_event_path::signing::{Signer, VerifyingKey};
+use tandem_event_path::signing::Signer;
 use tandem_model::message::Message;
 
 use crate::{
@@ -51,17 +51,31 @@ async fn publish(system: &System) -> Result<u64, String> {
     }
 }
 
+/// Whose records count: as accounts has pinned it, which says also where those are that were written before any had to be signed.
+fn signer(system: &System) -> Signer {
+    let pinned = |text: &String| serde_json::from_str(text).ok();
+    let pinned = system
+        .customers
+        .look(|db| db.registry.get("signer/accounts").and_then(pinned));
+    pinned.unwrap_or_else(|| Signer {
+        keys: signing_key("accounts")
+            .map(|key| vec![*key.verifying()])
+            .unwrap_or_default(),
+        ..Signer::default()
+    })
+}
+
 /// What a record says of its subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Says {
     Key(String),
     Tombstone,
-    /// It is not signed by accounts.
+    /// It is not signed by accounts, and must be.
     Nothing,
 }
 
 fn read(message: &Message, signer: &Signer) -> Says {
-    if signer.has_signed("accounts", message).is_err() {
+    if signer.judge("accounts", message).is_err() {
         return Says::Nothing;
     }
     let Some(body) = &message.payload else {
@@ -73,15 +87,11 @@ fn read(message: &Message, signer: &Signer) -> Says {
 }
 
 /// What the topic says of each subject: in several partitions if some were added, between which it has no order.
-fn said(system: &System, keys: Vec<VerifyingKey>) -> BTreeMap<String, Vec<Says>> {
-    let signer = Signer {
-        keys,
-        ..Signer::default()
-    };
+fn said(system: &System, signer: &Signer) -> BTreeMap<String, Vec<Says>> {
     let mut said: BTreeMap<String, Vec<Says>> = BTreeMap::new();
     for message in system.cluster.records(KEY_TOPIC) {
         if let Some(subject) = &message.key {
-            let says = read(&message, &signer);
+            let says = read(&message, signer);
             said.entry(subject.clone()).or_default().push(says);
         }
     }
@@ -90,8 +100,7 @@ fn said(system: &System, keys: Vec<VerifyingKey>) -> BTreeMap<String, Vec<Says>>
 
 /// What is wrong with the topic as it is now, when all of it is compacted.
 fn judge(system: &System) -> Vec<String> {
-    let keys = signing_key("accounts").map(|key| vec![*key.verifying()]);
-    let said = said(system, keys.unwrap_or_default());
+    let said = said(system, &signer(system));
     let mut wrong = Vec::new();
     system.customers.look(|db| {
         for (id, row) in &db.aggregates {

@@ -5,7 +5,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tandem_assembly::admin::keys::Heals;
 use tandem_event_path::{
-    data_keys::{KeyRing, Known, StoredKeys},
+    data_keys::{DataKey, KeyRing, Known, StoredKeys},
+    sealing::Sealer,
     store::{AggregateStore, ChangeLog, ChangesRequest, Filter, PageRequest, StoreError},
 };
 use tandem_model::aggregate::Aggregate;
@@ -44,27 +45,30 @@ impl StoredKeys for CustomerKeys {
     }
 }
 
-/// Publishes again what the topic of keys has lost: the keys of customers, and the tombstones of those who were erased. Clones
-/// share it.
+/// Publishes again what the topic of keys has lost: the keys of customers, and the tombstones of those who were erased. A key that was published is lost
+/// also where another record outlives it that does not do as well: an older one, written once more. Clones share it.
 #[derive(Clone)]
 pub struct KeyHealing {
     customers: Arc<dyn AggregateStore<Customer>>,
     changes: Arc<dyn ChangeLog>,
     topic: KeyRing,
+    sealer: Sealer,
 }
 
 impl KeyHealing {
-    /// Heals this topic from these customers, whose audit trail this is.
+    /// Heals this topic from these customers, whose audit trail this is, and whose keys this sealer wraps.
     #[must_use]
     pub fn new(
         customers: Arc<dyn AggregateStore<Customer>>,
         changes: Arc<dyn ChangeLog>,
         topic: KeyRing,
+        sealer: Sealer,
     ) -> Self {
         Self {
             customers,
             changes,
             topic,
+            sealer,
         }
     }
 
@@ -137,13 +141,17 @@ impl KeyHealing {
             return Ok(0);
         }
         let topic = self.topic.published(&ids).await?;
-        // A tombstone is final, whoever wrote it.
-        let lost = |id: &str| !topic.wrapped.contains_key(id) && !topic.erased.contains(id);
-        let lost: Vec<Customer> = page
-            .iter()
-            .filter(|customer| stored.wrapped.contains_key(customer.id()) && lost(customer.id()))
-            .cloned()
-            .collect();
+        let is_lost = |customer: &&Customer| {
+            let id = customer.id();
+            // A tombstone is final, whoever wrote it.
+            let (Some(stored), false) = (stored.wrapped.get(id), topic.erased.contains(id)) else {
+                return false;
+            };
+            let published = topic.wrapped.get(id);
+            published
+                .is_none_or(|published| !DataKey::does_as_well(&self.sealer, published, stored, id))
+        };
+        let lost: Vec<Customer> = page.iter().filter(is_lost).cloned().collect();
         let mut published = 0;
         for customer in self.current(lost).await? {
             let wrapped = customer.data_key();
@@ -182,31 +190,26 @@ impl KeyHealing {
                 .zip(newer)
                 .partition(|(_, newer)| newer.is_empty());
             current.extend(proven.into_iter().map(|(customer, _)| customer));
-            customers = self
-                .changed_since(doubtful.into_iter().map(|(customer, _)| customer))
-                .await?;
+            let doubtful: Vec<Customer> = doubtful.into_iter().map(|(it, _)| it).collect();
+            customers = self.changed_since(&doubtful).await?;
         }
         Ok(current)
     }
 
     /// Those of them, as they are stored now, that have a key and were changed since they were read.
-    async fn changed_since(
-        &self,
-        customers: impl Iterator<Item = Customer>,
-    ) -> Result<Vec<Customer>, StoreError> {
-        let (ids, revisions): (Vec<String>, Vec<i64>) = customers
-            .map(|customer| (customer.id().to_owned(), customer.revision()))
-            .unzip();
-        if ids.is_empty() {
+    async fn changed_since(&self, customers: &[Customer]) -> Result<Vec<Customer>, StoreError> {
+        if customers.is_empty() {
             return Ok(Vec::new());
         }
+        let ids: Vec<String> = customers.iter().map(|it| it.id().to_owned()).collect();
         let stored = self.customers.get_many(&ids).await?;
         let mut changed = Vec::new();
-        for (stored, revision) in stored.into_iter().zip(revisions) {
+        for (stored, read) in stored.into_iter().zip(customers) {
             let Some(customer) = stored.map(|stored| stored.state) else {
                 continue;
             };
-            if customer.revision() == revision {
+            let revision = customer.revision();
+            if revision == read.revision() {
                 tracing::warn!(
                     customer = customer.id(),
                     revision,

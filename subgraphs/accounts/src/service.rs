@@ -173,6 +173,7 @@ fn assemble(
         Arc::clone(&stores.aggregates),
         Arc::clone(&stores.changes),
         keys.clone(),
+        sealer.clone(),
     );
     healing.start(shutdown);
     let waiting = Waiting::of(

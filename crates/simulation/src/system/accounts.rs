@@ -94,7 +94,12 @@ pub(super) fn assemble(parts: &Parted<Customer>) -> Accounts {
     };
     system::claim(claimant, &system_log, &keys, shutdown);
     let log: Arc<dyn Log> = Arc::new(system_log);
-    let healing = KeyHealing::new(Arc::clone(&aggregates), Arc::clone(&changes), keys.clone());
+    let healing = KeyHealing::new(
+        Arc::clone(&aggregates),
+        Arc::clone(&changes),
+        keys.clone(),
+        sealer.clone(),
+    );
     healing.start(shutdown);
     let waiting = Waiting::of(
         Customer::COLLECTION,
