@@ -6,7 +6,7 @@
 //! trail ([`super::verdicts`]). While the trail is behind, the event and what follows it of the same order wait for its word.
 //!
 //! Where partitions were added, an order's changes are in two of them and may be read out of order: a revision that leaves some out
-//! says nothing of those, and is told apart as early.
+//! says nothing of those, and is told apart as early. Of an order that is not remembered, nothing but its first revision leaves none out for sure.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -20,6 +20,8 @@ use crate::domain::OrderChangeEvent;
 const REMEMBERED: usize = 50_000;
 /// How far the clocks of instances may differ.
 pub(super) const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
+/// Of every order.
+const FIRST_REVISION: i64 = 1;
 /// Orders of which is remembered that the audit trail has not judged all that was read. Of one that is forgotten the trail is asked again.
 const UNDECIDED: usize = 10_000;
 
@@ -90,13 +92,17 @@ impl SeenRevisions {
     }
 
     pub(super) fn classify(&self, event: &OrderChangeEvent) -> Occurrence {
+        let is_first = event.revision <= FIRST_REVISION;
         match self.known(&event.id) {
             _ if fault::is_on(Fault::RepeatsNotKnown) => Occurrence::New,
             Some(known) if event.revision > known.newest => Occurrence::New,
             Some(known) if event.revision >= known.oldest => Occurrence::Repeated,
             // Older than all that was seen: forgotten, or read after what follows it.
             Some(_) => Occurrence::Unknown,
-            None if event.changed_at.as_datetime() > self.certain_after => Occurrence::New,
+            None if is_first && event.changed_at.as_datetime() > self.certain_after => {
+                Occurrence::New
+            }
+            // The trail knows where the change before it is, which may not have been read.
             None => Occurrence::Unknown,
         }
     }
@@ -182,7 +188,7 @@ impl SeenRevisions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::tests::order_of_age;
+    use crate::live::tests::{advanced, order_of_age};
 
     #[test]
     fn what_memory_forgot_is_asked_for_and_not_taken_for_new() {
@@ -198,5 +204,19 @@ mod tests {
         }
         assert_eq!(memory.classify(&orders[5]), Occurrence::Repeated);
         assert_eq!(memory.classify(&orders[0]), Occurrence::Unknown);
+    }
+
+    #[test]
+    fn a_later_revision_of_an_order_that_nothing_is_known_of_is_asked_for() {
+        let mut memory = SeenRevisions::from(Utc::now() - TimeDelta::hours(1));
+        let placed = order_of_age("1", TimeDelta::seconds(1));
+        let confirmed = advanced(&placed);
+        let [placed, confirmed] =
+            [placed, confirmed].map(|order| OrderChangeEvent::of(&order, "test"));
+        // The first one may lie in another partition, and not have been read.
+        assert_eq!(memory.classify(&confirmed), Occurrence::Unknown);
+        memory.seen(&placed);
+        assert_eq!(memory.classify(&confirmed), Occurrence::New);
+        assert!(!memory.leaves_out(&confirmed));
     }
 }
