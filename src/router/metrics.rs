@@ -1,5 +1,6 @@
 //! The front door's metrics, shown with the router's own: both are recorded by libraries of their own.
 
+use std::convert::Infallible;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -8,7 +9,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use send_wrapper::SendWrapper;
-use tandem_service::telemetry::LATENCY_BUCKETS_SECONDS;
+use tandem_service::telemetry::{LATENCY_BUCKETS_SECONDS, UPKEEP_INTERVAL};
 use tandem_service::web::open_metrics;
 
 use super::in_process::InProcess;
@@ -28,6 +29,15 @@ pub(super) fn record() -> Result<PrometheusHandle, BuildError> {
         .install_recorder()
 }
 
+/// Folds what was recorded into its histograms again and again: until then each value is held, and a scrape may never come.
+pub(super) async fn keep_small(recorded: &PrometheusHandle) -> Infallible {
+    let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+    loop {
+        ticks.tick().await;
+        recorded.run_upkeep();
+    }
+}
+
 /// The router, with the front door's metrics behind its own.
 #[derive(Clone)]
 pub(super) struct WithMetrics {
@@ -43,7 +53,7 @@ impl WithMetrics {
 
 impl tower::Service<Request<Body>> for WithMetrics {
     type Response = Response<Body>;
-    type Error = std::convert::Infallible;
+    type Error = Infallible;
     type Future = SendWrapper<LocalBoxFuture<'static, Result<Response<Body>, Self::Error>>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

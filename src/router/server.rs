@@ -171,6 +171,7 @@ pub(super) async fn serve(
     let ended = tokio::select! {
         () = signalled() => Ok(()),
         Some(error) = failures.recv() => Err(error),
+        never = metrics::keep_small(&recorded) => match never {},
     };
     stopper.request();
     // Each thread ends within its drain limit.
