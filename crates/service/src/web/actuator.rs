@@ -132,7 +132,7 @@ async fn metric(
 ) -> Result<ActuatorJson<Value>, Problem> {
     let Some(measured) = measurements::of(&actuator.rendered(), &name, &query) else {
         return Err(Problem::not_found(format!(
-            "there is no metric `{name}`; /actuator/metrics lists them"
+            "there is no metric `{name}` with these tags; /actuator/metrics lists them"
         ))
         .with_instance(format!("/actuator/metrics/{name}")));
     };
@@ -338,8 +338,11 @@ mod tests {
                     body["measurements"],
                     json!([{"statistic": "COUNT", "value": 7.0}])
                 );
-                let (status, problem) = setup.json("/actuator/metrics/nonsense").await;
-                assert_eq!((status, &problem["status"]), (404, &json!(404)));
+                for nothing in ["nonsense", "http.server.requests?tag=status:418"] {
+                    let path = format!("/actuator/metrics/{nothing}");
+                    let (status, problem) = setup.json(&path).await;
+                    assert_eq!((status, &problem["status"]), (404, &json!(404)), "{path}");
+                }
                 let (_, text) = setup.text("/actuator/prometheus").await;
                 assert!(text.contains("events_published_total{application=\"accounts\"} 7"));
             });

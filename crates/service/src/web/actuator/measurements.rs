@@ -14,7 +14,7 @@ pub(super) fn names(rendered: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What was measured under a name, of the series that have the query's tags; `None` when there is no such name.
+/// What was measured under a name, of the series that have the query's tags; `None` when there are none.
 pub(super) fn of(rendered: &str, name: &str, query: &[(String, String)]) -> Option<Value> {
     let families = families(rendered);
     let written = name.replace('.', "_");
@@ -42,6 +42,9 @@ pub(super) fn of(rendered: &str, name: &str, query: &[(String, String)]) -> Opti
             })
         })
         .collect();
+    if selected.is_empty() && !wanted.is_empty() {
+        return None;
+    }
     let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
     let mut tags: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for sample in &selected {
