@@ -18,7 +18,7 @@ use tandem_runtime::shutdown::Shutdown;
 pub use tandem_runtime::trace_context::{InvalidTraceparent, TRACEPARENT, TraceContext};
 
 /// How often the recorder folds what was recorded into its histograms, so that memory stays bounded without a scrape.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is logged, and how.
 #[derive(Debug, Clone, clap::Args)]

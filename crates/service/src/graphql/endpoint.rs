@@ -4,6 +4,7 @@
 mod caller;
 mod consistency;
 mod limits;
+mod operation_kind;
 mod operation_span;
 mod prepared_executor;
 mod published_sdl;
@@ -114,9 +115,9 @@ impl<E: Executor> GraphQlEndpoint<E> {
         let endpoint = Endpoint {
             executor: PreparedExecutor {
                 executor: self.executor,
-                documents: ParsedDocuments::default(),
                 prepare: self.prepare,
             },
+            documents: ParsedDocuments::default(),
             shutdown: self.shutdown,
             entities: self.entities,
             sdl: self.sdl.map(PublishedSdl::new),
@@ -134,6 +135,7 @@ impl<E: Executor> GraphQlEndpoint<E> {
 #[derive(Clone)]
 struct Endpoint<E> {
     executor: PreparedExecutor<E>,
+    documents: ParsedDocuments,
     shutdown: Shutdown,
     entities: &'static [&'static str],
     sdl: Option<PublishedSdl>,
@@ -148,18 +150,20 @@ async fn answer<E: Executor>(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let own_media_type = accepts(&headers, "application/graphql-response+json");
-    let request = match request_body::read(body) {
+    let mut request = match request_body::read(body) {
         Ok(request) => request,
         Err((status, message)) => return refuse(status, message),
     };
     let access = access.map(|Extension(access)| access).unwrap_or_default();
     let caller = access.subject().map(Caller::new).unwrap_or_default();
     let trace = trace.map_or_else(TraceContext::generate, |Extension(trace)| trace);
-    let mut span = recorded(&request, &trace);
+    endpoint.documents.give(&mut request);
+    let kind = operation_kind::of(&mut request);
+    let mut span = recorded(&request, kind, &trace);
     let trace = span.context().unwrap_or(trace);
     let mut request = request.data(caller).data(access).data(trace);
-    let behind = match &endpoint.shows {
-        Some(shows) => consistency::wait(shows, &headers, &request.query).await,
+    let behind = match endpoint.shows.as_ref().zip(kind) {
+        Some((shows, kind)) => consistency::wait(shows, &headers, kind).await,
         None => Vec::new(),
     };
     if accepts(&headers, "text/event-stream") {

@@ -1,7 +1,7 @@
 //! Reading one's own writes over GraphQL: what the caller of a mutation is told that it wrote, and how an operation that brings such a token
 //! waits for it.
 
-use async_graphql::{Context, Pos, ServerError};
+use async_graphql::{Context, Pos, ServerError, parser::types::OperationType};
 use axum::http::HeaderMap;
 
 use crate::error_code::ErrorCode;
@@ -16,14 +16,12 @@ pub fn wrote(ctx: &Context<'_>, kind: Kind, id: &str, revision: i64) {
     }
 }
 
-/// Waits, before the operation of this document, for what the bearer of these headers wrote; answers what is not shown yet.
-pub(super) async fn wait(shows: &Shows, headers: &HeaderMap, document: &str) -> Vec<Written> {
-    // A command needs what it decides on, and must not wait for the log.
-    let is_command = document.trim_start().starts_with("mutation");
-    let of = if is_command {
-        Of::State
-    } else {
-        Of::StateAndAudit
+/// Waits, before an operation of this kind, for what the bearer of these headers wrote; answers what is not shown yet.
+pub(super) async fn wait(shows: &Shows, headers: &HeaderMap, kind: OperationType) -> Vec<Written> {
+    let of = match kind {
+        // A command needs what it decides on, and must not wait for the log.
+        OperationType::Mutation => Of::State,
+        OperationType::Query | OperationType::Subscription => Of::StateAndAudit,
     };
     consistency::wait(shows, headers, of).await
 }

@@ -1,6 +1,6 @@
 //! The span of an operation.
 
-use async_graphql::Request;
+use async_graphql::{Request, parser::types::OperationType};
 use tandem_runtime::{
     span::{self, Span, SpanKind},
     trace_context::TraceContext,
@@ -8,17 +8,21 @@ use tandem_runtime::{
 
 /// What is recorded of an operation, by OpenTelemetry's conventions for GraphQL. Neither the document nor its variables: they may hold
 /// personal data.
-pub(super) fn recorded(request: &Request, trace: &TraceContext) -> Span {
+pub(super) fn recorded(
+    request: &Request,
+    kind: Option<OperationType>,
+    trace: &TraceContext,
+) -> Span {
     /// Characters of an operation's name that are told.
     const NAME: usize = 64;
     if !span::is_recording() {
         return Span::none();
     }
-    let document = request.query.trim_start();
-    let kind = ["mutation", "subscription"]
-        .into_iter()
-        .find(|kind| document.starts_with(kind))
-        .unwrap_or("query");
+    let kind = match kind {
+        Some(OperationType::Mutation) => "mutation",
+        Some(OperationType::Subscription) => "subscription",
+        Some(OperationType::Query) | None => "query",
+    };
     let operation = request.operation_name.as_ref();
     let operation: Option<String> = operation.map(|name| name.chars().take(NAME).collect());
     let name = match &operation {

@@ -1,25 +1,21 @@
-//! What each operation is given before it is carried out: its document, parsed once for all, and data of its own.
+//! What each operation is given before it is carried out: data of its own.
 
 use std::sync::Arc;
 
 use async_graphql::{Data, Executor, Request, Response};
 use futures::stream::BoxStream;
 
-use crate::graphql::documents::ParsedDocuments;
-
 pub(super) type PrepareData = Arc<dyn Fn(&mut Data) + Send + Sync>;
 
-/// Prepares the document and the data of each operation, whichever way it came.
+/// Prepares the data of each operation, whichever way it came.
 #[derive(Clone)]
 pub(super) struct PreparedExecutor<E> {
     pub(super) executor: E,
-    pub(super) documents: ParsedDocuments,
     pub(super) prepare: Option<PrepareData>,
 }
 
 impl<E> PreparedExecutor<E> {
     fn prepared(&self, mut request: Request) -> Request {
-        self.documents.give(&mut request);
         if let Some(prepare) = &self.prepare {
             prepare(&mut request.data);
         }

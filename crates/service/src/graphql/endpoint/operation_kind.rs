@@ -1,0 +1,40 @@
+//! Which kind of operation a request asks for: comments and fragments may stand before it in its document, and other operations beside it.
+
+use async_graphql::{Request, parser::types::OperationType};
+
+/// The kind of the operation that is carried out; `None` where none is, since the document does not parse or has none of that name.
+pub(super) fn of(request: &mut Request) -> Option<OperationType> {
+    let name = request.operation_name.clone();
+    let mut operations = request.parsed_query().ok()?.operations.iter();
+    let chosen = match name {
+        Some(name) => operations.find(|(known, _)| known.is_some_and(|known| *known == name)),
+        None => operations.next().filter(|_| operations.next().is_none()),
+    };
+    chosen.map(|(_, operation)| operation.node.ty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_that_of_the_operation_that_is_carried_out_whatever_stands_before_it() {
+        let mutation = Some(OperationType::Mutation);
+        for (document, name, kind) in [
+            ("mutation { a }", None, mutation),
+            ("# of the client\n,mutation { a }", None, mutation),
+            ("fragment F on X { a } mutation { ...F }", None, mutation),
+            ("query A { a } mutation B { b }", Some("B"), mutation),
+            ("query mutation { a }", None, Some(OperationType::Query)),
+            ("{ mutation }", None, Some(OperationType::Query)),
+            ("mutation A { a }", None, mutation),
+            ("query A { a } mutation B { b }", Some("C"), None),
+            ("query A { a } mutation B { b }", None, None),
+            ("mutation {", None, None),
+        ] {
+            let mut request = Request::new(document);
+            request.operation_name = name.map(str::to_owned);
+            assert_eq!(of(&mut request), kind, "{document}");
+        }
+    }
+}
