@@ -134,10 +134,9 @@ impl Bars<'_> {
         for (group, (name, _)) in self.groups.iter().enumerate() {
             let middle = rows as f64 - (group * (each + 1)) as f64 - 0.5 - each as f64 / 2.0;
             let (x, y) = chart.backend_coord(&(0.0, middle));
-            let root = chart.plotting_area().strip_coord_spec();
-            let (left, top) = root.get_base_pixel();
+            let (left, top) = area.get_base_pixel();
             let place = (x - left - 8, y - top);
-            root.draw(&Text::new(name.clone(), place, before.clone()))
+            area.draw(&Text::new(name.clone(), place, before.clone()))
                 .unwrap();
         }
         if each > 1 {
