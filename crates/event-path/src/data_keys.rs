@@ -70,15 +70,16 @@ impl DataKey {
         if published == stored {
             return true;
         }
-        let open = |wrapped: &str| Self::unwrap(service, wrapped, subject).ok();
-        let (Some(published_key), stored_key) = (open(published), open(stored)) else {
-            return open(stored).is_none();
-        };
+        let open = |wrapped| Self::unwrap(service, wrapped, subject).ok();
         let is_newest = |wrapped| matches!(Self::rewrap(service, wrapped, subject), Ok(None));
-        stored_key.is_none_or(|stored_key| {
-            stored_key.0.fingerprint() == published_key.0.fingerprint()
-                && (is_newest(published) || !is_newest(stored))
-        })
+        match (open(published), open(stored)) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(published_key), Some(stored_key)) => {
+                published_key.0.fingerprint() == stored_key.0.fingerprint()
+                    && (is_newest(published) || !is_newest(stored))
+            }
+        }
     }
 
     /// Seals `plain` for a place.
