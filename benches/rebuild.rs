@@ -23,20 +23,23 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 use rdkafka::ClientConfig;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::json;
-use tandem_backends::{Kafka, KafkaOptions, Mongo};
+use tandem_backends::{KafkaOptions, Servers};
 use tokio::runtime::Runtime;
 
 mod shared;
 #[path = "../tests/system/support/mod.rs"]
 mod support;
+#[path = "report/words.rs"]
+mod words;
 
 use shared::{LeanClient, median, send_all};
 use support::{
-    Client, Tandem, TandemBuilder,
+    Client, Tandem,
     checker::{CUSTOMER_TOPIC, LoggedEvent, ORDER_TOPIC, whole_topic},
     graph::{CREATE, PLACE, PUBLISHED, UPDATE, customer_input, order_input},
     poll_for,
 };
+use words::{A_NUMBER, Words};
 
 const ROUNDS: usize = 3;
 /// Requests in flight while the log is being filled.
@@ -62,13 +65,9 @@ const TARGETS: [(&str, &str, &str); 5] = [
 ];
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let has = |word: &str| arguments.iter().any(|argument| argument == word);
-    let (servers, alone) = (has("servers"), has("alone"));
-    let count = arguments
-        .iter()
-        .find_map(|argument| argument.parse().ok())
-        .unwrap_or(20_000);
+    let words = Words::among(&["servers", "alone", A_NUMBER]);
+    let (servers, alone) = (words.has("servers"), words.has("alone"));
+    let count = words.number().unwrap_or(20_000);
     let runtime = Runtime::new().unwrap();
     if !(servers && alone) {
         for content in [Content::Distinct(count), Content::Revisions(count)] {
@@ -370,23 +369,15 @@ fn on_servers(runtime: &Runtime, content: Content) {
         "\n# MongoDB (one node, majority, journaled) and Kafka (one node), {}",
         content.name()
     );
-    let (mongo, kafka) = runtime.block_on(async {
-        let (mongo, kafka) =
-            tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::for_measuring()));
-        (mongo.unwrap(), kafka.unwrap())
-    });
-    let builder: TandemBuilder = Tandem::builder()
-        .flag("--mongodb-uri")
-        .flag(mongo.uri())
-        .flag("--kafka-brokers")
-        .flag(kafka.bootstrap());
-    let tandem = builder.start();
+    let starting = Servers::start(KafkaOptions::for_measuring());
+    let servers = runtime.block_on(starting).unwrap();
+    let tandem = Tandem::builder().servers(&servers).start();
     fill(runtime, &tandem, content);
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", kafka.bootstrap());
+    config.set("bootstrap.servers", servers.kafka.bootstrap());
     show_sizes(&config, None);
     let databases = runtime
-        .block_on(mongodb::Client::with_uri_str(mongo.uri()))
+        .block_on(mongodb::Client::with_uri_str(servers.mongo.uri()))
         .unwrap();
     let samples: BTreeMap<&str, Document> = TARGETS
         .into_iter()

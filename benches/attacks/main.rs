@@ -38,7 +38,7 @@ use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
 use hostile::{Attack, attacks};
-use report::{Bars, say};
+use report::{Bars, Words, say};
 use shared::{LeanClient, percentile, resident_mib};
 use support::{
     Client, Tandem,
@@ -165,10 +165,9 @@ fn attacked(
 }
 
 fn main() {
-    let words: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with('-'))
-        .collect();
+    let attacks = attacks();
+    let names: Vec<&str> = attacks.iter().map(|attack| attack.name).collect();
+    let words = Words::within(&names);
     let threads = Threads {
         honest: Builder::new_current_thread().enable_all().build().unwrap(),
         hostile: Builder::new_multi_thread()
@@ -213,8 +212,8 @@ fn main() {
         "orders"
     );
     let mut groups = Vec::new();
-    for attack in attacks() {
-        if words.is_empty() || words.iter().any(|word| attack.name.contains(word.as_str())) {
+    for attack in attacks {
+        if words.wants(attack.name) {
             let p99 = attacked(&threads, &tandem, &client, &attack);
             groups.push((attack.name.to_owned(), p99.to_vec()));
         }

@@ -112,7 +112,7 @@ pub fn measure(runtime: &Runtime, tandem: &mut Tandem, size: usize) -> Vec<Figur
         begun.elapsed().as_secs_f64(),
     ));
     let begun = Instant::now();
-    read_when_it_answers(tandem, size);
+    tandem.replicated(&Client::new(), &id(size - 1), EVENTS as i64);
     figures.push(takes(
         "from then until a customer is read in orders",
         "s",
@@ -191,8 +191,4 @@ async fn first_and_last_page(client: &LeanClient) -> (f64, f64) {
         median(times)
     };
     (timed(&Value::Null).await, timed(&before_last).await)
-}
-
-fn read_when_it_answers(tandem: &Tandem, size: usize) {
-    tandem.replicated(&Client::new(), &id(size - 1), EVENTS as i64);
 }

@@ -14,7 +14,7 @@
     unreachable_pub
 )]
 
-use tandem_backends::{Kafka, KafkaOptions, Mongo};
+use tandem_backends::{KafkaOptions, Servers};
 use tokio::runtime::Runtime;
 
 mod figures;
@@ -27,7 +27,7 @@ mod shared;
 mod support;
 
 use figures::Figure;
-use report::say;
+use report::{A_NUMBER, Words, say};
 use support::Tandem;
 
 const SMALL: usize = 10_000;
@@ -36,30 +36,19 @@ const LARGE: usize = 200_000;
 pub const EVENTS: usize = 5;
 
 fn main() {
-    let words: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with('-'))
-        .collect();
-    let on_servers = words.iter().any(|word| word == "servers");
-    let large = words.iter().find_map(|word| word.parse().ok());
+    let words = Words::among(&["servers", A_NUMBER]);
     report::begin("growth", "What grows with the data", words.is_empty());
     let runtime = Runtime::new().unwrap();
-    let servers = on_servers.then(|| {
-        runtime.block_on(async {
-            let (mongo, kafka) =
-                tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::for_measuring()));
-            (mongo.unwrap(), kafka.unwrap())
-        })
+    let servers = words.has("servers").then(|| {
+        let starting = Servers::start(KafkaOptions::for_measuring());
+        runtime.block_on(starting).unwrap()
     });
     let mut builder = Tandem::builder();
-    if let Some((mongo, kafka)) = &servers {
-        builder = builder
-            .flag("--mongodb-uri")
-            .flag(mongo.uri())
-            .kafka(kafka.bootstrap());
+    if let Some(servers) = &servers {
+        builder = builder.servers(servers);
     }
     let mut tandem = builder.start();
-    let sizes = [SMALL, large.unwrap_or(LARGE)];
+    let sizes = [SMALL, words.number().unwrap_or(LARGE)];
     let mut made = 0;
     let measured = sizes.map(|size| {
         fill::with(&runtime, &tandem, made..size);

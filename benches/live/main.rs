@@ -32,6 +32,7 @@ mod socket;
 mod support;
 mod watchers;
 
+use report::Words;
 use support::Tandem;
 
 /// Subscriptions on one socket where they share one.
@@ -44,11 +45,7 @@ fn setting(name: &str, default: usize) -> usize {
 }
 
 fn main() {
-    let words: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with('-'))
-        .collect();
-    let is_wanted = |part: &str| words.is_empty() || words.iter().any(|word| word == part);
+    let words = Words::among(&["fan-out", "share", "gateway", "catch-up"]);
     let watchers = setting("TANDEM_LIVE_WATCHERS", 10_000);
     let through = setting("TANDEM_LIVE_GATEWAY_WATCHERS", 2_000);
     let changes = setting("TANDEM_LIVE_CHANGES", 100_000);
@@ -66,18 +63,18 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    if is_wanted("fan-out") {
+    if words.wants("fan-out") {
         for on_one in [1, ON_ONE_SOCKET] {
             fan_out::on_orders(&runtime, &start(watchers), watchers, on_one);
         }
     }
-    if is_wanted("gateway") {
+    if words.wants("gateway") {
         fan_out::through_the_gateway(&runtime, &start(watchers), through);
     }
-    if is_wanted("share") {
+    if words.wants("share") {
         share::measure(&runtime, &start(watchers), watchers);
     }
-    if is_wanted("catch-up") {
+    if words.wants("catch-up") {
         catch_up::measure(&runtime, &start(watchers), changes);
     }
     report::end();

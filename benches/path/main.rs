@@ -18,7 +18,7 @@
     unreachable_pub
 )]
 
-use tandem_backends::{Kafka, KafkaOptions, Mongo};
+use tandem_backends::{KafkaOptions, Servers};
 use tokio::runtime::Runtime;
 
 mod bare;
@@ -36,7 +36,7 @@ mod shared;
 mod support;
 mod visible;
 
-use report::say;
+use report::{Words, say};
 use support::Tandem;
 
 /// What is measured.
@@ -48,9 +48,9 @@ struct Parts {
 }
 
 fn main() {
-    let has = |word: &str| std::env::args().any(|argument| argument == word);
-    let (servers, alone) = (has("servers"), has("alone"));
-    let (reads, open_loop) = (has("reads"), has("open-loop"));
+    let words = Words::among(&["servers", "alone", "reads", "open-loop"]);
+    let (servers, alone) = (words.has("servers"), words.has("alone"));
+    let (reads, open_loop) = (words.has("reads"), words.has("open-loop"));
     let is_whole = !reads && !open_loop;
     let parts = Parts {
         creations: is_whole,
@@ -91,20 +91,12 @@ fn on_embedded(runtime: &Runtime, parts: Parts) {
 }
 
 fn on_servers(runtime: &Runtime, parts: Parts) {
-    let (mongo, kafka) = runtime.block_on(async {
-        let (mongo, kafka) =
-            tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::for_measuring()));
-        (mongo.unwrap(), kafka.unwrap())
-    });
-    let tandem = Tandem::builder()
-        .flag("--mongodb-uri")
-        .flag(mongo.uri())
-        .flag("--kafka-brokers")
-        .flag(kafka.bootstrap())
-        .start();
-    let bare = runtime.block_on(bare::client(&mongo));
+    let starting = Servers::start(KafkaOptions::for_measuring());
+    let servers = runtime.block_on(starting).unwrap();
+    let tandem = Tandem::builder().servers(&servers).start();
+    let bare = runtime.block_on(bare::client(&servers.mongo));
     if parts.creations {
-        servers::creations(runtime, &tandem, &mongo, &kafka, &bare);
+        servers::creations(runtime, &tandem, &servers, &bare);
     }
     if parts.open_loop {
         servers::warm_up(runtime, &tandem);

@@ -1,5 +1,5 @@
 //! Creations that arrive at a constant rate, whether the ones before are answered or not, as those of many independent clients do. Times count from
-//! when a creation was to be sent, so that one that stalls is seen in all that wait behind it ("coordinated omission", Gil Tene, 2013).
+//! when a creation was to be sent, so that one that stalls is seen in all that wait behind it.
 
 use std::{
     sync::{Arc, Mutex},
@@ -7,12 +7,12 @@ use std::{
 };
 
 use serde_json::json;
-use tokio::{runtime::Runtime, sync::Semaphore, task::JoinSet};
+use tokio::{runtime::Runtime, sync::Semaphore};
 
 use crate::{
     report::{self, Curve, Curves, say},
     rounds::load,
-    shared::{LeanClient, median, percentile},
+    shared::{LeanClient, call_at_rate, median, percentile},
     support::{
         Tandem,
         graph::{CREATE, customer_input},
@@ -129,22 +129,12 @@ fn arrivals(runtime: &Runtime, tandem: &Tandem, rate: f64) -> Times {
         permits: Semaphore::new(IN_FLIGHT),
         times: Mutex::default(),
     });
-    let count = (rate * TIME.as_secs_f64()) as u32;
     let each_looked_for = (rate / LOOKED_FOR).max(1.0) as u32;
-    let mut tasks = JoinSet::new();
-    let begun = Instant::now();
-    for number in 0..count {
-        let due = begun + Duration::from_secs_f64(f64::from(number) / rate);
-        // This thread sleeps to within some 60 µs; the runtime's timers to 1 ms.
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    call_at_rate(runtime, rate, TIME, |number, due| {
         let clients = Arc::clone(&clients);
         let is_looked_for = number % each_looked_for == 0;
-        tasks.spawn_on(
-            async move { clients.create(due, is_looked_for).await },
-            runtime.handle(),
-        );
-    }
-    runtime.block_on(tasks.join_all());
+        async move { clients.create(due, is_looked_for).await }
+    });
     let mut times = std::mem::take(&mut *clients.times.lock().unwrap());
     times.answered.sort_by(f64::total_cmp);
     times.visible.sort_by(f64::total_cmp);

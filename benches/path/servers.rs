@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mongodb::bson::{Document, doc};
-use tandem_backends::{Kafka, Mongo};
+use tandem_backends::Servers;
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -31,13 +31,7 @@ pub fn warm_up(runtime: &Runtime, tandem: &Tandem) {
 }
 
 /// Measures it.
-pub fn creations(
-    runtime: &Runtime,
-    tandem: &Tandem,
-    mongo: &Mongo,
-    kafka: &Kafka,
-    bare: &mongodb::Client,
-) {
+pub fn creations(runtime: &Runtime, tandem: &Tandem, servers: &Servers, bare: &mongodb::Client) {
     let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
     // A customer whose event is pending can be seen only under load.
     let floor = runtime.spawn({
@@ -57,8 +51,8 @@ pub fn creations(
         ("client", std::process::id()),
         ("accounts", child("accounts")),
         ("orders", child("orders")),
-        ("mongod", mongo.process_id(0).unwrap()),
-        ("Kafka", kafka.process_id(0).unwrap()),
+        ("mongod", servers.mongo.process_id(0).unwrap()),
+        ("Kafka", servers.kafka.process_id(0).unwrap()),
     ]);
     let mut groups = Vec::new();
     for in_flight in [1, 16, 64] {
@@ -115,7 +109,7 @@ pub fn creations(
         BareWrites::new(bare, "replica", &of, Document::new()).await
     });
     let body = customer_input(&next_id(), "Lovelace").to_string();
-    let bare = BareLoop::new(runtime, kafka, floor, replica, body);
+    let bare = BareLoop::new(runtime, &servers.kafka, floor, replica, body);
     let ids = |samples| std::iter::repeat_with(next_id).take(samples);
     bare.run(runtime, ids(20));
     let mut rounds = Vec::new();

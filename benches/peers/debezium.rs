@@ -23,13 +23,13 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
 };
 use serde_json::{Value, json};
-use tandem_backends::{Kafka, KafkaOptions, Mongo, free_port};
-use tokio::{runtime::Runtime, task::JoinSet};
+use tandem_backends::{Kafka, KafkaOptions, Mongo, Servers, free_port};
+use tokio::runtime::Runtime;
 
 use crate::{
     Peers,
     report::{self, Bars, say},
-    shared::{LeanClient, median, percentile, resident_mib},
+    shared::{LeanClient, call_at_rate, median, percentile, resident_mib},
     support::{
         Process, Tandem,
         graph::{CREATE, customer_input},
@@ -153,23 +153,15 @@ impl Writes {
 
 /// Measures it.
 pub fn measure(runtime: &Runtime, peers: &Peers) {
-    let (mongo, kafka) = runtime.block_on(async {
-        let (mongo, kafka) =
-            tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::for_measuring()));
-        (mongo.unwrap(), kafka.unwrap())
-    });
-    let tandem = Tandem::builder()
-        .flag("--mongodb-uri")
-        .flag(mongo.uri())
-        .flag("--kafka-brokers")
-        .flag(kafka.bootstrap())
-        .start();
+    let starting = Servers::start(KafkaOptions::for_measuring());
+    let servers = runtime.block_on(starting).unwrap();
+    let tandem = Tandem::builder().servers(&servers).start();
     let accounts = LeanClient::new(&tandem.accounts_url("/graphql"), CREATE);
     let accounts = Writes::Accounts(Arc::new(accounts));
-    let reader = Reader::start(&kafka, OURS);
+    let reader = Reader::start(&servers.kafka, OURS);
     runtime.block_on(accounts.write("the-sample"));
     let mut document = runtime.block_on(async {
-        let client = Client::with_uri_str(mongo.uri()).await.unwrap();
+        let client = Client::with_uri_str(servers.mongo.uri()).await.unwrap();
         let stored = client
             .database("accounts")
             .collection::<Document>("customer.accounts");
@@ -192,7 +184,7 @@ pub fn measure(runtime: &Runtime, peers: &Peers) {
     }
     let mut groups: Vec<(String, Vec<f64>)> = Vec::new();
     for (poll, named) in POLLS {
-        let debezium = Debezium::start(runtime, peers, &mongo, &kafka, poll, &document);
+        let debezium = Debezium::start(runtime, peers, &servers, poll, &document);
         round(
             runtime,
             &debezium.writes,
@@ -250,11 +242,11 @@ impl Debezium {
     fn start(
         runtime: &Runtime,
         peers: &Peers,
-        mongo: &Mongo,
-        kafka: &Kafka,
+        servers: &Servers,
         poll: &str,
         document: &Document,
     ) -> Self {
+        let Servers { mongo, kafka } = servers;
         let directory = tempfile::tempdir().unwrap();
         let version = peers.version("DEBEZIUM");
         let libraries =
@@ -342,22 +334,14 @@ fn round(
     rate: f64,
     time: Duration,
 ) -> Vec<f64> {
-    let mut tasks = JoinSet::new();
-    let begun = Instant::now();
-    for number in 0..(rate * time.as_secs_f64()) as u32 {
-        let due = begun + Duration::from_secs_f64(f64::from(number) / rate);
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    let written = call_at_rate(runtime, rate, time, |_, _| {
         let writes = writes.clone();
-        tasks.spawn_on(
-            async move {
-                let id = next_id();
-                writes.write(&id).await;
-                (id, Instant::now())
-            },
-            runtime.handle(),
-        );
-    }
-    let written = runtime.block_on(tasks.join_all());
+        async move {
+            let id = next_id();
+            writes.write(&id).await;
+            (id, Instant::now())
+        }
+    });
     let mut times: Vec<f64> = written
         .iter()
         .map(|(id, answered)| {

@@ -8,17 +8,15 @@
 set -euo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-# shellcheck source=versions
+# shellcheck source=tests/backends/cache.sh
+source "$here/../../tests/backends/cache.sh"
+# shellcheck source=benches/peers/versions
 source "$here/versions"
-cache="${TANDEM_PEERS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tandem-peers}"
+cache="${TANDEM_PEERS_CACHE:-$(usual_cache tandem-peers)}"
 gateways="$cache/gateways-$APOLLO_GATEWAY-$APOLLO_SERVER-$HIVE_GATEWAY"
 debezium="$cache/debezium-$DEBEZIUM-$CONNECT"
 
-say() { printf 'peers: %s\n' "$*"; }
-
-mkdir -p "$cache"
-scratch="$(mktemp -d "$cache/partial.XXXXXX")"
-trap 'rm -rf "$scratch"' EXIT
+open_cache
 
 if [[ -d "$gateways" ]]; then
     say "the gateways are there: $gateways"
@@ -35,23 +33,8 @@ if [[ -d "$debezium" ]]; then
     say "Debezium is there: $debezium"
 else
     say "downloading Debezium $DEBEZIUM"
-    mkdir "$scratch/debezium"
-    cat >"$scratch/debezium/pom.xml" <<POM
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>tandem</groupId>
-  <artifactId>debezium-to-measure-beside</artifactId>
-  <version>1</version>
-  <packaging>pom</packaging>
-  <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>connect-runtime</artifactId><version>$CONNECT</version></dependency>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>connect-json</artifactId><version>$CONNECT</version></dependency>
-    <dependency><groupId>io.debezium</groupId><artifactId>debezium-connector-mongodb</artifactId><version>$DEBEZIUM</version></dependency>
-    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-  </dependencies>
-</project>
-POM
-    (cd "$scratch/debezium" && mvn -q -B -Dstyle.color=never dependency:copy-dependencies -DoutputDirectory=libs -DincludeScope=runtime </dev/null)
+    download_jars "$scratch/debezium" "org.apache.kafka:connect-runtime:$CONNECT" "org.apache.kafka:connect-json:$CONNECT" \
+        "io.debezium:debezium-connector-mongodb:$DEBEZIUM"
     mv "$scratch/debezium" "$debezium"
     say "Debezium is in $debezium"
 fi

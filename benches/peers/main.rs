@@ -28,21 +28,17 @@ mod shared;
 #[path = "../../tests/system/support/mod.rs"]
 mod support;
 
-use report::say;
+use report::{Words, say};
 
 fn main() {
-    let words: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with('-'))
-        .collect();
-    let is_wanted = |part: &str| words.is_empty() || words.iter().any(|word| word == part);
+    let words = Words::among(&["gateways", "debezium"]);
     report::begin("peers", "Beside its peers", words.is_empty());
     let runtime = Runtime::new().unwrap();
     let peers = Peers::find();
-    if is_wanted("gateways") {
+    if words.wants("gateways") {
         gateways::measure(&runtime, &peers);
     }
-    if is_wanted("debezium") {
+    if words.wants("debezium") {
         debezium::measure(&runtime, &peers);
     }
     say!("\nnone of the peers is part of Tandem or of what it ships");

@@ -6,6 +6,7 @@
 
 mod charts;
 mod machine;
+mod words;
 
 use std::{
     fmt::Write as _,
@@ -14,6 +15,7 @@ use std::{
 };
 
 pub use charts::{Bars, Curve, Curves};
+pub use words::{A_NUMBER, Words};
 
 /// The report of this process, which measures one benchmark.
 static REPORT: Mutex<Option<Report>> = Mutex::new(None);
@@ -43,10 +45,7 @@ fn report() -> MutexGuard<'static, Option<Report>> {
 pub fn begin(name: &'static str, title: &str, is_whole: bool) {
     let told = std::env::var_os("TANDEM_REPORT").map(PathBuf::from);
     let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance");
-    let words: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| word != "--bench")
-        .collect();
+    let words = words::given();
     let mut command = format!("cargo bench --bench {name}");
     if !words.is_empty() {
         let _ = write!(command, " -- {}", words.join(" "));
@@ -111,22 +110,21 @@ impl Report {
 }
 
 /// Adds a chart with bars.
-pub fn bars(chart: &str, bars: &Bars<'_>) {
-    let path = report()
-        .as_mut()
-        .and_then(|report| report.chart(chart, bars.title));
-    if let Some(path) = path {
-        bars.draw(&path);
-    }
+pub fn bars(name: &str, bars: &Bars<'_>) {
+    chart(name, bars.title, |path| bars.draw(path));
 }
 
 /// Adds a chart with curves.
-pub fn curves(chart: &str, curves: &Curves<'_>) {
+pub fn curves(name: &str, curves: &Curves<'_>) {
+    chart(name, curves.title, |path| curves.draw(path));
+}
+
+fn chart(name: &str, title: &str, draw: impl FnOnce(&Path)) {
     let path = report()
         .as_mut()
-        .and_then(|report| report.chart(chart, curves.title));
+        .and_then(|report| report.chart(name, title));
     if let Some(path) = path {
-        curves.draw(&path);
+        draw(&path);
     }
 }
 

@@ -22,16 +22,19 @@ mod shared;
 #[path = "../../tests/system/support/mod.rs"]
 mod support;
 mod tokens;
+#[path = "../report/words.rs"]
+mod words;
 
 use tokio::runtime::Runtime;
 
+use words::{A_NUMBER, Words};
+
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let has = |word: &str| arguments.iter().any(|argument| argument == word);
+    let words = Words::among(&["rotation", "servers", A_NUMBER]);
     let runtime = Runtime::new().unwrap();
-    if has("rotation") {
-        let count = arguments.iter().find_map(|argument| argument.parse().ok());
-        rotation::measure(&runtime, count.unwrap_or(10_000), has("servers"));
+    if words.has("rotation") {
+        let count = words.number().unwrap_or(10_000);
+        rotation::measure(&runtime, count, words.has("servers"));
     } else {
         tokens::measure(&runtime);
     }

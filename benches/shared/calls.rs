@@ -1,4 +1,4 @@
-//! Calls by many at once: so many of them, or for so long.
+//! Calls by many at once: so many of them, for so long, or so many a second.
 
 use std::{
     future::Future,
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, task::JoinSet};
 
 /// Sends requests 0, 1, 2, … with so many in flight.
 pub async fn send_all<F: Future>(in_flight: usize, count: usize, request: impl Fn(usize) -> F) {
@@ -58,4 +58,29 @@ pub fn call_times<F: Future<Output = ()> + Send + 'static>(
         }
         all
     })
+}
+
+/// Begins so many calls a second for this long, whether those before are answered or not, and gives what each came to when all have ended.
+///
+/// A call is given its number and when it is due. Times are to count from then, so that one that stalls is seen in all that come late because of it
+/// ("coordinated omission", Gil Tene, 2013).
+pub fn call_at_rate<F>(
+    runtime: &Runtime,
+    rate: f64,
+    time: Duration,
+    call: impl Fn(u32, Instant) -> F,
+) -> Vec<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    let begun = Instant::now();
+    for number in 0..(rate * time.as_secs_f64()) as u32 {
+        let due = begun + Duration::from_secs_f64(f64::from(number) / rate);
+        // This thread sleeps to within some 60 µs; the runtime's timers to 1 ms.
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        tasks.spawn_on(call(number, due), runtime.handle());
+    }
+    runtime.block_on(tasks.join_all())
 }

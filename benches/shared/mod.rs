@@ -5,7 +5,7 @@ mod calls;
 mod lean_client;
 mod processor;
 
-pub use calls::{call_times, send_all};
+pub use calls::{call_at_rate, call_times, send_all};
 pub use lean_client::LeanClient;
 pub use processor::{Processes, Spent, resident_mib};
 

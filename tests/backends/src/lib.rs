@@ -1,8 +1,8 @@
 //! Real MongoDB and Kafka servers for tests, with the failures that a test wants to see.
 //!
-//! [`Mongo`] and [`Kafka`] start on free loopback ports with data directories of their own; any node can be killed, paused,
-//! and started again on the same port and data. They end with the value that started them, or with the test process, however
-//! it dies.
+//! [`Mongo`] and [`Kafka`], or both as [`Servers`], start on free loopback ports with data directories of their own; any node can
+//! be killed, paused, and started again on the same port and data. They end with the value that started them, or with the test
+//! process, however it dies.
 //!
 //! The servers are not part of the build: `tests/backends/install.sh` fetches them. A test that needs them begins with
 //! [`require!`], so that it says aloud when it had to be left out, and fails where leaving out is not allowed.
@@ -26,6 +26,7 @@ mod nodes;
 mod patience;
 mod port;
 mod server;
+mod servers;
 mod solo;
 
 pub use discovery::{Backend, available, kafka_libs, mongod};
@@ -34,6 +35,7 @@ pub use kafka::{Credentials, Kafka, KafkaOptions};
 pub use mongo::Mongo;
 pub use patience::eventually;
 pub use port::free_port;
+pub use servers::Servers;
 pub use solo::{Solo, solo};
 
 /// Ends the test when a backend isn't installed: `require!(mongod)`, `require!(kafka)`, `require!(mongod, kafka)`.

@@ -13,7 +13,7 @@ use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
 };
-use tandem_backends::{Kafka, KafkaOptions, Mongo};
+use tandem_backends::{KafkaOptions, Mongo, Servers};
 use tokio::runtime::Runtime;
 
 use super::{Tandem, TandemBuilder, poll};
@@ -26,14 +26,12 @@ const PROBE: &str = "probe";
 /// A running system and its places.
 pub struct Site {
     pub tandem: Tandem,
-    servers: Option<Servers>,
+    real: Option<Real>,
 }
 
-struct Servers {
+struct Real {
     runtime: Runtime,
-    mongo: Mongo,
-    /// Ends with the site.
-    _kafka: Kafka,
+    servers: Servers,
 }
 
 impl Site {
@@ -41,7 +39,7 @@ impl Site {
     pub fn embedded() -> Self {
         Self {
             tandem: Tandem::start(),
-            servers: None,
+            real: None,
         }
     }
 
@@ -53,22 +51,12 @@ impl Site {
     /// The same, with more settings.
     pub fn on_real_servers_with(settings: impl FnOnce(TandemBuilder) -> TandemBuilder) -> Self {
         let runtime = Runtime::new().unwrap();
-        let (mongo, kafka) = runtime.block_on(async {
-            let (mongo, kafka) =
-                tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::default()));
-            (mongo.unwrap(), kafka.unwrap())
-        });
-        let builder = Tandem::builder()
-            .flag("--mongodb-uri")
-            .flag(mongo.uri())
-            .kafka(kafka.bootstrap());
+        let starting = Servers::start(KafkaOptions::default());
+        let servers = runtime.block_on(starting).unwrap();
+        let builder = Tandem::builder().servers(&servers);
         Self {
             tandem: settings(builder).start(),
-            servers: Some(Servers {
-                runtime,
-                mongo,
-                _kafka: kafka,
-            }),
+            real: Some(Real { runtime, servers }),
         }
     }
 
@@ -82,10 +70,10 @@ impl Site {
 
     /// Puts a text where traces are looked for: into a file, or into a document if there are such.
     pub fn plant(&self, text: &str) {
-        match &self.servers {
+        match &self.real {
             None => fs::write(self.tandem.data_dir().join(PROBE), text).unwrap(),
-            Some(servers) => servers.runtime.block_on(async {
-                let client = client(&servers.mongo).await;
+            Some(real) => real.runtime.block_on(async {
+                let client = client(&real.servers.mongo).await;
                 let probe = client
                     .database(DATABASES[1])
                     .collection::<RawDocumentBuf>(PROBE);
@@ -97,10 +85,10 @@ impl Site {
 
     /// Takes that text away again.
     pub fn weed(&self) {
-        match &self.servers {
+        match &self.real {
             None => fs::remove_file(self.tandem.data_dir().join(PROBE)).unwrap(),
-            Some(servers) => servers.runtime.block_on(async {
-                let client = client(&servers.mongo).await;
+            Some(real) => real.runtime.block_on(async {
+                let client = client(&real.servers.mongo).await;
                 let database = client.database(DATABASES[1]);
                 let probe = database.collection::<RawDocumentBuf>(PROBE);
                 probe.drop().await.unwrap();
@@ -110,7 +98,7 @@ impl Site {
 
     /// Whether states are documents of MongoDB, which are as they are; in files they are sealed.
     pub fn has_documents(&self) -> bool {
-        self.servers.is_some()
+        self.real.is_some()
     }
 
     fn files(&self) -> Vec<(String, Vec<u8>)> {
@@ -119,7 +107,7 @@ impl Site {
         let of_store = |path: &&PathBuf| path.extension().is_some_and(|ending| ending == "redb");
         let files = paths.iter().filter(of_store).count();
         // Two stores and the log.
-        assert_eq!(files, if self.servers.is_some() { 0 } else { 3 });
+        assert_eq!(files, if self.real.is_some() { 0 } else { 3 });
         paths
             .into_iter()
             // A file may go while one looks, as a write-ahead log does.
@@ -129,11 +117,11 @@ impl Site {
 
     /// Every document of every collection of both databases, as its bytes; none without MongoDB.
     pub fn documents(&self) -> Vec<(String, Vec<u8>)> {
-        let Some(servers) = &self.servers else {
+        let Some(real) = &self.real else {
             return Vec::new();
         };
-        servers.runtime.block_on(async {
-            let client = client(&servers.mongo).await;
+        real.runtime.block_on(async {
+            let client = client(&real.servers.mongo).await;
             let mut found = Vec::new();
             for name in DATABASES {
                 let database = client.database(name);

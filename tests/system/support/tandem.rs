@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tandem_backends::free_port;
+use tandem_backends::{Servers, free_port};
 use tempfile::TempDir;
 
 use super::{Process, Signal};
@@ -78,6 +78,13 @@ impl TandemBuilder {
     pub fn kafka(mut self, bootstrap: String) -> Self {
         self.brokers = Some(bootstrap.clone());
         self.flag("--kafka-brokers").flag(bootstrap)
+    }
+
+    /// Uses these servers instead of the embedded store and broker.
+    pub fn servers(self, servers: &Servers) -> Self {
+        self.flag("--mongodb-uri")
+            .flag(servers.mongo.uri())
+            .kafka(servers.kafka.bootstrap())
     }
 
     /// Adds a variable to the environment of all its processes.
