@@ -396,6 +396,28 @@ fn other_messages() -> [(&'static str, Value); 5] {
                                 "additionalProperties": {"type": "integer"},
                             },
                         },
+                        "replaced_keys": {
+                            "type": "array",
+                            "description": "Those of the keys that were replaced, each with the offset from which on nothing counts that is signed with it, for each topic and partition; 0 where none is named.",
+                            "items": {
+                                "type": "object",
+                                "required": ["key", "before"],
+                                "properties": {
+                                    "key": {"type": "string"},
+                                    "before": {
+                                        "type": "object",
+                                        "additionalProperties": {
+                                            "type": "object",
+                                            "additionalProperties": {"type": "integer"},
+                                        },
+                                    },
+                                },
+                            },
+                        },
+                        "number": {
+                            "type": "integer",
+                            "description": "Counts the service's claims: one that is below another of them was written before it, and does not count wherever it stands. 0 if it is not there.",
+                        },
                     },
                 },
                 "bindings": keyed("`!claim/` and the service's name.", "^!claim/[a-z]+$"),

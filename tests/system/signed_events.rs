@@ -1,8 +1,13 @@
 //! Whoever may write to the topics cannot state anything: what the service whose topic it is has not signed is set aside, wherever it is
 //! read.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tandem_backends::require;
+use tandem_event_path::{
+    log::Record,
+    signing::{Signatures, SigningKey, SigningSettings, Topics},
+};
 
 use super::support::{
     Client, Tandem, Transport,
@@ -55,6 +60,31 @@ fn at_revision_50(mut raw: Raw) -> Raw {
             *value = uuid::Uuid::now_v7().to_string().into_bytes();
         }
     }
+    raw
+}
+
+/// The seed of a signing key in a file.
+fn seed(text: &str) -> [u8; 32] {
+    let bytes = STANDARD.decode(text.trim()).unwrap();
+    bytes.try_into().unwrap()
+}
+
+/// A record as whoever has this signing key of accounts writes it.
+fn signed_with(key: &SigningKey, topic: &str, raw: Raw) -> Raw {
+    const TOPICS: Topics = &[(CUSTOMERS, "accounts"), (KEYS, "accounts")];
+    let mut raw = without_signature(raw);
+    let settings = SigningSettings::default();
+    let signatures = Signatures::new("accounts", key.clone(), TOPICS, &settings);
+    let signature = {
+        let mut record = Record::new(topic, &raw.key, raw.payload.as_deref());
+        let headers = raw.headers.iter();
+        record
+            .headers
+            .extend(headers.map(|(name, value)| (name.as_str(), value.as_slice().into())));
+        let signed = signatures.signed(record);
+        signed.headers.last().unwrap().1.to_vec()
+    };
+    raw.headers.push((SIGNATURE.to_owned(), signature));
     raw
 }
 
@@ -244,12 +274,15 @@ fn old_events(first: &Ground, second: Ground) {
 fn another_signing_key_is_refused_until_it_is_ordered() {
     let ground = Ground::embedded().asking_for_signatures();
     let client = Client::new();
-    {
+    let leaked = {
         let tandem = ground.start();
         tandem.customer(&client, "1");
         tandem.published(&client);
-        std::fs::remove_file(tandem.data_dir().join("accounts.signing.key")).unwrap();
-    }
+        let file = tandem.data_dir().join("accounts.signing.key");
+        let leaked = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_file(file).unwrap();
+        SigningKey::from_seed(&seed(&leaked)).unwrap()
+    };
     {
         // Its store answers before it has read the topics, so `up` may have seen it ready, and starts it again and again.
         let mut refused = ground.builder().spawn();
@@ -266,6 +299,29 @@ fn another_signing_key_is_refused_until_it_is_ordered() {
         poll("a change under the new key is in orders", || {
             (names(&tandem, &client, "1").1 == "King").then_some(())
         });
+    }
+    // What the old key has signed counts where it lay already: whoever has it states nothing any more, and cannot erase anybody.
+    {
+        let tandem = ground.start();
+        let log = Log::of(&tandem);
+        let customers = log.read(CUSTOMERS);
+        let first = customers.iter().find(|raw| raw.key == "1").unwrap();
+        let forged = at_revision_50(first.clone());
+        let tombstone = Raw {
+            payload: None,
+            ..newest(&log, KEYS, "1")
+        };
+        log.write(CUSTOMERS, &[signed_with(&leaked, CUSTOMERS, forged)]);
+        log.write(KEYS, &[signed_with(&leaked, KEYS, tombstone)]);
+        for service in ["accounts", "orders"] {
+            is_set_aside(&tandem, service, "had been replaced before");
+            is_set_aside(&tandem, service, "data-keys");
+        }
+        assert_eq!(names(&tandem, &client, "1"), ("King".into(), "King".into()));
+    }
+    // New stores learn it from the claim.
+    for service in ["accounts", "orders"] {
+        ground.lose_store(service);
     }
     let tandem = ground.start();
     rename(&tandem, &client, "1", "Byron");

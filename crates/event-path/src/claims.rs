@@ -7,7 +7,7 @@ use tandem_model::message::Message;
 
 use crate::{
     log::Offsets,
-    signing::{Signatures, Signer, Unverified, VerifyingKey},
+    signing::{ReplacedKey, Signatures, Signer, Unverified, VerifyingKey},
 };
 
 /// Begins the keys of messages that claim the topics: no subject's id holds a `!`.
@@ -28,6 +28,50 @@ pub struct Claim {
     /// For each topic of the service and each partition the offset from which on every record is signed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub signed_from: BTreeMap<String, Offsets>,
+    /// Those of the keys that were replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced_keys: Vec<ReplacedKey>,
+    /// Counts the service's claims. One that is below another was said before it, and is said again by somebody else: whoever may write can
+    /// repeat what is signed. 0 in claims from before they were counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub number: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde hands it
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Claim {
+    /// What it says of whose signatures count, if it does.
+    #[must_use]
+    pub fn signer(&self) -> Option<Signer> {
+        (!self.verifying_keys.is_empty()).then(|| Signer {
+            keys: self.verifying_keys.clone(),
+            from: self.signed_from.clone(),
+            replaced: self.replaced_keys.clone(),
+        })
+    }
+
+    /// Says this of whose signatures count.
+    pub(crate) fn set_signer(&mut self, signer: Signer) {
+        self.verifying_keys = signer.keys;
+        self.signed_from = signer.from;
+        self.replaced_keys = signer.replaced;
+    }
+}
+
+/// Why a claim does not count.
+#[derive(Debug, thiserror::Error)]
+enum NotTaken {
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    #[error(transparent)]
+    Unverified(#[from] Unverified),
+    #[error(
+        "it is an old one that somebody has written again: its number is {number}, and {known} is known"
+    )]
+    Repeated { number: u64, known: u64 },
 }
 
 /// All claims of a topic of keys, as far as it is read.
@@ -37,6 +81,8 @@ pub struct Claims {
     pub first: Option<Claim>,
     /// The newest claim of each service.
     pub of: BTreeMap<String, Claim>,
+    /// The highest number of each service's claims, also of one that was taken back.
+    pub(crate) numbers: BTreeMap<String, u64>,
 }
 
 impl Claims {
@@ -55,7 +101,7 @@ impl Claims {
                     service,
                     partition = message.position.partition,
                     offset = message.position.offset,
-                    reason,
+                    %reason,
                     "a claim of the topics is not taken"
                 );
             }
@@ -69,19 +115,18 @@ impl Claims {
         service: &str,
         message: &Message,
         signatures: Option<&Signatures>,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotTaken> {
         let claim = message
             .payload
             .as_deref()
             .map(serde_json::from_slice::<Claim>)
-            .transpose()
-            .map_err(|error| format!("it cannot be read: {error}"))?;
+            .transpose()?;
         if let Some(signatures) = signatures {
-            self.judge(service, message, claim.as_ref(), signatures)
-                .map_err(|error| error.to_string())?;
+            self.judge(service, message, claim.as_ref(), signatures)?;
         }
         match claim {
             Some(claim) => {
+                self.count(service, claim.number, signatures)?;
                 self.first.get_or_insert_with(|| claim.clone());
                 self.of.insert(service.to_owned(), claim);
             }
@@ -89,6 +134,34 @@ impl Claims {
                 self.of.remove(service);
             }
         }
+        Ok(())
+    }
+
+    /// The number that the next claim of a service has.
+    pub(crate) fn next_number(&self, service: &str, signatures: Option<&Signatures>) -> u64 {
+        self.known_number(service, signatures) + 1
+    }
+
+    fn known_number(&self, service: &str, signatures: Option<&Signatures>) -> u64 {
+        let shown = self.numbers.get(service).copied().unwrap_or_default();
+        let known = signatures.map_or(0, |signatures| signatures.claim_number(service));
+        shown.max(known)
+    }
+
+    /// Takes note of a claim's number. Where an operator has said that what is known does not count, the last claim does, whatever its number.
+    fn count(
+        &mut self,
+        service: &str,
+        number: u64,
+        signatures: Option<&Signatures>,
+    ) -> Result<(), NotTaken> {
+        let believes = signatures.is_some_and(Signatures::believes_claims);
+        let known = self.known_number(service, signatures);
+        if number < known && !believes {
+            return Err(NotTaken::Repeated { number, known });
+        }
+        let highest = self.numbers.entry(service.to_owned()).or_default();
+        *highest = number.max(*highest);
         Ok(())
     }
 
@@ -103,17 +176,14 @@ impl Claims {
         if signatures.signer(service).is_some() && !believes {
             return signatures.judge(message);
         }
-        let known = self.of.get(service).map(|claim| &claim.verifying_keys);
-        let mut keys = known.filter(|keys| !keys.is_empty() && !believes);
-        if keys.is_none() {
-            keys = claim
-                .map(|claim| &claim.verifying_keys)
-                .filter(|keys| !keys.is_empty());
-        }
-        match (keys, signatures.given(service)) {
+        let known = self.of.get(service).and_then(Claim::signer);
+        let signer = known
+            .filter(|_| !believes)
+            .or_else(|| claim.and_then(Claim::signer));
+        match (signer, signatures.given(service)) {
             // From before there were signatures.
             (None, []) => Ok(()),
-            (Some(keys), []) => signatures.judge_by(service, message, keys),
+            (Some(signer), []) => signatures.judge_by_signer(service, message, &signer),
             (_, given) => signatures.judge_by(service, message, given),
         }
     }
@@ -123,7 +193,7 @@ impl Claims {
 /// then has signed.
 #[must_use]
 pub fn claimed_signer(service: &str, messages: &[Message]) -> Option<Signer> {
-    let mut found: Option<Signer> = None;
+    let (mut found, mut number): (Option<Signer>, u64) = (None, 0);
     for message in messages {
         let key = message.key.as_deref();
         if key.and_then(|key| key.strip_prefix(CLAIM)) != Some(service) {
@@ -131,17 +201,148 @@ pub fn claimed_signer(service: &str, messages: &[Message]) -> Option<Signer> {
         }
         let body = message.payload.as_deref();
         let claim = body.and_then(|body| serde_json::from_slice::<Claim>(body).ok());
-        let Some(claim) = claim.filter(|claim| !claim.verifying_keys.is_empty()) else {
+        let Some((claim, claimed)) = claim.and_then(|claim| Some((claim.number, claim.signer()?)))
+        else {
             continue;
         };
-        let claimed = Signer {
-            keys: claim.verifying_keys,
-            from: claim.signed_from,
-        };
         let known = found.as_ref().unwrap_or(&claimed);
-        if known.has_signed(service, message).is_ok() {
-            found = Some(claimed);
+        if claim >= number && known.has_signed(service, message).is_ok() {
+            (found, number) = (Some(claimed), claim);
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tandem_model::message::Position;
+
+    use super::*;
+    use crate::{
+        log::Record,
+        signing::{SigningKey, SigningSettings},
+    };
+
+    const TOPIC: &str = "keys";
+    const KEY: &str = "!claim/accounts";
+
+    fn signatures(service: &'static str, seed: u8) -> Signatures {
+        let key = SigningKey::from_seed(&[seed; 32]).unwrap();
+        let settings = SigningSettings::default();
+        Signatures::new(service, key, &[(TOPIC, "accounts")], &settings)
+    }
+
+    fn claim(number: u64, sealing_key: &str, keys: &[&Signatures]) -> Claim {
+        Claim {
+            system: "system".to_owned(),
+            sealing_key: sealing_key.to_owned(),
+            verifying_keys: keys.iter().map(|key| *key.verifying()).collect(),
+            number,
+            ..Claim::default()
+        }
+    }
+
+    fn written(claim: Option<&Claim>, by: &Signatures, offset: i64) -> Message {
+        let body = claim.map(|claim| serde_json::to_vec(claim).unwrap());
+        let record = by.signed(Record::new(TOPIC, KEY, body.as_deref()));
+        let headers = record.headers.iter();
+        Message {
+            topic: TOPIC.to_owned(),
+            position: Position {
+                partition: 0,
+                offset,
+            },
+            key: Some(KEY.to_owned()),
+            headers: headers
+                .map(|(name, value)| ((*name).to_owned(), value.to_vec()))
+                .collect(),
+            payload: record.payload.map(<[u8]>::to_vec),
+            published_ms: None,
+        }
+    }
+
+    fn again(message: &Message, offset: i64) -> Message {
+        let mut message = message.clone();
+        message.position.offset = offset;
+        message
+    }
+
+    fn sealing_key(claims: &Claims) -> Option<&str> {
+        let claim = claims.of.get("accounts")?;
+        Some(&claim.sealing_key)
+    }
+
+    #[test]
+    fn an_old_claim_that_somebody_writes_again_does_not_count() {
+        let (accounts, orders) = (signatures("accounts", 1), signatures("orders", 9));
+        let old = written(Some(&claim(1, "old", &[&accounts])), &accounts, 0);
+        let new = written(Some(&claim(2, "new", &[&accounts])), &accounts, 1);
+        let all = [old.clone(), new.clone(), again(&old, 2)];
+        let claims = Claims::of_messages(&all, Some(&orders));
+        assert_eq!(sealing_key(&claims), Some("new"));
+        assert_eq!(claims.next_number("accounts", Some(&orders)), 3);
+        // The same once more says nothing else.
+        let all = [old.clone(), new.clone(), again(&new, 2)];
+        let claims = Claims::of_messages(&all, Some(&orders));
+        assert_eq!(sealing_key(&claims), Some("new"));
+        // Where compaction has left it alone, whoever knows more does not take it; it is not concluded that nothing was claimed either.
+        orders.know_claim_number("accounts", 2);
+        let claims = Claims::of_messages(&[again(&old, 2)], Some(&orders));
+        assert_eq!(claims.first, None);
+        assert_eq!(claims.next_number("accounts", Some(&orders)), 3);
+    }
+
+    #[test]
+    fn an_old_claim_does_not_come_back_behind_the_tombstone_of_a_newer_one() {
+        let (accounts, orders) = (signatures("accounts", 1), signatures("orders", 9));
+        let old = written(Some(&claim(1, "old", &[&accounts])), &accounts, 0);
+        let new = written(Some(&claim(2, "new", &[&accounts])), &accounts, 1);
+        let tombstone = written(None, &accounts, 2);
+        orders.trust("accounts", claim(2, "new", &[&accounts]).signer().unwrap());
+        let all = [old.clone(), new, tombstone, again(&old, 3)];
+        let claims = Claims::of_messages(&all, Some(&orders));
+        assert_eq!(sealing_key(&claims), None);
+    }
+
+    #[test]
+    fn where_an_operator_orders_it_the_last_claim_counts_whatever_its_number() {
+        let (accounts, orders) = (signatures("accounts", 1), signatures("orders", 9));
+        let other = signatures("accounts", 2);
+        let high = written(Some(&claim(9, "other", &[&other])), &other, 0);
+        let low = written(Some(&claim(3, "ours", &[&accounts])), &accounts, 1);
+        orders.believe_claims();
+        let claims = Claims::of_messages(&[high, low], Some(&orders));
+        assert_eq!(sealing_key(&claims), Some("ours"));
+    }
+
+    #[test]
+    fn a_key_that_was_replaced_claims_nothing_any_more() {
+        let (old, new) = (signatures("accounts", 1), signatures("accounts", 2));
+        let orders = signatures("orders", 9);
+        let first = written(Some(&claim(1, "first", &[&old])), &old, 0);
+        let mut signer = claim(1, "", &[&old]).signer().unwrap();
+        let before = BTreeMap::from([(TOPIC.to_owned(), Offsets::from([(0, 1)]))]);
+        signer.replace_keys(*new.verifying(), &before);
+        let mut second = claim(2, "second", &[]);
+        second.set_signer(signer);
+        orders.trust("accounts", second.signer().unwrap());
+        let forged = written(Some(&claim(7, "forged", &[&old])), &old, 2);
+        let all = [first, written(Some(&second), &new, 1), forged];
+        let claims = Claims::of_messages(&all, Some(&orders));
+        assert_eq!(sealing_key(&claims), Some("second"));
+        // Tools, which pin nothing, go by the claims alone; the one that names the new key is not signed by the one before it.
+        assert_eq!(claims.next_number("accounts", None), 3);
+    }
+
+    #[test]
+    fn a_claim_from_before_claims_were_counted_is_written_as_it_was() {
+        let text = serde_json::to_string(&claim(0, "old", &[])).unwrap();
+        assert_eq!(
+            text,
+            r#"{"system":"system","store":"","sealing_key":"old"}"#
+        );
+        let read: Claim = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.number, 0);
+    }
 }

@@ -18,6 +18,7 @@ pub mod log_restore;
 pub mod outbox;
 pub mod projection;
 pub mod rebuild;
+pub mod refused_records;
 pub mod sealing;
 pub mod signing;
 pub mod spans;

@@ -5,11 +5,15 @@
 //! publication was acknowledged is read by everybody; one whose publication failed may be in the log all the same, once or more often.
 //! Offsets grow and have holes: of transaction markers, of compaction.
 
+mod records_at;
+
 use std::{borrow::Cow, collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tandem_model::message::{Message, Position};
+
+pub use records_at::{record_at, records_at};
 
 /// For each partition the offset of the next record to read.
 pub type Offsets = BTreeMap<i32, i64>;

@@ -208,6 +208,14 @@ pub fn run_projection<P: Projection>(
     shutdown: &Shutdown,
 ) -> Result<ProjectionStatus, LogError> {
     let (name, status) = (projection.name(), ProjectionStatus::default());
+    // A series that begins with the first dead letter is no increase.
+    for counter in [
+        "dead_letters_total",
+        "dead_letter_copies_cut_total",
+        "dead_letter_copies_skipped_total",
+    ] {
+        metrics::counter!(counter, "projection" => name).increment(0);
+    }
     let patience = projection.patience();
     let told = status.clone();
     let group = format!("{name}.{store_identity}");

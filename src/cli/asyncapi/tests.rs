@@ -1,7 +1,9 @@
 //! The document is the committed one, and describes what is written.
 #![allow(clippy::unwrap_used)]
 
-use tandem_event_path::{claims::Claim, data_keys::publication};
+use std::collections::BTreeMap;
+
+use tandem_event_path::{claims::Claim, data_keys::publication, signing::ReplacedKey};
 
 use super::*;
 
@@ -44,6 +46,11 @@ fn every_header_and_field_that_is_written_is_described() {
     let claim = Claim {
         verifying_keys: vec![key.parse().unwrap()],
         signed_from: [("topic".to_owned(), [(0, 1)].into())].into(),
+        replaced_keys: vec![ReplacedKey {
+            key: key.parse().unwrap(),
+            before: BTreeMap::new(),
+        }],
+        number: 1,
         ..Claim::default()
     };
     let claimed = serde_json::to_value(claim).unwrap();

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use tandem_model::message::{Message, Position};
 
-use super::Known;
+use super::{Known, Published};
 use crate::{
     fault::{self, Fault},
     log::{Ends, Offsets, TopicState},
+    signing::Signer,
 };
 
 /// What was read so far.
@@ -23,6 +24,14 @@ pub(super) struct Held {
     pub(super) unjudged: VecDeque<Message>,
     /// Whether such a look is being made.
     pub(super) is_looking: bool,
+    /// Whose signatures counted for what was taken before the claims were judged.
+    pub(super) early: Option<Signer>,
+    /// Whether the first of those that wait was looked at and is not to be taken before the claims are judged.
+    pub(super) is_front_doubtful: bool,
+    /// Whether all of the topic is to be read again. What comes before that begins is not taken.
+    pub(super) is_to_be_read_again: bool,
+    /// Whether it was begun again, and its end was not reached since: what it does not show may be a tombstone that it showed before.
+    pub(super) is_behind_itself: bool,
     /// For each partition the next offset to read.
     pub(super) next: Offsets,
     /// The topic that was read last, where the client can tell it from one of the same name.
@@ -54,6 +63,37 @@ impl Held {
     pub(super) fn shows(&mut self, subject: &str, wrapped: Option<Box<str>>, at: Position) {
         let at = Some(at);
         self.keys.insert(subject.into(), HeldKey { wrapped, at });
+    }
+
+    /// Takes what a message that counts says of its subject. Answers whether it would bring a key back that was erased, which it does not.
+    pub(super) fn take(&mut self, topic: &str, subject: &str, message: &Message) -> bool {
+        self.missed.remove(subject);
+        let Some(body) = &message.payload else {
+            self.shows(subject, None, message.position);
+            return false;
+        };
+        match serde_json::from_slice::<Published>(body) {
+            Ok(_) if self.is_erased(subject) => {
+                self.count_as_lost(subject);
+                return true;
+            }
+            Ok(published) => self.shows(subject, Some(published.wrapped.into()), message.position),
+            Err(error) => {
+                tracing::error!(topic, subject, %error, "a data key cannot be read");
+            }
+        }
+        false
+    }
+
+    /// Forgets what was read, so that all of it is read and judged again.
+    pub(super) fn read_again(&mut self) {
+        *self = Self {
+            is_to_be_read_again: true,
+            is_behind_itself: true,
+            is_looking: self.is_looking,
+            identity: self.identity.take(),
+            ..Self::default()
+        };
     }
 
     /// Counts what is known of the subject as lost: a later record of it, which does not count, outlives it.

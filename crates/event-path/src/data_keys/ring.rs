@@ -1,6 +1,7 @@
 //! The topic of keys in memory: read from its beginning, asked for keys, and written to by its owner.
 
 mod claims;
+mod early;
 mod reading;
 
 use std::{
@@ -149,6 +150,10 @@ impl KeyRing {
     /// What the topic shows, and of those whom it does not show what is stored.
     async fn ask(&self, subjects: &HashSet<String>) -> Result<Known, StoreError> {
         self.judged().await?;
+        let is_behind_itself = self.held().is_behind_itself;
+        if is_behind_itself {
+            self.caught_up().await?;
+        }
         let mut known = Known::default();
         let unknown = self.unknown(subjects);
         if !unknown.is_empty() {

@@ -1,15 +1,15 @@
 //! Reads back the messages that were applied: what is at their places in the log now.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::LogWatch;
 use crate::{
     checkpoint::Checkpoint,
-    log::{Arrival, Attention, LogError, Offsets},
+    log::{Attention, LogError, Offsets, records_at},
     store::StoreError,
 };
 
-/// How long a remembered message may take to be read.
+/// How long the remembered messages of a topic may take to be read.
 const READ: Duration = Duration::from_secs(10);
 
 impl LogWatch {
@@ -31,30 +31,24 @@ impl LogWatch {
         &self,
         topic: &'static str,
         at: Offsets,
-    ) -> Result<HashMap<i32, Option<Checkpoint>>, StoreError> {
-        let away = |error: LogError| StoreError::Away(error.to_string());
-        let mut found = HashMap::with_capacity(at.len());
+    ) -> Result<BTreeMap<i32, Option<Checkpoint>>, StoreError> {
         if at.is_empty() {
-            return Ok(found);
+            return Ok(BTreeMap::new());
         }
+        let away = |error: LogError| StoreError::Away(error.to_string());
         let tail = self.0.log.tail(topic, &at, Attention::Prompt);
         let tail = tail.map_err(away)?;
-        while found.len() < at.len() {
-            let arrival = self.0.clock.timeout(READ, tail.next()).await;
-            let silent = |_| StoreError::Away(format!("{topic} was silent"));
-            let (partition, message) = match arrival.map_err(silent)?.map_err(away)? {
-                Arrival::Record(message) => (message.position.partition, Some(message)),
-                Arrival::End(partition) => (partition, None),
-            };
-            // Partitions that were added are read too, and were not asked for.
-            let Some(asked) = at.get(&partition) else {
-                continue;
-            };
-            let message = message.filter(|message| message.position.offset == *asked);
-            found
-                .entry(partition)
-                .or_insert_with(|| message.as_ref().map(Checkpoint::of));
-        }
-        Ok(found)
+        let read = self
+            .0
+            .clock
+            .timeout(READ, records_at(tail.as_ref(), &at))
+            .await;
+        let found = read
+            .map_err(|_| StoreError::Away(format!("{topic} was silent")))?
+            .map_err(away)?;
+        Ok(found
+            .into_iter()
+            .map(|(partition, message)| (partition, message.as_ref().map(Checkpoint::of)))
+            .collect())
     }
 }

@@ -15,7 +15,7 @@ mod trust;
 pub use canonical::{Leaf, leaf};
 pub use key::{SigningKey, SigningKeyError, SigningSettings, TrustedSigner, VerifyingKey};
 pub use signature::{MOST_TOGETHER, Unverified};
-pub use signer::Signer;
+pub use signer::{ReplacedKey, Signer};
 pub use trust::{Signatures, Topics};
 
 /// The header that holds a record's signature.

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     canonical::Leaf,
-    key::{KEY_ID_BYTES, KeyId, SigningKey},
+    key::{KEY_ID_BYTES, KeyId, SigningKey, VerifyingKey},
 };
 
 /// Records that share a signature at most.
@@ -45,11 +45,35 @@ pub enum Unverified {
         /// Whose key it needs.
         service: String,
     },
+    /// It is signed by a key of the service that had been replaced when it was written.
+    #[error(
+        "it is signed by the key {key} of {service}, which had been replaced before it was written"
+    )]
+    Replaced {
+        /// The id of the key.
+        key: String,
+        /// Whose key it was.
+        service: String,
+    },
     /// It is signed by the right key, and was changed since.
     #[error(
         "header ce_tandemsignature is the signature of another record: its topic, key, attributes or body were changed"
     )]
     Changed,
+}
+
+impl Unverified {
+    pub(super) fn replaced(key: &VerifyingKey, service: &str) -> Self {
+        Self::Replaced {
+            key: hexadecimal(&key.id()),
+            service: service.to_owned(),
+        }
+    }
+}
+
+/// The id of a key as it is shown.
+pub(super) fn hexadecimal(key: &KeyId) -> String {
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One step towards the root.
@@ -153,7 +177,7 @@ impl Signature {
     }
 
     /// Whether a key has signed this root.
-    pub(super) fn is_of(&self, root: &Leaf, key: &super::VerifyingKey) -> bool {
+    pub(super) fn is_of(&self, root: &Leaf, key: &VerifyingKey) -> bool {
         key.verifies(&signed(root), &self.bytes)
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     SIGNATURE, canonical,
     key::VerifyingKey,
-    signature::{Signature, Unverified},
+    signature::{Signature, Unverified, hexadecimal},
 };
 use crate::log::Offsets;
 use tandem_model::message::Message;
@@ -20,6 +20,19 @@ pub struct Signer {
     /// For each of its topics and each partition the offset from which on every record must be signed. What is not named is so from 0 on.
     #[serde(default)]
     pub from: BTreeMap<String, Offsets>,
+    /// Those of its keys that were replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<ReplacedKey>,
+}
+
+/// A verifying key that was replaced: somebody else may have it by now, so that what is signed with it counts only where it lay already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacedKey {
+    /// The key.
+    pub key: VerifyingKey,
+    /// For each of the service's topics and each partition the offset from which on nothing counts that is signed with it. Where none is
+    /// named it is 0.
+    pub before: BTreeMap<String, Offsets>,
 }
 
 impl Signer {
@@ -30,12 +43,45 @@ impl Signer {
         message.position.offset < from.copied().unwrap_or_default()
     }
 
+    /// Whether what is signed with this key counts where this record lies.
+    pub(super) fn counts(&self, key: &VerifyingKey, message: &Message) -> bool {
+        let replaced = self.replaced.iter().find(|replaced| replaced.key == *key);
+        replaced.is_none_or(|replaced| {
+            let before = replaced.before.get(&message.topic);
+            let before = before.and_then(|before| before.get(&message.position.partition));
+            message.position.offset < before.copied().unwrap_or_default()
+        })
+    }
+
+    /// Whether this is one of its keys, and was not replaced.
+    pub(crate) fn signs_with(&self, key: &VerifyingKey) -> bool {
+        self.keys.contains(key) && !self.was_replaced(key)
+    }
+
+    /// Whether this key was replaced.
+    pub(crate) fn was_replaced(&self, key: &VerifyingKey) -> bool {
+        self.replaced.iter().any(|replaced| replaced.key == *key)
+    }
+
+    /// Puts a key before the others, which count from now on before these offsets alone.
+    pub(crate) fn replace_keys(&mut self, key: VerifyingKey, before: &BTreeMap<String, Offsets>) {
+        let replaced = self.keys.iter().filter(|known| !self.was_replaced(known));
+        let replaced: Vec<_> = replaced
+            .map(|key| ReplacedKey {
+                key: *key,
+                before: before.clone(),
+            })
+            .collect();
+        self.replaced.extend(replaced);
+        self.keys.insert(0, key);
+    }
+
     /// Judges a record that must be signed.
     ///
     /// # Errors
     /// Why it is not the service's.
     pub fn has_signed(&self, service: &str, message: &Message) -> Result<(), Unverified> {
-        verified(service, message, &self.keys)
+        self.verified(service, message)
     }
 
     /// Judges a record of one of the service's topics.
@@ -48,18 +94,21 @@ impl Signer {
             judged => judged,
         }
     }
-}
 
-/// Whether one of these keys has signed a record.
-fn verified(service: &str, message: &Message, keys: &[VerifyingKey]) -> Result<(), Unverified> {
-    let signed = signature_of(message)?;
-    let signed = signed.ok_or_else(|| Unverified::Missing(service.to_owned()))?;
-    let key = key_of(service, &signed, keys.iter())?;
-    let root = signed.root(canonical::of_message(message));
-    if signed.is_of(&root, key) {
-        Ok(())
-    } else {
-        Err(Unverified::Changed)
+    /// Whether one of its keys has signed a record.
+    fn verified(&self, service: &str, message: &Message) -> Result<(), Unverified> {
+        let signed = signature_of(message)?;
+        let signed = signed.ok_or_else(|| Unverified::Missing(service.to_owned()))?;
+        let key = key_of(service, &signed, self.keys.iter())?;
+        if !self.counts(key, message) {
+            return Err(Unverified::replaced(key, service));
+        }
+        let root = signed.root(canonical::of_message(message));
+        if signed.is_of(&root, key) {
+            Ok(())
+        } else {
+            Err(Unverified::Changed)
+        }
     }
 }
 
@@ -71,11 +120,7 @@ pub(super) fn key_of<'a>(
 ) -> Result<&'a VerifyingKey, Unverified> {
     keys.find(|key| key.id() == signed.key)
         .ok_or_else(|| Unverified::OtherKey {
-            key: signed
-                .key
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            key: hexadecimal(&signed.key),
             service: service.to_owned(),
         })
 }

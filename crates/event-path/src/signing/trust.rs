@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -42,6 +42,8 @@ struct Shared {
     accepts_unsigned: bool,
     given: BTreeMap<String, Vec<VerifyingKey>>,
     pinned: RwLock<BTreeMap<String, Signer>>,
+    /// The number of the newest claim that is known of a service, also from before this process.
+    claim_numbers: Mutex<BTreeMap<String, u64>>,
     /// Whether a claim need only be signed by a key that it names itself: an operator's order.
     believes_claims: AtomicBool,
     good: Mutex<LruCache<Signed, ()>>,
@@ -71,6 +73,7 @@ impl Signatures {
             accepts_unsigned: settings.accept_unsigned,
             given,
             pinned: RwLock::default(),
+            claim_numbers: Mutex::default(),
             believes_claims: AtomicBool::new(false),
             good: Mutex::new(LruCache::new(REMEMBERED)),
             looks: Looks::new(),
@@ -160,6 +163,11 @@ impl Signatures {
         self.pinned(|pinned| pinned.get(service).cloned())
     }
 
+    /// What is pinned of the service that alone writes to a topic.
+    pub(crate) fn signer_of(&self, topic: &str) -> Option<Signer> {
+        self.signer(self.owner(topic)?)
+    }
+
     fn pinned<T>(&self, read: impl FnOnce(&BTreeMap<String, Signer>) -> T) -> T {
         read(&self.0.pinned.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -172,6 +180,24 @@ impl Signatures {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         pinned.insert(service.to_owned(), signer);
+    }
+
+    /// The number of the newest claim that is known of a service; 0 if none is.
+    pub(crate) fn claim_number(&self, service: &str) -> u64 {
+        let numbers = self.claim_numbers();
+        numbers.get(service).copied().unwrap_or_default()
+    }
+
+    /// From now on claims of a service with a lower number are old ones.
+    pub(crate) fn know_claim_number(&self, service: &str, number: u64) {
+        let mut numbers = self.claim_numbers();
+        let known = numbers.entry(service.to_owned()).or_default();
+        *known = number.max(*known);
+    }
+
+    fn claim_numbers(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        let numbers = self.0.claim_numbers.lock();
+        numbers.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on a claim need only be signed by a key that it names itself: an operator says that the known one is lost.

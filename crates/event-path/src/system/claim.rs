@@ -22,7 +22,6 @@ use crate::{
     log::Log,
     rebuild::is_filled,
     sealing::Sealer,
-    signing::Signer,
     store::StoreError,
 };
 
@@ -215,13 +214,12 @@ impl Attempt {
                 system,
                 store: claimant.store.clone(),
                 sealing_key: sealing_key_of(newest, &claimant.sealer),
+                number: newest.map_or(0, |newest| newest.number),
                 ..Claim::default()
             };
             match (&signers, claimant.role) {
                 (Some(signers), Role::Owner) => match signers.own(newest, is_filled).await? {
-                    Ok(Some(Signer { keys, from })) => {
-                        (ours.verifying_keys, ours.signed_from) = (keys, from);
-                    }
+                    Ok(Some(signer)) => ours.set_signer(signer),
                     Ok(None) => {}
                     Err(sentence) => {
                         self.undo(before).await?;
@@ -231,13 +229,18 @@ impl Attempt {
                 (Some(signers), Role::Reader) => signers.learn(&claims).await?,
                 (None, _) => {}
             }
-            if claimant.role == Role::Reader || newest == Some(&ours) {
+            // One from before claims were counted is made once more.
+            let is_counted = ours.number > 0 || signers.is_none();
+            if claimant.role == Role::Reader || (newest == Some(&ours) && is_counted) {
                 if known.as_deref() != Some(&ours.system) {
                     claimant.registry.note(SYSTEM, &ours.system).await?;
                 }
                 return Ok(Ok(Some(ours.system)));
             }
             before.get_or_insert_with(|| newest.cloned());
+            let signatures = self.log.signatures();
+            ours.number = claims.next_number(claimant.service, signatures);
+            self.note_number(ours.number).await?;
             keys.claim(claimant.service, Some(&ours)).await?;
             // Of two that came at once the first one counts: the next round sees it.
         }
@@ -280,14 +283,29 @@ impl Attempt {
 
     /// Puts back the claim that was there before.
     async fn undo(&self, before: Option<Option<Claim>>) -> Result<(), StoreError> {
-        match before {
-            Some(before) => {
-                self.keys
-                    .claim(self.claimant.service, before.as_ref())
-                    .await
-            }
-            None => Ok(()),
+        let Some(mut before) = before else {
+            return Ok(());
+        };
+        if let Some(claim) = &mut before {
+            let service = self.claimant.service;
+            let claims = self.keys.claims().await?;
+            claim.number = claims.next_number(service, self.log.signatures());
+            self.note_number(claim.number).await?;
         }
+        self.keys
+            .claim(self.claimant.service, before.as_ref())
+            .await
+    }
+
+    /// Notes the number of a claim of the service's own before it is made: nobody can repeat it then before it is known.
+    async fn note_number(&self, number: u64) -> Result<(), StoreError> {
+        let Some(signatures) = self.log.signatures() else {
+            return Ok(());
+        };
+        let (registry, service) = (self.claimant.registry.as_ref(), self.claimant.service);
+        signatures
+            .note_claim_number(registry, service, number)
+            .await
     }
 
     /// Whether an instance of the store that claimed runs.

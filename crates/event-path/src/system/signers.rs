@@ -39,15 +39,18 @@ impl Signers<'_> {
             if self.takes_over && service != self.service {
                 continue;
             }
+            self.signatures
+                .recall_claim_number(self.registry, service)
+                .await?;
             let Some(mut signer) = Signatures::recall(self.registry, service).await? else {
                 continue;
             };
             let mine = *self.signatures.verifying();
-            if service == self.service && !signer.keys.contains(&mine) {
-                if !self.takes_over {
+            if service == self.service && !signer.signs_with(&mine) {
+                if !self.takes_over || signer.was_replaced(&mine) {
                     return Ok(Err(self.is_another(&signer)));
                 }
-                signer.keys.insert(0, mine);
+                signer.replace_keys(mine, &self.ends().await?);
                 Signatures::pin_anew(self.registry, service, &signer).await?;
             }
             self.signatures.trust(service, signer);
@@ -58,6 +61,12 @@ impl Signers<'_> {
     fn is_another(&self, signer: &Signer) -> String {
         let service = self.service;
         let known: Vec<String> = signer.keys.iter().map(ToString::to_string).collect();
+        if signer.was_replaced(self.signatures.verifying()) {
+            return format!(
+                "the signing key that {service} was given (its verifying key is {}) was replaced, and nothing that is signed with it counts any more: give it the one that replaced it, or a new one and --claim-topics once",
+                self.signatures.verifying(),
+            );
+        }
         format!(
             "the signing key that {service} was given (its verifying key is {}) is not the one that its events are signed with ({}): give it that one, by TANDEM_SIGNING_KEY, --signing-key-file or as {service}.signing.key in its data directory, or --claim-topics once if that key is lost",
             self.signatures.verifying(),
@@ -76,29 +85,28 @@ impl Signers<'_> {
             return Ok(Ok(Some(pinned)));
         }
         let mine = *self.signatures.verifying();
-        let claimed = claimed.filter(|claim| !claim.verifying_keys.is_empty());
+        let claimed = claimed.and_then(Claim::signer);
+        let is_claimed = claimed.is_some();
         let mut signer = match claimed {
-            Some(claim) => Signer {
-                keys: claim.verifying_keys.clone(),
-                from: claim.signed_from.clone(),
-            },
+            Some(signer) => signer,
             None if self.signatures.accepts_unsigned() => return Ok(Ok(None)),
             None => Signer {
                 keys: vec![mine],
                 from: self.begin(is_filled).await?,
+                ..Signer::default()
             },
         };
-        if !signer.keys.contains(&mine) {
-            if !self.takes_over {
+        if !signer.signs_with(&mine) {
+            if !self.takes_over || signer.was_replaced(&mine) {
                 return Ok(Err(self.is_another(&signer)));
             }
-            signer.keys.insert(0, mine);
+            signer.replace_keys(mine, &self.ends().await?);
         }
         let pinned = Signatures::pin(self.registry, self.service, &signer).await?;
-        if !pinned.keys.contains(&mine) {
+        if !pinned.signs_with(&mine) {
             return Ok(Err(self.is_another(&pinned)));
         }
-        if claimed.is_none() {
+        if !is_claimed {
             tracing::info!(
                 service = self.service,
                 from = ?pinned.from,
@@ -107,6 +115,20 @@ impl Signers<'_> {
         }
         self.signatures.trust(self.service, pinned.clone());
         Ok(Ok(Some(pinned)))
+    }
+
+    /// Where the service's topics end now, also what is hidden by open transactions.
+    async fn ends(&self) -> Result<BTreeMap<String, Offsets>, StoreError> {
+        let away = |error: LogError| StoreError::Away(error.to_string());
+        let mut all = BTreeMap::new();
+        for topic in self.signatures.topics_of(self.service) {
+            let ends = self.log.uncommitted_ends(topic).await.map_err(away)?;
+            let highs = ends
+                .into_iter()
+                .map(|(partition, (_, high))| (partition, high));
+            all.insert(topic.to_owned(), highs.collect());
+        }
+        Ok(all)
     }
 
     /// For each of the service's topics from where on records must be signed: from its end, or, for a store that is new and cannot know
@@ -172,17 +194,17 @@ impl Signers<'_> {
     /// Pins what claims say of the other services: the first time as it is, later only what is signed by a key that was known.
     pub(super) async fn learn(&self, claims: &Claims) -> Result<(), StoreError> {
         for service in self.signatures.services() {
-            let claim = claims.of.get(service);
-            let Some(claim) = claim.filter(|claim| !claim.verifying_keys.is_empty()) else {
-                continue;
-            };
             if service == self.service {
                 continue;
             }
-            let signer = Signer {
-                keys: claim.verifying_keys.clone(),
-                from: claim.signed_from.clone(),
+            let claim = claims.of.get(service);
+            let Some((claim, signer)) = claim.and_then(|claim| Some((claim, claim.signer()?)))
+            else {
+                continue;
             };
+            self.signatures
+                .note_claim_number(self.registry, service, claim.number)
+                .await?;
             let known = self.signatures.signer(service);
             if known.as_ref() == Some(&signer) {
                 continue;

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use tandem_authentication::Access;
 use tandem_event_path::{
     data_keys::Opener,
-    log::{Arrival, Attention, Log, LogError, Offsets, Tail},
+    log::{Attention, Log, LogError, Offsets, Tail, record_at},
     store::{ChangeLog, ChangeRecord, ChangesRequest, StoreError},
 };
 use tandem_model::{
@@ -194,7 +194,7 @@ impl AuditOffice {
             }
             .map_err(away)?;
             let found = match &tail {
-                Some(tail) => message_at(tail.as_ref(), position).await.map_err(away)?,
+                Some(tail) => record_at(tail.as_ref(), position).await.map_err(away)?,
                 None => None,
             };
             bodies.push(self.body(found, record).await?);
@@ -248,19 +248,6 @@ impl AuditOffice {
                 shut: Some(format!("what is sealed in it does not open: {reason}")),
             },
         }))
-    }
-}
-
-/// The message at a place; `None` if it is not there any more.
-async fn message_at(tail: &dyn Tail, position: Position) -> Result<Option<Message>, LogError> {
-    loop {
-        match tail.next().await? {
-            Arrival::Record(message) if message.position.partition != position.partition => {}
-            Arrival::Record(message) if message.position == position => return Ok(Some(message)),
-            Arrival::Record(message) if message.position > position => return Ok(None),
-            Arrival::End(partition) if partition == position.partition => return Ok(None),
-            Arrival::Record(_) | Arrival::End(_) => {}
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::{CATCH_UP, KeyRing};
 use crate::{
     claims::{CLAIM, Claim, Claims},
     log::Record,
+    refused_records,
     store::StoreError,
 };
 
@@ -20,14 +21,25 @@ impl KeyRing {
             }
             // What is read meanwhile comes behind.
             held.is_looking = true;
+            self.judge_early(&mut held);
             self.0
                 .is_claimed
                 .send_if_modified(|is_claimed| !std::mem::replace(is_claimed, true));
         }
-        if !self.take_unjudged(0) {
+        if self.take_unjudged(0) {
+            self.show_refused();
+        } else {
             self.0.shutdown.spawn(self.clone().look_for_keys());
         }
         self.step();
+    }
+
+    /// Shows how many records were refused, once all is judged that a start has read. Not before: what was refused long ago is counted anew
+    /// by each start, and must not look like an increase.
+    pub(super) fn show_refused(&self) {
+        if self.0.signing.is_some() && !self.held().is_to_be_read_again {
+            refused_records::show(self.0.topic);
+        }
     }
 
     /// Waits until it is known whose signatures count.
@@ -74,18 +86,19 @@ impl KeyRing {
         self.held().claims.len()
     }
 
-    /// Whether the newest claim for a service is not signed by it.
-    pub(crate) fn is_last_claim_refused(&self, service: &str) -> bool {
+    /// Whether this claim is what the topic shows last of a service, signed by it.
+    pub(crate) fn is_last_claim(&self, service: &str, claim: &Claim) -> bool {
         let key = format!("{CLAIM}{service}");
         let last = {
             let held = self.held();
             let of_service = |message: &&Message| message.key.as_deref() == Some(&*key);
             held.claims.iter().rfind(of_service).cloned()
         };
-        match (&self.0.signing, last) {
-            (Some(signing), Some(last)) => signing.signatures.judge(&last).is_err(),
-            _ => false,
-        }
+        last.is_some_and(|last| {
+            let body = last.payload.as_deref();
+            let says = body.and_then(|body| serde_json::from_slice::<Claim>(body).ok());
+            says.as_ref() == Some(claim) && self.judge(&last).is_ok()
+        })
     }
 
     /// Claims the topics for a service; takes its claim back if there is none.
@@ -118,8 +131,10 @@ impl KeyRing {
         if claim.sealing_key == fingerprint {
             return Ok(());
         }
+        let signing = self.0.signing.as_ref();
         let claim = Claim {
             sealing_key: fingerprint.to_owned(),
+            number: claims.next_number(service, signing.map(|signing| &signing.signatures)),
             ..claim.clone()
         };
         self.claim(service, Some(&claim)).await

@@ -8,8 +8,8 @@ use tandem_runtime::backoff::Backoff;
 use super::{CATCH_UP, KeyRing, Role};
 use crate::{
     claims::CLAIM,
-    data_keys::Published,
     log::{Arrival, Attention, Ends, LogError, Offsets, PublishError},
+    refused_records,
     signing::Unverified,
     store::{DeadLetter, StoreError, dead_letters::alone},
 };
@@ -54,6 +54,7 @@ impl KeyRing {
         let start: Offsets = {
             let mut held = self.held();
             held.compare(&state);
+            held.is_to_be_read_again = false;
             state
                 .ends
                 .iter()
@@ -77,7 +78,12 @@ impl KeyRing {
             let arrival = tokio::select! {
                 biased;
                 arrival = log.next() => arrival?,
-                Ok(()) = is_claimed.changed(), if self.0.role == Role::Owner => return Ok(()),
+                Ok(()) = is_claimed.changed() => {
+                    if self.0.role == Role::Owner || self.held().is_to_be_read_again {
+                        return Ok(());
+                    }
+                    continue;
+                }
             };
             self.arrived(&arrival);
             // What is here already in one step: waking those who wait is the dear part.
@@ -97,6 +103,9 @@ impl KeyRing {
     fn take(&self, message: &Message) {
         {
             let mut held = self.held();
+            if held.is_to_be_read_again {
+                return;
+            }
             let Position { partition, offset } = message.position;
             held.next.insert(partition, offset + 1);
             if message
@@ -113,7 +122,8 @@ impl KeyRing {
             let is_judged = self.0.signing.is_none() || *self.0.is_claimed.borrow();
             if !is_judged || held.is_looking {
                 held.unjudged.push_back(message.clone());
-                return;
+                drop(held);
+                return self.take_early();
             }
         }
         match self.judge(message) {
@@ -129,7 +139,7 @@ impl KeyRing {
     }
 
     /// Whether a message is signed by the topic's owner.
-    fn judge(&self, message: &Message) -> Result<(), Unverified> {
+    pub(super) fn judge(&self, message: &Message) -> Result<(), Unverified> {
         let signing = self.0.signing.as_ref();
         signing.map_or(Ok(()), |signing| signing.signatures.judge(message))
     }
@@ -152,6 +162,7 @@ impl KeyRing {
             let looked_for = self.held().unjudged.len();
             signing.signatures.look_again(self.0.shutdown.clock()).await;
             if self.take_unjudged(looked_for) {
+                self.show_refused();
                 return self.step();
             }
         }
@@ -191,26 +202,7 @@ impl KeyRing {
         if let Err(reason) = judged {
             return self.refuse(subject, message, &reason.to_string());
         }
-        let mut is_revived = false;
-        {
-            let mut held = self.held();
-            held.missed.remove(subject);
-            match &message.payload {
-                None => held.shows(subject, None, message.position),
-                Some(body) => match serde_json::from_slice::<Published>(body) {
-                    Ok(_) if held.is_erased(subject) => {
-                        held.count_as_lost(subject);
-                        is_revived = true;
-                    }
-                    Ok(published) => {
-                        held.shows(subject, Some(published.wrapped.into()), message.position);
-                    }
-                    Err(error) => {
-                        tracing::error!(topic = self.0.topic, subject, %error, "a data key cannot be read");
-                    }
-                },
-            }
-        }
+        let is_revived = self.held().take(self.0.topic, subject, message);
         if is_revived {
             // Nothing is readable by a repeated key meanwhile; the next start finds it again.
             self.put_right(subject);
@@ -222,7 +214,7 @@ impl KeyRing {
         let Some(signing) = &self.0.signing else {
             return;
         };
-        metrics::counter!("events_refused_total", "topic" => self.0.topic).increment(1);
+        refused_records::count(self.0.topic);
         let Position { partition, offset } = message.position;
         tracing::error!(
             topic = self.0.topic,
@@ -253,7 +245,7 @@ impl KeyRing {
 
     /// Publishes again what is known of a subject, behind a record that says something else: compaction keeps the newest one alone. That is
     /// the owner's part, and goes on until Kafka has taken it or the topic shows it.
-    fn put_right(&self, subject: &str) {
+    pub(super) fn put_right(&self, subject: &str) {
         if self.0.role != Role::Owner {
             return;
         }
@@ -299,7 +291,12 @@ impl KeyRing {
         let mut steps = self.0.steps.subscribe();
         let judged = steps.wait_for(|_| !self.held().is_looking);
         match self.0.shutdown.clock().timeout(CATCH_UP, judged).await {
-            Ok(Ok(_)) => Ok(ends),
+            Ok(Ok(_)) => {
+                let mut held = self.held();
+                // Begun again meanwhile, it has not come so far.
+                held.is_behind_itself &= held.is_to_be_read_again;
+                Ok(ends)
+            }
             _ => Err(StoreError::Away(format!(
                 "{}: whose signatures count is still being found out",
                 self.0.topic
@@ -330,6 +327,9 @@ impl KeyRing {
             return Ok(ends);
         }
         match clock.timeout(CATCH_UP, self.read_to(&ends)).await {
+            Ok(Ok(())) if self.held().is_to_be_read_again => Err(away(
+                "it is being read once more from its beginning".to_owned(),
+            )),
             Ok(Ok(())) => Ok(ends),
             Ok(Err(error)) => Err(away(error.to_string())),
             Err(_) => Err(away("its end was not reached in time".to_owned())),

@@ -10,11 +10,12 @@ use tokio::sync::watch;
 use super::Signatures;
 use crate::{
     fault::{self, Fault},
+    refused_records,
     signing::{
         canonical,
         key::VerifyingKey,
         signature::{Signature, Signed, Unverified},
-        signer::{key_of, signature_of},
+        signer::{Signer, key_of, signature_of},
     },
 };
 
@@ -44,8 +45,16 @@ impl Signatures {
             if pinned.is_empty() && given.is_empty() {
                 return Ok(());
             }
-            self.verify(owner, &signed, message, pinned.iter().chain(given))
+            self.verify(owner, &signed, message, signer, pinned.iter().chain(given))
         })
+    }
+
+    /// Judges a record before the claims were: `None` where nothing is pinned of the service whose topic it is, or an operator has said that what is
+    /// pinned does not count.
+    pub(crate) fn judge_by_pinned(&self, message: &Message) -> Option<Result<(), Unverified>> {
+        let owner = self.owner(&message.topic)?;
+        let is_pinned = !self.believes_claims() && self.pinned(|pinned| pinned.contains_key(owner));
+        is_pinned.then(|| self.judge(message))
     }
 
     /// Judges a record by these keys of a service alone: it must be signed by one of them.
@@ -60,7 +69,25 @@ impl Signatures {
     ) -> Result<(), Unverified> {
         match signature_of(message)? {
             None => Err(Unverified::Missing(service.to_owned())),
-            Some(signed) => self.verify(service, &signed, message, keys.iter()),
+            Some(signed) => self.verify(service, &signed, message, None, keys.iter()),
+        }
+    }
+
+    /// Judges a record by what a claim says of a service: it must be signed by one of its keys that counts there.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(crate) fn judge_by_signer(
+        &self,
+        service: &str,
+        message: &Message,
+        signer: &Signer,
+    ) -> Result<(), Unverified> {
+        match signature_of(message)? {
+            None => Err(Unverified::Missing(service.to_owned())),
+            Some(signed) => {
+                self.verify(service, &signed, message, Some(signer), signer.keys.iter())
+            }
         }
     }
 
@@ -69,9 +96,13 @@ impl Signatures {
         service: &str,
         signed: &Signature,
         message: &Message,
+        signer: Option<&Signer>,
         keys: impl Iterator<Item = &'a VerifyingKey>,
     ) -> Result<(), Unverified> {
         let key = key_of(service, signed, keys)?;
+        if signer.is_some_and(|signer| !signer.counts(key, message)) {
+            return Err(Unverified::replaced(key, service));
+        }
         let root = signed.root(canonical::of_message(message));
         let said = signed.of_root(root);
         if self.good().get(&said).is_some() {
@@ -135,8 +166,7 @@ impl Signatures {
         if let Err(reason) = judged
             && !fault::is_on(Fault::SignatureNotChecked)
         {
-            metrics::counter!("events_refused_total", "topic" => message.topic.clone())
-                .increment(1);
+            refused_records::count(message.topic.clone());
             let reason = reason.to_string().into_bytes();
             message
                 .headers

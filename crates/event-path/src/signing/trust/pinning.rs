@@ -8,6 +8,11 @@ fn name(service: &str) -> String {
     format!("signer/{service}")
 }
 
+/// Under this name a store remembers the number of a service's newest claim.
+fn number_name(service: &str) -> String {
+    format!("claim-number/{service}")
+}
+
 impl Signatures {
     /// What a store has pinned of a service.
     ///
@@ -32,6 +37,44 @@ impl Signatures {
     ) -> Result<Signer, StoreError> {
         let pinned = registry.remember(&name(service), &text(signer)?).await?;
         parse(service, &pinned)
+    }
+
+    /// Takes up the number that a store has noted of a service's newest claim.
+    ///
+    /// # Errors
+    /// As [`Self::recall`].
+    pub(crate) async fn recall_claim_number(
+        &self,
+        registry: &dyn Registry,
+        service: &str,
+    ) -> Result<(), StoreError> {
+        let Some(text) = registry.recall(&number_name(service)).await? else {
+            return Ok(());
+        };
+        let number = text.parse().map_err(|error| {
+            let name = number_name(service);
+            StoreError::Corrupt(format!("{name} cannot be read: {error}"))
+        })?;
+        self.know_claim_number(service, number);
+        Ok(())
+    }
+
+    /// Notes the number of a service's newest claim, where it is higher than what is known.
+    ///
+    /// # Errors
+    /// As [`Self::recall`].
+    pub(crate) async fn note_claim_number(
+        &self,
+        registry: &dyn Registry,
+        service: &str,
+        number: u64,
+    ) -> Result<(), StoreError> {
+        if number > self.claim_number(service) {
+            let name = number_name(service);
+            registry.note(&name, &number.to_string()).await?;
+            self.know_claim_number(service, number);
+        }
+        Ok(())
     }
 
     /// Pins a service anew, whatever was pinned.

@@ -154,6 +154,7 @@ mod tests {
         Claims {
             first: Some(claim.clone()),
             of: [(service.to_owned(), claim)].into(),
+            ..Claims::default()
         }
     }
 

@@ -3,16 +3,20 @@
 use tokio::sync::watch;
 
 use super::{Attempt, BACKOFF};
-use crate::data_keys::Role;
+use crate::{
+    claims::{Claim, Claims},
+    data_keys::Role,
+    store::StoreError,
+};
 
 impl Attempt {
-    /// Looks at each new claim: readers learn keys of the owner, and the owner puts its own claim behind one that it did not sign, for
-    /// compaction would leave that one alone.
+    /// Looks at each new claim: readers learn keys of the owner, and the owner puts its own claim behind one that does not count, for compaction
+    /// would leave that one alone.
     pub(super) async fn watch_claims(&self) {
         let Some(signers) = self.signers() else {
             return;
         };
-        let mut seen = 0;
+        let (mut seen, mut own): (usize, Option<Claim>) = (0, None);
         let is_reader = self.claimant.role == Role::Reader;
         let mut looks = is_reader.then(|| signers.signatures.looks());
         loop {
@@ -28,28 +32,46 @@ impl Attempt {
                 || async {
                     let claims = self.keys.claims().await?;
                     if is_reader {
-                        return signers.learn(&claims).await;
+                        signers.learn(&claims).await?;
+                        return Ok(None);
                     }
-                    match claims.of.get(self.claimant.service) {
-                        Some(ours) if self.keys.is_last_claim_refused(self.claimant.service) => {
-                            self.keys.claim(self.claimant.service, Some(ours)).await
-                        }
-                        _ => Ok(()),
-                    }
+                    self.put_own_last(&claims, own.as_ref()).await
                 },
                 |error, pause| {
                     tracing::warn!(%error, ?pause, "a claim of the topics cannot be looked at yet; trying again");
                 },
             );
-            tokio::select! {
+            let looked = tokio::select! {
                 biased;
                 () = self.shutdown.requested() => return,
-                _ = looked => {}
-            }
+                looked = looked => looked,
+            };
+            own = looked.flatten().or(own);
             if let Some(look) = look {
                 signers.signatures.looked(look);
             }
         }
+    }
+
+    /// The service's own claim, which is written again where what stands behind it does not count: what somebody else has written, or an old
+    /// claim that somebody has written again, or the tombstone of one. `own` is what it was last.
+    async fn put_own_last(
+        &self,
+        claims: &Claims,
+        own: Option<&Claim>,
+    ) -> Result<Option<Claim>, StoreError> {
+        let service = self.claimant.service;
+        let Some(mut ours) = claims.of.get(service).or(own).cloned() else {
+            return Ok(None);
+        };
+        if !claims.of.contains_key(service) {
+            ours.number = claims.next_number(service, self.log.signatures());
+        }
+        self.note_number(ours.number).await?;
+        if !self.keys.is_last_claim(service, &ours) {
+            self.keys.claim(service, Some(&ours)).await?;
+        }
+        Ok(Some(ours))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use tandem_event_path::{
-    log::{Arrival, Attention, LogError},
+    log::{Attention, LogError, record_at},
     store::{DeadLetter, DeadLetterFilter, dead_letters::stands_alone},
 };
 use tandem_model::{
@@ -126,18 +126,7 @@ impl DeadLetterOffice {
     ) -> Result<Option<Message>, RetryError> {
         let from = [(position.partition, position.offset)].into();
         let tail = self.inner.log.tail(topic, &from, Attention::Prompt)?;
-        let reading = async {
-            loop {
-                match tail.next().await? {
-                    Arrival::Record(message) if message.position == position => {
-                        return Ok(Some(message));
-                    }
-                    Arrival::Record(message) if message.position > position => return Ok(None),
-                    Arrival::End(partition) if partition == position.partition => return Ok(None),
-                    Arrival::Record(_) | Arrival::End(_) => {}
-                }
-            }
-        };
+        let reading = record_at(tail.as_ref(), position);
         let read = self.inner.shutdown.clock().timeout(READING, reading).await;
         read.unwrap_or_else(|_| Err(LogError::Away("it is not read in time".to_owned())))
             .map_err(RetryError::Read)

@@ -27,6 +27,7 @@ fn both() -> (Signatures, Signatures) {
         Signer {
             keys: vec![*accounts.verifying()],
             from: [("changes".to_owned(), [(0, 5)].into())].into(),
+            ..Signer::default()
         },
     );
     (accounts, orders)
@@ -120,6 +121,43 @@ fn a_right_record_with_another_ones_signature_is_refused_whatever_was_judged_bef
         ..right
     };
     assert_eq!(orders.judge(&forged), Err(Unverified::Changed));
+}
+
+#[test]
+fn what_a_replaced_key_has_signed_counts_where_it_lay_before_and_nowhere_else() {
+    let (accounts, orders) = both();
+    let new = signatures("accounts", 3);
+    let mut signer = orders.signer("accounts").unwrap();
+    let before = [("changes".to_owned(), [(0, 10)].into())].into();
+    signer.replace_keys(*new.verifying(), &before);
+    orders.trust("accounts", signer.clone());
+    let by = |signatures: &Signatures, partition, offset| {
+        let record = signatures.signed(change(Some(b"{}")));
+        let message = read(record, partition, offset);
+        assert_eq!(
+            orders.judge(&message),
+            signer.judge("accounts", &message),
+            "services and tools judge alike"
+        );
+        orders.judge(&message)
+    };
+    assert_eq!(by(&accounts, 0, 9), Ok(()));
+    for (partition, offset) in [(0, 10), (0, 11), (1, 0)] {
+        let refused = by(&accounts, partition, offset).unwrap_err();
+        assert!(
+            matches!(&refused, Unverified::Replaced { service, .. } if service == "accounts"),
+            "{refused}"
+        );
+        assert_eq!(by(&new, partition, offset), Ok(()));
+    }
+    // Once replaced it ends there, whatever replaces its successor.
+    signer.replace_keys(
+        *signatures("accounts", 4).verifying(),
+        &[("changes".to_owned(), [(0, 20)].into())].into(),
+    );
+    let of = |key| signer.replaced.iter().find(|it| it.key == key).unwrap();
+    assert_eq!(of(*accounts.verifying()).before["changes"][&0], 10);
+    assert_eq!(of(*new.verifying()).before["changes"][&0], 20);
 }
 
 #[test]

@@ -1,0 +1,63 @@
+//! Takes keys before the claims are judged, where those whom the store has pinned signed them. The newest claim may be the last record of
+//! the topic: without this a start holds all of its messages in memory until then, six times as much as the keys.
+
+use super::KeyRing;
+use crate::data_keys::held::Held;
+
+impl KeyRing {
+    /// Takes what waits, from the first on, as far as it is signed by whom the store has pinned: the order within a subject stays.
+    pub(super) fn take_early(&self) {
+        let Some(signing) = &self.0.signing else {
+            return;
+        };
+        loop {
+            let mut held = self.held();
+            if held.is_looking || held.is_front_doubtful {
+                return;
+            }
+            let Some(message) = held.unjudged.front() else {
+                return;
+            };
+            match signing.signatures.judge_by_pinned(message) {
+                // It may be pinned in a moment.
+                None => return,
+                Some(Err(_)) => {
+                    held.is_front_doubtful = true;
+                    return;
+                }
+                Some(Ok(())) => {}
+            }
+            if held.early.is_none() {
+                held.early = signing.signatures.signer_of(self.0.topic);
+            }
+            let Some(message) = held.unjudged.pop_front() else {
+                return;
+            };
+            let Some(subject) = message.key.as_deref() else {
+                continue;
+            };
+            let is_revived = held.take(self.0.topic, subject, &message);
+            drop(held);
+            if is_revived {
+                self.put_right(subject);
+            }
+        }
+    }
+
+    /// Now that the claims are judged: where a key does not count any more that counted for what was taken early, all of it is read again.
+    pub(super) fn judge_early(&self, held: &mut Held) {
+        held.is_front_doubtful = false;
+        let (Some(signing), Some(early)) = (&self.0.signing, held.early.take()) else {
+            return;
+        };
+        let now = signing.signatures.signer_of(self.0.topic);
+        let mut counted = early.keys.iter().filter(|key| !early.was_replaced(key));
+        if !now.is_some_and(|now| counted.all(|key| now.signs_with(key))) {
+            tracing::info!(
+                topic = self.0.topic,
+                "a signing key was given up since the last start; the topic is read again"
+            );
+            held.read_again();
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The ring of data keys at a start: what it takes before the claims of the topics are judged, and what it takes back then.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tandem_accounts::domain::event::KEY_TOPIC;
+use tandem_event_path::{
+    data_keys::{KeyRing, Known, Role, StoredKeys, publication},
+    log::{Log, Record},
+    signing::{Signatures, Signer, SigningKey, SigningSettings},
+    store::{DeadLetterFilter, DeadLetterStore, StoreError},
+};
+use tandem_orders::domain::Order;
+use tandem_simulation::{
+    faults::Faults,
+    log::{Cluster, SimLog},
+    process::{Process, Wrong},
+    store::{Database, Kind},
+    world::World,
+};
+
+/// Longer than anything takes here, in the world's time.
+const LONG: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+struct NothingStored;
+
+#[async_trait]
+impl StoredKeys for NothingStored {
+    async fn stored(&self, _: &HashSet<String>) -> Result<Known, StoreError> {
+        Ok(Known::default())
+    }
+}
+
+fn signatures(service: &'static str, seed: u8) -> Signatures {
+    let key = SigningKey::from_seed(&[seed; 32]).unwrap();
+    let settings = SigningSettings::default();
+    Signatures::new(service, key, &[(KEY_TOPIC, "accounts")], &settings)
+}
+
+fn subjects(names: &[&str]) -> HashSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// A topic of keys, and orders' ring on it.
+struct Scene {
+    world: World,
+    log: Arc<dyn Log>,
+    letters: Arc<dyn DeadLetterStore>,
+    orders: Signatures,
+    process: Process,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (world, faults) = (World::begin(false), Faults::default());
+        let cluster = Cluster::new(&world, &faults);
+        cluster.make(KEY_TOPIC, true, 1);
+        let process = Process::new("orders", &world, &Wrong::by(0));
+        Self {
+            log: Arc::new(SimLog::new(&cluster, &process)),
+            letters: Arc::new(Database::<Order>::new(
+                &world,
+                "orders",
+                Kind::Replicated,
+                &faults,
+            )),
+            orders: signatures("orders", 9),
+            world,
+            process,
+        }
+    }
+
+    fn trust(&self, signers: &[&Signatures]) {
+        let keys = signers.iter().map(|signer| *signer.verifying()).collect();
+        let signer = Signer {
+            keys,
+            ..Signer::default()
+        };
+        self.orders.trust("accounts", signer);
+    }
+
+    async fn publish(&self, by: &Signatures, subject: &str, wrapped: Option<&str>) {
+        let body = publication(KEY_TOPIC, subject, wrapped).payload;
+        let record = Record::new(KEY_TOPIC, subject, body.as_deref().map(str::as_bytes));
+        self.log.publish(by.signed(record)).await.unwrap();
+    }
+
+    async fn ring(&self) -> KeyRing {
+        let ring = KeyRing::start_signed(
+            &self.log,
+            KEY_TOPIC,
+            Role::Reader,
+            Arc::new(NothingStored),
+            self.orders.clone(),
+            Arc::clone(&self.letters),
+            &self.process.shutdown,
+        );
+        self.world.sleep(LONG).await;
+        ring
+    }
+
+    async fn set_aside(&self) -> usize {
+        self.world.sleep(LONG).await;
+        let all = DeadLetterFilter::default();
+        self.letters
+            .dead_letters(&all, None, 10)
+            .await
+            .unwrap()
+            .len()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_known_key_has_signed_is_taken_before_the_claims_are_judged() {
+    let (scene, accounts) = (Scene::new(), signatures("accounts", 1));
+    scene.trust(&[&accounts]);
+    scene.publish(&accounts, "1", Some("a")).await;
+    scene.publish(&accounts, "2", None).await;
+    let ring = scene.ring().await;
+    assert!(ring.shows_any(["1".to_owned()].iter()));
+    assert!(ring.shows_any(["2".to_owned()].iter()));
+    ring.admit();
+    let shown = ring.published(&subjects(&["1", "2"])).await.unwrap();
+    assert_eq!(shown.wrapped["1"], "a");
+    assert!(shown.tombstones.contains("2"));
+    assert_eq!(scene.set_aside().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_behind_a_record_that_nobody_known_has_signed_waits_with_it() {
+    let (scene, accounts) = (Scene::new(), signatures("accounts", 1));
+    scene.trust(&[&accounts]);
+    scene.publish(&signatures("accounts", 2), "1", None).await;
+    scene.publish(&accounts, "1", Some("a")).await;
+    let ring = scene.ring().await;
+    assert!(!ring.shows_any(["1".to_owned()].iter()));
+    ring.admit();
+    let shown = ring.published(&subjects(&["1"])).await.unwrap();
+    assert_eq!(shown.wrapped["1"], "a");
+    assert!(shown.erased.is_empty());
+    assert_eq!(scene.set_aside().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_key_has_signed_that_was_given_up_meanwhile_does_not_count_after_all() {
+    let scene = Scene::new();
+    let (old, new) = (signatures("accounts", 1), signatures("accounts", 2));
+    scene.trust(&[&old]);
+    scene.publish(&old, "1", Some("a")).await;
+    scene.publish(&old, "2", None).await;
+    scene.publish(&new, "2", Some("b")).await;
+    let ring = scene.ring().await;
+    assert!(ring.shows_any(["1".to_owned()].iter()));
+    scene.trust(&[&new]);
+    ring.admit();
+    scene.world.sleep(LONG).await;
+    let shown = ring.published(&subjects(&["1", "2"])).await.unwrap();
+    assert_eq!(shown.wrapped.get("1"), None);
+    assert_eq!(shown.wrapped["2"], "b");
+    assert!(shown.erased.is_empty());
+    assert_eq!(scene.set_aside().await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_added_meanwhile_takes_nothing_back() {
+    let scene = Scene::new();
+    let (old, new) = (signatures("accounts", 1), signatures("accounts", 2));
+    scene.trust(&[&old]);
+    scene.publish(&old, "1", Some("a")).await;
+    scene.publish(&new, "2", Some("b")).await;
+    let ring = scene.ring().await;
+    scene.trust(&[&new, &old]);
+    ring.admit();
+    let shown = ring.published(&subjects(&["1", "2"])).await.unwrap();
+    assert_eq!(shown.wrapped["1"], "a");
+    assert_eq!(shown.wrapped["2"], "b");
+    assert_eq!(scene.set_aside().await, 0);
+}
