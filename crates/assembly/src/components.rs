@@ -64,7 +64,7 @@ const KEY_DELAY: TimeDelta = TimeDelta::seconds(5);
 /// So many of those whose keys are waited for are named.
 const NAMED: usize = 10;
 
-/// `dataKeys`: whether events wait for their data key, and whose.
+/// `dataKeys`: whether events wait for their data key, and, for operators, whose.
 pub fn data_keys(health: &Health, waiting: Vec<Waiting>) {
     health.register("dataKeys", Affects::HealthOnly, move || {
         let subjects: BTreeSet<String> = waiting.iter().flat_map(Waiting::subjects).collect();
@@ -82,7 +82,7 @@ pub fn data_keys(health: &Health, waiting: Vec<Waiting>) {
         let told = if named.is_empty() {
             told
         } else {
-            told.with("of", named.join(", "))
+            told.with_confidential("of", named.join(", "))
         };
         async move { told }
     });
@@ -142,7 +142,7 @@ fn outbox_now(relay: &RelayHandle) -> ComponentHealth {
     match status.refusal {
         Some(refusal) => told
             .with("refusedEvents", status.refused)
-            .with("refusal", refusal),
+            .with_confidential("refusal", refusal),
         None => told,
     }
 }

@@ -1,7 +1,9 @@
 //! What a request may do: the one place in which scopes are compared with what is asked for.
 
+use std::sync::Arc;
+
 use crate::principal::Principal;
-use crate::scope::Scope;
+use crate::scope::{Scope, Scopes};
 
 /// With what rights a request comes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +15,22 @@ pub enum Access {
     Anonymous,
     /// A verified token.
     Bearer(Principal),
+}
+
+/// What decides what somebody sees: whoever has the same sees the same of everything, whoever they are and whenever their token ends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Sight {
+    /// Authentication is off.
+    Open,
+    /// Without a token.
+    Anonymous,
+    /// By a token.
+    Bearer {
+        /// What it allows.
+        scopes: Scopes,
+        /// The customer whose own data it shows, if it does that.
+        own: Option<Arc<str>>,
+    },
 }
 
 /// Why a request may not do what it asks for.
@@ -44,6 +62,21 @@ impl Access {
         match self {
             Self::Bearer(principal) => Some(principal),
             Self::Open | Self::Anonymous => None,
+        }
+    }
+
+    /// What decides what is seen with it.
+    #[must_use]
+    pub fn sight(&self) -> Sight {
+        match self {
+            Self::Open => Sight::Open,
+            Self::Anonymous => Sight::Anonymous,
+            Self::Bearer(principal) => Sight::Bearer {
+                scopes: principal.scopes,
+                own: principal
+                    .has(Scope::Own)
+                    .then(|| Arc::clone(&principal.subject)),
+            },
         }
     }
 
@@ -100,6 +133,24 @@ mod tests {
             scopes: Scopes::of_claim(scopes),
             expires_at: u64::MAX,
         })
+    }
+
+    #[test]
+    fn whoever_may_see_the_same_has_the_same_sight() {
+        let sight = |subject, scopes| bearer(subject, scopes).sight();
+        assert_eq!(sight("1", "orders:read"), sight("2", "orders:read"));
+        assert_ne!(sight("1", "orders:read"), sight("1", "customers:read"));
+        assert_ne!(sight("1", "self"), sight("2", "self"));
+        assert_ne!(
+            sight("1", "orders:read self"),
+            sight("2", "orders:read self")
+        );
+        assert_ne!(sight("1", ""), Access::Anonymous.sight());
+        let mut later = bearer("1", "self");
+        if let Access::Bearer(principal) = &mut later {
+            principal.expires_at = 7;
+        }
+        assert_eq!(later.sight(), sight("1", "self"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::key_set;
 use crate::scope::Scopes;
 
 /// What comes before the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410, section 7).
-const PKCS8_PREFIX: [u8; 16] = [
+pub(crate) const PKCS8_PREFIX: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
 const PRIVATE_KEY: &str = "development-key.pem";

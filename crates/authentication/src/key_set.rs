@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyOperations, PublicKeyUse,
+};
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 /// The largest document that is read, in bytes.
@@ -45,7 +47,7 @@ pub enum KeySetError {
     TooLarge,
     /// No key of it can verify a signature.
     #[error(
-        "the key set has no key that can be used: RSA of 2048 bits or more, P-256, P-384 or Ed25519, with `use` absent or `sig`{}",
+        "the key set has no key that can be used: RSA of 2048 bits or more, P-256, P-384 or Ed25519, with `use` absent or `sig` and `key_ops` absent or with `verify`{}",
         reasons(.0)
     )]
     NoUsableKey(Vec<String>),
@@ -134,6 +136,11 @@ fn usable(jwk: &Jwk) -> Result<VerificationKey, String> {
     {
         return Err("it is not for signatures".to_owned());
     }
+    if let Some(operations) = &jwk.common.key_operations
+        && !operations.contains(&KeyOperations::Verify)
+    {
+        return Err("its `key_ops` are without `verify`".to_owned());
+    }
     let mut algorithms = match &jwk.algorithm {
         AlgorithmParameters::RSA(rsa) => {
             // 2048 bits are 342 characters of base64url (RFC 7518, section 3.3, asks for 2048 or more).
@@ -206,6 +213,32 @@ mod tests {
             KeySet::parse(&vec![b' '; MAX_DOCUMENT + 1]),
             Err(KeySetError::TooLarge)
         ));
+    }
+
+    #[test]
+    fn a_key_that_says_it_is_for_something_else_verifies_nothing() {
+        let with = |members: &str| {
+            let key = ED25519.replace("\"kid\"", &format!("{members},\"kid\""));
+            KeySet::parse(format!(r#"{{"keys":[{key}]}}"#).as_bytes())
+        };
+        for other in [
+            r#""use":"enc""#,
+            r#""key_ops":["sign"]"#,
+            r#""key_ops":["encrypt","wrapKey"]"#,
+            r#""key_ops":[]"#,
+        ] {
+            assert!(
+                matches!(with(other), Err(KeySetError::NoUsableKey(_))),
+                "{other}"
+            );
+        }
+        for right in [
+            r#""use":"sig""#,
+            r#""key_ops":["verify"]"#,
+            r#""key_ops":["sign","verify"]"#,
+        ] {
+            assert!(with(right).is_ok(), "{right}");
+        }
     }
 
     #[test]

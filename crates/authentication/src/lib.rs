@@ -11,10 +11,11 @@ mod principal;
 mod scope;
 mod settings;
 mod source;
+mod subject;
 mod verified_tokens;
 mod verifier;
 
-pub use access::{Access, Denial};
+pub use access::{Access, Denial, Sight};
 pub use clock::seconds_since_1970;
 pub use development::{DevelopmentKey, DevelopmentKeyError};
 pub use key_set::{KeySet, KeySetError};

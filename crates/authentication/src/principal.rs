@@ -7,7 +7,8 @@ use crate::scope::{Scope, Scopes};
 /// The bearer of a verified token. Clones share the subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The claim `sub`; recorded as `changedBy`.
+    /// The claim `sub`, with its issuer before it (`ISSUER|SUBJECT`) unless that is the first of those that are trusted; recorded as
+    /// `changedBy`.
     pub subject: Arc<str>,
     /// What the token allows.
     pub scopes: Scopes,

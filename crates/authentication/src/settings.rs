@@ -25,7 +25,8 @@ pub struct AuthenticationSettings {
     )]
     pub jwks: Vec<String>,
 
-    /// The issuer (claim `iss`) whose tokens are taken. Repeatable, in the order of --auth-jwks.
+    /// The issuer (claim `iss`) whose tokens are taken. Repeatable, in the order of --auth-jwks. Customers are of the first: subjects of
+    /// every further one are known as `ISSUER|SUBJECT`, so `self` is nobody there.
     #[arg(
         long = "auth-issuer",
         env = "TANDEM_AUTH_ISSUER",
@@ -79,6 +80,14 @@ pub enum SettingsError {
         keys: usize,
         /// How many issuers.
         issuers: usize,
+    },
+    /// Keys that would never be used.
+    #[error(
+        "--auth-issuer names {issuer} more than once, and of its keys only those of the first --auth-jwks would be used: name each issuer once"
+    )]
+    Duplicate {
+        /// The issuer.
+        issuer: String,
     },
     /// Tokens for anybody would be taken.
     #[error(
@@ -167,6 +176,18 @@ impl AuthenticationSettings {
                 keys: self.jwks.len(),
                 issuers: self.issuers.len(),
             });
+        }
+        for (place, issuer) in self.issuers.iter().enumerate() {
+            if self
+                .issuers
+                .iter()
+                .take(place)
+                .any(|before| before == issuer)
+            {
+                return Err(SettingsError::Duplicate {
+                    issuer: issuer.clone(),
+                });
+            }
         }
         if self.audiences.is_empty() {
             return Err(SettingsError::NoAudience);
@@ -259,6 +280,15 @@ mod tests {
             refused(gone, LOOPBACK).await,
             SettingsError::Keys(_)
         ));
+        let twice = AuthenticationSettings {
+            jwks: vec!["old.json".into(), "new.json".into()],
+            issuers: vec!["us".into(), "us".into()],
+            audiences: vec!["tandem".into()],
+            ..Default::default()
+        };
+        let refusal = refused(twice, LOOPBACK).await;
+        assert!(matches!(&refusal, SettingsError::Duplicate { issuer } if issuer == "us"));
+        assert!(refusal.to_string().contains("--auth-issuer"), "{refusal}");
         let only_audience = AuthenticationSettings {
             audiences: vec!["tandem".into()],
             ..Default::default()

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use crate::key_set::{KeySet, KeySetError, MAX_DOCUMENT};
@@ -96,21 +97,26 @@ impl KeySource {
     ///
     /// [`SourceError`] says where and why not.
     pub async fn read(&self) -> Result<KeySet, SourceError> {
-        let document = match self {
-            Self::File(path) => {
-                tokio::fs::read(path)
-                    .await
-                    .map_err(|source| SourceError::File {
-                        path: path.clone(),
-                        source,
-                    })?
-            }
+        self.parsed(&self.document().await?)
+    }
+
+    async fn document(&self) -> Result<Vec<u8>, SourceError> {
+        match self {
+            Self::File(path) => tokio::fs::read(path)
+                .await
+                .map_err(|source| SourceError::File {
+                    path: path.clone(),
+                    source,
+                }),
             Self::Url(url) => fetch(url).await.map_err(|reason| SourceError::Url {
                 url: url.clone(),
                 reason,
-            })?,
-        };
-        KeySet::parse(&document).map_err(|source| SourceError::KeySet {
+            }),
+        }
+    }
+
+    fn parsed(&self, document: &[u8]) -> Result<KeySet, SourceError> {
+        KeySet::parse(document).map_err(|source| SourceError::KeySet {
             from: self.to_string(),
             source,
         })
@@ -154,14 +160,16 @@ fn reason(error: &reqwest::Error) -> String {
 pub(crate) struct KnownKeys {
     source: KeySource,
     known: RwLock<Option<Known>>,
-    /// When the source was last asked. Held while it is being asked, so that many askers make one request.
+    /// When the source was last asked. Held while it is being asked, so that many askers make one request, and one of them waits for it.
     asked: Mutex<Option<Instant>>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) keys: Arc<KeySet>,
-    /// Counts the readings: what was verified with an older set is verified again.
+    /// Of the document that they were read from.
+    digest: [u8; 32],
+    /// Counts the documents that differ from the one before: what was verified with an older one is verified again.
     pub(crate) generation: u64,
 }
 
@@ -187,9 +195,12 @@ impl KnownKeys {
     }
 
     /// Reads the source again unless that was done less than [`LEAST_INTERVAL`] ago. `seen` is the generation that the caller
-    /// found wanting: where another caller has read a newer one meanwhile, that one is taken.
+    /// found wanting: where another caller has read a newer one meanwhile, that one is taken. [`None`] where nothing is known, and where
+    /// another caller is still reading: a source that hangs must not hold all who ask, so they are told to ask again.
     pub(crate) async fn refresh(&self, seen: Option<u64>) -> Option<Known> {
-        let mut asked = self.asked.lock().await;
+        let Ok(mut asked) = self.asked.try_lock() else {
+            return self.known().filter(|known| Some(known.generation) != seen);
+        };
         let known = self.known();
         let newer = known.as_ref().map(|known| known.generation) != seen;
         let too_soon = asked.is_some_and(|at| at.elapsed() < LEAST_INTERVAL);
@@ -207,12 +218,19 @@ impl KnownKeys {
         }
     }
 
-    /// Reads the source now.
+    /// Reads the source now. What is known stays where the document is the same: a token of a key that nobody has must not have all the
+    /// others verified again.
     pub(crate) async fn load(&self) -> Result<Known, SourceError> {
-        let keys = Arc::new(self.source.read().await?);
+        let document = self.source.document().await?;
+        let digest: [u8; 32] = Sha256::digest(&document).into();
+        if let Some(same) = self.known().filter(|known| known.digest == digest) {
+            return Ok(same);
+        }
+        let keys = Arc::new(self.source.parsed(&document)?);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let next = Known {
             keys,
+            digest,
             generation: known.as_ref().map_or(0, |known| known.generation + 1),
         };
         *known = Some(next.clone());

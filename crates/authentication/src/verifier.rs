@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Validation, decode, decode_header};
+use jsonwebtoken::{Header, Validation, decode, decode_header};
 use rand::Rng;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -14,12 +14,11 @@ use crate::key_set::VerificationKey;
 use crate::principal::Principal;
 use crate::scope::Scopes;
 use crate::source::{Issuer, Known, KnownKeys, SourceError};
+use crate::subject::{self, MAX_SUBJECT, NoSubject};
 use crate::verified_tokens::{Verified, VerifiedTokens};
 
 /// The longest token that is looked at, in bytes.
 const MAX_TOKEN: usize = 8 * 1024;
-/// The longest subject, in characters: it is recorded with every change.
-const MAX_SUBJECT: usize = 200;
 /// How often keys are read again without being asked for, so that one that an issuer withdrew is not good for ever.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -56,6 +55,16 @@ pub enum Rejection {
     /// It speaks for nobody.
     #[error("the token has no subject (`sub`) of 1 to {MAX_SUBJECT} printable characters")]
     Subject,
+    /// It speaks for somebody whom its issuer does not name.
+    #[error(
+        "the token's subject (`sub`) is reserved: `anonymous` and `legacy-rest` are callers without a token, and what begins with the name of another issuer is that issuer's"
+    )]
+    ReservedSubject,
+    /// It was made for something else than to ask with (RFC 8725, section 3.11; RFC 9068, section 4).
+    #[error(
+        "this is no access token (its `typ` is neither `JWT` nor `at+jwt`, or its `token_use` is not `access`); an ID token says who has signed in, and is not to ask with"
+    )]
+    NoAccessToken,
     /// Its issuer's keys have not been had yet: whether it is good is not known.
     #[error("the issuer's keys cannot be had at the moment; ask again in a moment")]
     KeysUnavailable,
@@ -74,7 +83,8 @@ impl Rejection {
             Self::Audience => "audience",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
-            Self::Subject => "subject",
+            Self::Subject | Self::ReservedSubject => "subject",
+            Self::NoAccessToken => "no_access_token",
             Self::KeysUnavailable => "keys_unavailable",
         }
     }
@@ -108,6 +118,8 @@ struct Claims {
     exp: Option<f64>,
     nbf: Option<f64>,
     scope: Option<String>,
+    /// What some issuers write into their tokens to tell their kinds apart: `access`, `id`.
+    token_use: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -127,8 +139,9 @@ impl Audiences {
 }
 
 impl Verifier {
-    /// A verifier of these issuers. Keys in files are read at once, others when they can be had: until then tokens are answered
-    /// with [`Rejection::KeysUnavailable`]. Keys are read again every five minutes until `stop`.
+    /// A verifier of these issuers. The subjects of the first are as it names them; those of the others have their issuer before them,
+    /// `ISSUER|SUBJECT`, and so are never a customer's id. Keys in files are read at once, others when they can be had: until then
+    /// tokens are answered with [`Rejection::KeysUnavailable`]. Keys are read again every five minutes until `stop`.
     ///
     /// # Errors
     ///
@@ -233,6 +246,9 @@ impl Verifier {
         if header.crit.is_some() {
             return Err(Rejection::Critical);
         }
+        if !has_access_type(&header) {
+            return Err(Rejection::NoAccessToken);
+        }
         let (index, issuer) = self.issuer_of(token)?;
         let id = header.kid.as_deref();
         let (known, key) = issuer.key(id).await?;
@@ -248,13 +264,18 @@ impl Verifier {
         {
             return Err(Rejection::Audience);
         }
-        let subject = claims
-            .sub
-            .filter(|subject| is_subject(subject))
-            .ok_or(Rejection::Subject)?;
+        if claims.token_use.is_some_and(|kind| kind != "access") {
+            return Err(Rejection::NoAccessToken);
+        }
+        let subject = claims.sub.ok_or(Rejection::Subject)?;
+        let names = self.0.issuers.iter().map(|issuer| issuer.name.as_str());
+        let subject = subject::named(&subject, index, names).map_err(|reason| match reason {
+            NoSubject::Unfit => Rejection::Subject,
+            NoSubject::Reserved => Rejection::ReservedSubject,
+        })?;
         Ok(Verified {
             principal: Principal {
-                subject: subject.into(),
+                subject,
                 scopes: Scopes::of_claim(claims.scope.as_deref().unwrap_or_default()),
                 expires_at: claims.exp.and_then(seconds).ok_or(Rejection::Expired)?,
             },
@@ -334,9 +355,15 @@ fn verified_claims(token: &str, key: &VerificationKey) -> Result<Claims, Rejecti
         })
 }
 
-fn is_subject(subject: &str) -> bool {
-    let length = subject.chars().count();
-    (1..=MAX_SUBJECT).contains(&length) && !subject.chars().any(char::is_control)
+/// Whether the header names no other kind of token. Most issuers name none; the media type may be written without `application/`
+/// (RFC 7515, section 4.1.9).
+fn has_access_type(header: &Header) -> bool {
+    let Some(given) = &header.typ else {
+        return true;
+    };
+    let given = given.to_ascii_lowercase();
+    let kind = given.strip_prefix("application/").unwrap_or(&given);
+    matches!(kind, "jwt" | "at+jwt")
 }
 
 /// Whole seconds of a NumericDate; none for what is no instant.

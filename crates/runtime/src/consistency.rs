@@ -1,7 +1,9 @@
 //! The consistency token: what a client wrote, so that whoever is asked next can wait until it shows that.
 //!
-//! Its text is `v1`, then for each thing `~KIND.ID.REVISION`, the newest last. Clients hand it on unread. It makes its bearer wait, and
-//! nothing else, so it need not be unforgeable; it is bounded, so it cannot make anybody wait for much.
+//! Its text is `v1`, then for each thing `~KIND.ID.REVISION`, the newest last. Clients hand it on unread. Anybody can write one, and how
+//! long its bearer waits, and for what in vain, tells whether a thing is there and at which revision. So it opens nothing: whoever reads it
+//! passes over what its bearer might not ask about anyway (`tandem_service::web::consistency`). It is bounded, so it cannot make anybody
+//! wait for much.
 
 use std::{fmt, str::FromStr};
 
@@ -100,11 +102,20 @@ impl Consistency {
 
     /// Several texts as one token; those that are none are left out.
     pub fn joined<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
-        texts
-            .into_iter()
-            .flat_map(|text| text.split(','))
-            .filter_map(|text| text.trim().parse().ok())
-            .fold(Self::default(), Self::and)
+        Self::brought(texts).0
+    }
+
+    /// As [`Self::joined`], and whether a text was left out.
+    pub fn brought<'a>(texts: impl IntoIterator<Item = &'a str>) -> (Self, Result<(), Malformed>) {
+        let mut token = Self::default();
+        let mut is_read = Ok(());
+        for text in texts.into_iter().flat_map(|text| text.split(',')) {
+            match text.trim().parse::<Self>() {
+                Ok(one) => token = token.and(one),
+                Err(malformed) => is_read = Err(malformed),
+            }
+        }
+        (token, is_read)
     }
 }
 
@@ -205,6 +216,19 @@ mod tests {
         assert_eq!(joined.to_string(), "v1~o.2.1~c.1.5~c.3.1");
         let joined = Consistency::joined(["v1~c.1.1, v1~c.2.2", "nonsense", "v1~c.1.4"]);
         assert_eq!(joined.to_string(), "v1~c.2.2~c.1.4");
+    }
+
+    #[test]
+    fn a_text_among_them_that_is_none_is_told_of() {
+        for (texts, is_read) in [
+            (&["v1~c.1.1", "v1~c.2.2"][..], Ok(())),
+            (&[], Ok(())),
+            (&["v1~c.1.1, nonsense"], Err(Malformed)),
+            (&["", "v1~c.1.1"], Err(Malformed)),
+        ] {
+            let brought = Consistency::brought(texts.iter().copied());
+            assert_eq!(brought.1, is_read, "{texts:?}");
+        }
     }
 
     #[test]

@@ -92,8 +92,12 @@ pub fn init_logging(service: &'static str, settings: &LogSettings) -> Result<(),
     use tracing_subscriber::util::SubscriberInitExt;
 
     // A process has many Kafka clients, and each would tell of the same trouble again and again. What matters of it is
-    // told by `kafka::link` and by whoever waits; a directive such as `librdkafka=warn` brings the lines back.
-    let directives = format!("rdkafka=off,librdkafka=off,{}", settings.log);
+    // told by `kafka::link` and by whoever waits; a directive such as `librdkafka=warn` brings the lines back. The library of traces tells
+    // of each message that a collector does not take, where we say once a minute what was lost.
+    let directives = format!(
+        "rdkafka=off,librdkafka=off,opentelemetry_sdk=off,{}",
+        settings.log
+    );
     let filter = EnvFilter::try_new(directives).map_err(|error| TelemetryError::Filter {
         reason: error.to_string(),
     })?;

@@ -28,6 +28,7 @@ use tandem_event_path::{
     outbox::relay::{self, RelayHandle, RelaySettings},
     projection::run_projection,
     rebuild::{RebuildAggregates, RebuildTrail, Target, fill_new_store},
+    refused_records,
     sealing::{Sealer, SealingSettings},
     signing::{Signatures, SigningKey, SigningSettings, Topics},
     system::{self, Claimant, SystemLog},
@@ -41,6 +42,7 @@ use tandem_service::{
     web::{
         HttpSettings,
         actuator::{Health, HealthReporter},
+        consistency::waiting,
         openapi, pages,
     },
 };
@@ -156,6 +158,7 @@ fn assemble(
         Arc::clone(&stores.dead_letters),
         shutdown,
     );
+    refused_records::show(TOPIC);
     let system_log = SystemLog::new(kafka, TOPIC, shutdown).signed(signatures.clone());
     let claimant = Claimant {
         service: "accounts",
@@ -337,14 +340,12 @@ fn routes_of(
         Arc::clone(&stores.changes),
         shutdown.clock().clone(),
     );
+    let shows = consistency::shows(Arc::clone(&stores.changes), shutdown.clock().clone());
     GraphQlEndpoint::new(Graph::Accounts, schema, shutdown.clone())
         .with_sdl(&graphql::sdl())
         .with_entities(&["Customer"])
-        .showing(consistency::shows(
-            Arc::clone(&stores.changes),
-            shutdown.clock().clone(),
-        ))
+        .showing(Arc::clone(&shows))
         .with_operation_data(data)
         .router()
-        .merge(rest::router(customers))
+        .merge(waiting(rest::router(customers), shows))
 }

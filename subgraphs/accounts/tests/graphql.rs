@@ -5,6 +5,7 @@ mod common;
 
 use common::Accounts;
 use serde_json::{Value, json};
+use tandem_authentication::{Access, Principal, Scopes};
 use tandem_event_path::commands::Gate;
 
 const CREATE: &str =
@@ -136,6 +137,100 @@ async fn an_update_that_changes_nothing_makes_no_revision_and_no_event() {
         assert_eq!(updated["updateCustomer"]["customer"]["revision"], 1);
     }
     assert_eq!(accounts.pending().await.len(), 1);
+}
+
+fn bearer(subject: &str, scopes: &str) -> Access {
+    Access::Bearer(Principal {
+        subject: subject.into(),
+        scopes: Scopes::of_claim(scopes),
+        expires_at: u64::MAX,
+    })
+}
+
+#[tokio::test]
+async fn who_may_change_and_not_read_is_shown_what_they_gave_and_nothing_else() {
+    let accounts = Accounts::start().await;
+    create(&accounts, "jo").await;
+    let update = async |access: &Access, given: &Value, selection: &str| {
+        let fragment = match selection.contains("...F") {
+            true => "fragment F on Customer { contact { email } }",
+            false => "",
+        };
+        let query = format!(
+            "mutation($input: UpdateCustomerInput!) {{
+            updateCustomer(id: \"jo\", input: $input) {{ customer {{ {selection} }} }} }} {fragment}"
+        );
+        let answer = accounts
+            .graphql_by(access, &query, json!({"input": given}))
+            .await;
+        answer["errors"][0]["extensions"]["code"].clone()
+    };
+    let nothing = json!({});
+    let same_name = json!({"name": {"firstName": "Jo", "lastName": "Doe"}});
+    let new_name = json!({"name": {"firstName": "Max", "lastName": "Doe"}});
+    let writer = bearer("writer", "customers:write");
+    let hidden = [
+        (&nothing, "name { firstName }"),
+        (&nothing, "id contact { email }"),
+        (&nothing, "addresses { city }"),
+        (&nothing, "creditCards { last4 }"),
+        (&nothing, "changes { nodes { changedBy } }"),
+        (&nothing, "...F"),
+        (
+            &nothing,
+            "... on Customer { ... { mail: contact { email } } }",
+        ),
+        (&same_name, "name { firstName } contact { email }"),
+        (&new_name, "name { firstName } ...F"),
+    ];
+    for (given, selection) in hidden {
+        assert_eq!(
+            update(&writer, given, selection).await,
+            "FORBIDDEN",
+            "{given} {selection}"
+        );
+        for access in [
+            bearer("writer", "customers:write customers:read"),
+            bearer("jo", "self"),
+            bearer("jo", "customers:write self"),
+        ] {
+            let refused = update(&access, &nothing, selection).await;
+            assert_eq!(refused, Value::Null, "{selection}");
+        }
+    }
+    assert_eq!(accounts.pending().await.len(), 1, "nothing was changed");
+}
+
+#[tokio::test]
+async fn a_change_by_who_may_not_read_is_answered_with_what_was_given() {
+    let accounts = Accounts::start().await;
+    create(&accounts, "jo").await;
+    let writer = bearer("writer", "customers:write");
+    let query = "mutation($input: UpdateCustomerInput!) { updateCustomer(id: \"jo\", input: $input) {
+        customer { __typename id revision createdAt updatedAt name { firstName } addresses { city } } } }";
+    let given = json!({"name": {"firstName": "Max", "lastName": "Doe"}, "addresses": []});
+    let answer = accounts
+        .graphql_by(&writer, query, json!({"input": given}))
+        .await;
+    let shown = &answer["data"]["updateCustomer"]["customer"];
+    assert_eq!(shown["revision"], 2, "{answer:#}");
+    assert_eq!(shown["name"]["firstName"], "Max");
+    assert_eq!(shown["addresses"], json!([]));
+    // Whoever makes a customer gave all of it, and not what others do with it later.
+    let created = accounts
+        .graphql_by(&writer, CREATE, json!({"input": input(Some("max"))}))
+        .await;
+    assert!(created.get("errors").is_none(), "{created:#}");
+    let trail = "mutation($input: CreateCustomerInput!) { createCustomer(input: $input) {
+        customer { id changes { nodes { changedBy } } } } }";
+    let refused = accounts
+        .graphql_by(&writer, trail, json!({"input": input(Some("kim"))}))
+        .await;
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "FORBIDDEN");
+    let read = accounts
+        .data("{ customer(id: \"kim\") { id } }", json!({}))
+        .await;
+    assert_eq!(read["customer"], Value::Null);
 }
 
 #[tokio::test]

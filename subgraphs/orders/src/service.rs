@@ -26,6 +26,7 @@ use tandem_event_path::{
     outbox::relay::{self, RelaySettings},
     projection::run_projection,
     rebuild::{RebuildAggregates, RebuildTrail, Target, fill_new_store},
+    refused_records,
     sealing::{Sealer, SealingSettings},
     signing::{Signatures, SigningKey, SigningSettings, Topics},
     system::{self, Claimant, SystemLog},
@@ -169,6 +170,9 @@ fn assemble(
         Arc::clone(&own.dead_letters),
         shutdown,
     );
+    for topic in [replica::event::TOPIC, domain::event::TOPIC] {
+        refused_records::show(topic);
+    }
     let system_log =
         SystemLog::new(kafka, domain::event::TOPIC, shutdown).signed(signatures.clone());
     let claimant = Claimant {

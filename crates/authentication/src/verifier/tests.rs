@@ -1,4 +1,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod algorithms;
+mod issuers;
+mod kinds;
+mod reloads;
+mod signers;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

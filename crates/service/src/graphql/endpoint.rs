@@ -42,13 +42,14 @@ use crate::web::{
     pages,
 };
 use tandem_authentication::Access;
+use tandem_front_door::graphql::OperationKind;
 use tandem_runtime::{shutdown::Shutdown, trace_context::TraceContext};
 
 /// The routes of one schema.
 ///
 /// Resolvers find an [`Access`], a [`Caller`] and a [`TraceContext`] in their context. The front door says what the caller may do by
 /// putting an [`Access`] into the request's extensions; where there is none, that is nothing. Its subject is the caller; without one it
-/// is anonymous.
+/// is anonymous. It says there too which kind the operation is ([`OperationKind`]); where it does not, the document tells.
 #[derive(Clone)]
 pub struct GraphQlEndpoint<E> {
     graph: Graph,
@@ -146,6 +147,7 @@ async fn answer<E: Executor>(
     State(endpoint): State<Endpoint<E>>,
     access: Option<Extension<Access>>,
     trace: Option<Extension<TraceContext>>,
+    kind: Option<Extension<OperationKind>>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
@@ -158,14 +160,14 @@ async fn answer<E: Executor>(
     let caller = access.subject().map(Caller::new).unwrap_or_default();
     let trace = trace.map_or_else(TraceContext::generate, |Extension(trace)| trace);
     endpoint.documents.give(&mut request);
-    let kind = operation_kind::of(&mut request);
+    let kind = operation_kind::of(&mut request, kind.map(|Extension(kind)| kind));
     let mut span = recorded(&request, kind, &trace);
     let trace = span.context().unwrap_or(trace);
-    let mut request = request.data(caller).data(access).data(trace);
     let behind = match endpoint.shows.as_ref().zip(kind) {
-        Some((shows, kind)) => consistency::wait(shows, &headers, kind).await,
+        Some((shows, kind)) => consistency::wait(shows, &headers, &access, kind).await,
         None => Vec::new(),
     };
+    let mut request = request.data(caller).data(access).data(trace);
     if accepts(&headers, "text/event-stream") {
         return events(&endpoint.executor, request, endpoint.shutdown);
     }

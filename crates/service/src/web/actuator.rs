@@ -4,7 +4,7 @@
 //! a store or on Kafka, because restarting this process does not bring those back.
 
 mod health;
-mod measurements;
+pub mod measurements;
 mod process_metrics;
 mod prometheus_text;
 
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 pub use health::{
     Affects, CHECK_TIMEOUT, ComponentHealth, Health, HealthReport, HealthReporter, Status,
 };
-use process_metrics::record_process;
+pub use process_metrics::record_process;
 
 use super::open_metrics;
 use super::problem::Problem;

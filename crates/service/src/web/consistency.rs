@@ -1,4 +1,7 @@
 //! Reading one's own writes: a request that brings a consistency token waits until this instance shows what its bearer wrote.
+//!
+//! Nobody has signed such a token, so what it names counts only where its bearer may ask about it: else the time that an answer
+//! takes, and what is said of it, would tell whoever asks which customers and orders there are, and their revisions.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -9,7 +12,8 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
-use tandem_runtime::consistency::{self, Consistency, Kind, Written};
+use tandem_authentication::{Access, Scope};
+use tandem_runtime::consistency::{self, Consistency, Kind, Malformed, Written};
 
 /// How long a request waits at most.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -55,31 +59,106 @@ pub fn header(kind: Kind, id: &str, revision: i64) -> Option<HeaderValue> {
     HeaderValue::from_str(&Consistency::of(kind, id, revision).to_string()).ok()
 }
 
-/// Waits for what the bearer of these headers wrote; answers what is not shown yet.
-pub async fn wait(shows: &Shows, headers: &HeaderMap, of: Of) -> Vec<Written> {
-    let values = headers.get_all(HEADER).iter();
-    let token = Consistency::joined(values.filter_map(|value| value.to_str().ok()));
-    if token.is_empty() {
-        return Vec::new();
-    }
-    shows(token.written().to_vec(), of).await
+/// Whether a caller may learn that a thing is there, and at which revision: who may read it or change it. Whose an order is only the store
+/// knows, which is not asked for whoever names one. So with the scope `self` no order is waited for; its state is shown at once where
+/// orders are kept, and its audit trail when the log has it.
+fn may_ask_about(access: &Access, written: &Written) -> bool {
+    let Access::Bearer(principal) = access else {
+        return matches!(access, Access::Open);
+    };
+    let [reads, writes] = match written.kind {
+        Kind::Customer if principal.is_customer(&written.id) => return true,
+        Kind::Customer => [Scope::CustomersRead, Scope::CustomersWrite],
+        Kind::Order => [Scope::OrdersRead, Scope::OrdersWrite],
+    };
+    principal.has(reads) || principal.has(writes)
 }
 
-/// Makes requests of routes wait. An answer that may be behind has the header `warning` (RFC 7234, 5.5).
+fn brought(headers: &HeaderMap) -> (Consistency, Result<(), Malformed>) {
+    let values = headers.get_all(HEADER).iter();
+    Consistency::brought(values.map(|value| value.to_str().unwrap_or("?")))
+}
+
+/// Waits for what the bearer of these headers wrote, as far as it may ask about that; answers what is not shown yet.
+pub async fn wait(shows: &Shows, headers: &HeaderMap, access: &Access, of: Of) -> Vec<Written> {
+    let (token, _) = brought(headers);
+    let written: Vec<Written> = token
+        .written()
+        .iter()
+        .filter(|written| may_ask_about(access, written))
+        .cloned()
+        .collect();
+    if written.is_empty() {
+        return Vec::new();
+    }
+    shows(written, of).await
+}
+
+/// Makes requests of routes wait. An answer that may be behind has the header `warning` (RFC 7234, 5.5), and so has one to a request whose
+/// token is none.
 pub fn waiting(routes: Router, shows: Shows) -> Router {
     routes.layer(middleware::from_fn_with_state(shows, wait_first))
 }
 
 async fn wait_first(State(shows): State<Shows>, request: Request, next: Next) -> Response {
-    let behind = wait(&shows, request.headers(), Of::State).await;
+    let access = request.extensions().get::<Access>().cloned();
+    let access = access.unwrap_or_default();
+    let (_, is_read) = brought(request.headers());
+    let behind = wait(&shows, request.headers(), &access, Of::State).await;
     let mut response = next.run(request).await;
+    let mut warn = |warning| {
+        let warning = HeaderValue::from_static(warning);
+        response
+            .headers_mut()
+            .append(HeaderName::from_static("warning"), warning);
+    };
     if !behind.is_empty() {
-        response.headers_mut().insert(
-            HeaderName::from_static("warning"),
-            HeaderValue::from_static(
-                "199 - \"REPLICA_BEHIND: not everything that you wrote is shown yet\"",
-            ),
+        warn("199 - \"REPLICA_BEHIND: not everything that you wrote is shown yet\"");
+    }
+    if is_read.is_err() {
+        warn(
+            "299 - \"tandem-consistency is no token that a mutation's answer gave: it is ignored\"",
         );
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_authentication::{Principal, Scopes};
+
+    const TOKEN: &str = "v1~c.7.1~c.8.1~o.9.1";
+
+    /// What a caller is told that it has to wait for, where nothing is ever shown.
+    async fn behind(access: &Access) -> Vec<String> {
+        let shows: Shows = Arc::new(|written, _| Box::pin(async move { written }));
+        let mut headers = HeaderMap::new();
+        headers.insert(HEADER, HeaderValue::from_static(TOKEN));
+        let behind = wait(&shows, &headers, access, Of::StateAndAudit).await;
+        behind.into_iter().map(|written| written.id).collect()
+    }
+
+    #[tokio::test]
+    async fn a_caller_waits_only_for_what_it_may_ask_about() {
+        assert_eq!(behind(&Access::Open).await, ["7", "8", "9"]);
+        assert!(behind(&Access::Anonymous).await.is_empty());
+        for (scopes, expected) in [
+            ("customers:read", &["7", "8"][..]),
+            ("customers:write", &["7", "8"]),
+            ("orders:read", &["9"]),
+            ("orders:write", &["9"]),
+            ("self", &["7"]),
+            ("self orders:read", &["7", "9"]),
+            ("customers:erase operations", &[]),
+            ("", &[]),
+        ] {
+            let access = Access::Bearer(Principal {
+                subject: "7".into(),
+                scopes: Scopes::of_claim(scopes),
+                expires_at: u64::MAX,
+            });
+            assert_eq!(behind(&access).await, expected, "{scopes}");
+        }
+    }
 }

@@ -40,6 +40,7 @@ pub fn with_middleware(router: Router, settings: &HttpSettings) -> Router {
         time: settings.request_timeout,
         body: settings.max_body,
         sunset: settings.rest_sunset.clone(),
+        scheme: scheme(settings),
     };
     router.layer(
         ServiceBuilder::new()
@@ -56,13 +57,23 @@ struct Limits {
     body: usize,
     /// The end of the routes of older clients.
     sunset: Option<Sunset>,
+    /// What the port speaks.
+    scheme: &'static str,
+}
+
+/// The scheme of the port's URLs.
+fn scheme(settings: &HttpSettings) -> &'static str {
+    match settings.tls.tls_certificate {
+        Some(_) => "https",
+        None => "http",
+    }
 }
 
 /// Attends to a request from its arrival to the beginning of its answer.
 async fn attend(State(limits): State<Limits>, mut request: Request, next: Next) -> Response {
     let id = name(&mut request);
     let asked = Asked::of(&request);
-    let mut recorded = recorded(&request, &asked);
+    let mut recorded = recorded(&request, &asked, limits.scheme);
     let (trace, span) = continue_trace(&mut request, recorded.context());
     let answering = async {
         let request = read_on(request, limits.body.saturating_mul(READ_ON));
@@ -267,6 +278,14 @@ mod tests {
         let too_long = Request::get("/customers/1").header(REQUEST_ID, "x".repeat(129));
         let (response, _) = ask(too_long, Body::empty()).await;
         assert_eq!(response.headers()[REQUEST_ID].len(), 36);
+    }
+
+    #[test]
+    fn what_is_recorded_of_a_request_has_the_scheme_that_the_port_speaks() {
+        let mut settings = HttpSettings::default();
+        assert_eq!(scheme(&settings), "http");
+        settings.tls.tls_certificate = Some("certificate.pem".into());
+        assert_eq!(scheme(&settings), "https");
     }
 
     #[tokio::test]

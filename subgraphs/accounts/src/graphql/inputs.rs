@@ -33,6 +33,20 @@ pub(crate) struct UpdateCustomerInput {
     pub idempotency_key: Option<String>,
 }
 
+impl UpdateCustomerInput {
+    /// The parts that are given, as the schema names them.
+    pub(super) fn given(&self) -> Vec<&'static str> {
+        let parts = [
+            ("name", self.name.is_some()),
+            ("contact", self.contact.is_some()),
+            ("addresses", self.addresses.is_some()),
+            ("creditCards", self.credit_cards.is_some()),
+        ];
+        let given = parts.into_iter().filter(|(_, is_given)| *is_given);
+        given.map(|(name, _)| name).collect()
+    }
+}
+
 #[derive(InputObject, Debug)]
 pub(crate) struct NameInput {
     pub title: Option<String>,

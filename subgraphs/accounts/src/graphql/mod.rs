@@ -5,6 +5,7 @@ mod inputs;
 mod loaders;
 mod mutation;
 mod query;
+mod shown;
 mod types;
 
 use std::sync::Arc;

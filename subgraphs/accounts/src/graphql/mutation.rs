@@ -11,12 +11,16 @@ use tandem_service::graphql::{ApiError, Caller, request_key, require, require_or
 use super::{
     failure,
     inputs::{CreateCustomerInput, UpdateCustomerInput, each},
+    shown::require_shown,
     types::{Customer, CustomerPayload, EraseCustomerPayload},
 };
 use crate::{
     customers::{Customers, NewCustomer, Origin, former_name},
     domain::{CustomerId, UpdateCustomer},
 };
+
+/// The parts of a customer that whoever makes one gives.
+const ALL_PARTS: [&str; 4] = ["name", "contact", "addresses", "creditCards"];
 
 #[derive(Debug)]
 pub struct Mutation;
@@ -31,6 +35,8 @@ impl Mutation {
         mut input: CreateCustomerInput,
     ) -> Result<CustomerPayload> {
         require(ctx, Scope::CustomersWrite)?;
+        let own_id = input.id.as_deref().map(String::as_str);
+        require_shown(ctx, own_id, &ALL_PARTS)?;
         let origin = origin(ctx);
         let key = input.idempotency_key.take().map(|given| {
             let asked = json!({ "input": input.to_value() });
@@ -71,6 +77,7 @@ impl Mutation {
         expected_revision: Option<i64>,
     ) -> Result<CustomerPayload> {
         require_or_own(ctx, Scope::CustomersWrite, &id)?;
+        require_shown(ctx, Some(id.as_str()), &input.given())?;
         let origin = origin(ctx);
         let id = parse_id(&id, "id")?;
         let key = input.idempotency_key.take().map(|given| {

@@ -19,7 +19,7 @@ use tandem_runtime::{consistency::Kind, trace_context::TraceContext};
 use tandem_service::web::legacy::{deprecate, replaced_by};
 use tandem_service::web::{
     FieldError, Problem, ProblemJson,
-    access::{Requester, denied},
+    access::{Denied, Requester, denied},
     consistency,
     json::parse_json,
 };
@@ -128,9 +128,9 @@ async fn create(
 struct Creator(String);
 
 impl<S: Sync> FromRequestParts<S> for Creator {
-    type Rejection = Problem;
+    type Rejection = Denied;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Denied> {
         let Ok(Requester(access)) = Requester::from_request_parts(parts, state).await;
         access
             .require(Scope::CustomersWrite)

@@ -35,6 +35,8 @@ pub const SAMPLE: &str = include_str!("../../src/rest/sample-customer.json");
 pub struct Accounts {
     pub stores: Stores,
     counted: Arc<Counting<Customer>>,
+    /// Without anybody's rights.
+    routes: Router,
     router: Router,
     directory: TempDir,
 }
@@ -61,10 +63,8 @@ impl Accounts {
             &Shutdown::new(),
         );
         Self {
-            router: with_middleware(
-                routes.layer(Extension(Access::Open)),
-                &HttpSettings::default(),
-            ),
+            router: with_rights(&routes, Access::Open),
+            routes,
             stores,
             counted,
             directory,
@@ -81,21 +81,26 @@ impl Accounts {
         let Self {
             stores,
             counted,
+            routes,
             router,
             directory,
         } = self;
-        drop((stores, counted, router));
+        drop((stores, counted, routes, router));
         Self::start_in(directory, Gate::open()).await
     }
 
     pub async fn send(&self, method: &str, path: &str, body: impl Into<Body>) -> Answer {
+        Self::send_to(&self.router, method, path, body).await
+    }
+
+    async fn send_to(router: &Router, method: &str, path: &str, body: impl Into<Body>) -> Answer {
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::CONTENT_TYPE, "application/json")
             .body(body.into())
             .unwrap();
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
         let status = response.status();
         let kind = response
             .headers()
@@ -111,6 +116,15 @@ impl Accounts {
     pub async fn graphql(&self, query: &str, variables: Value) -> Value {
         let body = json!({"query": query, "variables": variables}).to_string();
         let answer = self.send("POST", "/graphql", body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        answer.json()
+    }
+
+    /// As [`Self::graphql`], by somebody with these rights.
+    pub async fn graphql_by(&self, access: &Access, query: &str, variables: Value) -> Value {
+        let router = with_rights(&self.routes, access.clone());
+        let body = json!({"query": query, "variables": variables}).to_string();
+        let answer = Self::send_to(&router, "POST", "/graphql", body).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
         answer.json()
     }
@@ -156,6 +170,13 @@ impl Accounts {
             .collect();
         projection.apply(items).await.unwrap();
     }
+}
+
+fn with_rights(routes: &Router, access: Access) -> Router {
+    with_middleware(
+        routes.clone().layer(Extension(access)),
+        &HttpSettings::default(),
+    )
 }
 
 pub fn sealer() -> Sealer {

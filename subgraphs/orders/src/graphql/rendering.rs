@@ -23,7 +23,7 @@ use async_graphql::{
 use axum::body::Bytes;
 use futures::{Stream, StreamExt};
 use lru::LruCache;
-use tandem_authentication::Access;
+use tandem_authentication::{Access, Sight};
 use tandem_service::graphql::{
     ApiError, ErrorCodes, access,
     written::{self, CURSOR, Handover, PREVIOUS, Responses, Template},
@@ -79,12 +79,13 @@ pub(super) struct Renderer {
     backing: Arc<Backing>,
 }
 
-/// What a rendering depends on, as JSON: what is selected (without what `@skip` and `@include` leave out, which async-graphql has taken out
-/// by now), and the values of the variables in it.
+/// What a rendering depends on: what is selected (without what `@skip` and `@include` leave out, which async-graphql has taken out by now) and
+/// the values of the variables in it, as JSON, and what its subscribers may see.
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     selected: String,
     variables: String,
+    sight: Sight,
 }
 
 /// What some subscribers select of the items of a feed.
@@ -94,6 +95,7 @@ struct Rendering {
     schema: WrittenSchema,
     document: ExecutableDocument,
     variables: Variables,
+    /// That of the first of them: the others' have the same sight.
     access: Access,
 }
 
@@ -170,6 +172,7 @@ impl Renderer {
             (Ok(selected), Ok(variables)) if may_be_kept => Some(Key {
                 selected,
                 variables,
+                sight: access.sight(),
             }),
             _ => None,
         };
@@ -177,9 +180,7 @@ impl Renderer {
             .remembered
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = key.as_ref().and_then(|key| remembered.get(key))
-            && known.access == access
-        {
+        if let Some(known) = key.as_ref().and_then(|key| remembered.get(key)) {
             return Some(Arc::clone(known));
         }
         let rendering = Arc::new(Rendering {

@@ -122,6 +122,10 @@ impl Live {
             progress,
             opener,
         } = sources;
+        // A series that begins with the first of its kind is no increase.
+        for counter in ["live_subscribers_lagged_total", "live_changes_untold_total"] {
+            metrics::counter!(counter).increment(0);
+        }
         Self {
             orders: OrderFeed::start(order_log, orders, changes, opener.clone(), shutdown),
             customers: CustomerFeed::start(customer_log, replica, progress, opener, shutdown),

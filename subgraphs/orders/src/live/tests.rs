@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! The feeds on logs in memory: what their tests share, and beneath it those of subscriptions.
 
+mod access;
 mod customer_subscription;
 mod held_back;
 mod published_again;
@@ -17,6 +18,8 @@ use tokio::time::timeout;
 use super::{Interest, LiveError, item::OrderUpdate};
 use crate::{
     domain::{Order, Placement},
+    // Named here, for what is beneath: tests may look at the feeds through the graph, what is shipped of them knows nothing of it.
+    graphql::{OrdersSchema, schema},
     replica::ReplicaCustomer,
     test_support::{LIMIT, World, item},
 };

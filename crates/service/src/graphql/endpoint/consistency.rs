@@ -7,6 +7,7 @@ use axum::http::HeaderMap;
 use crate::error_code::ErrorCode;
 use crate::graphql::error::ApiError;
 use crate::web::consistency::{self, Of, Shows};
+use tandem_authentication::Access;
 use tandem_runtime::consistency::{Kind, Written};
 
 /// Tells the caller of a mutation what it wrote, so that it can read it anywhere: `tandem-consistency`.
@@ -16,14 +17,20 @@ pub fn wrote(ctx: &Context<'_>, kind: Kind, id: &str, revision: i64) {
     }
 }
 
-/// Waits, before an operation of this kind, for what the bearer of these headers wrote; answers what is not shown yet.
-pub(super) async fn wait(shows: &Shows, headers: &HeaderMap, kind: OperationType) -> Vec<Written> {
+/// Waits, before an operation of this kind, for what the bearer of these headers wrote, as far as it may ask about that; answers what is
+/// not shown yet.
+pub(super) async fn wait(
+    shows: &Shows,
+    headers: &HeaderMap,
+    access: &Access,
+    kind: OperationType,
+) -> Vec<Written> {
     let of = match kind {
         // A command needs what it decides on, and must not wait for the log.
         OperationType::Mutation => Of::State,
         OperationType::Query | OperationType::Subscription => Of::StateAndAudit,
     };
-    consistency::wait(shows, headers, of).await
+    consistency::wait(shows, headers, access, of).await
 }
 
 /// The error beside an answer in which something may be missing that the caller wrote.

@@ -1,9 +1,20 @@
 //! Which kind of operation a request asks for: comments and fragments may stand before it in its document, and other operations beside it.
 
 use async_graphql::{Request, parser::types::OperationType};
+use tandem_front_door::graphql::OperationKind;
 
-/// The kind of the operation that is carried out; `None` where none is, since the document does not parse or has none of that name.
-pub(super) fn of(request: &mut Request) -> Option<OperationType> {
+/// The kind of the operation that is carried out: as the front door found it, or by the document where no door stands before this. `None`
+/// where none is carried out, since the document does not parse or has none of that name.
+pub(super) fn of(request: &mut Request, found: Option<OperationKind>) -> Option<OperationType> {
+    match found {
+        Some(OperationKind::Query) => Some(OperationType::Query),
+        Some(OperationKind::Mutation) => Some(OperationType::Mutation),
+        Some(OperationKind::Subscription) => Some(OperationType::Subscription),
+        None => by_document(request),
+    }
+}
+
+fn by_document(request: &mut Request) -> Option<OperationType> {
     let name = request.operation_name.clone();
     let mut operations = request.parsed_query().ok()?.operations.iter();
     let chosen = match name {
@@ -34,7 +45,14 @@ mod tests {
         ] {
             let mut request = Request::new(document);
             request.operation_name = name.map(str::to_owned);
-            assert_eq!(of(&mut request), kind, "{document}");
+            assert_eq!(of(&mut request, None), kind, "{document}");
         }
+    }
+
+    #[test]
+    fn what_the_front_door_found_is_not_looked_for_again() {
+        let mut request = Request::new("{ a }");
+        let found = Some(OperationKind::Mutation);
+        assert_eq!(of(&mut request, found), Some(OperationType::Mutation));
     }
 }

@@ -33,9 +33,12 @@ pub enum Status {
 pub struct ComponentHealth {
     /// Its state.
     pub status: Status,
-    /// Facts: figures, reasons. Never credentials.
+    /// Facts: figures, reasons. Never credentials, and never whom it is about: whoever reaches the port may ask for them.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub details: Map<String, Value>,
+    /// Facts that only operators are told.
+    #[serde(skip)]
+    confidential: Map<String, Value>,
 }
 
 impl ComponentHealth {
@@ -63,6 +66,7 @@ impl ComponentHealth {
         Self {
             status,
             details: Map::new(),
+            confidential: Map::new(),
         }
     }
 
@@ -70,6 +74,13 @@ impl ComponentHealth {
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.details.insert(name.into(), value.into());
+        self
+    }
+
+    /// Adds a fact that has ids of customers or orders in it: only operators are told.
+    #[must_use]
+    pub fn with_confidential(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.confidential.insert(name.into(), value.into());
         self
     }
 }
@@ -118,6 +129,18 @@ pub struct HealthReport {
     pub status: Status,
     /// Every component by name.
     pub components: BTreeMap<String, ComponentHealth>,
+}
+
+impl HealthReport {
+    /// With what only operators are told.
+    #[must_use]
+    pub fn for_operators(mut self) -> Self {
+        for health in self.components.values_mut() {
+            let confidential = std::mem::take(&mut health.confidential);
+            health.details.extend(confidential);
+        }
+        self
+    }
 }
 
 impl Health {
@@ -235,5 +258,25 @@ impl HealthReporter {
     /// It does not work, and why.
     pub fn down(&self, reason: impl Into<String>) {
         self.set(ComponentHealth::down(reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_confidential_is_told_to_operators_alone() {
+        let health = Health::default();
+        let keys = health.reporter("dataKeys", Affects::HealthOnly);
+        let told = ComponentHealth::degraded("events wait").with("waiting", 1);
+        keys.set(told.with_confidential("of", "ada-1815"));
+        let report = health.report().await;
+        let everybody = serde_json::to_string(&report).unwrap_or_default();
+        assert!(everybody.contains("\"waiting\":1"), "{everybody}");
+        assert!(!everybody.contains("ada-1815"), "{everybody}");
+        let report = report.for_operators();
+        let operators = serde_json::to_string(&report).unwrap_or_default();
+        assert!(operators.contains("\"of\":\"ada-1815\""), "{operators}");
     }
 }

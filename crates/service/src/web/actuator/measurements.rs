@@ -1,4 +1,6 @@
 //! What was measured as Spring Boot's `/actuator/metrics` tells it: names with dots, statistics summed over the series, labels as tags.
+//!
+//! It is read from the text format of Prometheus, which every recorder writes: the gateway's measurements come from two of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,16 +8,19 @@ use serde_json::{Value, json};
 
 use super::prometheus_text::{Sample, families};
 
-/// The names of all that was measured.
-pub(super) fn names(rendered: &str) -> BTreeSet<String> {
+/// The names of all that was measured, of a text in the format of Prometheus.
+#[must_use]
+pub fn names(rendered: &str) -> BTreeSet<String> {
     families(rendered)
         .keys()
         .map(|family| Unit::of(family).dotted_name)
         .collect()
 }
 
-/// What was measured under a name, of the series that have the query's tags; `None` when there are none.
-pub(super) fn of(rendered: &str, name: &str, query: &[(String, String)]) -> Option<Value> {
+/// What was measured under a name, of the series that have the tags of a query (`tag=label:value`); `None` when there are none. `name` is
+/// one of [`names`], or as Prometheus has it.
+#[must_use]
+pub fn of(rendered: &str, name: &str, query: &[(String, String)]) -> Option<Value> {
     let families = families(rendered);
     let written = name.replace('.', "_");
     let (family, samples) = families

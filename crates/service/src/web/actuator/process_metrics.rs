@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-/// What the operating system knows about this process. Memory and processor time only on Linux.
-pub(super) fn record_process(started: Instant) {
+/// Records what the operating system knows about this process, which began then. Memory and processor time only on Linux.
+pub fn record_process(started: Instant) {
     metrics::gauge!("process_uptime_seconds").set(started.elapsed().as_secs_f64());
     if let Some(bytes) = resident_memory() {
         metrics::gauge!("process_resident_memory_bytes").set(bytes);

@@ -1,4 +1,4 @@
-//! Reads back the text format of Prometheus that this process's own recorder writes.
+//! Reads back the text format of Prometheus that this process's own recorders write.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ pub(super) struct Sample<'a> {
     pub(super) value: f64,
 }
 
-/// The samples of each metric family. The text is our own recorder's, so anything odd is skipped, not reported.
+/// The samples of each metric family. The text is our own recorders', so anything odd is skipped, not reported.
 pub(super) fn families(rendered: &str) -> BTreeMap<&str, Vec<Sample<'_>>> {
     let mut families: BTreeMap<&str, Vec<Sample<'_>>> = BTreeMap::new();
     let mut current = "";

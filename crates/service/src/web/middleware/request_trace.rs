@@ -18,7 +18,7 @@ fn trace_of_caller(request: &Request) -> Option<TraceContext> {
 }
 
 /// What is recorded of the request, by OpenTelemetry's conventions for HTTP servers.
-pub(super) fn recorded(request: &Request, asked: &Asked) -> Span {
+pub(super) fn recorded(request: &Request, asked: &Asked, scheme: &'static str) -> Span {
     if !span::is_recording() {
         return Span::none();
     }
@@ -32,7 +32,7 @@ pub(super) fn recorded(request: &Request, asked: &Asked) -> Span {
     if span.is_recorded() {
         span.set("http.request.method", method);
         span.set("url.path", asked.path.clone());
-        span.set("url.scheme", "http");
+        span.set("url.scheme", scheme);
         if let Some(route) = route {
             span.set("http.route", route.to_owned());
         }
@@ -55,7 +55,8 @@ pub(super) fn answered(span: &mut Span, status: StatusCode) {
     }
 }
 
-/// Continues the caller's trace, or starts one: it becomes the request's extension. The span gives it to every log line within.
+/// Continues the caller's trace, or starts one: it becomes the request's extension. The span gives it to every log line within. It is of the
+/// level of the worst of these, for a filter that leaves a span out takes its fields from all lines, errors too.
 pub(super) fn continue_trace(
     request: &mut Request,
     recorded: Option<TraceContext>,
@@ -64,7 +65,7 @@ pub(super) fn continue_trace(
         trace_of_caller(request).map_or_else(TraceContext::generate, |caller| caller.child())
     });
     request.extensions_mut().insert(context);
-    let span = tracing::info_span!(
+    let span = tracing::error_span!(
         "request",
         method = %request.method(),
         path = request.uri().path(),
@@ -79,4 +80,22 @@ pub(super) fn continue_trace(
         span.record("request_id", id);
     }
     (context, span)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn a_request_has_its_span_also_where_only_errors_are_logged() {
+        let quiet = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::ERROR)
+            .finish();
+        tracing::subscriber::with_default(quiet, || {
+            let (_, span) = continue_trace(&mut Request::new(Body::empty()), None);
+            assert!(!span.is_disabled());
+        });
+    }
 }
