@@ -28,7 +28,8 @@ pub(super) async fn examine(doctor: &DoctorSettings, running: Option<&Running>) 
             ),
         }];
     };
-    let uri = uri.expose_secret();
+    // As the services take it: a Secret may end in a newline.
+    let uri = uri.expose_secret().trim();
     let hosts = hosts_of(uri);
     let mut findings = Vec::new();
     for database in DATABASES {

@@ -5,6 +5,7 @@ mod bounds;
 mod browsers;
 mod federation;
 mod hostile;
+mod lagging;
 mod legacy;
 mod limits;
 mod named;

@@ -16,11 +16,14 @@ use tokio::runtime::Runtime;
 use super::support::{
     Client, Tandem, Transport,
     checker::{CUSTOMER_TOPIC, LoggedEvent, ORDER_TOPIC, whole_topic},
-    graph::{CREATE, UPDATE, customer_input},
+    graph::{CREATE, ORDERING_CUSTOMER, UPDATE, customer_input},
     poll, poll_for,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// Within this time the relay, every projection and every live reader notice that there are new partitions (`docs/production.md`), and what
+/// a machine may take beside that on which other tests run.
+const NOTICED: Duration = Duration::from_secs(10 + 5);
 
 /// A real Kafka, and a runtime to end it in.
 struct Log {
@@ -415,39 +418,76 @@ fn partitions_that_are_added_are_read_by_everybody_from_their_beginning() {
     assert_eq!(update["order"]["id"], json!(first));
     let cursor = update["cursor"].as_str().unwrap().to_owned();
 
-    log.add_partitions(CUSTOMER_TOPIC, 12);
-    log.add_partitions(ORDER_TOPIC, 12);
-    let in_new = |topic: &str| {
-        whole_topic(&log.client(), topic)
-            .iter()
-            .filter(|event| event.partition >= 6)
-            .count()
+    // The keys of what new partitions have.
+    let in_new = |topic: &str| -> Vec<String> {
+        let mut events = whole_topic(&log.client(), topic);
+        events.retain(|event| event.partition >= 6);
+        events.into_iter().map(|event| event.key).collect()
     };
     let mut customers = Vec::new();
-    poll("the relay publishes customers to new partitions", || {
+    let mut one_more = || {
         let id = format!("after-{}", customers.len());
         create(&tandem, &client, &id);
         customers.push(id);
-        (in_new(CUSTOMER_TOPIC) >= 5).then_some(())
+    };
+    log.add_partitions(CUSTOMER_TOPIC, 12);
+    // From when they exist the relay and the projection have the same time, one beside the other.
+    poll_for(
+        NOTICED,
+        "the relay publishes a customer to a new partition, and the replica has it",
+        || {
+            one_more();
+            in_new(CUSTOMER_TOPIC).iter().find(|id| {
+                let read = client.graphql(
+                    &tandem.orders_url("/graphql"),
+                    ORDERING_CUSTOMER,
+                    json!({"id": id}),
+                );
+                read["data"]["orderingCustomer"]["replica"]["revision"] == json!(1)
+            })?;
+            Some(())
+        },
+    );
+    poll("the relay publishes customers to new partitions", || {
+        one_more();
+        (in_new(CUSTOMER_TOPIC).len() >= 5).then_some(())
     });
     for id in &customers {
         tandem.replicated(&client, id, 1);
         tandem.audited(&client, "customer", id, 1);
     }
-    let mut orders = Vec::new();
+    let (mut orders, mut heard_live) = (Vec::new(), Vec::new());
+    let id_of = |update: &Value| {
+        let id = &update["data"]["orderUpdated"]["order"]["id"];
+        id.as_str().unwrap().to_owned()
+    };
+    log.add_partitions(ORDER_TOPIC, 12);
+    poll_for(
+        NOTICED,
+        "the relay publishes an order to a new partition, and it is told live",
+        || {
+            orders.push(tandem.order(&client, "before"));
+            while let Some(update) = live.next_within(Duration::from_millis(10)) {
+                heard_live.push(id_of(&update));
+            }
+            let in_new = in_new(ORDER_TOPIC);
+            in_new
+                .iter()
+                .any(|id| heard_live.contains(id))
+                .then_some(())
+        },
+    );
     poll("the relay publishes orders to new partitions", || {
         orders.push(tandem.order(&client, "before"));
-        (in_new(ORDER_TOPIC) >= 5).then_some(())
+        (in_new(ORDER_TOPIC).len() >= 5).then_some(())
     });
     let mut wanted: Vec<&str> = orders.iter().map(String::as_str).collect();
     wanted.sort_unstable();
     // A subscriber from before, and one with a cursor that knows nothing of the new partitions.
-    for subscriber in [live, subscribe(Some(&cursor))] {
-        let mut heard: Vec<String> = orders
-            .iter()
-            .map(|_| subscriber.next()["data"]["orderUpdated"]["order"]["id"].clone())
-            .map(|id| id.as_str().unwrap().to_owned())
-            .collect();
+    for (subscriber, mut heard) in [(live, heard_live), (subscribe(Some(&cursor)), Vec::new())] {
+        while heard.len() < orders.len() {
+            heard.push(id_of(&subscriber.next()));
+        }
         heard.sort_unstable();
         assert_eq!(heard, wanted);
     }

@@ -164,11 +164,9 @@ fn a_rolling_restart_of_orders_and_gateways_is_not_seen_by_subscribers() {
         let told = ends(&subscribers);
         println!("{signal:?}: {told:?}");
         if signal == Signal::TERM {
-            // What is told to stop says so to its subscribers. Of 300 connections 6 have been seen to break off all the same, of a cause that
-            // is not found yet: they go on behind their cursors like the others, and most must not.
+            // What is told to stop says so to each of its subscribers.
             let cut = |ends: &BTreeMap<End, usize>| ends.get(&End::Cut).copied().unwrap_or(0);
-            let all: usize = told.values().sum();
-            assert!(20 * (cut(&told) - cut(&before)) <= all, "{told:?}");
+            assert_eq!(cut(&told), cut(&before), "{told:?}");
             assert!(told.contains_key(&End::Restart) && told.contains_key(&End::Error));
         }
     }

@@ -86,6 +86,22 @@ fn services_without_their_database_are_alive_and_open_when_it_comes() {
     assert_eq!(read["orderingCustomer"]["name"]["lastName"], "Lovelace");
 }
 
+#[test]
+fn a_line_end_behind_the_connection_string_of_mongodb_does_not_count() {
+    require!(mongod);
+    let runtime = Runtime::new().unwrap();
+    let mongo = runtime.block_on(Mongo::start(1)).unwrap();
+    // A variable that is filled from a file often has it. It would be taken for a part of the last option, which is the replica set's name.
+    let tandem = Tandem::builder()
+        .env("TANDEM_MONGODB_URI", format!("{}\n", mongo.uri()))
+        .start();
+    let client = Client::new();
+    tandem.customer(&client, "kept");
+    for embedded in ["accounts.redb", "orders.redb"] {
+        assert!(!tandem.data_dir().join(embedded).exists(), "{embedded}");
+    }
+}
+
 /// Where the look for certificate authorities is to go: to nothing, as in a container with no more than a C library.
 fn no_authorities(folder: &std::path::Path) -> [(&'static str, String); 2] {
     let file = folder.join("none.pem");

@@ -17,7 +17,7 @@ use tandem_authentication::{Access, Verifier};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use self::listener::LARGEST_HEAD;
+use self::listener::{LARGEST_HEAD, Open};
 use crate::graphql::{
     GraphQl, GraphQlRules, Handshake, Inner, Refused, RequestError, is_upgrade, upgrade,
 };
@@ -34,6 +34,7 @@ use crate::http::problem::{problem, retry_after};
 use crate::http::serving::Serving;
 use crate::identity::{self, Identifier, Identity};
 use crate::json::check_depth;
+use crate::refusals;
 use crate::runtime::Tasks;
 use crate::settings::{FrontDoorSettings, SocketLimits};
 use crate::shutdown::Stop;
@@ -75,6 +76,7 @@ impl FrontDoor {
             size: rules.body_size,
             time: settings.body_timeout(),
         };
+        let files_each = rules.connections_behind_each.saturating_add(1);
         let subscriptions = Counter::new("front_door_subscriptions", Most::subscriptions(settings));
         let shared = Arc::new(Shared {
             graphql: Arc::new(GraphQl::new(
@@ -88,7 +90,7 @@ impl FrontDoor {
             connections: Counter::new(
                 "front_door_connections",
                 Most {
-                    of_all: files::connections(settings.max_connections),
+                    of_all: files::connections(settings.max_connections, files_each),
                     of_address: settings.max_connections_per_client,
                     // A connection is there before anybody says who it is.
                     of_subject: settings.max_connections_per_client,
@@ -139,6 +141,8 @@ impl FrontDoor {
         stop: Stop,
         drain: Duration,
     ) -> std::io::Result<()> {
+        // Here, and not when the door is made: metrics are recorded by now.
+        refusals::show();
         let door = Door {
             shared: Arc::clone(&self.shared),
             identifier: self.identifier.clone(),
@@ -177,13 +181,13 @@ impl<I: Inner> Door<I> {
         self.shared.connections.admit(client)
     }
 
-    /// Answers a request. `counted` is its connection, which counts as open while a WebSocket lives on.
+    /// Answers a request. `open` is its connection, which counts as open, and is waited for, while a WebSocket lives on.
     pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
         local: IpAddr,
-        counted: Arc<Counted>,
+        open: Arc<Open>,
         is_certified: bool,
     ) -> Response<Body> {
         const CERTIFICATE: &str =
@@ -224,7 +228,7 @@ impl<I: Inner> Door<I> {
             response
         } else {
             parts.extensions.insert(ConnectInfo(peer));
-            self.admitted(parts, body, peer, counted).await
+            self.admitted(parts, body, peer, open).await
         };
         finished(response, &from, is_preflight, id)
     }
@@ -234,7 +238,7 @@ impl<I: Inner> Door<I> {
         mut parts: Parts,
         body: Incoming,
         peer: SocketAddr,
-        counted: Arc<Counted>,
+        open: Arc<Open>,
     ) -> Response<Body> {
         let address = Client::of(peer.ip());
         // Who is known is counted by their subject, wherever from; who has yet to be verified, which costs more, by the address first.
@@ -276,8 +280,8 @@ impl<I: Inner> Door<I> {
             let mut request = Request::from_parts(parts, ());
             let upgraded = hyper::upgrade::on(&mut request);
             let (mut parts, ()) = request.into_parts();
-            // The connection stays counted as long as the session has its origin.
-            parts.extensions.insert(counted);
+            // The connection stays open as long as the session has its origin.
+            parts.extensions.insert(open);
             return upgrade(
                 graphql,
                 &self.inner,
@@ -398,7 +402,7 @@ impl<I: Inner> Door<I> {
 }
 
 fn refused(reason: &'static str) {
-    metrics::counter!("front_door_refusals_total", "reason" => reason).increment(1);
+    refusals::count(reason);
 }
 
 /// Bytes of the head of a request, as they are written (RFC 9112).

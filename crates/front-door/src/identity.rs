@@ -49,6 +49,19 @@ impl Identifier {
         }
     }
 
+    /// Who sends a request with these headers, if that is known without verifying a token: there is none, none is asked for, or it was
+    /// verified before.
+    pub(crate) fn at_once(&self, headers: &HeaderMap) -> Option<Identity> {
+        if self.verifier.is_none() {
+            return Some(Identity::of(Ok(Access::Open)));
+        }
+        match bearer(headers) {
+            Ok(Some(_)) => self.remembered(headers),
+            Ok(None) => Some(Identity::of(Ok(Access::Anonymous))),
+            Err(rejection) => Some(Identity::of(Err(rejection))),
+        }
+    }
+
     /// Verifies the token of these headers, if there is one. An issuer's keys may be read for it, within their own time limit.
     pub(crate) async fn identify(&self, headers: &HeaderMap) -> Identity {
         let Some(verifier) = &self.verifier else {
@@ -128,14 +141,16 @@ pub(crate) fn status(rejection: &Rejection) -> StatusCode {
     }
 }
 
-/// Says how to authenticate (RFC 6750, section 3).
+/// Says how to authenticate (RFC 6750, section 3), or when to ask again.
 pub(crate) fn challenge<B>(mut response: Response<B>, rejection: &Rejection) -> Response<B> {
-    if !is_unknown(rejection) {
-        response.headers_mut().insert(
-            header::WWW_AUTHENTICATE,
-            HeaderValue::from_static("Bearer error=\"invalid_token\""),
-        );
-    }
+    let (name, value) = if is_unknown(rejection) {
+        (header::RETRY_AFTER, "1")
+    } else {
+        (header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")
+    };
+    response
+        .headers_mut()
+        .insert(name, HeaderValue::from_static(value));
     response
 }
 
@@ -216,6 +231,21 @@ mod tests {
             .await;
         assert_eq!(identity.access(), Ok(Access::Open));
         assert!(identity.ends().is_none());
+        assert!(Identifier::default().at_once(&headers(&[])).is_some());
+    }
+
+    #[test]
+    fn a_refusal_says_how_to_authenticate_or_when_to_ask_again() {
+        let told = |rejection| challenge(Response::new(()), &rejection);
+        let bad = told(Rejection::Signature);
+        assert_eq!(
+            bad.headers()[header::WWW_AUTHENTICATE],
+            "Bearer error=\"invalid_token\""
+        );
+        assert!(!bad.headers().contains_key(header::RETRY_AFTER));
+        let unknown = told(Rejection::KeysUnavailable);
+        assert_eq!(unknown.headers()[header::RETRY_AFTER], "1");
+        assert!(!unknown.headers().contains_key(header::WWW_AUTHENTICATE));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod graphql;
 mod http;
 mod identity;
 mod json;
+mod refusals;
 mod runtime;
 mod settings;
 mod shutdown;

@@ -1,4 +1,5 @@
-//! What is bounded on every port is bounded on those that have subscriptions, too: heads, compressed bodies, requests, subscriptions.
+//! What is bounded on every port is bounded on those that have subscriptions, too: heads, compressed bodies, requests, subscriptions. And each
+//! bound is as it is set: connections, requests at once, costs, names.
 
 use std::io::{Read, Write};
 
@@ -202,5 +203,180 @@ fn who_asks_too_often_is_told_so_on_every_port_and_transport() {
             refused["payload"][0]["extensions"]["code"], "RATE_LIMITED",
             "{name}: {refused}"
         );
+    }
+}
+
+/// How often a port has refused something for this reason.
+fn refusals(port: u16, reason: &str) -> u64 {
+    let label = format!("reason=\"{reason}\"");
+    let scrape = get(port, "/actuator/prometheus", &[]).body;
+    scrape
+        .lines()
+        .filter(|line| line.starts_with("front_door_refusals_total") && line.contains(&label))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+        .sum()
+}
+
+/// A socket of another client than the system's own processes; `None` if its connection is closed without an answer.
+#[cfg(target_os = "linux")]
+fn from_elsewhere(port: u16) -> Option<Socket> {
+    Socket::open_on(raw::connect_from_elsewhere(port), port, &[]).ok()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_has_as_many_connections_as_the_settings_say_and_who_leaves_makes_room() {
+    // The gateway, too, is a client of the services, with some connections.
+    const MOST: usize = 12;
+    let tandem = Tandem::builder()
+        .env("TANDEM_MAX_CONNECTIONS_PER_CLIENT", MOST.to_string())
+        .start();
+    for (name, port) in ports(&tandem) {
+        let open: Option<Vec<Socket>> = (0..MOST).map(|_| from_elsewhere(port)).collect();
+        let mut open = open.unwrap_or_else(|| panic!("{name}: fewer than {MOST}"));
+        let before = refusals(port, "connections");
+        assert!(from_elsewhere(port).is_none(), "{name}: more than {MOST}");
+        assert!(refusals(port, "connections") > before, "{name}");
+        // Others have their own share.
+        let answer = graphql(port, "{__typename}", &json!({}));
+        assert_eq!(answer.status, 200, "{name}: {answer:?}");
+        open.pop();
+        open.push(poll("there is room again", || from_elsewhere(port)));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_port_has_as_many_connections_as_the_settings_say_whosever_they_are() {
+    const MOST: usize = 40;
+    let tandem = Tandem::builder()
+        .env("TANDEM_MAX_CONNECTIONS", MOST.to_string())
+        .start();
+    for (name, port) in ports(&tandem) {
+        let mut open = Vec::new();
+        while let Some(socket) = from_elsewhere(port) {
+            open.push(socket);
+            assert!(open.len() <= MOST, "{name}: more than {MOST}");
+        }
+        // Processes of the system have some of them.
+        assert!(open.len() > MOST / 2, "{name}: {}", open.len());
+        drop(open);
+        poll("there is room again", || {
+            let some: Option<Vec<Socket>> = (0..MOST / 2).map(|_| from_elsewhere(port)).collect();
+            some.map(drop)
+        });
+        assert!(refusals(port, "connections") > 0, "{name}");
+    }
+}
+
+/// A request of which the last byte is still to come, and which is being answered meanwhile.
+fn begun(port: u16) -> std::net::TcpStream {
+    let body = json!({"query": "{__typename}"}).to_string();
+    let (begin, _) = body.split_at(body.len() - 1);
+    let head = format!(
+        "POST /graphql HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{begin}",
+        body.len()
+    );
+    let mut stream = raw::connect(port);
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
+#[test]
+fn a_port_answers_as_many_requests_at_once_as_the_settings_say() {
+    const MOST: usize = 4;
+    let tandem = Tandem::builder()
+        .env("TANDEM_MAX_IN_FLIGHT", MOST.to_string())
+        .start();
+    for (name, port) in ports(&tandem) {
+        let mut kept = vec![begun(port), begun(port)];
+        let refused = poll("no more are taken", || {
+            let answer = graphql(port, "{__typename}", &json!({}));
+            if answer.status == 200 {
+                kept.push(begun(port));
+            }
+            (answer.status != 200).then_some(answer)
+        });
+        assert_eq!(refused.status, 429, "{name}: {refused:?}");
+        assert_eq!(refused.code(), "RATE_LIMITED", "{name}: {refused:?}");
+        assert!(refused.message().contains("at once"), "{name}: {refused:?}");
+        assert!(
+            refused.header("retry-after").is_some(),
+            "{name}: {refused:?}"
+        );
+        // Whoever watches the system asks now and then, so it may be one less.
+        assert!(kept.len() >= MOST - 1, "{name}: {}", kept.len());
+        for stream in kept.iter_mut().take(2) {
+            stream.write_all(b"}").unwrap();
+            let answer = raw::read(stream);
+            assert_eq!(answer.status, 200, "{name}: {answer:?}");
+        }
+        drop(kept);
+        poll("requests are answered again", || {
+            let answer = graphql(port, "{__typename}", &json!({}));
+            (answer.status == 200).then_some(())
+        });
+        assert!(refusals(port, "rate") > 0, "{name}");
+    }
+}
+
+#[test]
+fn an_operation_may_cost_as_much_as_the_settings_say() {
+    let tandem = Tandem::builder().env("TANDEM_MAX_COST", "60").start();
+    let lists = ["customers", "customers", "orders"];
+    for ((name, port), list) in ports(&tandem).into_iter().zip(lists) {
+        let query =
+            |first: u32| format!("{{ {list}(first: {first}) {{ nodes {{ id revision }} }} }}");
+        let cheap = graphql(port, &query(5), &json!({}));
+        assert!(cheap.json()["data"][list].is_object(), "{name}: {cheap:?}");
+        // Services take twice as much: the gateway asks them for keys beside what its client asks for.
+        let dear = graphql(port, &query(100), &json!({}));
+        assert_eq!(dear.code(), "TOO_EXPENSIVE", "{name}: {dear:?}");
+        let mut socket = Socket::ready(port);
+        socket.subscribe("1", &query(100));
+        let refused = socket.hear();
+        assert_eq!(
+            refused["payload"][0]["extensions"]["code"], "TOO_EXPENSIVE",
+            "{name}: {refused}"
+        );
+        assert!(refusals(port, "cost") > 0, "{name}");
+    }
+}
+
+#[test]
+fn a_port_answers_to_the_names_that_the_settings_say_and_to_its_own() {
+    let tandem = Tandem::builder()
+        .env("TANDEM_ALLOWED_HOSTS", "shop.example, other.example")
+        .start();
+    let query = json!({"query": "{__typename}"});
+    for (name, port) in ports(&tandem) {
+        for host in [
+            "shop.example",
+            "Shop.Example:8443",
+            "other.example",
+            "localhost",
+            "127.0.0.1",
+        ] {
+            let answer = graphql_with(port, &[("host", host)], &query);
+            assert_eq!(answer.status, 200, "{name} {host}: {answer:?}");
+        }
+        let before = refusals(port, "host");
+        // An address is a name like others where names are listed.
+        let foreign = [
+            "evil.example",
+            "www.shop.example",
+            "shop.example.evil",
+            "10.0.0.1",
+        ];
+        for host in foreign {
+            let answer = graphql_with(port, &[("host", host)], &query);
+            assert_eq!(answer.status, 421, "{name} {host}: {answer:?}");
+            assert!(
+                Socket::open_with(port, &[("host", host)]).is_err(),
+                "{name} {host}"
+            );
+        }
+        let expected = before + 2 * foreign.len() as u64;
+        assert_eq!(refusals(port, "host"), expected, "{name}");
     }
 }

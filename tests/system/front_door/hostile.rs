@@ -2,8 +2,11 @@
 
 use std::io::Write;
 
-use super::*;
+use super::{sockets::Socket, *};
 use crate::support::{is_alive, poll};
+
+/// An operation with an answer of more than 2,000 bytes on every port.
+const LARGE: &str = "{__schema{types{name fields{name type{name}}}}}";
 
 fn nested(levels: usize, open: &str, close: &str) -> Vec<u8> {
     format!(
@@ -320,9 +323,8 @@ fn a_body_that_is_too_large_is_answered_also_for_who_writes_all_of_it_first() {
 #[test]
 fn an_answer_larger_than_what_is_given_is_refused_on_every_port() {
     let tandem = Tandem::builder().env("TANDEM_MAX_ANSWER", "2000").start();
-    let large = "{__schema{types{name fields{name type{name}}}}}";
     for (name, port) in ports(&tandem) {
-        let answer = graphql(port, large, &json!({}));
+        let answer = graphql(port, LARGE, &json!({}));
         assert_eq!(answer.code(), "TOO_EXPENSIVE", "{name}: {answer:?}");
         let extensions = &answer.json()["errors"][0]["extensions"];
         assert_eq!(extensions["limit"], 2000, "{name}");
@@ -330,4 +332,45 @@ fn an_answer_larger_than_what_is_given_is_refused_on_every_port() {
         assert!(answer.body.len() < 2000, "{name}");
     }
     all_answer(&tandem);
+}
+
+#[test]
+fn an_answer_larger_than_what_is_given_is_counted_in_the_same_way_on_every_transport() {
+    let tandem = Tandem::builder().env("TANDEM_MAX_ANSWER", "2000").start();
+    // The gateway alone counts operations.
+    let port = tandem.gateway;
+    let counted = || {
+        let scrape = get(port, "/actuator/prometheus", &[]).body;
+        let sum = |metric: &str, label: &str| -> u64 {
+            scrape
+                .lines()
+                .filter(|line| line.starts_with(metric) && line.contains(label))
+                .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+                .sum()
+        };
+        (
+            sum("graphql_operations_seconds_count", "outcome=\"ERROR\""),
+            sum("front_door_refusals_total", "reason=\"cost\""),
+        )
+    };
+    let (operations, refusals) = counted();
+    let large = json!({"query": LARGE});
+
+    let answer = graphql_with(port, &[], &large);
+    assert_eq!(answer.code(), "TOO_EXPENSIVE", "{answer:?}");
+    assert_eq!(counted(), (operations + 1, refusals + 1), "plain HTTP");
+
+    let events = graphql_with(port, &[("accept", "text/event-stream")], &large);
+    assert!(events.body.contains("TOO_EXPENSIVE"), "{events:?}");
+    assert_eq!(
+        counted(),
+        (operations + 2, refusals + 2),
+        "server-sent events"
+    );
+
+    let mut socket = Socket::ready(port);
+    socket.subscribe("1", LARGE);
+    let said = socket.hear();
+    assert!(said.to_string().contains("TOO_EXPENSIVE"), "{said}");
+    assert_eq!(counted(), (operations + 3, refusals + 3), "WebSocket");
 }

@@ -123,3 +123,21 @@ fn a_port_that_stops_says_so_on_every_transport() {
         }
     }
 }
+
+#[test]
+fn a_port_that_stops_says_so_on_each_of_many_sockets_before_its_process_ends() {
+    for is_gateway in [true, false] {
+        let tandem = Tandem::start();
+        let (port, service) = if is_gateway {
+            (tandem.gateway, "router")
+        } else {
+            (tandem.orders, "orders")
+        };
+        // No request is open beside them, for the end of which the process would wait.
+        let mut sockets: Vec<Socket> = (0..200).map(|_| Socket::ready(port)).collect();
+        assert!(try_signal(tandem.child(service).unwrap(), Signal::TERM));
+        for (number, socket) in sockets.iter_mut().enumerate() {
+            assert_eq!(socket.closed(), 1012, "{service}, socket {number}");
+        }
+    }
+}

@@ -36,7 +36,7 @@ fn large(tandem: &Tandem, client: &Client) -> String {
 }
 
 /// A connection whose system keeps little for it.
-fn narrow(port: u16) -> TcpStream {
+pub(super) fn narrow(port: u16) -> TcpStream {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     sockopt::set_socket_recv_buffer_size(&socket, 4_096).unwrap();
     connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).unwrap();

@@ -5,10 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::{CAUGHT_UP, trouble};
-use crate::{
-    graphiql::browser::Page,
-    support::{Client, Tandem},
-};
+use crate::support::{Client, Tandem, browser::Page};
 
 const FOLLOW: &str = include_str!("follow.js");
 const TRANSPORTS: [&str; 2] = ["websocket", "sse"];

@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::{
-    graphiql::{
-        browser::Page,
-        screen::{fits, picture},
-    },
-    support::{Client, Tandem},
+use crate::support::{
+    Client, Tandem,
+    browser::Page,
+    screen::{darkened, fits, picture},
 };
 
 /// Whether a condition holds in both windows.
@@ -133,8 +131,7 @@ async fn watch(tandem: &Tandem) {
     picture(&mut page, "live-page-wide").await;
     fits(&mut page, 360).await;
     picture(&mut page, "live-page-narrow").await;
-    let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
-    page.call("Emulation.setEmulatedMedia", dark).await;
+    darkened(&mut page).await;
     picture(&mut page, "live-page-dark").await;
     page.expect_no_complaint().await;
 }

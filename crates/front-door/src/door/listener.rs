@@ -13,14 +13,17 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 use super::Door;
 use crate::graphql::Inner;
 use crate::http::admission::{Client, Counted};
 use crate::http::connection::{Abandon, Answering, Busy, Timed, Times};
+use crate::refusals;
 use crate::shutdown::Stop;
 
 /// How long accepting pauses when the system has no file left for a connection.
@@ -30,7 +33,15 @@ pub(super) const LARGEST_HEAD: usize = 64 * 1024;
 /// The most headers of a request.
 const MOST_HEADERS: usize = 100;
 
-/// Serves until it is time to stop, then lets open requests end for at most `drain`.
+/// A connection that is open: it is counted, and its end waited for when the port stops. A WebSocket holds it for as long as it lives, which is
+/// longer than the server of requests has the connection.
+#[derive(Debug)]
+pub(crate) struct Open {
+    _counted: Counted,
+    _finished: mpsc::Sender<Infallible>,
+}
+
+/// Serves until it is time to stop, then lets open requests end for at most `drain`, and WebSockets say so.
 pub(crate) async fn serve<I: Inner>(
     listener: TcpListener,
     door: Door<I>,
@@ -38,7 +49,7 @@ pub(crate) async fn serve<I: Inner>(
     drain: Duration,
 ) -> io::Result<()> {
     let tasks = door.tasks();
-    let (finished, mut all_finished) = tokio::sync::mpsc::channel::<Infallible>(1);
+    let (finished, mut all_finished) = mpsc::channel::<Infallible>(1);
     let stopped = stop.requested();
     tokio::pin!(stopped);
     loop {
@@ -59,19 +70,17 @@ pub(crate) async fn serve<I: Inner>(
         };
         let client = Client::of(peer.ip());
         let Some(counted) = door.admit(client) else {
-            metrics::counter!("front_door_refusals_total", "reason" => "connections").increment(1);
+            refusals::count("connections");
             // Closed without an answer: an answer would cost what is short.
             drop(stream);
             continue;
         };
-        let connection = connection(stream, peer, door.clone(), counted, stop.clone());
-        let finished = finished.clone();
-        tasks
-            .start(async move {
-                connection.await;
-                drop(finished);
-            })
-            .detach();
+        let open = Open {
+            _counted: counted,
+            _finished: finished.clone(),
+        };
+        let connection = connection(stream, peer, door.clone(), open, stop.clone());
+        tasks.start(connection).detach();
     }
     drop(listener);
     drop(finished);
@@ -100,21 +109,21 @@ async fn connection<I: Inner>(
     stream: TcpStream,
     peer: SocketAddr,
     door: Door<I>,
-    counted: Counted,
+    open: Open,
     stop: Stop,
 ) {
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().map_or(peer.ip(), |local| local.ip());
     let ends = Ends { peer, local };
     let Some(tls) = door.tls() else {
-        return talk(stream, ends, true, door, counted, stop).await;
+        return talk(stream, ends, true, door, open, stop).await;
     };
     let asks = tls.asks_clients();
     let shaking = tls.acceptor().accept(stream);
     match tokio::time::timeout(door.times().head, shaking).await {
         Ok(Ok(stream)) => {
             let is_certified = !asks || stream.get_ref().1.peer_certificates().is_some();
-            talk(stream, ends, is_certified, door, counted, stop).await;
+            talk(stream, ends, is_certified, door, open, stop).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS connection was not made"),
         Err(_) => tracing::debug!(%peer, "a TLS connection was not made in time"),
@@ -134,7 +143,7 @@ async fn talk<I: Inner>(
     Ends { peer, local }: Ends,
     is_certified: bool,
     door: Door<I>,
-    counted: Counted,
+    open: Open,
     stop: Stop,
 ) {
     let times = door.times();
@@ -147,14 +156,12 @@ async fn talk<I: Inner>(
         },
         busy.clone(),
     );
-    let counted = std::sync::Arc::new(counted);
+    let open = Arc::new(open);
     let service = service_fn(move |request: axum::http::Request<Incoming>| {
         let (answering, busy) = (busy.begin(), busy.clone());
-        let (door, counted) = (door.clone(), std::sync::Arc::clone(&counted));
+        let (door, open) = (door.clone(), Arc::clone(&open));
         async move {
-            let response = door
-                .answer(request, peer, local, counted, is_certified)
-                .await;
+            let response = door.answer(request, peer, local, open, is_certified).await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 busy.upgraded();
             }

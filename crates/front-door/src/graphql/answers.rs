@@ -3,13 +3,16 @@
 use axum::body::Body;
 use axum::http::{Response, header};
 use bytes::Bytes;
+use tandem_runtime::trace_context::TraceContext;
 
 use super::aliases::restored;
 use super::bounded_answer::{Unread, whole, with_null};
 use super::chosen_operation::Chosen;
 use super::endpoint::GraphQl;
+use super::error::Refused;
 use super::fillers::without_fillers;
 use super::negotiation::Format;
+use super::telemetry::Named;
 
 impl GraphQl {
     /// An answer as a whole, or what is said in its place, counted; `None` when it broke off.
@@ -17,16 +20,34 @@ impl GraphQl {
         &self,
         operation: &Chosen,
         answer: Response<Body>,
-        request_id: Option<&str>,
+        named: Named<'_>,
     ) -> Option<Bytes> {
         let (parts, body) = answer.into_parts();
-        let bytes = match whole(body, self.max_answer).await {
-            Ok(bytes) => bytes,
-            Err(Unread::TooLarge(refused)) => with_null(&refused),
-            Err(Unread::BrokenOff) => return None,
-        };
-        self.tell_errors(operation, request_id, parts.extensions.get(), &bytes);
-        Some(bytes)
+        let read = whole(body, self.max_answer).await;
+        let trace = parts.extensions.get();
+        match read {
+            Ok(bytes) => {
+                self.tell_errors(operation, named, trace, &bytes);
+                Some(bytes)
+            }
+            Err(Unread::TooLarge(refused)) => {
+                Some(self.told_too_large(operation, refused, named, trace))
+            }
+            Err(Unread::BrokenOff) => None,
+        }
+    }
+
+    /// What is said in the place of an answer that is too large, counted.
+    pub(super) fn told_too_large(
+        &self,
+        operation: &Chosen,
+        refused: Refused,
+        named: Named<'_>,
+        trace: Option<&TraceContext>,
+    ) -> Bytes {
+        let refused = refused.of_operation(operation.sent_name.clone());
+        self.tell_too_large(operation, named, trace, &refused);
+        with_null(&refused)
     }
 }
 

@@ -3,19 +3,30 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, header};
-use serde::Deserialize;
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tandem_runtime::consistency::{self, Consistency};
 
-use super::bounded_answer::whole;
+use super::bounded_answer::{Unread, whole, with_null};
 
 /// The header of the token.
 pub(super) const HEADER: HeaderName = HeaderName::from_static(consistency::HEADER);
+/// The member of `extensions` in which an answer warns.
+const WARNINGS: &str = "warnings";
 
-/// Why a token was not handed on: the warning that its bearer is told.
-#[derive(Debug, Clone)]
-pub(super) struct Ignored(String);
+/// A text that is no token was not handed on. Its bearer is warned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ignored;
+
+impl Ignored {
+    /// What the bearer finds among the extensions of its answer.
+    fn warnings() -> Value {
+        let warning = format!("`{}` {}", consistency::HEADER, consistency::Malformed);
+        vec![warning].into()
+    }
+}
 
 /// Leaves one token in the headers, if they have any that is one.
 ///
@@ -30,34 +41,28 @@ pub(super) fn read(headers: &mut HeaderMap) -> Result<(), Ignored> {
     if texts.is_empty() {
         return Ok(());
     }
-    let brought = texts.join(",");
-    let parts = brought.split(',').map(str::trim);
-    let is_read = parts
-        .clone()
-        .all(|part| part.parse::<Consistency>().is_ok());
-    let token = Consistency::joined(parts);
+    let (token, is_read) = Consistency::brought(texts);
     headers.remove(&HEADER);
     if let Ok(value) = HeaderValue::from_str(&token.to_string())
         && !token.is_empty()
     {
         headers.insert(HEADER, value);
     }
-    if is_read {
-        Ok(())
-    } else {
-        Err(Ignored(format!(
-            "`{}` {}",
-            consistency::HEADER,
-            consistency::Malformed
-        )))
-    }
+    is_read.map_err(|_| Ignored)
+}
+
+/// An event of a subscription with the warning among its extensions; the same if it is no response.
+pub(super) fn warned(event: Bytes) -> Bytes {
+    let mut extensions = Map::new();
+    extensions.insert(WARNINGS.to_owned(), Ignored::warnings());
+    with_extensions(&event, extensions).map_or(event, Bytes::from)
 }
 
 /// Makes one token of those that services answered, puts it into the answer's `extensions` too, and with it a warning.
 pub(super) async fn told(
     answer: Response<Body>,
     brought: Option<&HeaderValue>,
-    ignored: Option<&Ignored>,
+    ignored: Option<Ignored>,
     most: usize,
 ) -> Response<Body> {
     let (mut parts, body) = answer.into_parts();
@@ -81,23 +86,31 @@ pub(super) async fn told(
         parts.headers.insert(HEADER, value);
         extensions.insert("consistency".to_owned(), text.into());
     }
-    if let Some(Ignored(warning)) = ignored {
-        extensions.insert("warnings".to_owned(), vec![warning.clone()].into());
+    if ignored.is_some() {
+        extensions.insert(WARNINGS.to_owned(), Ignored::warnings());
     }
-    let Ok(bytes) = whole(body, most).await else {
-        // Whoever reads it further on says what is wrong with it.
-        return Response::from_parts(parts, Body::empty());
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let bytes = match whole(body, most).await {
+        Ok(bytes) => bytes,
+        // The token is told all the same: what it is of was written.
+        Err(Unread::TooLarge(refused)) => with_null(&refused),
+        Err(Unread::BrokenOff) => return Response::from_parts(parts, broken_off()),
     };
     let body = with_extensions(&bytes, extensions).map_or_else(|| Body::from(bytes), Body::from);
-    parts.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(parts, body)
+}
+
+/// A body that ends in the middle: whoever reads it says so.
+fn broken_off() -> Body {
+    let end = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+    Body::from_stream(futures::stream::iter([Err::<Bytes, _>(end)]))
 }
 
 /// A response with more extensions; `None` if it is no response. What else it has stays as it was written.
 fn with_extensions(response: &[u8], more: Map<String, Value>) -> Option<String> {
     #[derive(Deserialize)]
     struct Answer<'a> {
-        #[serde(borrow, default)]
+        #[serde(borrow, default, deserialize_with = "as_written")]
         data: Option<&'a RawValue>,
         #[serde(borrow, default)]
         errors: Option<&'a RawValue>,
@@ -112,6 +125,11 @@ fn with_extensions(response: &[u8], more: Map<String, Value>) -> Option<String> 
     let extensions = format!("\"extensions\":{}", Value::from(extensions));
     let members: Vec<String> = data.into_iter().chain(errors).chain([extensions]).collect();
     Some(format!("{{{}}}", members.join(",")))
+}
+
+/// A member as it was written, `null` too: data that is null says that the operation was carried out, none that it was not.
+fn as_written<'de, D: Deserializer<'de>>(member: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&'de RawValue>::deserialize(member).map(Some)
 }
 
 #[cfg(test)]
@@ -153,6 +171,38 @@ mod tests {
             body,
             r#"{"data":{"n":1.50},"extensions":{"a":1,"consistency":"v1~c.9.9~c.1.2~o.3.1"}}"#
         );
+    }
+
+    #[tokio::test]
+    async fn an_answer_with_a_token_that_is_too_large_or_breaks_off_is_told_to_be_so() {
+        let with_token = |body: Body| {
+            let mut answer = Response::new(body);
+            *answer.headers_mut() = headers(&["v1~c.1.2"]);
+            answer
+        };
+        let large = with_token(Body::from(vec![b'x'; 101]));
+        let large = told(large, None, None, 100).await;
+        assert_eq!(large.headers()[HEADER], "v1~c.1.2");
+        let body = whole(large.into_body(), 1_000).await.ok().unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["errors"][0]["extensions"]["code"], "TOO_EXPENSIVE");
+        assert_eq!(body["extensions"]["consistency"], "v1~c.1.2");
+        assert_eq!(body.get("data"), Some(&Value::Null));
+
+        let broken = told(with_token(broken_off()), None, None, 100).await;
+        assert!(matches!(
+            whole(broken.into_body(), 100).await,
+            Err(Unread::BrokenOff)
+        ));
+    }
+
+    #[test]
+    fn an_event_is_warned_in_and_stays_as_it_was_otherwise() {
+        let event = warned(Bytes::from_static(br#"{"data":{"n":1.50}}"#));
+        assert!(event.starts_with(br#"{"data":{"n":1.50},"extensions":"#));
+        let event: Value = serde_json::from_slice(&event).unwrap();
+        assert!(event["extensions"]["warnings"][0].is_string());
+        assert_eq!(warned(Bytes::from_static(b"no json")), "no json");
     }
 
     #[tokio::test]

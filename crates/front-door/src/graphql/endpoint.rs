@@ -42,6 +42,8 @@ pub struct GraphQlRules {
     pub waits_for_clients: bool,
     /// Subscriptions of one client that are set up at once; its others wait for their turn.
     pub set_ups_per_client: usize,
+    /// Connections that each of a client's needs behind this door: a gateway takes one to a service for each that watches.
+    pub connections_behind_each: u64,
 }
 
 impl Default for GraphQlRules {
@@ -57,6 +59,7 @@ impl Default for GraphQlRules {
             log_errors: false,
             waits_for_clients: false,
             set_ups_per_client: 64,
+            connections_behind_each: 0,
         }
     }
 }

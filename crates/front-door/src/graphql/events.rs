@@ -21,7 +21,9 @@ use self::server_sent::Parser;
 use self::share::Share;
 use self::source::{Ending, Source};
 use super::chosen_operation::Chosen;
+use super::consistency::{self, Ignored};
 use super::error::{Code, RequestError};
+use crate::refusals;
 
 /// The most events that are held for one subscription.
 const MOST_EVENTS: usize = 8_192;
@@ -60,6 +62,8 @@ pub(super) struct Receiver {
     operation: Chosen,
     /// When the subscriber's token ends.
     ends: Option<Instant>,
+    /// What the first event warns of.
+    ignored: Option<Ignored>,
     is_over: bool,
 }
 
@@ -130,7 +134,7 @@ impl Sender {
         }
         if !self.events.is_closed() {
             self.ending.store(Ending::Lagged as u8, Ordering::Release);
-            metrics::counter!("front_door_lagged_subscriptions_total").increment(1);
+            metrics::counter!(refusals::LAGGED).increment(1);
         }
         false
     }
@@ -144,8 +148,14 @@ impl Receiver {
             next: None,
             operation,
             ends,
+            ignored: None,
             is_over: false,
         }
+    }
+
+    /// The same, whose first event warns of a consistency token that is none.
+    pub(super) fn warning(self, ignored: Option<Ignored>) -> Self {
+        Self { ignored, ..self }
     }
 
     /// The events of an operation whose upstream waits for the client, until the subscriber's token ends.
@@ -183,7 +193,10 @@ impl Receiver {
             } else if self.operation.cursor.is_some() {
                 self.last = Some(event.clone());
             }
-            return Some(Event::Next(event));
+            return Some(Event::Next(match self.ignored.take() {
+                Some(Ignored) => consistency::warned(event),
+                None => event,
+            }));
         }
         self.is_over = true;
         if self.is_expired() {

@@ -1,4 +1,5 @@
-//! The one form in which operations are handed on: a POST of JSON, answered with JSON or, for a subscription, with server-sent events.
+//! The one form in which operations are handed on: a POST of JSON, with what is known of the operation among its extensions, answered with
+//! JSON or, for a subscription, with server-sent events.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,6 +15,7 @@ use tandem_authentication::Access;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
+use super::prepared_operation::Kind;
 use crate::http::admission::Counted;
 use crate::http::turns::Turn;
 use crate::runtime::Tasks;
@@ -150,8 +152,8 @@ impl Origin {
         &mut self.headers
     }
 
-    /// The request that hands an operation on.
-    pub(super) fn request(&self, body: Bytes, accept: &'static str) -> Request<Body> {
+    /// The request that hands an operation of this kind on. The kind goes with it: who carries it out need not look for it in the document again.
+    pub(super) fn request(&self, body: Bytes, accept: &'static str, kind: Kind) -> Request<Body> {
         let mut headers = self.headers.clone();
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
@@ -160,6 +162,22 @@ impl Origin {
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = headers;
         *request.extensions_mut() = self.extensions.clone();
+        request.extensions_mut().insert(kind);
         request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_operation_is_handed_on_with_its_own_kind() {
+        let path: Arc<str> = "/graphql".into();
+        let origin = Origin::new(&path, &HeaderMap::new(), &Extensions::new());
+        for kind in [Kind::Mutation, Kind::Query] {
+            let request = origin.request(Bytes::from_static(b"{}"), "application/json", kind);
+            assert_eq!(request.extensions().get::<Kind>(), Some(&kind));
+        }
     }
 }

@@ -16,18 +16,18 @@ use self::refusals::{
     unreadable_answer,
 };
 use super::answers::{filtered, is_event_stream, json_of};
-use super::bounded_answer::{Unread, whole, with_null};
+use super::bounded_answer::{Unread, whole};
 use super::call::Call;
 use super::chosen_operation::Chosen;
 use super::endpoint::{GraphQl, TOO_MANY_SUBSCRIPTIONS};
 use super::error::{Code, Refused, RequestError};
+use super::forwarding::carry_out;
 use super::inner::{Inner, Origin, set_up};
 use super::negotiation::{self, Format};
 use super::operation_request::Ready;
 use super::prepared_operation::Kind;
-use super::steps::carry_out;
-use super::telemetry::request_id;
-use super::{events, streams};
+use super::telemetry::Named;
+use super::{consistency, events, streams};
 use crate::http::admission::Share;
 use crate::http::body::{BodyRefused, read};
 use crate::http::media::{accepted, content_type, is_json};
@@ -103,9 +103,8 @@ impl GraphQl {
             Some(format @ (Format::Json | Format::OwnJson)) => {
                 let limit = self.max_answer;
                 let answer = carry_out(inner, &origin, &ready, json_of(format), limit).await;
-                let request_id = request_id(&parts.headers);
-                self.single(&ready.operation, answer, format, request_id)
-                    .await
+                let named = Named::of(&parts.headers);
+                self.single(&ready.operation, answer, format, named).await
             }
             Some(format) => {
                 let subscriber = Subscriber {
@@ -155,7 +154,7 @@ impl GraphQl {
         operation: &Chosen,
         answer: Response<Body>,
         format: Format,
-        request_id: Option<&str>,
+        named: Named<'_>,
     ) -> Response<Body> {
         let (mut parts, body) = answer.into_parts();
         parts.headers.insert(
@@ -170,12 +169,13 @@ impl GraphQl {
         let bytes = match whole(body, self.max_answer).await {
             Ok(bytes) => bytes,
             Err(Unread::TooLarge(refused)) => {
-                self.tell(&refused, request_id);
-                return json(StatusCode::OK, format, with_null(&refused));
+                let trace = parts.extensions.get();
+                let said = self.told_too_large(operation, refused, named, trace);
+                return json(StatusCode::OK, format, said);
             }
             Err(Unread::BrokenOff) => return unreadable_answer(format),
         };
-        self.tell_errors(operation, request_id, parts.extensions.get(), &bytes);
+        self.tell_errors(operation, named, parts.extensions.get(), &bytes);
         let bytes = filtered(operation, bytes);
         parts.headers.remove(header::CONTENT_LENGTH);
         Response::from_parts(parts, Body::from(bytes))
@@ -194,8 +194,8 @@ impl GraphQl {
             let accept = json_of(Format::OwnJson);
             let answer = carry_out(inner, origin, &ready, accept, self.max_answer).await;
             let operation = ready.operation;
-            let request_id = request_id(&parts.headers);
-            let Some(bytes) = self.told(&operation, answer, request_id).await else {
+            let named = Named::of(&parts.headers);
+            let Some(bytes) = self.told(&operation, answer, named).await else {
                 return unreadable_answer(Format::OwnJson);
             };
             return streams::single_event(filtered(&operation, bytes));
@@ -208,7 +208,9 @@ impl GraphQl {
         let Ready {
             operation, body, ..
         } = ready;
-        let request = origin.request(body, "text/event-stream");
+        let mut origin = origin.clone();
+        let ignored = consistency::read(origin.headers_mut()).err();
+        let request = origin.request(body, "text/event-stream", operation.kind);
         let turn = self.turn(client).await;
         let Some((answer, counted)) = set_up(self.tasks, inner, request, counted, turn).await
         else {
@@ -216,12 +218,13 @@ impl GraphQl {
         };
         if is_event_stream(&answer) {
             let (receiver, task) = self.events(answer.into_body(), operation, subscriber.ends);
+            let receiver = receiver.warning(ignored);
             return streams::response(receiver, format, task, counted, subscriber.stop);
         }
         let (sender, receiver) = events::queue(&self.held, operation, subscriber.ends);
-        let request_id = request_id(&parts.headers);
+        let named = Named::of(&parts.headers);
         // It was refused: one event says why.
-        if let Some(bytes) = self.told(sender.operation(), answer, request_id).await {
+        if let Some(bytes) = self.told(sender.operation(), answer, named).await {
             sender.put(bytes);
         }
         sender.complete();

@@ -13,11 +13,14 @@ use super::variables::Variable;
 use super::variants::{Variants, write};
 use super::{aliases, steps};
 
-/// What kind an operation is.
+/// What kind an operation is. A request by which one is handed on has it among its extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
+    /// It reads.
     Query,
+    /// It changes something.
     Mutation,
+    /// It is answered with events.
     Subscription,
 }
 

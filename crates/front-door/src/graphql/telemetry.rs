@@ -4,29 +4,52 @@ use std::time::SystemTime;
 
 use axum::http::HeaderMap;
 use tandem_runtime::exemplars;
-use tandem_runtime::trace_context::TraceContext;
+use tandem_runtime::trace_context::{TRACEPARENT, TraceContext};
 
 use super::chosen_operation::Chosen;
 use super::endpoint::GraphQl;
 use super::error::Refused;
 use super::prepared_operation::Kind;
 use super::treatment::Treatment;
+use crate::refusals;
 
 /// What one without a name is called where it is counted.
 const UNNAMED: &str = "Unnamed";
 /// How long operations took, by name.
 const OPERATIONS: &str = "graphql_operations_seconds";
 
+/// By what the log names a request: its id, and the trace that it brings.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Named<'a> {
+    pub(super) request_id: Option<&'a str>,
+    pub(super) trace: Option<TraceContext>,
+}
+
+impl<'a> Named<'a> {
+    pub(super) fn of(headers: &'a HeaderMap) -> Self {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        Self {
+            request_id: text("x-request-id"),
+            trace: text(TRACEPARENT).and_then(|value| value.parse().ok()),
+        }
+    }
+
+    fn trace_id(&self) -> Option<String> {
+        self.trace.map(|trace| trace.trace_id())
+    }
+}
+
 impl GraphQl {
     /// Counts a refusal, and logs it where that is wanted.
-    pub(super) fn tell(&self, refused: &Refused, request_id: Option<&str>) {
-        metrics::counter!("front_door_refusals_total", "reason" => refused.reason()).increment(1);
+    pub(super) fn tell(&self, refused: &Refused, named: Named<'_>) {
+        refusals::count(refused.reason());
         if self.log_errors
             && let Some(error) = refused.first()
         {
             // Not what the message says: it may quote what the client sent.
             tracing::warn!(
-                request_id,
+                request_id = named.request_id,
+                trace_id = named.trace_id(),
                 operation = refused.operation(),
                 code = error.code().as_str(),
                 reason = refused.reason(),
@@ -35,11 +58,24 @@ impl GraphQl {
         }
     }
 
+    /// Counts an answer that is larger than what is given, as one with errors, which its client gets in its place, and as a refusal, and logs
+    /// it, where that is wanted. `trace` is that of the request if it is recorded.
+    pub(super) fn tell_too_large(
+        &self,
+        operation: &Chosen,
+        named: Named<'_>,
+        trace: Option<&TraceContext>,
+        refused: &Refused,
+    ) {
+        count(self.documents.treatment(), operation, true, trace);
+        self.tell(refused, named);
+    }
+
     /// Counts an answer, and logs its errors, where that is wanted. `trace` is that of the request if it is recorded.
     pub(super) fn tell_errors(
         &self,
         operation: &Chosen,
-        request_id: Option<&str>,
+        named: Named<'_>,
         trace: Option<&TraceContext>,
         answer: &[u8],
     ) {
@@ -51,7 +87,8 @@ impl GraphQl {
         let codes = codes(answer);
         if !codes.is_empty() {
             tracing::warn!(
-                request_id,
+                request_id = named.request_id,
+                trace_id = named.trace_id(),
                 operation = operation.sent_name.as_deref(),
                 codes = codes.join(","),
                 "an operation was answered with errors"
@@ -132,6 +169,23 @@ fn codes(answer: &[u8]) -> Vec<String> {
     codes
 }
 
-pub(super) fn request_id(headers: &HeaderMap) -> Option<&str> {
-    headers.get("x-request-id")?.to_str().ok()
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_log_names_a_request_by_its_id_and_by_the_trace_that_it_brings() {
+        let mut headers = HeaderMap::new();
+        assert!(Named::of(&headers).trace_id().is_none());
+        headers.insert("x-request-id", "r-1".parse().unwrap());
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        headers.insert(TRACEPARENT, trace.parse().unwrap());
+        let named = Named::of(&headers);
+        assert_eq!(named.request_id, Some("r-1"));
+        let id = named.trace_id();
+        assert_eq!(id.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
+        headers.insert(TRACEPARENT, "nonsense".parse().unwrap());
+        assert!(Named::of(&headers).trace_id().is_none());
+    }
 }

@@ -164,7 +164,8 @@ impl Door {
             "{status} {answer}: {}",
             String::from_utf8_lossy(body)
         );
-        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let answer: Value = serde_json::from_str(&answer)
+            .unwrap_or_else(|error| panic!("{error} in {status} {answer:?}"));
         let is_told = answer["errors"][0]["message"]
             .as_str()
             .is_some_and(|told| !told.is_empty());

@@ -51,6 +51,22 @@ fn upstream(chunks: &[&'static str], asked: &Arc<AtomicUsize>) -> Body {
 }
 
 #[tokio::test]
+async fn the_first_event_alone_warns_of_a_consistency_token_that_is_none() {
+    let (sender, receiver) = queue(&Held::default(), operation(), None);
+    let mut receiver = receiver.warning(Some(Ignored));
+    for cursor in 0..2 {
+        assert!(sender.put(event(cursor, 0)));
+    }
+    let Some(Event::Next(first)) = receiver.next().await else {
+        panic!("no event");
+    };
+    let first: serde_json::Value = serde_json::from_slice(&first).unwrap();
+    assert_eq!(first["data"]["u"]["at"], "0");
+    assert!(first["extensions"]["warnings"][0].is_string(), "{first}");
+    assert_eq!(receiver.next().await, Some(Event::Next(event(1, 0))));
+}
+
+#[tokio::test]
 async fn an_upstream_that_waits_is_read_at_the_clients_pace_and_its_end_is_told_as_it_was() {
     const NEXT: &str = "event: next\ndata: {\"data\":{\"u\":{\"at\":\"5\"}}}\n\n";
     let asked = Arc::new(AtomicUsize::new(0));

@@ -10,7 +10,7 @@ use crate::graphql::error::{Code, Refused, RequestError};
 use crate::graphql::negotiation::{self, Format};
 use crate::graphql::prepared_operation::Kind;
 use crate::graphql::streams;
-use crate::graphql::telemetry::request_id;
+use crate::graphql::telemetry::Named;
 use crate::http::media::MediaRange;
 use crate::http::problem::retry_after;
 
@@ -24,7 +24,7 @@ impl GraphQl {
         accepted: Option<&[MediaRange]>,
         refused: &Refused,
     ) -> Response<Body> {
-        self.tell(refused, request_id(&parts.headers));
+        self.tell(refused, Named::of(&parts.headers));
         // A client that reads events alone learns by an event what is wrong with its document (graphql-sse).
         let format = negotiation::choose(accepted, Kind::Query);
         if format == Some(Format::EventStream) && refused.status(false) == StatusCode::OK {

@@ -8,6 +8,8 @@ pub(super) const NOT_UTF8: u16 = 1007;
 pub(super) const TOO_LARGE: u16 = 1009;
 /// Service Restart (IANA, WebSocket Close Code Number Registry): come again.
 pub(super) const RESTART: u16 = 1012;
+/// Try Again Later (the same registry).
+pub(super) const TRY_AGAIN: u16 = 1013;
 pub(super) const BAD_REQUEST: u16 = 4400;
 pub(super) const UNAUTHORIZED: u16 = 4401;
 pub(super) const INIT_TIMED_OUT: u16 = 4408;

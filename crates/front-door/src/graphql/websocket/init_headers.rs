@@ -1,6 +1,6 @@
 //! Headers of the payload of `connection_init`.
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, header};
 use serde_json::value::RawValue;
 
 /// Headers that a client may give in the payload of `connection_init`, as a browser cannot set them on the handshake.
@@ -18,23 +18,55 @@ const OF_INIT: [(&str, &str); 8] = [
     ),
 ];
 
-/// Takes headers from the payload of `connection_init`: its members, or those of its member `headers`.
-pub(super) fn take_headers(headers: &mut HeaderMap, payload: Option<&RawValue>) {
+/// Takes headers from the payload of `connection_init`: its members, or those of its member `headers`. Whether there is a token among them.
+pub(super) fn take_headers(headers: &mut HeaderMap, payload: Option<&RawValue>) -> bool {
     let Some(serde_json::Value::Object(payload)) =
         payload.and_then(|raw| serde_json::from_str(raw.get()).ok())
     else {
-        return;
+        return false;
     };
+    let mut brings_token = false;
     let nested = payload
         .get("headers")
         .and_then(serde_json::Value::as_object);
     for (name, value) in nested.into_iter().flatten().chain(&payload) {
         let name = name.to_ascii_lowercase();
         let known = OF_INIT.iter().find(|(known, _)| *known == name);
-        if let Some((_, header)) = known
+        if let Some((_, taken)) = known
             && let Some(Ok(value)) = value.as_str().map(HeaderValue::from_str)
         {
-            headers.insert(*header, value);
+            headers.insert(*taken, value);
+            brings_token |= *taken == header::AUTHORIZATION.as_str();
+        }
+    }
+    brings_token
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn headers_are_members_of_the_payload_or_of_its_member_headers() {
+        for (payload, token) in [
+            (r#"{"Authorization": "Bearer a"}"#, Some("Bearer a")),
+            (
+                r#"{"headers": {"authorization": "Bearer a"}}"#,
+                Some("Bearer a"),
+            ),
+            (r#"{"consistency": "v1", "cookie": "a"}"#, None),
+            (r#"{"authorization": 5}"#, None),
+            (r#"{"authorization": "a\nb"}"#, None),
+            ("null", None),
+        ] {
+            let raw: Box<RawValue> = serde_json::from_str(payload).unwrap();
+            let mut headers = HeaderMap::new();
+            let brings_token = take_headers(&mut headers, Some(&raw));
+            assert_eq!(brings_token, token.is_some(), "{payload}");
+            let taken = headers.get(header::AUTHORIZATION);
+            assert_eq!(taken.map(|it| it.to_str().unwrap()), token, "{payload}");
+            assert!(!headers.contains_key(header::COOKIE), "{payload}");
         }
     }
 }

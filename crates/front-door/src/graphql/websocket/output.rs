@@ -15,6 +15,7 @@ use crate::graphql::endpoint::GraphQl;
 use crate::graphql::error::Refused;
 use crate::graphql::events::{Event, Receiver};
 use crate::graphql::outgoing::{Outgoing, Queue, What};
+use crate::graphql::telemetry::Named;
 
 /// The way of one operation to the client.
 pub(super) struct Output {
@@ -31,9 +32,9 @@ impl Output {
         graphql: &GraphQl,
         operation: &Chosen,
         answer: Response<Body>,
-        request_id: Option<&str>,
+        named: Named<'_>,
     ) {
-        match graphql.told(operation, answer, request_id).await {
+        match graphql.told(operation, answer, named).await {
             Some(bytes) => self.finish(filtered(operation, bytes)),
             None => self.put(What::Complete),
         }

@@ -1,8 +1,10 @@
 //! One session of GraphQL over a WebSocket, from its first message to its end.
 
+mod identifying;
 mod opening;
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::http::request::Parts;
@@ -17,14 +19,13 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::close_code::{self, Close, closed_by};
-use super::init_headers::take_headers;
 use super::pace::Pace;
 use super::protocol::Protocol;
 use super::socket::{SEND_TIMEOUT, Socket, answer_close, close, feed, send};
 use crate::graphql::endpoint::GraphQl;
 use crate::graphql::inner::{Inner, Origin};
 use crate::graphql::outgoing::{Outgoing, Queue, What};
-use crate::graphql::telemetry::request_id;
+use crate::graphql::telemetry::Named;
 use crate::http::admission::{Client, Rate};
 use crate::identity::{Identifier, Identity};
 use crate::json::check_depth;
@@ -40,6 +41,8 @@ const READ_BUFFER: usize = 1024;
 const WRITE_BUFFER: usize = 8 * 1024;
 /// The longest id of an operation, in bytes.
 const LONGEST_ID: usize = 256;
+/// Bytes around id and payload of a message, about.
+const AROUND: usize = 48;
 /// After so many messages of one connection others have their turn: many come in one read.
 const MESSAGES_AT_ONCE: usize = 16;
 
@@ -59,8 +62,6 @@ pub(super) struct Session<I> {
     graphql: Arc<GraphQl>,
     inner: I,
     by: Handshake,
-    /// Whether a message brought a token that is not verified yet.
-    has_new_token: bool,
     origin: Origin,
     request_id: Option<String>,
     protocol: Protocol,
@@ -99,11 +100,10 @@ impl<I: Inner> Session<I> {
     ) -> Self {
         Self {
             origin: Origin::new(&graphql.path, &parts.headers, &parts.extensions).detached(),
-            request_id: request_id(&parts.headers).map(str::to_owned),
+            request_id: Named::of(&parts.headers).request_id.map(str::to_owned),
             graphql: Arc::clone(graphql),
             inner: inner.clone(),
             by,
-            has_new_token: false,
             protocol,
             limits,
             is_initialised: false,
@@ -187,10 +187,6 @@ impl<I: Inner> Session<I> {
                         Ok(_) => Ok(None),
                         Err(error) => return closed_by(&error),
                     };
-                    if std::mem::take(&mut self.has_new_token) {
-                        let identifying = self.by.identifier.identify(self.origin.headers());
-                        self.by.identity = Box::pin(identifying).await;
-                    }
                     match replies {
                         Ok(Some(reply)) => send(socket, Message::Text(reply)).await?,
                         Ok(None) => {}
@@ -210,7 +206,7 @@ impl<I: Inner> Session<I> {
         let mut next = Some(first);
         let mut fed = 0;
         while let Some(one) = next {
-            for message in self.written(one) {
+            if let Some(message) = self.written(one) {
                 feed(socket, message).await?;
             }
             fed += 1;
@@ -222,35 +218,34 @@ impl<I: Inner> Session<I> {
         }
     }
 
-    fn written(&mut self, one: Outgoing) -> Vec<Message> {
-        let is_open = self
-            .operations
-            .get(one.id.as_ref())
-            .is_some_and(|open| open.number == one.number);
-        // The client ended it in the meantime.
-        if !is_open {
-            return Vec::new();
+    /// The message for the client; `None` if it ended the operation in the meantime.
+    fn written(&mut self, one: Outgoing) -> Option<Message> {
+        let open = self.operations.get(one.id.as_ref())?;
+        if open.number != one.number {
+            return None;
         }
         let id = serde_json::Value::from(one.id.as_ref());
-        match one.what {
+        Some(text(match one.what {
             What::Next(payload) => {
                 let payload = String::from_utf8_lossy(&payload);
                 let kind = self.protocol.next();
-                vec![text(format!(
-                    r#"{{"id":{id},"type":"{kind}","payload":{payload}}}"#
-                ))]
+                // In one piece: a change is written for ten thousand.
+                let mut message = String::with_capacity(payload.len() + one.id.len() + AROUND);
+                // Writing to a string does not fail.
+                let _ = write!(message, r#"{{"id":{id},"type":"{kind}","payload":"#);
+                message.push_str(&payload);
+                message.push('}');
+                message
             }
             What::Failed(errors) => {
                 self.operations.remove(one.id.as_ref());
-                vec![text(format!(
-                    r#"{{"id":{id},"type":"error","payload":{errors}}}"#
-                ))]
+                format!(r#"{{"id":{id},"type":"error","payload":{errors}}}"#)
             }
             What::Complete => {
                 self.operations.remove(one.id.as_ref());
-                vec![text(format!(r#"{{"id":{id},"type":"complete"}}"#))]
+                format!(r#"{{"id":{id},"type":"complete"}}"#)
             }
-        }
+        }))
     }
 
     /// Takes a message of the client; answers what is said at once.
@@ -276,18 +271,11 @@ impl<I: Inner> Session<I> {
                 {
                     return Err(INVALID);
                 }
-                take_headers(self.origin.headers_mut(), said.payload);
-                self.has_new_token = true;
-                self.is_initialised = true;
-                Ok(Some(Utf8Bytes::from_static(r#"{"type":"connection_ack"}"#)))
+                self.initialise(said.payload).await
             }
             "ping" => {
-                // A member `authorization` of its payload is a new token, for what is begun from now on.
-                if self.is_initialised && said.payload.as_ref().is_some_and(is_object) {
-                    take_headers(self.origin.headers_mut(), said.payload);
-                    self.has_new_token = true;
-                }
-                Ok(Some(Utf8Bytes::from_static(r#"{"type":"pong"}"#)))
+                let payload = said.payload.filter(is_object);
+                Ok(Some(self.answer_ping(payload).await))
             }
             "pong" => Ok(None),
             "subscribe" | "start" if self.starts(&said.kind) => {
@@ -310,6 +298,14 @@ impl<I: Inner> Session<I> {
                 Err(Close(close_code::NORMAL, ""))
             }
             _ => Err(INVALID),
+        }
+    }
+
+    /// What the log calls it: by its handshake, and by the trace that it was told of last.
+    fn named(&self) -> Named<'_> {
+        Named {
+            request_id: self.request_id.as_deref(),
+            ..Named::of(self.origin.headers())
         }
     }
 

@@ -8,13 +8,15 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{Open, Session};
 use crate::graphql::answers::{is_event_stream, json_of};
+use crate::graphql::consistency;
 use crate::graphql::endpoint::TOO_MANY_SUBSCRIPTIONS;
 use crate::graphql::error::{Code, Refused, RequestError};
+use crate::graphql::forwarding::carry_out;
 use crate::graphql::inner::{Inner, set_up};
 use crate::graphql::negotiation::Format;
 use crate::graphql::outgoing::What;
 use crate::graphql::prepared_operation::Kind;
-use crate::graphql::steps::carry_out;
+use crate::graphql::telemetry::Named;
 use crate::graphql::websocket::close_code::{self, Close};
 use crate::graphql::websocket::output::Output;
 use crate::http::admission::{Share, TOO_FAST, whole_seconds};
@@ -35,8 +37,13 @@ impl<I: Inner> Session<I> {
             ));
         }
         let body = Bytes::copy_from_slice(payload.get().as_bytes());
+        let trace = self.named().trace;
         let refuse = |refused: &Refused| {
-            self.graphql.tell(refused, self.request_id.as_deref());
+            let named = Named {
+                request_id: self.request_id.as_deref(),
+                trace,
+            };
+            self.graphql.tell(refused, named);
             let id = serde_json::Value::from(id.as_str());
             let errors = refused.errors();
             Ok(Some(Utf8Bytes::from(format!(
@@ -85,7 +92,12 @@ impl<I: Inner> Session<I> {
         } else {
             json_of(Format::OwnJson)
         };
-        let origin = self.origin.clone();
+        let mut origin = self.origin.clone();
+        // Of other operations it is read and told where they are carried out.
+        let ignored = match is_subscription {
+            true => consistency::read(origin.headers_mut()).err(),
+            false => None,
+        };
         let (graphql, inner) = (Arc::clone(&self.graphql), self.inner.clone());
         let operation = ready.operation.clone();
         // What begins it is not held for as long as it goes on.
@@ -94,7 +106,7 @@ impl<I: Inner> Session<I> {
                 Some(counted) => {
                     // Ended while it waits for its turn, it has cost nothing yet.
                     let turn = graphql.turn(client).await;
-                    let request = origin.request(ready.body, accept);
+                    let request = origin.request(ready.body, accept, ready.operation.kind);
                     let (answer, counted) =
                         set_up(graphql.tasks, &inner, request, counted, turn).await?;
                     Some((answer, Some(counted)))
@@ -115,10 +127,13 @@ impl<I: Inner> Session<I> {
             if is_event_stream(&answer) {
                 let (events, _reads_ahead) =
                     graphql.events(answer.into_body(), operation.clone(), output.ends);
-                return output.follow(&operation, events).await;
+                return output.follow(&operation, events.warning(ignored)).await;
             }
-            let request_id = request_id.as_deref();
-            Box::pin(output.answer(&graphql, &operation, answer, request_id)).await;
+            let named = Named {
+                request_id: request_id.as_deref(),
+                trace,
+            };
+            Box::pin(output.answer(&graphql, &operation, answer, named)).await;
         });
         self.operations.insert(
             id,
