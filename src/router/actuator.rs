@@ -2,14 +2,16 @@
 //!
 //! A service that is away does not make the gateway ill: it still answers what the other one knows.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hive_router::SchemaState;
 use hive_router::ntex::http::StatusCode;
 use hive_router::ntex::web::{self, HttpRequest, HttpResponse, ServiceConfig};
+use prometheus::TextEncoder;
 use serde_json::{Value, json};
+use tandem_service::web::actuator::measurements;
 
+use super::metrics::Recorded;
 use super::problem::problem;
 
 /// The media type that Spring Boot Actuator answers with.
@@ -19,20 +21,40 @@ const MEDIA_TYPE: &str = "application/vnd.spring-boot.actuator.v3+json";
 #[derive(Clone)]
 pub(super) struct Actuator {
     registry: Option<prometheus::Registry>,
+    recorded: Recorded,
     schema: Arc<SchemaState>,
 }
 
 impl Actuator {
-    /// `registry` holds the router's metrics; without it there are none to show.
-    pub(super) fn new(registry: Option<prometheus::Registry>, schema: Arc<SchemaState>) -> Self {
-        Self { registry, schema }
+    /// `registry` holds the router's metrics, if it has any to show; `recorded` those of the front door and of our plugins.
+    pub(super) fn new(
+        registry: Option<prometheus::Registry>,
+        recorded: Recorded,
+        schema: Arc<SchemaState>,
+    ) -> Self {
+        Self {
+            registry,
+            recorded,
+            schema,
+        }
     }
 
-    fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
-        self.registry
+    /// All that was measured, whichever library recorded it, in the text format of Prometheus: both are told in one way, the services'.
+    fn rendered(&self) -> String {
+        let families = self
+            .registry
             .as_ref()
             .map(prometheus::Registry::gather)
-            .unwrap_or_default()
+            .unwrap_or_default();
+        let encoder = TextEncoder::new();
+        let mut text = String::new();
+        for family in families {
+            // One that cannot be written is left out, and hides no other.
+            let _ = encoder.encode_utf8(&[family], &mut text);
+        }
+        text.push('\n');
+        text.push_str(&self.recorded.render());
+        text
     }
 }
 
@@ -99,55 +121,24 @@ async fn info() -> HttpResponse {
 }
 
 async fn metrics(actuator: web::types::State<Actuator>) -> HttpResponse {
-    let names: BTreeSet<String> = actuator
-        .families()
-        .iter()
-        .map(|family| family.name().to_owned())
-        .collect();
+    let names = measurements::names(&actuator.rendered());
     answer(StatusCode::OK, &json!({ "names": names }))
 }
 
-async fn metric(request: HttpRequest, actuator: web::types::State<Actuator>) -> HttpResponse {
+async fn metric(
+    request: HttpRequest,
+    actuator: web::types::State<Actuator>,
+    query: web::types::Query<Vec<(String, String)>>,
+) -> HttpResponse {
     let name = request.match_info().get("name").unwrap_or_default();
-    match actuator
-        .families()
-        .iter()
-        .find(|family| family.name() == name)
-    {
-        Some(family) => answer(StatusCode::OK, &measured(family)),
+    match measurements::of(&actuator.rendered(), name, &query) {
+        Some(measured) => answer(StatusCode::OK, &measured),
         None => problem(
             StatusCode::NOT_FOUND,
             request.path(),
-            "There is no such metric: /actuator/metrics lists the names.",
+            "There is no such metric with these tags: /actuator/metrics lists the names.",
         ),
     }
-}
-
-/// One metric, summed over its labels, with the labels as tags.
-fn measured(family: &prometheus::proto::MetricFamily) -> Value {
-    let mut tags = BTreeMap::<&str, BTreeSet<&str>>::new();
-    let (mut value, mut count, mut total) = (0.0, 0, 0.0);
-    for metric in family.get_metric() {
-        for label in metric.get_label() {
-            tags.entry(label.name()).or_default().insert(label.value());
-        }
-        value += metric.get_counter().value() + metric.get_gauge().value();
-        count += metric.get_histogram().get_sample_count();
-        total += metric.get_histogram().get_sample_sum();
-    }
-    let measurements = match family.get_field_type() {
-        prometheus::proto::MetricType::HISTOGRAM => json!([
-            { "statistic": "COUNT", "value": count },
-            { "statistic": "TOTAL", "value": total },
-        ]),
-        prometheus::proto::MetricType::COUNTER => json!([{ "statistic": "COUNT", "value": value }]),
-        _ => json!([{ "statistic": "VALUE", "value": value }]),
-    };
-    let tags: Vec<Value> = tags
-        .into_iter()
-        .map(|(tag, values)| json!({ "tag": tag, "values": values }))
-        .collect();
-    json!({ "name": family.name(), "description": family.help(), "measurements": measurements, "availableTags": tags })
 }
 
 fn answer(status: StatusCode, body: &Value) -> HttpResponse {

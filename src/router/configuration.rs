@@ -173,6 +173,7 @@ fn front_door(
             is_federated: true,
         },
         set_ups_per_client: SET_UPS_PER_CLIENT,
+        connections_behind_each: 1,
         ..GraphQlRules::default()
     };
     // The router's application stays on its thread, so everything of a connection does.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
@@ -10,6 +11,7 @@ use futures::future::LocalBoxFuture;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use send_wrapper::SendWrapper;
 use tandem_service::telemetry::{LATENCY_BUCKETS_SECONDS, UPKEEP_INTERVAL};
+use tandem_service::web::actuator::record_process;
 use tandem_service::web::open_metrics;
 
 use super::in_process::InProcess;
@@ -18,23 +20,42 @@ const PATH: &str = "/actuator/prometheus";
 /// The most that the router's own metrics have, in bytes.
 const LARGEST: usize = 16 * 1024 * 1024;
 
-/// Begins to record what the front door counts.
+/// What is recorded by the front door and by our plugins.
+#[derive(Clone)]
+pub(super) struct Recorded {
+    handle: PrometheusHandle,
+    started: Instant,
+}
+
+impl Recorded {
+    /// All of it, with what the operating system knows about this process, in the text format of Prometheus.
+    pub(super) fn render(&self) -> String {
+        record_process(self.started);
+        self.handle.render()
+    }
+}
+
+/// Begins to record.
 ///
 /// # Errors
 /// When something records it already.
-pub(super) fn record() -> Result<PrometheusHandle, BuildError> {
-    PrometheusBuilder::new()
+pub(super) fn record() -> Result<Recorded, BuildError> {
+    let handle = PrometheusBuilder::new()
         .add_global_label("application", "gateway")
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), LATENCY_BUCKETS_SECONDS)?
-        .install_recorder()
+        .install_recorder()?;
+    Ok(Recorded {
+        handle,
+        started: Instant::now(),
+    })
 }
 
 /// Folds what was recorded into its histograms again and again: until then each value is held, and a scrape may never come.
-pub(super) async fn keep_small(recorded: &PrometheusHandle) -> Infallible {
+pub(super) async fn keep_small(recorded: &Recorded) -> Infallible {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         ticks.tick().await;
-        recorded.run_upkeep();
+        recorded.handle.run_upkeep();
     }
 }
 
@@ -42,11 +63,11 @@ pub(super) async fn keep_small(recorded: &PrometheusHandle) -> Infallible {
 #[derive(Clone)]
 pub(super) struct WithMetrics {
     router: InProcess,
-    recorded: PrometheusHandle,
+    recorded: Recorded,
 }
 
 impl WithMetrics {
-    pub(super) fn new(router: InProcess, recorded: PrometheusHandle) -> Self {
+    pub(super) fn new(router: InProcess, recorded: Recorded) -> Self {
         Self { router, recorded }
     }
 }

@@ -28,6 +28,33 @@ use serde::Deserialize;
 use super::failed_parts::failed_parts;
 use super::recorded_trace;
 
+/// Calls that failed, by service and code.
+const FAILURES: &str = "gateway_service_failures_total";
+/// Queries that were sent once more, by service.
+const RETRIES: &str = "gateway_service_retries_total";
+/// What a call of a service fails with, in the router's codes.
+const CODES: [&str; 8] = [
+    "SUBREQUEST_HTTP_ERROR",
+    "SUBREQUEST_MALFORMED_RESPONSE",
+    "SUBGRAPH_CIRCUIT_BREAKER_REJECTED",
+    "SUBGRAPH_INTERNAL_SERVER_ERROR",
+    "SUBGRAPH_REQUEST_TIMEOUT",
+    "SUBGRAPH_RESPONSE_BODY_EMPTY",
+    "SUBGRAPH_RESPONSE_BODY_READ_FAILURE",
+    "SUBGRAPH_RESPONSE_FAILURE",
+];
+
+/// Shows what is counted of these services before anything is: a series that begins with the first failure is no increase, and no alert hears
+/// of it.
+pub(super) fn show_counters(services: [&'static str; 2]) {
+    for service in services {
+        metrics::counter!(RETRIES, "service" => service).increment(0);
+        for code in CODES {
+            metrics::counter!(FAILURES, "service" => service, "code" => code).increment(0);
+        }
+    }
+}
+
 /// Settings, from the router configuration: `plugins.tandem_resilience.config`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -179,8 +206,7 @@ impl Resilient {
             let Some(again) = again.filter(|_| may_be_tried_again(&outcome)) else {
                 return outcome;
             };
-            metrics::counter!("gateway_service_retries_total", "service" => self.service.clone())
-                .increment(1);
+            metrics::counter!(RETRIES, "service" => self.service.clone()).increment(1);
             tokio::time::sleep(Duration::from_millis(rand::random_range(20..100))).await;
             self.inner.execute(again, timeout, state).await
         };
@@ -238,8 +264,7 @@ impl SubgraphExecutor for Resilient {
             Err(BreakerError::Rejected) => SubgraphExecutorError::CircuitBreakerRejected,
         };
         let code = error.error_code();
-        metrics::counter!("gateway_service_failures_total", "service" => self.service.clone(), "code" => code)
-            .increment(1);
+        metrics::counter!(FAILURES, "service" => self.service.clone(), "code" => code).increment(1);
         // The router's span says of which request.
         tracing::warn!(service = self.service, code, %error, "a call of a service failed");
         match failed_parts(query, representations.as_deref(), code, &error.to_string()) {
@@ -358,6 +383,24 @@ mod tests {
         }
         assert!(serde_json::from_str::<ResilienceSettings>(r#"{"breaker":1}"#).is_err());
         ResilienceSettings::default().check().unwrap();
+    }
+
+    #[test]
+    fn what_may_fail_is_counted_from_zero_on() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || show_counters(["accounts", "orders"]));
+        let shown = handle.render();
+        let left_alone = SubgraphExecutorError::CircuitBreakerRejected.error_code();
+        for service in ["accounts", "orders"] {
+            let is_shown = |line: &str| {
+                line.starts_with(FAILURES)
+                    && line.contains(&format!("\"{service}\""))
+                    && line.contains(&format!("\"{left_alone}\""))
+                    && line.ends_with(" 0")
+            };
+            assert!(shown.lines().any(is_shown), "{shown}");
+        }
     }
 
     #[test]

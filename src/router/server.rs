@@ -33,15 +33,14 @@ use super::configuration::Configuration;
 use super::in_process::InProcess;
 use super::live::{self, Kills};
 use super::methods::Methods;
-use super::metrics::{self, WithMetrics};
+use super::metrics::{self, Recorded, WithMetrics};
 use super::operations::{self, Operators};
 use super::outgoing::Outgoing;
-use super::resilience::Resilience;
+use super::resilience::{self, Resilience};
 use super::rest::{self, Proxy};
 use super::sampling::Sampler;
 use super::system::System;
 use super::{pages, problem};
-use metrics_exporter_prometheus::PrometheusHandle;
 use tandem_front_door::{FrontDoor, Stop};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -118,13 +117,15 @@ pub(super) async fn serve(
     paths
         .detect_conflicts(&prometheus)
         .map_err(|error| anyhow::anyhow!("the router configuration is not valid: {error}"))?;
+    let recorded = metrics::record().context("the gateway's metrics cannot be recorded")?;
+    resilience::show_counters(["accounts", "orders"]);
     let actuator = Actuator::new(
         prometheus.clone().map(|attached| attached.registry),
+        recorded.clone(),
         schema.clone(),
     );
     let system = System::new(services.clone(), &tls)?;
     let proxy = Proxy::new(services, &tls)?;
-    let recorded = metrics::record().context("the gateway's metrics cannot be recorded")?;
     let application = Application {
         router,
         shared: Arc::clone(&shared),
@@ -282,7 +283,7 @@ impl Application {
 struct Thread {
     application: Application,
     door: FrontDoor,
-    recorded: PrometheusHandle,
+    recorded: Recorded,
     listener: TcpListener,
     stop: Stop,
     /// Dropped at its end.

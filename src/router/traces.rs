@@ -6,7 +6,7 @@ use anyhow::Context;
 use hive_router::config::HiveRouterConfig;
 use hive_router::config::primitives::value_or_expression::ValueOrExpression;
 use serde_json::{Value, json};
-use tandem_trace_export::{Protocol, TraceSettings};
+use tandem_trace_export::{Protocol, TraceSettings, own_attributes};
 
 /// Puts the variables into the router's configuration; what stands there of tracing stays where they say nothing.
 ///
@@ -25,6 +25,7 @@ pub(super) fn configure(
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
+    // Whether messages are compressed has no place here: the library of both reads that variable by itself.
     let mut exporter = json!({
         "kind": "otlp",
         "endpoint": settings.endpoint,
@@ -40,7 +41,12 @@ pub(super) fn configure(
         Protocol::Grpc => {
             let mut grpc = json!({ "metadata": headers });
             if let Some(certificates) = settings.collector_certificates() {
-                grpc["tls"] = json!({ "ca": certificates });
+                let client = settings.client.as_ref();
+                grpc["tls"] = json!({
+                    "ca": certificates,
+                    "cert": client.map(|client| &client.certificate),
+                    "key": client.map(|client| &client.key),
+                });
             }
             ("grpc", ("grpc", grpc))
         }
@@ -53,14 +59,76 @@ pub(super) fn configure(
         "collect": { "sampling": 1.0, "parent_based_sampler": true },
     }))
     .context("the router does not take the settings of tracing")?;
-    let name = settings.service_name.clone();
-    let named = name.map(|name| ("service.name".to_owned(), name));
-    for (key, value) in settings.resource.iter().cloned().chain(named) {
-        router
-            .telemetry
-            .resource
-            .attributes
-            .insert(key, ValueOrExpression::Value(value));
+    let attributes = &mut router.telemetry.resource.attributes;
+    for (key, value) in own_attributes("gateway") {
+        // What the router's configuration says wins over this, and loses to the variables.
+        attributes
+            .entry(key)
+            .or_insert(ValueOrExpression::Value(value));
+    }
+    for (key, value) in settings.given_attributes() {
+        attributes.insert(key, ValueOrExpression::Value(value));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use hive_router::config::parse_yaml_config;
+
+    use super::*;
+
+    /// An attribute of the gateway under these variables.
+    fn said(variables: &[(&str, &str)], key: &str) -> Option<String> {
+        let settings = TraceSettings::from_variables(|name| match name {
+            "OTEL_EXPORTER_OTLP_ENDPOINT" => Some("http://there:4318".to_owned()),
+            _ => variables
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned()),
+        });
+        let built_in = include_str!("../../router-config/hive-router.yaml");
+        let mut router = parse_yaml_config(built_in.to_owned()).unwrap();
+        configure(&mut router, settings.unwrap().as_ref()).unwrap();
+        match router.telemetry.resource.attributes.get(key)? {
+            ValueOrExpression::Value(value) => Some(value.clone()),
+            other => panic!("{other:?} is no value"),
+        }
+    }
+
+    #[test]
+    fn the_gateway_says_its_name_its_version_and_which_replica_it_is() {
+        let name = |variables: &[(&str, &str)]| said(variables, "service.name");
+        let among = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=among");
+        let own = ("OTEL_SERVICE_NAME", "own");
+        assert_eq!(name(&[]).as_deref(), Some("tandem-gateway"));
+        assert_eq!(name(&[among]).as_deref(), Some("among"));
+        assert_eq!(name(&[among, own]).as_deref(), Some("own"));
+        let version = said(&[], "service.version");
+        assert_eq!(version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        let instance = || said(&[], "service.instance.id").unwrap();
+        assert_ne!(instance(), instance());
+    }
+
+    #[test]
+    fn a_collector_is_shown_the_certificate_that_the_variables_name() {
+        let settings = TraceSettings::from_variables(|name| {
+            let value = match name {
+                "OTEL_EXPORTER_OTLP_ENDPOINT" => "https://there:4317",
+                "OTEL_EXPORTER_OTLP_PROTOCOL" => "grpc",
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE" => "/client.pem",
+                "OTEL_EXPORTER_OTLP_CLIENT_KEY" => "/client.key",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        });
+        let built_in = include_str!("../../router-config/hive-router.yaml");
+        let mut router = parse_yaml_config(built_in.to_owned()).unwrap();
+        configure(&mut router, settings.unwrap().as_ref()).unwrap();
+        let written = serde_json::to_value(&router.telemetry.tracing).unwrap();
+        let tls = &written["exporters"][0]["grpc"]["tls"];
+        assert_eq!(tls["cert"], "/client.pem");
+        assert_eq!(tls["key"], "/client.key");
+    }
 }

@@ -33,7 +33,8 @@ pub(crate) struct HandedOn {
     )]
     topic_retention_ms: Option<i64>,
 
-    /// Messages that the replica of orders may be behind before orders is not ready; 10000 by default.
+    /// Messages that the replica of orders may be behind before orders is not ready. Not set: any number, because all instances share the
+    /// replica.
     #[arg(long, env = "TANDEM_REPLICA_UNREADY_LAG", value_name = "MESSAGES")]
     replica_unready_lag: Option<u64>,
 
@@ -107,5 +108,35 @@ impl HandedOn {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
         .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::{Args, Command};
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_default_is_what_the_services_have() {
+        let up = HandedOn::augment_args(Command::new("up"));
+        let services = [
+            tandem_accounts::service::Settings::augment_args(Command::new("accounts")),
+            tandem_orders::service::Settings::augment_args(Command::new("orders")),
+        ];
+        let mut compared = 0;
+        for handed_on in up.get_arguments() {
+            let help = handed_on.get_help().unwrap().to_string();
+            let theirs = services.iter().flat_map(Command::get_arguments);
+            for theirs in theirs.filter(|it| it.get_env() == handed_on.get_env()) {
+                match theirs.get_default_values().first() {
+                    Some(default) => assert!(help.contains(default.to_str().unwrap()), "{help}"),
+                    None => assert!(!help.contains("default"), "{help}"),
+                }
+                compared += 1;
+            }
+        }
+        assert!(compared > 8, "{compared}");
     }
 }

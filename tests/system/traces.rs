@@ -1,10 +1,13 @@
 //! Traces: one request's whole way, from the client through the gateway, the services and the topics to the subscriber, as a collector is
 //! told of it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::{Value, json};
+use tandem_backends::{KafkaOptions, Servers};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
 
 use super::support::{
     Client, Signal, Tandem, TandemBuilder, Transport,
@@ -144,6 +147,23 @@ fn everything_is_one_trace(tandem: &Tandem, collector: &Collector, store: &str) 
     });
     is_within(collector, &operation, &placed.id);
 
+    // Who recorded them: each process says its name, its version and which replica it is.
+    let spans = collector.trace(order).into_iter();
+    let instances: BTreeSet<(String, String)> = spans
+        .map(|span| {
+            let said = |name: &str| span.resource[name].clone();
+            assert_eq!(said("service.version"), env!("CARGO_PKG_VERSION"));
+            let instance = said("service.instance.id");
+            assert!(Uuid::parse_str(&instance).is_ok(), "{instance}");
+            (instance, said("service.name"))
+        })
+        .collect();
+    let names: Vec<&str> = instances.iter().map(|(_, name)| name.as_str()).collect();
+    for name in [GATEWAY, ORDERS] {
+        let replicas = names.iter().filter(|it| **it == name).count();
+        assert_eq!(replicas, 1, "{instances:?}");
+    }
+
     // A figure leads to a trace that is in it.
     for (base, metric) in [
         (tandem.accounts_url(""), "http_server_requests_seconds"),
@@ -184,14 +204,16 @@ fn one_trace_goes_from_the_click_to_the_subscriber_over_grpc_on_real_servers() {
     everything_is_one_trace(&site.tandem, &collector, "mongodb");
 }
 
-#[test]
-fn an_event_keeps_its_trace_over_a_kill_of_the_relay() {
-    let collector = Collector::start(Spoken::Http);
-    let mut tandem = sending_to(&collector, Tandem::builder()).start();
+/// An event that nobody publishes while the log is stopped, and whose relay is killed meanwhile.
+fn an_event_keeps_its_trace(
+    tandem: &mut Tandem,
+    collector: &Collector,
+    stop_log: impl FnOnce(),
+    resume_log: impl FnOnce(),
+) {
     let client = Client::new();
     let trace = "9af7651916cd43dd8448eb211c80319c";
-    let broker = tandem.child("broker").unwrap();
-    signal(broker, Signal::STOP);
+    stop_log();
     asked(
         &client,
         &tandem.accounts_url("/graphql"),
@@ -199,36 +221,176 @@ fn an_event_keeps_its_trace_over_a_kill_of_the_relay() {
         CREATE,
         json!({"input": customer_input("killed", "Hopper")}),
     );
+    // What is above the event is sent before the process dies.
+    let served = collector.span(trace, ACCOUNTS, "POST /graphql");
     let accounts = tandem.child("accounts").unwrap();
     signal(accounts, Signal::KILL);
-    signal(broker, Signal::CONT);
+    resume_log();
     tandem.wait_until_ready();
     tandem.replicated(&client, "killed", 1);
     let sent = collector.span(trace, ACCOUNTS, "send accounts.customer.change");
     assert!(!sent.failed);
-    collector.span(trace, ORDERS, "process accounts.customer.change");
+    assert_ne!(
+        sent.resource["service.instance.id"], served.resource["service.instance.id"],
+        "whoever published it has come after the kill"
+    );
+    is_within(collector, &sent, &served.id);
+    let taken = collector.span(trace, ORDERS, "process accounts.customer.change");
+    is_within(collector, &taken, &served.id);
+}
+
+#[test]
+fn an_event_keeps_its_trace_over_a_kill_of_the_relay() {
+    let collector = Collector::start(Spoken::Http);
+    let mut tandem = sending_to(&collector, Tandem::builder()).start();
+    let broker = tandem.child("broker").unwrap();
+    an_event_keeps_its_trace(
+        &mut tandem,
+        &collector,
+        || signal(broker, Signal::STOP),
+        || signal(broker, Signal::CONT),
+    );
+}
+
+#[test]
+fn an_event_keeps_its_trace_over_a_kill_of_the_relay_on_real_servers() {
+    tandem_backends::require!(mongod, kafka);
+    let collector = Collector::start(Spoken::Grpc);
+    let runtime = Runtime::new().unwrap();
+    let servers = runtime
+        .block_on(Servers::start(KafkaOptions::default()))
+        .unwrap();
+    let mut tandem = sending_to(&collector, Tandem::builder().servers(&servers)).start();
+    an_event_keeps_its_trace(
+        &mut tandem,
+        &collector,
+        || servers.kafka.pause(0).unwrap(),
+        || servers.kafka.resume(0).unwrap(),
+    );
+}
+
+/// Creates customers at the same time, each within a trace of its own.
+fn create_at_once(url: &str, count: usize) -> BTreeSet<String> {
+    let traces = (0..count).map(|_| Uuid::now_v7().simple().to_string());
+    let traces: BTreeSet<String> = traces.collect();
+    std::thread::scope(|scope| {
+        for trace in &traces {
+            scope.spawn(move || {
+                let input = json!({"input": customer_input(&Uuid::now_v7().to_string(), "Lamarr")});
+                asked(&Client::new(), url, trace, CREATE, input);
+            });
+        }
+    });
+    traces
+}
+
+/// Each link of a span leads to a span of this name, of the same process, within one of these traces.
+#[track_caller]
+fn leads_to(collector: &Collector, span: &Span, traces: &BTreeSet<String>, name: &str) {
+    assert!(traces.contains(&span.trace), "{span:#?}");
+    for link in &span.links {
+        assert!(traces.contains(&link.trace), "{span:#?}");
+        assert_ne!(link.span, span.id, "{span:#?}");
+        let target = poll(&format!("what {} links to: {link:?}", span.name), || {
+            let mut spans = collector.trace(&link.trace).into_iter();
+            spans.find(|it| it.id == link.span)
+        });
+        assert_eq!(target.name, name, "{target:#?}");
+        assert_eq!(target.resource, span.resource, "{target:#?}");
+    }
+}
+
+/// What is written for several at once is within what the first of them waits for, and links to what each other one waits for.
+fn what_is_shared_is_linked(tandem: &Tandem, collector: &Collector) {
+    let url = tandem.accounts_url("/graphql");
+    let mut traces = BTreeSet::new();
+    let shared = poll("a shared write", || {
+        traces.extend(create_at_once(&url, 16));
+        collector.linked(|span| span.service == ACCOUNTS && span.name.starts_with("shared "))
+    });
+    let name = shared.name.strip_prefix("shared ").unwrap();
+    leads_to(collector, &shared, &traces, name);
+    let waits = poll("what the first of them waits for", || {
+        let mut spans = collector.trace(&shared.trace).into_iter();
+        spans.find(|it| it.id == shared.parent)
+    });
+    assert_eq!(waits.name, name);
 }
 
 #[test]
 fn what_is_written_together_is_linked() {
     let collector = Collector::start(Spoken::Http);
     let tandem = sending_to(&collector, Tandem::builder()).start();
+    what_is_shared_is_linked(&tandem, &collector);
+}
+
+#[test]
+fn what_is_written_together_is_linked_on_real_servers() {
+    tandem_backends::require!(mongod, kafka);
+    let collector = Collector::start(Spoken::Grpc);
+    let site = Site::on_real_servers_with(|builder| sending_to(&collector, builder));
+    what_is_shared_is_linked(&site.tandem, &collector);
+}
+
+#[test]
+fn messages_that_a_projection_takes_together_link_to_the_first_of_them() {
+    const PROCESS: &str = "process accounts.customer.change";
+    let collector = Collector::start(Spoken::Http);
+    let tandem = sending_to(&collector, Tandem::builder()).start();
     let url = tandem.accounts_url("/graphql");
-    let found = poll("a shared commit", || {
-        std::thread::scope(|scope| {
-            for number in 0..16 {
-                let url = &url;
-                scope.spawn(move || {
-                    let id = uuid::Uuid::now_v7().to_string();
-                    let trace = format!("{:032x}", uuid::Uuid::now_v7().as_u128());
-                    let input = json!({"input": customer_input(&id, &number.to_string())});
-                    asked(&Client::new(), url, &trace, CREATE, input);
-                });
-            }
-        });
-        collector.linked("shared commit")
+    let orders = tandem.child("orders").unwrap();
+    let mut traces = BTreeSet::new();
+    let taken = poll("a batch of several messages", || {
+        signal(orders, Signal::STOP);
+        let created = create_at_once(&url, 12);
+        for trace in &created {
+            collector.span(trace, ACCOUNTS, "send accounts.customer.change");
+        }
+        signal(orders, Signal::CONT);
+        for trace in &created {
+            collector.span(trace, ORDERS, PROCESS);
+        }
+        traces.extend(created);
+        collector.linked(|span| span.service == ORDERS && span.name == PROCESS)
     });
-    assert_eq!(found.service, ACCOUNTS);
+    assert_eq!(taken.links.len(), 1, "{taken:#?}");
+    leads_to(&collector, &taken, &traces, PROCESS);
+}
+
+#[test]
+fn messages_are_compressed_where_the_variable_says_so() {
+    for (spoken, variable) in [
+        (Spoken::Grpc, "OTEL_EXPORTER_OTLP_COMPRESSION"),
+        (Spoken::Http, "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION"),
+    ] {
+        let collector = Collector::start(spoken);
+        let tandem = sending_to(&collector, Tandem::builder())
+            .env(variable, "gzip")
+            .start();
+        let trace = "5af7651916cd43dd8448eb211c80319c";
+        asked(
+            &Client::new(),
+            &tandem.gateway_url("/graphql"),
+            trace,
+            CREATE,
+            json!({"input": customer_input("small", "Huffman")}),
+        );
+        collector.span(trace, ACCOUNTS, "POST /graphql");
+        poll("the gateway's spans", || {
+            let mut spans = collector.trace(trace).into_iter();
+            spans.find(|span| span.service == GATEWAY)
+        });
+        let gzip = BTreeSet::from(["gzip".to_owned()]);
+        assert_eq!(collector.compressions(), gzip, "{spoken:?}");
+    }
+}
+
+/// How many spans a service says it has lost.
+fn lost(client: &Client, base: &str) -> Option<u64> {
+    let shown = client.get(&format!("{base}/actuator/prometheus")).body;
+    let mut lines = shown.lines();
+    let line = lines.find(|line| line.starts_with("trace_spans_lost_total"))?;
+    line.rsplit_once(' ')?.1.parse().ok()
 }
 
 #[test]
@@ -250,6 +412,19 @@ fn a_collector_that_is_away_or_never_answers_changes_nothing_for_callers() {
             client.data(&tandem.gateway_url("/graphql"), CREATE, input);
         }
         tandem.replicated(&client, "unseen-49", 1);
+        // Accounts and orders count what does not fit, and what is not taken; the gateway's queue is the router's own.
+        for base in [tandem.accounts_url(""), tandem.orders_url("")] {
+            poll(&format!("{base} counts what is lost"), || {
+                lost(&client, &base).filter(|lost| *lost > 0)
+            });
+        }
+        tandem.process_says_in_log("spans do not reach the collector");
+        for service in ["accounts", "orders"] {
+            let log = tandem.data_dir().join(format!("logs/{service}.log"));
+            let log = std::fs::read_to_string(log).unwrap();
+            // The library would say so for each message.
+            assert!(!log.contains("BatchSpanProcessor"), "{log}");
+        }
     }
 }
 

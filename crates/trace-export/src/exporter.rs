@@ -1,38 +1,37 @@
 //! Sends spans by OTLP, from a thread of its own.
 
-use std::{
-    fmt::Debug,
-    path::Path,
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use opentelemetry::{
-    KeyValue, global,
+    global,
     trace::{SpanKind, TraceId},
 };
 use opentelemetry_otlp::{
-    ExporterBuildError, SpanExporter as Otlp, WithExportConfig, WithHttpConfig, WithTonicConfig,
+    Compression, ExporterBuildError, SpanExporter as Otlp, WithExportConfig, WithHttpConfig,
+    WithTonicConfig,
     tonic_types::{
         metadata::MetadataMap,
-        transport::{Certificate, ClientTlsConfig},
+        transport::{Certificate, ClientTlsConfig, Identity},
     },
 };
 use opentelemetry_sdk::{
-    Resource,
-    error::OTelSdkResult,
     runtime,
     trace::{
-        BatchConfigBuilder, Sampler, SamplingDecision, SdkTracerProvider, ShouldSample, SpanData,
-        SpanExporter, span_processor_with_async_runtime::BatchSpanProcessor,
+        BatchConfigBuilder, Sampler, SamplingDecision, SdkTracerProvider, ShouldSample,
+        span_processor_with_async_runtime::BatchSpanProcessor,
     },
 };
 use tandem_runtime::{span, trace_context::TraceContext};
 
-use super::settings::{Protocol, Sampling, TraceSettings};
+use super::{
+    losses::Losses,
+    queue::{Bounded, Places, Sending},
+    resource::resource,
+    settings::{Protocol, Sampling, TraceSettings},
+};
 
-/// A collector that is away is told of once in this time.
-const SILENCE: Duration = Duration::from_secs(60);
+/// Room in the library's own queue for what is no span: requests to send what waits, or to end.
+const REQUESTS: usize = 16;
 
 /// Why spans cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +52,11 @@ pub enum ExportError {
         /// Its name.
         name: String,
     },
-    /// Certificates cannot be read.
-    #[error("OTEL_EXPORTER_OTLP_CERTIFICATE: {path} cannot be read: {source}")]
-    Certificates {
+    /// A file cannot be read.
+    #[error("{name}: {path} cannot be read: {source}")]
+    File {
+        /// The variable that names it.
+        name: &'static str,
         /// The file.
         path: String,
         /// Why.
@@ -73,14 +74,13 @@ impl Exporter {
     /// # Errors
     /// When a setting does not fit. A collector that is away is no error.
     pub fn start(service: &'static str, settings: &TraceSettings) -> Result<Self, ExportError> {
-        let exporter = Reporting {
-            inner: otlp(settings)?,
-            endpoint: settings.endpoint.clone(),
-            told: Mutex::new(None),
-        };
+        let losses = Arc::new(Losses::on_the_way_to(&settings.endpoint));
+        let places = Places::new(settings.batches.queue);
+        let exporter = Sending::new(otlp(settings)?, places.clone(), Arc::clone(&losses));
         let batches = BatchConfigBuilder::default()
             .with_scheduled_delay(settings.batches.delay)
-            .with_max_queue_size(settings.batches.queue)
+            // The queue before it is full first, which counts what it drops.
+            .with_max_queue_size(settings.batches.queue.saturating_add(REQUESTS))
             .with_max_export_batch_size(settings.batches.size)
             .with_max_export_timeout(settings.batches.time_limit)
             .build();
@@ -90,7 +90,7 @@ impl Exporter {
         let provider = SdkTracerProvider::builder()
             .with_sampler(sampler(settings.sampling))
             .with_resource(resource(service, settings))
-            .with_span_processor(processor)
+            .with_span_processor(Bounded::new(processor, places, losses))
             .build();
         global::set_tracer_provider(provider.clone());
         span::record();
@@ -129,32 +129,31 @@ fn sampler(sampling: Sampling) -> Sampler {
     }
 }
 
-fn resource(service: &'static str, settings: &TraceSettings) -> Resource {
-    let name = settings.service_name.clone();
-    let attributes = settings.resource.iter().cloned();
-    Resource::builder_empty()
-        .with_attributes(attributes.map(|(key, value)| KeyValue::new(key, value)))
-        .with_service_name(name.unwrap_or_else(|| format!("tandem-{service}")))
-        .build()
-}
-
 fn otlp(settings: &TraceSettings) -> Result<Otlp, ExportError> {
     let built = match settings.protocol {
-        Protocol::HttpProtobuf => Otlp::builder()
-            .with_http()
-            .with_endpoint(&settings.endpoint)
-            .with_timeout(settings.batches.time_limit)
-            .with_headers(settings.headers.iter().cloned().collect())
-            .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-            .build(),
+        Protocol::HttpProtobuf => {
+            let mut exporter = Otlp::builder()
+                .with_http()
+                .with_endpoint(&settings.endpoint)
+                .with_timeout(settings.batches.time_limit)
+                .with_headers(settings.headers.iter().cloned().collect())
+                .with_protocol(opentelemetry_otlp::Protocol::HttpBinary);
+            if settings.is_compressed {
+                exporter = exporter.with_compression(Compression::Gzip);
+            }
+            exporter.build()
+        }
         Protocol::Grpc => {
             let mut exporter = Otlp::builder()
                 .with_tonic()
                 .with_endpoint(&settings.endpoint)
                 .with_timeout(settings.batches.time_limit)
                 .with_metadata(metadata(settings)?);
+            if settings.is_compressed {
+                exporter = exporter.with_compression(Compression::Gzip);
+            }
             if let Some(certificates) = settings.collector_certificates() {
-                exporter = exporter.with_tls_config(tls(&certificates)?);
+                exporter = exporter.with_tls_config(tls(settings, &certificates)?);
             }
             exporter.build()
         }
@@ -177,61 +176,82 @@ fn metadata(settings: &TraceSettings) -> Result<MetadataMap, ExportError> {
     Ok(MetadataMap::from_headers(headers))
 }
 
-fn tls(file: &Path) -> Result<ClientTlsConfig, ExportError> {
-    let certificates = std::fs::read(file).map_err(|source| ExportError::Certificates {
+/// Whom a collector must show a certificate by, and what is shown to it.
+fn tls(settings: &TraceSettings, certificates: &Path) -> Result<ClientTlsConfig, ExportError> {
+    let trusted = read("OTEL_EXPORTER_OTLP_CERTIFICATE", certificates)?;
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(trusted));
+    let Some(client) = &settings.client else {
+        return Ok(tls);
+    };
+    let certificate = read("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &client.certificate)?;
+    let key = read("OTEL_EXPORTER_OTLP_CLIENT_KEY", &client.key)?;
+    Ok(tls.identity(Identity::from_pem(certificate, key)))
+}
+
+fn read(name: &'static str, file: &Path) -> Result<Vec<u8>, ExportError> {
+    std::fs::read(file).map_err(|source| ExportError::File {
+        name,
         path: file.display().to_string(),
         source,
-    })?;
-    Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(certificates)))
+    })
 }
 
-/// Says in our own words, and seldom, that spans are lost.
-#[derive(Debug)]
-struct Reporting<E> {
-    inner: E,
-    endpoint: String,
-    told: Mutex<Option<Instant>>,
-}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
 
-impl<E: SpanExporter> SpanExporter for Reporting<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let spans = batch.len();
-        let outcome = self.inner.export(batch).await;
-        if let Err(error) = &outcome {
-            self.report(spans, error);
+    fn settings(variables: &[(&str, &str)]) -> TraceSettings {
+        let read = TraceSettings::from_variables(|name| {
+            let mut variables = variables.iter();
+            let found = variables.find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        });
+        read.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn messages_can_be_compressed_with_both_protocols() {
+        for protocol in ["grpc", "http/protobuf"] {
+            let settings = settings(&[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+            ]);
+            assert!(settings.is_compressed);
+            let built = otlp(&settings);
+            assert!(built.is_ok(), "{protocol}: {built:?}");
         }
-        outcome
     }
 
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.inner.shutdown_with_timeout(timeout)
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.inner.force_flush()
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.inner.set_resource(resource);
-    }
-}
-
-impl<E> Reporting<E> {
-    fn report(&self, spans: usize, error: &dyn std::error::Error) {
-        metrics::counter!("trace_spans_lost_total").increment(spans as u64);
-        let mut told = self
-            .told
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if told.is_some_and(|told| told.elapsed() < SILENCE) {
-            return;
+    #[test]
+    fn a_file_that_cannot_be_read_is_named_with_its_variable() {
+        let folder = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
+        std::fs::create_dir(&folder).unwrap();
+        let there = folder.join("there.pem");
+        std::fs::write(&there, "").unwrap();
+        let (there, missing) = (there.display().to_string(), "/missing.pem");
+        for (name, authorities, certificate, key) in [
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", missing, &*there, &*there),
+            (
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+                &*there,
+                missing,
+                &*there,
+            ),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &*there, &*there, missing),
+        ] {
+            let settings = settings(&[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://there:4317"),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+                ("OTEL_EXPORTER_OTLP_CERTIFICATE", authorities),
+                ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", certificate),
+                ("OTEL_EXPORTER_OTLP_CLIENT_KEY", key),
+            ]);
+            let certificates = settings.collector_certificates().unwrap();
+            let error = tls(&settings, &certificates).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{name}: {missing}")), "{error}");
         }
-        *told = Some(Instant::now());
-        tracing::warn!(
-            endpoint = self.endpoint,
-            spans,
-            %error,
-            "spans could not be sent to the collector and are lost; requests do not wait for it"
-        );
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -4,7 +4,11 @@
 //! where these go. The collector may be slow or away: spans wait in a queue with a bound and are dropped behind it, callers never wait.
 
 mod exporter;
+mod losses;
+mod queue;
+mod resource;
 mod settings;
 
 pub use exporter::{ExportError, Exporter};
-pub use settings::{Batches, Protocol, Sampling, SettingsError, TraceSettings};
+pub use resource::own_attributes;
+pub use settings::{Batches, ClientCertificate, Protocol, Sampling, SettingsError, TraceSettings};

@@ -42,6 +42,15 @@ pub struct Batches {
     pub time_limit: Duration,
 }
 
+/// Files (PEM) with what this process shows to a collector that asks who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
 /// Where spans go, and which.
 #[derive(Clone, PartialEq)]
 pub struct TraceSettings {
@@ -53,6 +62,10 @@ pub struct TraceSettings {
     pub headers: Vec<(String, String)>,
     /// Certificates (PEM) that a collector with TLS is verified by; those of the system if none is given.
     pub certificates: Option<PathBuf>,
+    /// What a collector with TLS is shown of this process, if anything.
+    pub client: Option<ClientCertificate>,
+    /// Whether messages are compressed (gzip).
+    pub is_compressed: bool,
     /// Which traces.
     pub sampling: Sampling,
     /// How they are gathered.
@@ -170,6 +183,8 @@ impl TraceSettings {
             protocol,
             headers,
             certificates: certificates.map(PathBuf::from),
+            client: variables.client(protocol)?,
+            is_compressed: variables.is_compressed()?,
             sampling: variables.sampling()?,
             batches: variables.batches(timeout)?,
             resource: pairs(
@@ -209,6 +224,56 @@ impl Variables<'_> {
                 let value = self.get(&shared);
                 (shared, value)
             }
+        }
+    }
+
+    /// Whether messages are compressed. The library looks at these variables by itself: it knows one of the two compressions that the
+    /// specification has, and neither `none` nor an empty text. What it does not take is refused here, with a sentence that names the variable.
+    fn is_compressed(&self) -> Result<bool, SettingsError> {
+        for name in [
+            "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+            "OTEL_EXPORTER_OTLP_COMPRESSION",
+        ] {
+            match (self.0)(name).as_deref() {
+                None => {}
+                Some("gzip") => return Ok(true),
+                Some(other) => {
+                    return Err(wrong(name, other, "gzip, or that it is not set at all"));
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn client(&self, protocol: Protocol) -> Result<Option<ClientCertificate>, SettingsError> {
+        const GRPC: &str =
+            "it with the protocol grpc alone; with http/protobuf no certificate is shown";
+        let (certificate_name, certificate) = self.of_traces("CLIENT_CERTIFICATE");
+        let (key_name, key) = self.of_traces("CLIENT_KEY");
+        let given = [(&certificate_name, &certificate), (&key_name, &key)];
+        for (name, file) in given {
+            if let Some(file) = file
+                && protocol != Protocol::Grpc
+            {
+                return Err(wrong(name, file, GRPC));
+            }
+        }
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Ok(Some(ClientCertificate {
+                certificate: certificate.into(),
+                key: key.into(),
+            })),
+            (Some(certificate), None) => Err(wrong(
+                &certificate_name,
+                &certificate,
+                "OTEL_EXPORTER_OTLP_CLIENT_KEY beside it",
+            )),
+            (None, Some(key)) => Err(wrong(
+                &key_name,
+                &key,
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE beside it",
+            )),
+            (None, None) => Ok(None),
         }
     }
 
@@ -392,6 +457,11 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_HEADERS", "a=%zz"),
             ("OTEL_SDK_DISABLED", "perhaps"),
             ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/certificate.pem"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),
+            ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", ""),
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/client.pem"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/client.key"),
         ] {
             let error = read(&[(name, value), there]).unwrap_err();
             assert_eq!(error.name, name);
@@ -403,6 +473,27 @@ mod tests {
             ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
         ];
         assert_eq!(read(&ratio).unwrap_err().name, "OTEL_TRACES_SAMPLER_ARG");
+    }
+
+    #[test]
+    fn a_certificate_of_this_process_needs_its_key_and_is_shown_by_grpc_alone() {
+        let there = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://there:4317");
+        let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+        let certificate = ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/client.pem");
+        let key = ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "/client.key");
+        let settings = read(&[there, grpc, certificate, key]).unwrap().unwrap();
+        let expected = ClientCertificate {
+            certificate: "/client.pem".into(),
+            key: "/client.key".into(),
+        };
+        assert_eq!(settings.client, Some(expected));
+        for alone in [certificate, key] {
+            let error = read(&[there, grpc, alone]).unwrap_err();
+            assert_eq!(error.name, alone.0);
+            assert!(error.expected.ends_with("beside it"), "{error}");
+        }
+        let error = read(&[there, certificate, key]).unwrap_err();
+        assert!(error.expected.contains("grpc"), "{error}");
     }
 
     #[test]

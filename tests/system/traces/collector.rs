@@ -1,13 +1,15 @@
 //! A collector of spans: OTLP over gRPC and over HTTP, on one port each, that keeps what it is sent.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
+    io::Read,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use flate2::read::GzDecoder;
 use http_body_util::{BodyExt, Full};
 use hyper::{
     HeaderMap, Request, Response,
@@ -18,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
     common::v1::{KeyValue, any_value},
-    trace::v1::span::SpanKind,
+    trace::v1::span::{self, SpanKind},
 };
 use prost::Message;
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -35,17 +37,25 @@ pub enum Spoken {
     Http,
 }
 
+/// Where a link leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub trace: String,
+    pub span: String,
+}
+
 /// A span as it was sent.
 #[derive(Clone, Debug)]
 pub struct Span {
     pub service: String,
+    /// What is said of the process that recorded it.
+    pub resource: Arc<BTreeMap<String, String>>,
     pub name: String,
     pub kind: SpanKind,
     pub trace: String,
     pub id: String,
     pub parent: String,
-    /// The spans that it links to.
-    pub links: Vec<String>,
+    pub links: Vec<Link>,
     pub attributes: BTreeMap<String, String>,
     pub failed: bool,
     pub begun: u64,
@@ -57,8 +67,15 @@ pub struct Collector {
     _runtime: Runtime,
     address: SocketAddr,
     spoken: Spoken,
+    kept: Kept,
+}
+
+/// What came.
+#[derive(Clone, Default)]
+struct Kept {
     spans: Arc<Mutex<Vec<Span>>>,
-    headers: Arc<Mutex<HashSet<String>>>,
+    tenants: Arc<Mutex<BTreeSet<String>>>,
+    compressions: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Collector {
@@ -66,14 +83,14 @@ impl Collector {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let (spans, headers) = (Arc::default(), Arc::default());
-        let kept = (Arc::clone(&spans), Arc::clone(&headers));
+        let kept = Kept::default();
+        let keeping = kept.clone();
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let kept = kept.clone();
+                let keeping = keeping.clone();
                 let service = service_fn(move |request| {
-                    let (spans, headers) = kept.clone();
-                    async move { Ok::<_, Infallible>(take(request, spoken, &spans, &headers).await) }
+                    let keeping = keeping.clone();
+                    async move { Ok::<_, Infallible>(take(request, spoken, &keeping).await) }
                 });
                 tokio::spawn(async move {
                     let stream = TokioIo::new(stream);
@@ -97,8 +114,7 @@ impl Collector {
             _runtime: runtime,
             address,
             spoken,
-            spans,
-            headers,
+            kept,
         }
     }
 
@@ -128,7 +144,7 @@ impl Collector {
 
     /// What came of one trace, in order of beginning.
     pub fn trace(&self, trace: &str) -> Vec<Span> {
-        let spans = self.spans.lock().unwrap();
+        let spans = self.kept.spans.lock().unwrap();
         let mut found: Vec<Span> = spans
             .iter()
             .filter(|it| it.trace == trace)
@@ -163,20 +179,25 @@ impl Collector {
     }
 
     /// The values of `x-tenant` that came with messages.
-    pub fn tenants(&self) -> HashSet<String> {
-        self.headers.lock().unwrap().clone()
+    pub fn tenants(&self) -> BTreeSet<String> {
+        self.kept.tenants.lock().unwrap().clone()
     }
 
-    /// A span of this name that links to others, if there is one.
-    pub fn linked(&self, name: &str) -> Option<Span> {
-        let spans = self.spans.lock().unwrap();
+    /// How messages were compressed: `identity` is not at all.
+    pub fn compressions(&self) -> BTreeSet<String> {
+        self.kept.compressions.lock().unwrap().clone()
+    }
+
+    /// A span of this kind that links to others, if there is one.
+    pub fn linked(&self, is_it: impl Fn(&Span) -> bool) -> Option<Span> {
+        let spans = self.kept.spans.lock().unwrap();
         let mut linked = spans.iter().filter(|span| !span.links.is_empty());
-        linked.find(|span| span.name == name).cloned()
+        linked.find(|span| is_it(span)).cloned()
     }
 
     /// Every text that was sent.
     pub fn texts(&self) -> Vec<String> {
-        let spans = self.spans.lock().unwrap();
+        let spans = self.kept.spans.lock().unwrap();
         let texts = spans.iter().flat_map(|span| {
             let attributes = span
                 .attributes
@@ -191,32 +212,49 @@ impl Collector {
 async fn take(
     request: Request<Incoming>,
     spoken: Spoken,
-    spans: &Mutex<Vec<Span>>,
-    headers: &Mutex<HashSet<String>>,
+    kept: &Kept,
 ) -> Response<http_body_util::combinators::BoxBody<Bytes, Infallible>> {
     let path = match spoken {
         Spoken::Grpc => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
         Spoken::Http => "/v1/traces",
     };
     assert_eq!(request.uri().path(), path);
-    if let Some(tenant) = request.headers().get("x-tenant") {
-        headers
-            .lock()
-            .unwrap()
-            .insert(tenant.to_str().unwrap().to_owned());
+    let (tenant, compression) = {
+        let header = |name: &str| {
+            let value = request.headers().get(name)?;
+            Some(value.to_str().unwrap().to_owned())
+        };
+        let compression = header(match spoken {
+            Spoken::Grpc => "grpc-encoding",
+            Spoken::Http => "content-encoding",
+        });
+        (header("x-tenant"), compression)
+    };
+    if let Some(tenant) = tenant {
+        kept.tenants.lock().unwrap().insert(tenant);
     }
+    let compression = compression.unwrap_or_else(|| "identity".to_owned());
+    let is_gzip = compression == "gzip";
+    kept.compressions.lock().unwrap().insert(compression);
     let Ok(body) = request.into_body().collect().await else {
         return Response::new(Full::new(Bytes::new()).boxed());
     };
     let body = body.to_bytes();
-    // A gRPC message has a flag and its length before it (gRPC over HTTP/2, "Length-Prefixed-Message").
-    let message = if spoken == Spoken::Grpc {
-        body.slice(5..)
+    // A gRPC message has before it whether it is compressed, and its length (gRPC over HTTP/2, "Length-Prefixed-Message").
+    let (is_compressed, message) = match spoken {
+        Spoken::Grpc => (body[0] == 1, body.slice(5..)),
+        Spoken::Http => (is_gzip, body),
+    };
+    let message = if is_compressed {
+        let mut opened = Vec::new();
+        let mut decoder = GzDecoder::new(&*message);
+        decoder.read_to_end(&mut opened).unwrap();
+        Bytes::from(opened)
     } else {
-        body
+        message
     };
     let request = ExportTraceServiceRequest::decode(message).unwrap();
-    spans.lock().unwrap().extend(read(request));
+    kept.spans.lock().unwrap().extend(read(request));
     let answer = ExportTraceServiceResponse::default().encode_to_vec();
     match spoken {
         Spoken::Http => {
@@ -245,19 +283,21 @@ async fn take(
 fn read(request: ExportTraceServiceRequest) -> Vec<Span> {
     let mut spans = Vec::new();
     for of_resource in request.resource_spans {
-        let resource = attributes(&of_resource.resource.unwrap().attributes);
+        let resource = Arc::new(attributes(&of_resource.resource.unwrap().attributes));
         assert_eq!(resource["deployment.environment.name"], "test");
+        assert_eq!(resource["telemetry.sdk.language"], "rust");
         let service = &resource["service.name"];
         for span in of_resource.scope_spans.into_iter().flat_map(|it| it.spans) {
             spans.push(Span {
                 service: service.clone(),
+                resource: Arc::clone(&resource),
                 kind: span.kind(),
                 failed: span.status.as_ref().is_some_and(|status| status.code == 2),
                 name: span.name,
                 trace: hex(&span.trace_id),
                 id: hex(&span.span_id),
                 parent: hex(&span.parent_span_id),
-                links: span.links.iter().map(|link| hex(&link.span_id)).collect(),
+                links: links(&span.links),
                 attributes: attributes(&span.attributes),
                 begun: span.start_time_unix_nano,
                 ended: span.end_time_unix_nano,
@@ -265,6 +305,14 @@ fn read(request: ExportTraceServiceRequest) -> Vec<Span> {
         }
     }
     spans
+}
+
+fn links(links: &[span::Link]) -> Vec<Link> {
+    let link = |link: &span::Link| Link {
+        trace: hex(&link.trace_id),
+        span: hex(&link.span_id),
+    };
+    links.iter().map(link).collect()
 }
 
 fn attributes(attributes: &[KeyValue]) -> BTreeMap<String, String> {

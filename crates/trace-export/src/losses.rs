@@ -1,0 +1,84 @@
+//! Spans that do not reach the collector: each is counted, and seldom is one told of.
+
+use std::{
+    fmt::Display,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// The counter of spans that are lost.
+const LOST: &str = "trace_spans_lost_total";
+/// The log tells of losses once in this time.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What is lost on the way to a collector.
+#[derive(Debug)]
+pub(crate) struct Losses {
+    endpoint: String,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    last: Option<Instant>,
+    /// Spans that were lost since.
+    since: u64,
+}
+
+impl Losses {
+    /// Of what is sent to this collector.
+    pub(crate) fn on_the_way_to(endpoint: &str) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// Shows the counter where nothing is lost, too: of one that begins with the first loss nobody sees that as an increase. The recorder of
+    /// metrics is installed after the exporter, so this has to be called with each message.
+    pub(crate) fn show() {
+        metrics::counter!(LOST).increment(0);
+    }
+
+    /// Counts spans that are lost, and says so in the log once a minute.
+    pub(crate) fn count(&self, spans: usize, reason: &dyn Display) {
+        let spans = spans as u64;
+        metrics::counter!(LOST).increment(spans);
+        if let Some(spans) = self.to_be_told(spans) {
+            tracing::warn!(
+                endpoint = self.endpoint,
+                spans,
+                %reason,
+                "spans do not reach the collector and are lost; requests do not wait for it"
+            );
+        }
+    }
+
+    /// How many were lost since the log told of some, if it is to do so again.
+    fn to_be_told(&self, spans: u64) -> Option<u64> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.since += spans;
+        if told.last.is_some_and(|last| last.elapsed() < SILENCE) {
+            return None;
+        }
+        told.last = Some(Instant::now());
+        Some(std::mem::take(&mut told.since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_told_of_once_a_minute_with_how_many_there_were() {
+        let losses = Losses::on_the_way_to("http://there");
+        assert_eq!(losses.to_be_told(2), Some(2));
+        assert_eq!(losses.to_be_told(3), None);
+        assert_eq!(losses.to_be_told(4), None);
+        if let Ok(mut told) = losses.told.lock() {
+            told.last = Instant::now().checked_sub(SILENCE);
+        }
+        assert_eq!(losses.to_be_told(1), Some(8));
+    }
+}
