@@ -3,13 +3,9 @@
 use serde_json::json;
 
 use super::support::{
-    Client, Tandem,
+    Client, Tandem, browser,
     graph::{PLACE, order_input},
 };
-
-#[path = "../gateway/browser.rs"]
-pub(crate) mod browser;
-pub(crate) mod screen;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_sees_what_runs_on_the_start_page_and_tries_the_first_query() {

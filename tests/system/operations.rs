@@ -13,6 +13,7 @@ use super::support::{
     Client, Tandem,
     checker::{CUSTOMER_TOPIC, whole_topic},
     graph::UPDATE,
+    ground::Log,
     poll,
 };
 
@@ -20,6 +21,8 @@ use super::support::{
 mod page;
 #[path = "operations/routes.rs"]
 mod routes;
+
+const SIGNATURE: &str = "ce_tandemsignature";
 
 /// The address of one of the routes that are passed on.
 fn route(tandem: &Tandem, service: &str, path: &str) -> String {
@@ -54,6 +57,28 @@ fn poison(tandem: &Tandem, id: &str, body: &str) {
         .headers(headers);
     producer.send(record).map_err(|(error, _)| error).unwrap();
     producer.flush(Duration::from_secs(20)).unwrap();
+}
+
+/// Tells of a customer whose data key is on no topic: by the first event of another one under this name, unsigned.
+fn keyless(tandem: &Tandem, like: &str, id: &str) {
+    let log = Log::of(tandem);
+    let mut event = poll("the customer's event in the topic", || {
+        let mut events = log.read(CUSTOMER_TOPIC).into_iter();
+        events.find(|event| event.key == like)
+    });
+    let mut body: Value = serde_json::from_slice(event.payload.as_deref().unwrap()).unwrap();
+    body["id"] = json!(id);
+    event.payload = Some(body.to_string().into_bytes());
+    event.key = id.to_owned();
+    event.headers.retain(|(name, _)| name != SIGNATURE);
+    for (name, value) in &mut event.headers {
+        match name.as_str() {
+            "ce_id" => *value = uuid::Uuid::now_v7().to_string().into_bytes(),
+            "ce_subject" => *value = id.as_bytes().to_vec(),
+            _ => {}
+        }
+    }
+    log.write(CUSTOMER_TOPIC, &[event]);
 }
 
 fn rename(tandem: &Tandem, client: &Client, id: &str, last_name: &str) {

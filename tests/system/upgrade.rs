@@ -100,10 +100,24 @@ fn this_version_starts_on_the_data_of_earlier_ones_and_all_is_there() {
         for service in ["accounts", "orders"] {
             tandem.operated(&["rebuild", service]);
         }
-        let audit = tandem.operated(&["audit", "customer", "kept-1"]);
-        assert!(
-            audit.contains("King") || audit.contains("UPDATED"),
-            "{audit}"
+        let audit = tandem.operated(&["audit", "customer", "kept-1", "--json"]);
+        let audit: Value = serde_json::from_str(&audit).unwrap();
+        let changes = audit.as_array().unwrap();
+        let told: Vec<(i64, &str)> = changes
+            .iter()
+            .map(|change| {
+                let revision = change["revision"].as_i64().unwrap();
+                (revision, change["type"].as_str().unwrap())
+            })
+            .collect();
+        assert_eq!(told, [(1, "CREATED"), (2, "UPDATED")], "{audit:#}");
+        assert_eq!(
+            changes[1]["differences"],
+            json!([
+                {"field": "name.firstName", "before": "Ada", "after": "Augusta"},
+                {"field": "name.lastName", "before": "Kept 1", "after": "King"},
+            ]),
+            "{audit:#}"
         );
         let renamed = client.data(&gateway, CUSTOMER, json!({"id": "kept-1"}));
         assert_eq!(renamed["customer"]["name"]["lastName"], "King");

@@ -1,10 +1,19 @@
 //! What a change of a GraphQL schema means for its clients.
 //!
 //! What counts as breaking and as dangerous is what graphql-js says (`findBreakingChanges`, `findDangerousChanges`): output types may only promise
-//! more, input types may only ask for less.
+//! more, input types may only ask for less. Beyond that: who may see what (`access`), what is hidden, and defaults that are gone where a value must
+//! be given.
+
+mod access;
+mod directives;
 
 use anyhow::{Context, anyhow};
-use apollo_compiler::{Schema, ast::Type, schema::ExtendedType};
+use apollo_compiler::{
+    Name, Node, Schema,
+    ast::{FieldDefinition, InputValueDefinition, Type},
+    collections::IndexMap,
+    schema::{Component, ExtendedType},
+};
 use graphql_schema_diff::{Change, ChangeKind, diff};
 
 use super::{
@@ -12,22 +21,25 @@ use super::{
     Severity::{self, Breaking, Dangerous, Safe},
 };
 
+/// Names of the machinery of composition begin so; no client sees it.
+const MACHINERY: [&str; 3] = ["join__", "link__", "core__"];
+/// Directives that take something from clients where they come to stand, and what.
+const TAKING: [(&str, &str); 2] = [
+    ("inaccessible", "is hidden from clients now"),
+    ("oneOf", "takes one of its fields alone now"),
+];
+
 /// Compares two schemas.
 ///
 /// # Errors
 /// When one of them cannot be parsed.
 pub(super) fn compare(old: &str, new: &str) -> anyhow::Result<Vec<Finding>> {
     let changes = diff(old, new).map_err(|error| anyhow!("{error}"))?;
-    let parsed = |text: &str| match Schema::parse(text, "schema.graphql") {
-        Ok(schema) => schema,
-        // Directives of composition that nobody defined are no matter of clients.
-        Err(partial) => partial.partial,
-    };
     let schemas = Schemas {
         old_text: old,
         new_text: new,
-        old: parsed(old),
-        new: parsed(new),
+        old: schema_of(old),
+        new: schema_of(new),
     };
     let mut findings = Vec::new();
     for change in &changes {
@@ -35,7 +47,31 @@ pub(super) fn compare(old: &str, new: &str) -> anyhow::Result<Vec<Finding>> {
             findings.push(finding);
         }
     }
+    findings.extend(schemas.defaults_of_input_fields());
+    findings.extend(directives::compare(&schemas.old, &schemas.new));
+    findings.extend(access::compare(&schemas.old, &schemas.new));
     Ok(findings)
+}
+
+fn schema_of(text: &str) -> Schema {
+    match Schema::parse(text, "schema.graphql") {
+        Ok(schema) => schema,
+        // Directives of composition that nobody defined are no matter of clients.
+        Err(partial) => partial.partial,
+    }
+}
+
+fn is_machinery(name: &str) -> bool {
+    MACHINERY.iter().any(|begin| name.starts_with(begin))
+}
+
+/// The fields of a type that answers.
+fn fields(ty: &ExtendedType) -> Option<&IndexMap<Name, Component<FieldDefinition>>> {
+    match ty {
+        ExtendedType::Object(object) => Some(&object.fields),
+        ExtendedType::Interface(interface) => Some(&interface.fields),
+        _ => None,
+    }
 }
 
 struct Schemas<'a> {
@@ -50,7 +86,7 @@ impl Schemas<'_> {
         use ChangeKind as Kind;
         let path = change.path.as_str();
         let owner = path.split('.').next().unwrap_or_default();
-        if path.starts_with("join__") || path.starts_with("link__") || path.starts_with("core__") {
+        if is_machinery(path) {
             return Ok(None);
         }
         let is_input = matches!(
@@ -76,9 +112,8 @@ impl Schemas<'_> {
             Kind::RemoveInterfaceImplementation => {
                 (Breaking, "does not have this interface any more".into())
             }
-            Kind::RemoveDirectiveDefinition => (Safe, "was removed, a directive".into()),
             Kind::AddField if is_input => self.new_input(owner, path),
-            Kind::AddFieldArgument => self.new_argument(change)?,
+            Kind::AddFieldArgument => self.new_argument(path),
             Kind::ChangeFieldType => self.changed_type(change, is_input)?,
             Kind::ChangeFieldArgumentType => self.changed_type(change, true)?,
             Kind::AddEnumValue => (
@@ -90,6 +125,9 @@ impl Schemas<'_> {
                 "is new in the union: clients may not ask for it".into(),
             ),
             Kind::AddInterfaceImplementation => (Dangerous, "has another interface now".into()),
+            Kind::RemoveFieldArgumentDefault if self.must_be_given(path) => {
+                (Breaking, "has no default any more and must be given".into())
+            }
             Kind::AddFieldArgumentDefault
             | Kind::RemoveFieldArgumentDefault
             | Kind::ChangeFieldArgumentDefault => (
@@ -102,20 +140,21 @@ impl Schemas<'_> {
             | Kind::AddEnum
             | Kind::AddScalar
             | Kind::AddInterface
-            | Kind::AddInputObject
-            | Kind::AddDirectiveDefinition => {
+            | Kind::AddInputObject => {
                 // A field of a type that is new is told with it.
                 if change.kind == Kind::AddField && !self.old.types.contains_key(owner) {
                     return Ok(None);
                 }
                 (Safe, "is new".into())
             }
-            // Composition, descriptions and what was deprecated change nothing that is sent.
+            Kind::AddDirective => return Ok(taking(path)),
+            // Each is compared by itself: `directives`.
+            Kind::AddDirectiveDefinition | Kind::RemoveDirectiveDefinition => return Ok(None),
+            // Composition, descriptions and what was deprecated change nothing that is sent; who may see what is compared by itself: `access`.
             Kind::AddSchemaDefinition
             | Kind::RemoveSchemaDefinition
             | Kind::AddSchemaExtension
             | Kind::RemoveSchemaExtension
-            | Kind::AddDirective
             | Kind::RemoveDirective
             | Kind::ChangeDescription => return Ok(None),
         };
@@ -125,28 +164,73 @@ impl Schemas<'_> {
     /// A new field of an input type: asked for of those who do not know it, unless it may be left out.
     fn new_input(&self, owner: &str, path: &str) -> (Severity, String) {
         let name = path.split('.').nth(1).unwrap_or_default();
-        let is_known = self.old.types.contains_key(owner);
         let field = match self.new.types.get(owner) {
             Some(ExtendedType::InputObject(input)) => input.fields.get(name),
             _ => None,
         };
         match field {
-            Some(field) if is_known && field.is_required() => {
-                (Breaking, format!("is new and must be given ({})", field.ty))
-            }
-            _ => (Safe, "is new and may be left out".into()),
+            Some(field) if !field.is_required() => may_be_left_out(),
+            Some(field) => (Breaking, format!("is new and must be given ({})", field.ty)),
+            None => (Breaking, "is new, and how is not understood".into()),
         }
     }
 
-    fn new_argument(&self, change: &Change) -> anyhow::Result<(Severity, String)> {
-        let text = self.text(self.new_text, &change.span)?;
-        let declared = text.split_once(':').map_or(text, |(_, declared)| declared);
-        let must = !declared.contains('=') && declared.trim_end().ends_with('!');
-        Ok(if must {
+    fn new_argument(&self, path: &str) -> (Severity, String) {
+        if self.must_be_given(path) {
             (Breaking, "is new and must be given".into())
         } else {
-            (Safe, "is new and may be left out".into())
-        })
+            may_be_left_out()
+        }
+    }
+
+    /// Whether the new schema demands the argument at this place, such as `Query.customers.first`. One that is not found is not taken for harmless.
+    fn must_be_given(&self, path: &str) -> bool {
+        self.argument(path)
+            .is_none_or(|argument| argument.is_required())
+    }
+
+    fn argument(&self, path: &str) -> Option<&Node<InputValueDefinition>> {
+        let mut names = path.split('.');
+        let (owner, field, argument) = (names.next()?, names.next()?, names.next()?);
+        let field = fields(self.new.types.get(owner)?)?.get(field)?;
+        field.argument_by_name(argument)
+    }
+
+    /// Defaults of the fields of input types that are another now. Where the type is another too, that is told already.
+    fn defaults_of_input_fields(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (name, was) in &self.old.types {
+            let (Some(was), Some(is)) = (
+                was.as_input_object(),
+                self.new
+                    .types
+                    .get(name)
+                    .and_then(ExtendedType::as_input_object),
+            ) else {
+                continue;
+            };
+            for (field, was) in &was.fields {
+                let Some(is) = is.fields.get(field) else {
+                    continue;
+                };
+                if was.ty != is.ty || was.default_value == is.default_value {
+                    continue;
+                }
+                let (severity, what) = if is.is_required() {
+                    (Breaking, "has no default any more and must be given")
+                } else if was.is_required() {
+                    (Safe, "may be left out now")
+                } else {
+                    (
+                        Dangerous,
+                        "has another default: who does not give it gets something else",
+                    )
+                };
+                let place = format!("{name}.{field}");
+                findings.push(Finding::new(severity, place, what));
+            }
+        }
+        findings
     }
 
     fn changed_type(&self, change: &Change, is_input: bool) -> anyhow::Result<(Severity, String)> {
@@ -168,6 +252,22 @@ impl Schemas<'_> {
         text.get(span.start..span.end)
             .context("a change is outside of its schema")
     }
+}
+
+/// What is new where clients send something, and need not be sent. As graphql-js has it, it is dangerous: what was sent so far must go on meaning
+/// the same.
+fn may_be_left_out() -> (Severity, String) {
+    let what = "is new and may be left out: to leave it out must mean what it meant";
+    (Dangerous, what.into())
+}
+
+/// What a directive that has come to stand at a place takes from clients there; its path is `Customer.name.@inaccessible[0]`.
+fn taking(path: &str) -> Option<Finding> {
+    let (place, directive) = path.rsplit_once(".@")?;
+    let (name, _) = directive.split_once('[')?;
+    let name = name.strip_prefix("federation__").unwrap_or(name);
+    let (_, what) = TAKING.iter().find(|(taking, _)| *taking == name)?;
+    Some(Finding::new(Breaking, place, *what))
 }
 
 fn parsed(text: &str) -> anyhow::Result<Type> {
@@ -194,8 +294,9 @@ mod tests {
         type Query { customer(id: ID!, deep: Boolean): Customer, all(first: Int = 10): [Customer!]! }
         type Customer { id: ID!, name: String, state: State!, mail: String! }
         enum State { ACTIVE GONE }
-        input New { name: String!, note: String }
-        type Mutation { create(input: New!): Customer! }";
+        input New { name: String!, note: String, kind: String! = \"person\" }
+        type Mutation { create(input: New!): Customer! }
+        directive @now(at: String) on FIELD";
 
     #[track_caller]
     fn found(from: &str, to: &str) -> Vec<(Severity, String)> {
@@ -222,8 +323,16 @@ mod tests {
                 "deep: Boolean, x: Int!",
                 "Query.customer.x",
             ),
+            // Neither a directive behind it nor a colon before it hides that it must be given.
+            (
+                "deep: Boolean",
+                "deep: Boolean, \"so: deep\" x: Int! @tag(name: \"x\")",
+                "Query.customer.x",
+            ),
+            (" = \"person\"", "", "New.kind"),
             ("ACTIVE GONE", "ACTIVE", "State.GONE"),
             ("[Customer!]!", "[Customer]!", "Query.all"),
+            ("directive @now(at: String) on FIELD", "", "@now"),
         ] {
             let found = found(from, to);
             assert_eq!(found, [(Breaking, place.to_owned())], "{from} to {to}");
@@ -235,6 +344,7 @@ mod tests {
         for (from, to, place) in [
             ("ACTIVE GONE", "ACTIVE GONE SLEEPING", "State.SLEEPING"),
             ("first: Int = 10", "first: Int = 20", "Query.all.first"),
+            ("\"person\"", "\"firm\"", "New.kind"),
         ] {
             let found = found(from, to);
             assert_eq!(found, [(Dangerous, place.to_owned())], "{from} to {to}");
@@ -248,10 +358,26 @@ mod tests {
             ("mail: String!", "mail: String!, more: Int", "Customer.more"),
             ("name: String!, note", "name: String, note", "New.name"),
             (
+                "directive @now",
+                "directive @then on FIELD directive @now",
+                "@then",
+            ),
+        ] {
+            let found = found(from, to);
+            assert_eq!(found, [(Safe, place.to_owned())], "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn what_is_new_and_may_be_left_out_is_dangerous_as_graphql_js_has_it() {
+        for (from, to, place) in [
+            ("note: String", "note: String, mail: String", "New.mail"),
+            (
                 "note: String",
                 "note: String, mail: String! = \"\"",
                 "New.mail",
             ),
+            ("deep: Boolean", "deep: Boolean, x: Int", "Query.customer.x"),
             (
                 "deep: Boolean",
                 "deep: Boolean, x: Int! = 3",
@@ -259,8 +385,53 @@ mod tests {
             ),
         ] {
             let found = found(from, to);
-            assert_eq!(found, [(Safe, place.to_owned())], "{from} to {to}");
+            assert_eq!(found, [(Dangerous, place.to_owned())], "{from} to {to}");
         }
+    }
+
+    #[test]
+    fn an_argument_that_loses_its_default_and_may_not_be_null_must_be_given() {
+        let old = OLD.replace("first: Int = 10", "first: Int! = 10");
+        let new = OLD.replace("first: Int = 10", "first: Int!");
+        let what = "has no default any more and must be given";
+        assert_eq!(
+            compare(&old, &new).unwrap(),
+            [Finding::new(Breaking, "Query.all.first", what)]
+        );
+    }
+
+    #[test]
+    fn what_asks_for_more_rights_or_is_hidden_breaks_and_what_asks_for_fewer_is_dangerous() {
+        for (from, to, place) in [
+            ("type Customer", "type Customer @authenticated", "Customer"),
+            (
+                "mail: String!",
+                "mail: String! @requiresScopes(scopes: [[\"read\"]])",
+                "Customer.mail",
+            ),
+            (
+                "mail: String!",
+                "mail: String! @inaccessible",
+                "Customer.mail",
+            ),
+            ("input New {", "input New @oneOf {", "New"),
+        ] {
+            let found = found(from, to);
+            assert_eq!(found, [(Breaking, place.to_owned())], "{from} to {to}");
+        }
+        let guarded = OLD.replace("mail: String!", "mail: String! @authenticated");
+        let found = compare(&guarded, OLD).unwrap().into_iter();
+        let found: Vec<(Severity, String)> = found.map(|it| (it.severity, it.place)).collect();
+        assert_eq!(found, [(Dangerous, "Customer.mail".to_owned())]);
+    }
+
+    #[test]
+    fn directives_that_change_nothing_for_clients_are_no_finding() {
+        let tagged = OLD.replace(
+            "mail: String!",
+            "mail: String! @tag(name: \"x\") @shareable",
+        );
+        assert_eq!(compare(OLD, &tagged).unwrap(), []);
     }
 
     #[test]

@@ -2,13 +2,12 @@
 
 use serde_json::json;
 
-use super::{letters, poison, rename};
-use crate::{
-    graphiql::{
-        browser::Page,
-        screen::{fits, picture},
-    },
-    support::{Client, Signal, Tandem, signal},
+use super::{keyless, letters, poison, rename};
+use crate::support::{
+    Client, Signal, Tandem,
+    browser::Page,
+    screen::{darkened, fits, picture},
+    signal,
 };
 
 /// Presses a key as a person does.
@@ -97,6 +96,12 @@ async fn operate(tandem: &Tandem) {
     .await;
     page.go(&format!("{url}/operations")).await;
     page.until(
+        "the gateway is told of with what makes it ready",
+        "!!document.querySelector('[data-health=gateway] .state.up') &&
+         !!document.querySelector('[data-health=gateway] [data-component=supergraph].up')",
+    )
+    .await;
+    page.until(
         "both services are told of with their parts",
         "['accounts', 'orders'].every((it) =>
             document.querySelectorAll(`[data-health=${it}] .component`).length >= 6 &&
@@ -139,8 +144,7 @@ async fn operate(tandem: &Tandem) {
     picture(&mut page, "operations-wide").await;
     fits(&mut page, 360).await;
     picture(&mut page, "operations-narrow").await;
-    let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
-    page.call("Emulation.setEmulatedMedia", dark).await;
+    darkened(&mut page).await;
     picture(&mut page, "operations-dark").await;
 
     stop_a_rebuild(&mut page, tandem).await;
@@ -165,6 +169,16 @@ async fn operate(tandem: &Tandem) {
         "document.querySelector('[data-health=orders] .state.up') &&
          !document.querySelector('[data-health=orders] .since').textContent &&
          !document.querySelector('[data-letters=orders] .stale')",
+    )
+    .await;
+
+    tokio::task::block_in_place(|| keyless(tandem, "third", "keyless"));
+    page.until(
+        "an event that waits for its key is told of, with its reader",
+        &says(
+            "[data-waiting=orders] li",
+            "key of keyless for keyless, which orders-replica reads",
+        ),
     )
     .await;
 }
@@ -355,9 +369,11 @@ async fn ask_for_a_token(tandem: &Tandem) {
     };
     page.go(&format!("{url}/operations")).await;
     page.until(
-        "it asks for a token and shows nothing",
+        "it asks for a token and shows nothing of the services; how the gateway is, everybody may know",
         "document.getElementById('token-form')?.hidden === false &&
-         document.querySelectorAll('.component, [data-topic]').length === 0",
+         document.querySelector('[data-health=gateway] .state.up') &&
+         ['accounts', 'orders'].every((it) => !document.querySelector(`[data-health=${it}] .component`)) &&
+         document.querySelectorAll('[data-topic]').length === 0",
     )
     .await;
     let token = tokio::task::block_in_place(|| tandem.printed_token());

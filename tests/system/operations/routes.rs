@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tandem_backends::require;
 
-use super::{letters, poison, rename, route};
+use super::{keyless, letters, poison, rename, route};
 use crate::support::{Client, Tandem, TandemBuilder, poll, site::Site};
 
 const JSON: &str = "application/json";
@@ -156,6 +156,27 @@ fn operate(tandem: &Tandem) {
     // That of the command is told of too.
     tandem.operated(&["rebuild", "accounts"]);
     assert_eq!(get("accounts", "rebuild")["state"], "FINISHED");
+
+    // An event whose data key is not there waits, and it is told which, whose and why.
+    keyless(tandem, "well", "keyless");
+    let waiting = poll("orders tells of the event that waits for its key", || {
+        let waiting = get("orders", "keys/waiting").as_array().unwrap().clone();
+        (!waiting.is_empty()).then_some(waiting)
+    });
+    assert_eq!(waiting.len(), 1, "{waiting:?}");
+    for (field, value) in [
+        ("reader", "orders-replica"),
+        ("subject", "keyless"),
+        ("key", "keyless"),
+        ("topic", "accounts.customer.change"),
+    ] {
+        assert_eq!(waiting[0][field], value, "{waiting:?}");
+    }
+    assert!(waiting[0]["offset"].is_u64() && waiting[0]["partition"].is_u64());
+    for text in ["since", "reason"] {
+        let told = waiting[0][text].as_str().unwrap();
+        assert!(!told.is_empty(), "{waiting:?}");
+    }
 }
 
 #[test]

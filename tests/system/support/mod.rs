@@ -1,6 +1,9 @@
 //! What every system test needs: the processes of `tandem`, and waiting with a limit.
 #![allow(dead_code, unused_imports)]
 
+// The gateway's own tests drive the same browser.
+#[path = "../../gateway/browser.rs"]
+pub mod browser;
 pub mod checker;
 mod client;
 pub mod command;
@@ -9,6 +12,7 @@ pub mod follower;
 pub mod graph;
 pub mod ground;
 mod process;
+pub mod screen;
 pub mod site;
 mod tandem;
 pub mod workload;

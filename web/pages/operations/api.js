@@ -1,4 +1,4 @@
-// What the page asks of the services, through the gateway, and how it goes on asking.
+// What the page asks of the services, through the gateway, and of the gateway itself, and how it goes on asking.
 
 const root = new URL("../../", import.meta.url);
 const STORED = "tandem-token";
@@ -29,10 +29,10 @@ export class Refused extends Error {
   }
 }
 
-async function send(url, options) {
+async function send(url, options, isAnswer = (response) => response.ok) {
   const response = await fetch(url, { ...options, signal: AbortSignal.timeout(PATIENCE), redirect: "error" });
   const body = await response.json().catch(() => null);
-  if (!response.ok) throw new Refused(response.status, body?.detail ?? `${response.status} ${response.statusText}`);
+  if (!isAnswer(response, body)) throw new Refused(response.status, body?.detail ?? `${response.status} ${response.statusText}`);
   return body;
 }
 
@@ -40,6 +40,10 @@ const headers = () => ({ accept: "application/json", ...(bearer ? { authorizatio
 
 /** How the gateway wants to be asked: `token`, `nobody` or `everybody` is an operator. */
 export const here = () => send(new URL("operations/here.json", root), {});
+
+/** How the gateway is. That it is not ready is an answer, too, though its status is 503; a problem has a number for a status. */
+export const gatewayHealth = () =>
+  send(new URL("actuator/health", root), { headers: { accept: "application/json" } }, (_, body) => typeof body?.status === "string");
 
 function address(service, path, query = {}) {
   const url = new URL(`operations/${service}/admin/${path}`, root);

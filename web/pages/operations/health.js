@@ -1,6 +1,6 @@
-// The services: the state of each component with its reason, and the outbox first of all.
+// The gateway and the services: the state of each component with its reason, and the outbox first of all.
 
-import { SERVICES, get } from "./api.js";
+import { SERVICES, gatewayHealth, get } from "./api.js";
 import { draw, element, keep, make, several } from "./elements.js";
 
 const WORDS = {
@@ -10,6 +10,8 @@ const WORDS = {
   DOWN: ["down", "down"],
 };
 const UNKNOWN = ["", "not known"];
+const GATEWAY = "gateway";
+const PARTS = [GATEWAY, ...SERVICES];
 const REASONS = ["error", "reason", "trouble", "refusal", "alarms"];
 const states = {};
 
@@ -47,36 +49,41 @@ function state(place, kind, word) {
 
 function overall() {
   const place = element("overall");
-  const told = SERVICES.filter((service) => states[service]);
-  const ill = told.filter((service) => states[service] !== "UP");
-  const worst = ill.some((service) => WORDS[states[service]]?.[0] !== "warn") ? "down" : "warn";
-  place.className = `overall ${told.length < SERVICES.length ? "" : ill.length ? worst : "up"}`;
-  const words = (service) => `${service} ${WORDS[states[service]]?.[1] ?? "does not answer"}`;
-  const text = told.length < SERVICES.length ? "asking …" : ill.length ? ill.map(words).join(", ") : "all is well";
+  const told = PARTS.filter((part) => states[part]);
+  const ill = told.filter((part) => states[part] !== "UP");
+  const worst = ill.some((part) => WORDS[states[part]]?.[0] !== "warn") ? "down" : "warn";
+  place.className = `overall ${told.length < PARTS.length ? "" : ill.length ? worst : "up"}`;
+  const words = (part) => `${part} ${WORDS[states[part]]?.[1] ?? "does not answer"}`;
+  const text = told.length < PARTS.length ? "asking …" : ill.length ? ill.map(words).join(", ") : "all is well";
   const says = place.querySelector(".says");
   if (says.textContent !== text) says.textContent = text;
 }
 
 export function watchHealth(refused) {
-  for (const service of SERVICES) {
-    const place = document.querySelector(`[data-health="${service}"]`);
+  for (const part of PARTS) {
+    const place = document.querySelector(`[data-health="${part}"]`);
+    // The gateway has none.
+    const drawOutbox = (...shown) => {
+      const box = place.querySelector(".outbox");
+      if (box) draw(box, ...shown);
+    };
     keep(
       place,
-      () => get(service, "health"),
-      ({ status, components }) => {
-        states[service] = status;
+      () => (part === GATEWAY ? gatewayHealth() : get(part, "health")),
+      ({ status, components = {} }) => {
+        states[part] = status;
         state(place, ...(WORDS[status] ?? UNKNOWN));
         const { outbox: own, ...others } = components;
-        draw(place.querySelector(".outbox"), own && outbox(own));
+        drawOutbox(own && outbox(own));
         const all = Object.entries({ ...(own ? { outbox: own } : {}), ...others });
         draw(place.querySelector(".components"), ...all.map(([name, told]) => component(name, told)));
         overall();
       },
       (problem) => {
-        states[service] = problem.isOfTheToken ? "UNKNOWN" : "UNREACHABLE";
+        states[part] = problem.isOfTheToken ? "UNKNOWN" : "UNREACHABLE";
         state(place, ...(problem.isOfTheToken ? UNKNOWN : ["down", "does not answer"]));
-        // Of a service that does not answer nobody knows how its parts are.
-        draw(place.querySelector(".outbox"));
+        // Of what does not answer nobody knows how its parts are.
+        drawOutbox();
         draw(place.querySelector(".components"));
         overall();
         refused(problem);

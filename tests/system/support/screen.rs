@@ -1,4 +1,4 @@
-//! What a page in a headless Chromium looks like: pictures of it, and screens of another width.
+//! What a page in a headless Chromium looks like: pictures of it, screens of another width, and the dark.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
@@ -12,6 +12,12 @@ pub(crate) async fn picture(page: &mut Page, name: &str) {
     let png = STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     std::fs::write(folder.join(format!("{name}.png")), png).unwrap();
+}
+
+/// Has a page drawn as for somebody who likes it dark.
+pub(crate) async fn darkened(page: &mut Page) {
+    let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
+    page.call("Emulation.setEmulatedMedia", dark).await;
 }
 
 /// Gives a page a screen so many pixels wide, and waits until it fits in there.
