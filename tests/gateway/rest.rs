@@ -168,14 +168,35 @@ async fn the_actuator_tells_the_gateways_own_state() {
         .unwrap()
         .clone();
     println!("{names:?}");
-    let name = "http_server_request_duration_seconds";
-    assert!(names.contains(&json!(name)), "{names:?}");
-    let metric = json(&format!("/actuator/metrics/{name}")).await;
-    assert_eq!(metric["name"], name);
-    assert_eq!(
-        metric["measurements"][0],
-        json!({ "statistic": "COUNT", "value": 1 })
+    // The router's own, the front door's and those of our plugins, all as the services tell theirs.
+    for name in [
+        "http.server.request.duration",
+        "front.door.connections",
+        "graphql.operations",
+    ] {
+        assert!(names.contains(&json!(name)), "{names:?}");
+    }
+    for name in [
+        "http.server.request.duration",
+        "http_server_request_duration_seconds",
+        "graphql.operations",
+        "graphql.operations?tag=type:query&tag=outcome:SUCCESS",
+    ] {
+        let metric = json(&format!("/actuator/metrics/{name}")).await;
+        assert_eq!(
+            metric["measurements"][0],
+            json!({ "statistic": "COUNT", "value": 1.0 }),
+            "{name}: {metric}"
+        );
+        assert_eq!(metric["baseUnit"], "seconds", "{name}");
+    }
+    let metric = json("/actuator/metrics/front.door.connections").await;
+    assert!(
+        metric["measurements"][0]["value"].as_f64().unwrap() >= 1.0,
+        "{metric}"
     );
+    let nothing = "/actuator/metrics/graphql.operations?tag=type:mutation";
+    assert_eq!(get(&gateway, nothing).await.status(), 404);
     assert_eq!(get(&gateway, "/actuator/metrics/none").await.status(), 404);
 
     let prometheus = get(&gateway, "/actuator/prometheus").await;

@@ -56,6 +56,42 @@ impl Asker {
         }
     }
 
+    /// The first event of a subscription over server-sent events.
+    fn first_event(&self, url: &str, query: &str, token: &str) -> Value {
+        let request = self
+            .http
+            .post(url)
+            .header("content-type", "application/json")
+            .header("accept", "text/event-stream")
+            .header(HEADER, token)
+            .body(json!({"query": query}).to_string());
+        self.runtime.block_on(async {
+            let mut answer = request.send().await.unwrap();
+            let mut text = String::new();
+            loop {
+                let part = answer.chunk().await.unwrap().expect("an event");
+                text.push_str(&String::from_utf8_lossy(&part));
+                if let Some((_, data)) = text.split_once("data: ")
+                    && let Some((event, _)) = data.split_once('\n')
+                {
+                    break serde_json::from_str::<Value>(event).unwrap();
+                }
+            }
+        })
+    }
+
+    /// The status, and what the headers `warning` say.
+    fn warnings(&self, url: &str, token: &str) -> (u16, Vec<String>) {
+        let request = self.http.get(url).header(HEADER, token);
+        self.runtime.block_on(async {
+            let answer = request.send().await.unwrap();
+            let warnings = answer.headers().get_all("warning").iter();
+            let warnings = warnings.map(|it| it.to_str().unwrap().to_owned());
+            let warnings: Vec<String> = warnings.collect();
+            (answer.status().as_u16(), warnings)
+        })
+    }
+
     fn send(&self, request: reqwest::RequestBuilder) -> (Option<String>, String) {
         self.runtime.block_on(async {
             let answer = request.send().await.unwrap();
@@ -185,6 +221,31 @@ fn rest_gives_a_token_and_takes_one() {
 }
 
 #[test]
+fn rest_warns_of_what_is_not_shown_in_time_and_of_what_is_no_token() {
+    let tandem = Tandem::start();
+    tandem.customer(&Client::new(), "1");
+    let asker = Asker::new();
+    for url in [
+        tandem.gateway_url("/orders/order/1"),
+        tandem.orders_url("/orders/order/1"),
+    ] {
+        for (token, codes) in [
+            ("v1~c.1.99", &["199"][..]),
+            ("v1~c.1.1", &[]),
+            ("nonsense", &["299"]),
+            ("v1~c.1.99, nonsense", &["199", "299"]),
+        ] {
+            let (status, warnings) = asker.warnings(&url, token);
+            assert_eq!(status, 200, "{url} {token}");
+            let told: Vec<&str> = warnings.iter().map(|it| &it[..3]).collect();
+            assert_eq!(told, codes, "{url} {token}: {warnings:?}");
+        }
+    }
+    let (_, warnings) = asker.warnings(&tandem.accounts_url("/accounts/customer/print"), "v2");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+}
+
+#[test]
 fn a_subscription_whose_connection_brings_a_token_begins_when_it_is_shown() {
     let tandem = Tandem::start();
     let asker = Asker::new();
@@ -201,5 +262,29 @@ fn a_subscription_whose_connection_brings_a_token_begins_when_it_is_shown() {
             first["data"]["customerFeed"]["customer"]["id"], "1",
             "{first}"
         );
+        assert!(first["extensions"]["warnings"].is_null(), "{first}");
+    }
+}
+
+#[test]
+fn a_subscription_that_brings_what_is_no_token_is_warned_with_its_first_event() {
+    let tandem = Tandem::start();
+    tandem.customer(&Client::new(), "1");
+    let feed = "subscription { customerFeed(id: \"1\", snapshot: true) { __typename } }";
+    for url in [
+        tandem.gateway_url("/graphql"),
+        tandem.orders_url("/graphql"),
+    ] {
+        let by_socket = Client::with_consistency("nonsense")
+            .subscribe(Transport::WebSocket, &url, feed, json!({}))
+            .next();
+        let by_events = Asker::new().first_event(&url, feed, "nonsense");
+        for first in [by_socket, by_events] {
+            assert!(first["data"]["customerFeed"].is_object(), "{url}: {first}");
+            assert!(
+                first["extensions"]["warnings"][0].is_string(),
+                "{url}: {first}"
+            );
+        }
     }
 }

@@ -138,9 +138,20 @@ fn late_keys(first: &Ground, second: impl Fn() -> Ground, time: &str) {
         least.retain(|(subject, _)| subject != "gone");
         (waiting == least || waiting == wanted).then_some(())
     });
-    for url in [tandem.accounts_url(""), tandem.orders_url("")] {
+    for (service, url) in [
+        ("accounts", tandem.accounts_url("")),
+        ("orders", tandem.orders_url("")),
+    ] {
         poll("health says so", || {
             let health = client.get(&format!("{url}/actuator/health")).json();
+            let told = &health["components"]["dataKeys"];
+            // Whose keys they are is for operators alone.
+            assert!(told["details"]["of"].is_null(), "{told}");
+            (told["status"] == "DEGRADED").then_some(())
+        });
+        poll("operators are told whose", || {
+            let path = format!("/operations/{service}/admin/health");
+            let health = client.get(&tandem.gateway_url(&path)).json();
             let told = &health["components"]["dataKeys"];
             (told["status"] == "DEGRADED" && told["details"]["of"].as_str()?.contains("a, b"))
                 .then_some(())

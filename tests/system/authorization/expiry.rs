@@ -2,15 +2,13 @@
 //! ended, on the same socket or on another.
 
 use std::cell::RefCell;
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::{Message, WebSocket, client::IntoClientRequest};
 
-use super::{OWN, PLACE, World, code, order};
-use crate::support::{Client, LIMIT, Transport, poll};
+use super::{OWN, PLACE, World, code, order, sockets::Socket};
+use crate::support::{Client, Tandem, Transport, poll};
 
 const UPDATES: &str =
     "subscription($after: String) { orderUpdated(after: $after) { cursor type order { id } } }";
@@ -143,10 +141,8 @@ fn a_token_is_renewed_on_an_open_socket_of_either_protocol() {
                 end,
             } = until_expired(&world, |token| {
                 let mut opened = Socket::open(port, protocol);
-                let payload = json!({"Authorization": format!("Bearer {token}")});
-                opened.say(&json!({"type": "connection_init", "payload": payload}));
-                assert_eq!(opened.hear()["type"], "connection_ack");
-                opened.subscribe("1", &begin);
+                opened.init(Some(&token));
+                opened.subscribe("1", UPDATES, &json!({"after": begin}));
                 *socket.borrow_mut() = opened;
                 let socket = Rc::clone(&socket);
                 Box::new(move || socket.borrow_mut().result("1"))
@@ -158,7 +154,8 @@ fn a_token_is_renewed_on_an_open_socket_of_either_protocol() {
                 "{protocol} {port}: {end}"
             );
 
-            socket.subscribe("2", &cursor);
+            let after = json!({"after": cursor});
+            socket.subscribe("2", UPDATES, &after);
             let refused = socket.result("2");
             assert_eq!(
                 code(&refused),
@@ -175,72 +172,75 @@ fn a_token_is_renewed_on_an_open_socket_of_either_protocol() {
             };
             socket.say(&json!({"type": renewal, "payload": {"authorization": token}}));
             assert_eq!(socket.hear()["type"], answer);
-            socket.subscribe("3", &cursor);
+            socket.subscribe("3", UPDATES, &after);
             take_all(&placed, &mut orders, || socket.result("3"));
         }
     }
 }
 
-struct Socket {
-    socket: WebSocket<TcpStream>,
-    protocol: &'static str,
+#[test]
+fn a_new_token_that_is_not_taken_is_told_at_once_in_either_protocol() {
+    let tandem = Tandem::builder().flag("--auth").start();
+    let good = format!("Bearer {}", tandem.token(OWN, "self"));
+    for port in [tandem.gateway, tandem.accounts, tandem.orders] {
+        for protocol in ["graphql-transport-ws", "graphql-ws"] {
+            let is_older = protocol == "graphql-ws";
+            let mut socket = Socket::open(port, protocol);
+            let mut bring = |kind: &str, token: &str| {
+                socket.say(&json!({"type": kind, "payload": {"authorization": token}}));
+                socket.hear()
+            };
+            assert_eq!(bring("connection_init", &good)["type"], "connection_ack");
+            let (renewal, taken, refused) = if is_older {
+                ("connection_init", "connection_ack", "connection_error")
+            } else {
+                ("ping", "pong", "pong")
+            };
+            let answer = bring(renewal, "Bearer nonsense");
+            assert_eq!(answer["type"], refused, "{protocol} {port}: {answer}");
+            let error = if is_older {
+                &answer["payload"]
+            } else {
+                &answer["payload"]["errors"][0]
+            };
+            assert_eq!(
+                error["extensions"]["code"], "UNAUTHENTICATED",
+                "{protocol} {port}: {answer}"
+            );
+            assert!(error["message"].is_string(), "{answer}");
+            assert_eq!(bring(renewal, &good), json!({"type": taken}));
+        }
+    }
 }
 
-impl Socket {
-    fn open(port: u16, protocol: &'static str) -> Self {
-        let mut request = format!("ws://127.0.0.1:{port}/graphql/ws")
-            .into_client_request()
-            .unwrap();
-        request
-            .headers_mut()
-            .insert("sec-websocket-protocol", protocol.parse().unwrap());
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream
-            .set_read_timeout(Some(LIMIT + Duration::from_secs(240)))
-            .unwrap();
-        let (socket, _) = tokio_tungstenite::tungstenite::client(request, stream).unwrap();
-        Self { socket, protocol }
-    }
-
-    fn say(&mut self, message: &Value) {
-        self.socket
-            .send(Message::text(message.to_string()))
-            .unwrap();
-    }
-
-    fn subscribe(&mut self, id: &str, after: &Value) {
-        let kind = if self.protocol == "graphql-ws" {
-            "start"
-        } else {
-            "subscribe"
-        };
-        let payload = json!({"query": UPDATES, "variables": {"after": after}});
-        self.say(&json!({"type": kind, "id": id, "payload": payload}));
-    }
-
-    /// The next message; pings are passed over.
-    fn hear(&mut self) -> Value {
-        loop {
-            match self.socket.read().unwrap() {
-                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
-                Message::Ping(_) | Message::Pong(_) => {}
-                other => panic!("no message: {other:?}"),
+#[test]
+fn tokens_on_an_open_socket_are_verified_within_the_share_of_their_address() {
+    const AT_ONCE: usize = 100;
+    let tandem = Tandem::builder()
+        .flag("--auth")
+        .env("TANDEM_RATE_LIMIT", "20")
+        .start();
+    let good = format!("Bearer {}", tandem.token("reader", "customers:read"));
+    for port in [tandem.gateway, tandem.orders] {
+        let mut socket = Socket::open(port, "graphql-transport-ws");
+        socket.say(&json!({"type": "connection_init", "payload": {"authorization": good}}));
+        assert_eq!(socket.hear()["type"], "connection_ack", "{port}");
+        poll("tokens come faster than they are verified", || {
+            for number in 0..AT_ONCE {
+                let token = format!("Bearer nonsense-{number}");
+                socket.say(&json!({"type": "ping", "payload": {"authorization": token}}));
             }
-        }
-    }
-
-    /// The next event or error of a subscription, as a response.
-    fn result(&mut self, id: &str) -> Value {
-        loop {
-            let message = self.hear();
-            if message["id"] != id {
-                continue;
-            }
-            match message["type"].as_str() {
-                Some("next" | "data") => return message["payload"].clone(),
-                Some("error") => return json!({"errors": message["payload"]}),
-                _ => panic!("no result: {message}"),
-            }
-        }
+            let codes: Vec<Value> = (0..AT_ONCE)
+                .map(|_| socket.hear()["payload"]["errors"][0]["extensions"]["code"].clone())
+                .collect();
+            codes.contains(&json!("RATE_LIMITED")).then_some(())
+        });
+        // What was verified before costs nothing, and the subject has a share of its own.
+        socket.say(&json!({"type": "ping", "payload": {"authorization": good}}));
+        assert_eq!(socket.hear(), json!({"type": "pong"}), "{port}");
+        let query = json!({"query": "{ __typename }"});
+        socket.say(&json!({"type": "subscribe", "id": "1", "payload": query}));
+        let answer = socket.result("1");
+        assert_eq!(answer["data"]["__typename"], "Query", "{port}: {answer}");
     }
 }

@@ -1,17 +1,16 @@
-//! The table of docs/security.md: made from the schema, and every cell of it tried.
+//! The table of docs/security.md, made from the schema. `cells` tries it.
 //!
-//! A row is a field, a route or an entity; a column is a scope. What a row needs stands in the committed SDL (`@requiresScopes`) and, for
-//! routes, in [`routes`], which is held against the services' own OpenAPI documents. A row for which nobody wrote down how to ask fails.
+//! A row is a field, a route, an entity, a command, or what is open; a column is a scope, or no token at all. What a row needs stands in the
+//! committed SDL (`@requiresScopes`) and, for routes, in [`routes`], which is held against the services' own OpenAPI documents; commands are
+//! held against the program's own help. A row for which nobody wrote down how to ask fails.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
 use tandem_authentication::Scope;
 
-use super::asked::asked;
-use super::{OTHER, OWN, World, code};
-use crate::support::{Client, Transport, graph::UPDATE, poll};
+use super::commands::COMMANDS;
+use super::open::OPEN;
 
 const ACCOUNTS: &str = include_str!("../../../schema/accounts.graphql");
 const ORDERS: &str = include_str!("../../../schema/orders.graphql");
@@ -22,10 +21,10 @@ const END: &str = "<!-- end of table -->";
 const FEDERATION: [&str; 2] = ["_entities", "_service"];
 
 /// The types by which an operation begins.
-const ROOTS: [&str; 3] = ["Query", "Mutation", "Subscription"];
+pub const ROOTS: [&str; 3] = ["Query", "Mutation", "Subscription"];
 
 /// What an operator asks of the services, and whether the gateway passes it on.
-const OPERATORS: [(&str, &str, bool); 21] = [
+pub const OPERATORS: [(&str, &str, bool); 21] = [
     ("GET", "/admin/health", true),
     ("GET", "/admin/log", true),
     ("GET", "/admin/log/partitions", true),
@@ -50,17 +49,16 @@ const OPERATORS: [(&str, &str, bool); 21] = [
 ];
 /// Of accounts alone.
 const AUDIT: &str = "/admin/audit/customer";
-const OPERATIONS: &str = include_str!("../../../schema/openapi/operations.json");
 
 /// A REST or operator's route.
-struct Route {
-    service: &'static str,
-    method: &'static str,
-    path: &'static str,
-    needs: Needs,
+pub struct Route {
+    pub service: &'static str,
+    pub method: &'static str,
+    pub path: &'static str,
+    pub needs: Needs,
 }
 
-fn routes() -> Vec<Route> {
+pub fn routes() -> Vec<Route> {
     let route = |service, method, path, scopes: &[Scope], or_own| Route {
         service,
         method,
@@ -97,26 +95,36 @@ fn routes() -> Vec<Route> {
 
 /// What must be there for a request to be carried out.
 #[derive(Clone, Debug, PartialEq)]
-struct Needs {
-    /// All of these.
-    scopes: Vec<Scope>,
+pub struct Needs {
+    /// All of these; where there are none it is open, and asks for no token.
+    pub scopes: Vec<Scope>,
     /// Or `self`, for what is one's own.
     or_own: bool,
 }
 
 impl Needs {
-    /// What a token with these scopes may do with what is its subject's own.
-    fn allow(&self, held: &[Scope]) -> bool {
-        self.scopes.iter().all(|scope| held.contains(scope))
-            || (self.or_own && held.contains(&Scope::Own))
+    pub fn is_open(&self) -> bool {
+        self.scopes.is_empty()
     }
 
-    fn cell(&self, scope: Scope) -> &'static str {
-        match self.scopes.as_slice() {
-            [] => "✓",
-            [one] if *one == scope => "✓",
-            several if several.contains(&scope) => "with the other",
-            _ if scope == Scope::Own && self.or_own => "own",
+    /// What a token with these scopes may do with what is its subject's own.
+    pub fn allow(&self, held: &[Scope]) -> bool {
+        self.allow_of_others(held) || (self.or_own && held.contains(&Scope::Own))
+    }
+
+    /// What it may do with what is somebody else's.
+    pub fn allow_of_others(&self, held: &[Scope]) -> bool {
+        self.scopes.iter().all(|scope| held.contains(scope))
+    }
+
+    /// The cell in the column of a scope, or of no token.
+    fn cell(&self, column: Option<Scope>) -> &'static str {
+        match (self.scopes.as_slice(), column) {
+            ([], _) => "✓",
+            (_, None) => "–",
+            ([one], Some(scope)) if *one == scope => "✓",
+            (several, Some(scope)) if several.contains(&scope) => "with the other",
+            (_, Some(Scope::Own)) if self.or_own => "own",
             _ => "–",
         }
     }
@@ -202,7 +210,7 @@ fn last_name(sdl: &str, line: &str) -> String {
     begin.trim().trim_end_matches('(').to_owned()
 }
 
-fn all_fields() -> BTreeMap<Field, Needs> {
+pub fn all_fields() -> BTreeMap<Field, Needs> {
     let mut all = BTreeMap::new();
     for (service, sdl) in [("accounts", ACCOUNTS), ("orders", ORDERS)] {
         let (guarded, open) = fields(service, sdl);
@@ -217,56 +225,59 @@ fn all_fields() -> BTreeMap<Field, Needs> {
         all.extend(guarded);
     }
     // As the router asks for what another subgraph names.
-    let entity = |service, name: &str, scope| {
+    let entity = |service, name: &str, scopes: &[Scope]| {
         let field = Field {
             service,
             of: "_entities".to_owned(),
             name: name.to_owned(),
         };
-        (
-            field,
-            Needs {
-                scopes: vec![scope],
-                or_own: true,
-            },
-        )
+        let needs = Needs {
+            scopes: scopes.to_vec(),
+            or_own: !scopes.is_empty(),
+        };
+        (field, needs)
     };
     all.extend([
-        entity("accounts", "Customer", Scope::CustomersRead),
-        entity("orders", "Order", Scope::OrdersRead),
+        entity("accounts", "Customer", &[Scope::CustomersRead]),
+        // No more than the id that was sent: orders looks nobody up for it.
+        entity("orders", "Customer", &[]),
+        entity("orders", "Order", &[Scope::OrdersRead]),
     ]);
     all
 }
 
 /// The table as the document has it.
 fn table() -> String {
-    let mut text = String::from("| | |");
+    let columns = || std::iter::once(None).chain(Scope::ALL.map(Some));
+    let mut text = String::from("| | | no token |");
     for scope in Scope::ALL {
         write!(text, " `{scope}` |").unwrap();
     }
     text.push_str("\n|---|---|");
-    text.push_str(&"---|".repeat(Scope::ALL.len()));
+    text.push_str(&"---|".repeat(columns().count()));
     text.push('\n');
-    let mut row = |service: &str, name: &str, needs: &Needs| {
-        write!(text, "| {service} | `{name}` |").unwrap();
-        for scope in Scope::ALL {
-            write!(text, " {} |", needs.cell(scope)).unwrap();
+    let mut row = |of: &str, name: &str, cell: &dyn Fn(Option<Scope>) -> &'static str| {
+        write!(text, "| {of} | `{name}` |").unwrap();
+        for column in columns() {
+            write!(text, " {} |", cell(column)).unwrap();
         }
         text.push('\n');
     };
     for (field, needs) in all_fields() {
-        row(
-            field.service,
-            &format!("{}.{}", field.of, field.name),
-            &needs,
-        );
+        let name = format!("{}.{}", field.of, field.name);
+        row(field.service, &name, &|column| needs.cell(column));
     }
     for route in routes() {
-        row(
-            route.service,
-            &format!("{} {}", route.method, route.path),
-            &route.needs,
-        );
+        let name = format!("{} {}", route.method, route.path);
+        row(route.service, &name, &|column| route.needs.cell(column));
+    }
+    for open in OPEN {
+        row(&open.ports.join(", "), open.name, &|_| "✓");
+    }
+    for command in COMMANDS {
+        row("command", command.name, &|column| {
+            command.decides.cell(column)
+        });
     }
     text
 }
@@ -284,243 +295,4 @@ fn the_documented_table_is_that_of_the_schema() {
         written == table(),
         "docs/security.md is stale: UPDATE_SECURITY=1 cargo test --test system -- documented_table"
     );
-}
-
-/// The verdict of an answer: the code with which it was refused, if it was.
-fn verdict(answer: &Value) -> Option<String> {
-    code(answer)
-        .filter(|code| ["UNAUTHENTICATED", "FORBIDDEN"].contains(code))
-        .map(str::to_owned)
-}
-
-struct Port<'a> {
-    world: &'a World,
-    name: &'static str,
-    url: String,
-}
-
-impl Port<'_> {
-    /// Asks for a field, and tells how it was refused.
-    fn ask(
-        &self,
-        client: &Client,
-        field: &Field,
-        (query, variables): &(String, Value),
-    ) -> Option<String> {
-        if field.of != "Subscription" {
-            return verdict(&client.graphql(&self.url, query, variables.clone()));
-        }
-        let updates = client.subscribe(
-            Transport::ServerSentEvents,
-            &self.url,
-            query,
-            variables.clone(),
-        );
-        if field.name != "customerUpdated" {
-            return verdict(&updates.next());
-        }
-        // Who may gets the next change, and somebody changes something until it comes.
-        let answer = poll("an answer to a subscription", || {
-            let change = json!({"id": variables["id"], "input": {"name": {
-                "firstName": format!("Ada {}", self.world.next()), "lastName": "Lovelace"}}});
-            self.world.admin.data(&self.world.gateway(), UPDATE, change);
-            updates.next_within(std::time::Duration::from_millis(200))
-        });
-        verdict(&answer)
-    }
-}
-
-#[test]
-fn every_cell_of_the_table_is_allowed_or_refused_as_it_is_written() {
-    let world = World::start();
-    for order in [&world.own_order, &world.other_order] {
-        for to in ["CONFIRMED", "SHIPPED"] {
-            let advance = "mutation($id: ID!, $to: OrderStatus!) { advanceOrder(id: $id, to: $to) { order { id } } }";
-            world
-                .admin
-                .data(&world.gateway(), advance, json!({"id": order, "to": to}));
-        }
-    }
-    let port = |name: &'static str| Port {
-        world: &world,
-        name,
-        url: match name {
-            "gateway" => world.gateway(),
-            "accounts" => world.tandem.accounts_url("/graphql"),
-            _ => world.tandem.orders_url("/graphql"),
-        },
-    };
-    let mut cells = 0;
-    let mut wrong = Vec::new();
-    for (field, needs) in all_fields() {
-        let asked = asked(&world, &field);
-        let is_root = ROOTS.contains(&field.of.as_str());
-        let ports = [Some(port(field.service)), is_root.then(|| port("gateway"))];
-        for port in ports.into_iter().flatten() {
-            let mut check =
-                |who: &str, client: &Client, asked: &(String, Value), wanted: Option<&str>| {
-                    let got = port.ask(client, &field, asked);
-                    cells += 1;
-                    if got.as_deref() != wanted {
-                        wrong.push(format!(
-                            "{field:?} on {}, {who}: {got:?}, not {wanted:?}",
-                            port.name
-                        ));
-                    }
-                };
-            let nobody = Some("UNAUTHENTICATED");
-            check("without a token", &Client::new(), &asked.own, nobody);
-            for (kind, token) in world.issuer.bad(OWN, &all_scopes()) {
-                check(
-                    &format!("with a token {kind}"),
-                    &Client::with_token(token),
-                    &asked.own,
-                    nobody,
-                );
-            }
-            for scope in Scope::ALL {
-                let client = Client::with_token(world.issuer.token(OWN, scope.as_str()));
-                let refused = |is_allowed: bool| (!is_allowed).then_some("FORBIDDEN");
-                check(
-                    scope.as_str(),
-                    &client,
-                    &asked.own,
-                    refused(needs.allow(&[scope])),
-                );
-                if let Some(other) = &asked.other {
-                    let allowed = scope != Scope::Own && needs.allow(&[scope]);
-                    let who = format!("{scope} of somebody else");
-                    check(&who, &client, other, refused(allowed));
-                }
-            }
-            let all = Client::with_token(world.issuer.token("nobody", &all_scopes()));
-            check("with all scopes", &all, &asked.own, None);
-        }
-    }
-    cells += check_routes(&world, &mut wrong);
-    println!("{cells} cells of the table of authorization were tried");
-    assert!(wrong.is_empty(), "{} of {cells}: {wrong:#?}", wrong.len());
-}
-
-fn all_scopes() -> String {
-    Scope::ALL.map(Scope::as_str).join(" ")
-}
-
-/// Tries every route with every token, on the service and, where it is there too, on the gateway.
-fn check_routes(world: &World, wrong: &mut Vec<String>) -> usize {
-    let mut cells = 0;
-    for Route {
-        service,
-        method,
-        path,
-        needs,
-    } in routes()
-    {
-        let own = path.replace("{customerId}", OWN);
-        let other = path.replace("{customerId}", OTHER);
-        let base = |name: &str| match name {
-            "accounts" => world.tandem.accounts_url(""),
-            "orders" => world.tandem.orders_url(""),
-            _ => world.tandem.gateway_url(""),
-        };
-        let is_admin = path.starts_with("/admin");
-        let is_passed_on = OPERATORS.contains(&(method, path, true));
-        let ports = if is_admin && !is_passed_on {
-            vec![service]
-        } else {
-            vec![service, "gateway"]
-        };
-        for port in ports {
-            let mut check = |who: &str, client: &Client, path: &str, wanted: Option<u16>| {
-                let url = match port {
-                    "gateway" if is_admin => format!("{}/operations/{service}{path}", base(port)),
-                    _ => format!("{}{path}", base(port)),
-                };
-                let answer = match method {
-                    // What is asked for is nothing that is there: who may is told so.
-                    "POST" => client.post(&url, "application/json", "{}"),
-                    _ => client.get(&url),
-                };
-                cells += 1;
-                let got = [401, 403].contains(&answer.status).then_some(answer.status);
-                if got != wanted {
-                    wrong.push(format!(
-                        "{method} {path} on {port}, {who}: {}, not {wanted:?}",
-                        answer.status
-                    ));
-                }
-            };
-            let is_open = needs.scopes.is_empty();
-            let nobody = (!is_open).then_some(401);
-            check("without a token", &Client::new(), &own, nobody);
-            for (kind, token) in world.issuer.bad(OWN, &all_scopes()) {
-                check(
-                    &format!("with a token {kind}"),
-                    &Client::with_token(token),
-                    &own,
-                    Some(401),
-                );
-            }
-            for scope in Scope::ALL {
-                let client = Client::with_token(world.issuer.token(OWN, scope.as_str()));
-                let refused = |is_allowed: bool| (!is_allowed).then_some(403);
-                check(
-                    scope.as_str(),
-                    &client,
-                    &own,
-                    refused(needs.allow(&[scope])),
-                );
-                if own != other {
-                    let allowed = scope != Scope::Own && needs.allow(&[scope]);
-                    check(
-                        &format!("{scope} of somebody else"),
-                        &client,
-                        &other,
-                        refused(allowed),
-                    );
-                }
-            }
-            let all = Client::with_token(world.issuer.token("nobody", &all_scopes()));
-            check("with all scopes", &all, &own, None);
-        }
-    }
-    let documented: BTreeSet<String> = ["accounts", "orders"]
-        .into_iter()
-        .flat_map(|service| {
-            let url = match service {
-                "accounts" => world.tandem.accounts_url("/openapi.json"),
-                _ => world.tandem.orders_url("/openapi.json"),
-            };
-            let document = Client::new().get(&url).json();
-            let paths = document["paths"].as_object().unwrap().clone();
-            paths.into_iter().map(|(path, _)| path)
-        })
-        .collect();
-    let tried: BTreeSet<String> = routes()
-        .into_iter()
-        .map(|route| route.path.to_owned())
-        .filter(|path| !path.starts_with("/admin"))
-        .collect();
-    assert_eq!(
-        documented, tried,
-        "the documented routes are those of the table"
-    );
-    let operations: Value = serde_json::from_str(OPERATIONS).unwrap();
-    let paths = operations["paths"].as_object().unwrap();
-    let documented: BTreeSet<(String, &str)> = paths
-        .iter()
-        .flat_map(|(path, item)| {
-            let methods = item.as_object().unwrap().keys();
-            methods.map(|method| (method.to_uppercase(), path.as_str()))
-        })
-        .collect();
-    let tried: BTreeSet<(String, &str)> = OPERATORS
-        .iter()
-        .map(|(method, path, _)| ((*method).to_owned(), *path))
-        .collect();
-    assert_eq!(
-        documented, tried,
-        "the operator's documented routes are those of the table"
-    );
-    cells
 }
