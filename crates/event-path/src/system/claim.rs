@@ -235,12 +235,13 @@ impl Attempt {
                 if known.as_deref() != Some(&ours.system) {
                     claimant.registry.note(SYSTEM, &ours.system).await?;
                 }
+                if claimant.role == Role::Owner {
+                    self.note_number(ours.number).await?;
+                }
                 return Ok(Ok(Some(ours.system)));
             }
             before.get_or_insert_with(|| newest.cloned());
-            let signatures = self.log.signatures();
-            ours.number = claims.next_number(claimant.service, signatures);
-            self.note_number(ours.number).await?;
+            ours.number = claims.next_number(claimant.service, self.log.signatures());
             keys.claim(claimant.service, Some(&ours)).await?;
             // Of two that came at once the first one counts: the next round sees it.
         }
@@ -290,14 +291,14 @@ impl Attempt {
             let service = self.claimant.service;
             let claims = self.keys.claims().await?;
             claim.number = claims.next_number(service, self.log.signatures());
-            self.note_number(claim.number).await?;
         }
         self.keys
             .claim(self.claimant.service, before.as_ref())
             .await
     }
 
-    /// Notes the number of a claim of the service's own before it is made: nobody can repeat it then before it is known.
+    /// Notes the number of a claim of the service's own that the topic shows. Not before it does: if the claim did not come to be, the one before
+    /// it would be taken for an old one.
     async fn note_number(&self, number: u64) -> Result<(), StoreError> {
         let Some(signatures) = self.log.signatures() else {
             return Ok(());

@@ -64,10 +64,11 @@ impl Attempt {
         let Some(mut ours) = claims.of.get(service).or(own).cloned() else {
             return Ok(None);
         };
-        if !claims.of.contains_key(service) {
+        if claims.of.contains_key(service) {
+            self.note_number(ours.number).await?;
+        } else {
             ours.number = claims.next_number(service, self.log.signatures());
         }
-        self.note_number(ours.number).await?;
         if !self.keys.is_last_claim(service, &ours) {
             self.keys.claim(service, Some(&ours)).await?;
         }
