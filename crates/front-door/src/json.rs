@@ -1,4 +1,5 @@
-//! The nesting of JSON, counted before anything parses it: parsers call themselves for each level, and a stack has an end.
+//! What is looked at in JSON before anything parses it: its nesting, for parsers call themselves for each level, and a stack has an end; and its
+//! escapes, of which parsers make different things where they name no character.
 
 /// JSON that nests deeper than what is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -6,6 +7,51 @@
 pub struct TooDeep {
     /// The most levels that are taken.
     pub limit: usize,
+}
+
+/// An escape that names no character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the escape at byte {at} names no character: `\\u` and four hexadecimal digits, and both halves of a surrogate pair, such as \\uD83D\\uDE00"
+)]
+pub(crate) struct BrokenEscape {
+    /// Where it stands, from 0.
+    at: usize,
+}
+
+/// Looks whether every `\u` names a character (RFC 8259, sections 7 and 8.2): half of a surrogate pair alone does not, and a parser that skips
+/// a member takes what the one that reads it refuses.
+///
+/// # Errors
+/// Where the first stands that does not.
+pub(crate) fn check_escapes(text: &[u8]) -> Result<(), BrokenEscape> {
+    let mut at = 0;
+    while let Some(next) = memchr::memchr(b'\\', text.get(at..).unwrap_or_default()) {
+        at += next;
+        at += match unit(text, at) {
+            // Another escape, two bytes.
+            None if text.get(at + 1) != Some(&b'u') => 2,
+            Some(0xD800..=0xDBFF) => match unit(text, at + UNIT) {
+                Some(0xDC00..=0xDFFF) => 2 * UNIT,
+                _ => return Err(BrokenEscape { at }),
+            },
+            None | Some(0xDC00..=0xDFFF) => return Err(BrokenEscape { at }),
+            Some(_) => UNIT,
+        };
+    }
+    Ok(())
+}
+
+/// The bytes of an escape such as `\u005b`.
+const UNIT: usize = 6;
+
+/// The code unit that is written as an escape there.
+fn unit(text: &[u8], at: usize) -> Option<u16> {
+    let digits = text.get(at..at + UNIT)?.strip_prefix(b"\\u")?;
+    digits.iter().try_fold(0, |unit, digit| {
+        let digit = char::from(*digit).to_digit(16)?;
+        Some(unit << 4 | u16::try_from(digit).ok()?)
+    })
 }
 
 /// Counts arrays and objects that are open at once. What is no JSON is left to the parser, which this keeps from going
@@ -75,6 +121,34 @@ mod tests {
 
     fn nested(open: &str, close: &str, levels: usize) -> String {
         format!("{}1{}", open.repeat(levels), close.repeat(levels))
+    }
+
+    #[test]
+    fn an_escape_names_a_character_or_is_refused_where_it_stands() {
+        for good in [
+            r#"{"a":"\u005b\uD83D\uDE00\ud83d\ude00\n\\\"é"}"#,
+            r#"["\\ud83d", "\\\\uD83D"]"#,
+            "{}",
+            "",
+        ] {
+            assert_eq!(check_escapes(good.as_bytes()), Ok(()), "{good}");
+        }
+        for (bad, at) in [
+            (r#"["\uD83D"]"#, 2),
+            (r#"["\uDE00"]"#, 2),
+            (r#"["a\uDE00\uD83D"]"#, 3),
+            (r#"["\uD83D\n"]"#, 2),
+            (r#"["\uD83D\u0041"]"#, 2),
+            (r#"["\u00g0"]"#, 2),
+            (r#"["\u+041"]"#, 2),
+            (r#"["\\\u12"#, 4),
+        ] {
+            assert_eq!(
+                check_escapes(bad.as_bytes()),
+                Err(BrokenEscape { at }),
+                "{bad}"
+            );
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error::RequestError;
-use crate::json::{check_depth, count_values};
+use crate::json::{check_depth, check_escapes, count_values};
 
 /// The most values in the JSON of a request.
 const MOST_VALUES: usize = 50_000;
@@ -72,6 +72,9 @@ impl Call {
         let text = std::str::from_utf8(body).map_err(|error| {
             RequestError::request(format!("the body is not UTF-8 ({error}): {ONE_OBJECT}"))
         })?;
+        check_escapes(body).map_err(|error| {
+            RequestError::request(format!("the body cannot be read ({error}): {ONE_OBJECT}"))
+        })?;
         let written: Written<'_> = serde_json::from_str(text).map_err(|error| {
             RequestError::request(format!(
                 "the body cannot be read ({}): {ONE_OBJECT}",
@@ -114,6 +117,8 @@ fn parameter(name: &str, value: &str, depth: usize) -> Result<Option<Box<RawValu
         return Ok(None);
     }
     check_depth(value.as_bytes(), depth)
+        .map_err(|error| RequestError::request(format!("`{name}`: {error}")))?;
+    check_escapes(value.as_bytes())
         .map_err(|error| RequestError::request(format!("`{name}`: {error}")))?;
     let raw: &RawValue = serde_json::from_str(value).map_err(|error| {
         RequestError::request(format!(
