@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Takes an archive of a release to where there is nothing else, and starts what is in it there.
 #
-#   .ci/archive-test.sh ARCHIVE      tandem-VERSION-TARGET.tar.gz as .ci/archive.sh packs it, with its SHA-256 beside it
+#   .ci/archive-test.sh ARCHIVE [LIST]     tandem-VERSION-TARGET.tar.gz as .ci/archive.sh packs it, with its SHA-256 beside it
 #
-# "Nothing else" is a root with the program, /proc, /dev/null and a folder that it may write to; for glibc the libraries of
-# .ci/plain-linux.txt too. There is no shell, no certificate authority, no OpenSSL, no /etc. Needs root, Linux, and the packages binutils,
+# "Nothing else" is a root with the program, /proc, /dev/null and a folder that it may write to; for glibc the libraries of LIST
+# (.ci/plain-linux.txt) too. There is no shell, no certificate authority, no /etc, and no OpenSSL that LIST does not have. Needs root, Linux, and the packages binutils,
 # curl, openssl, python3 and util-linux.
 set -euo pipefail
 
@@ -13,8 +13,8 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/../k8s/trial.sh"
 fail() { printf 'archive: %s\n' "$*" >&2; exit 1; }
 
-[[ $# == 1 && -f "$1" ]] || fail "give the archive: .ci/archive-test.sh archives/tandem-VERSION-TARGET.tar.gz"
-archive="$(realpath "$1")"
+[[ ($# == 1 || $# == 2) && -f "$1" ]] || fail "give the archive: .ci/archive-test.sh archives/tandem-VERSION-TARGET.tar.gz"
+archive="$(realpath "$1")" list="$(realpath "${2:-$here/plain-linux.txt}")"
 needs_tools "binutils curl openssl python3 util-linux" readelf curl openssl python3 unshare setpriv sha256sum
 needs_mounts
 
@@ -78,7 +78,7 @@ case "$target" in
             mkdir -p "$root$(dirname "$path")"
             cp -L "$path" "$root$path"
         done
-    done < <(grep -v -e '^#' -e '^$' "$here/plain-linux.txt")
+    done < <(grep -v -e '^#' -e '^$' "$list")
     # The linker is where the program asks for it.
     linker="$(readelf --program-headers --wide "$folder/tandem" | sed -n 's/.*program interpreter: \(.*\)\]/\1/p')"
     mkdir -p "$root$(dirname "$linker")"

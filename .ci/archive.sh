@@ -2,8 +2,10 @@
 # Packs a program for a release, as [package.metadata.binstall] in Cargo.toml expects it: with manual pages, completions for shells, the
 # list of what it was made of (SBOM), and the SHA-256 of each of these files.
 #
-#   .ci/archive.sh version                       the version of Cargo.toml
-#   .ci/archive.sh pack PROGRAM TARGET FOLDER    FOLDER/tandem-VERSION-TARGET.tar.gz, and its SHA-256 beside it
+#   .ci/archive.sh version                              the version of Cargo.toml
+#   .ci/archive.sh pack PROGRAM TARGET FOLDER [LIST]    FOLDER/tandem-VERSION-TARGET.tar.gz, and its SHA-256 beside it
+#
+# LIST names the shared libraries that a program for Linux may need: .ci/plain-linux.txt, unless what is packed is for a trial alone.
 set -euo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -17,8 +19,8 @@ version)
     echo "$version"
     ;;
 pack)
-    [[ $# == 4 && -f "$2" ]] || fail "usage: .ci/archive.sh pack PROGRAM TARGET FOLDER"
-    program="$2" target="$3" folder="$4"
+    [[ ($# == 4 || $# == 5) && -f "$2" ]] || fail "usage: .ci/archive.sh pack PROGRAM TARGET FOLDER [LIST]"
+    program="$2" target="$3" folder="$4" list="${5:-$here/.ci/plain-linux.txt}"
     name="tandem-$version-$target"
     # Both systems have one of them, and their output is the same.
     if command -v sha256sum >/dev/null; then sum=(sha256sum); else sum=(shasum -a 256); fi
@@ -37,7 +39,7 @@ pack)
     "$scratch/$name/tandem" schema check "$here/schema/released" "$here/schema" >/dev/null || fail "the release breaks what the last one promised"
     case "$target" in
     # It wants nothing that a plain system does not have.
-    *-linux-gnu) "$here/.ci/libraries.py" "$scratch/$name/tandem" "$here/.ci/plain-linux.txt" ;;
+    *-linux-gnu) "$here/.ci/libraries.py" "$scratch/$name/tandem" "$list" ;;
     *-linux-musl)
         needs="$("$here/.ci/libraries.py" "$scratch/$name/tandem")" || fail "the program cannot be read"
         [[ "$needs" == *"needs no shared library."* ]] || fail "the program is not static: $needs"
@@ -57,19 +59,28 @@ pack)
     "$here/.ci/sbom.py" tandem "$target" >"$scratch/$name/sbom.cdx.json"
     (cd "$scratch/$name" && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs "${sum[@]}" >"$scratch/SHA256SUMS")
     mv "$scratch/SHA256SUMS" "$scratch/$name/SHA256SUMS"
-    tar -C "$scratch" -czf "$folder/$name.tar.gz" "$name"
-    # `cargo binstall` looks for this name at the repository, and for the program in this folder of it.
+    # On macOS tar adds a file `._NAME` for each file with attributes of that system, unless it is told not to.
+    COPYFILE_DISABLE=1 tar -C "$scratch" -czf "$folder/$name.tar.gz" "$name"
+    # `cargo binstall` looks for this name at the manifest's repository, and for the program in this folder of it. A release is where its tag is.
     (cd "$here" && cargo metadata --locked --no-deps --format-version 1) | python3 -c '
-import json, sys
+import json, os, sys
 version, target, archive = sys.argv[1:]
 [package] = [one for one in json.load(sys.stdin)["packages"] if one["name"] == "tandem"]
 told = package["metadata"]["binstall"]
-values = {"name": "tandem", "bin": "tandem", "version": version, "target": target, "binary-ext": "", "archive-suffix": ".tar.gz", "repo": "REPO"}
+repository = package["repository"]
+if os.environ.get("GITHUB_REF_TYPE") == "tag":
+    here = "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}".format(**os.environ)
+    if repository != here:
+        sys.exit(f"archive: Cargo.toml names the repository {repository}, and the release is at {here}: `cargo binstall` would not find it")
+elif not repository:
+    print("archive: Cargo.toml has no repository, so `cargo binstall` finds this only where --pkg-url says", file=sys.stderr)
+repository = repository or "https://repository.invalid"
+values = {"name": "tandem", "bin": "tandem", "version": version, "target": target, "binary-ext": "", "archive-suffix": ".tar.gz", "repo": repository}
 def filled(template):
     for name, value in values.items():
         template = template.replace("{ %s }" % name, value)
     return template
-wanted = {"pkg-url": f"REPO/releases/download/v{version}/{archive}.tar.gz", "bin-dir": f"{archive}/tandem", "pkg-fmt": "tgz"}
+wanted = {"pkg-url": f"{repository}/releases/download/v{version}/{archive}.tar.gz", "bin-dir": f"{archive}/tandem", "pkg-fmt": "tgz"}
 for key, value in wanted.items():
     if filled(told[key]) != value:
         sys.exit(f"archive: [package.metadata.binstall] has {key} {filled(told[key])}, and the archive is {value}")
@@ -78,6 +89,6 @@ for key, value in wanted.items():
     echo "$folder/$name.tar.gz"
     ;;
 *)
-    fail "usage: .ci/archive.sh version | pack PROGRAM TARGET FOLDER"
+    fail "usage: .ci/archive.sh version | pack PROGRAM TARGET FOLDER [LIST]"
     ;;
 esac

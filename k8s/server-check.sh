@@ -58,7 +58,7 @@ want_server() {
     rm -rf "$cache/building-$KUBERNETES"
 }
 
-want_gateway_api
+want_custom_kinds
 want_server
 
 # --- the server -------------------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ held "kube-apiserver $(kubectl version --output json | python3 -c 'import json, 
 
 # --- what it takes ----------------------------------------------------------------------------------------------------
 
-kubectl apply --server-side --filename "$gateway_api" >/dev/null
+kubectl apply --server-side --filename "$gateway_api" --filename "$prometheus_operator" >/dev/null
 kubectl wait --for condition=Established --timeout 60s crd --all >/dev/null
 
 # What a dry run needs to be there: the namespace, with what it enforces, and the accounts of services that pods name. A cluster's controllers
@@ -128,6 +128,10 @@ for overlay in overlays/*/; do
     create_dry "$scratch/$overlay.pods.json" >"$scratch/created" || fail "pods of overlay $overlay are refused"
     held "overlay $overlay is taken, and $(wc -l <"$scratch/created") pods of it under Pod Security"
 done
+
+../observability/rules --kubernetes https://tandem.example.com/docs >"$scratch/rules.yaml"
+dry_run --filename "$scratch/rules.yaml" >/dev/null || fail "the alert rules are refused"
+held "the alert rules are taken"
 
 # --- that it would say so ---------------------------------------------------------------------------------------------
 

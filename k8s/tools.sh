@@ -2,10 +2,12 @@
 # shellcheck shell=bash
 
 GATEWAY_API=v1.3.0
+PROMETHEUS_OPERATOR=v0.85.0
 GO=1.27.3
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/tandem-k8s"
 gateway_api="$cache/gateway-api-$GATEWAY_API"
+prometheus_operator="$cache/prometheus-operator-$PROMETHEUS_OPERATOR"
 
 fail() { printf 'k8s: %s\n' "$*" >&2; exit 1; }
 
@@ -33,10 +35,21 @@ find_go() { # find_go MINOR
     unset GOROOT
 }
 
-# The CustomResourceDefinitions of Gateway API, in $gateway_api.
-want_gateway_api() {
-    if [[ -d "$gateway_api" ]]; then return; fi
+# The CustomResourceDefinitions that are used here: of Gateway API in $gateway_api, of Prometheus' operator in $prometheus_operator.
+want_custom_kinds() {
+    want_files_of_module "$gateway_api" "sigs.k8s.io/gateway-api@$GATEWAY_API" config/crd/standard '*.yaml'
+    want_files_of_module "$prometheus_operator" "github.com/prometheus-operator/prometheus-operator@$PROMETHEUS_OPERATOR" \
+        example/prometheus-operator-crd '*_podmonitors.yaml' '*_prometheusrules.yaml'
+}
+
+want_files_of_module() { # want_files_of_module KEPT MODULE@VERSION FOLDER PATTERN…
+    local kept="$1" module="$2" folder="$3" pattern
+    shift 3
+    if [[ -d "$kept" ]]; then return; fi
     find_go 22
-    (cd "$scratch" && GOFLAGS=-modcacherw GOMODCACHE="$scratch/modules" GOTOOLCHAIN=local "$go" mod download "sigs.k8s.io/gateway-api@$GATEWAY_API")
-    mv "$scratch/modules/sigs.k8s.io/gateway-api@$GATEWAY_API/config/crd/standard" "$gateway_api"
+    (cd "$scratch" && GOFLAGS=-modcacherw GOMODCACHE="$scratch/modules" GOTOOLCHAIN=local "$go" mod download "$module")
+    mkdir "$scratch/wanted"
+    # shellcheck disable=SC2086 # patterns
+    for pattern in "$@"; do cp "$scratch/modules/$module/$folder"/$pattern "$scratch/wanted/"; done
+    mv "$scratch/wanted" "$kept"
 }

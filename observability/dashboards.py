@@ -25,14 +25,23 @@ def rate(metric: str, by: str) -> str:
 
 BUCKETS, COUNT = REQUESTS.format("bucket"), REQUESTS.format("count")
 ERRORS = 'http_server_requests_seconds_count{uri!~"/actuator/.*", outcome="SERVER_ERROR"}'
+OPERATIONS = "graphql_operations_seconds_count"
+OPERATION_ERRORS = OPERATIONS + '{outcome="ERROR"}'
 
 DASHBOARDS = {
     "overview": ("Tandem: overview", [
         ("What runs", "short", {"{{job}} {{instance}}": 'up{job=~"accounts|orders|gateway"}'}),
         ("Requests a second", "reqps", {"{{application}} {{uri}}": rate(COUNT, "application, uri")}),
         ("Requests that fail, a second", "reqps", {"{{application}} {{uri}}": rate(ERRORS, "application, uri")}),
+        ("Operations that are answered with errors, share", "percentunit", {
+            "{{type}} {{operation}}": f'{rate(OPERATION_ERRORS, "type, operation")} / {rate(OPERATIONS, "type, operation")}',
+        }),
         ("How long requests take, p50", "s", {"{{application}}": quantile("0.5", BUCKETS, "application")}),
         ("How long requests take, p99", "s", {"{{application}}": quantile("0.99", BUCKETS, "application")}),
+        ("From the change to replica and subscriber, p99", "s", {
+            "{{projection}}": quantile("0.99", "change_visible_seconds_bucket", "projection"),
+            "{{subscription}}": quantile("0.99", "change_delivered_seconds_bucket", "subscription"),
+        }),
         ("Changes that are not published yet", "short", {"{{topic}}": "max by (topic) (outbox_pending_events)"}),
         ("Messages that readers are behind", "short", {"{{projection}}": "sum by (projection) (projection_lag_messages)"}),
         ("Processor time", "percentunit", {"{{application}} {{instance}}": "rate(process_cpu_seconds[$__rate_interval])"}),
@@ -50,7 +59,10 @@ DASHBOARDS = {
         ("Keys that Kafka refuses an event of", "short", {"{{topic}}": "max by (topic) (outbox_refused_events)"}),
     ]),
     "held-back": ("Tandem: what is held back", [
-        ("Keys with dead letters", "short", {"{{projection}}": "max by (projection) (dead_letter_keys)"}),
+        ("Dead letters, and the keys that they hold back", "short", {
+            "{{projection}}": "max by (projection) (dead_letters)",
+            "{{projection}}, keys": "max by (projection) (dead_letter_keys)",
+        }),
         ("Messages set aside, a second", "short", {"{{projection}}": rate("dead_letters_total", "projection")}),
         ("Customers whose events wait for a data key", "short", {"{{reader}}": "max by (reader) (data_keys_waiting)"}),
         ("Partitions that are not what they were", "short", {"{{topic}}": "max by (topic) (log_alarms)"}),
@@ -67,8 +79,8 @@ DASHBOARDS = {
         ("Connections", "short", {"{{job}}": "sum by (job) (front_door_connections)"}),
     ]),
     "gateway": ("Tandem: gateway", [
-        ("Operations a second", "reqps", {"{{type}} {{operation}}": rate("graphql_operations_seconds_count", "type, operation")}),
-        ("Operations with errors, a second", "reqps", {"{{type}} {{operation}}": rate('graphql_operations_seconds_count{outcome="ERROR"}', "type, operation")}),
+        ("Operations a second", "reqps", {"{{type}} {{operation}}": rate(OPERATIONS, "type, operation")}),
+        ("Operations with errors, a second", "reqps", {"{{type}} {{operation}}": rate(OPERATION_ERRORS, "type, operation")}),
         ("How long operations take, p99", "s", {"{{type}} {{operation}}": quantile("0.99", "graphql_operations_seconds_bucket", "type, operation")}),
         ("Calls of services a second", "reqps", {"{{subgraph_name}}": rate("http_client_request_duration_seconds_count", "subgraph_name")}),
         ("How long services take, p99", "s", {"{{subgraph_name}}": quantile("0.99", "http_client_request_duration_seconds_bucket", "subgraph_name")}),

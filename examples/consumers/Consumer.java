@@ -34,7 +34,10 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 /**
  * A consumer of Tandem's customer events: verifies them, opens them, and takes each change once. The same as consumer.py, in Java 17.
  *
- * <pre>java -cp 'KAFKA/libs/*' Consumer.java 127.0.0.1:9092 .tandem/sealing.key [--to-end]</pre>
+ * <pre>java -cp 'KAFKA/libs/*' Consumer.java --bootstrap 127.0.0.1:9092 --sealing-key-file .tandem/sealing.key</pre>
+ *
+ * <p>Also: {@code --trusted-signer KEY} (accounts' verifying key in base64, if it is known), {@code --topic-prefix PREFIX}, {@code --config FILE} with Kafka's
+ * own properties ({@code security.protocol}, {@code sasl.jaas.config}, …), {@code --to-end} to stop where the topics ended at the start.
  *
  * <p>It needs kafka-clients and jackson-databind, which Kafka's own folder has. It keeps everything in memory and reads from the beginning; a service would
  * keep customers in its database, write each change with "revision < ?" as the condition, and commit offsets behind the write.
@@ -44,6 +47,8 @@ public final class Consumer {
     private static final String KEYS = "accounts.customer.key";
     private static final String CLAIM = "!claim/accounts";
     private static final Set<String> UNSIGNED = Set.of("ce_tandemsignature", "ce_traceparent", "ce_tracestate");
+    private static final List<String> OPTIONS =
+            List.of("--bootstrap", "--sealing-key-file", "--trusted-signer", "--topic-prefix", "--config", "--to-end");
     private static final ObjectMapper JSON = new ObjectMapper();
     /** What stands before an Ed25519 public key in X.509 (RFC 8410, section 4). */
     private static final byte[] ED25519 = {0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00};
@@ -56,40 +61,59 @@ public final class Consumer {
     }
 
     private final List<byte[]> sealingKeys;
-    private List<byte[]> signers = List.of();
+    private final String prefix;
+    private List<byte[]> signers;
     private JsonNode signedFrom = JSON.createObjectNode();
+    private JsonNode replaced = JSON.createArrayNode();
+    private long claimNumber;
     /** Of each customer the wrapped key; empty for one who was erased. */
     private final Map<String, String> dataKeys = new HashMap<>();
     private final Map<String, ObjectNode> customers = new HashMap<>();
     private final Map<String, List<ObjectNode>> waiting = new HashMap<>();
 
-    private Consumer(List<byte[]> sealingKeys) {
+    private Consumer(List<byte[]> sealingKeys, List<byte[]> signers, String prefix) {
         this.sealingKeys = sealingKeys;
+        this.signers = signers;
+        this.prefix = prefix;
     }
 
     public static void main(String[] arguments) throws Exception {
-        if (arguments.length < 2) {
-            System.err.println("give Kafka's servers and the file of the sealing key");
-            System.exit(2);
-        }
-        var keys = new ArrayList<byte[]>();
-        for (String key : Files.readString(Path.of(arguments[1])).trim().split("[\\s,]+")) {
-            keys.add(Base64.getDecoder().decode(key));
+        var given = new HashMap<String, String>();
+        for (int at = 0; at < arguments.length; at++) {
+            boolean isFlag = arguments[at].equals("--to-end");
+            if (!OPTIONS.contains(arguments[at]) || !isFlag && at + 1 == arguments.length) {
+                System.err.println("give options of " + OPTIONS + ", each but --to-end with its value");
+                System.exit(2);
+            }
+            given.put(arguments[at], isFlag ? "" : arguments[++at]);
         }
         var settings = new Properties();
-        settings.put("bootstrap.servers", arguments[0]);
-        settings.put("isolation.level", "read_committed");
-        settings.put("enable.auto.commit", "false");
-        var bytes = new ByteArrayDeserializer();
-        try (var kafka = new KafkaConsumer<byte[], byte[]>(settings, bytes, bytes)) {
-            var reader = new Consumer(keys);
-            // Keys first: so most events open at once.
-            reader.read(kafka, List.of(KEYS), true);
-            reader.read(kafka, List.of(CHANGES), true);
-            if (!Arrays.asList(arguments).contains("--to-end")) {
-                reader.read(kafka, List.of(KEYS, CHANGES), false);
+        if (given.containsKey("--config")) {
+            // A file, so that a password stands on no command line.
+            try (var file = Files.newBufferedReader(Path.of(given.get("--config")))) {
+                settings.load(file);
             }
         }
+        settings.put("bootstrap.servers", given.getOrDefault("--bootstrap", "127.0.0.1:9092"));
+        settings.put("isolation.level", "read_committed");
+        settings.put("enable.auto.commit", "false");
+        String prefix = given.getOrDefault("--topic-prefix", "");
+        var bytes = new ByteArrayDeserializer();
+        try (var kafka = new KafkaConsumer<byte[], byte[]>(settings, bytes, bytes)) {
+            var sealingKeys = keys(Files.readString(Path.of(given.getOrDefault("--sealing-key-file", ".tandem/sealing.key"))));
+            var reader = new Consumer(sealingKeys, keys(given.getOrDefault("--trusted-signer", "")), prefix);
+            // Keys first: so most events open at once.
+            reader.read(kafka, List.of(prefix + KEYS), true);
+            reader.read(kafka, List.of(prefix + CHANGES), true);
+            if (!given.containsKey("--to-end")) {
+                reader.read(kafka, List.of(prefix + KEYS, prefix + CHANGES), false);
+            }
+        }
+    }
+
+    /** Keys in base64, with blanks or commas between. */
+    private static List<byte[]> keys(String text) {
+        return Arrays.stream(text.split("[\\s,]+")).filter(key -> !key.isEmpty()).map(Base64.getDecoder()::decode).toList();
     }
 
     /** Reads topics from the beginning: to where they end now, or for ever. What is read again changes nothing. */
@@ -105,7 +129,7 @@ public final class Consumer {
             for (var record : kafka.poll(Duration.ofSeconds(1))) {
                 // One bad record costs itself: it is told of, and the next one is read.
                 try {
-                    if (record.topic().equals(KEYS)) {
+                    if (record.topic().equals(prefix + KEYS)) {
                         takeKey(record);
                     } else {
                         takeChange(record);
@@ -132,8 +156,8 @@ public final class Consumer {
         return ByteBuffer.allocate(8).putLong(number).array();
     }
 
-    /** The hash of what is signed of a record. */
-    private static byte[] leaf(ConsumerRecord<byte[], byte[]> record) throws GeneralSecurityException {
+    /** The hash of what is signed of a record; the topic's name is without prefix. */
+    private byte[] leaf(ConsumerRecord<byte[], byte[]> record) throws GeneralSecurityException {
         var attributes = new ArrayList<Header>();
         for (Header header : record.headers()) {
             String name = header.key().toLowerCase(Locale.ROOT);
@@ -143,7 +167,7 @@ public final class Consumer {
         }
         attributes.sort((one, other) -> one.key().toLowerCase(Locale.ROOT).compareTo(other.key().toLowerCase(Locale.ROOT)));
         var parts = new ArrayList<byte[]>();
-        parts.add(record.topic().getBytes(StandardCharsets.UTF_8));
+        parts.add(record.topic().substring(prefix.length()).getBytes(StandardCharsets.UTF_8));
         parts.add(record.key());
         parts.add(number(attributes.size()));
         for (Header header : attributes) {
@@ -161,7 +185,7 @@ public final class Consumer {
         return digest.digest();
     }
 
-    private static void verify(ConsumerRecord<byte[], byte[]> record, List<byte[]> signers) throws Refused, GeneralSecurityException {
+    private void verify(ConsumerRecord<byte[], byte[]> record, List<byte[]> signers) throws Refused, GeneralSecurityException {
         var given = new ArrayList<String>();
         for (Header header : record.headers()) {
             if (header.key().equalsIgnoreCase("ce_tandemsignature")) {
@@ -185,6 +209,12 @@ public final class Consumer {
             if (!Arrays.equals(Arrays.copyOf(sha256(key), 8), Arrays.copyOf(signature, 8))) {
                 continue;
             }
+            // A key that was replaced counts for what lies before that.
+            for (JsonNode one : replaced) {
+                if (Arrays.equals(Base64.getDecoder().decode(one.path("key").asText()), key) && record.offset() >= offset(one.path("before"), record)) {
+                    throw new Refused("it is signed by a key that had been replaced");
+                }
+            }
             byte[] encoded = ByteBuffer.allocate(44).put(ED25519).put(key).array();
             var verifier = Signature.getInstance("Ed25519");
             verifier.initVerify(KeyFactory.getInstance("Ed25519").generatePublic(new X509EncodedKeySpec(encoded)));
@@ -198,10 +228,16 @@ public final class Consumer {
         throw new Refused("it is signed by nobody who may write here");
     }
 
-    /** Whether a record must be signed: those from before there were signatures are none. */
-    private boolean isSigned(ConsumerRecord<byte[], byte[]> record) {
-        long begins = signedFrom.path(record.topic()).path(Integer.toString(record.partition())).asLong(0);
-        return record.offset() >= begins;
+    /** Refuses what accounts has not signed, but for what is from before there were signatures. */
+    private void verify(ConsumerRecord<byte[], byte[]> record) throws Refused, GeneralSecurityException {
+        if (record.offset() >= offset(signedFrom, record)) {
+            verify(record, signers);
+        }
+    }
+
+    /** What is said of a record's partition, 0 where nothing is. */
+    private long offset(JsonNode ofTopics, ConsumerRecord<byte[], byte[]> record) {
+        return ofTopics.path(record.topic().substring(prefix.length())).path(Integer.toString(record.partition())).asLong(0);
     }
 
     // --- sealing (docs/decisions/0009-erasure.md) ---------------------------------------------------------------------
@@ -230,9 +266,7 @@ public final class Consumer {
             takeClaim(record);
             return;
         }
-        if (isSigned(record)) {
-            verify(record, signers);
-        }
+        verify(record);
         if (record.value() == null) {
             // The proof that this customer was erased. A key that comes after it counts for nothing.
             dataKeys.put(key, "");
@@ -241,12 +275,17 @@ public final class Consumer {
             dataKeys.put(key, JSON.readTree(record.value()).path("wrapped").asText());
             var kept = waiting.remove(key);
             for (ObjectNode change : kept == null ? List.<ObjectNode>of() : kept) {
-                take(change);
+                // Each for itself: one that is still not to be opened waits again, and none behind it is lost.
+                try {
+                    take(change);
+                } catch (java.io.IOException | RuntimeException error) {
+                    System.err.printf("consumer: %s, revision %s, which waited, is not taken: %s%n", key, change.path("revision"), error.getMessage());
+                }
             }
         }
     }
 
-    /** Says what accounts signs with. The first one is believed; later ones must be signed by a known key. */
+    /** Says what accounts signs with. The first one is believed, unless its key was given; later ones must be signed by a known key. */
     private void takeClaim(ConsumerRecord<byte[], byte[]> record) throws Refused, GeneralSecurityException, java.io.IOException {
         if (record.value() == null) {
             return;
@@ -255,14 +294,17 @@ public final class Consumer {
         var keys = new ArrayList<byte[]>();
         claim.path("verifying_keys").forEach(key -> keys.add(Base64.getDecoder().decode(key.asText())));
         verify(record, signers.isEmpty() ? keys : signers);
+        if (claim.path("number").asLong(0) < claimNumber) {
+            throw new Refused("it is an old claim that somebody has written again");
+        }
         signers = keys;
+        claimNumber = claim.path("number").asLong(0);
+        replaced = claim.path("replaced_keys");
         signedFrom = claim.path("signed_from");
     }
 
     private void takeChange(ConsumerRecord<byte[], byte[]> record) throws Refused, GeneralSecurityException, java.io.IOException {
-        if (isSigned(record)) {
-            verify(record, signers);
-        }
+        verify(record);
         if (record.value() == null || !(JSON.readTree(record.value()) instanceof ObjectNode change)) {
             throw new Refused("it is no event");
         }
@@ -270,7 +312,7 @@ public final class Consumer {
     }
 
     /** Takes a change once: the log may repeat events, and the revision tells which is newer. */
-    private void take(ObjectNode change) throws Refused, GeneralSecurityException, java.io.IOException {
+    private void take(ObjectNode change) throws java.io.IOException {
         String id = change.required("id").asText();
         long revision = change.required("revision").asLong();
         ObjectNode known = customers.get(id);
@@ -288,13 +330,18 @@ public final class Consumer {
         }
         JsonNode person = change;
         if (change.hasNonNull("sealed")) {
-            if (wrapped == null) {
-                // Its key has not come yet. That is no proof of anything: it waits, and nobody else with it.
+            try {
+                if (wrapped == null) {
+                    throw new Refused("it has not come");
+                }
+                byte[] dataKey = open(wrapped, sealingKeys, "data-key/" + id);
+                person = JSON.readTree(open(change.path("sealed").asText(), List.of(dataKey), "customer/" + id + "/" + revision));
+            } catch (Refused | GeneralSecurityException | IllegalArgumentException error) {
+                // Its key has not come yet, or another one has. That proves nothing: it waits, and nobody else with it.
                 waiting.computeIfAbsent(id, none -> new ArrayList<>()).add(change);
+                System.err.printf("consumer: %s, revision %d, waits for its key: %s%n", id, revision, error.getMessage());
                 return;
             }
-            byte[] dataKey = open(wrapped, sealingKeys, "data-key/" + id);
-            person = JSON.readTree(open(change.path("sealed").asText(), List.of(dataKey), "customer/" + id + "/" + revision));
         }
         ObjectNode customer = JSON.createObjectNode();
         customer.put("id", id).put("revision", revision).put("changeType", type);

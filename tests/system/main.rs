@@ -10,11 +10,13 @@
     missing_docs
 )]
 
+mod api_pages;
 mod authorization;
 mod broker;
 mod cloudevents;
 mod collection;
 mod consistency;
+mod counters;
 mod dead_letters;
 mod erasure;
 mod events;
