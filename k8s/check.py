@@ -16,7 +16,9 @@ import yaml
 
 SERVICES = {"accounts": 8080, "orders": 8085, "api-gateway": 9090}
 PATHS = {"/graphql": "api-gateway", "/accounts/customer/": "accounts", "/orders/": "orders"}
-MANAGED = {"managed", "managed-gateway-api", "documented"}
+# What the component through-gateway makes of them, of an Ingress and of an HTTPRoute.
+THROUGH_GATEWAY = {"managed-through-gateway", "managed-gateway-api-through-gateway"}
+MANAGED = {"managed", "managed-gateway-api", "documented", *THROUGH_GATEWAY}
 KAFKA_KEYS = {
     "bootstrap.servers", "security.protocol", "sasl.mechanism", "ssl.endpoint.identification.algorithm",
     "request.timeout.ms", "retry.backoff.ms",
@@ -142,11 +144,12 @@ def entrance_errors(overlay, named):
     ingress = named.get(("Ingress", "tandem"))
     route = named.get(("HTTPRoute", "tandem"))
     paths = {}
+    wanted = dict.fromkeys(PATHS, "api-gateway") if overlay in THROUGH_GATEWAY else PATHS
     if overlay == "documented":
         if ingress or route:
             yield "the LoadBalancers have an Ingress or a route beside them"
         return
-    if overlay == "managed-gateway-api":
+    if overlay.startswith("managed-gateway-api"):
         if ingress or not route:
             yield "there is an Ingress, or no HTTPRoute"
             return
@@ -161,10 +164,22 @@ def entrance_errors(overlay, named):
             for path in rule["http"]["paths"]:
                 paths[path["path"]] = path["backend"]["service"]["name"]
         yield from tls_errors(ingress)
-        if overlay == "managed" and not (ingress or {}).get("spec", {}).get("tls"):
+        if overlay in MANAGED and not (ingress or {}).get("spec", {}).get("tls"):
             yield "the Ingress has no TLS"
-    if paths != PATHS:
-        yield f"requests come in at {paths}, not at {PATHS}"
+    if paths != wanted:
+        yield f"requests come in at {paths}, not at {wanted}"
+    yield from straight_errors(overlay, named)
+
+
+def straight_errors(overlay, named):
+    """The gateway reaches the services; what takes requests from outside does only where it sends some there."""
+    rules = named.get(("NetworkPolicy", "subgraphs"), {}).get("spec", {}).get("ingress", [])
+    callers = [caller for rule in rules for caller in rule["from"]]
+    if {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "api-gateway"}}} not in callers:
+        yield "NetworkPolicy subgraphs does not let the gateway in"
+    lets_in = any("matchExpressions" in caller.get("namespaceSelector", {}) for caller in callers)
+    if lets_in == (overlay in THROUGH_GATEWAY):
+        yield f"NetworkPolicy subgraphs {'lets' if lets_in else 'does not let'} in what takes requests from outside"
 
 
 def tls_errors(ingress):

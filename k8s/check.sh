@@ -31,14 +31,27 @@ if [[ ! -d "$validate" ]]; then
     mv "$scratch/validate" "$validate"
 fi
 
-for overlay in overlays/*/; do
-    overlay="$(basename "$overlay")"
+# What has no overlay of its own: components in other company.
+combined="$scratch/managed-gateway-api-through-gateway"
+mkdir "$combined"
+cat >"$combined/kustomization.yaml" <<END
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: tandem
+resources:
+  - $(realpath --relative-to "$combined" overlays/managed-gateway-api)
+components:
+  - $(realpath --relative-to "$combined" components/through-gateway)
+END
+
+for folder in overlays/*/ "$combined"; do
+    overlay="$(basename "$folder")"
     rendered="$scratch/$overlay.yaml"
-    "$kustomize" build --load-restrictor LoadRestrictionsRootOnly "overlays/$overlay" >"$rendered"
+    "$kustomize" build --load-restrictor LoadRestrictionsRootOnly "$folder" >"$rendered"
     files=("$rendered")
     # The Secrets are applied by hand; an overlay on top of `managed` takes the same.
-    examples=("overlays/$overlay")
-    if grep -qx '  - \.\./managed' "overlays/$overlay/kustomization.yaml"; then examples+=(overlays/managed); fi
+    examples=("$folder")
+    if grep -qE '^  - (\.\./)+(.*/)?managed(-gateway-api)?$' "$folder/kustomization.yaml"; then examples+=(overlays/managed); fi
     while IFS= read -r example; do files+=("$example"); done < <(find "${examples[@]}" -name '*.example.yaml' | sort)
     if [[ "$overlay" == managed-monitored ]]; then
         ../observability/rules --kubernetes https://tandem.example.com/docs >"$scratch/rules.yaml"

@@ -55,6 +55,15 @@ fn what_alerts_watch_is_at_zero_before_anything_happens() {
     ] {
         expected.push((base, "events_refused_total", vec![label("topic", topic)]));
     }
+    for (base, projection) in [
+        (&accounts, "accounts-audit"),
+        (&orders, "orders-replica"),
+        (&orders, "orders-audit"),
+    ] {
+        for name in ["dead_letters", "dead_letter_keys"] {
+            expected.push((base, name, vec![label("projection", projection)]));
+        }
+    }
     for service in ["accounts", "orders"] {
         let labels = vec![
             label("service", service),

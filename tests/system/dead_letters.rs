@@ -101,6 +101,16 @@ fn record(tandem: &Tandem) -> Vec<LoggedEvent> {
         .collect()
 }
 
+/// A gauge of orders' replica.
+fn gauge(tandem: &Tandem, client: &Client, name: &str) -> Option<u64> {
+    let metrics = client.get(&tandem.orders_url("/actuator/prometheus")).body;
+    let (series, label) = (format!("{name}{{"), format!("projection=\"{CONSUMER}\""));
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with(&series) && line.contains(&label))?;
+    line.rsplit_once(' ')?.1.parse().ok()
+}
+
 fn event_of(tandem: &Tandem, id: &str) -> LoggedEvent {
     poll("the customer's event in the topic", || {
         whole_topic(&kafka(tandem), CUSTOMER_TOPIC)
@@ -266,6 +276,12 @@ fn dead_letters_outlive_a_restart_and_hold_their_key_back_still() {
         .accepts_unsigned()
         .data_dir(directory.path())
         .start();
+    // It is told of before a message comes.
+    for name in ["dead_letters", "dead_letter_keys"] {
+        poll(&format!("{name} is shown again"), || {
+            (gauge(&tandem, &client, name) == Some(1)).then_some(())
+        });
+    }
     rename(&tandem, &client, "held", "Second");
     let letters = poll("what follows is parked", || {
         let letters = list(&tandem);

@@ -234,7 +234,7 @@ pub fn run_projection<P: Projection>(
             metrics::gauge!("projection_lag_messages", "projection" => name).set(told.lag() as f64);
         }),
     })?;
-    let runner = Runner {
+    let mut runner = Runner {
         projection,
         topic,
         group,
@@ -255,6 +255,10 @@ pub fn run_projection<P: Projection>(
     };
     let (log, stop) = (Arc::clone(log), shutdown.token());
     shutdown.spawn(async move {
+        // Not behind the log, which may be away: who looks at the dead letters must not take silence for none.
+        if runner.recall_parked().await.is_none() {
+            return;
+        }
         let ready = tokio::select! {
             biased;
             () = stop.cancelled() => false,

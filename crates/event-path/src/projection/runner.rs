@@ -93,6 +93,13 @@ pub(super) struct Shown<I> {
 }
 
 impl<P: Projection> Runner<P> {
+    /// Reads what was parked before the start, and tells of it: the first message may be long in coming. `None` when the service stops
+    /// before.
+    pub(super) async fn recall_parked(&mut self) -> Option<()> {
+        // Nothing is read before the subscription.
+        self.read_parked(&mut Vec::new()).await
+    }
+
     pub(super) async fn run(mut self) {
         let name = self.projection.name();
         let subscribed = self

@@ -185,6 +185,11 @@ impl<P: Projection> Runner<P> {
         if !reassigned && !stale && !concerned {
             return Some(());
         }
+        self.read_parked(read_meanwhile).await
+    }
+
+    /// Reads the parked keys, and tells of them.
+    pub(super) async fn read_parked(&mut self, read_meanwhile: &mut Vec<Message>) -> Option<()> {
         let name = self.projection.name();
         let keys = self
             .until_done("the parked keys cannot be read", read_meanwhile, || {
