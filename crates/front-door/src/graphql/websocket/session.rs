@@ -200,17 +200,21 @@ impl<I: Inner> Session<I> {
         }
     }
 
-    /// Sends what waits, several messages with one flush.
+    /// Sends what waits, several messages with one flush: not so much that a client that reads slowly is not listened to for long. It would seem
+    /// to have fallen silent.
     async fn pass_on(&mut self, socket: &mut Socket, first: Outgoing) -> Option<()> {
         const AT_ONCE: usize = 64;
+        const BYTES_AT_ONCE: usize = 64 * 1024;
         let mut next = Some(first);
-        let mut fed = 0;
+        let (mut fed, mut bytes) = (0, 0);
         while let Some(one) = next {
             if let Some(message) = self.written(one) {
+                bytes += message.len();
                 feed(socket, message).await?;
             }
             fed += 1;
-            next = (fed < AT_ONCE).then(|| self.queue.take()).flatten();
+            let goes_on = fed < AT_ONCE && bytes < BYTES_AT_ONCE;
+            next = goes_on.then(|| self.queue.take()).flatten();
         }
         match tokio::time::timeout(SEND_TIMEOUT, socket.flush()).await {
             Ok(Ok(())) => Some(()),

@@ -9,8 +9,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-/// How long a client may take to accept one message before it counts as lost.
-pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to accept one message before it counts as lost. The system takes more only when a third of what it holds for a
+/// connection has been read (tcp(7), `sk_stream_write_space`), which may be megabytes: a client that reads 30 KB a second is not lost.
+pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// After an error so many bytes more are read and dropped.
