@@ -298,13 +298,22 @@ mod tests {
         type Mutation { create(input: New!): Customer! }
         directive @now(at: String) on FIELD";
 
+    /// What is found, and where, when a part of a schema is replaced.
+    #[track_caller]
+    pub(super) fn found_in(
+        old: &str,
+        (from, to): (&str, &str),
+        compare: impl FnOnce(&str, &str) -> Vec<Finding>,
+    ) -> Vec<(Severity, String)> {
+        let new = old.replace(from, to);
+        assert_ne!(new, old, "{from} is not in the schema");
+        let findings = compare(old, &new).into_iter();
+        findings.map(|it| (it.severity, it.place)).collect()
+    }
+
     #[track_caller]
     fn found(from: &str, to: &str) -> Vec<(Severity, String)> {
-        let new = OLD.replace(from, to);
-        assert_ne!(new, OLD, "{from} is not in the schema");
-        let findings = compare(OLD, &new).unwrap();
-        let pairs = findings.into_iter().map(|it| (it.severity, it.place));
-        pairs.collect()
+        found_in(OLD, (from, to), |old, new| compare(old, new).unwrap())
     }
 
     #[test]

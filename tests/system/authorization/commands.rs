@@ -1,16 +1,13 @@
 //! The commands of an operator, each in a form that does no harm: who may is told what was asked for, and who may not by which of the two
 //! refusals.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path};
 
 use serde_json::json;
 use tandem_authentication::Scope;
 
 use super::{LAST_NAME, OWN, World, clients::all_scopes_but, tally::Tally};
-use crate::support::{Process, tandem_command};
-
-/// How long a command may take.
-const LIMIT: Duration = Duration::from_secs(120);
+use crate::support::{Process, command::Said, tandem_command};
 
 /// A row of the table.
 pub struct Command {
@@ -170,13 +167,6 @@ const OF_NO_SYSTEM: [&str; 10] = [
     "token",
 ];
 
-/// What a command said, and whether it succeeded.
-struct Said {
-    succeeded: bool,
-    output: String,
-    errors: String,
-}
-
 /// Where commands run: a directory without a sealing key, which would do in the place of a token.
 struct Place<'a> {
     world: &'a World,
@@ -203,17 +193,7 @@ impl Place<'_> {
         if let Some(token) = token {
             command.env("TANDEM_TOKEN", token);
         }
-        ended(Process::start(&mut command))
-    }
-}
-
-fn ended(mut process: Process) -> Said {
-    let status = process.wait_for_end(LIMIT);
-    let (output, errors) = process.all_output();
-    Said {
-        succeeded: status.success(),
-        output,
-        errors,
+        Said::of(Process::start(&mut command))
     }
 }
 
@@ -324,7 +304,7 @@ fn check_that_all_are_rows() {
 
 /// The commands below these words, as their help lists them.
 fn subcommands(words: &[&str]) -> Vec<String> {
-    let said = ended(Process::start(tandem_command().args(words).arg("-h")));
+    let said = Said::of(Process::start(tandem_command().args(words).arg("-h")));
     assert!(said.succeeded, "{words:?}: {}", said.errors);
     said.output
         .lines()

@@ -15,6 +15,20 @@ pub struct Said {
     pub errors: String,
 }
 
+impl Said {
+    /// What a command has said when it has come to its end.
+    #[track_caller]
+    pub fn of(mut process: Process) -> Self {
+        let status = process.wait_for_end(LIMIT);
+        let (output, errors) = process.all_output();
+        Self {
+            succeeded: status.success(),
+            output,
+            errors,
+        }
+    }
+}
+
 impl Tandem {
     /// Begins a command such as `rebuild orders` on this system.
     pub fn begin(&self, words: &[&str]) -> Process {
@@ -32,14 +46,7 @@ impl Tandem {
     /// Runs a command of the operator to its end.
     #[track_caller]
     pub fn operate(&self, words: &[&str]) -> Said {
-        let mut process = self.begin(words);
-        let status = process.wait_for_end(LIMIT);
-        let (output, errors) = process.all_output();
-        Said {
-            succeeded: status.success(),
-            output,
-            errors,
-        }
+        Said::of(self.begin(words))
     }
 
     /// Runs a command that must succeed; what it printed.

@@ -93,7 +93,7 @@ fn changes(was: &DirectiveDefinition, is: &DirectiveDefinition) -> Vec<Finding> 
 #[cfg(test)]
 mod tests {
     use super::super::super::Severity;
-    use super::super::schema_of;
+    use super::super::{schema_of, tests::found_in};
     use super::*;
 
     const OLD: &str = "
@@ -105,10 +105,9 @@ mod tests {
 
     #[track_caller]
     fn found(from: &str, to: &str) -> Vec<(Severity, String)> {
-        let new = OLD.replace(from, to);
-        assert_ne!(new, OLD, "{from} is not in the schema");
-        let findings = compare(&schema_of(OLD), &schema_of(&new)).into_iter();
-        findings.map(|it| (it.severity, it.place)).collect()
+        found_in(OLD, (from, to), |old, new| {
+            compare(&schema_of(old), &schema_of(new))
+        })
     }
 
     #[test]
