@@ -11,7 +11,6 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Semaphore, mpsc},
     task::JoinSet,
-    time::MissedTickBehavior,
 };
 
 use crate::{
@@ -27,8 +26,6 @@ const MOST_CONNECTIONS: usize = 1_000;
 const IN_FLIGHT: usize = 64;
 /// How long to wait when the system has no more file descriptors.
 const PAUSE_AFTER_REFUSED_ACCEPT: Duration = Duration::from_millis(100);
-/// How often groups are looked through for members that were not heard of.
-const GROUP_TICK: Duration = Duration::from_millis(250);
 /// Bad connections are told of once in this time, with how many there were.
 const COMPLAINTS: Duration = Duration::from_secs(1);
 
@@ -47,8 +44,8 @@ pub(crate) fn bind(port: u16) -> io::Result<TcpListener> {
 /// Serves connections for ever. Dropping the future ends every connection.
 pub(crate) async fn serve(listener: TcpListener, broker: Arc<Broker>) {
     let large = Arc::new(Semaphore::new(frame::LARGE_AT_ONCE));
-    let mut group_ticks = tokio::time::interval(GROUP_TICK);
-    group_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let groups = broker.groups.clone();
+    let mut watched = std::pin::pin!(groups.watch());
     let mut connections = JoinSet::new();
     let mut complaints = Complaints::default();
     loop {
@@ -66,7 +63,7 @@ pub(crate) async fn serve(listener: TcpListener, broker: Arc<Broker>) {
                     tokio::time::sleep(PAUSE_AFTER_REFUSED_ACCEPT).await;
                 }
             },
-            _ = group_ticks.tick() => broker.groups.tick(tokio::time::Instant::now()),
+            () = &mut watched => {}
             Some(ended) = connections.join_next() => match ended {
                 Ok(Ok(())) => {}
                 Ok(Err(Ended::Io(error))) if is_gone(&error) => {}

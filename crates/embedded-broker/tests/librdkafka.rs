@@ -164,6 +164,32 @@ async fn members_of_a_group_share_the_partitions_and_take_over_what_one_leaves()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_with_a_name_of_its_own_that_was_killed_reads_on_at_once_when_it_is_back() {
+    let broker = TestBroker::start();
+    broker.create("events", 2, &[]).await;
+    let member = || -> BaseConsumer {
+        let consumer: BaseConsumer = broker.client(&[
+            ("group.id", "group"),
+            ("group.instance.id", "orders"),
+            ("auto.offset.reset", "earliest"),
+            ("enable.auto.commit", "false"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            // Far longer than the test waits: nothing is taken over because of silence.
+            ("session.timeout.ms", "300000"),
+        ]);
+        consumer.subscribe(&["events"]).unwrap();
+        consumer
+    };
+    let producer = broker.producer();
+    send(&producer, "events", "key", Some("1")).await;
+    let killed = member();
+    assert_eq!(value(&read(&killed, 1)[0]), Some("1"));
+    // A member of this kind leaves without a word, as if it had been killed.
+    drop(killed);
+    assert_eq!(value(&read(&member(), 1)[0]), Some("1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn committed_offsets_records_and_topic_ids_outlive_a_restart() {
     let broker = TestBroker::start();
     broker.create("events", 1, &[("retention.ms", "-1")]).await;

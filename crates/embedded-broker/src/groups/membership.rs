@@ -13,11 +13,15 @@ mod rebalance_protocol;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 pub(crate) use described::Described;
 use group::{Group, Phase};
@@ -26,13 +30,23 @@ use rebalance_protocol::{JoinAnswer, SyncAnswer};
 
 /// Groups with members. More are refused.
 const MOST_GROUPS: usize = 1_000;
+/// Groups are looked through no oftener than so, and as often as that while a member waits for an answer.
+const TICK: Duration = Duration::from_millis(250);
+
 /// All groups. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Membership(Arc<Mutex<HashMap<String, Group>>>);
+pub(crate) struct Membership(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    groups: Mutex<HashMap<String, Group>>,
+    /// Told when something may be over sooner than it looked.
+    sooner: Notify,
+}
 
 impl Membership {
     fn groups(&self) -> MutexGuard<'_, HashMap<String, Group>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Joins a group. The answer comes when everybody has joined; an answer that fails to come is a rebalance in progress.
@@ -55,6 +69,8 @@ impl Membership {
             .entry(group.to_owned())
             .or_default()
             .join(request, answer, now);
+        drop(groups);
+        self.0.sooner.notify_one();
         answered
     }
 
@@ -72,6 +88,7 @@ impl Membership {
             Some(group) => group.sync(member, generation, assignments, answer, now),
             None => drop(answer.send(Err(ResponseError::UnknownMemberId))),
         }
+        self.0.sooner.notify_one();
         answered
     }
 
@@ -110,6 +127,8 @@ impl Membership {
         if was_member {
             group.share_anew(now);
         }
+        drop(groups);
+        self.0.sooner.notify_one();
         if was_member || was_invited {
             Ok(())
         } else {
@@ -153,7 +172,31 @@ impl Membership {
         groups.get(group).map(|found| found.describe(group))
     }
 
-    /// Puts out who was not heard of in time, and goes on with those who joined in time. To be called several times a second.
+    /// Looks through the groups whenever something of them may be over, for ever. While everybody is heard of that is once in the shortest session,
+    /// about.
+    pub(crate) async fn watch(&self) {
+        loop {
+            let looked = Instant::now();
+            self.tick(looked);
+            loop {
+                let due = self.due(looked);
+                tokio::select! {
+                    () = self.0.sooner.notified() => {}
+                    () = tokio::time::sleep_until(due.unwrap_or(looked)), if due.is_some() => break,
+                }
+            }
+        }
+    }
+
+    /// When groups that were looked through at this moment are to be looked through again; `None` while nobody is in any.
+    fn due(&self, looked: Instant) -> Option<Instant> {
+        let soon = looked + TICK;
+        let groups = self.groups();
+        let dues = groups.values().filter_map(|group| group.due(soon));
+        dues.min().map(|due| due.max(soon))
+    }
+
+    /// Puts out who was not heard of in time, and goes on with those who joined in time.
     pub(crate) fn tick(&self, now: Instant) {
         self.groups().retain(|_, group| {
             group.tick(now);

@@ -9,6 +9,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use uuid::Uuid;
 
 use super::{
+    failure::Failure,
     producers::{Producer, SequenceCheck},
     settings::TopicSettings,
     state::State,
@@ -19,9 +20,6 @@ use super::{
     topics::{Ends, Partition, Topic, Topics},
 };
 use crate::record_batch::{Batch, Header};
-
-/// A file that cannot be written or read. Everything in the transaction is given up.
-pub(crate) type Failure = redb::Error;
 
 /// Why a batch was not appended, though the file can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -369,10 +367,16 @@ impl<'t> Changes<'t> {
         Ok(())
     }
 
-    /// Forgets what is known of producers.
-    pub(crate) fn forget_producers(&mut self, keys: &[(u32, i64)]) {
-        for key in keys {
-            self.producers.insert(*key, None);
+    /// Forgets what is known of producers that have not written since: each with when it did, in milliseconds since 1970.
+    pub(crate) fn forget_producers(&mut self, silent: &[(i64, (u32, i64))]) {
+        for (wrote_at, key) in silent {
+            let known = match self.producers.get(key) {
+                Some(staged) => staged.as_ref(),
+                None => self.state.producers.get(key),
+            };
+            if known.is_none_or(|known| known.wrote_at == *wrote_at) {
+                self.producers.insert(*key, None);
+            }
         }
     }
 

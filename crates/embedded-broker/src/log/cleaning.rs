@@ -5,8 +5,8 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::{
     Log,
-    changes::Failure,
     committer::Unavailable,
+    failure::Failure,
     tables::{BATCHES, DOOMED, PRODUCERS, row},
     topics::{Partition, Topic},
 };
@@ -86,13 +86,13 @@ impl Log {
         let mut known = self.read(producers).await?;
         known.sort_unstable();
         let too_many = known.len().saturating_sub(MOST_PRODUCERS);
-        let silent: Vec<(u32, i64)> = known
+        let silent: Vec<Wrote> = known
             .into_iter()
             .enumerate()
             .filter(|(at, (wrote_at, _))| {
                 *at < too_many || *wrote_at < now.saturating_sub(PRODUCER_KEPT)
             })
-            .map(|(_, (_, key))| key)
+            .map(|(_, silent)| silent)
             .collect();
         for some in silent.chunks(AT_ONCE) {
             let some = some.to_vec();

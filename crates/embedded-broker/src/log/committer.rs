@@ -16,10 +16,15 @@ use std::{
 };
 
 use redb::Database;
+use tandem_runtime::{
+    backoff::{Backoff, Pauses},
+    clock::Clock,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
-    changes::{Changes, Effect, Failure},
+    changes::{Changes, Effect},
+    failure::Failure,
     state::{State, Unusable, load},
     topics::Topics,
 };
@@ -31,9 +36,8 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of changes that wait, in units of 1 KiB; who comes then waits for room.
 const QUEUE_UNITS: usize = 64 * 1024;
 const UNIT: usize = 1024;
-/// Pauses between attempts to open a file that failed: from the first doubling up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The pauses between attempts to open a file that failed.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
 /// The file cannot be written now; the same may work soon. Whether the change was kept is not known: one of an idempotent producer can
 /// be sent again without harm.
@@ -131,6 +135,7 @@ impl Committer {
             shared: Arc::clone(&shared),
             jobs,
             file: File::Open(database),
+            pauses: BACKOFF.pauses(&Clock::default()),
             state,
             _ended: ended,
         };
@@ -186,7 +191,6 @@ enum File {
     /// To be opened again at that time.
     Failed {
         again: Instant,
-        pause: Duration,
     },
 }
 
@@ -195,6 +199,8 @@ struct Writer {
     shared: Arc<Shared>,
     jobs: Receiver<Box<dyn Job>>,
     file: File,
+    /// Until a file that failed is opened again.
+    pauses: Pauses,
     state: State,
     /// Dropped when the thread ends, however it ends.
     _ended: oneshot::Sender<()>,
@@ -211,8 +217,8 @@ impl Writer {
                     };
                     self.commit(&database, group);
                 }
-                File::Failed { again, pause } => {
-                    let (again, pause) = (*again, *pause);
+                File::Failed { again } => {
+                    let again = *again;
                     match self
                         .jobs
                         .recv_timeout(again.saturating_duration_since(Instant::now()))
@@ -222,7 +228,7 @@ impl Writer {
                         Err(RecvTimeoutError::Timeout) => {}
                     }
                     if Instant::now() >= again {
-                        self.reopen(pause);
+                        self.reopen();
                     }
                 }
             }
@@ -260,8 +266,7 @@ impl Writer {
                 tracing::error!(%error, changes = group.len(), "the log could not be written; nothing of it was acknowledged");
                 self.shared.set_database(None);
                 self.file = File::Failed {
-                    again: Instant::now() + FIRST_PAUSE,
-                    pause: FIRST_PAUSE,
+                    again: Instant::now() + self.pauses.next_pause(),
                 };
                 false
             }
@@ -271,7 +276,7 @@ impl Writer {
         }
     }
 
-    fn reopen(&mut self, pause: Duration) {
+    fn reopen(&mut self) {
         let opened = (self.open)()
             .map_err(|error| Unusable::Failure(error.into()))
             .and_then(|database| {
@@ -288,17 +293,17 @@ impl Writer {
                 self.shared.set_topics(Arc::clone(&self.state.topics));
                 self.shared.set_database(Some(Arc::clone(&database)));
                 self.file = File::Open(database);
+                self.pauses.reset();
                 // Who waits on what was known before has to look at what is known now.
                 for partition in before.partitions.values() {
                     partition.wake();
                 }
             }
             Err(error) => {
-                let pause = (pause * 2).min(LONGEST_PAUSE);
+                let pause = self.pauses.next_pause();
                 tracing::warn!(%error, ?pause, "the log cannot be opened again yet");
                 self.file = File::Failed {
                     again: Instant::now() + pause,
-                    pause,
                 };
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! The part of a partition up to the last compaction is clean: it holds each key once. A run gathers the keys of what came since,
 //! with the offset of the newest record of each, and then passes over the whole partition and keeps what is not older than that. Records
-//! keep their offsets. The last batch is never touched, so the partition's end stays known.
+//! keep their offsets. The last batch is never removed, so the partition's end stays known.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -10,8 +10,8 @@ use redb::{Database, ReadableDatabase};
 
 use super::{
     Log,
-    changes::Failure,
     committer::Unavailable,
+    failure::Failure,
     settings::TopicSettings,
     tables::{BATCHES, CLEANED, row},
     topics::{Ends, Partition, Topic},
@@ -112,7 +112,7 @@ fn cleaned(database: &Database, partition: u32) -> Result<(i64, u64, i64), Failu
     Ok(row.map_or((0, 0, NONE), |row| row.value()))
 }
 
-/// The last batch, which is never touched, begins here.
+/// The last batch, which is never removed, begins here.
 fn last_batch(database: &Database, partition: u32) -> Result<i64, Failure> {
     let table = database.begin_read()?.open_table(BATCHES)?;
     let last = table
@@ -136,10 +136,10 @@ fn is_due(
     if tombstone <= now {
         return Ok(true);
     }
-    let end = last_batch(database, partition)?;
+    let begin = clean_to.max(ends.start);
     let table = database.begin_read()?.open_table(BATCHES)?;
     let mut dirty = 0;
-    for entry in table.range((partition, clean_to.max(ends.start))..(partition, end))? {
+    for entry in table.range((partition, begin)..=(partition, i64::MAX))? {
         let (_, row) = entry?;
         let batch = row::batch(row.value());
         let age = Header::of(batch).map_or(0, |header| now.saturating_sub(header.max_timestamp()));
@@ -168,14 +168,13 @@ fn gather(
 ) -> Result<Keys, Failure> {
     let (clean_to, ..) = cleaned(database, partition)?;
     let begin = clean_to.max(ends.start);
-    let end = last_batch(database, partition)?;
     let table = database.begin_read()?.open_table(BATCHES)?;
     let mut keys = Keys {
         newest: HashMap::new(),
         up_to: begin,
     };
     let mut held = 0;
-    for entry in table.range((partition, begin)..(partition, end))? {
+    for entry in table.range((partition, begin)..=(partition, i64::MAX))? {
         let (_, row) = entry?;
         let batch = row::batch(row.value());
         let Some(header) = Header::of(batch) else {
@@ -208,14 +207,14 @@ fn gather(
 impl Run<'_> {
     /// Passes over some batches from there on.
     fn pass(&self, database: &Database, partition: u32, from: i64) -> Result<Piece, Failure> {
-        let end = last_batch(database, partition)?.min(self.keys.up_to);
+        let last = last_batch(database, partition)?;
         let table = database.begin_read()?.open_table(BATCHES)?;
         let mut piece = Piece {
             tombstone: NONE,
             ..Piece::default()
         };
         let mut seen = 0;
-        let range = table.range((partition, from)..(partition, end))?;
+        let range = table.range((partition, from)..(partition, self.keys.up_to))?;
         for (count, entry) in range.enumerate() {
             let (key, row) = entry?;
             let (base, row) = (key.value().1, row.value());
@@ -224,12 +223,12 @@ impl Run<'_> {
                 break;
             }
             seen += row.len();
-            self.compact(base, row, &mut piece);
+            self.compact(base, row, base == last, &mut piece);
         }
         Ok(piece)
     }
 
-    fn compact(&self, base: i64, row: &[u8], piece: &mut Piece) {
+    fn compact(&self, base: i64, row: &[u8], is_last: bool, piece: &mut Piece) {
         let batch = row::batch(row);
         let plain = Header::of(batch).filter(|header| header.is_plain());
         if plain.is_none() {
@@ -265,7 +264,12 @@ impl Run<'_> {
             piece.tombstone = piece.tombstone.min(tombstones_go);
         }
         if kept.is_empty() {
-            piece.changed.push((base, None));
+            if is_last {
+                // Tombstones whose time is over: they go in a run after others came behind them.
+                piece.bytes += batch.len() as u64;
+            } else {
+                piece.changed.push((base, None));
+            }
             return;
         }
         let is_stamped = row::compacted_at(row) != 0 || !has_tombstone;

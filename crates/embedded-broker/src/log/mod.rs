@@ -7,6 +7,7 @@ mod changes;
 mod cleaning;
 mod committer;
 mod compaction;
+mod failure;
 mod producers;
 mod reads;
 mod settings;
@@ -24,8 +25,9 @@ use std::{
 use redb::{Database, DatabaseError};
 use tokio::sync::{Mutex, oneshot};
 
-pub(crate) use changes::{Appended, Changes, CommittedOffset, Failure, Refused};
+pub(crate) use changes::{Appended, Changes, CommittedOffset, Refused};
 pub(crate) use committer::{Opener, Pending, Unavailable};
+pub(crate) use failure::Failure;
 pub(crate) use reads::{Found, When};
 pub(crate) use settings::{KNOWN, TopicSettings};
 pub(crate) use state::{Unusable, open_file};

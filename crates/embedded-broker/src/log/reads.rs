@@ -5,8 +5,9 @@ use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable};
 
 use super::{
     Log,
-    changes::{CommittedOffset, Failure},
+    changes::CommittedOffset,
     committer::Unavailable,
+    failure::Failure,
     tables::{BATCHES, OFFSETS, row},
     topics::{Ends, Partition},
 };

@@ -7,7 +7,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableErro
 use uuid::Uuid;
 
 use super::{
-    changes::Failure,
+    failure::Failure,
     producers::Producer,
     settings::TopicSettings,
     tables::{
@@ -33,7 +33,7 @@ pub(crate) enum Unusable {
         found: i64,
     },
     /// It contradicts itself.
-    #[error("it is damaged: {0}")]
+    #[error("it is damaged: {0}; put back a copy of it")]
     Damaged(String),
     /// It cannot be read or written.
     #[error(transparent)]

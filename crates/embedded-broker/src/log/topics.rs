@@ -52,20 +52,22 @@ impl Partition {
 
     /// Where its log begins and ends.
     pub(crate) fn ends(&self) -> Ends {
+        // First what is published last: who finds nothing up to the end must not believe that all that was written has been looked at.
+        let written = self.written.load(Ordering::Acquire);
         Ends {
             start: self.start.load(Ordering::Acquire),
             end: self.end.load(Ordering::Acquire),
             newest: self.newest.load(Ordering::Acquire),
-            written: self.written.load(Ordering::Acquire),
+            written,
         }
     }
 
     /// Takes over new ends, and tells those who wait.
     pub(super) fn publish(&self, ends: Ends) {
-        self.written.store(ends.written, Ordering::Release);
         self.newest.store(ends.newest, Ordering::Release);
         self.start.store(ends.start, Ordering::Release);
         self.end.store(ends.end, Ordering::Release);
+        self.written.store(ends.written, Ordering::Release);
         self.wake();
     }
 
@@ -164,5 +166,32 @@ impl Topics {
         if let Some(topic) = self.by_name.remove(name) {
             self.by_id.remove(&topic.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_never_seen_before_the_end_that_it_made() {
+        const PUBLISHED: i64 = 1_000_000;
+        let partition = Arc::new(Partition::new(0, Ends::EMPTY));
+        let publisher = Arc::clone(&partition);
+        let publishing = std::thread::spawn(move || {
+            for end in 1..=PUBLISHED {
+                publisher.publish(Ends {
+                    end,
+                    written: end.unsigned_abs(),
+                    ..Ends::EMPTY
+                });
+            }
+        });
+        while !publishing.is_finished() {
+            let ends = partition.ends();
+            assert!(ends.written <= ends.end.unsigned_abs(), "{ends:?}");
+        }
+        publishing.join().unwrap();
     }
 }

@@ -37,6 +37,12 @@ pub(crate) async fn read(
         Ok(Err(error)) => return Err(error),
         Err(_) => return Ok(None),
     }
+    if let Some(protocol) = another_protocol(length) {
+        let reason = format!(
+            "a client that speaks {protocol}; this port speaks Kafka's protocol, in plain text"
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    }
     let length = i32::from_be_bytes(length);
     let length = usize::try_from(length)
         .ok()
@@ -65,6 +71,18 @@ pub(crate) async fn read(
     .map_err(late)?
 }
 
+/// The protocol that a connection begins with, where it is one that people take this port for: each is a length far above [`LARGEST`].
+fn another_protocol(first: [u8; 4]) -> Option<&'static str> {
+    match &first {
+        b"GET " | b"HEAD" | b"POST" | b"PUT " | b"OPTI" | b"PATC" | b"DELE" | b"CONN" | b"PRI " => {
+            Some("HTTP")
+        }
+        // A handshake's record (RFC 8446, section 5.1).
+        [0x16, 0x03, _, _] => Some("TLS"),
+        _ => None,
+    }
+}
+
 /// Writes an answer, which is a frame already.
 ///
 /// # Errors
@@ -76,4 +94,25 @@ pub(crate) async fn write(
     timeout(TRANSFER, connection.write_all(frame))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "an answer was not taken"))?
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn who_takes_this_port_for_one_of_another_protocol_is_told_so() {
+        for (sent, protocol) in [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], "HTTP"),
+            (&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01][..], "TLS"),
+        ] {
+            let mut connection = sent;
+            let refused = read(&mut connection, &Semaphore::new(1)).await.unwrap_err();
+            assert!(refused.to_string().contains(protocol), "{refused}");
+        }
+        let mut connection = &[0, 0, 0, 2, 7, 8][..];
+        let frame = read(&mut connection, &Semaphore::new(1)).await.unwrap();
+        assert_eq!(frame.unwrap(), [7, 8][..]);
+    }
 }

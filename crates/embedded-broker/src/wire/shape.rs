@@ -2,7 +2,7 @@
 
 use super::requests::{Field, Kind, Request};
 
-/// Elements of all arrays of one request. The largest that makes sense asks for every partition that there may be.
+/// Elements of all arrays of one request, and tagged fields. The largest that makes sense asks for every partition that there may be.
 const MOST_ELEMENTS: usize = 100_000;
 
 /// What is wrong with a request.
@@ -18,7 +18,7 @@ pub(super) enum ShapeError {
     #[error("a number is too long")]
     LongNumber,
     /// It has more elements than are taken.
-    #[error("its arrays have more than {MOST_ELEMENTS} elements")]
+    #[error("it has more than {MOST_ELEMENTS} elements and tagged fields")]
     TooMany,
 }
 
@@ -109,7 +109,9 @@ impl Walk<'_> {
     /// Tagged fields: how many, and for each its tag, its length and its bytes.
     fn tags(&mut self) -> Result<(), ShapeError> {
         let count = self.number()?;
-        if count as usize > MOST_ELEMENTS {
+        // Each is kept by who reads the request, as an element is.
+        self.elements = self.elements.saturating_add(count as usize);
+        if self.elements > MOST_ELEMENTS {
             return Err(ShapeError::TooMany);
         }
         for _ in 0..count {

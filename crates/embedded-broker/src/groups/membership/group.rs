@@ -18,6 +18,8 @@ use super::{
 
 /// Members of one group, and ids given out that have not joined yet. More are refused.
 const MOST_MEMBERS: usize = 1_000;
+/// Protocols that one member may name: each is compared with those of all others. Clients have one or two.
+const MOST_PROTOCOLS: usize = 64;
 /// Session and rebalance timeouts are taken within these bounds.
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(1_800);
@@ -91,6 +93,13 @@ impl Group {
         let refuse = |answer: oneshot::Sender<JoinAnswer>, code, member: String| {
             let _ = answer.send(Err(Refusal { code, member }));
         };
+        if request.protocols.len() > MOST_PROTOCOLS {
+            return refuse(
+                answer,
+                ResponseError::InconsistentGroupProtocol,
+                request.member,
+            );
+        }
         let others = || {
             self.members
                 .iter()
@@ -124,6 +133,9 @@ impl Group {
                 // It comes back: whoever had its name has ended.
                 self.members
                     .retain(|_, member| member.instance.as_ref() != Some(instance));
+                if self.members.len() + self.invited.len() >= MOST_MEMBERS {
+                    return refuse(answer, ResponseError::GroupMaxSizeReached, request.member);
+                }
                 format!("{instance}-{}", Uuid::new_v4())
             }
             (_, false) => {
@@ -298,6 +310,21 @@ impl Group {
         }
         member.heard = now;
         Ok(self.phase)
+    }
+
+    /// When something of it may be over: an invitation, a member's session, the time to join. `soon` stands for what nothing tells of: that
+    /// somebody who waits for an answer has gone, or that nobody is left in it.
+    pub(super) fn due(&self, soon: Instant) -> Option<Instant> {
+        if self.members.is_empty() && self.invited.is_empty() {
+            return Some(soon);
+        }
+        let joining = match self.phase {
+            Phase::Joining(until) => Some(until),
+            Phase::Assigning | Phase::Stable => None,
+        };
+        let members = self.members.values().map(|member| member.due(soon));
+        let invited = self.invited.values().copied();
+        members.chain(invited).chain(joining).min()
     }
 
     pub(super) fn tick(&mut self, now: Instant) {

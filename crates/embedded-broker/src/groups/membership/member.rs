@@ -38,6 +38,16 @@ impl Member {
         !self.is_joining() && !self.is_syncing() && now > self.heard + self.session
     }
 
+    /// When it may be lost, if it is not heard of before; `soon` while it waits for an answer, for nothing tells when its connection breaks.
+    pub(super) fn due(&self, soon: Instant) -> Instant {
+        if self.is_joining() || self.is_syncing() {
+            soon
+        } else {
+            // It is lost behind this moment, not at it.
+            self.heard + self.session + Duration::from_millis(1)
+        }
+    }
+
     pub(super) fn metadata(&self, protocol: &str) -> Bytes {
         let of = |(name, metadata): &(String, Bytes)| (name == protocol).then(|| metadata.clone());
         self.protocols.iter().find_map(of).unwrap_or_default()

@@ -261,6 +261,18 @@ fn who_has_nothing_in_common_with_the_others_is_refused() {
 }
 
 #[test]
+fn who_names_more_protocols_than_any_client_has_is_refused() {
+    let fixture = Fixture::new();
+    let mut request = request("", "");
+    request.protocols = (0..65)
+        .map(|number| (format!("protocol-{number}"), Bytes::new()))
+        .collect();
+    let refused = fixture.groups.join("g", request, fixture.now).try_recv();
+    let refused = refused.unwrap().unwrap_err();
+    assert_eq!(refused.code, ResponseError::InconsistentGroupProtocol);
+}
+
+#[test]
 fn a_static_member_takes_the_place_it_had() {
     let fixture = Fixture::new();
     let join = || {
@@ -276,10 +288,62 @@ fn a_static_member_takes_the_place_it_had() {
 }
 
 #[test]
+fn a_group_has_no_more_static_members_than_others_and_they_can_come_back() {
+    const MOST: usize = 1_000;
+    let fixture = Fixture::new();
+    let join = |number: usize| {
+        let mut request = request("", "");
+        request.instance = Some(number.to_string());
+        fixture.groups.join("g", request, fixture.now)
+    };
+    let _joining: Vec<_> = (0..MOST).map(join).collect();
+    let refused = join(MOST).try_recv().unwrap().unwrap_err();
+    assert_eq!(refused.code, ResponseError::GroupMaxSizeReached);
+    assert!(
+        join(MOST / 2).try_recv().is_err(),
+        "it waits for the others"
+    );
+}
+
+#[test]
 fn a_group_that_nobody_is_in_is_forgotten() {
     let mut fixture = Fixture::new();
     fixture.alone();
     fixture.invitation();
     fixture.pass(SESSION + Duration::from_secs(1));
     assert!(fixture.groups.groups().is_empty());
+}
+
+#[test]
+fn groups_are_looked_through_when_something_of_them_may_be_over() {
+    let mut fixture = Fixture::new();
+    let due = |fixture: &Fixture| fixture.groups.due(fixture.now);
+    assert_eq!(due(&fixture), None);
+    let first = fixture.alone();
+    let lost = |from: Instant| Some(from + SESSION + Duration::from_millis(1));
+    assert_eq!(due(&fixture), lost(fixture.now));
+    fixture.pass(Duration::from_secs(2));
+    assert_eq!(fixture.heartbeat(&first), Ok(()));
+    assert_eq!(due(&fixture), lost(fixture.now));
+    // Nothing tells when the connection of one breaks that waits for an answer.
+    let second = fixture.join(&fixture.invitation());
+    assert_eq!(due(&fixture), Some(fixture.now + TICK));
+    drop(second);
+    fixture.pass(SESSION + Duration::from_secs(1));
+    assert_eq!(due(&fixture), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_heard_of_any_more_is_put_out_as_soon_as_its_session_is_over() {
+    let fixture = Fixture::new();
+    let watching = fixture.groups.clone();
+    let watched = tokio::spawn(async move { watching.watch().await });
+    // It looks first while nobody is there.
+    tokio::task::yield_now().await;
+    fixture.alone();
+    tokio::time::advance(SESSION).await;
+    assert!(fixture.groups.describe("g").is_some());
+    tokio::time::sleep(TICK).await;
+    assert!(fixture.groups.describe("g").is_none());
+    watched.abort();
 }

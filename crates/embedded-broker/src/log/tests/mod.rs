@@ -329,20 +329,58 @@ async fn a_tombstone_stays_as_long_as_it_has_to_and_the_last_batch_always() {
             .unwrap();
     }
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    let (first, tombstone, last) = (pair("b", "1"), pair("a", ""), pair("b", "2"));
+    let (tombstone, last) = (pair("a", ""), pair("b", "2"));
     log.clean(1_000 + DAY - 1).await.unwrap();
     assert_eq!(pairs(&log).await.len(), 4);
     log.clean(1_000 + DAY).await.unwrap();
-    // The last batch is not part of what is compacted.
-    assert_eq!(
-        pairs(&log).await,
-        [first.clone(), tombstone.clone(), last.clone()]
-    );
+    assert_eq!(pairs(&log).await, [tombstone.clone(), last.clone()]);
     log.clean(1_000 + 3 * DAY - 1).await.unwrap();
-    assert_eq!(pairs(&log).await, [first.clone(), tombstone, last.clone()]);
+    assert_eq!(pairs(&log).await, [tombstone, last.clone()]);
     log.clean(1_000 + 3 * DAY).await.unwrap();
-    assert_eq!(pairs(&log).await, [first, last]);
+    assert_eq!(pairs(&log).await, [last]);
     assert_eq!(partition(&log).ends().end, 4);
+}
+
+#[tokio::test]
+async fn what_the_last_record_of_a_partition_replaces_goes_in_time_and_the_end_stays() {
+    const DAY: i64 = 86_400_000;
+    let disk = Disk::default();
+    let log = open(disk.opener());
+    let settings = [
+        ("cleanup.policy", "compact"),
+        ("max.compaction.lag.ms", "86400000"),
+        ("delete.retention.ms", "172800000"),
+    ];
+    create(&log, &settings).await;
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    for records in [
+        vec![sample("a", Some("1")), sample("b", Some("1"))],
+        vec![sample("b", Some("2")), sample("b", Some("3"))],
+        vec![sample("a", None)],
+    ] {
+        append(&log, batch_of(&records, None))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    let (value, tombstone) = (pair("b", "3"), pair("a", ""));
+    log.clean(1_000 + DAY).await.unwrap();
+    assert_eq!(pairs(&log).await, [value.clone(), tombstone.clone()]);
+    // Its time is over, and nothing came behind it.
+    for days in 3..6 {
+        log.clean(1_000 + days * DAY).await.unwrap();
+        assert_eq!(pairs(&log).await, [value.clone(), tombstone.clone()]);
+    }
+    drop(log);
+    let log = open(disk.opener());
+    assert_eq!(partition(&log).ends().end, 5);
+    append(&log, batch_of(&[sample("c", Some("1"))], None))
+        .await
+        .unwrap()
+        .unwrap();
+    log.clean(1_000 + 6 * DAY).await.unwrap();
+    assert_eq!(pairs(&log).await, [value, pair("c", "1")]);
+    assert_eq!(partition(&log).ends().end, 6);
 }
 
 #[tokio::test]
@@ -396,6 +434,24 @@ async fn a_producer_that_is_silent_for_a_day_is_forgotten() {
     );
     log.clean(now() + 2 * 86_400_000).await.unwrap();
     append_number(&log, 5).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_producer_that_wrote_since_it_was_found_silent_is_not_forgotten() {
+    let log = in_memory();
+    create(&log, &[]).await;
+    append_number(&log, 0).await.unwrap().unwrap();
+    let found = (1, (partition(&log).number, 7));
+    log.change(move |changes| {
+        changes.forget_producers(&[found]);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        append_number(&log, 5).await.unwrap(),
+        Err(Refused::OutOfOrder)
+    );
 }
 
 #[tokio::test]

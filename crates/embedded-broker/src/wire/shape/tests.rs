@@ -380,6 +380,30 @@ fn an_array_longer_than_the_request_is_refused_before_room_is_made_for_it() {
     assert_eq!(check(request, 4, &few), Err(ShapeError::CutOff));
 }
 
+#[test]
+fn tagged_fields_of_all_elements_together_are_no_more_than_elements_may_be() {
+    const EACH: usize = 60_000;
+    let request = REQUESTS
+        .iter()
+        .find(|one| one.key == ApiKey::Metadata)
+        .unwrap();
+    let body = |topics: u8| {
+        let mut body = BytesMut::new();
+        body.put_u8(topics + 1);
+        for _ in 0..topics {
+            // Its id, no name, and how many tagged fields it has: 60,000 in seven bits a byte.
+            body.put_bytes(0, 16 + 1);
+            body.put_slice(&[0xe0, 0xd4, 0x03]);
+            (0..EACH).for_each(|_| body.put_slice(&[1, 0]));
+        }
+        // Three answers of yes or no, and no tagged field.
+        body.put_bytes(0, 3 + 1);
+        body
+    };
+    assert_eq!(check(request, 10, &body(1)), Ok(0));
+    assert_eq!(check(request, 10, &body(2)), Err(ShapeError::TooMany));
+}
+
 /// Reads the body of a request whose lengths were found right.
 fn read_body(received: &Received) -> bool {
     fn of<R: Decodable>(received: &Received) -> bool {
