@@ -105,7 +105,7 @@ impl KafkaMember {
             Attention::Prompt => ("1", "500".to_owned()),
             Attention::Patient(patience) => ("65536", patience.as_millis().to_string()),
         };
-        let mut config = settings.client_config_with(&[
+        let mut defaults = vec![
             ("auto.offset.reset", "earliest"),
             ("partition.assignment.strategy", "cooperative-sticky"),
             ("session.timeout.ms", "6000"),
@@ -118,7 +118,11 @@ impl KafkaMember {
             COMMITTED,
             READ_AHEAD,
             READ_ON,
-        ]);
+        ];
+        if let Some(instance) = settings.instance() {
+            defaults.push(("group.instance.id", instance));
+        }
+        let mut config = settings.client_config_with(&defaults);
         // Not for the user to choose: what is committed must be what was written.
         config
             .set("group.id", settings.physical(&membership.group))
