@@ -1,6 +1,7 @@
 //! The door itself: what every request passes, in this order: names and origins, its client's share, its form, and then GraphQL's
 //! protocols or whatever stands behind.
 
+mod form;
 mod listener;
 
 use std::net::{IpAddr, SocketAddr};
@@ -10,28 +11,32 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use tandem_authentication::{Access, Verifier};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
+use self::form::{finished, name, size_of_head, wants_page, without_operation};
 use self::listener::{LARGEST_HEAD, Open};
 use crate::graphql::{
     GraphQl, GraphQlRules, Handshake, Inner, Refused, RequestError, is_upgrade, upgrade,
 };
+use crate::http::REQUEST_ID;
 use crate::http::admission::{
     Client, Counted, Counter, Most, Rate, Share, TOO_FAST, cost_of_bytes, whole_seconds,
 };
+use crate::http::arriving::TOO_MUCH_ARRIVING;
 use crate::http::body::{BodyLimits, BodyRefused, read};
 use crate::http::connection::Times;
 use crate::http::files;
-use crate::http::media::{accepted, content_type, is_json};
+use crate::http::media::{content_type, is_json};
+use crate::http::notices::Notices;
 use crate::http::origin::{self, From, Rules};
-use crate::http::page;
+use crate::http::paths::{is_within, leads_elsewhere};
 use crate::http::problem::{problem, retry_after};
 use crate::http::serving::Serving;
+use crate::http::unread::{TOO_MUCH_UNREAD, counted};
 use crate::identity::{self, Identifier, Identity};
 use crate::json::check_depth;
 use crate::refusals;
@@ -40,9 +45,6 @@ use crate::settings::{FrontDoorSettings, SocketLimits};
 use crate::shutdown::Stop;
 use crate::tls::Tls;
 
-/// The longest request id that is taken over from a caller, in bytes.
-const LONGEST_REQUEST_ID: usize = 128;
-const REQUEST_ID: &str = "x-request-id";
 /// The deepest nesting of JSON in bodies that are no GraphQL.
 const JSON_DEPTH: usize = 32;
 
@@ -52,6 +54,7 @@ pub struct FrontDoor {
     shared: Arc<Shared>,
     identifier: Identifier,
     tls: Option<Tls>,
+    notices: Arc<Notices>,
 }
 
 #[derive(Debug)]
@@ -59,7 +62,7 @@ struct Shared {
     graphql: Arc<GraphQl>,
     rules: Rules,
     connections: Counter,
-    in_flight: Arc<Semaphore>,
+    in_flight: Counter,
     serving: Serving,
     rate: Arc<Rate>,
     times: Times,
@@ -96,7 +99,8 @@ impl FrontDoor {
                     of_subject: settings.max_connections_per_client,
                 },
             ),
-            in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
+            // Without a gauge: it would be set twice for each request.
+            in_flight: Counter::new(None::<&str>, Most::in_flight(settings)),
             serving: Serving::watched(),
             rate: Arc::new(Rate::new(settings)),
             times: Times {
@@ -111,6 +115,7 @@ impl FrontDoor {
             shared,
             identifier: Identifier::default(),
             tls: None,
+            notices: Arc::default(),
         }
     }
 
@@ -118,6 +123,15 @@ impl FrontDoor {
     #[must_use]
     pub fn with_tls(self, tls: Option<Tls>) -> Self {
         Self { tls, ..self }
+    }
+
+    /// Says this in every answer on these paths, refusals too.
+    #[must_use]
+    pub fn telling(self, notices: Notices) -> Self {
+        Self {
+            notices: Arc::new(notices),
+            ..self
+        }
     }
 
     /// Verifies tokens; without a verifier everybody may do everything. Subscriptions go on for `grace` after their token, so that of
@@ -147,6 +161,7 @@ impl FrontDoor {
             shared: Arc::clone(&self.shared),
             identifier: self.identifier.clone(),
             tls: self.tls.clone(),
+            notices: Arc::clone(&self.notices),
             inner,
             stop: stop.clone(),
         };
@@ -160,6 +175,7 @@ pub(crate) struct Door<I> {
     shared: Arc<Shared>,
     identifier: Identifier,
     tls: Option<Tls>,
+    notices: Arc<Notices>,
     inner: I,
     stop: Stop,
 }
@@ -183,6 +199,21 @@ impl<I: Inner> Door<I> {
 
     /// Answers a request. `open` is its connection, which counts as open, and is waited for, while a WebSocket lives on.
     pub(crate) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        local: IpAddr,
+        open: Arc<Open>,
+        is_certified: bool,
+    ) -> Response<Body> {
+        let uri = request.uri().clone();
+        let judged = self.judged(request, peer, local, open, is_certified);
+        let mut response = judged.await;
+        self.notices.tell(uri.path(), response.headers_mut());
+        response
+    }
+
+    async fn judged(
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
@@ -246,13 +277,17 @@ impl<I: Inner> Door<I> {
         if known.is_none()
             && let Err(wait) = self.shared.rate.take(address)
         {
-            return self.too_much(&parts, whole_seconds(wait), TOO_FAST);
+            return self.too_much(&parts.uri, whole_seconds(wait), TOO_FAST);
         }
-        let Ok(_permit) = Arc::clone(&self.shared.in_flight).try_acquire_owned() else {
+        // What is still being sent counts, too: who sends slowly must leave room for others.
+        let asking = known
+            .as_ref()
+            .map_or(address, |known| known.client(address));
+        let Some(_in_flight) = self.shared.in_flight.admit(asking) else {
             return self.too_much(
-                &parts,
+                &parts.uri,
                 1,
-                "more requests are being answered than this port takes at once",
+                "more requests are being answered than this port takes at once, of all or of one client",
             );
         };
         let id = parts.headers.get(REQUEST_ID);
@@ -267,7 +302,7 @@ impl<I: Inner> Door<I> {
         if client != address
             && let Err(wait) = self.shared.rate.take(client)
         {
-            return self.too_much(&parts, whole_seconds(wait), TOO_FAST);
+            return self.too_much(&parts.uri, whole_seconds(wait), TOO_FAST);
         }
         let graphql = &self.shared.graphql;
         let path = parts.uri.path();
@@ -298,17 +333,44 @@ impl<I: Inner> Door<I> {
             );
         }
         let share = Share::new(&self.shared.rate, client);
-        if is_graphql && !wants_page(&parts) {
+        let uri = parts.uri.clone();
+        if leads_elsewhere(uri.path()) {
+            refused("path");
+            // Some clients read no answer before they have written all.
+            self.discard(&parts, body, client).await;
+            let detail = "a path has no segments `.` and `..` here, and no backslashes";
+            return problem(StatusCode::BAD_REQUEST, uri.path(), detail);
+        }
+        let is_operation = is_graphql && !wants_page(&parts);
+        if !is_operation && is_within(uri.path(), graphql.path()) {
+            if parts.method != Method::GET && parts.method != Method::HEAD {
+                refused("path");
+                // Some clients read no answer before they have written all.
+                self.discard(&parts, body, client).await;
+                let detail = format!("operations are taken at {} alone", graphql.path());
+                let status = StatusCode::METHOD_NOT_ALLOWED;
+                let mut response = problem(status, uri.path(), &detail);
+                let takes = HeaderValue::from_static("GET, HEAD");
+                response.headers_mut().insert(header::ALLOW, takes);
+                return response;
+            }
+            // A page, or a part of one: nothing that what stands behind could take for an operation, which nobody has judged.
+            without_operation(&mut parts);
+        }
+        let response = if is_operation {
             parts.extensions.insert(served.about());
-            return graphql
+            graphql
                 .answer(&self.inner, share, &identity, parts, body, &self.stop)
-                .await;
-        }
-        if parts.method == Method::HEAD {
-            // The server sends no body to a HEAD; what stands behind need not know of it.
-            parts.method = Method::GET;
-        }
-        self.other(&share, &identity, parts, body).await
+                .await
+        } else {
+            if parts.method == Method::HEAD {
+                // The server sends no body to a HEAD; what stands behind need not know of it.
+                parts.method = Method::GET;
+            }
+            self.other(&share, &identity, parts, body).await
+        };
+        counted(response, graphql.answers(), client)
+            .unwrap_or_else(|_| self.too_much(&uri, 1, TOO_MUCH_UNREAD))
     }
 
     /// Everything that is no GraphQL: its body is read here, within its bounds.
@@ -329,7 +391,7 @@ impl<I: Inner> Door<I> {
             Err(rejection) => {
                 refused("token");
                 // Some clients read no answer before they have written all.
-                let _ = read(&parts.headers, body, self.shared.body).await;
+                self.discard(&parts, body, share.client()).await;
                 let status = identity::status(&rejection);
                 let response = problem(status, parts.uri.path(), &rejection.to_string());
                 return identity::challenge(response, &rejection);
@@ -348,7 +410,11 @@ impl<I: Inner> Door<I> {
         }
         let path = parts.uri.path().to_owned();
         let is_right = content_type(&parts.headers).is_some_and(|range| is_json(&range, true));
-        let body = read(&parts.headers, body, self.shared.body).await;
+        let mut arriving = self.shared.graphql.arriving(share.client());
+        let body = read(&parts.headers, body, self.shared.body, &mut arriving).await;
+        if body == Err(BodyRefused::NoRoom) {
+            return self.too_much(&parts.uri, 1, TOO_MUCH_ARRIVING);
+        }
         let is_too_large = matches!(body, Err(BodyRefused::TooLarge(_)));
         if !is_right && !is_too_large {
             refused("media_type");
@@ -366,12 +432,13 @@ impl<I: Inner> Door<I> {
             }
         };
         if let Err(wait) = share.pay(cost_of_bytes(body.len())) {
-            return self.too_much(&parts, whole_seconds(wait), TOO_FAST);
+            return self.too_much(&parts.uri, whole_seconds(wait), TOO_FAST);
         }
         if let Err(error) = check_depth(&body, JSON_DEPTH) {
             refused("depth");
             return problem(StatusCode::BAD_REQUEST, &path, &error.to_string());
         }
+        drop(arriving);
         parts.headers.remove(header::CONTENT_ENCODING);
         parts.headers.remove(header::TRANSFER_ENCODING);
         parts
@@ -382,9 +449,15 @@ impl<I: Inner> Door<I> {
             .await
     }
 
-    fn too_much(&self, parts: &Parts, seconds: u64, detail: &str) -> Response<Body> {
+    /// Reads a body for nothing but its end.
+    async fn discard(&self, parts: &Parts, body: Incoming, client: Client) {
+        let mut arriving = self.shared.graphql.arriving(client);
+        let _ = read(&parts.headers, body, self.shared.body, &mut arriving).await;
+    }
+
+    fn too_much(&self, uri: &Uri, seconds: u64, detail: &str) -> Response<Body> {
         refused("rate");
-        let mut response = if parts.uri.path() == self.shared.graphql.path() {
+        let mut response = if uri.path() == self.shared.graphql.path() {
             let error: Refused = RequestError::rate_limited(seconds, detail).into();
             let mut response = Response::new(Body::from(Bytes::from(error.body())));
             response.headers_mut().insert(
@@ -394,7 +467,7 @@ impl<I: Inner> Door<I> {
             *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
             response
         } else {
-            problem(StatusCode::TOO_MANY_REQUESTS, parts.uri.path(), detail)
+            problem(StatusCode::TOO_MANY_REQUESTS, uri.path(), detail)
         };
         retry_after(&mut response, seconds);
         response
@@ -403,56 +476,4 @@ impl<I: Inner> Door<I> {
 
 fn refused(reason: &'static str) {
     refusals::count(reason);
-}
-
-/// Bytes of the head of a request, as they are written (RFC 9112).
-fn size_of_head(parts: &Parts) -> usize {
-    let target = parts.uri.path_and_query().map_or(0, |it| it.as_str().len());
-    let headers = parts.headers.iter();
-    headers.fold(target, |size, (name, value)| {
-        size + name.as_str().len() + value.len() + ": \r\n".len()
-    })
-}
-
-/// Takes the caller's request id over, or makes one.
-fn name(parts: &mut Parts) -> Option<HeaderValue> {
-    let given = parts
-        .headers
-        .get(REQUEST_ID)
-        .filter(|id| {
-            !id.is_empty()
-                && id.len() <= LONGEST_REQUEST_ID
-                && id.as_bytes().iter().all(u8::is_ascii_graphic)
-        })
-        .cloned();
-    let id = given.or_else(|| HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).ok())?;
-    parts.headers.insert(REQUEST_ID, id.clone());
-    Some(id)
-}
-
-/// Whether a browser asks for the page that is at the same address.
-fn wants_page(parts: &Parts) -> bool {
-    let is_get = parts.method == Method::GET || parts.method == Method::HEAD;
-    let mut ranges = accepted(&parts.headers).unwrap_or_default();
-    // The first of those that are liked best; the order stays.
-    ranges.sort_by_key(|range| std::cmp::Reverse(range.quality));
-    is_get
-        && ranges.first().is_some_and(|range| {
-            range.essence == "text/html" || range.essence == "application/xhtml+xml"
-        })
-}
-
-fn finished(
-    mut response: Response<Body>,
-    from: &From,
-    is_preflight: bool,
-    id: Option<HeaderValue>,
-) -> Response<Body> {
-    let headers = response.headers_mut();
-    origin::answer(from, is_preflight, headers);
-    page::secure(headers);
-    if let Some(id) = id {
-        headers.insert(REQUEST_ID, id);
-    }
-    response
 }

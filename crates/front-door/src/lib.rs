@@ -15,6 +15,7 @@ mod shutdown;
 mod tls;
 
 pub use door::FrontDoor;
+pub use http::notices::Notices;
 pub use http::serving::{FILE as SERVING_FILE, left_in as left_in_serving_file};
 pub use json::{TooDeep, check_depth};
 pub use runtime::Tasks;

@@ -6,7 +6,7 @@ const REFUSALS: &str = "front_door_refusals_total";
 pub(crate) const LAGGED: &str = "front_door_lagged_subscriptions_total";
 
 /// Why anything is refused: whoever refuses for another reason adds it here.
-const REASONS: [&str; 25] = [
+const REASONS: [&str; 26] = [
     "accept",
     "answer",
     "body",
@@ -24,6 +24,7 @@ const REASONS: [&str; 25] = [
     "mutation_by_get",
     "operation",
     "origin",
+    "path",
     "persisted_query",
     "rate",
     "request",

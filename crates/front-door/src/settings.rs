@@ -61,8 +61,13 @@ pub struct FrontDoorSettings {
     )]
     pub max_in_flight: usize,
 
+    /// Requests of one client being answered at once, those that it is still sending among them. Unless it is set, half of all of one address, and a
+    /// quarter of one subject of tokens.
+    #[arg(long, env = "TANDEM_MAX_IN_FLIGHT_PER_CLIENT", value_name = "NUMBER")]
+    pub max_in_flight_per_client: Option<usize>,
+
     /// Requests a second of one address, and of one subject of tokens; as many again may come in a burst. What is large counts as several: a request
-    /// for each 4 KiB, and for each 5 tokens of a document beyond 250 where it has not come before.
+    /// for each 4 KiB, for each 5 tokens of a document beyond 250 where it has not come before, and for each 50 fields beyond 2,000 that an answer may have.
     #[arg(
         long,
         env = "TANDEM_RATE_LIMIT",
@@ -175,6 +180,7 @@ impl Default for FrontDoorSettings {
             max_connections: None,
             max_connections_per_client: 16_000,
             max_in_flight: 4_096,
+            max_in_flight_per_client: None,
             rate_limit: NonZeroU32::new(20_000).unwrap_or(NonZeroU32::MIN),
             max_subscriptions_per_connection: 1_000,
             max_subscriptions_per_client: None,

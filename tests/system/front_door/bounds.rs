@@ -287,6 +287,7 @@ fn a_port_answers_as_many_requests_at_once_as_the_settings_say() {
     const MOST: usize = 4;
     let tandem = Tandem::builder()
         .env("TANDEM_MAX_IN_FLIGHT", MOST.to_string())
+        .env("TANDEM_MAX_IN_FLIGHT_PER_CLIENT", MOST.to_string())
         .start();
     for (name, port) in ports(&tandem) {
         let mut kept = vec![begun(port), begun(port)];
@@ -317,6 +318,36 @@ fn a_port_answers_as_many_requests_at_once_as_the_settings_say() {
             (answer.status == 200).then_some(())
         });
         assert!(refusals(port, "rate") > 0, "{name}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_that_sends_slowly_leaves_room_for_others() {
+    let tandem = Tandem::builder()
+        .env("TANDEM_MAX_IN_FLIGHT", "64")
+        .env("TANDEM_MAX_IN_FLIGHT_PER_CLIENT", "8")
+        .start();
+    for (name, port) in ports(&tandem) {
+        let mut slow: Vec<_> = (0..8).map(|_| begun(port)).collect();
+        let refused = poll("no more are taken of this client", || {
+            let answer = graphql(port, "{__typename}", &json!({}));
+            if answer.status == 200 {
+                slow.push(begun(port));
+            }
+            (answer.status != 200).then_some(answer)
+        });
+        assert_eq!(refused.status, 429, "{name}: {refused:?}");
+        assert_eq!(refused.code(), "RATE_LIMITED", "{name}: {refused:?}");
+        let body = json!({"query": "{__typename}"}).to_string();
+        let mut other = raw::connect_from_elsewhere(port);
+        let head = format!(
+            "POST /graphql HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        other.write_all(head.as_bytes()).unwrap();
+        let answer = raw::read(&mut other);
+        assert_eq!(answer.status, 200, "{name}: {answer:?}");
     }
 }
 

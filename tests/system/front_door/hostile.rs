@@ -88,6 +88,52 @@ fn what_nests_multiplies_or_does_not_parse_is_refused_at_once_on_every_port() {
 }
 
 #[test]
+fn what_is_behind_the_door_is_not_reached_by_another_writing_of_its_path() {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/queries/manifest.json");
+    let tandem = Tandem::builder()
+        .env("TANDEM_TRUSTED_DOCUMENTS", manifest)
+        .start();
+    let json_type = ("content-type", "application/json");
+    let body = br#"{"query":"{__schema{queryType{name}}}"}"#;
+    let query = "query=%7B__schema%7BqueryType%7Bname%7D%7D%7D";
+    for (name, port) in ports(&tandem) {
+        for path in [
+            "/graphql/",
+            "/graphql//",
+            "/graphql/ws",
+            "/graphql/ws/",
+            "/graphql/x",
+            "/graphql/ui/x",
+            "/%67raphql",
+            "/graphq%6C/",
+            "/g%2572aphql",
+        ] {
+            let answer = send(port, "POST", path, &[json_type], body);
+            assert!(answer.status >= 400, "{name} {path}: {answer:?}");
+            assert!(!answer.body.contains("queryType\":"), "{name} {path}");
+            let answer = get(port, &format!("{path}?{query}"), &[json_type]);
+            assert!(!answer.body.contains("queryType\":"), "{name} {path}");
+        }
+        // Nor by what a proxy makes of a path.
+        for path in ["/orders/order/..\\..\\graphql", "/orders/%2e%2e/graphql"] {
+            let answer = get(port, &format!("{path}?{query}"), &[]);
+            assert_eq!(answer.status, 400, "{name} {path}: {answer:?}");
+        }
+        // Nor as what asks for a page and wants none.
+        for accept in ["text/html;q=0", "text/html, application/json"] {
+            let headers = [json_type, ("accept", accept)];
+            let answer = get(port, &format!("/graphql?{query}"), &headers);
+            let is_operation = answer.body.contains("queryType\":");
+            // The services have no manifest.
+            assert!(
+                !is_operation || port != tandem.gateway,
+                "{name} {accept}: {answer:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn an_answer_holds_nothing_but_what_it_is_about() {
     const CANARY: &str = "canary-7f3a9b";
     let tandem = Tandem::start();

@@ -100,4 +100,16 @@ fn where_only_trusted_documents_run_no_transport_runs_others() {
         events.contains("FORBIDDEN") && !events.contains("\"data\":{"),
         "{events}"
     );
+    // Nor where one that is trusted is named beside another.
+    for mut both in by_name(hash) {
+        both["query"] = json!("{ __schema { types { name } } }");
+        let refused = over_socket(port, &both);
+        assert_eq!(refused["type"], "error", "{refused}");
+        let events = over_events(port, &both);
+        let answer = graphql_with(port, &[], &both).json();
+        assert!(answer["errors"].is_array(), "{answer}");
+        for told in [refused.to_string(), events, answer.to_string()] {
+            assert!(!told.contains("__Schema"), "{told}");
+        }
+    }
 }

@@ -55,6 +55,75 @@ fn values_are_coerced_as_the_specification_says() {
 }
 
 #[test]
+fn nothing_of_a_mutation_is_carried_out_where_a_variable_does_not_fit() {
+    let tandem = Tandem::start();
+    create(&tandem, "11");
+    let change = |name: &str, input: &str| {
+        format!(r#"{name}:updateCustomer(id:"11",input:{input}){{customer{{revision}}}}"#)
+    };
+    let fine = change("a", r#"{name:{firstName:"A",lastName:"B"}}"#);
+    for (name, port) in [("G", tandem.gateway), ("A", tandem.accounts)] {
+        for (declared, used, variables) in [
+            (
+                "$i:ID!",
+                "b:updateCustomer(id:$i,input:{}){customer{id}}".to_owned(),
+                json!({}),
+            ),
+            (
+                "$s:Boolean!",
+                format!("...@skip(if:$s){{{}}}", change("b", "{}")),
+                json!({}),
+            ),
+            (
+                "$s:Boolean!",
+                format!("...@skip(if:$s){{{}}}", change("b", "{}")),
+                json!({"s": "no"}),
+            ),
+            (
+                "$n:Int",
+                r#"b:updateCustomer(id:"11",input:{},expectedRevision:$n){customer{id}}"#
+                    .to_owned(),
+                json!({"n": 2_147_483_648_u32}),
+            ),
+            (
+                "$u:UpdateCustomerInput!",
+                change("b", "$u"),
+                json!({"u": {"name": {"firstName": "x"}}}),
+            ),
+            (
+                "$u:UpdateCustomerInput!",
+                change("b", "$u"),
+                json!({"u": {"nick": "x"}}),
+            ),
+            (
+                "$t:AddressType!",
+                change(
+                    "b",
+                    r#"{addresses:[{type:$t,address1:"a",city:"c",state:"CA",postalCode:"12345"}]}"#,
+                ),
+                json!({"t": "NOWHERE"}),
+            ),
+        ] {
+            let mutation = format!("mutation({declared}){{{fine} {used}}}");
+            for (accept, status) in [
+                ("application/graphql-response+json", 400),
+                ("application/json", 200),
+            ] {
+                let request = json!({"query": mutation, "variables": variables});
+                let answer = graphql_with(port, &[("accept", accept)], &request);
+                assert_eq!(answer.status, status, "{name}: {answer:?}");
+                assert_eq!(answer.code(), "BAD_USER_INPUT", "{name}: {answer:?}");
+                let answer = answer.json();
+                assert!(answer.get("data").is_none(), "{name}: {answer}");
+                assert!(answer["errors"][0]["extensions"]["field"].is_string());
+            }
+        }
+        let read = graphql(port, r#"{customer(id:"11"){revision}}"#, &json!({}));
+        assert_eq!(read.json()["data"]["customer"]["revision"], 1, "{name}");
+    }
+}
+
+#[test]
 fn characters_beyond_the_basic_plane_may_be_escaped_in_documents() {
     let tandem = Tandem::start();
     create(&tandem, "7");

@@ -296,6 +296,16 @@ fn one_socket_cannot_hold_everybodys_subscriptions() {
                 "{refused}"
             );
         }
+        // Who goes on after that does not listen.
+        for number in 80..600 {
+            let id = number.to_string();
+            let subscribe =
+                json!({"id": id, "type": "subscribe", "payload": {"query": SUBSCRIPTION}});
+            if socket.0.send(Message::text(subscribe.to_string())).is_err() {
+                break;
+            }
+        }
+        assert_eq!(socket.closed(), 4429);
         drop(socket);
         poll("what the client left is cleaned up", || {
             (open_subscriptions(tandem.orders) < 0.5).then_some(())

@@ -111,6 +111,29 @@ fn frames_count_however_packets_bring_them() {
     }
 }
 
+#[test]
+fn a_message_that_never_ends_is_not_held_for_as_long_as_its_sender_pings() {
+    let tandem = Tandem::builder().env("TANDEM_PING_SECONDS", "1").start();
+    let init = frame(TEXT, r#"{"type":"connection_init"}"#);
+    let much = "x".repeat(40_000);
+    for (_, port) in ports(&tandem) {
+        let mut stream = raw::connect(port);
+        let parts = [handshake(port), init.clone(), frame(TEXT_BEGINS, &much)];
+        stream.write_all(&parts.concat()).unwrap();
+        let deadline = Instant::now() + LIMIT;
+        let mut said = Vec::new();
+        // The close frame has the code 1008.
+        while !said.windows(2).any(|two| two == 1008_u16.to_be_bytes()) {
+            assert!(Instant::now() < deadline, "{said:?}");
+            let mut part = [0; 4096];
+            let read = stream.read(&mut part).unwrap();
+            assert!(read > 0, "{said:?}");
+            said.extend_from_slice(&part[..read]);
+            stream.write_all(&frame(PING, "here")).unwrap();
+        }
+    }
+}
+
 /// Sends a subscription, and waits until it is taken.
 fn subscribe(port: u16, accept: &str, begins: &str) -> (TcpStream, String) {
     let body = json!({"query": FEED}).to_string();

@@ -25,6 +25,8 @@ pub(super) struct Bounds {
 struct Size {
     fields: u64,
     depth: usize,
+    /// The longest chain of fields and fragments inside.
+    chain: usize,
 }
 
 /// Checks every operation and every fragment of a document.
@@ -74,6 +76,15 @@ pub(super) fn check(document: &Document, bounds: Bounds) -> Result<(), RequestEr
     Ok(())
 }
 
+fn within_chain(chain: usize) -> Result<(), RequestError> {
+    if chain <= LONGEST_CHAIN {
+        return Ok(());
+    }
+    let message =
+        format!("fields and fragments stand more than {LONGEST_CHAIN} levels inside each other");
+    Err(RequestError::limit(message, None))
+}
+
 struct Counter<'a> {
     fragments: HashMap<Name, &'a Node<FragmentDefinition>>,
     known: HashMap<Name, Size>,
@@ -83,14 +94,7 @@ struct Counter<'a> {
 
 impl Counter<'_> {
     fn selections(&mut self, selections: &[Selection], chain: usize) -> Result<Size, RequestError> {
-        if chain > LONGEST_CHAIN {
-            return Err(RequestError::limit(
-                format!(
-                    "fields and fragments stand more than {LONGEST_CHAIN} levels inside each other"
-                ),
-                None,
-            ));
-        }
+        within_chain(chain)?;
         let mut size = Size::default();
         for selection in selections {
             let one = match selection {
@@ -101,6 +105,7 @@ impl Counter<'_> {
                     Size {
                         fields: below.fields.saturating_add(1),
                         depth: if describes { 1 } else { below.depth + 1 },
+                        chain: below.chain,
                     }
                 }
                 Selection::InlineFragment(fragment) => {
@@ -112,12 +117,15 @@ impl Counter<'_> {
             };
             size.fields = size.fields.saturating_add(one.fields);
             size.depth = size.depth.max(one.depth);
+            size.chain = size.chain.max(one.chain + 1);
         }
         Ok(size)
     }
 
     fn fragment(&mut self, name: &Name, chain: usize) -> Result<Size, RequestError> {
         if let Some(size) = self.known.get(name) {
+            // It was counted by itself, and may stand deeper here.
+            within_chain(chain + size.chain)?;
             return Ok(*size);
         }
         // One that is not defined is told by validation.
@@ -168,6 +176,24 @@ mod tests {
         for (length, times) in [(7, 2), (64, 2), (90, 9), (5, 3)] {
             let error = checked(&chain(length, times)).unwrap_err();
             assert_eq!(error.code(), Code::TooExpensive, "{length} {times}");
+        }
+    }
+
+    #[test]
+    fn a_chain_of_fragments_is_as_long_whatever_order_they_stand_in() {
+        // The last first: each is known when the one that uses it is counted.
+        let from_behind = |length: usize| {
+            let last = format!("fragment f{length} on Query {{ a }}");
+            let others = (0..length)
+                .rev()
+                .map(|at| format!(" fragment f{at} on Query {{ ...f{} }}", at + 1));
+            format!("{last}{} {{...f0}}", others.collect::<String>())
+        };
+        assert!(checked(&from_behind(95)).is_ok());
+        for length in [99, 150, 500] {
+            let error = checked(&from_behind(length)).unwrap_err();
+            assert!(error.message().contains("100 levels"), "{length}");
+            assert!(checked(&chain(length, 1)).is_err(), "{length}");
         }
     }
 

@@ -75,10 +75,15 @@ fn not_found(operations: &[Prepared], what: &str) -> RequestError {
         .filter_map(|operation| operation.name.as_deref())
         .take(MOST_ERRORS)
         .collect();
+    let known = if names.is_empty() {
+        "one without a name".to_owned()
+    } else {
+        names.join(", ")
+    };
     RequestError::document(
         "operation",
         Code::BadUserInput,
-        format!("{what}; it has {}", names.join(", ")),
+        format!("{what}; it has {known}"),
     )
     .with("field", "operationName")
 }
@@ -102,6 +107,11 @@ mod tests {
                 .as_deref(),
             Some("B")
         );
-        assert!(documents.operation("{__typename}", Some("C")).is_err());
+        let nameless = documents
+            .operation("{__typename}", Some("C"))
+            .unwrap_err()
+            .errors()[0]["message"]
+            .to_string();
+        assert!(nameless.contains("it has one without a name"), "{nameless}");
     }
 }

@@ -1,5 +1,6 @@
 //! What an operation may cost: the most fields that its answer can have. A list multiplies what stands below it by its length;
-//! how long a connection's list is, its argument `first` says, in the document or in a variable.
+//! how long a connection's list is, its argument `first` says, in the document or in a variable. How long the lists are by which a schema
+//! describes itself, the schema says.
 
 use std::collections::HashMap;
 
@@ -8,12 +9,16 @@ use apollo_compiler::executable::{
     ExecutableDocument, Field, FragmentSpread, Operation, Selection, SelectionSet, Value,
 };
 
+use super::schema::GraphSchema;
+
 /// The length that is assumed of a list without an argument that says it, such as the items of an order.
 const PLAIN_LIST: u64 = 5;
 /// The longest page that services give: more is refused there, with a word about `first`.
 const LONGEST_PAGE: u64 = 100;
 /// A mutation writes: it counts as so many fields.
 const MUTATION: u64 = 10;
+/// The text of a whole schema, which a router asks a service for, counts as so many fields.
+const SCHEMA_TEXT: u64 = 1_000;
 
 /// How often what stands below comes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,6 +32,7 @@ enum Factor {
     /// Once for each element of this variable.
     Length {
         name: String,
+        otherwise: u64,
     },
 }
 
@@ -56,8 +62,13 @@ pub(super) trait Values {
 
 impl Cost {
     /// Of an operation of a valid document.
-    pub(super) fn of(document: &ExecutableDocument, operation: &Operation) -> Self {
+    pub(super) fn of(
+        schema: &GraphSchema,
+        document: &ExecutableDocument,
+        operation: &Operation,
+    ) -> Self {
         let mut builder = Builder {
+            schema,
             document,
             operation,
             parts: Vec::new(),
@@ -113,9 +124,9 @@ impl Cost {
                 Factor::Variable { name, otherwise } => values
                     .and_then(|values| values.integer(name))
                     .map_or(*otherwise, page),
-                Factor::Length { name } => {
-                    values.and_then(|values| values.length(name)).unwrap_or(1)
-                }
+                Factor::Length { name, otherwise } => values
+                    .and_then(|values| values.length(name))
+                    .unwrap_or(*otherwise),
             };
             sums.push(part.own.saturating_add(times.saturating_mul(below)));
         }
@@ -128,6 +139,7 @@ fn page(first: i64) -> u64 {
 }
 
 struct Builder<'a> {
+    schema: &'a GraphSchema,
     document: &'a ExecutableDocument,
     operation: &'a Operation,
     parts: Vec<Part>,
@@ -165,18 +177,19 @@ impl Builder<'_> {
 
     fn field(&mut self, field: &Field, page: Option<&Factor>) -> usize {
         let own_page = self.page_of(field);
-        // What describes the schema is as long as the schema is: a list there does not multiply.
-        let describes = field.selection_set.ty.starts_with("__");
-        let factor = if own_page.is_some() || describes || !field.definition.ty.is_list() {
+        let factor = if own_page.is_some() || !field.definition.ty.is_list() {
             // A connection is one object: its lists are multiplied, not what else it has.
             Factor::Times(1)
+        } else if field.selection_set.ty.starts_with("__") {
+            Factor::Times(self.schema.described().length(&field.name))
         } else if let Some(length) = self.length_of(field) {
             length
         } else {
             page.cloned().unwrap_or(Factor::Times(PLAIN_LIST))
         };
         let below = self.set(&field.selection_set, own_page.as_ref());
-        self.push(1, factor, below)
+        let own = if field.name == "sdl" { SCHEMA_TEXT } else { 1 };
+        self.push(own, factor, below)
     }
 
     fn push(&mut self, own: u64, factor: Factor, below: Vec<usize>) -> usize {
@@ -201,16 +214,14 @@ impl Builder<'_> {
     }
 
     fn default_of(&self, variable: &Name) -> Option<u64> {
-        let definition = self
-            .operation
-            .variables
-            .iter()
-            .find(|known| known.name == *variable)?;
-        definition
-            .default_value
-            .as_deref()
-            .and_then(integer)
-            .map(page)
+        self.value_without(variable).and_then(integer).map(page)
+    }
+
+    /// The value of a variable that is not given.
+    fn value_without(&self, variable: &Name) -> Option<&Value> {
+        let mut variables = self.operation.variables.iter();
+        let definition = variables.find(|known| known.name == *variable)?;
+        definition.default_value.as_deref()
     }
 
     /// How long the list of entities is that a router asks for.
@@ -225,6 +236,10 @@ impl Builder<'_> {
             {
                 Value::Variable(name) => Factor::Length {
                     name: name.to_string(),
+                    otherwise: match self.value_without(name) {
+                        Some(Value::List(elements)) => elements.len() as u64,
+                        _ => 1,
+                    },
                 },
                 Value::List(elements) => Factor::Times(elements.len() as u64),
                 _ => Factor::Times(1),
@@ -265,7 +280,7 @@ mod tests {
         let document =
             ExecutableDocument::parse_and_validate(schema.valid(), document, "document").unwrap();
         let operation = document.operations.iter().next().unwrap();
-        Cost::of(&document, operation).with(&Given(variables.iter().copied().collect()))
+        Cost::of(&schema, &document, operation).with(&Given(variables.iter().copied().collect()))
     }
 
     fn cost(document: &str, variables: &[(&'static str, i64)]) -> u64 {
@@ -314,9 +329,8 @@ mod tests {
     }
 
     #[test]
-    fn a_list_without_a_length_counts_as_a_few_and_the_schemas_own_description_does_not_multiply() {
+    fn a_list_without_a_length_counts_as_a_few_and_a_mutation_as_several_fields() {
         assert_eq!(cost("{order(id:1){items{quantity}}}", &[]), 2 + 5);
-        assert_eq!(cost("{__schema{types{fields{args{name}}}}}", &[]), 5);
         assert_eq!(
             cost(
                 r#"mutation{a:eraseCustomer(id:1){__typename} b:eraseCustomer(id:2){__typename}}"#,
@@ -327,10 +341,62 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_describes_itself_to_tools_and_not_many_times_over() {
+        let limit = crate::graphql::DocumentLimits::default().cost;
+        let kinds = "{kind name ofType{kind name ofType{kind name ofType{kind name ofType{kind name ofType{kind name ofType{kind name ofType{kind name ofType{kind name ofType{kind name}}}}}}}}}}";
+        let input =
+            format!("{{name description type{kinds} defaultValue isDeprecated deprecationReason}}");
+        let of_tools = format!(
+            "__schema{{description queryType{{name kind}} mutationType{{name kind}} subscriptionType{{name kind}}
+            types{{kind name description specifiedByURL fields(includeDeprecated:true){{name description args(includeDeprecated:true){input} type{kinds} isDeprecated deprecationReason}}
+            inputFields(includeDeprecated:true){input} interfaces{kinds} enumValues(includeDeprecated:true){{name description isDeprecated deprecationReason}} possibleTypes{kinds}}}
+            directives{{name description isRepeatable locations args(includeDeprecated:true){input}}}}}"
+        );
+        let once = cost(&format!("{{{of_tools}}}"), &[]);
+        assert!(once > 5_000 && once < limit, "{once}");
+        let names: Vec<String> = (0..300).map(|at| format!("a{at}:name")).collect();
+        let names = names.join(" ");
+        for multiplied in [
+            format!(
+                "{{a:{of_tools} b:{of_tools} c:{of_tools} d:{of_tools} e:{of_tools} f:{of_tools}}}"
+            ),
+            format!("{{__schema{{types{{fields{{type{{fields{{{names}}}}}}}}}}}}}"),
+            format!(
+                "{{a:__schema{{types{{...t}}}} b:__schema{{types{{...t}}}}}} fragment t on __Type{{a:fields{{args{{{names}}}}} b:fields{{args{{{names}}}}} c:fields{{args{{{names}}}}} d:fields{{args{{{names}}}}}}}"
+            ),
+        ] {
+            let cost = cost(&multiplied, &[]);
+            assert!(cost > limit, "{cost}: {multiplied}");
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_schema_is_no_small_field() {
+        let orders = include_str!("../../../../schema/orders.graphql");
+        assert_eq!(cost_on(orders, "{_service{sdl}}", &[]), 1 + SCHEMA_TEXT);
+        let often: Vec<String> = (0..200).map(|at| format!("a{at}:sdl")).collect();
+        let often = format!("{{_service{{{}}}}}", often.join(" "));
+        assert_eq!(cost_on(orders, &often, &[]), 1 + 200 * SCHEMA_TEXT);
+    }
+
+    #[test]
     fn entities_count_as_many_as_are_asked_for() {
         let orders = include_str!("../../../../schema/orders.graphql");
         let document = "query($r:[_Any!]!){_entities(representations:$r){...on Customer{orders(first:10){nodes{id}}}}}";
         assert_eq!(cost_on(orders, document, &[("r", 30)]), 1 + 30 * (2 + 10));
+        let customer = r#"{__typename:"Customer",id:"1"}"#;
+        let many = format!("[{}]", vec![customer; 30].join(","));
+        let written = document
+            .replace("$r){", &format!("{many}){{"))
+            .replace("query($r:[_Any!]!)", "");
+        let by_default = document.replace("[_Any!]!", &format!("[_Any!]!={many}"));
+        for document in [written, by_default] {
+            assert_eq!(
+                cost_on(orders, &document, &[]),
+                1 + 30 * (2 + 10),
+                "{document}"
+            );
+        }
     }
 
     #[test]

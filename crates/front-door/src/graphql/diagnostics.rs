@@ -1,21 +1,30 @@
 //! What a parser or a validator found wrong with a document, as errors of ours with their places.
 
+use apollo_compiler::response::GraphQLError;
 use apollo_compiler::validation::DiagnosticList;
 
 use super::error::{Location, Refused, RequestError};
 
 /// Most errors of one document that are told.
 pub(super) const MOST_ERRORS: usize = 10;
+/// How the validator begins what it says of an object without selections.
+const NO_SELECTIONS: &str = "interface, union and object types must have a subselection";
 
 pub(super) fn refused(
     errors: &DiagnosticList,
     of_kind: &dyn Fn(String, Option<Location>) -> RequestError,
 ) -> Refused {
-    let mut told: Vec<RequestError> = errors
+    let mut written: Vec<GraphQLError> = errors
         .iter()
+        .take(MOST_ERRORS * 2)
+        .map(|error| error.to_json())
+        .collect();
+    // A field whose selections are all wrong counts as one without any: the mistake itself comes first, for many show the first error alone.
+    written.sort_by_key(|error| error.message.starts_with(NO_SELECTIONS));
+    let mut told: Vec<RequestError> = written
+        .into_iter()
         .take(MOST_ERRORS)
-        .map(|error| {
-            let written = error.to_json();
+        .map(|written| {
             let location = written.locations.first().map(|place| Location {
                 line: place.line,
                 column: place.column,

@@ -10,10 +10,12 @@ use super::chosen_operation::Chosen;
 use super::document::Documents;
 use super::document_limits::DocumentLimits;
 use super::events::{self, Held, Receiver};
+use super::forwarding::Bounds;
 use super::persisted::{Persisted, TrustedDocuments};
 use super::schema::GraphSchema;
 use super::treatment::Treatment;
-use crate::http::admission::{Client, Counter};
+use crate::http::admission::{Client, Counter, Most};
+use crate::http::arriving::{Arriving, largest};
 use crate::http::aside::Aside;
 use crate::http::body::BodyLimits;
 use crate::http::turns::{Turn, Turns};
@@ -44,6 +46,10 @@ pub struct GraphQlRules {
     pub set_ups_per_client: usize,
     /// Connections that each of a client's needs behind this door: a gateway takes one to a service for each that watches.
     pub connections_behind_each: u64,
+    /// How long an operation may take that is no subscription, all of its steps together; any, where what carries it out has a limit of its own.
+    pub operation_time: Option<Duration>,
+    /// Whether gateways call this port, each for many clients: what a large answer costs is then paid by subjects of tokens alone, not by addresses.
+    pub serves_gateways: bool,
 }
 
 impl Default for GraphQlRules {
@@ -60,6 +66,8 @@ impl Default for GraphQlRules {
             waits_for_clients: false,
             set_ups_per_client: 64,
             connections_behind_each: 0,
+            operation_time: None,
+            serves_gateways: false,
         }
     }
 }
@@ -80,8 +88,14 @@ pub(crate) struct GraphQl {
     pub(super) body: BodyLimits,
     /// The largest answer, in bytes.
     pub(super) max_answer: usize,
+    operation_time: Option<Duration>,
+    /// Bytes of large answers that clients have yet to read.
+    pub(super) answers: Counter,
+    /// Bytes of bodies that are still arriving.
+    arriving: Counter,
     pub(super) log_errors: bool,
     waits_for_clients: bool,
+    pub(super) serves_gateways: bool,
     pub(super) tasks: Tasks,
 }
 
@@ -107,14 +121,39 @@ impl GraphQl {
                 time: body_time,
             },
             max_answer,
+            operation_time: rules.operation_time,
+            answers: Counter::new("front_door_unread_bytes", Most::answer_bytes(max_answer)),
+            arriving: Counter::new(
+                "front_door_arriving_bytes",
+                Most::body_bytes(largest(rules.body_size)),
+            ),
             log_errors: rules.log_errors,
             waits_for_clients: rules.waits_for_clients,
+            serves_gateways: rules.serves_gateways,
             tasks,
         }
     }
 
     pub(crate) fn path(&self) -> &str {
         &self.path
+    }
+
+    /// What an operation may take that is no subscription.
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds {
+            answer: self.max_answer,
+            time: self.operation_time,
+        }
+    }
+
+    /// Bytes of large answers that clients have yet to read.
+    pub(crate) fn answers(&self) -> &Counter {
+        &self.answers
+    }
+
+    /// A body of this client that begins to arrive, at this path or another.
+    pub(crate) fn arriving(&self, client: Client) -> Arriving {
+        Arriving::new(&self.arriving, client)
     }
 
     /// The turn of a subscription of this client to be set up. So many wait as there may be subscriptions.

@@ -96,7 +96,7 @@ impl<'a> Scanner<'a> {
             let end = braced.find('}').unwrap_or(0);
             let named = braced
                 .get(..end)
-                .filter(|digits| (1..=8).contains(&digits.len()))
+                .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
                 .and_then(|digits| u32::from_str_radix(digits, 16).ok())
                 .and_then(char::from_u32)
                 .ok_or_else(|| self.wrong("this escape names no character"))?;
@@ -169,6 +169,7 @@ mod tests {
                 r#"{a(b:"\u{41}\u0042\uD83D\uDE00")}"#,
                 r#"{a(b:"A\u0042😀")}"#,
             ),
+            (r#"{a(b:"\u{00000000041}")}"#, r#"{a(b:"A")}"#),
             (r#"{a(b:"\u{22}\u{5c}\u{A}")}"#, r#"{a(b:"\"\\\u000A")}"#),
         ] {
             assert_eq!(resolve(document).unwrap(), written);
@@ -184,6 +185,8 @@ mod tests {
             r#"{a(b:"\u{D83D}")}"#,
             r#"{a(b:"\u{110000}")}"#,
             r#"{a(b:"\u{}")}"#,
+            r#"{a(b:"\u{+41}")}"#,
+            r#"{a(b:"\u{100000041}")}"#,
             r#"{a(b:"\u{1F600")}"#,
         ] {
             let error = resolve(document).unwrap_err();

@@ -2,6 +2,7 @@
 //! reads slower, within a bound; beyond it the subscription ends with a word about where to go on. An upstream that waits is read at the
 //! client's pace, and has a bound of its own.
 
+mod cursor;
 mod server_sent;
 mod share;
 mod source;
@@ -56,7 +57,8 @@ pub(super) struct Sender {
 /// Where they are taken out.
 pub(super) struct Receiver {
     source: Source,
-    last: Option<Bytes>,
+    /// The cursor of the last event that the client got, if it selected it.
+    last: Option<Box<str>>,
     /// What was taken out already and is to be handed out next.
     next: Option<Bytes>,
     operation: Chosen,
@@ -168,6 +170,11 @@ impl Receiver {
         Self::of(source, operation, ends)
     }
 
+    /// The operation whose events they are.
+    pub(super) fn operation(&self) -> &Chosen {
+        &self.operation
+    }
+
     /// The next event; `None` behind the end. Safe to cancel.
     pub(super) async fn next(&mut self) -> Option<Event> {
         if self.is_over {
@@ -190,8 +197,8 @@ impl Receiver {
                     }
                     Err(_) => {}
                 }
-            } else if self.operation.cursor.is_some() {
-                self.last = Some(event.clone());
+            } else if let Some((root, Some(key))) = &self.operation.cursor {
+                self.last = cursor::cursor(&event, root, key);
             }
             return Some(Event::Next(match self.ignored.take() {
                 Some(Ignored) => consistency::warned(event),
@@ -284,15 +291,9 @@ impl Receiver {
         }
     }
 
-    /// The cursor of the last event that the client got, if it selected it.
+    /// Where to go on, if that is known.
     fn cursor(&self) -> Option<String> {
-        let (root, cursor) = self.operation.cursor.as_ref()?;
-        let last: serde_json::Value = serde_json::from_slice(self.last.as_ref()?).ok()?;
-        Some(
-            last["data"][root.as_str()][cursor.as_deref()?]
-                .as_str()?
-                .to_owned(),
-        )
+        self.last.as_deref().map(str::to_owned)
     }
 }
 

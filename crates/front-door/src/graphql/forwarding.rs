@@ -1,32 +1,62 @@
 //! Operations handed on to what stands behind: one that has steps as several requests, each when the one before it is answered.
 
+use std::time::Duration;
+
 use axum::body::Body;
-use axum::http::{Response, header};
+use axum::http::{Request, Response, header};
 
 use super::bounded_answer::{Unread, whole, with_null};
 use super::consistency;
 use super::inner::{Inner, Origin};
 use super::joined_answer::JoinedAnswer;
 use super::operation_request::Ready;
+use super::time_limit::TimeLimit;
 
-/// Hands an operation on, as often as it has steps, and makes one answer of theirs, each of at most `most` bytes. Behind a step that
-/// fails as a whole none is begun.
+/// What an operation may take that is no subscription.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// The bytes of an answer.
+    pub(super) answer: usize,
+    /// The time of all steps together; any, where there is no limit.
+    pub(super) time: Option<Duration>,
+}
+
+/// Hands an operation on, as often as it has steps, and makes one answer of theirs, within these bounds. Behind a step that fails as a whole, or comes
+/// too late, none is begun.
 pub(super) async fn carry_out<I: Inner>(
     inner: &I,
     origin: &Origin,
     ready: &Ready,
     accept: &'static str,
-    most: usize,
+    bounds: Bounds,
 ) -> Response<Body> {
+    let most = bounds.answer;
     if ready.further.is_empty() && !origin.headers().contains_key(&consistency::HEADER) {
         let request = origin.request(ready.body.clone(), accept, ready.operation.kind);
-        return consistency::told(inner.answer(request).await, None, None, most).await;
+        let answer = alone(inner, request, ready, bounds).await;
+        return consistency::told(answer, None, None, most).await;
     }
     let mut origin = origin.clone();
     let ignored = consistency::read(origin.headers_mut()).err();
     let brought = origin.headers().get(&consistency::HEADER).cloned();
-    let answer = carry_out_all(inner, origin, ready, accept, most).await;
+    let answer = carry_out_all(inner, origin, ready, accept, bounds).await;
     consistency::told(answer, brought.as_ref(), ignored, most).await
+}
+
+/// The answer to a request that is the whole operation.
+async fn alone<I: Inner>(
+    inner: &I,
+    request: Request<Body>,
+    ready: &Ready,
+    bounds: Bounds,
+) -> Response<Body> {
+    let time = TimeLimit::from_now(bounds.time);
+    time.within(inner.answer(request))
+        .await
+        .unwrap_or_else(|late| {
+            let refused = late.refused(ready.operation.kind, false);
+            Response::new(Body::from(with_null(&refused)))
+        })
 }
 
 async fn carry_out_all<I: Inner>(
@@ -34,22 +64,31 @@ async fn carry_out_all<I: Inner>(
     mut origin: Origin,
     ready: &Ready,
     accept: &'static str,
-    most: usize,
+    bounds: Bounds,
 ) -> Response<Body> {
+    let kind = ready.operation.kind;
     if ready.further.is_empty() {
-        return inner
-            .answer(origin.request(ready.body.clone(), accept, ready.operation.kind))
-            .await;
+        let request = origin.request(ready.body.clone(), accept, kind);
+        return alone(inner, request, ready, bounds).await;
     }
+    let time = TimeLimit::from_now(bounds.time);
     let mut written = Vec::new();
     let mut joined = JoinedAnswer::default();
     let mut head = None;
     let bodies = std::iter::once(&ready.body).chain(&ready.further);
     for (body, key) in bodies.zip(&ready.keys) {
-        let answer = inner
-            .answer(origin.request(body.clone(), accept, ready.operation.kind))
-            .await;
-        let (parts, body) = answer.into_parts();
+        let request = origin.request(body.clone(), accept, kind);
+        let step = async {
+            let (parts, body) = inner.answer(request).await.into_parts();
+            (parts, whole(body, bounds.answer).await)
+        };
+        let (parts, read) = match time.within(step).await {
+            Ok(answered) => answered,
+            Err(late) => {
+                joined.fail(key, &late.refused(kind, true));
+                break;
+            }
+        };
         for one in parts.headers.get_all(&consistency::HEADER) {
             written.push(one.clone());
             // The next step sees what this one wrote.
@@ -57,7 +96,7 @@ async fn carry_out_all<I: Inner>(
                 .headers_mut()
                 .append(consistency::HEADER, one.clone());
         }
-        let bytes = match whole(body, most).await {
+        let bytes = match read {
             Ok(bytes) => Some(bytes),
             Err(Unread::TooLarge(refused)) => Some(with_null(&refused)),
             Err(Unread::BrokenOff) => None,

@@ -69,15 +69,20 @@ impl JoinedAnswer {
 
     /// Says of a step that its answer broke off, or is none.
     pub(super) fn break_off(&mut self, key: &str) {
-        self.is_null = true;
-        let error: Refused = RequestError::new(
+        let refused: Refused = RequestError::new(
             StatusCode::BAD_GATEWAY,
             Code::Unavailable,
             "answer",
             "the answer broke off: whether this field was carried out is not known",
         )
         .into();
-        if let Value::Array(errors) = error.errors() {
+        self.fail(key, &refused);
+    }
+
+    /// Says why a step came to nothing.
+    pub(super) fn fail(&mut self, key: &str, refused: &Refused) {
+        self.is_null = true;
+        if let Value::Array(errors) = refused.errors() {
             self.errors.extend(errors.into_iter().map(|mut error| {
                 error["path"] = Value::from(vec![Value::from(key)]);
                 error

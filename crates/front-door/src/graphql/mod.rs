@@ -40,6 +40,7 @@ mod subscription_root;
 mod telemetry;
 #[cfg(test)]
 mod test_support;
+mod time_limit;
 mod tokens;
 mod treatment;
 mod variables;

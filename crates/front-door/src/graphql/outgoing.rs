@@ -8,6 +8,8 @@ use bytes::Bytes;
 use tandem_runtime::notified;
 use tokio::sync::Notify;
 
+use crate::http::admission::Counted;
+
 /// What waits for one client at most, in bytes.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// Room for so many messages is kept when none waits.
@@ -18,6 +20,8 @@ pub(super) struct Outgoing {
     pub(super) id: Arc<str>,
     pub(super) number: u64,
     pub(super) what: What,
+    /// Counts a large answer for as long as it waits. Few are: room for it would be held by each message.
+    pub(super) _counted: Option<Box<Counted>>,
 }
 
 pub(super) enum What {
@@ -121,6 +125,7 @@ mod tests {
             id: "1".into(),
             number,
             what: What::Next(vec![0; bytes].into()),
+            _counted: None,
         }
     }
 

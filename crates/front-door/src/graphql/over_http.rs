@@ -101,8 +101,8 @@ impl GraphQl {
         match negotiation::choose(accepted.as_deref(), kind) {
             None => not_acceptable(kind),
             Some(format @ (Format::Json | Format::OwnJson)) => {
-                let limit = self.max_answer;
-                let answer = carry_out(inner, &origin, &ready, json_of(format), limit).await;
+                let accept = json_of(format);
+                let answer = carry_out(inner, &origin, &ready, accept, self.bounds()).await;
                 let named = Named::of(&parts.headers);
                 self.single(&ready.operation, answer, format, named).await
             }
@@ -126,8 +126,9 @@ impl GraphQl {
     ) -> Result<(Call, Option<Bytes>), Refused> {
         let is_right = content_type(&parts.headers).is_some_and(|range| is_json(&range, false));
         // The body is read in any case: some clients read no answer before they have written all.
-        let body = read(&parts.headers, body, self.body).await;
-        let is_too_large = matches!(body, Err(BodyRefused::TooLarge(_)));
+        let mut arriving = self.arriving(share.client());
+        let body = read(&parts.headers, body, self.body, &mut arriving).await;
+        let is_too_large = matches!(body, Err(BodyRefused::TooLarge(_) | BodyRefused::NoRoom));
         if !is_right && !is_too_large {
             return Err(RequestError::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -137,15 +138,18 @@ impl GraphQl {
             )
             .into());
         }
-        let body = body.map_err(|error| {
-            RequestError::new(
+        let body = body.map_err(|error| match error {
+            BodyRefused::NoRoom => RequestError::rate_limited(1, error.to_string()),
+            error => RequestError::new(
                 error.status(),
                 Code::BadUserInput,
                 "body",
                 error.to_string(),
-            )
+            ),
         })?;
+        // It may wait for its turn to be read, and counts until then.
         let call = self.call(&body, share).await?;
+        drop(arriving);
         Ok((call, Some(body)))
     }
 
@@ -192,7 +196,7 @@ impl GraphQl {
     ) -> Response<Body> {
         if ready.operation.kind != Kind::Subscription {
             let accept = json_of(Format::OwnJson);
-            let answer = carry_out(inner, origin, &ready, accept, self.max_answer).await;
+            let answer = carry_out(inner, origin, &ready, accept, self.bounds()).await;
             let operation = ready.operation;
             let named = Named::of(&parts.headers);
             let Some(bytes) = self.told(&operation, answer, named).await else {

@@ -189,7 +189,14 @@ impl Persisted {
         if let Some(id) = named.or(hash_sent.as_deref())
             && let Some(document) = self.trusted.documents.get(&id.to_ascii_lowercase())
         {
-            return Ok(Arc::clone(document));
+            // What is sent along is handed on with the request: of two documents none is carried out.
+            return match call.query.take() {
+                Some(text) if *text != **document => Err(other_hash(match named {
+                    Some(_) => "documentId",
+                    None => "extensions.persistedQuery.sha256Hash",
+                })),
+                _ => Ok(Arc::clone(document)),
+            };
         }
         let text = call.query.take();
         if self.only_trusted {
@@ -223,10 +230,7 @@ impl Persisted {
 
     fn keep(&self, text: String, said: &str) -> Result<Arc<str>, RequestError> {
         if hash(&text) != said.to_ascii_lowercase() {
-            return Err(RequestError::request(
-                "the document has another hash than `sha256Hash` says",
-            )
-            .with("field", "extensions.persistedQuery.sha256Hash"));
+            return Err(other_hash("extensions.persistedQuery.sha256Hash"));
         }
         let text: Arc<str> = text.into();
         if text.len() <= LONGEST {
@@ -249,6 +253,12 @@ impl Persisted {
                 )
             })
     }
+}
+
+/// The document that was sent is not the one that `field` names.
+fn other_hash(field: &str) -> RequestError {
+    RequestError::request(format!("the document has another hash than `{field}` says"))
+        .with("field", field)
 }
 
 fn hash_of(call: &Call) -> Result<Option<String>, RequestError> {
@@ -381,6 +391,22 @@ mod tests {
                 persisted.document(&mut other).unwrap_err().code(),
                 Code::Forbidden
             );
+        }
+        for mut both in [
+            call(Some("{b}"), Some(&name), None),
+            call(Some("{b}"), Some(&format!("sha256:{name}")), None),
+            call(Some("{b}"), None, Some(&name)),
+        ] {
+            assert_eq!(
+                persisted.document(&mut both).unwrap_err().code(),
+                Code::BadUserInput
+            );
+        }
+        for mut both in [
+            call(Some("{a}"), Some(&name), None),
+            call(Some("{a}"), None, Some(&name)),
+        ] {
+            assert_eq!(persisted.document(&mut both).unwrap().as_ref(), "{a}");
         }
         assert!(TrustedDocuments::from_manifest(&manifest.replace("{a}", "{b}")).is_err());
     }

@@ -78,14 +78,14 @@ impl Prepared {
             name,
             kind: Kind::of(operation.operation_type),
             rewritten: rewritten.map(Arc::from),
-            cost: Some(Cost::of(document, operation)),
+            cost: Some(Cost::of(schema, document, operation)),
             variables: operation
                 .variables
                 .iter()
                 .map(|variable| Variable {
                     name: variable.name.to_string(),
                     ty: variable.ty.as_ref().clone(),
-                    is_noted: schema.is_noted(&variable.ty),
+                    has_default: variable.default_value.is_some(),
                 })
                 .collect(),
             has_fillers: written.has_fillers || steps.iter().any(|(_, step)| step.has_fillers),
@@ -206,6 +206,18 @@ mod tests {
                     .contains("query Other")
             );
         }
+    }
+
+    #[test]
+    fn a_mistyped_field_is_told_of_before_what_follows_from_it() {
+        let documents = documents(false);
+        let refused = documents
+            .operation("{customers{nodes{nmae}}}", None)
+            .unwrap_err();
+        let first = refused.errors().to_string();
+        let (name, follows) = (first.find("nmae"), first.find("subselection"));
+        assert!(name < follows.or(Some(usize::MAX)), "{first}");
+        assert!(name.is_some(), "{first}");
     }
 
     #[test]

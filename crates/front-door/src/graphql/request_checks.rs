@@ -13,11 +13,15 @@ use super::error::{Code, Refused, RequestError};
 use super::operation_request::{Ready, in_steps, written};
 use super::prepared_operation::Kind;
 use super::variables::{Members, coerced};
-use crate::http::admission::{Share, TOO_FAST, cost_of_bytes, whole_seconds};
+use crate::http::admission::{Client, Share, TOO_FAST, cost_of_bytes, whole_seconds};
 use crate::http::aside::NotDone;
 
 /// From so many bytes on the body of a request is read aside.
 const LARGE: usize = 32 * 1024;
+/// An answer may have so many fields for a request.
+const FIELDS_FOR_NOTHING: u64 = 2_000;
+/// So many more cost as much as a request, whether the document is known or not: somebody works each of them out.
+const FIELDS_OF_A_REQUEST: u64 = 50;
 
 /// A document that is asked for.
 struct Asked {
@@ -63,9 +67,9 @@ impl GraphQl {
             Ok((asked, call)) => {
                 let is_large = body.as_ref().is_some_and(|body| body.len() >= LARGE);
                 if asked.takes_long || is_large {
-                    let this = Arc::clone(self);
+                    let (this, paying) = (Arc::clone(self), share.clone());
                     let work = move || {
-                        let ready = this.checked(asked, &call, body, is_get, &mut name);
+                        let ready = this.checked(asked, &call, body, is_get, &mut name, &paying);
                         ready.map_err(|refused| refused.of_operation(name))
                     };
                     return self
@@ -74,7 +78,7 @@ impl GraphQl {
                         .await
                         .map_err(|error| Refused::from(not_done(error)))?;
                 }
-                self.checked(asked, &call, body, is_get, &mut name)
+                self.checked(asked, &call, body, is_get, &mut name, share)
             }
             Err(refused) => Err(refused),
         };
@@ -107,6 +111,7 @@ impl GraphQl {
         body: Option<Bytes>,
         is_get: bool,
         name: &mut Option<String>,
+        share: &Share,
     ) -> Result<Ready, Refused> {
         let Asked {
             document, is_named, ..
@@ -125,7 +130,7 @@ impl GraphQl {
             .into());
         }
         let variables = Members::of(call.variables.as_deref());
-        self.check_cost(&operation, &variables)?;
+        self.check_cost(&operation, &variables, share)?;
         let coerced = match self.documents.schema() {
             Some(schema) => coerced(schema, &operation.variables, &variables)?,
             None => None,
@@ -155,14 +160,24 @@ impl GraphQl {
         Ok(Ready::new(operation, body))
     }
 
-    fn check_cost(&self, operation: &Chosen, variables: &Members<'_>) -> Result<(), RequestError> {
+    fn check_cost(
+        &self,
+        operation: &Chosen,
+        variables: &Members<'_>,
+        share: &Share,
+    ) -> Result<(), RequestError> {
         let Some(model) = &operation.cost else {
             return Ok(());
         };
         let cost = model.fixed().unwrap_or_else(|| model.with(variables));
         let limit = self.documents.limits().cost;
         if cost <= limit {
-            return Ok(());
+            // A gateway is one address for all its clients, whose own it has taken care of.
+            let is_gateway = self.serves_gateways && matches!(share.client(), Client::Address(_));
+            return match is_gateway {
+                true => Ok(()),
+                false => pay(share, cost_of_fields(cost)),
+            };
         }
         Err(RequestError::too_expensive(
             cost,
@@ -172,6 +187,12 @@ impl GraphQl {
             ),
         ))
     }
+}
+
+/// What an answer costs beside its request, in requests.
+fn cost_of_fields(fields: u64) -> u32 {
+    let more = fields.saturating_sub(FIELDS_FOR_NOTHING) / FIELDS_OF_A_REQUEST;
+    u32::try_from(more).unwrap_or(u32::MAX)
 }
 
 /// Pays for what costs as much as so many requests.
@@ -198,16 +219,20 @@ fn not_done(error: NotDone) -> RequestError {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::endpoint::GraphQlRules;
+    use super::super::schema::GraphSchema;
     use super::*;
-    use crate::http::admission::{Client, Counter, Most, Rate};
+    use crate::http::admission::{Counter, Most, Rate};
     use crate::runtime::Tasks;
     use crate::settings::FrontDoorSettings;
 
     fn graphql() -> Arc<GraphQl> {
+        with(GraphQlRules::default())
+    }
+
+    fn with(rules: GraphQlRules) -> Arc<GraphQl> {
         let settings = FrontDoorSettings::default();
         let subscriptions = Counter::new("test", Most::subscriptions(&settings));
         let time = settings.body_timeout();
-        let rules = GraphQlRules::default();
         Arc::new(GraphQl::new(
             rules,
             time,
@@ -260,6 +285,50 @@ mod tests {
             assert!(ask(&graphql, fields(number, 100), &one).await.is_ok());
             assert!(ask(&graphql, fields(0, 1_500), &one).await.is_ok());
         }
+    }
+
+    #[tokio::test]
+    async fn small_documents_are_paid_for_by_the_answers_that_they_may_have_though_they_are_known()
+    {
+        let rules = |serves_gateways| GraphQlRules {
+            schema: Some(
+                GraphSchema::from_sdl(include_str!("../../../../schema/supergraph.graphql"))
+                    .unwrap(),
+            ),
+            serves_gateways,
+            ..GraphQlRules::default()
+        };
+        let (graphql, shares) = (with(rules(false)), shares(3_000));
+        let (one, other) = (shares("10.0.0.1"), shares("10.0.0.2"));
+        // 30,000 fields: 560 requests.
+        let dear = "{orders(first:100){nodes{customer{orders(first:100){nodes{a:id b:id c:id}}}}}}";
+        let ask_often = async |graphql: &Arc<GraphQl>, query: &str, share: &Share| {
+            for number in 0..1_000 {
+                if let Err(code) = ask(graphql, query.to_owned(), share).await {
+                    return Some((number, code));
+                }
+            }
+            None
+        };
+        let (count, code) = ask_often(&graphql, dear, &one).await.unwrap();
+        assert_eq!(code, Code::RateLimited);
+        assert!(count >= 5, "{count}");
+        assert!(ask(&graphql, dear.to_owned(), &other).await.is_ok());
+        // A page as clients ask for it costs nothing beside its request.
+        let page = "{orders(first:100){nodes{id revision total}}}";
+        assert_eq!(ask_often(&graphql, page, &one).await, None);
+        // Behind a gateway its clients pay.
+        let service = with(rules(true));
+        assert_eq!(ask_often(&service, dear, &one).await, None);
+        let subject = Share::new(
+            &Arc::new(Rate::new(&FrontDoorSettings {
+                rate_limit: 3_000_u32.try_into().unwrap(),
+                ..FrontDoorSettings::default()
+            })),
+            Client::named("7"),
+        );
+        let refused = ask_often(&service, dear, &subject).await;
+        assert_eq!(refused.map(|(_, code)| code), Some(Code::RateLimited));
     }
 
     #[tokio::test]

@@ -38,6 +38,82 @@ struct Inner {
     noted: HashSet<String>,
     /// Fields by which a router knows objects again.
     keys: HashSet<String>,
+    described: Described,
+}
+
+/// How long the lists are by which a schema describes itself (GraphQL, section Introspection): those of one type or field on average, rounded up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Described {
+    types: u64,
+    fields: u64,
+    arguments: u64,
+    input_fields: u64,
+    values: u64,
+    interfaces: u64,
+    possible_types: u64,
+    directives: u64,
+}
+
+impl Described {
+    fn of(schema: &Schema) -> Self {
+        let (mut fields, mut arguments, mut input_fields) = (0, 0, 0);
+        let (mut values, mut interfaces, mut possible_types) = (0, 0, 0);
+        for ty in schema.types.values() {
+            let (of_type, implemented) = match ty {
+                ExtendedType::Object(ty) => (&ty.fields, &ty.implements_interfaces),
+                ExtendedType::Interface(ty) => (&ty.fields, &ty.implements_interfaces),
+                ExtendedType::Union(ty) => {
+                    possible_types += ty.members.len();
+                    continue;
+                }
+                ExtendedType::Enum(ty) => {
+                    values += ty.values.len();
+                    continue;
+                }
+                ExtendedType::InputObject(ty) => {
+                    input_fields += ty.fields.len();
+                    continue;
+                }
+                ExtendedType::Scalar(_) => continue,
+            };
+            interfaces += implemented.len();
+            // Each type that implements one is possible there.
+            possible_types += implemented.len();
+            fields += of_type.len();
+            arguments += of_type
+                .values()
+                .map(|field| field.arguments.len())
+                .sum::<usize>();
+        }
+        let types = schema.types.len();
+        let each = |count: usize, of: usize| count.div_ceil(of.max(1)) as u64;
+        Self {
+            types: types as u64,
+            fields: each(fields, types),
+            arguments: each(arguments, fields),
+            input_fields: each(input_fields, types),
+            values: each(values, types),
+            interfaces: each(interfaces, types),
+            possible_types: each(possible_types, types),
+            directives: schema.directive_definitions.len() as u64,
+        }
+    }
+
+    /// How long the list is that a field of the description gives.
+    pub(super) fn length(&self, field: &str) -> u64 {
+        let length = match field {
+            "types" => self.types,
+            "fields" => self.fields,
+            "args" => self.arguments,
+            "inputFields" => self.input_fields,
+            "enumValues" => self.values,
+            "interfaces" => self.interfaces,
+            "possibleTypes" => self.possible_types,
+            "directives" => self.directives,
+            _ => 1,
+        };
+        length.max(1)
+    }
 }
 
 /// Scalars whose values are looked at.
@@ -85,10 +161,12 @@ impl GraphSchema {
         let schema = Schema::parse_and_validate(text, "schema.graphql")
             .map_err(|error| SchemaError(error.errors.to_string()))?;
         let noted = noted(&schema);
+        let described = Described::of(&schema);
         Ok(Self(Arc::new(Inner {
             schema,
             noted,
             keys,
+            described,
         })))
     }
 
@@ -104,6 +182,11 @@ impl GraphSchema {
 
     pub(super) fn valid(&self) -> &Valid<Schema> {
         &self.0.schema
+    }
+
+    /// How long the lists are by which it describes itself.
+    pub(super) fn described(&self) -> &Described {
+        &self.0.described
     }
 
     /// Whether a router asks for a field of this name beside what a client asks for.

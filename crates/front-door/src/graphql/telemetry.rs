@@ -34,6 +34,14 @@ impl<'a> Named<'a> {
         }
     }
 
+    /// The same, by the trace that the request was carried out in where it brought none.
+    fn within(self, trace: Option<&TraceContext>) -> Self {
+        Self {
+            trace: self.trace.or(trace.copied()),
+            ..self
+        }
+    }
+
     fn trace_id(&self) -> Option<String> {
         self.trace.map(|trace| trace.trace_id())
     }
@@ -59,7 +67,7 @@ impl GraphQl {
     }
 
     /// Counts an answer that is larger than what is given, as one with errors, which its client gets in its place, and as a refusal, and logs
-    /// it, where that is wanted. `trace` is that of the request if it is recorded.
+    /// it, where that is wanted. `trace` is what it was carried out in, if that is known.
     pub(super) fn tell_too_large(
         &self,
         operation: &Chosen,
@@ -68,10 +76,10 @@ impl GraphQl {
         refused: &Refused,
     ) {
         count(self.documents.treatment(), operation, true, trace);
-        self.tell(refused, named);
+        self.tell(refused, named.within(trace));
     }
 
-    /// Counts an answer, and logs its errors, where that is wanted. `trace` is that of the request if it is recorded.
+    /// Counts an answer, and logs its errors, where that is wanted. `trace` is what the request was carried out in, if that is known.
     pub(super) fn tell_errors(
         &self,
         operation: &Chosen,
@@ -85,6 +93,7 @@ impl GraphQl {
             return;
         }
         let codes = codes(answer);
+        let named = named.within(trace);
         if !codes.is_empty() {
             tracing::warn!(
                 request_id = named.request_id,
@@ -187,5 +196,16 @@ mod tests {
         assert_eq!(id.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
         headers.insert(TRACEPARENT, "nonsense".parse().unwrap());
         assert!(Named::of(&headers).trace_id().is_none());
+    }
+
+    #[test]
+    fn the_log_names_a_request_that_brings_no_trace_by_the_one_that_began_here() {
+        let (own, begun) = (TraceContext::generate(), TraceContext::generate());
+        let mut headers = HeaderMap::new();
+        let named = Named::of(&headers).within(Some(&begun));
+        assert_eq!(named.trace_id(), Some(begun.trace_id()));
+        headers.insert(TRACEPARENT, own.to_string().parse().unwrap());
+        let named = Named::of(&headers).within(Some(&begun));
+        assert_eq!(named.trace_id(), Some(own.trace_id()));
     }
 }

@@ -1,11 +1,14 @@
 //! Values of variables, read as they were written: a whole number is taken for an `ID`, and a `Decimal` keeps every digit, because
 //! neither passes through a floating-point number on its way (GraphQL, sections ID and Coercing Variable Values).
+//!
+//! What is not of its variable's type is refused here, before anything is carried out: of a mutation with several fields, each is an
+//! operation of its own behind the door, and the first would be done when the variables of the second are found wrong.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use apollo_compiler::ast::Type;
-use apollo_compiler::schema::ExtendedType;
+use apollo_compiler::schema::{ExtendedType, InputObjectType};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -18,8 +21,8 @@ use super::schema::{GraphSchema, Scalar};
 pub(super) struct Variable {
     pub(super) name: String,
     pub(super) ty: Type,
-    /// Whether its values need a look.
-    pub(super) is_noted: bool,
+    /// Whether something counts where a request brings no value.
+    pub(super) has_default: bool,
 }
 
 /// Members of a JSON object, in their order, unread.
@@ -100,21 +103,25 @@ impl cost::Values for Members<'_> {
 /// The variables with values of [`Scalar`]s written as the services take them; `None` if they are so already.
 ///
 /// # Errors
-/// When such a value is none, with its path as the field.
+/// When a value is missing, or not of its type, with its path as the field.
 pub(super) fn coerced(
     schema: &GraphSchema,
     variables: &[Variable],
     given: &Members<'_>,
 ) -> Result<Option<String>, RequestError> {
-    if !variables.iter().any(|variable| variable.is_noted) {
+    for variable in variables {
+        let is_needed = variable.ty.is_non_null() && !variable.has_default;
+        if is_needed && given.get(&variable.name).is_none() {
+            return Err(wrong(&variable.name, "is missing", &of_type(&variable.ty)));
+        }
+    }
+    if variables.is_empty() {
         return Ok(None);
     }
     let mut written = String::from("{");
     let mut is_changed = false;
     for (at, (name, value)) in given.0.iter().enumerate() {
-        let variable = variables
-            .iter()
-            .find(|known| known.is_noted && known.name == *name);
+        let variable = variables.iter().find(|known| known.name == *name);
         let value = match variable {
             Some(variable) => {
                 let mut path = Path(vec![name.to_string()]);
@@ -160,7 +167,14 @@ fn value_of<'a>(
     path: &mut Path,
 ) -> Result<Cow<'a, str>, RequestError> {
     let text = raw.get();
-    if text == "null" || !schema.is_noted(ty) {
+    if text == "null" {
+        return if ty.is_non_null() {
+            Err(wrong(path, "is null", &of_type(ty)))
+        } else {
+            Ok(Cow::Borrowed(text))
+        };
+    }
+    if is_services_own(schema, ty) {
         return Ok(Cow::Borrowed(text));
     }
     if ty.is_list() {
@@ -172,18 +186,52 @@ fn value_of<'a>(
         };
     }
     let name = ty.inner_named_type();
-    match GraphSchema::scalar(name) {
-        Some(scalar) => scalar_value(scalar, text, path),
-        None if matches!(
-            schema.valid().types.get(name),
-            Some(ExtendedType::InputObject(_))
-        ) && text.starts_with('{') =>
-        {
-            object(schema, name, text, path)
-        }
-        // Not of its type: the service says so.
-        None => Ok(Cow::Borrowed(text)),
+    if let Some(scalar) = GraphSchema::scalar(name) {
+        return scalar_value(scalar, text, path);
     }
+    let is_right = match schema.valid().types.get(name) {
+        Some(ExtendedType::InputObject(input)) if text.starts_with('{') => {
+            return object(schema, input, text, path);
+        }
+        Some(ExtendedType::InputObject(_)) => false,
+        Some(ExtendedType::Enum(of)) => serde_json::from_str::<String>(text)
+            .is_ok_and(|value| of.values.contains_key(value.as_str())),
+        _ => is_built_in(name, text),
+    };
+    if is_right {
+        Ok(Cow::Borrowed(text))
+    } else {
+        Err(wrong(path, "does not fit", &of_type(ty)))
+    }
+}
+
+/// Whether it is, or holds, a scalar that only the services know: they read its values, and there are no others in it.
+fn is_services_own(schema: &GraphSchema, ty: &Type) -> bool {
+    let name = ty.inner_named_type();
+    GraphSchema::scalar(name).is_none()
+        && matches!(
+            schema.valid().types.get(name),
+            Some(ExtendedType::Scalar(_)) | None
+        )
+        && !BUILT_IN.contains(&name.as_str())
+}
+
+/// The scalars of GraphQL itself, without `ID`.
+const BUILT_IN: [&str; 4] = ["Int", "Float", "String", "Boolean"];
+
+/// Whether a value is one of such a scalar (GraphQL, section Scalars, Input Coercion).
+fn is_built_in(name: &str, text: &str) -> bool {
+    match name {
+        "Int" => text.parse::<i32>().is_ok(),
+        "Float" => text.starts_with(|first: char| first == '-' || first.is_ascii_digit()),
+        "String" => text.starts_with('"'),
+        "Boolean" => matches!(text, "true" | "false"),
+        _ => true,
+    }
+}
+
+fn of_type(ty: &Type) -> String {
+    format!("a value of the type {ty}")
 }
 
 fn elements<'a>(
@@ -217,25 +265,29 @@ fn elements<'a>(
 
 fn object<'a>(
     schema: &GraphSchema,
-    ty: &str,
+    input: &InputObjectType,
     text: &'a str,
     path: &mut Path,
 ) -> Result<Cow<'a, str>, RequestError> {
     let Ok(members) = serde_json::from_str::<Members<'a>>(text) else {
         return Ok(Cow::Borrowed(text));
     };
+    for (name, field) in &input.fields {
+        if field.is_required() && members.get(name).is_none() {
+            path.0.push(name.to_string());
+            return Err(wrong(path, "is missing", &of_type(&field.ty)));
+        }
+    }
     let mut written = String::from("{");
     let mut is_changed = false;
     for (at, (name, value)) in members.0.iter().enumerate() {
-        let value = match schema.input_field(ty, name) {
-            Some(field) => {
-                path.0.push(name.to_string());
-                let value = value_of(schema, &field.ty, value, path)?;
-                path.0.pop();
-                value
-            }
-            None => Cow::Borrowed(value.get()),
+        path.0.push(name.to_string());
+        let Some(field) = input.fields.get::<str>(name) else {
+            let expected = format!("fields of the type {} alone", input.name);
+            return Err(wrong(path, "is not known", &expected));
         };
+        let value = value_of(schema, &field.ty, value, path)?;
+        path.0.pop();
         is_changed |= matches!(value, Cow::Owned(_));
         member(&mut written, at, name, &value);
     }
@@ -277,7 +329,7 @@ pub(super) fn no_decimal(path: &str) -> RequestError {
 }
 
 fn wrong(path: impl std::fmt::Display, reason: &str, expected: &str) -> RequestError {
-    RequestError::request(format!("`{path}` {reason}: expected {expected}"))
+    RequestError::validation(format!("`{path}` {reason}: expected {expected}"), None)
         .with("field", path.to_string())
         .with("reason", reason)
         .with("expected", expected)
@@ -288,10 +340,17 @@ fn is_whole(text: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// So many digits before the point are read by whatever stands behind; how many a price may have, it says itself.
+const MOST_DIGITS: usize = 28;
+
 /// An optional sign, digits, and a fraction or none: no exponent, so that what is written is what is meant.
 pub(super) fn is_decimal(text: &str) -> bool {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    is_whole(whole) && !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit())
+    let digits = whole.trim_start_matches('-').trim_start_matches('0').len();
+    is_whole(whole)
+        && digits <= MOST_DIGITS
+        && !fraction.is_empty()
+        && fraction.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -305,7 +364,7 @@ mod tests {
         let ty = Type::parse(ty, "type").unwrap();
         let variables = [Variable {
             name: "v".to_owned(),
-            is_noted: schema.is_noted(&ty),
+            has_default: false,
             ty,
         }];
         let text = format!(r#"{{"v":{value}}}"#);
@@ -348,8 +407,9 @@ mod tests {
             written,
             input("\"123456789012.12345678\"").replace(":7,", ":\"7\",")
         );
+        let too_many = "9".repeat(29);
         for wrong in [
-            "\"abc\"", "1e2", "true", "\"\"", "\"1.\"", "\".5\"", "\"1,5\"", "{}",
+            "\"abc\"", "1e2", "true", "\"\"", "\"1.\"", "\".5\"", "\"1,5\"", "{}", &too_many,
         ] {
             assert_eq!(
                 field_of("PlaceOrderInput!", &input(wrong)),
@@ -360,13 +420,73 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_of_its_type_is_left_to_the_service() {
-        for value in ["5", "\"x\"", "[]"] {
-            assert_eq!(coerce("PlaceOrderInput!", value).unwrap(), None, "{value}");
+    fn what_is_not_of_its_type_is_refused_with_its_field() {
+        for (ty, value, field) in [
+            ("PlaceOrderInput!", "5", "v"),
+            ("PlaceOrderInput!", "[]", "v"),
+            ("PlaceOrderInput", r#"{"customerId":1}"#, "v.items"),
+            (
+                "PlaceOrderInput",
+                r#"{"customerId":1,"items":[null]}"#,
+                "v.items[0]",
+            ),
+            (
+                "PlaceOrderInput",
+                r#"{"customerId":1,"items":[],"unknown":{"a":1}}"#,
+                "v.unknown",
+            ),
+            (
+                "NameInput",
+                r#"{"firstName":5,"lastName":"x"}"#,
+                "v.firstName",
+            ),
+            (
+                "NameInput",
+                r#"{"firstName":null,"lastName":"x"}"#,
+                "v.firstName",
+            ),
+            ("OrderStatus", "\"NOPE\"", "v"),
+            ("OrderStatus", "1", "v"),
+            ("[OrderStatus!]", "[\"PLACED\",\"NOPE\"]", "v[1]"),
+            ("Int", "5.5", "v"),
+            ("Int", "2147483648", "v"),
+            ("Int", "true", "v"),
+            ("Int!", "null", "v"),
+            ("Boolean", "\"yes\"", "v"),
+            ("String", "5", "v"),
+        ] {
+            assert_eq!(field_of(ty, value), field, "{ty} {value}");
         }
-        assert_eq!(
-            coerce("PlaceOrderInput", r#"{"unknown":{"a":1}}"#).unwrap(),
-            None
-        );
+        for (ty, value) in [
+            ("Int", "-2147483648"),
+            ("Int", "null"),
+            ("String", "\"5\""),
+            ("OrderStatus", "\"PLACED\""),
+            ("[OrderStatus!]!", "\"PLACED\""),
+            ("Boolean!", "false"),
+            ("DateTime", "{}"),
+            ("[_Any!]!", "[null,5]"),
+        ] {
+            assert_eq!(coerce(ty, value).unwrap(), None, "{ty} {value}");
+        }
+    }
+
+    #[test]
+    fn a_variable_without_a_default_that_may_not_be_null_is_missed() {
+        let schema =
+            GraphSchema::from_sdl(include_str!("../../../../schema/supergraph.graphql")).unwrap();
+        let variable = |ty: &str, has_default| {
+            [Variable {
+                name: "v".to_owned(),
+                has_default,
+                ty: Type::parse(ty, "type").unwrap(),
+            }]
+        };
+        let none = Members::of(None);
+        let missed = coerced(&schema, &variable("Boolean!", false), &none).unwrap_err();
+        assert!(missed.message().starts_with("`v` is missing"), "{missed:?}");
+        for there in [variable("Boolean!", true), variable("Boolean", false)] {
+            coerced(&schema, &there, &none).unwrap();
+        }
     }
 }

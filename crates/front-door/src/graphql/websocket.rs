@@ -1,11 +1,12 @@
 //! GraphQL over a WebSocket (graphql-transport-ws, and the older graphql-ws of subscriptions-transport-ws): one session, from its
 //! handshake (RFC 6455) to its end.
 
+mod arriving;
 mod close_code;
 mod handshake;
 mod init_headers;
+mod message_rate;
 mod output;
-mod pace;
 mod protocol;
 mod session;
 mod socket;

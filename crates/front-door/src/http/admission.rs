@@ -63,6 +63,10 @@ pub(crate) struct Most {
 /// Subscriptions open at once of one client where nobody has set another number.
 const SUBSCRIPTIONS_OF_AN_ADDRESS: usize = 16_000;
 const SUBSCRIPTIONS_OF_A_SUBJECT: usize = 1_000;
+/// Bytes of large answers that wait for clients which read slowly, or not at all; and as many of bodies that clients send slowly, or never to their end.
+const BYTES_OF_ALL: usize = 256 * 1024 * 1024;
+const BYTES_OF_AN_ADDRESS: usize = 128 * 1024 * 1024;
+const BYTES_OF_A_SUBJECT: usize = 64 * 1024 * 1024;
 
 impl Most {
     /// The most subscriptions that are open at once.
@@ -74,6 +78,30 @@ impl Most {
             of_subject: set.unwrap_or(SUBSCRIPTIONS_OF_A_SUBJECT),
         }
     }
+
+    /// The most requests that are being answered at once: whoever sends theirs slowly leaves room for others.
+    pub(crate) fn in_flight(settings: &FrontDoorSettings) -> Self {
+        let (of_all, set) = (settings.max_in_flight, settings.max_in_flight_per_client);
+        Self {
+            of_all,
+            of_address: set.unwrap_or(of_all.div_ceil(2)),
+            of_subject: set.unwrap_or(of_all.div_ceil(4)),
+        }
+    }
+
+    /// The most bytes of large answers that wait for their clients, of which the largest has so many.
+    pub(crate) fn answer_bytes(largest: usize) -> Self {
+        Self {
+            of_all: BYTES_OF_ALL.max(largest),
+            of_address: BYTES_OF_AN_ADDRESS.max(largest),
+            of_subject: BYTES_OF_A_SUBJECT.max(largest),
+        }
+    }
+
+    /// The most bytes of bodies that are still arriving, of which the largest has so many.
+    pub(crate) fn body_bytes(largest: usize) -> Self {
+        Self::answer_bytes(largest)
+    }
 }
 
 /// Counts what is open of each client and of all.
@@ -82,22 +110,28 @@ pub(crate) struct Counter(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
-    /// The gauge that shows it.
-    gauge: &'static str,
+    /// The gauge that shows it, if one does.
+    gauge: Option<&'static str>,
     most: Most,
     all: AtomicUsize,
     of_client: Mutex<HashMap<Client, usize>>,
 }
 
-/// One that is open; it is counted until dropped.
+/// One that is open, or several; counted until dropped.
 #[derive(Debug)]
 pub(crate) struct Counted {
     counts: Arc<Counts>,
     client: Client,
+    count: usize,
 }
 
 impl Counter {
-    pub(crate) fn new(gauge: &'static str, most: Most) -> Self {
+    pub(crate) fn new(gauge: impl Into<Option<&'static str>>, most: Most) -> Self {
+        let gauge = gauge.into();
+        // A series that begins with the first of them looks like one that is missing.
+        if let Some(gauge) = gauge {
+            metrics::gauge!(gauge).increment(0.0);
+        }
         Self(Arc::new(Counts {
             gauge,
             most,
@@ -108,29 +142,53 @@ impl Counter {
 
     /// One more of this client, if there may be.
     pub(crate) fn admit(&self, client: Client) -> Option<Counted> {
-        let counts = &self.0;
-        let mut of_client = counts
+        self.admit_many(client, 1)
+    }
+
+    /// So many more of this client, if there may be.
+    pub(crate) fn admit_many(&self, client: Client, count: usize) -> Option<Counted> {
+        self.0.take(client, count).then(|| Counted {
+            counts: Arc::clone(&self.0),
+            client,
+            count,
+        })
+    }
+}
+
+impl Counts {
+    /// Counts so many more of a client. Whether there may be.
+    fn take(&self, client: Client, count: usize) -> bool {
+        let most = match client {
+            Client::Address(_) => self.most.of_address,
+            Client::Subject(_) => self.most.of_subject,
+        };
+        let mut of_client = self
             .of_client
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if counts.all.load(Ordering::Relaxed) >= counts.most.of_all {
-            return None;
+        let all = self.all.load(Ordering::Relaxed).saturating_add(count);
+        let open = of_client.get(&client).copied().unwrap_or_default();
+        let open = open.saturating_add(count);
+        if all > self.most.of_all || open > most {
+            return false;
         }
-        let open = of_client.entry(client).or_insert(0);
-        let most = match client {
-            Client::Address(_) => counts.most.of_address,
-            Client::Subject(_) => counts.most.of_subject,
-        };
-        if *open >= most {
-            return None;
+        of_client.insert(client, open);
+        self.all.store(all, Ordering::Relaxed);
+        if let Some(gauge) = self.gauge {
+            metrics::gauge!(gauge).increment(shown(count));
         }
-        *open += 1;
-        counts.all.fetch_add(1, Ordering::Relaxed);
-        metrics::gauge!(counts.gauge).increment(1.0);
-        Some(Counted {
-            counts: Arc::clone(counts),
-            client,
-        })
+        true
+    }
+}
+
+impl Counted {
+    /// So many more beside it, if there may be: counted as long as it is. Whether there may be.
+    pub(crate) fn grow(&mut self, more: usize) -> bool {
+        let may = self.counts.take(self.client, more);
+        if may {
+            self.count += more;
+        }
+        may
     }
 }
 
@@ -142,14 +200,22 @@ impl Drop for Counted {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = of_client.get_mut(&self.client) {
-            *open -= 1;
+            *open -= self.count;
             if *open == 0 {
                 of_client.remove(&self.client);
             }
         }
-        self.counts.all.fetch_sub(1, Ordering::Relaxed);
-        metrics::gauge!(self.counts.gauge).decrement(1.0);
+        self.counts.all.fetch_sub(self.count, Ordering::Relaxed);
+        if let Some(gauge) = self.counts.gauge {
+            metrics::gauge!(gauge).decrement(shown(self.count));
+        }
     }
+}
+
+/// A number as a gauge has it.
+#[allow(clippy::cast_precision_loss)]
+fn shown(count: usize) -> f64 {
+    count as f64
 }
 
 /// Requests a second of each client.
@@ -292,6 +358,46 @@ mod tests {
         let _known = counter.admit(Client::named("7")).unwrap();
         assert!(counter.admit(Client::named("7")).is_none());
         assert!(counter.admit(one).is_some());
+    }
+
+    #[test]
+    fn a_client_that_is_refused_is_not_remembered_and_several_are_counted_as_many() {
+        let most = Most::answer_bytes(1_000);
+        let counter = Counter::new("test", most);
+        let one = client("10.0.0.1");
+        assert!(counter.admit_many(one, most.of_address + 1).is_none());
+        assert!(counter.0.of_client.lock().unwrap().is_empty());
+        let half = counter.admit_many(one, most.of_address / 2).unwrap();
+        let _other = counter.admit_many(one, most.of_address / 2).unwrap();
+        assert!(counter.admit(one).is_none());
+        drop(half);
+        assert!(counter.admit(one).is_some());
+        assert!(
+            counter
+                .admit_many(client("10.0.0.2"), most.of_address)
+                .is_some()
+        );
+        assert!(Most::answer_bytes(usize::MAX).of_subject == usize::MAX);
+    }
+
+    #[test]
+    fn requests_of_one_client_leave_room_for_those_of_others() {
+        let settings = FrontDoorSettings {
+            max_in_flight: 8,
+            ..FrontDoorSettings::default()
+        };
+        let counter = Counter::new("test", Most::in_flight(&settings));
+        let taken = |client| std::iter::from_fn(|| counter.admit(client)).collect::<Vec<_>>();
+        let slow = taken(client("10.0.0.1"));
+        assert_eq!(slow.len(), 4);
+        let known = taken(Client::named("7"));
+        assert_eq!(known.len(), 2);
+        assert_eq!(taken(client("10.0.0.2")).len(), 2);
+        let set = FrontDoorSettings {
+            max_in_flight_per_client: Some(8),
+            ..settings
+        };
+        assert_eq!(Most::in_flight(&set).of_address, 8);
     }
 
     #[test]

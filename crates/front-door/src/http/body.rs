@@ -9,12 +9,16 @@ use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 
+use super::arriving::{Arriving, NoRoom, TOO_MUCH_ARRIVING};
 use super::media::only;
 
 /// Of a body that is too large so many bytes more are read, because some clients read no answer before they have written all.
 const READ_ON: usize = 16 * 1024 * 1024;
 /// For so long.
 const READ_ON_TIME: Duration = Duration::from_secs(5);
+/// No faster than so many bytes in such a time, 32 MB a second: what is read only to be dropped takes time of the processors that others wait for.
+const READ_ON_AT_ONCE: usize = 64 * 1024;
+const READ_ON_PAUSE: Duration = Duration::from_millis(2);
 /// So many bytes are decoded before others have their turn.
 const DECODED_AT_ONCE: usize = 32 * 1024;
 /// Of a body that is larger than this once it is decoded so many bytes may come of each: JSON becomes 20 times as large, what is nothing but one byte a
@@ -48,6 +52,14 @@ pub(crate) enum BodyRefused {
         "this `content-encoding` is not known: send the body as it is, or with gzip or deflate"
     )]
     UnknownEncoding,
+    #[error("{TOO_MUCH_ARRIVING}")]
+    NoRoom,
+}
+
+impl From<NoRoom> for BodyRefused {
+    fn from(_: NoRoom) -> Self {
+        Self::NoRoom
+    }
 }
 
 impl BodyRefused {
@@ -57,6 +69,7 @@ impl BodyRefused {
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Broken | Self::Undecodable => StatusCode::BAD_REQUEST,
             Self::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NoRoom => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 }
@@ -81,14 +94,16 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, BodyRefused> {
     }
 }
 
-/// Reads a body to its end. A refusal comes when the client has written what it had, within bounds: only then does it read.
+/// Reads a body to its end; what is held of it is counted by `arriving`. A refusal comes when the client has written what it had, within bounds: only
+/// then does it read.
 ///
 /// # Errors
-/// When it is too large, too slow, broken, or encoded in a way that is not known.
+/// When it is too large, too slow, broken, or encoded in a way that is not known, and when there is no room for it.
 pub(crate) async fn read<B>(
     headers: &HeaderMap,
     body: B,
     limits: BodyLimits,
+    arriving: &mut Arriving,
 ) -> Result<Bytes, BodyRefused>
 where
     B: HttpBody<Data = Bytes> + Unpin,
@@ -99,14 +114,14 @@ where
         if declared(headers).is_some_and(|length| length > limits.size) {
             return Err(BodyRefused::TooLarge(limits.size));
         }
-        let bytes = whole(&mut body, limits.size).await?;
-        decode(bytes, encoding, limits.size).await
+        let bytes = whole(&mut body, limits.size, arriving).await?;
+        decode(bytes, encoding, limits.size, arriving).await
     };
     let read = tokio::time::timeout(limits.time, read)
         .await
         .unwrap_or(Err(BodyRefused::TooSlow(limits.time)));
     let waits_for_the_word = headers.contains_key(header::EXPECT);
-    if let Err(BodyRefused::TooLarge(_) | BodyRefused::UnknownEncoding) = read
+    if let Err(BodyRefused::TooLarge(_) | BodyRefused::UnknownEncoding | BodyRefused::NoRoom) = read
         && !waits_for_the_word
     {
         let _ = tokio::time::timeout(READ_ON_TIME, read_on(&mut body)).await;
@@ -118,7 +133,7 @@ fn declared(headers: &HeaderMap) -> Option<usize> {
     only(headers, &header::CONTENT_LENGTH)?.parse().ok()
 }
 
-async fn whole<B>(body: &mut B, limit: usize) -> Result<Bytes, BodyRefused>
+async fn whole<B>(body: &mut B, limit: usize, arriving: &mut Arriving) -> Result<Bytes, BodyRefused>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
@@ -132,6 +147,7 @@ where
         if so_far + part.len() > limit {
             return Err(BodyRefused::TooLarge(limit));
         }
+        arriving.hold(so_far + part.len())?;
         match &mut rest {
             None if first.is_empty() => first = part,
             None => {
@@ -150,40 +166,72 @@ async fn read_on<B>(body: &mut B)
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    let mut read = 0;
+    let (mut read, mut since_pause) = (0, 0);
     while read < READ_ON
         && let Some(Ok(frame)) = body.frame().await
     {
-        read += frame.data_ref().map_or(0, Bytes::len);
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        read += length;
+        since_pause += length;
+        if since_pause >= READ_ON_AT_ONCE {
+            since_pause = 0;
+            tokio::time::sleep(READ_ON_PAUSE).await;
+        }
     }
 }
 
-async fn decode(bytes: Bytes, encoding: Encoding, limit: usize) -> Result<Bytes, BodyRefused> {
+async fn decode(
+    bytes: Bytes,
+    encoding: Encoding,
+    limit: usize,
+    arriving: &mut Arriving,
+) -> Result<Bytes, BodyRefused> {
     let encoded = bytes.as_ref();
+    // Both are held: as it came, and as it is decoded.
+    let mut hold = |decoded: usize| arriving.hold(encoded.len() + decoded);
     match encoding {
         Encoding::Identity => Ok(bytes),
         Encoding::Gzip => {
             let decoder = MultiGzDecoder::new(encoded);
-            inflated(decoder, |it| encoded.len() - it.get_ref().len(), limit).await
+            inflated(
+                decoder,
+                |it| encoded.len() - it.get_ref().len(),
+                limit,
+                &mut hold,
+            )
+            .await
         }
         // Said of two formats; the one with a header is meant (RFC 9110, section 8.4.1.2), the other is seen.
         Encoding::Deflate => {
             let decoder = ZlibDecoder::new(encoded);
-            let read = inflated(decoder, |it| encoded.len() - it.get_ref().len(), limit).await;
+            let read = inflated(
+                decoder,
+                |it| encoded.len() - it.get_ref().len(),
+                limit,
+                &mut hold,
+            )
+            .await;
             if read != Err(BodyRefused::Undecodable) {
                 return read;
             }
             let decoder = DeflateDecoder::new(encoded);
-            inflated(decoder, |it| encoded.len() - it.get_ref().len(), limit).await
+            inflated(
+                decoder,
+                |it| encoded.len() - it.get_ref().len(),
+                limit,
+                &mut hold,
+            )
+            .await
         }
     }
 }
 
-/// What a decoder makes of a body, piece by piece. `taken` says how many bytes of the body it has read.
+/// What a decoder makes of a body, piece by piece. `taken` says how many bytes of the body it has read; `hold` is told how many are decoded.
 async fn inflated<D: Read>(
     mut decoder: D,
     taken: impl Fn(&D) -> usize,
     limit: usize,
+    hold: &mut impl FnMut(usize) -> Result<(), NoRoom>,
 ) -> Result<Bytes, BodyRefused> {
     let mut written = Vec::new();
     loop {
@@ -203,6 +251,7 @@ async fn inflated<D: Read>(
         if written.len() > DENSE_FROM && written.len() / DENSEST > taken(&decoder) {
             return Err(BodyRefused::TooDense);
         }
+        hold(written.len())?;
         tokio::task::yield_now().await;
     }
 }
@@ -217,18 +266,33 @@ mod tests {
     use flate2::write::{GzEncoder, ZlibEncoder};
 
     use super::*;
+    use crate::http::admission::{Client, Counter, Most};
 
     const LIMITS: BodyLimits = BodyLimits {
         size: 1_000,
         time: Duration::from_millis(500),
     };
 
+    /// Room for anything.
+    fn room() -> Arriving {
+        room_of(usize::MAX)
+    }
+
+    fn room_of(bytes: usize) -> Arriving {
+        let most = Most {
+            of_all: bytes,
+            of_address: bytes,
+            of_subject: bytes,
+        };
+        Arriving::new(&Counter::new("test", most), Client::named("7"))
+    }
+
     async fn read_as(encoding: Option<&'static str>, body: Vec<u8>) -> Result<Bytes, BodyRefused> {
         let mut headers = HeaderMap::new();
         if let Some(encoding) = encoding {
             headers.insert(header::CONTENT_ENCODING, encoding.parse().unwrap());
         }
-        read(&headers, Body::from(body), LIMITS).await
+        read(&headers, Body::from(body), LIMITS, &mut room()).await
     }
 
     fn gzip(text: &[u8]) -> Vec<u8> {
@@ -279,7 +343,7 @@ mod tests {
         let read = async |body: Vec<u8>| {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
-            read(&headers, Body::from(body), limits).await
+            read(&headers, Body::from(body), limits, &mut room()).await
         };
         assert_eq!(
             read(gzip(&vec![b' '; 1_000_000])).await,
@@ -297,7 +361,8 @@ mod tests {
     async fn while_a_body_is_decoded_others_have_their_turn() {
         let ids: Vec<String> = (0..50_000).map(|id| format!("customer-{id}")).collect();
         let encoded = gzip(&serde_json::to_vec(&ids).unwrap());
-        let decoding = decode(encoded.into(), Encoding::Gzip, 10_000_000);
+        let mut room = room();
+        let decoding = decode(encoded.into(), Encoding::Gzip, 10_000_000, &mut room);
         tokio::pin!(decoding);
         let mut turns = 0;
         while futures::poll!(&mut decoding).is_pending() {
@@ -313,8 +378,56 @@ mod tests {
             Some((Ok::<_, std::convert::Infallible>("x"), ()))
         });
         let body = Body::from_stream(parts);
-        let refused = read(&HeaderMap::new(), body, LIMITS).await.unwrap_err();
+        let refused = read(&HeaderMap::new(), body, LIMITS, &mut room())
+            .await
+            .unwrap_err();
         assert_eq!(refused, BodyRefused::TooSlow(LIMITS.time));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_read_only_to_be_dropped_is_read_slowly_and_to_its_end() {
+        const PARTS: usize = 128;
+        let left = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(PARTS));
+        let counted = std::sync::Arc::clone(&left);
+        let parts = std::iter::repeat_n(vec![b' '; 64 * 1024], PARTS).inspect(move |_| {
+            counted.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        });
+        let body = Body::from_stream(futures::stream::iter(
+            parts.map(Ok::<_, std::convert::Infallible>),
+        ));
+        let begun = tokio::time::Instant::now();
+        let refused = read(&HeaderMap::new(), body, LIMITS, &mut room())
+            .await
+            .unwrap_err();
+        assert_eq!(refused, BodyRefused::TooLarge(1_000));
+        assert_eq!(left.load(std::sync::atomic::Ordering::Relaxed), 0);
+        assert!(begun.elapsed() >= Duration::from_millis(250));
+        assert!(begun.elapsed() < READ_ON_TIME);
+    }
+
+    #[tokio::test]
+    async fn a_body_for_which_there_is_no_room_is_refused_as_it_comes_and_as_it_is_decoded() {
+        let limits = BodyLimits {
+            size: 1_000_000,
+            ..LIMITS
+        };
+        let ids: Vec<String> = (0..20_000).map(|id| format!("customer-{id}")).collect();
+        let ids = serde_json::to_vec(&ids).unwrap();
+        let mut gzipped = HeaderMap::new();
+        gzipped.insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
+        for (headers, body, needed) in [
+            (HeaderMap::new(), ids.clone(), ids.len()),
+            (gzipped, gzip(&ids), ids.len()),
+        ] {
+            let read = async |room: usize| {
+                let parts = body.chunks(1_000).map(Bytes::copy_from_slice);
+                let parts: Vec<_> = parts.map(Ok::<_, std::convert::Infallible>).collect();
+                let parts = Body::from_stream(futures::stream::iter(parts));
+                read(&headers, parts, limits, &mut room_of(room)).await
+            };
+            assert_eq!(read(needed / 2).await, Err(BodyRefused::NoRoom));
+            assert_eq!(read(2 * needed + 128 * 1024).await.unwrap(), ids);
+        }
     }
 
     #[tokio::test]
@@ -322,13 +435,15 @@ mod tests {
         let parts = ["{\"a\"", ":", "1}"].map(Ok::<_, std::convert::Infallible>);
         let body = Body::from_stream(futures::stream::iter(parts));
         assert_eq!(
-            read(&HeaderMap::new(), body, LIMITS).await.unwrap(),
+            read(&HeaderMap::new(), body, LIMITS, &mut room())
+                .await
+                .unwrap(),
             "{\"a\":1}"
         );
         let parts = std::iter::repeat_n(Ok::<_, std::convert::Infallible>("xxxxxxxxxx"), 101);
         let body = Body::from_stream(futures::stream::iter(parts));
         assert_eq!(
-            read(&HeaderMap::new(), body, LIMITS).await,
+            read(&HeaderMap::new(), body, LIMITS, &mut room()).await,
             Err(BodyRefused::TooLarge(1_000))
         );
     }

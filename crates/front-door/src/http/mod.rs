@@ -1,13 +1,31 @@
 //! HTTP: connections and what each request must be before its content is looked at.
 
 pub(crate) mod admission;
+pub(crate) mod arriving;
 pub(crate) mod aside;
 pub(crate) mod body;
 pub(crate) mod connection;
 pub(crate) mod files;
 pub(crate) mod media;
+pub(crate) mod notices;
 pub(crate) mod origin;
 pub(crate) mod page;
+pub(crate) mod paths;
 pub(crate) mod problem;
 pub(crate) mod serving;
 pub(crate) mod turns;
+pub(crate) mod unread;
+
+use axum::http::HeaderValue;
+
+/// Names a request, in logs and in answers.
+pub(crate) const REQUEST_ID: &str = "x-request-id";
+/// The longest id of a request that is taken over from a caller, in bytes.
+const LONGEST_REQUEST_ID: usize = 128;
+
+/// Whether a caller's id of a request may be taken over: it stands in logs.
+pub(crate) fn is_request_id(id: &HeaderValue) -> bool {
+    !id.is_empty()
+        && id.len() <= LONGEST_REQUEST_ID
+        && id.as_bytes().iter().all(u8::is_ascii_graphic)
+}

@@ -146,7 +146,13 @@ impl Serving {
     /// A request begins to be answered.
     pub(crate) fn begin(&self, parts: &Parts, id: &str) -> Arc<Served> {
         let path = parts.uri.path();
-        let path = path.get(..LONGEST_PATH).unwrap_or(path);
+        let path = if path.len() > LONGEST_PATH {
+            // It may have more than ASCII in it.
+            let mut ends = (0..=LONGEST_PATH).rev();
+            ends.find_map(|end| path.get(..end)).unwrap_or_default()
+        } else {
+            path
+        };
         let what = format!("{} {path} {id}", parts.method);
         let place = self.0.take_place();
         if let Some(notes) = &self.0.notes {
@@ -347,6 +353,22 @@ mod tests {
         // As many places as requests at once, and no more.
         assert!(std::fs::metadata(&folder).unwrap().len() <= (4 * PARTS * PLACE) as u64);
         std::fs::remove_file(folder).unwrap();
+    }
+
+    #[test]
+    fn a_path_is_told_up_to_a_length_whatever_is_in_it() {
+        let serving = Serving::noting(None);
+        for path in ["/".to_owned() + &"é".repeat(3_000), "x".repeat(9_000)] {
+            let path = format!("/{}", path.trim_start_matches('/'));
+            let _served = serving.begin(&parts(&path), "r");
+            let told = serving.0.long(Duration::ZERO);
+            let told = told[0].0.strip_prefix("GET ").unwrap();
+            let told = told.strip_suffix(" r").unwrap();
+            assert!(path.starts_with(told), "{told}");
+            assert!((LONGEST_PATH - 3..=LONGEST_PATH).contains(&told.len()));
+        }
+        let _served = serving.begin(&parts("/é"), "r");
+        assert_eq!(serving.0.long(Duration::ZERO)[0].0, "GET /é r");
     }
 
     #[test]

@@ -60,6 +60,10 @@ impl Source {
             }
             Self::Upstream { body, parser, read } => loop {
                 if let Some(event) = read.pop_front() {
+                    if read.is_empty() {
+                        // Room for more is not held while there is none.
+                        *read = VecDeque::new();
+                    }
                     return Some(event);
                 }
                 if parser.is_complete {

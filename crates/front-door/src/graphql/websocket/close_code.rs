@@ -5,6 +5,8 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
 pub(super) const NORMAL: u16 = 1000;
 pub(super) const PROTOCOL: u16 = 1002;
 pub(super) const NOT_UTF8: u16 = 1007;
+/// Policy Violation.
+pub(super) const TOO_SLOW: u16 = 1008;
 pub(super) const TOO_LARGE: u16 = 1009;
 /// Service Restart (IANA, WebSocket Close Code Number Registry): come again.
 pub(super) const RESTART: u16 = 1012;

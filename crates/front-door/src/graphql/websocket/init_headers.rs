@@ -3,6 +3,8 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 use serde_json::value::RawValue;
 
+use crate::http::{REQUEST_ID, is_request_id};
+
 /// Headers that a client may give in the payload of `connection_init`, as a browser cannot set them on the handshake.
 const OF_INIT: [(&str, &str); 8] = [
     ("authorization", "authorization"),
@@ -17,6 +19,9 @@ const OF_INIT: [(&str, &str); 8] = [
         "apollographql-client-version",
     ),
 ];
+
+/// The longest value that is taken, in bytes: it is kept for as long as the connection, or an operation of it, is open.
+const LONGEST: usize = 16 * 1024;
 
 /// Takes headers from the payload of `connection_init`: its members, or those of its member `headers`. Whether there is a token among them.
 pub(super) fn take_headers(headers: &mut HeaderMap, payload: Option<&RawValue>) -> bool {
@@ -34,6 +39,8 @@ pub(super) fn take_headers(headers: &mut HeaderMap, payload: Option<&RawValue>) 
         let known = OF_INIT.iter().find(|(known, _)| *known == name);
         if let Some((_, taken)) = known
             && let Some(Ok(value)) = value.as_str().map(HeaderValue::from_str)
+            && value.len() <= LONGEST
+            && (*taken != REQUEST_ID || is_request_id(&value))
         {
             headers.insert(*taken, value);
             brings_token |= *taken == header::AUTHORIZATION.as_str();
@@ -67,6 +74,26 @@ mod tests {
             let taken = headers.get(header::AUTHORIZATION);
             assert_eq!(taken.map(|it| it.to_str().unwrap()), token, "{payload}");
             assert!(!headers.contains_key(header::COOKIE), "{payload}");
+        }
+    }
+
+    #[test]
+    fn what_is_longer_than_a_header_is_not_kept_and_a_request_id_is_what_it_is_over_http() {
+        let take = |name: &str, value: &str| {
+            let payload = serde_json::json!({ name: value }).to_string();
+            let raw: Box<RawValue> = serde_json::from_str(&payload).unwrap();
+            let mut headers = HeaderMap::new();
+            take_headers(&mut headers, Some(&raw));
+            headers.contains_key(name)
+        };
+        let (long, longest) = ("x".repeat(LONGEST + 1), "x".repeat(LONGEST));
+        for (name, _) in OF_INIT.iter().filter(|(name, _)| *name != "consistency") {
+            assert!(!take(name, &long), "{name}");
+            assert_eq!(take(name, &longest), *name != REQUEST_ID, "{name}");
+        }
+        assert!(take(REQUEST_ID, "r-1"));
+        for wrong in ["", "a b", "\u{e9}", &"x".repeat(129)] {
+            assert!(!take(REQUEST_ID, wrong), "{wrong}");
         }
     }
 }

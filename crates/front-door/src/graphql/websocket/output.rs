@@ -12,13 +12,18 @@ use tokio::time::Instant;
 use crate::graphql::answers::filtered;
 use crate::graphql::chosen_operation::Chosen;
 use crate::graphql::endpoint::GraphQl;
-use crate::graphql::error::Refused;
+use crate::graphql::error::{Refused, RequestError};
 use crate::graphql::events::{Event, Receiver};
 use crate::graphql::outgoing::{Outgoing, Queue, What};
 use crate::graphql::telemetry::Named;
+use crate::http::admission::{Client, Counted};
+use crate::http::unread::{TOO_MUCH_UNREAD, held};
+use crate::refusals;
 
 /// The way of one operation to the client.
 pub(super) struct Output {
+    /// By what the client is counted.
+    pub(super) client: Client,
     /// When its token ends.
     pub(super) ends: Option<Instant>,
     pub(super) id: Arc<str>,
@@ -35,7 +40,7 @@ impl Output {
         named: Named<'_>,
     ) {
         match graphql.told(operation, answer, named).await {
-            Some(bytes) => self.finish(filtered(operation, bytes)),
+            Some(bytes) => self.finish(graphql, filtered(operation, bytes)),
             None => self.put(What::Complete),
         }
     }
@@ -44,11 +49,7 @@ impl Output {
         clippy::manual_async_fn,
         reason = "an `async fn` has room for what it is given twice"
     )]
-    pub(super) fn follow<'a>(
-        &'a self,
-        operation: &'a Chosen,
-        mut events: Receiver,
-    ) -> impl Future<Output = ()> + Send + 'a {
+    pub(super) fn follow(&self, mut events: Receiver) -> impl Future<Output = ()> + Send + '_ {
         async move {
             let mut is_first = true;
             while let Some(event) = events.next().await {
@@ -62,7 +63,7 @@ impl Output {
                         if !self.queue.has_room(payload.len()) {
                             Box::pin(self.queue.room(payload.len())).await;
                         }
-                        self.put(What::Next(filtered(operation, payload)));
+                        self.put(What::Next(filtered(events.operation(), payload)));
                     }
                     Event::End(None) => self.put(What::Complete),
                     Event::Failed(errors) => self.put(What::Failed(errors)),
@@ -74,21 +75,33 @@ impl Output {
         }
     }
 
-    fn finish(&self, answer: Bytes) {
-        match request_errors(&answer) {
-            Some(errors) => self.put(What::Failed(errors)),
-            None => {
-                self.put(What::Next(answer));
+    fn finish(&self, graphql: &GraphQl, answer: Bytes) {
+        if let Some(errors) = request_errors(&answer) {
+            return self.put(What::Failed(errors));
+        }
+        match held(&graphql.answers, self.client, answer.len()) {
+            Ok(counted) => {
+                self.put_counted(What::Next(answer), counted);
                 self.put(What::Complete);
+            }
+            Err(_) => {
+                let refused = Refused::from(RequestError::rate_limited(1, TOO_MUCH_UNREAD));
+                refusals::count(refused.reason());
+                self.put(What::Failed(refused.errors().to_string()));
             }
         }
     }
 
     pub(super) fn put(&self, what: What) {
+        self.put_counted(what, None);
+    }
+
+    fn put_counted(&self, what: What, counted: Option<Counted>) {
         self.queue.put(Outgoing {
             id: Arc::clone(&self.id),
             number: self.number,
             what,
+            _counted: counted.map(Box::new),
         });
     }
 }

@@ -18,8 +18,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use super::arriving::{Arriving, Unfinished};
 use super::close_code::{self, Close, closed_by};
-use super::pace::Pace;
+use super::message_rate::MessageRate;
 use super::protocol::Protocol;
 use super::socket::{SEND_TIMEOUT, Socket, answer_close, close, feed, send};
 use crate::graphql::endpoint::GraphQl;
@@ -39,6 +40,8 @@ const SILENT_PINGS: u32 = 3;
 const READ_BUFFER: usize = 1024;
 /// So many bytes of several messages are written together.
 const WRITE_BUFFER: usize = 8 * 1024;
+/// Whoever goes on after so many refusals does not listen to them: the session ends, and with it what it holds.
+const REFUSED_IN_A_ROW: usize = 500;
 /// The longest id of an operation, in bytes.
 const LONGEST_ID: usize = 256;
 /// Bytes around id and payload of a message, about.
@@ -71,6 +74,8 @@ pub(super) struct Session<I> {
     /// Of the operation that was opened last: an id may come again for another one.
     number: u64,
     queue: Queue,
+    /// Operations that were refused since one was taken.
+    refused_in_a_row: usize,
 }
 
 /// An operation that is open; it ends when this is dropped.
@@ -110,6 +115,7 @@ impl<I: Inner> Session<I> {
             operations: HashMap::new(),
             number: 0,
             queue: Queue::default(),
+            refused_in_a_row: 0,
         }
     }
 
@@ -123,7 +129,8 @@ impl<I: Inner> Session<I> {
             .write_buffer_size(WRITE_BUFFER)
             .max_message_size(Some(self.limits.message))
             .max_frame_size(Some(self.limits.message));
-        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config));
+        let socket =
+            WebSocketStream::from_raw_socket(Arriving::new(io), Role::Server, Some(config));
         let mut socket = Box::pin(socket).await;
         let end = self.converse(&mut socket, stop).await;
         // Operations end first: nothing is worked out for nobody.
@@ -145,7 +152,8 @@ impl<I: Inner> Session<I> {
         let init_deadline = tokio::time::sleep_until(opened + init);
         let stopped = stop.requested();
         tokio::pin!(init_deadline, stopped);
-        let mut pace = Pace::of(opened);
+        let mut rate = MessageRate::of(opened);
+        let mut unfinished = Unfinished::default();
         loop {
             tokio::select! {
                 biased;
@@ -160,15 +168,21 @@ impl<I: Inner> Session<I> {
                         tracing::debug!("a WebSocket fell silent");
                         return None;
                     }
+                    if unfinished.is_stuck(socket.get_ref().bytes()) {
+                        return Some(Close(close_code::TOO_SLOW, "a message has not ended in time"));
+                    }
                     send(socket, Message::Ping(Bytes::new())).await?;
                 }
                 frame = socket.next() => {
                     last_heard = Instant::now();
                     // What the client sends meanwhile waits in its own system.
-                    if let Some(wait) = pace.wait(last_heard) {
+                    if let Some(wait) = rate.wait(last_heard) {
                         tokio::time::sleep(wait).await;
-                    } else if pace.messages.is_multiple_of(MESSAGES_AT_ONCE) {
+                    } else if rate.messages.is_multiple_of(MESSAGES_AT_ONCE) {
                         tokio::task::yield_now().await;
+                    }
+                    if let Some(Ok(message)) = &frame {
+                        unfinished.took(message, socket.get_ref().bytes());
                     }
                     // Room for this would be held for as long as the connection is open.
                     let replies = match frame? {
@@ -184,11 +198,19 @@ impl<I: Inner> Session<I> {
                             answer_close(socket).await;
                             return None;
                         }
+                        // It was answered as it was read (RFC 6455, section 5.5.2).
+                        Ok(Message::Ping(_)) => {
+                            rate.answered();
+                            Ok(None)
+                        }
                         Ok(_) => Ok(None),
                         Err(error) => return closed_by(&error),
                     };
                     match replies {
-                        Ok(Some(reply)) => send(socket, Message::Text(reply)).await?,
+                        Ok(Some(reply)) => {
+                            rate.answered();
+                            send(socket, Message::Text(reply)).await?;
+                        }
                         Ok(None) => {}
                         Err(close) => return Some(close),
                     }
@@ -291,7 +313,18 @@ impl<I: Inner> Session<I> {
                     .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID)
                     .ok_or(INVALID)?;
                 let payload = said.payload.filter(is_object).ok_or(INVALID)?;
-                self.open(id, payload).await
+                let refused = self.open(id, payload).await?;
+                self.refused_in_a_row = match refused {
+                    Some(_) => self.refused_in_a_row + 1,
+                    None => 0,
+                };
+                if self.refused_in_a_row > REFUSED_IN_A_ROW {
+                    return Err(Close(
+                        close_code::TOO_MANY_INITS,
+                        "Too many operations were refused",
+                    ));
+                }
+                Ok(refused)
             }
             "complete" | "stop" if self.ends(&said.kind) => {
                 let id = said.id.ok_or(INVALID)?;

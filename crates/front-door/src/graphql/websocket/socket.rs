@@ -9,6 +9,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use super::arriving::Arriving;
+
 /// How long a client may take to accept one message before it counts as lost. The system takes more only when a third of what it holds for a
 /// connection has been read (tcp(7), `sk_stream_write_space`), which may be megabytes: a client that reads 30 KB a second is not lost.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -17,7 +19,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// After an error so many bytes more are read and dropped.
 const READ_ON: usize = 4 * 1024 * 1024;
 
-pub(super) type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+pub(super) type Socket = WebSocketStream<Arriving<TokioIo<hyper::upgrade::Upgraded>>>;
 
 pub(super) async fn send(socket: &mut Socket, message: Message) -> Option<()> {
     match tokio::time::timeout(SEND_TIMEOUT, socket.send(message)).await {

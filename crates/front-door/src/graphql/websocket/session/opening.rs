@@ -82,6 +82,7 @@ impl<I: Inner> Session<I> {
         };
         self.number += 1;
         let output = Output {
+            client,
             ends: self.by.identity.ends(),
             id: id.as_str().into(),
             number: self.number,
@@ -100,40 +101,43 @@ impl<I: Inner> Session<I> {
         };
         let (graphql, inner) = (Arc::clone(&self.graphql), self.inner.clone());
         let operation = ready.operation.clone();
-        // What begins it is not held for as long as it goes on.
+        let request_id = self.request_id.clone();
+        // What begins it, and what answers it where it is no subscription, is not held for as long as a subscription goes on.
         let beginning = Box::pin(async move {
-            match counted {
+            let (answer, counted) = match counted {
                 Some(counted) => {
                     // Ended while it waits for its turn, it has cost nothing yet.
                     let turn = graphql.turn(client).await;
                     let request = origin.request(ready.body, accept, ready.operation.kind);
-                    let (answer, counted) =
-                        set_up(graphql.tasks, &inner, request, counted, turn).await?;
-                    Some((answer, Some(counted)))
+                    let begun = set_up(graphql.tasks, &inner, request, counted, turn).await;
+                    let Some((answer, counted)) = begun else {
+                        output.put(What::Complete);
+                        return None;
+                    };
+                    (answer, Some(counted))
                 }
                 None => {
-                    let answer = carry_out(&inner, &origin, &ready, accept, graphql.max_answer);
-                    Some((answer.await, None))
+                    let answer = carry_out(&inner, &origin, &ready, accept, graphql.bounds());
+                    (answer.await, None)
                 }
-            }
-        });
-        let graphql = Arc::clone(&self.graphql);
-        let request_id = self.request_id.clone();
-        let task = self.graphql.tasks.start(async move {
-            let Some((answer, counted)) = beginning.await else {
-                return output.put(What::Complete);
             };
-            let _counted = counted;
             if is_event_stream(&answer) {
-                let (events, _reads_ahead) =
-                    graphql.events(answer.into_body(), operation.clone(), output.ends);
-                return output.follow(&operation, events.warning(ignored)).await;
+                let (events, reads_ahead) =
+                    graphql.events(answer.into_body(), operation, output.ends);
+                return Some((output, events.warning(ignored), reads_ahead, counted));
             }
             let named = Named {
                 request_id: request_id.as_deref(),
                 trace,
             };
             Box::pin(output.answer(&graphql, &operation, answer, named)).await;
+            None
+        });
+        let task = self.graphql.tasks.start(async move {
+            let Some((output, events, _reads_ahead, _counted)) = beginning.await else {
+                return;
+            };
+            output.follow(events).await;
         });
         self.operations.insert(
             id,

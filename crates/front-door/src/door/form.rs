@@ -1,0 +1,72 @@
+//! The form of requests as they come, and of answers as they leave.
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, Response, Uri, header};
+
+use crate::http::media::accepted;
+use crate::http::origin::{self, From};
+use crate::http::page;
+use crate::http::{REQUEST_ID, is_request_id};
+
+/// Leaves a request its path alone, without a query and a body.
+pub(super) fn without_operation(parts: &mut Parts) {
+    let path = parts.uri.path().parse::<Uri>();
+    parts.uri = path.unwrap_or_else(|_| Uri::from_static("/"));
+    for name in [
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::TRANSFER_ENCODING,
+    ] {
+        parts.headers.remove(name);
+    }
+}
+
+/// Bytes of the head of a request, as they are written (RFC 9112).
+pub(super) fn size_of_head(parts: &Parts) -> usize {
+    let target = parts.uri.path_and_query().map_or(0, |it| it.as_str().len());
+    let headers = parts.headers.iter();
+    headers.fold(target, |size, (name, value)| {
+        size + name.as_str().len() + value.len() + ": \r\n".len()
+    })
+}
+
+/// Takes the caller's request id over, or makes one.
+pub(super) fn name(parts: &mut Parts) -> Option<HeaderValue> {
+    let given = parts
+        .headers
+        .get(REQUEST_ID)
+        .filter(|id| is_request_id(id))
+        .cloned();
+    let id = given.or_else(|| HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).ok())?;
+    parts.headers.insert(REQUEST_ID, id.clone());
+    Some(id)
+}
+
+/// Whether a browser asks for the page that is at the same address.
+pub(super) fn wants_page(parts: &Parts) -> bool {
+    let is_get = parts.method == Method::GET || parts.method == Method::HEAD;
+    let mut ranges = accepted(&parts.headers).unwrap_or_default();
+    // The first of those that are liked best; the order stays.
+    ranges.sort_by_key(|range| std::cmp::Reverse(range.quality));
+    is_get
+        && ranges.first().is_some_and(|range| {
+            range.quality > 0
+                && (range.essence == "text/html" || range.essence == "application/xhtml+xml")
+        })
+}
+
+pub(super) fn finished(
+    mut response: Response<Body>,
+    from: &From,
+    is_preflight: bool,
+    id: Option<HeaderValue>,
+) -> Response<Body> {
+    let headers = response.headers_mut();
+    origin::answer(from, is_preflight, headers);
+    page::secure(headers);
+    if let Some(id) = id {
+        headers.insert(REQUEST_ID, id);
+    }
+    response
+}

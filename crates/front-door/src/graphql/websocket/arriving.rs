@@ -1,0 +1,158 @@
+//! What of a message has come of which the end has not: it is held, and must not be for as long as its sender likes. A message comes in pieces between
+//! which there may be pings (RFC 6455, section 5.4), so that its connection does not seem lost.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::tungstenite::Message;
+
+/// So much may wait for its end for as long as it takes, in bytes.
+const SMALL: u64 = 16 * 1024;
+/// Bytes before the payload of a client's control frame.
+const CONTROL_HEAD: u64 = 6;
+
+/// A connection of which the bytes that are read are counted.
+#[derive(Debug)]
+pub(super) struct Arriving<T> {
+    io: T,
+    bytes: u64,
+}
+
+impl<T> Arriving<T> {
+    pub(super) fn new(io: T) -> Self {
+        Self { io, bytes: 0 }
+    }
+
+    /// So many were read.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Arriving<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        let more = buffer.filled().len().saturating_sub(before);
+        self.bytes = self.bytes.saturating_add(more as u64);
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Arriving<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+/// The message of which the end has not come.
+#[derive(Debug, Default)]
+pub(super) struct Unfinished {
+    /// Bytes that belong to no such message.
+    whole: u64,
+    /// Whether it was more than a little when somebody looked last.
+    was_large: bool,
+}
+
+impl Unfinished {
+    /// A message was taken when so many bytes had been read.
+    pub(super) fn took(&mut self, message: &Message, bytes: u64) {
+        match message {
+            Message::Ping(payload) | Message::Pong(payload) => {
+                self.whole += payload.len() as u64 + CONTROL_HEAD;
+            }
+            // What was read with its end is little.
+            _ => {
+                self.whole = bytes;
+                self.was_large = false;
+            }
+        }
+    }
+
+    /// Whether more than a little waits for its end, and did when this was asked last.
+    pub(super) fn is_stuck(&mut self, bytes: u64) -> bool {
+        let is_large = bytes.saturating_sub(self.whole) > SMALL;
+        std::mem::replace(&mut self.was_large, is_large) && is_large
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[test]
+    fn a_message_that_does_not_end_is_seen_between_pings_and_one_that_does_is_not() {
+        let ping = Message::Ping(Bytes::from_static(b"here"));
+        let mut unfinished = Unfinished::default();
+        let mut bytes = 0;
+        // Pings alone, however many.
+        for _ in 0..10_000 {
+            bytes += 4 + CONTROL_HEAD;
+            unfinished.took(&ping, bytes);
+            assert!(!unfinished.is_stuck(bytes));
+        }
+        // A little of a message, and then much of it.
+        bytes += SMALL;
+        assert!(!unfinished.is_stuck(bytes) && !unfinished.is_stuck(bytes));
+        bytes += 1;
+        assert!(!unfinished.is_stuck(bytes));
+        bytes += 4 + CONTROL_HEAD;
+        unfinished.took(&ping, bytes);
+        assert!(unfinished.is_stuck(bytes));
+        // Its end.
+        bytes += 100;
+        unfinished.took(&Message::text("x"), bytes);
+        assert!(!unfinished.is_stuck(bytes) && !unfinished.is_stuck(bytes));
+        bytes += 2 * SMALL;
+        assert!(!unfinished.is_stuck(bytes));
+        unfinished.took(&Message::text("x"), bytes);
+        bytes += 2 * SMALL;
+        assert!(!unfinished.is_stuck(bytes) && unfinished.is_stuck(bytes));
+    }
+
+    #[tokio::test]
+    async fn bytes_are_counted_as_they_are_read_and_not_as_they_are_written() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut server = Arriving::new(server);
+        client.write_all(&[1; 40]).await.unwrap();
+        server.write_all(&[2; 50]).await.unwrap();
+        server.read_exact(&mut [0; 30]).await.unwrap();
+        assert_eq!(server.bytes(), 30);
+        server.read_exact(&mut [0; 10]).await.unwrap();
+        assert_eq!(server.bytes(), 40);
+    }
+}
