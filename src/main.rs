@@ -4,6 +4,7 @@
 
 mod broker;
 mod cli;
+mod disk;
 mod doctor;
 mod operator;
 mod parent;

@@ -33,6 +33,8 @@ const AWAY: [&str; 10] = [
     "SUBGRAPH_WEBSOCKET_CLIENT_FAILURE",
     "SUBGRAPH_CIRCUIT_BREAKER_REJECTED",
 ];
+/// How the codes of the router begin for all else that may become of a call of a service.
+const OF_A_CALL: [&str; 2] = ["SUBGRAPH_", "SUBREQUEST_"];
 /// The router's code while it has not read its supergraph yet.
 const STARTING: &str = "NO_SUPERGRAPH_AVAILABLE";
 /// The router's code for a service that took too long.
@@ -108,6 +110,9 @@ fn contract(code: &str, service: Option<&str>) -> Option<Contract> {
         "did not answer in time"
     } else if AWAY.contains(&code) {
         "cannot be reached"
+    } else if OF_A_CALL.iter().any(|begin| code.starts_with(begin)) {
+        // What it said instead may be anybody's: it is in the log.
+        "gave no answer that can be read"
     } else {
         return service.is_none().then(|| refusal(code)).flatten();
     };
@@ -275,6 +280,19 @@ mod tests {
             Some("UNAVAILABLE")
         );
         assert_eq!(code(LATE, None), Some("UNAVAILABLE"));
+        for unreadable in [
+            "SUBREQUEST_MALFORMED_RESPONSE",
+            "SUBGRAPH_INTERNAL_SERVER_ERROR",
+            "SUBGRAPH_RESPONSE_DECOMPRESSION_FAILURE",
+        ] {
+            let contract = contract(unreadable, Some("orders")).unwrap();
+            assert_eq!(contract.code, "UNAVAILABLE");
+            let said = contract.words.in_place_of("Invalid JSON: <html>");
+            assert!(
+                said.contains("orders") && !said.contains("html"),
+                "{unreadable}: {said}"
+            );
+        }
     }
 
     #[test]

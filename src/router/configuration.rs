@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use hive_router::config::log::LogFormat as RouterLogFormat;
@@ -18,6 +19,7 @@ use tandem_front_door::graphql::{
 };
 use tandem_front_door::{Clients, FrontDoor, Tasks, Tls, TlsSettings};
 use tandem_service::telemetry::{LogFormat, LogSettings};
+use tandem_service::web::legacy;
 use tandem_trace_export::{Sampling, TraceSettings};
 
 use super::RouterSettings;
@@ -120,7 +122,9 @@ pub(super) fn load(settings: &RouterSettings, log: &LogSettings) -> anyhow::Resu
     }
 
     let trusted = trusted_documents(settings)?;
+    let old_routes = legacy::notices(&legacy::OLD_ROUTES, settings.rest_sunset.as_ref());
     let door = front_door(settings, &router, schema, trusted)?
+        .telling(old_routes)
         .with_tls(Tls::load(&settings.tls, Clients::Anybody)?);
     Ok(Configuration {
         router: router.into_static(),
@@ -174,6 +178,7 @@ fn front_door(
         },
         set_ups_per_client: SET_UPS_PER_CLIENT,
         connections_behind_each: 1,
+        operation_time: Some(Duration::from_secs(settings.operation_timeout_seconds)),
         ..GraphQlRules::default()
     };
     // The router's application stays on its thread, so everything of a connection does.

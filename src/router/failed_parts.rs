@@ -2,7 +2,7 @@
 //!
 //! The router makes one error of a failed call, which names no part, or one that no client knows (`_entities`). It knows well, though,
 //! which object of the client's answer each entity is: an answer that says of each entity what is missing becomes errors with the
-//! client's own paths.
+//! client's own paths. The same is made of an answer that is nothing but errors which name no part, such as a refusal.
 
 use bytes::Bytes;
 use hive_router::graphql_tools::parser::query::{
@@ -12,18 +12,34 @@ use hive_router::graphql_tools::parser::query::{
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-/// The most errors for one call.
-const MOST_ERRORS: usize = 100;
+/// The most errors for one call that name a part; one more then stands for the rest.
+const MOST_ERRORS: usize = 1_000;
 /// How the router names a field for itself where two would have one name.
 const ROUTERS_ALIAS: &str = "_internal_qp_alias";
 
-/// The answer in place of a failed call's; `None` where the operation cannot be read. `query` is the router's own document,
-/// `variables` the representations of entities by variable.
+/// What an error says, wherever it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    pub(super) message: String,
+    pub(super) extensions: Json,
+}
+
+impl Told {
+    fn at(&self, path: Option<&Json>) -> Json {
+        let mut error = json!({ "message": self.message, "extensions": self.extensions });
+        if let Some(path) = path {
+            error["path"] = path.clone();
+        }
+        error
+    }
+}
+
+/// The answer in place of a failed call's, which tells the same of each part; `None` where the operation cannot be read, or nothing is
+/// told. `query` is the router's own document, `variables` the representations of entities by variable.
 pub(super) fn failed_parts(
     query: &str,
     variables: Option<&[(&str, Vec<u8>)]>,
-    code: &str,
-    message: &str,
+    told: &[Told],
 ) -> Option<Bytes> {
     let document = parse_query::<&str>(query).ok()?;
     let mut data = serde_json::Map::new();
@@ -42,12 +58,15 @@ pub(super) fn failed_parts(
             }
         }
     }
-    let all = paths.len();
-    paths.truncate(MOST_ERRORS);
-    let errors: Vec<Json> = paths
-        .into_iter()
-        .map(|path| json!({ "message": message, "path": path, "extensions": { "code": code } }))
+    let all = paths.len() * told.len();
+    let mut errors: Vec<Json> = paths
+        .iter()
+        .flat_map(|path| told.iter().map(move |told| told.at(Some(path))))
+        .take(MOST_ERRORS)
         .collect();
+    if all > MOST_ERRORS {
+        errors.extend(told.iter().map(|told| told.at(None)));
+    }
     if all == 0 {
         return None;
     }
@@ -170,8 +189,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn told(message: &str) -> Told {
+        Told {
+            message: message.to_owned(),
+            extensions: json!({"code": "C"}),
+        }
+    }
+
     fn paths(query: &str, variables: &[(&str, Vec<u8>)]) -> (Json, Vec<Json>) {
-        let answer = failed_parts(query, Some(variables), "C", "m").unwrap();
+        let answer = failed_parts(query, Some(variables), &[told("m")]).unwrap();
         let answer: Json = serde_json::from_slice(&answer).unwrap();
         let paths = answer["errors"]
             .as_array()
@@ -222,11 +248,32 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_more_errors_than_somebody_reads() {
+    fn each_part_of_a_page_has_its_error_and_one_stands_for_what_is_more_than_that() {
         let query = "query($r:[_Any!]!){_entities(representations:$r){...on Customer{a b c}}}";
-        let many = vec![json!({"__typename": "Customer"}); 100];
-        let (_, parts) = paths(query, &[("r", serde_json::to_vec(&many).unwrap())]);
-        assert_eq!(parts.len(), MOST_ERRORS);
-        assert!(failed_parts("{", None, "C", "m").is_none());
+        let of = |count| {
+            let many = vec![json!({"__typename": "Customer"}); count];
+            paths(query, &[("r", serde_json::to_vec(&many).unwrap())]).1
+        };
+        assert_eq!(of(100).len(), 300);
+        let parts = of(400);
+        assert_eq!(parts.len(), MOST_ERRORS + 1);
+        assert!(parts.iter().filter(|path| path.is_null()).count() == 1);
+        assert!(failed_parts("{", None, &[told("m")]).is_none());
+    }
+
+    #[test]
+    fn each_error_is_told_of_each_part() {
+        let told = [told("m"), told("n")];
+        let answer = failed_parts("{a b}", None, &told).unwrap();
+        let answer: Json = serde_json::from_slice(&answer).unwrap();
+        let said: Vec<_> = answer["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| format!("{}{}", error["path"][0], error["message"]))
+            .collect();
+        assert_eq!(said, [r#""a""m""#, r#""a""n""#, r#""b""m""#, r#""b""n""#]);
+        assert_eq!(answer["errors"][3]["extensions"], json!({"code": "C"}));
+        assert!(failed_parts("{a}", None, &[]).is_none());
     }
 }

@@ -23,12 +23,13 @@ use hive_router::ntex::util::Bytes as RouterBytes;
 use hive_router::ntex::web::WebResponse;
 use hive_router::ntex::{SharedCfg, web};
 use send_wrapper::SendWrapper;
+use tandem_front_door::graphql::OperationKind;
 use tracing::Dispatch;
 use tracing::dispatcher::with_default;
 use tracing::instrument::WithSubscriber;
 
 use super::recorded_trace;
-use super::sampling::Sampler;
+use super::sampling::{Sampler, trace_of};
 
 /// The largest body of a request, in bytes: the front door has read it within its own limit.
 const LARGEST_BODY: usize = 16 * 1024 * 1024;
@@ -96,6 +97,10 @@ impl tower::Service<Request<Body>> for InProcess {
         let call = Rc::clone(&self.call);
         let sampler = self.sampler.as_ref();
         let unrecorded = sampler.and_then(|sampler| sampler.decide(request.headers_mut()));
+        // One that is not recorded is within a trace all the same: this log and those of the services name it.
+        let told = unrecorded
+            .as_ref()
+            .and_then(|_| trace_of(request.headers()));
         let later = unrecorded.clone();
         let answering = async move {
             let request = match given(request).await {
@@ -109,7 +114,7 @@ impl tower::Service<Request<Body>> for InProcess {
             Ok(match answered {
                 Ok(response) => {
                     let mut response = taken(response, later);
-                    if let Some(trace) = trace {
+                    if let Some(trace) = trace.or(told) {
                         response.extensions_mut().insert(trace);
                     }
                     response
@@ -140,6 +145,10 @@ async fn given(request: Request<Body>) -> Result<ntex_http::Request, axum::Error
     let mut given = ntex_http::Request::with_payload(payload);
     if let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() {
         given.extensions_mut().insert(Peer(*peer));
+    }
+    // By it the routes know what the front door has judged.
+    if let Some(kind) = parts.extensions.get::<OperationKind>() {
+        given.extensions_mut().insert(*kind);
     }
     let head = given.head_mut();
     head.uri = parts.uri;

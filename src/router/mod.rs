@@ -6,6 +6,7 @@ mod codes;
 mod configuration;
 mod failed_parts;
 mod in_process;
+mod judged;
 mod live;
 mod log_filter;
 mod methods;
@@ -20,6 +21,7 @@ mod rest;
 mod sampling;
 mod server;
 mod system;
+mod target;
 mod traces;
 
 use std::net::TcpListener;
@@ -31,6 +33,7 @@ use secrecy::SecretString;
 use tandem_authentication::AuthenticationSettings;
 use tandem_front_door::{FrontDoorSettings, TlsSettings};
 use tandem_service::telemetry::LogSettings;
+use tandem_service::web::legacy::Sunset;
 
 /// Settings of `tandem router`.
 #[derive(Debug, Clone, clap::Args)]
@@ -95,6 +98,21 @@ pub(crate) struct RouterSettings {
         hide_env_values = true
     )]
     pub(crate) operator_token: Option<SecretString>,
+
+    /// How long a query or a mutation may take, from its request to its answer, all fields of a mutation together, in seconds.
+    #[arg(
+        long,
+        env = "TANDEM_OPERATION_TIMEOUT_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    pub(crate) operation_timeout_seconds: u64,
+
+    /// When the REST routes of older clients will be gone: a day such as 2027-06-30, or a moment. What the gateway answers by itself says it too
+    /// (`Sunset`).
+    #[arg(long, env = "TANDEM_REST_SUNSET", value_name = "DATE", value_parser = Sunset::parse)]
+    pub(crate) rest_sunset: Option<Sunset>,
 
     #[command(flatten)]
     pub(crate) front_door: FrontDoorSettings,

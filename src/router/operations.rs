@@ -19,6 +19,7 @@ use super::methods::READ;
 use super::pages::{page, read};
 use super::problem::{method_not_allowed, problem};
 use super::rest::{Proxy, Service};
+use super::target::Target;
 
 /// What a path takes that can only be ordered.
 const ORDER: &str = "POST";
@@ -123,10 +124,7 @@ fn route(app: &mut ServiceConfig, service: Service, path: &'static str, allowed:
         if let Err((status, detail)) = judge(&operators, request.method(), request.headers()) {
             return problem(status, request.path(), detail);
         }
-        let target = match request.uri().query() {
-            Some(query) => format!("{path}?{query}"),
-            None => path.to_owned(),
-        };
+        let target = Target::fixed(path, request.uri().query());
         let authorization = match &*operators {
             Operators::Everybody(header) => Some(header.as_ref()),
             Operators::ByToken | Operators::Nobody => None,

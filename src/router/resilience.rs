@@ -25,22 +25,25 @@ use hive_router::tracing;
 use recloser::{AsyncRecloser, Error as BreakerError, Recloser};
 use serde::Deserialize;
 
-use super::failed_parts::failed_parts;
+use super::failed_parts::{Told, failed_parts};
 use super::recorded_trace;
 
 /// Calls that failed, by service and code.
 const FAILURES: &str = "gateway_service_failures_total";
 /// Queries that were sent once more, by service.
 const RETRIES: &str = "gateway_service_retries_total";
+/// What the router adds to an answer whose status is not a good one.
+const OF_THE_STATUS: &str = "SUBREQUEST_HTTP_ERROR";
 /// What a call of a service fails with, in the router's codes.
-const CODES: [&str; 8] = [
-    "SUBREQUEST_HTTP_ERROR",
+const CODES: [&str; 9] = [
+    OF_THE_STATUS,
     "SUBREQUEST_MALFORMED_RESPONSE",
     "SUBGRAPH_CIRCUIT_BREAKER_REJECTED",
     "SUBGRAPH_INTERNAL_SERVER_ERROR",
     "SUBGRAPH_REQUEST_TIMEOUT",
     "SUBGRAPH_RESPONSE_BODY_EMPTY",
     "SUBGRAPH_RESPONSE_BODY_READ_FAILURE",
+    "SUBGRAPH_RESPONSE_DECOMPRESSION_FAILURE",
     "SUBGRAPH_RESPONSE_FAILURE",
 ];
 
@@ -252,10 +255,10 @@ impl SubgraphExecutor for Resilient {
             }
         };
         let error = match self.breaker.call(judged).await {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => return Ok(in_parts(query, representations.as_deref(), answer)),
             // The service's own words say more.
             Err(BreakerError::Inner(Failed::Answer(answer))) if has_words(&answer) => {
-                return Ok(answer);
+                return Ok(in_parts(query, representations.as_deref(), answer));
             }
             Err(BreakerError::Inner(Failed::Answer(answer))) => {
                 SubgraphExecutorError::InternalServerError(Box::new(answer))
@@ -267,7 +270,11 @@ impl SubgraphExecutor for Resilient {
         metrics::counter!(FAILURES, "service" => self.service.clone(), "code" => code).increment(1);
         // The router's span says of which request.
         tracing::warn!(service = self.service, code, %error, "a call of a service failed");
-        match failed_parts(query, representations.as_deref(), code, &error.to_string()) {
+        let told = Told {
+            message: error.to_string(),
+            extensions: serde_json::json!({ "code": code }),
+        };
+        match failed_parts(query, representations.as_deref(), &[told]) {
             Some(parts) => SubgraphResponse::deserialize_from_bytes(parts, None).map_err(|_| error),
             None => Err(error),
         }
@@ -328,8 +335,38 @@ fn copy<'a>(request: &SubgraphExecutionRequest<'a>) -> SubgraphExecutionRequest<
     }
 }
 
-/// Whether the connection broke, or something in front of the service says that it is not there. Who took too long would take as
-/// long again.
+/// An answer that is nothing but errors, none of which says where, with each of them for each part of the client's answer; any other answer
+/// as it is.
+fn in_parts(
+    query: &str,
+    representations: Option<&[(&str, Vec<u8>)]>,
+    answer: SubgraphResponse<'static>,
+) -> SubgraphResponse<'static> {
+    let errors = answer.errors.as_deref().unwrap_or_default();
+    if !answer.data.is_null() || errors.iter().any(|error| error.path.is_some()) {
+        return answer;
+    }
+    let told: Vec<Told> = errors
+        .iter()
+        .filter(|error| error.extensions.code.as_deref() != Some(OF_THE_STATUS))
+        .map(|error| Told {
+            message: error.message.clone(),
+            extensions: serde_json::to_value(&error.extensions).unwrap_or_default(),
+        })
+        .collect();
+    let parts = failed_parts(query, representations, &told)
+        .and_then(|parts| SubgraphResponse::deserialize_from_bytes(parts, None).ok());
+    match parts {
+        Some(mut parts) => {
+            parts.headers = answer.headers;
+            parts
+        }
+        None => answer,
+    }
+}
+
+/// Whether the connection broke, or something in front of the service says that it is not there, in words of GraphQL's or in none of
+/// them. Who took too long would take as long again.
 fn may_be_tried_again(outcome: &Result<SubgraphResponse<'static>, SubgraphExecutorError>) -> bool {
     match outcome {
         Ok(answer) => {
@@ -342,6 +379,8 @@ fn may_be_tried_again(outcome: &Result<SubgraphResponse<'static>, SubgraphExecut
             SubgraphExecutorError::RequestFailure(_)
             | SubgraphExecutorError::ResponseFailure(_)
             | SubgraphExecutorError::ResponseBodyReadFailure(..)
+            | SubgraphExecutorError::InvalidContentType(..)
+            | SubgraphExecutorError::ResponseDeserializationFailure(..)
             | SubgraphExecutorError::EmptyResponseBody(..),
         ) => true,
         Err(_) => false,
@@ -358,7 +397,7 @@ fn has_words(answer: &SubgraphResponse<'static>) -> bool {
         || answer.errors.as_ref().is_some_and(|errors| {
             errors.iter().any(|error| {
                 let code = error.extensions.code.as_deref();
-                code.is_some_and(|code| code != "SUBREQUEST_HTTP_ERROR")
+                code.is_some_and(|code| code != OF_THE_STATUS)
             })
         })
 }

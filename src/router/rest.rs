@@ -11,13 +11,18 @@ use hive_router::ntex::http::{HeaderMap, StatusCode, header};
 use hive_router::ntex::util::{Bytes, BytesMut};
 use hive_router::ntex::web::{self, HttpRequest, HttpResponse, ServiceConfig};
 use hive_router::tracing;
+use reqwest::Url;
 use reqwest::header::HeaderValue;
 use tandem_front_door::TlsSettings;
+use tandem_service::web::legacy::{
+    ALL_ORDERS, CREATE_CUSTOMER, ORDERS_OF_CUSTOMER, PRINT_CUSTOMER,
+};
 
 use super::configuration::Services;
 use super::in_process::Peer;
 use super::methods::{READ, came_as_head};
 use super::problem::{method_not_allowed, problem};
+use super::target::Target;
 use crate::tls_client::trusting;
 
 /// Largest request body, in bytes.
@@ -69,7 +74,8 @@ pub(super) enum Service {
 #[derive(Debug, Clone)]
 pub(super) struct Proxy {
     client: reqwest::Client,
-    services: Services,
+    accounts: Url,
+    orders: Url,
 }
 
 impl Service {
@@ -84,7 +90,7 @@ impl Service {
 
 impl Proxy {
     /// A proxy with a connection pool of its own.
-    pub(super) fn new(services: Services, tls: &TlsSettings) -> anyhow::Result<Self> {
+    pub(super) fn new(services: &Services, tls: &TlsSettings) -> anyhow::Result<Self> {
         let client = trusting(reqwest::Client::builder(), tls)?
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(ANSWER_TIMEOUT)
@@ -92,26 +98,37 @@ impl Proxy {
             .no_proxy()
             .build()
             .context("the gateway's HTTP client could not be made")?;
-        Ok(Self { client, services })
+        let base = |flag: &str, url: &str| {
+            Url::parse(url).with_context(|| format!("{flag} `{url}` is no base URL"))
+        };
+        Ok(Self {
+            client,
+            accounts: base("--accounts-url", &services.accounts)?,
+            orders: base("--orders-url", &services.orders)?,
+        })
     }
 
-    fn base_url(&self, service: Service) -> &str {
-        match service {
-            Service::Accounts => &self.services.accounts,
-            Service::Orders => &self.services.orders,
-        }
+    fn address(&self, service: Service, target: &Target) -> Option<Url> {
+        target.below(match service {
+            Service::Accounts => &self.accounts,
+            Service::Orders => &self.orders,
+        })
     }
 
-    /// Passes a request on to `target`, a path with its query, on that service; with another authorization than the client's, if given.
+    /// Passes a request on to `target` on that service; with another authorization than the client's, if given.
     pub(super) async fn pass_on(
         &self,
         service: Service,
-        target: &str,
+        target: &Target,
         authorization: Option<&HeaderValue>,
         request: &HttpRequest,
         body: web::types::Payload,
     ) -> HttpResponse {
         let path = request.path().to_owned();
+        let Some(address) = self.address(service, target) else {
+            let detail = "The address of this service takes no paths.";
+            return problem(StatusCode::SERVICE_UNAVAILABLE, &path, detail);
+        };
         let body = match read_body(request, body).await {
             Ok(body) => body,
             Err(refusal) => return problem(refusal.status(), &path, &refusal.to_string()),
@@ -122,10 +139,7 @@ impl Proxy {
         }
         let mut asking = self
             .client
-            .request(
-                method(request),
-                format!("{}{target}", self.base_url(service)),
-            )
+            .request(method(request), address)
             .headers(headers);
         if !body.is_empty() {
             asking = asking.body(body.to_vec());
@@ -153,29 +167,28 @@ impl Proxy {
 
 /// Adds the REST routes.
 pub(super) fn routes(app: &mut ServiceConfig) {
-    route(app, "/accounts/customer/create", Service::Accounts, "POST");
-    route(app, "/accounts/customer/print", Service::Accounts, READ);
-    route(app, "/orders/list", Service::Orders, READ);
-    route(app, "/orders/order/{id}", Service::Orders, READ);
+    route(app, CREATE_CUSTOMER.path, Service::Accounts, "POST");
+    route(app, PRINT_CUSTOMER.path, Service::Accounts, READ);
+    route(app, ALL_ORDERS.path, Service::Orders, READ);
+    route(app, ORDERS_OF_CUSTOMER.path, Service::Orders, READ);
 }
 
-/// What a request asks for: its path and query.
-fn target_of(request: &HttpRequest) -> String {
-    let target = request.uri().path_and_query();
-    target.map_or("/", |target| target.as_str()).to_owned()
-}
-
-fn route(app: &mut ServiceConfig, path: &str, service: Service, allowed: &'static str) {
+fn route(app: &mut ServiceConfig, path: &'static str, service: Service, allowed: &'static str) {
     let handler = async move |request: HttpRequest,
                               body: web::types::Payload,
                               proxy: web::types::State<Proxy>| {
         // A HEAD has become a GET on its way here.
         let method = request.method().as_str();
-        if allowed.split(", ").any(|allowed| allowed == method) {
-            let target = target_of(&request);
-            proxy.pass_on(service, &target, None, &request, body).await
-        } else {
-            method_not_allowed(&request, allowed)
+        if !allowed.split(", ").any(|allowed| allowed == method) {
+            return method_not_allowed(&request, allowed);
+        }
+        let uri = request.uri();
+        match Target::on_route(path, uri.path(), uri.query()) {
+            Ok(target) => proxy.pass_on(service, &target, None, &request, body).await,
+            Err(elsewhere) => {
+                let detail = elsewhere.to_string();
+                problem(StatusCode::BAD_REQUEST, request.path(), &detail)
+            }
         }
     };
     app.service(web::resource(path).route(web::to(handler)));

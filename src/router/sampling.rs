@@ -31,9 +31,7 @@ impl Sampler {
     /// Decides on a request, and writes that into its `traceparent`: router and services keep to it. Answers what the request is to be carried
     /// out with where its trace is not recorded.
     pub(super) fn decide(&self, headers: &mut HeaderMap) -> Option<Dispatch> {
-        let given = headers.get(TRACEPARENT);
-        let caller: Option<TraceContext> =
-            given.and_then(|given| given.to_str().ok()?.parse().ok());
+        let caller = trace_of(headers);
         let trace = caller.unwrap_or_else(TraceContext::generate);
         let is_recorded = self.sampling.records(caller.as_ref(), &trace);
         match caller {
@@ -50,6 +48,11 @@ impl Sampler {
         }
         (!is_recorded).then(|| self.logs.clone())
     }
+}
+
+/// The trace that a request says it is within, if it does.
+pub(super) fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+    headers.get(TRACEPARENT)?.to_str().ok()?.parse().ok()
 }
 
 /// Takes events and no spans: in front of a subscriber whose spans go to a collector.
@@ -132,6 +135,9 @@ mod tests {
         let (is_recorded, told) = decided(0.0, true, None);
         let told: TraceContext = told.unwrap().parse().unwrap();
         assert!(!is_recorded && !told.is_sampled());
+        let mut headers = HeaderMap::new();
+        headers.insert(TRACEPARENT, told.to_string().parse().unwrap());
+        assert_eq!(trace_of(&headers), Some(told));
     }
 
     #[derive(Clone, Default)]

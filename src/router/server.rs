@@ -31,6 +31,7 @@ use super::actuator::{self, Actuator};
 use super::codes::{Codes, with_the_contracts_codes};
 use super::configuration::Configuration;
 use super::in_process::InProcess;
+use super::judged;
 use super::live::{self, Kills};
 use super::methods::Methods;
 use super::metrics::{self, Recorded, WithMetrics};
@@ -124,8 +125,8 @@ pub(super) async fn serve(
         recorded.clone(),
         schema.clone(),
     );
-    let system = System::new(services.clone(), &tls)?;
-    let proxy = Proxy::new(services, &tls)?;
+    let proxy = Proxy::new(&services, &tls)?;
+    let system = System::new(services, &tls)?;
     let application = Application {
         router,
         shared: Arc::clone(&shared),
@@ -269,6 +270,7 @@ impl Application {
             .configure(operations::routes)
             .configure(rest::routes)
             .configure(actuator::routes)
+            .configure(|app| judged::routes(app, &graphql_path, router.websocket_path()))
             .configure(|app| configure_ntex_app(app, &paths, prometheus))
             .configure(actuator::only_read)
             .default_service(web::to(problem::no_such_route));

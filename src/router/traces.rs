@@ -56,7 +56,8 @@ pub(super) fn configure(
     router.telemetry.tracing = serde_json::from_value(json!({
         "exporters": [exporter],
         // What reaches the router's spans is decided on before (`sampling.rs`).
-        "collect": { "sampling": 1.0, "parent_based_sampler": true },
+        // Its events are what services say of errors, word by word, which may quote what a caller has sent. Their codes are attributes.
+        "collect": { "sampling": 1.0, "parent_based_sampler": true, "max_events_per_span": 0 },
     }))
     .context("the router does not take the settings of tracing")?;
     let attributes = &mut router.telemetry.resource.attributes;
@@ -109,6 +110,17 @@ mod tests {
         assert_eq!(version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
         let instance = || said(&[], "service.instance.id").unwrap();
         assert_ne!(instance(), instance());
+    }
+
+    #[test]
+    fn what_is_said_of_errors_is_in_no_span() {
+        let settings = TraceSettings::from_variables(|name| {
+            (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| "http://there:4318".to_owned())
+        });
+        let built_in = include_str!("../../router-config/hive-router.yaml");
+        let mut router = parse_yaml_config(built_in.to_owned()).unwrap();
+        configure(&mut router, settings.unwrap().as_ref()).unwrap();
+        assert_eq!(router.telemetry.tracing.collect.max_events_per_span, 0);
     }
 
     #[test]

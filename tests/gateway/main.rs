@@ -8,6 +8,7 @@
 )]
 
 mod browser;
+mod old_routes;
 mod operations;
 mod plans;
 mod process;
@@ -15,6 +16,7 @@ mod resilience;
 mod rest;
 mod stub;
 mod subscriptions;
+mod time_limit;
 
 use std::time::Duration;
 

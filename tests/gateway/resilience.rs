@@ -12,9 +12,11 @@ use super::process::Gateway;
 use super::stub;
 
 /// What a [`Scripted`] service does with a request.
-enum Reply {
+pub(crate) enum Reply {
     /// Answers with this JSON, after a while.
     Answer(Value, Duration),
+    /// Answers with this status and this body, whatever it is.
+    Other(&'static str, &'static str),
     /// Closes the connection without a word.
     BreakOff,
     /// Sends the head of an answer and nothing more.
@@ -25,18 +27,18 @@ enum Reply {
 pub(crate) struct Scripted {
     pub(crate) url: String,
     calls: Arc<AtomicUsize>,
+    left: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
 }
 
 impl Scripted {
-    fn start(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (calls, stop) = (
-            Arc::new(AtomicUsize::new(0)),
-            Arc::new(AtomicBool::new(false)),
-        );
-        let (counted, stopped, reply) = (calls.clone(), stop.clone(), Arc::new(reply));
+        let (calls, left) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (counted, stopped, reply) =
+            ([calls.clone(), left.clone()], stop.clone(), Arc::new(reply));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(Ordering::Relaxed) {
@@ -46,11 +48,21 @@ impl Scripted {
                 std::thread::spawn(move || converse(stream.unwrap(), &*reply, &counted));
             }
         });
-        Self { url, calls, stop }
+        Self {
+            url,
+            calls,
+            left,
+            stop,
+        }
     }
 
-    fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Calls that were stalled until the other side gave up.
+    pub(crate) fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
     }
 }
 
@@ -61,7 +73,11 @@ impl Drop for Scripted {
     }
 }
 
-fn converse(mut stream: TcpStream, reply: &dyn Fn(&str) -> Reply, calls: &AtomicUsize) {
+fn converse(
+    mut stream: TcpStream,
+    reply: &dyn Fn(&str) -> Reply,
+    [calls, left]: &[Arc<AtomicUsize>; 2],
+) {
     stream
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
@@ -69,10 +85,25 @@ fn converse(mut stream: TcpStream, reply: &dyn Fn(&str) -> Reply, calls: &Atomic
         calls.fetch_add(1, Ordering::Relaxed);
         match reply(&body) {
             Reply::BreakOff => return,
+            Reply::Other(status, text) => {
+                let kind = if text.starts_with('{') {
+                    "application/json"
+                } else {
+                    "text/html"
+                };
+                let head = format!(
+                    "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+                    text.len()
+                );
+                if stream.write_all((head + text).as_bytes()).is_err() {
+                    return;
+                }
+            }
             Reply::Stall => {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{");
                 // Until the other side gives up.
                 let _ = stream.read(&mut [0]);
+                left.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             Reply::Answer(answer, after) => {
@@ -146,6 +177,86 @@ async fn each_part_that_failed_has_an_error_with_the_clients_path() {
             json!({"code": "UNAVAILABLE", "service": "accounts"})
         );
         assert!(error.get("locations").is_none(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_service_refuses_as_a_whole_is_told_of_each_part_in_its_own_words() {
+    let orders = stub::orders().await;
+    for (status, code) in [
+        ("503 Service Unavailable", "UNAVAILABLE"),
+        ("429 Too Many Requests", "RATE_LIMITED"),
+        ("200 OK", "TOO_EXPENSIVE"),
+    ] {
+        let body = json!({"errors": [{"message": "not now", "extensions": {"code": code, "retryAfterSeconds": 3}}]});
+        let body: &'static str = body.to_string().leak();
+        let accounts = Scripted::start(move |_| Reply::Other(status, body));
+        let gateway = Gateway::start(&accounts.url, &orders.url).await;
+        let answer = gateway
+            .query(r#"{ c: orderingCustomer(id: "1") { id r: revision } d: orderingCustomer(id: "2") { revision } away: customer(id: "3") { id } }"#)
+            .await;
+        assert_eq!(
+            answer["data"]["c"],
+            json!({"id": "1", "r": null}),
+            "{answer}"
+        );
+        let errors = answer["errors"].as_array().unwrap();
+        let mut paths: Vec<String> = errors
+            .iter()
+            .map(|error| error["path"].to_string())
+            .collect();
+        paths.sort();
+        assert_eq!(
+            paths,
+            [r#"["away"]"#, r#"["c","r"]"#, r#"["d","revision"]"#],
+            "{answer}"
+        );
+        for error in errors {
+            assert_eq!(error["message"], "not now", "{answer}");
+            assert_eq!(
+                error["extensions"],
+                json!({"code": code, "service": "accounts", "retryAfterSeconds": 3})
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_answer_of_graphql_reaches_no_client_and_a_query_is_sent_once_more() {
+    for (status, body, calls) in [
+        ("502 Bad Gateway", "<html>proxy 10.0.0.7</html>", 2),
+        ("200 OK", "<html>proxy 10.0.0.7</html>", 2),
+        (
+            "500 Internal Server Error",
+            r#"{"errors":[{"message":"proxy 10.0.0.7"}]}"#,
+            1,
+        ),
+    ] {
+        let accounts = Scripted::start(move |_| Reply::Other(status, body));
+        let gateway = Gateway::start(&accounts.url, &stub::nowhere()).await;
+        let answer = gateway.query(r#"{ c: customer(id: "1") { id } }"#).await;
+        assert_eq!(answer["data"], json!({"c": null}), "{answer}");
+        let error = &answer["errors"][0];
+        assert_eq!(error["path"], json!(["c"]), "{answer}");
+        assert_eq!(
+            error["extensions"],
+            json!({"code": "UNAVAILABLE", "service": "accounts"})
+        );
+        let text = answer.to_string();
+        assert!(
+            !text.contains("10.0.0.7") && !text.contains("html"),
+            "{text}"
+        );
+        assert_eq!(accounts.calls(), calls, "{status}");
+
+        let answer = gateway
+            .query(r#"mutation { eraseCustomer(id: "1") { __typename } }"#)
+            .await;
+        assert_eq!(
+            answer["errors"][0]["extensions"]["code"], "UNAVAILABLE",
+            "{answer}"
+        );
+        assert_eq!(accounts.calls(), calls + 1, "{status}");
     }
 }
 

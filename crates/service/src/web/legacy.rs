@@ -1,11 +1,13 @@
 //! Routes that are kept for older clients: each answer says that its route is deprecated (RFC 9745), which operation replaces it, and
-//! where that is configured, when it will be gone (RFC 8594).
+//! where that is configured, when it will be gone (RFC 8594). What the front door and the gateway answer in a service's stead says it too
+//! ([`notices`]).
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::routing::MethodRouter;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use tandem_front_door::Notices;
 use utoipa::openapi::{Deprecated, OpenApi};
 
 use super::graphql_refusal::PATH;
@@ -15,17 +17,95 @@ const SUNSET: HeaderName = HeaderName::from_static("sunset");
 /// Since when GraphQL replaces the routes: 2026-01-01, as seconds since 1970 (RFC 9745, section 2.1).
 const DEPRECATED_SINCE: HeaderValue = HeaderValue::from_static("@1767225600");
 
-/// A route whose answers name the operation that replaces it. `title` is the operation's name, `operation` the document.
-pub fn replaced_by<S>(route: MethodRouter<S>, title: &str, operation: &str) -> MethodRouter<S>
+/// A route that is kept for older clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldRoute {
+    /// The service that has it.
+    pub service: &'static str,
+    /// Where it is; what stands in braces may be any segment.
+    pub path: &'static str,
+    /// The name of the operation that replaces it.
+    pub title: &'static str,
+    /// That operation.
+    pub operation: &'static str,
+}
+
+/// Makes a customer.
+pub const CREATE_CUSTOMER: OldRoute = OldRoute {
+    service: "accounts",
+    path: "/accounts/customer/create",
+    title: "CreateCustomer",
+    operation: "mutation CreateCustomer($input: CreateCustomerInput!) { createCustomer(input: $input) { customer { id revision } } }",
+};
+/// Prints a sample of a customer.
+pub const PRINT_CUSTOMER: OldRoute = OldRoute {
+    service: "accounts",
+    path: "/accounts/customer/print",
+    title: "CustomerForm",
+    operation: r#"query CustomerForm { __type(name: "CreateCustomerInput") { inputFields { name description type { name kind ofType { name } } } } }"#,
+};
+/// Lists all orders.
+pub const ALL_ORDERS: OldRoute = OldRoute {
+    service: "orders",
+    path: "/orders/list",
+    title: "Orders",
+    operation: "query Orders($after: String) { orders(first: 100, after: $after) { nodes { id status total customer { id name { firstName lastName } } } pageInfo { hasNextPage endCursor } } }",
+};
+/// Shows the orders of one customer.
+pub const ORDERS_OF_CUSTOMER: OldRoute = OldRoute {
+    service: "orders",
+    path: "/orders/order/{customer_id}",
+    title: "OrderingCustomer",
+    operation: "query OrderingCustomer($id: ID!) { orderingCustomer(id: $id) { id name { firstName lastName } orders { nodes { id status total } } } }",
+};
+
+/// All of them.
+pub const OLD_ROUTES: [OldRoute; 4] = [
+    CREATE_CUSTOMER,
+    PRINT_CUSTOMER,
+    ALL_ORDERS,
+    ORDERS_OF_CUSTOMER,
+];
+
+impl OldRoute {
+    /// Names the operation that replaces it, as `Link` has it.
+    fn link(&self) -> Option<HeaderValue> {
+        // Of our own making: a header takes it.
+        HeaderValue::try_from(format!(
+            "<{PATH}?query={}>; rel=\"successor-version\"; title=\"{}\"",
+            encoded(self.operation),
+            self.title
+        ))
+        .ok()
+    }
+}
+
+/// The routes of this service.
+#[must_use]
+pub fn of_service(name: &str) -> Vec<OldRoute> {
+    let routes = OLD_ROUTES.into_iter();
+    routes.filter(|route| route.service == name).collect()
+}
+
+/// What a front door says in each answer on these routes.
+#[must_use]
+pub fn notices(routes: &[OldRoute], sunset: Option<&Sunset>) -> Notices {
+    let mut notices = Notices::default();
+    for route in routes {
+        let mut headers = vec![(DEPRECATION, DEPRECATED_SINCE)];
+        headers.extend(route.link().map(|link| (header::LINK, link)));
+        headers.extend(sunset.map(|sunset| (SUNSET, sunset.0.clone())));
+        notices = notices.with(route.path, headers);
+    }
+    notices
+}
+
+/// A route whose answers name the operation that replaces it.
+pub fn replaced_by<S>(route: MethodRouter<S>, old: &OldRoute) -> MethodRouter<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    // Of our own making: a header takes it.
-    let link = HeaderValue::try_from(format!(
-        "<{PATH}?query={}>; rel=\"successor-version\"; title=\"{title}\"",
-        encoded(operation)
-    ))
-    .ok();
+    let link = old.link();
     route.layer(middleware::from_fn(move |request: Request, next: Next| {
         let link = link.clone();
         async move {
@@ -112,7 +192,15 @@ mod tests {
         let router = Router::new()
             .route(
                 "/old",
-                replaced_by(get(async || "old"), "A", "query A { a(b: \"c\") }"),
+                replaced_by(
+                    get(async || "old"),
+                    &OldRoute {
+                        service: "test",
+                        path: "/old",
+                        title: "A",
+                        operation: "query A { a(b: \"c\") }",
+                    },
+                ),
             )
             .route("/new", get(async || "new"));
         let request = Request::get(path).body(Body::empty()).unwrap();
@@ -136,6 +224,18 @@ mod tests {
         assert_eq!(headers["sunset"], "Wed, 30 Jun 2027 00:00:00 GMT");
         let headers = answer(&settings, "/new").await;
         assert!(!headers.contains_key("sunset") && !headers.contains_key("deprecation"));
+    }
+
+    #[test]
+    fn each_service_has_its_own_old_routes_and_each_names_what_replaces_it() {
+        assert_eq!(of_service("accounts"), [CREATE_CUSTOMER, PRINT_CUSTOMER]);
+        assert_eq!(of_service("orders"), [ALL_ORDERS, ORDERS_OF_CUSTOMER]);
+        for route in OLD_ROUTES {
+            let link = route.link().unwrap();
+            let title = format!("title=\"{}\"", route.title);
+            assert!(link.to_str().unwrap().contains(&title), "{link:?}");
+            assert!(route.operation.contains(route.title));
+        }
     }
 
     #[test]

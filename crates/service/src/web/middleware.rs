@@ -27,8 +27,8 @@ use limits::{answer_in_time, refusal_by_length};
 use request_id::name;
 use request_trace::{answered, continue_trace, recorded};
 
+use super::http_settings::HttpSettings;
 use super::legacy::Sunset;
-use super::serve::HttpSettings;
 use super::unread::read_on;
 
 /// Bodies of the largest size that are read on and thrown away, so that their sender sees why: see [`super::unread`].

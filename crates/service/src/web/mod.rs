@@ -4,6 +4,7 @@ pub mod access;
 pub mod actuator;
 pub mod consistency;
 pub(crate) mod graphql_refusal;
+mod http_settings;
 pub mod json;
 pub mod legacy;
 pub mod middleware;
@@ -15,7 +16,8 @@ pub mod serve;
 pub mod startup;
 mod unread;
 
+pub use http_settings::HttpSettings;
 pub use json::ProblemJson;
 pub use problem::{FieldError, Problem};
-pub use serve::{BindError, HttpSettings, Judge, ServeError, bind, serve};
+pub use serve::{BindError, Judge, ServeError, bind, serve};
 pub use startup::serve_during_startup;

@@ -8,77 +8,16 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
-use tandem_authentication::{AuthenticationSettings, Verifier};
+use tandem_authentication::Verifier;
 use tandem_front_door::graphql::{DocumentLimits, GraphQlRules, GraphSchema, Treatment};
-use tandem_front_door::{Clients, FrontDoor, FrontDoorSettings, Tasks, Tls, TlsError, TlsSettings};
+use tandem_front_door::{Clients, FrontDoor, Tasks, Tls, TlsError};
 use tokio::net::TcpListener;
 use tower::Service;
 
-use super::legacy::Sunset;
+use super::http_settings::HttpSettings;
+use super::legacy::{self, OldRoute};
 use super::middleware::with_middleware;
 use tandem_runtime::shutdown::Shutdown;
-
-/// How requests are served. The port belongs to each service.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "HTTP")]
-pub struct HttpSettings {
-    /// The address to listen on; 0.0.0.0 for all.
-    #[arg(
-        long,
-        env = "TANDEM_HOST",
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1"
-    )]
-    pub host: IpAddr,
-
-    /// How long an answer may take, such as `10s` or `500ms`; then the request is answered with 503.
-    #[arg(long, env = "TANDEM_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = crate::settings::parse_duration)]
-    pub request_timeout: Duration,
-
-    /// The largest body that is taken, in bytes.
-    #[arg(
-        long,
-        env = "TANDEM_MAX_BODY",
-        value_name = "BYTES",
-        default_value = "1048576"
-    )]
-    pub max_body: usize,
-
-    /// How long open requests may go on once shutdown is requested.
-    #[arg(long, env = "TANDEM_DRAIN_LIMIT", value_name = "DURATION", default_value = "2s", value_parser = crate::settings::parse_duration)]
-    pub drain_limit: Duration,
-
-    /// When the REST routes of older clients will be gone: a day such as 2027-06-30, or a moment. Their answers say it (`Sunset`).
-    #[arg(long, env = "TANDEM_REST_SUNSET", value_name = "DATE", value_parser = Sunset::parse)]
-    pub rest_sunset: Option<Sunset>,
-
-    /// What is taken from the network.
-    #[command(flatten)]
-    pub front_door: FrontDoorSettings,
-
-    /// Whose tokens are taken.
-    #[command(flatten)]
-    pub authentication: AuthenticationSettings,
-
-    /// The port's certificate.
-    #[command(flatten)]
-    pub tls: TlsSettings,
-}
-
-impl Default for HttpSettings {
-    fn default() -> Self {
-        Self {
-            host: IpAddr::from([127, 0, 0, 1]),
-            request_timeout: Duration::from_secs(10),
-            max_body: 1024 * 1024,
-            drain_limit: Duration::from_secs(2),
-            rest_sunset: None,
-            front_door: FrontDoorSettings::default(),
-            authentication: AuthenticationSettings::default(),
-            tls: TlsSettings::default(),
-        }
-    }
-}
 
 /// Why a port could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +118,8 @@ pub struct Judge {
     pub schema: Option<GraphSchema>,
     /// Verifies tokens; without one everybody may do everything.
     pub verifier: Option<Verifier>,
+    /// Routes whose answers, refusals too, say that they are old.
+    pub old_routes: Vec<OldRoute>,
 }
 
 /// The same of anything that answers requests and has its middleware.
@@ -208,10 +149,15 @@ where
         },
         body_size: settings.max_body,
         waits_for_clients: true,
+        serves_gateways: true,
         ..GraphQlRules::default()
     };
     let door = FrontDoor::new(&settings.front_door, rules, Tasks::Shared)
         .verifying(judge.verifier, GRACE)
+        .telling(legacy::notices(
+            &judge.old_routes,
+            settings.rest_sunset.as_ref(),
+        ))
         .with_tls(Tls::load(&settings.tls, Clients::Certified)?);
     let (stopper, stop) = tandem_front_door::stop();
     let serving = door.serve(listener, service, stop, settings.drain_limit);

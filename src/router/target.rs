@@ -1,0 +1,209 @@
+//! Where a request is passed on to: the path is made anew of the route's own words and, where the route has a parameter, of one checked segment.
+//! Nothing of the client's path goes on as it was written, so that none leads out of its route, however whoever is behind reads it.
+
+use reqwest::Url;
+
+/// What is decoded more often is no honest path.
+const DECODED: usize = 3;
+
+/// A path of a service, with its query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Decoded.
+    segments: Vec<String>,
+    query: Option<String>,
+}
+
+/// The path is none of this route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a segment of this path cannot be read, or leads elsewhere: it is UTF-8, encoded once, with no control characters and no `.` or `..` between slashes"
+)]
+pub(super) struct Elsewhere;
+
+impl Target {
+    /// A path that is known.
+    pub(super) fn fixed(path: &str, query: Option<&str>) -> Self {
+        Self {
+            segments: parts(path).map(str::to_owned).collect(),
+            query: query.map(str::to_owned),
+        }
+    }
+
+    /// What a request for `path` asks for on a route such as `/orders/order/{id}`.
+    ///
+    /// # Errors
+    /// When the path is not of that route.
+    pub(super) fn on_route(
+        route: &str,
+        path: &str,
+        query: Option<&str>,
+    ) -> Result<Self, Elsewhere> {
+        let (mut own, mut asked) = (parts(route), parts(path));
+        let mut segments = Vec::new();
+        loop {
+            match (own.next(), asked.next()) {
+                (None, None) => break,
+                (Some(own), Some(asked)) if own.starts_with('{') => {
+                    segments.push(segment(asked)?);
+                }
+                // The same word, as whoever chose the route has read it.
+                (Some(own), Some(_)) => segments.push(own.to_owned()),
+                _ => return Err(Elsewhere),
+            }
+        }
+        Ok(Self {
+            segments,
+            query: query.map(str::to_owned),
+        })
+    }
+
+    /// Its address below this one; `None` if that takes no paths.
+    pub(super) fn below(&self, base: &Url) -> Option<Url> {
+        let mut url = base.clone();
+        url.path_segments_mut()
+            .ok()?
+            .pop_if_empty()
+            .extend(&self.segments);
+        url.set_query(self.query.as_deref());
+        url.set_fragment(None);
+        Some(url)
+    }
+}
+
+fn parts(path: &str) -> impl Iterator<Item = &str> {
+    path.strip_prefix('/').unwrap_or(path).split('/')
+}
+
+/// What a segment of a client's path stands for, if it is one segment for everybody.
+fn segment(written: &str) -> Result<String, Elsewhere> {
+    let plain = decoded(written)?;
+    let mut read = plain.clone();
+    for _ in 0..DECODED {
+        let is_dots = |part: &str| matches!(part, "." | "..");
+        if read.split(['/', '\\']).any(is_dots) || read.chars().any(char::is_control) {
+            return Err(Elsewhere);
+        }
+        // What does not decode once more is not read so by anybody.
+        read = decoded(&read).unwrap_or_default();
+    }
+    if plain.is_empty() || plain.contains('\\') {
+        return Err(Elsewhere);
+    }
+    Ok(plain)
+}
+
+/// With each `%2f` as the byte that it stands for (RFC 3986, section 2.1).
+fn decoded(text: &str) -> Result<String, Elsewhere> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let (byte, next) = match behind {
+            [high, low, next @ ..] if *first == b'%' => match (digit(*high), digit(*low)) {
+                (Some(high), Some(low)) => (high << 4 | low, next),
+                _ => (*first, behind),
+            },
+            _ => (*first, behind),
+        };
+        bytes.push(byte);
+        rest = next;
+    }
+    String::from_utf8(bytes).map_err(|_| Elsewhere)
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    u8::try_from(char::from(byte).to_digit(16)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const ROUTE: &str = "/orders/order/{customer_id}";
+
+    fn below(base: &str, path: &str, query: Option<&str>) -> Result<String, Elsewhere> {
+        let target = Target::on_route(ROUTE, path, query)?;
+        let base = Url::parse(base).unwrap();
+        Ok(target.below(&base).unwrap().to_string())
+    }
+
+    #[test]
+    fn no_writing_of_a_path_leads_out_of_its_route() {
+        for path in [
+            "/orders/order/.",
+            "/orders/order/..",
+            "/orders/order/%2e%2E",
+            "/orders/order/.%2e",
+            "/orders/order/%252e%252e",
+            "/orders/order/..%2fgraphql",
+            "/orders/order/..%2F..%2Fgraphql",
+            "/orders/order/a%2f..%2f..%2fgraphql",
+            "/orders/order/%2e%2e%5cgraphql",
+            "/orders/order/..\\..\\graphql",
+            "/orders/order/a\\b",
+            "/orders/order/a%5cb",
+            "/orders/order/%00",
+            "/orders/order/a%0d%0ab",
+            "/orders/order/%09..",
+            "/orders/order/%ff",
+            "/orders/order/",
+            "/orders/order",
+            "/orders/order/1/",
+            "/orders/order/1/../../graphql",
+            "//elsewhere.example/orders/order/1",
+            "http://elsewhere.example/orders/order/1",
+            "http://user:secret@elsewhere.example/orders/order/1",
+        ] {
+            assert_eq!(
+                below("http://orders:8085", path, None),
+                Err(Elsewhere),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_one_segment_is_encoded_as_one_below_the_services_own_path() {
+        for (base, prefix) in [
+            ("http://orders:8085", "http://orders:8085/"),
+            ("https://orders/base/", "https://orders/base/"),
+            (
+                "http://user:secret@orders/base",
+                "http://user:secret@orders/base/",
+            ),
+        ] {
+            for (id, encoded) in [
+                ("1", "1"),
+                ("a%20b", "a%20b"),
+                ("a%2Fb", "a%2Fb"),
+                ("@elsewhere.example", "@elsewhere.example"),
+                (
+                    "http:%2F%2Felsewhere.example",
+                    "http:%2F%2Felsewhere.example",
+                ),
+                ("a%3Fb%23c", "a%3Fb%23c"),
+                ("a%25b", "a%25b"),
+                ("%zz", "%25zz"),
+                ("...", "..."),
+            ] {
+                let path = format!("/orders/order/{id}");
+                let url = below(base, &path, Some("x=1%2F2")).unwrap();
+                assert_eq!(url, format!("{prefix}orders/order/{encoded}?x=1%2F2"));
+            }
+            // However the route's own words were written.
+            let url = below(base, "/%6Frders/%6frder/1", None).unwrap();
+            assert_eq!(url, format!("{prefix}orders/order/1"));
+        }
+    }
+
+    #[test]
+    fn a_known_path_goes_on_as_it_is() {
+        let base = Url::parse("http://accounts:8080").unwrap();
+        let target = Target::fixed("/admin/dead-letters/letter", Some("consumer=a&offset=1"));
+        assert_eq!(
+            target.below(&base).unwrap().as_str(),
+            "http://accounts:8080/admin/dead-letters/letter?consumer=a&offset=1"
+        );
+    }
+}

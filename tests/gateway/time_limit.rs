@@ -1,0 +1,80 @@
+//! The time that an operation has as a whole.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tandem_backends::free_port;
+
+use super::process::{self, Gateway};
+use super::resilience::{Reply, Scripted};
+use super::{stub, wait_until};
+
+/// A gateway whose operations have a second.
+async fn gateway(accounts: &str, orders: &str) -> Gateway {
+    let (data, port) = (tempfile::tempdir().unwrap(), free_port().unwrap());
+    let mut command = process::command(port, accounts, orders, data.path());
+    command.args(["--operation-timeout-seconds", "1"]);
+    Gateway::start_command(command, port, data).await
+}
+
+#[tokio::test]
+async fn a_mutation_of_many_fields_ends_with_its_time_and_no_further_field_is_begun() {
+    const FIELDS: [&str; 8] = ["A", "B", "C", "D", "E", "F", "G", "H"];
+    let orders = Scripted::start(|body| {
+        let mut fields = FIELDS.into_iter();
+        let is_of = |id: &str| body.contains(&format!("\\\"{id}\\\""));
+        let id = fields.find(|id| is_of(id)).unwrap();
+        let order = json!({"order": {"id": id}});
+        Reply::Answer(
+            json!({"data": {id.to_lowercase(): order}}),
+            Duration::from_millis(400),
+        )
+    });
+    let gateway = gateway(&stub::nowhere(), &orders.url).await;
+    let field = |id: &str| {
+        let alias = id.to_lowercase();
+        format!("{alias}: cancelOrder(id: \"{id}\") {{ order {{ id }} }} ")
+    };
+    let fields: String = FIELDS.into_iter().map(field).collect();
+
+    let answer = gateway.query(&format!("mutation {{ {fields} }}")).await;
+
+    assert_eq!(answer["data"], Value::Null, "{answer}");
+    let errors = answer["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 1, "{answer}");
+    assert_eq!(errors[0]["extensions"]["code"], "UNAVAILABLE");
+    let message = errors[0]["message"].as_str().unwrap();
+    assert!(
+        message.contains("1 s") && message.contains("--operation-timeout-seconds"),
+        "{message}"
+    );
+    // The field that was late is named, and is the last that was begun.
+    let path = errors[0]["path"][0].as_str().unwrap().to_uppercase();
+    let late = FIELDS.iter().position(|id| *id == path).unwrap();
+    let begun = late + usize::from(message.contains("is not known"));
+    assert!(begun < FIELDS.len(), "{answer}");
+    assert_eq!(
+        gateway.query("{ __typename }").await["data"]["__typename"],
+        "Query"
+    );
+    // One that was begun at the very end may not have come there.
+    assert!(orders.calls() <= begun, "{answer}");
+}
+
+#[tokio::test]
+async fn a_query_that_nothing_answers_ends_with_its_time_and_its_call_of_a_service_too() {
+    let accounts = Scripted::start(|_| Reply::Stall);
+    let gateway = gateway(&accounts.url, &stub::nowhere()).await;
+    let begun = Instant::now();
+
+    let answer = gateway.query(r#"{ customer(id: "1") { id } }"#).await;
+
+    // The call of the service alone would have ten seconds.
+    assert!(begun.elapsed() < Duration::from_secs(8), "{answer}");
+    assert_eq!(answer["data"], Value::Null, "{answer}");
+    let error = &answer["errors"][0];
+    assert_eq!(error["extensions"]["code"], "UNAVAILABLE", "{answer}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("--operation-timeout-seconds"), "{message}");
+    wait_until("the call is given up", || accounts.left() == 1).await;
+}
