@@ -149,6 +149,30 @@ fn a_store_without_room_is_away_and_comes_back_by_itself() {
         refused["errors"][0]["extensions"]["code"], "UNAVAILABLE",
         "{refused:#}"
     );
+    // Which of the two is said depends on what is full here: the disk, or what the process may use of it.
+    let message = refused["errors"][0]["message"].as_str().unwrap();
+    assert!(
+        message.contains("its file may not become larger"),
+        "{message}"
+    );
+    assert!(
+        !message.contains('/') && !message.contains(".redb"),
+        "{message}"
+    );
+    let mut number = 30_000;
+    poll("health says why nothing can be written", || {
+        // What is small may fit and be written meanwhile.
+        number += 1;
+        create(number);
+        let health = client.try_get(&format!("{url}/actuator/health"))?;
+        let store = health.json()["components"]["store"].clone();
+        let reason = store["details"]["reason"].as_str()?;
+        assert!(
+            reason.contains("its file may not become larger"),
+            "{reason}"
+        );
+        (store["status"] == "DEGRADED").then_some(())
+    });
     // What was refused may have been large, and less may still fit: now nothing does.
     limit(process, "1");
     poll("the service says that its store is away", || {
@@ -159,6 +183,10 @@ fn a_store_without_room_is_away_and_comes_back_by_itself() {
     limit(process, "unlimited");
     poll("the store is there again", || {
         create(20_001)["errors"].is_null().then_some(())
+    });
+    poll("health has nothing more to say of it", || {
+        let health = client.try_get(&format!("{url}/actuator/health"))?;
+        (health.json()["components"]["store"]["status"] == "UP").then_some(())
     });
     assert_eq!(
         pid(&system, "accounts"),

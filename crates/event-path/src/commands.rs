@@ -67,8 +67,8 @@ pub enum Expectation {
     Existing,
 }
 
-/// Keeps commands out while a new, empty store is filled from the log: a customer that is in the log and not yet in the
-/// store must not be created a second time. Clones share it.
+/// Keeps commands out while a store is filled from the log, a new, empty one or one that is behind it: a customer that is in the log and not
+/// yet in the store must not be created a second time. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<GateState>);
 
@@ -153,8 +153,8 @@ pub enum CommandError<E> {
         "this idempotency key was used for another request; give each request a key of its own, and the same input when asking again"
     )]
     KeyReused,
-    /// The store is new and still being filled from the log.
-    #[error("the store is new and is being filled from the log; try again in a moment")]
+    /// The store is still being filled from the log: it is new, or behind it.
+    #[error("the store is being filled from the log; try again in a moment")]
     Filling,
     /// The log holds an event of this aggregate that cannot be opened yet: what is stored is not its newest state.
     #[error(
@@ -265,6 +265,18 @@ impl<A: Aggregate> CommandHandler<A> {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn AggregateStore<A>> {
         &self.store
+    }
+
+    /// Whether the store is new and still being filled from the log: what is not in it may be in the log.
+    #[must_use]
+    pub fn is_filling(&self) -> bool {
+        !self.gate.is_open()
+    }
+
+    /// The gate that keeps commands out while the store is being filled from the log.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Carries out one command and returns the state after it.

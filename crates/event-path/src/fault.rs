@@ -64,7 +64,8 @@ pub(crate) enum Instant {
     BeforeClear,
     /// A projection has written; its offsets are not committed.
     BeforeCommit,
-    /// Only with [`Fault::CommitBeforeWrite`]: its offsets are committed and nothing is written.
+    /// Only with [`Fault::CommitBeforeWrite`]: its offsets are committed and nothing is written. The process goes on: a start would find what the
+    /// store does not remember having read.
     AfterEarlyCommit,
 }
 
@@ -133,6 +134,14 @@ mod switch {
 
     /// Aborts if this process was told to end at this instant. The place is the aggregate, topic or projection.
     pub(crate) fn abort_if_told(instant: Instant, place: &str) {
+        if is_told(instant, place) {
+            tracing::error!(instant = instant.name(), place, "aborting, as told");
+            std::process::abort();
+        }
+    }
+
+    /// Whether this process was told of this instant, once.
+    pub(crate) fn is_told(instant: Instant, place: &str) -> bool {
         static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
         let file = FILE.get_or_init(|| {
             let file = std::env::var_os("TANDEM_FAULT_FILE").map(PathBuf::from);
@@ -144,14 +153,11 @@ mod switch {
             }
             file
         });
-        let Some(file) = file else { return };
+        let Some(file) = file else { return false };
         let told = std::fs::read_to_string(file)
             .is_ok_and(|told| told.trim().split_once('@') == Some((instant.name(), place)));
         // Whoever removes it is the one.
-        if told && std::fs::remove_file(file).is_ok() {
-            tracing::error!(instant = instant.name(), place, "aborting, as told");
-            std::process::abort();
-        }
+        told && std::fs::remove_file(file).is_ok()
     }
 }
 
@@ -169,7 +175,11 @@ mod switch {
     }
 
     pub(crate) const fn abort_if_told(_: Instant, _: &str) {}
+
+    pub(crate) const fn is_told(_: Instant, _: &str) -> bool {
+        false
+    }
 }
 
-pub(crate) use switch::abort_if_told;
+pub(crate) use switch::{abort_if_told, is_told};
 pub use switch::{is_on, plant};

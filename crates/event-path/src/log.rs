@@ -134,6 +134,11 @@ pub trait Log: Debug + Send + Sync + 'static {
     /// Why the log has not been reached yet, as a sentence; `None` when it has.
     fn failure(&self) -> Option<String>;
 
+    /// The name of the system whose log it is, where that is known.
+    fn system(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// Most bytes of a record that it takes: key, headers, body and framing together.
     fn largest_record(&self) -> usize;
 

@@ -24,6 +24,7 @@ use tandem_runtime::{
     clock::{Clock, Instant},
     shutdown::Shutdown,
 };
+use tokio::sync::watch;
 
 use crate::{
     checkpoint::Checkpoint,
@@ -69,6 +70,8 @@ struct Inner {
     state: Mutex<State>,
     /// Looking, noting and accepting take turns: a look that began before the logs were accepted would tell its old alarms after it.
     turn: tokio::sync::Mutex<()>,
+    /// Whether what is applied is not to be noted yet.
+    is_held: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -98,6 +101,7 @@ impl LogWatch {
             logs,
             state: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
+            is_held: watch::channel(false).0,
         }))
     }
 
@@ -146,6 +150,32 @@ impl LogWatch {
                 }
             }
         });
+    }
+
+    /// Notes nothing until [`Self::release`]: what is remembered is where a store that is behind is to be read on from, and the projections
+    /// apply what is far behind that meanwhile.
+    pub(crate) fn hold(&self) {
+        self.0.is_held.send_replace(true);
+    }
+
+    /// Notes what is applied from now on.
+    pub(crate) fn release(&self) {
+        self.0.is_held.send_replace(false);
+    }
+
+    /// Waits until the store has what the log had when the service started, or it is known that this cannot be told.
+    pub async fn caught_up(&self) {
+        let mut is_held = self.0.is_held.subscribe();
+        // It is told as long as this watch is there.
+        drop(is_held.wait_for(|is_held| !*is_held).await);
+    }
+
+    /// Looks at all logs now, also at the messages that were applied last.
+    ///
+    /// # Errors
+    /// When Kafka or the store is away.
+    pub(crate) async fn look_closely(&self) -> Result<(), StoreError> {
+        self.look(true).await
     }
 
     /// In what the logs differ from what is remembered; `None` until they were looked at.
@@ -219,6 +249,9 @@ impl LogWatch {
     /// Notes what was applied since the last note, of logs without an alarm.
     async fn note(&self) -> Result<(), StoreError> {
         let _turn = self.0.turn.lock().await;
+        if *self.0.is_held.borrow() {
+            return Ok(());
+        }
         for (topic, status) in &self.0.logs {
             if !self.trusts(topic) {
                 continue;

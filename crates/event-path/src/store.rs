@@ -34,6 +34,27 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+/// What is said of a store that cannot be written: how the operating system says it, and how whoever asks is told.
+const TOLD: [(&str, &str); 4] = [
+    ("no space left on device", "no space left on device"),
+    ("file too large", "its file may not become larger"),
+    ("quota exceeded", "the disk quota is used up"),
+    ("read-only file system", "the file system is read-only"),
+];
+
+impl StoreError {
+    /// Why it is away, in general words that may be told whoever asks; `None` where that is for the log alone.
+    #[must_use]
+    pub fn told(&self) -> Option<&'static str> {
+        let Self::Away(reason) = self else {
+            return None;
+        };
+        let reason = reason.to_lowercase();
+        let known = TOLD.iter().find(|(said, _)| reason.contains(said));
+        known.map(|(_, told)| *told)
+    }
+}
+
 /// How much waits to be published.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Backlog {
@@ -299,6 +320,12 @@ pub trait AggregateStore<A: Aggregate>: Outbox {
     /// # Errors
     /// When it is not.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Why the newest write failed, where that lies with the store and not with who wrote; `None` once one has succeeded again. Such a
+    /// store may answer [`Self::ping`].
+    fn last_failure(&self) -> Option<StoreError> {
+        None
+    }
 }
 
 /// One entry of the audit trail, as read from the log.
@@ -346,7 +373,7 @@ pub trait ChangeLog: Send + Sync + 'static {
     async fn append(&self, records: Vec<ChangeRecord>) -> Result<(), StoreError>;
 
     /// Writes entries as they are in the log: one whose (subject, revision) is there and that differs is replaced. Returns how
-    /// many were replaced. For a rebuild, which knows the first sighting of each.
+    /// many were replaced. For a rebuild, which knows the first occurrence of each.
     ///
     /// # Errors
     /// When the store does not answer; some entries may then be written, and writing them again does no harm.

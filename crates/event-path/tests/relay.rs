@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,6 +35,7 @@ const TOPIC: &str = "changes";
 #[derive(Debug, Default)]
 struct MemoryOutbox {
     pending: Mutex<BTreeMap<(String, i64), PendingEvent>>,
+    looks: AtomicUsize,
 }
 
 impl MemoryOutbox {
@@ -74,7 +78,12 @@ impl Outbox for MemoryOutbox {
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
-        Ok(Backlog::default())
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        let pending = self.pending.lock().unwrap();
+        Ok(Backlog {
+            events: pending.len() as u64,
+            oldest: pending.values().map(|event| event.recorded_at).min(),
+        })
     }
 }
 
@@ -227,4 +236,29 @@ async fn what_was_recorded_in_the_future_is_published_now() {
         ("while it runs", "while it runs"),
     ];
     assert_eq!(log.published(), named(&published));
+}
+
+/// Nobody tells of what an instance leaves behind that ends, and until it counts as left behind there is nothing to do about it.
+#[tokio::test(start_paused = true)]
+async fn while_nothing_is_pending_it_is_looked_for_what_was_left_behind_as_often_as_something_can_be()
+ {
+    let (outbox, log) = (Arc::new(MemoryOutbox::default()), MemoryLog::default());
+    let relay = start(&outbox, &log);
+    let looks = || outbox.looks.load(Ordering::Relaxed);
+    sleep(Duration::from_secs(61)).await;
+    assert!((12..=14).contains(&looks()), "{}", looks());
+    // The backlog is told as of now where something happens.
+    let before = looks();
+    relay.offer(vec![event("a", 1, "offered")]);
+    sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(looks(), before + 1);
+    // Another instance stores something and ends: it is no later than it was when each second was looked at.
+    outbox.put(&PendingEvent {
+        recorded_at: DateTime::from(std::time::SystemTime::now()),
+        ..event("b", 1, "left behind")
+    });
+    sleep(Duration::from_secs(5)).await;
+    let before = looks();
+    sleep(Duration::from_secs(5)).await;
+    assert!(looks() >= before + 4, "{} since {before}", looks());
 }

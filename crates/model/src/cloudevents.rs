@@ -187,8 +187,9 @@ fn binary(message: &Message, body: &str) -> Result<ReceivedEvent, Rejection> {
 
 /// See <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>.
 fn structured(message: &Message, body: &str) -> Result<ReceivedEvent, Rejection> {
+    // Not serde's own words, which quote a body that is a text: reasons are told where bodies are not.
     let whole: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(body).map_err(|error| {
+        crate::json::read_object(body.as_bytes()).map_err(|error| {
             Rejection::new(format!(
                 "the body is not an event in CloudEvents' JSON format: {error}"
             ))
@@ -396,6 +397,10 @@ mod tests {
             &["batch", "one event"],
         );
         refused(&structured_message("[]"), &["JSON format"]);
+        let quotes_nothing = structured_message(r#""4111 1111 1111 1111""#);
+        refused(&quotes_nothing, &["JSON format", "string"]);
+        let reason = read(&quotes_nothing).unwrap_err().reason;
+        assert!(!reason.contains("4111"), "{reason}");
         refused(
             &structured_message(r#"{"specversion": "1.0", "id": "1", "source": "/s", "data": {}}"#),
             &["attribute type", "missing"],

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Example, Fixture,
-    written::{Store, answered, at, get, must_write, request, revision, write_of},
+    written::{Store, answered, at, get, must_write, outcome_of, request, revision, write_of},
 };
 use tandem_event_path::{
     outbox::Backlog,
@@ -108,27 +108,18 @@ pub async fn an_idempotency_key_is_taken_once<A: Example>(fixture: &impl Fixture
     let store = fixture.aggregates().await;
     let first = A::example("1", 1);
     assert_eq!(
-        store
-            .write(&write_of(&first, 1, Some("key")))
-            .await
-            .unwrap(),
+        outcome_of(&store, &first, 1, Some("key")).await,
         Outcome::Written
     );
     let second = A::example("2", 1);
     assert_eq!(
-        store
-            .write(&write_of(&second, 2, Some("key")))
-            .await
-            .unwrap(),
+        outcome_of(&store, &second, 2, Some("key")).await,
         Outcome::KeyTaken
     );
     assert!(get(&store, "2").await.is_none());
     assert_eq!(answered(&store, "key").await, Some(first));
     assert_eq!(
-        store
-            .write(&write_of(&second, 3, Some("other")))
-            .await
-            .unwrap(),
+        outcome_of(&store, &second, 3, Some("other")).await,
         Outcome::Written
     );
     assert_eq!(answered(&store, "other").await, Some(second));
@@ -140,18 +131,12 @@ pub async fn an_idempotency_key_is_taken_once_on_the_same_aggregate<A: Example>(
     let store = fixture.aggregates().await;
     let first = A::example("1", 1);
     assert_eq!(
-        store
-            .write(&write_of(&first, 1, Some("key")))
-            .await
-            .unwrap(),
+        outcome_of(&store, &first, 1, Some("key")).await,
         Outcome::Written
     );
     let second = first.changed(1);
     assert_eq!(
-        store
-            .write(&write_of(&second, 2, Some("key")))
-            .await
-            .unwrap(),
+        outcome_of(&store, &second, 2, Some("key")).await,
         Outcome::KeyTaken
     );
     assert_eq!(revision(&store, "1").await, 1);
@@ -202,24 +187,15 @@ pub async fn the_first_answer_is_kept_and_then_forgotten<A: Example>(fixture: &i
     let third = second.changed(2);
     assert!(answered(&store, "one").await.is_none());
     assert_eq!(
-        store
-            .write(&write_of(&first, 10, Some("one")))
-            .await
-            .unwrap(),
+        outcome_of(&store, &first, 10, Some("one")).await,
         Outcome::Written
     );
     assert_eq!(
-        store
-            .write(&write_of(&second, 20, Some("two")))
-            .await
-            .unwrap(),
+        outcome_of(&store, &second, 20, Some("two")).await,
         Outcome::Written
     );
     assert_eq!(
-        store
-            .write(&write_of(&third, 30, Some("three")))
-            .await
-            .unwrap(),
+        outcome_of(&store, &third, 30, Some("three")).await,
         Outcome::Written
     );
     assert_eq!(answered(&store, "one").await, Some(first));
@@ -231,10 +207,7 @@ pub async fn the_first_answer_is_kept_and_then_forgotten<A: Example>(fixture: &i
     assert!(answered(&store, "two").await.is_none());
     assert_eq!(answered(&store, "three").await, Some(third.clone()));
     assert_eq!(
-        store
-            .write(&write_of(&third.changed(1), 40, Some("one")))
-            .await
-            .unwrap(),
+        outcome_of(&store, &third.changed(1), 40, Some("one")).await,
         Outcome::Written
     );
     assert_eq!(store.forget_answers(at(100)).await.unwrap(), 2);
@@ -257,10 +230,7 @@ pub async fn an_answer_is_kept_without_a_change<A: Example>(fixture: &impl Fixtu
     assert_eq!(keep("one", &first, 30).await, Outcome::KeyTaken);
     assert_eq!(get(&store, "1").await.unwrap().pending.len(), 1);
     assert_eq!(
-        store
-            .write(&write_of(&second, 40, Some("one")))
-            .await
-            .unwrap(),
+        outcome_of(&store, &second, 40, Some("one")).await,
         Outcome::KeyTaken
     );
     must_write(&store, &second, 50).await;

@@ -111,6 +111,10 @@ impl<A: Aggregate> AggregateStore<A> for Counting<A> {
     async fn ping(&self) -> Result<(), StoreError> {
         self.inner.ping().await
     }
+
+    fn last_failure(&self) -> Option<StoreError> {
+        self.inner.last_failure()
+    }
 }
 
 #[async_trait]

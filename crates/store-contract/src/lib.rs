@@ -52,6 +52,37 @@ pub trait Fixture<A: Example>: Debug + Send + Sync {
     async fn registry(&self) -> Arc<dyn Registry>;
 }
 
+/// A type of the test's own around a service's aggregate, which [`Example`] can be implemented for: `own_aggregate!(Own, Customer)`. It is
+/// stored as the aggregate itself is.
+#[macro_export]
+macro_rules! own_aggregate {
+    ($own:ident, $aggregate:ty) => {
+        #[derive(Clone, Debug, PartialEq, ::serde::Serialize, ::serde::Deserialize)]
+        #[serde(transparent)]
+        struct $own($aggregate);
+
+        impl ::tandem_model::aggregate::Aggregate for $own {
+            const NAME: &'static str = <$aggregate as ::tandem_model::aggregate::Aggregate>::NAME;
+            const COLLECTION: &'static str =
+                <$aggregate as ::tandem_model::aggregate::Aggregate>::COLLECTION;
+            const INDEXES: &'static [&'static [&'static str]] =
+                <$aggregate as ::tandem_model::aggregate::Aggregate>::INDEXES;
+
+            fn id(&self) -> &str {
+                ::tandem_model::aggregate::Aggregate::id(&self.0)
+            }
+
+            fn revision(&self) -> i64 {
+                ::tandem_model::aggregate::Aggregate::revision(&self.0)
+            }
+
+            fn field(&self, name: &str) -> Option<String> {
+                ::tandem_model::aggregate::Aggregate::field(&self.0, name)
+            }
+        }
+    };
+}
+
 /// One test for each case: `store_contract!(Sample, fixture())`, where `fixture()` is an async function that returns an
 /// `Option` of a [`Fixture`], `None` if what the store needs is not here.
 #[macro_export]

@@ -63,6 +63,16 @@ pub fn write_of<A: Example>(state: &A, recorded: i64, key: Option<&str>) -> Writ
     }
 }
 
+/// Writes [`write_of`] these, and answers what became of it.
+pub(super) async fn outcome_of<A: Example>(
+    store: &Store<A>,
+    state: &A,
+    recorded: i64,
+    key: Option<&str>,
+) -> Outcome {
+    store.write(&write_of(state, recorded, key)).await.unwrap()
+}
+
 /// A request with this key, whose input is the key's own name.
 pub(super) fn request(key: &str) -> RequestKey {
     RequestKey {

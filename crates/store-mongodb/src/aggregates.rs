@@ -20,10 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     MongoStore,
-    answers::{FirstAnswers, Mark},
+    answers::FirstAnswers,
     bulk::{Bulk, bulk},
     connection::{SERVER_LIMIT, is_duplicate, limited},
-    documents::{PendingDocument, binary, date, read, unwritable},
+    documents::{Mark, PendingDocument, binary, date, read, unwritable},
     group_commit::GroupCommit,
     group_read::GroupRead,
     in_place::{InPlace, Wanted, is_up_to_date},

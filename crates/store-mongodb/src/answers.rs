@@ -38,16 +38,6 @@ const KEPT: Duration = Duration::from_secs(25 * 3_600);
 /// Aggregates whose answers are removed in one go.
 const CLEANED_AT_ONCE: i64 = 100;
 
-/// The mark in an aggregate's document that a key was used.
-#[derive(Debug, Serialize)]
-pub(super) struct Mark<'a> {
-    pub(super) key: &'a str,
-    pub(super) at: DateTime,
-    pub(super) input: &'a str,
-    /// The id of the answer.
-    pub(super) answer: String,
-}
-
 #[derive(Serialize)]
 struct Answer<'a, A> {
     #[serde(rename = "_id")]

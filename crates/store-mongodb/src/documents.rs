@@ -43,6 +43,21 @@ pub fn read<T: DeserializeOwned>(document: &RawDocument) -> Result<T, StoreError
     })
 }
 
+/// The mark in an aggregate's document that an idempotency key was used: see [`super::answers`].
+#[derive(Debug, Serialize)]
+pub(super) struct Mark<'a> {
+    pub(super) key: &'a str,
+    pub(super) at: bson::DateTime,
+    pub(super) input: &'a str,
+    /// The id of the answer.
+    pub(super) answer: String,
+}
+
+/// The name of the index for the lists by these fields.
+pub(super) fn index_name(fields: &[&str]) -> String {
+    fields.join(",")
+}
+
 /// What finds the documents with these ids. One id is asked for by itself: MongoDB then goes to it without making a plan.
 pub(super) fn with_ids(ids: &[String]) -> bson::Document {
     match ids {

@@ -31,7 +31,6 @@ use mongodb::{
     Database,
     bson::{Bson, Document, RawArrayBuf, RawDocumentBuf, Timestamp, Uuid, doc},
 };
-use rand::Rng;
 use serde::Deserialize;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -46,7 +45,11 @@ use super::{
     statement::{RECENT_EVENTS, Statement},
 };
 use tandem_event_path::store::{Outcome, StoreError};
-use tandem_runtime::trace_context::TraceContext;
+use tandem_runtime::{
+    backoff::{Backoff, Pauses},
+    clock::Clock,
+    trace_context::TraceContext,
+};
 
 /// Commands on their way at once.
 const WRITERS: usize = 2;
@@ -62,9 +65,8 @@ const QUEUE: usize = 2_000;
 const SENDING_LIMIT: Duration = Duration::from_secs(6);
 /// How long a command is sent again, counted from the first sending.
 const RETRY_LIMIT: Duration = Duration::from_secs(10);
-/// The first pause between two sendings, doubled each time up to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(25);
-const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// The pauses between two sendings.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(25), Duration::from_secs(1));
 
 type Answer = Result<Outcome, StoreError>;
 
@@ -189,7 +191,7 @@ impl Writer {
         let traces = batch.iter().map(|waiting| waiting.trace);
         let _recorded = spans::shared(self.kind.name(), &self.collection, traces);
         let started = Instant::now();
-        let mut pause = FIRST_PAUSE;
+        let mut pauses: Option<Pauses> = None;
         let mut sent_before = false;
         loop {
             let reason = match self.attempt(&mut batch, sent_before).await {
@@ -209,6 +211,9 @@ impl Writer {
             if batch.is_empty() {
                 return;
             }
+            let pause = pauses
+                .get_or_insert_with(|| BACKOFF.pauses(&Clock::default()))
+                .next_pause();
             if started.elapsed() + pause > RETRY_LIMIT {
                 tracing::warn!(collection = %self.collection, statements = batch.len(), %reason, "MongoDB does not take writes");
                 for waiting in batch {
@@ -218,9 +223,7 @@ impl Writer {
             }
             tracing::debug!(collection = %self.collection, statements = batch.len(), %reason, "sending again");
             sent_before = true;
-            let jittered = pause.mul_f64(rand::rng().random_range(0.5..=1.0));
-            tokio::time::sleep(jittered).await;
-            pause = (pause * 2).min(LAST_PAUSE);
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -23,8 +23,8 @@ use tandem_runtime::trace_context::TraceContext;
 
 use super::{
     connection::{SERVER_LIMIT, limited, read_page},
+    documents::index_name,
     group_queue::{Admission, GroupQueue, SharedRead},
-    lists::index_name,
 };
 
 /// Aggregates of a usual list. A scan for some lists reads as many for each of them on average.

@@ -46,11 +46,6 @@ struct ListedState<A> {
     state: A,
 }
 
-/// The name of the index for the lists by these fields.
-pub(super) fn index_name(fields: &[&str]) -> String {
-    fields.join(",")
-}
-
 /// Whether this list is kept: see [`Aggregate::INDEXES`].
 fn check_list<A: Aggregate>(filter: &Filter) -> Result<(), StoreError> {
     let kept = |fields: &&[&str]| fields.iter().eq(filter.0.iter().map(|(field, _)| field));

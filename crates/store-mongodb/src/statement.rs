@@ -3,14 +3,11 @@
 use mongodb::bson::{self, Bson, DateTime, Document, RawDocument, RawDocumentBuf, Uuid, doc};
 use serde::Serialize;
 
-use super::{
-    answers::Mark,
-    documents::{PendingDocument, binary, date, native, unwritable},
-};
+use super::documents::{Mark, PendingDocument, binary, date, native, unwritable};
 use tandem_event_path::store::{KEPT_ANSWERS, StoreError, Write};
 use tandem_model::{aggregate::Aggregate, request_key::RequestKey};
 
-/// How many event ids a document remembers after their events are published: see [`super::writers`].
+/// How many event ids a document remembers after their events are published: see [`super::group_commit`].
 pub(super) const RECENT_EVENTS: i64 = 8;
 
 /// A write as an encoded statement, with what it takes to tell what became of it.

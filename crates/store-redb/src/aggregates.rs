@@ -264,6 +264,10 @@ impl<A: Aggregate> AggregateStore<A> for EmbeddedAggregates<A> {
         // Through the writer: a store that can be read and not written is not there. Nothing is flushed for it.
         self.store.write(Durable::No, |_| Ok(())).await
     }
+
+    fn last_failure(&self) -> Option<StoreError> {
+        self.store.last_failure()
+    }
 }
 
 fn get_many<A: Aggregate>(

@@ -6,20 +6,21 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use rand::Rng;
 use redb::{Durability, WriteTransaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{WorkError, away, file::File};
 use tandem_event_path::store::StoreError;
 use tandem_runtime::{
+    backoff::Backoff,
+    clock::Clock,
     span::{Span, SpanKind},
     trace_context::TraceContext,
 };
@@ -33,9 +34,8 @@ const QUEUE: usize = 4096;
 /// How long a commit that was not flushed may stay so when nothing else is written.
 const UNFLUSHED: Duration = Duration::from_secs(1);
 
-/// First and longest pause between two tries to open the file again after an error.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Pauses between two tries to open the file again after an error.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// Whether a job's effect must survive a crash once it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,11 +99,31 @@ pub(super) struct Committer {
     queue: Option<Sender<Box<dyn Job>>>,
     turns: Arc<Semaphore>,
     writer: Option<JoinHandle<()>>,
+    last_failure: LastFailure,
+}
+
+/// Why the file could not be written, until something has been made durable again. Clones share it.
+#[derive(Clone, Debug, Default)]
+struct LastFailure(Arc<Mutex<Option<StoreError>>>);
+
+impl LastFailure {
+    fn get(&self) -> Option<StoreError> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, failure: Option<StoreError>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
 }
 
 impl Committer {
     pub(super) fn start(file: Arc<File>) -> std::io::Result<Self> {
         let (queue, jobs) = channel();
+        let last_failure = LastFailure::default();
+        let noted = last_failure.clone();
         let writer = std::thread::Builder::new()
             .name("embedded-store".to_owned())
             .spawn(move || {
@@ -112,6 +132,7 @@ impl Committer {
                     jobs,
                     unflushed: false,
                     is_broken: false,
+                    last_failure: noted,
                 }
                 .run()
             })?;
@@ -119,7 +140,12 @@ impl Committer {
             queue: Some(queue),
             turns: Arc::new(Semaphore::new(QUEUE)),
             writer: Some(writer),
+            last_failure,
         })
+    }
+
+    pub(super) fn last_failure(&self) -> Option<StoreError> {
+        self.last_failure.get()
     }
 
     pub(super) async fn commit<T, F>(&self, durable: Durable, work: F) -> Result<T, StoreError>
@@ -170,6 +196,7 @@ struct Writer {
     unflushed: bool,
     /// Whether the file failed, as on a full disk: then it must be opened again.
     is_broken: bool,
+    last_failure: LastFailure,
 }
 
 impl Writer {
@@ -186,7 +213,7 @@ impl Writer {
     /// Opens the file again, however often it takes. Whoever wants to write meanwhile is told that it is away. Returns false when
     /// there will be no more jobs.
     fn recover(&mut self) -> bool {
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = BACKOFF.pauses(&Clock::default());
         loop {
             let reason = match self.file.reopen() {
                 Ok(()) => {
@@ -196,22 +223,35 @@ impl Writer {
                 }
                 Err(error) => error.to_string(),
             };
+            let pause = pauses.next_pause();
             tracing::warn!(
                 reason,
                 ?pause,
                 "the embedded store cannot be opened again; trying again"
             );
-            let until = Instant::now() + pause.mul_f64(rand::rng().random_range(0.5..=1.0));
+            let until = Instant::now() + pause;
             loop {
                 let left = until.saturating_duration_since(Instant::now());
                 match self.jobs.recv_timeout(left) {
-                    Ok(job) => job.answer(Err(StoreError::Away(reason.clone()))),
+                    Ok(job) => {
+                        let first = self.last_failure.get();
+                        let away = || StoreError::Away(reason.clone());
+                        job.answer(Err(first.unwrap_or_else(away)));
+                    }
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return false,
                 }
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Notes that the file failed, and answers why. Until it is open again it fails for the reason that it failed for first.
+    fn fails(&mut self, failure: StoreError) -> StoreError {
+        let first = self.last_failure.get().filter(|_| self.is_broken);
+        let failure = first.unwrap_or(failure);
+        self.last_failure.set(Some(failure.clone()));
+        self.is_broken = true;
+        failure
     }
 
     /// Waits for a job and takes those behind it; `None` when there will be no more.
@@ -245,21 +285,29 @@ impl Writer {
         while !batch.is_empty() {
             match self.attempt(&mut batch) {
                 Ok(()) => {
+                    // What is in memory alone says nothing of the file.
+                    if !self.unflushed {
+                        self.last_failure.set(None);
+                    }
                     for job in batch.drain(..) {
                         job.answer(Ok(()));
                     }
                 }
                 Err(Failure::Job(index, error)) => {
-                    // The file failed under this job: it is opened again even if no other comes.
-                    self.is_broken |= matches!(error, StoreError::Away(_));
+                    let error = match error {
+                        // The file failed under this job: it is opened again even if no other comes.
+                        failure @ StoreError::Away(_) => self.fails(failure),
+                        error @ StoreError::Corrupt(_) => error,
+                    };
                     batch.remove(index).answer(Err(error));
                 }
                 Err(Failure::All(error)) => {
                     tracing::error!(%error, jobs = batch.len(), "the embedded store could not commit");
-                    self.is_broken = true;
-                    let message = error.to_string();
+                    let reason = match self.fails(error) {
+                        StoreError::Away(reason) | StoreError::Corrupt(reason) => reason,
+                    };
                     for job in batch.drain(..) {
-                        job.answer(Err(StoreError::Away(message.clone())));
+                        job.answer(Err(StoreError::Away(reason.clone())));
                     }
                 }
             }
@@ -293,7 +341,7 @@ impl Writer {
             });
             if let Err(error) = flushed {
                 tracing::warn!(%error, "the embedded store could not flush; what was published may be published again");
-                self.is_broken = true;
+                self.fails(error);
             }
             self.unflushed = false;
         }

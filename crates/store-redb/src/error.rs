@@ -23,6 +23,14 @@ pub enum OpenError {
         /// Which file.
         path: PathBuf,
     },
+    /// The file is damaged, or something else than a store.
+    #[error("the store {} is damaged, or no store ({reason}); put back a copy of it, or move it away: an empty one is filled from the log at the next start", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What the database says.
+        reason: String,
+    },
     /// The file is there and cannot be read or written as a store.
     #[error("the store {} cannot be opened: {reason}", path.display())]
     Unusable {
@@ -37,11 +45,30 @@ impl OpenError {
     pub(super) fn from_database(path: PathBuf, error: DatabaseError) -> Self {
         match error {
             DatabaseError::DatabaseAlreadyOpen => Self::InUse { path },
+            DatabaseError::Storage(error) if is_damage(&error) => Self::Damaged {
+                path,
+                reason: error.to_string(),
+            },
             other => Self::Unusable {
                 path,
                 reason: other.to_string(),
             },
         }
+    }
+}
+
+/// Whether the file, and not the disk or the system, is what is wrong.
+fn is_damage(error: &StorageError) -> bool {
+    use std::io::ErrorKind;
+    match error {
+        StorageError::Corrupted(_) => true,
+        StorageError::Io(error) => {
+            matches!(
+                error.kind(),
+                ErrorKind::UnexpectedEof | ErrorKind::InvalidData
+            )
+        }
+        _ => false,
     }
 }
 

@@ -10,6 +10,7 @@ mod change_log;
 mod codec;
 mod committer;
 mod dead_letters;
+mod embedded_store;
 mod error;
 mod file;
 mod registry;
@@ -19,8 +20,8 @@ pub use change_log::EmbeddedChangeLog;
 pub use codec::Codec;
 pub use committer::Durable;
 pub use dead_letters::EmbeddedDeadLetters;
+pub use embedded_store::EmbeddedStore;
 pub use error::{OpenError, WorkError, away};
-pub use file::EmbeddedStore;
 pub use registry::EmbeddedRegistry;
 
 /// The [`mark`](tandem_event_path::store::PublishedRow::version) of a record: a hash of its bytes, which differ from one writing to the next, also of

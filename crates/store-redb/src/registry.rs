@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use redb::{ReadableTable, TableDefinition};
+use redb::ReadableTable;
 
-use super::{Durable, EmbeddedStore};
+use super::{
+    committer::Durable,
+    embedded_store::{EmbeddedStore, REGISTRY},
+};
 use tandem_event_path::store::{Registry, StoreError};
-
-/// name → value.
-pub(super) const REGISTRY: TableDefinition<'static, &'static str, &'static str> =
-    TableDefinition::new("registry");
 
 /// A table of names and values.
 #[derive(Clone, Debug)]

@@ -104,7 +104,18 @@ fn a_file_that_is_no_store_is_one_clear_error() {
     std::fs::create_dir_all(file.0.path().join("data")).unwrap();
     std::fs::write(file.path(), "something else entirely".repeat(1000)).unwrap();
     let error = EmbeddedStore::open(file.path(), codec()).unwrap_err();
-    assert!(matches!(error, OpenError::Unusable { .. }), "{error}");
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("put back a copy"), "{error}");
+}
+
+#[test]
+fn a_file_that_was_cut_off_is_damaged_and_says_what_to_do() {
+    let file = File::new();
+    drop(EmbeddedStore::open(file.path(), codec()).unwrap());
+    let whole = std::fs::read(file.path()).unwrap();
+    std::fs::write(file.path(), &whole[..whole.len() / 3]).unwrap();
+    let error = EmbeddedStore::open(file.path(), codec()).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
 }
 
 #[tokio::test]

@@ -50,6 +50,8 @@ struct Ring {
     stored: Arc<dyn StoredKeys>,
     /// Whether the topics are known to be this system's.
     is_claimed: watch::Sender<bool>,
+    /// Whoever waits for the end of the topic reads on to it, one for all: many who wait are no reason to read it many times over.
+    reading_on: tokio::sync::Mutex<()>,
     signing: Option<Signing>,
 }
 
@@ -111,6 +113,7 @@ impl KeyRing {
             role,
             stored,
             is_claimed: watch::channel(false).0,
+            reading_on: tokio::sync::Mutex::default(),
             signing,
         }));
         shutdown.spawn(ring.clone().run());

@@ -50,12 +50,14 @@ use key_queue::KeyQueue;
 use published::Remembered;
 use sending::Delivery;
 pub use settings::RelaySettings;
-use sweep::{LOOK_AHEAD, Swept};
+use sweep::{LOOK_AHEAD, Swept, rest};
 
 /// What a message has beside the event's body, in bytes: key, headers, framing. All of it is bounded.
 const ENVELOPE: usize = 1_024;
 /// Most bytes of an event's body where the log takes records of 1,000,000 bytes, as Kafka does unless it is told otherwise.
 pub const LARGEST_EVENT: usize = 1_000_000 - ENVELOPE;
+/// How long it took from a change to Kafka's acknowledgement.
+const PUBLISHED: &str = "change_published_seconds";
 /// Hints that may wait to be looked at; more are dropped and left to the sweep.
 const HINTS: usize = 8_192;
 /// Events held in memory; a sweep stops there and goes on later.
@@ -100,7 +102,7 @@ pub fn start(
         held: 0,
         published: Remembered::default(),
         published_count: metrics::counter!("outbox_published_total", "topic" => topic),
-        published_after: metrics::histogram!("change_published_seconds", "topic" => topic),
+        published_after: metrics::histogram!(PUBLISHED, "topic" => topic),
         started: clock.now().into(),
         to_clear: HashMap::new(),
         paused_until: None,
@@ -172,6 +174,7 @@ impl Relay {
         let mut clear_not_before = self.clock.instant();
         let sweep_every = Duration::from_millis(settings.sweep_ms);
         let mut sweep_at = self.clock.instant();
+        let mut swept_at = sweep_at;
         let mut farewell: Option<Instant> = None;
         if !self.await_topics(&stop).await {
             return;
@@ -230,7 +233,8 @@ impl Relay {
             }
             let sweep_due = (sweeping.is_none() && farewell.is_none()).then_some(sweep_at);
             if sweep_due.is_some_and(|due| self.clock.instant() >= due) {
-                sweep_at = self.clock.instant() + sweep_every;
+                swept_at = self.clock.instant();
+                sweep_at = swept_at + sweep_every;
                 let is_done = !first_sweep && fault::is_on(Fault::SweptOnce);
                 if self.held < HELD && !is_done {
                     if sweep_from.is_none() {
@@ -273,12 +277,16 @@ impl Relay {
                     sweep_from = self.take_sweep(swept, &mut first_sweep);
                     if sweep_from.is_some() && self.held < HELD {
                         sweeping = Some(self.sweep(&settings, first_sweep, sweep_from.take()));
+                    } else if sweep_from.is_none() && self.is_at_rest() {
+                        sweep_at = swept_at + rest(&settings);
                     }
                 }
                 count = hints.recv_many(&mut offered, 1_024), if self.held < HELD && offered.len() < HINTS && farewell.is_none() => {
                     if count == 0 {
                         farewell.get_or_insert(self.clock.instant() + FAREWELL);
                     }
+                    // What is told of the backlog is not to be old while something happens.
+                    sweep_at = sweep_at.min(self.clock.instant() + sweep_every);
                 }
                 () = until(&clock, wake), if wake.is_some() => {}
             }

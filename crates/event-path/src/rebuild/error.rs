@@ -1,7 +1,11 @@
 //! Why a rebuild ended early, as whoever ordered it hears it.
 
-use super::reading::SILENCE;
+use std::time::Duration;
+
 use crate::{held_back::HeldBackParts, log::LogError, store::StoreError};
+
+/// How long the log may be silent before its end.
+pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
 /// Why a rebuild ended early. It can be started again at any time.
 #[derive(Debug, thiserror::Error)]

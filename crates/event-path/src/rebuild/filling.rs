@@ -1,14 +1,30 @@
-//! A new, empty store fills itself from the log before it takes commands.
+//! A store is as new as the log before it takes commands: a new, empty one fills itself from the log, and one that was put back from a copy
+//! reads what came since.
+//!
+//! Whether a store is behind is told from positions: what it remembers to have read of its topics is held against their ends. It has no other
+//! way to know: the offsets that its consumer groups have committed are those of the store that was there before. A start after a crash reads
+//! the last moment so, and one in order nothing.
+//!
+//! What a store does not remember is read, not judged: of it is taken what is newer than what is stored, as a rebuild does, and only what is
+//! verified. A log that is not the one that the store was made from says nothing, and nothing of it is taken here.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
-use super::{Order, RebuildError, Target, retry::BACKOFF};
+use super::{Order, RebuildError, Target, Unread, retry::BACKOFF};
 use crate::{
     commands::Gate,
     log::Log,
+    log_memory::{LogWatch, Remembered, remembered},
     store::{Registry, StoreError},
 };
 use tandem_runtime::shutdown::Shutdown;
+
+/// How long a store that was filled waits for the log before it takes commands without knowing whether it is behind, and for what is made from
+/// the topics of other services: a service that starts while Kafka is away, or that has been away for long itself, serves nevertheless.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What the gate says while a store is held against the log.
+const COMPARED: &str =
+    "the store is compared with the log, and takes no commands until it has what the log has";
 
 /// What is done when the log that a new store is filled from has lost its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +35,11 @@ pub enum TruncatedLog {
     Accepted,
 }
 
-/// Fills a new, empty store from the log, then opens the gate. A store that was filled before opens it at once.
+/// Fills a new, empty store from the log, then opens the gate. A store that was filled before is brought up to date first, if the log holds
+/// more than the store remembers to have read: see [`Unread`].
+///
+/// The first target is what commands are carried out on. What is made from another topic than its own is brought up to date behind the open
+/// gate where that takes long. Until all is done the watch notes nothing, so that a start that ends early begins again at the same place.
 ///
 /// Runs in the background and goes on trying until it is done or the service stops. The gate says meanwhile why it is closed.
 pub fn fill_new_store(
@@ -27,36 +47,36 @@ pub fn fill_new_store(
     targets: Vec<Arc<dyn Target>>,
     log: Arc<dyn Log>,
     gate: Gate,
+    watch: &LogWatch,
     truncated: TruncatedLog,
     shutdown: &Shutdown,
 ) {
-    let stopping = shutdown.clone();
+    watch.hold();
+    let filling = Filling {
+        registry,
+        targets,
+        log,
+        gate,
+        watch: watch.clone(),
+        truncated,
+        shutdown: shutdown.clone(),
+    };
     shutdown.spawn(async move {
-        let filled = stopping.retry(
-            BACKOFF,
-            || fill(registry.as_ref(), &targets, &log, truncated, &stopping),
-            |error, pause| {
-                if !stopping.is_requested() {
-                    gate.close_because(error.to_string());
-                    tracing::warn!(%error, ?pause, "the new store could not be filled from the log; trying again");
-                }
-            },
-        );
-        if filled.await.is_some() {
-            gate.let_through();
-        }
+        let _ = filling.run().await;
     });
 }
 
 /// Under this name a store remembers that it was filled.
 const FILLED: &str = "filled";
+/// What it remembers since it also remembers, of each partition, what it reads from the first message on; before, it was another word.
+const REMEMBERS_ALL: &str = "and remembers what it reads";
 
 /// Remembers that a store holds what the log holds, so that it is not filled again.
 ///
 /// # Errors
 /// When the store does not answer.
 pub async fn mark_filled(registry: &dyn Registry) -> Result<(), StoreError> {
-    registry.remember(FILLED, "yes").await.map(drop)
+    registry.remember(FILLED, REMEMBERS_ALL).await.map(drop)
 }
 
 /// Whether a store remembers that it was filled.
@@ -84,59 +104,207 @@ enum FillError {
     },
 }
 
-async fn fill(
-    registry: &dyn Registry,
-    targets: &[Arc<dyn Target>],
-    log: &Arc<dyn Log>,
+/// What is behind the log.
+struct Behind {
+    target: Arc<dyn Target>,
+    unread: Unread,
+}
+
+/// A store on its way to where the log is.
+struct Filling {
+    registry: Arc<dyn Registry>,
+    targets: Vec<Arc<dyn Target>>,
+    log: Arc<dyn Log>,
+    gate: Gate,
+    watch: LogWatch,
     truncated: TruncatedLog,
-    shutdown: &Shutdown,
-) -> Result<(), FillError> {
-    for target in targets {
-        target.recall_waiting().await?;
-    }
-    if is_filled(registry).await? {
-        return Ok(());
-    }
-    tokio::select! {
-        biased;
-        () = shutdown.requested() => return Err(RebuildError::Stopping.into()),
-        _ = log.ready() => {}
-    }
-    for target in targets {
-        let topic = target.log();
-        let ends = log.topic(topic).await.map_err(RebuildError::from)?.ends;
-        let begun_late = ends.iter().find(|(_, (low, _))| *low > 0);
-        let Some((&partition, &(offset, _))) = begun_late else {
-            continue;
-        };
-        if truncated == TruncatedLog::Refused {
-            return Err(FillError::Truncated {
-                topic,
-                partition,
-                offset,
-            });
+    shutdown: Shutdown,
+}
+
+impl Filling {
+    /// `None` when the service stops before.
+    async fn run(&self) -> Option<()> {
+        let trouble = "whether the store was filled cannot be told";
+        if self.retried(trouble, || self.was_filled()).await? {
+            self.bring_up_to_date().await?;
+        } else {
+            let trouble = "the new store could not be filled from the log";
+            self.retried(trouble, || self.fill()).await?;
         }
-        tracing::warn!(
-            topic,
-            partition,
-            offset,
-            "the log has lost its beginning; what is left is taken for all there ever was, as was ordered"
-        );
+        self.gate.let_through();
+        self.watch.release();
+        Some(())
     }
-    for target in targets {
-        let outcome = Arc::clone(target)
-            .rebuild(log, Order::default(), shutdown, &mut |_| {})
-            .await?;
-        let done = outcome.progress;
-        if done.read > 0 {
+
+    /// Tries until it is done, with growing pauses. `None` when the service stops before.
+    async fn retried<T, F>(&self, trouble: &str, attempt: impl Fn() -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, FillError>>,
+    {
+        let failed = |error: &FillError, pause: Duration| {
+            if !self.shutdown.is_requested() {
+                self.gate.close_because(error.to_string());
+                tracing::warn!(%error, ?pause, "{trouble}; trying again");
+            }
+        };
+        self.shutdown.retry(BACKOFF, attempt, failed).await
+    }
+
+    async fn was_filled(&self) -> Result<bool, FillError> {
+        for target in &self.targets {
+            target.recall_waiting().await?;
+        }
+        Ok(is_filled(self.registry.as_ref()).await?)
+    }
+
+    /// Waits until the log is known to be ours.
+    async fn log_is_ready(&self) -> Result<(), FillError> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.requested() => Err(RebuildError::Stopping.into()),
+            _ = self.log.ready() => Ok(()),
+        }
+    }
+
+    async fn bring_up_to_date(&self) -> Option<()> {
+        self.gate.close_because(COMPARED.to_owned());
+        let trouble = "whether the log holds more than the store has read cannot be told";
+        let mut looking = pin!(self.retried(trouble, || self.look()));
+        let clock = self.shutdown.clock();
+        let behind = match clock.timeout(PATIENCE, looking.as_mut()).await {
+            Ok(behind) => behind?,
+            Err(_) => {
+                tracing::warn!(
+                    waited = ?PATIENCE,
+                    "the log does not answer: commands are taken without knowing whether the log holds more than this store. If the store was put back from a copy, keep callers out until the log answers"
+                );
+                self.gate.let_through();
+                looking.await?
+            }
+        };
+        let trouble = "the store could not be brought up to date from the log";
+        if behind.iter().any(|behind| self.is_own(behind)) {
+            self.retried(trouble, || self.catch_up(true)).await?;
+        }
+        if behind.iter().all(|behind| self.is_own(behind)) {
+            return Some(());
+        }
+        let mut catching_up = pin!(self.retried(trouble, || self.catch_up(false)));
+        match clock.timeout(PATIENCE, catching_up.as_mut()).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.gate.let_through();
+                catching_up.await
+            }
+        }
+    }
+
+    /// Whether it is made from the topic that commands of this store are told on.
+    fn is_own(&self, behind: &Behind) -> bool {
+        let own = self.targets.first().map(|target| target.log());
+        own == Some(behind.target.log())
+    }
+
+    /// What the log holds that the store does not remember to have read.
+    async fn look(&self) -> Result<Vec<Behind>, FillError> {
+        let registry = self.registry.as_ref();
+        let remembers_all = registry.recall(FILLED).await?.as_deref() == Some(REMEMBERS_ALL);
+        let mut known: BTreeMap<&'static str, BTreeMap<i32, Remembered>> = BTreeMap::new();
+        for target in &self.targets {
+            let topic = target.log();
+            known.insert(topic, remembered(registry, topic).await?);
+        }
+        if !remembers_all && known.values().all(BTreeMap::is_empty) {
+            // A store of an older version, which does not know how far it has read.
+            return Ok(Vec::new());
+        }
+        self.log_is_ready().await?;
+        let mut unread: BTreeMap<&'static str, Unread> = BTreeMap::new();
+        for (topic, remembered) in known {
+            let state = self.log.topic(topic).await.map_err(RebuildError::from)?;
+            let part = Unread::of(&remembered, &state.ends, remembers_all);
+            if !part.is_empty() {
+                unread.insert(topic, part);
+            }
+        }
+        if unread.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.watch.look_closely().await?;
+        unread.retain(|topic, _| {
+            let is_trusted = self.watch.trusts(topic);
+            if !is_trusted {
+                tracing::warn!(
+                    topic,
+                    "whether this store is behind the log cannot be told, because the log is not the one that it was made from; if the log is right, `tandem rebuild` reads it all"
+                );
+            }
+            is_trusted
+        });
+        let behind = self.targets.iter().filter_map(|target| {
+            let unread = unread.get(target.log())?.clone();
+            let target = Arc::clone(target);
+            Some(Behind { target, unread })
+        });
+        Ok(behind.collect())
+    }
+
+    /// Reads what is unread of the own topic or of the others. It is looked for anew at every try: a topic may be made anew meanwhile.
+    async fn catch_up(&self, own: bool) -> Result<(), FillError> {
+        let behind = self.look().await?.into_iter();
+        for Behind { target, unread } in behind.filter(|behind| self.is_own(behind) == own) {
+            let done = target.catch_up(&self.log, unread, &self.shutdown).await?;
             tracing::info!(
                 target_name = done.target,
                 read = done.read,
                 written = done.written,
+                refused = done.refused,
+                waiting = done.waiting,
                 seconds = done.seconds,
-                "a new store was filled from the log"
+                "the log held more than this store remembered to have read, and the store has it now"
             );
         }
+        Ok(())
     }
-    Ok(mark_filled(registry).await?)
+
+    async fn fill(&self) -> Result<(), FillError> {
+        self.log_is_ready().await?;
+        for target in &self.targets {
+            let topic = target.log();
+            let state = self.log.topic(topic).await.map_err(RebuildError::from)?;
+            let begun_late = state.ends.iter().find(|(_, (low, _))| *low > 0);
+            let Some((&partition, &(offset, _))) = begun_late else {
+                continue;
+            };
+            if self.truncated == TruncatedLog::Refused {
+                return Err(FillError::Truncated {
+                    topic,
+                    partition,
+                    offset,
+                });
+            }
+            tracing::warn!(
+                topic,
+                partition,
+                offset,
+                "the log has lost its beginning; what is left is taken for all there ever was, as was ordered"
+            );
+        }
+        for target in &self.targets {
+            let outcome = Arc::clone(target)
+                .rebuild(&self.log, Order::default(), &self.shutdown, &mut |_| {})
+                .await?;
+            let done = outcome.progress;
+            if done.read > 0 {
+                tracing::info!(
+                    target_name = done.target,
+                    read = done.read,
+                    written = done.written,
+                    seconds = done.seconds,
+                    "a new store was filled from the log"
+                );
+            }
+        }
+        Ok(mark_filled(self.registry.as_ref()).await?)
+    }
 }

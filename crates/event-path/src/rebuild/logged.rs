@@ -63,7 +63,7 @@ impl Revisions {
 }
 
 impl Logged {
-    /// Notes a revision. Returns whether this is its first sighting.
+    /// Notes a revision. Returns whether this is its first occurrence.
     pub(super) fn note(&mut self, id: &str, revision: i64) -> bool {
         if let Some(revisions) = self.known.get_mut(id) {
             return revisions.insert(revision);

@@ -27,6 +27,7 @@ mod retry;
 mod target;
 mod trail;
 mod unlogged;
+mod unread;
 mod writing;
 
 pub use aggregates::{ReadStates, RebuildAggregates};
@@ -39,3 +40,4 @@ pub use progress::Progress;
 pub use rebuilt::{Differing, Entries, Heard, Rebuilt, content_of};
 pub use target::Target;
 pub use trail::RebuildTrail;
+pub use unread::Unread;

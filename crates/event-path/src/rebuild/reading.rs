@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::RebuildError;
+use super::error::{RebuildError, SILENCE};
 use crate::fault::{self, Fault};
 use crate::held_back::{HeldBackParts, readable_ends};
 use crate::log::{Arrival, Attention, Ends, Log, LogError, Offsets, Tail};
@@ -19,8 +19,6 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// A batch of so many goes on when nothing more is here and somebody waits for it; a smaller one waits for [`LINGER`].
 const ENOUGH: usize = 1_000;
 const LINGER: Duration = Duration::from_millis(100);
-/// How long the log may be silent before its end.
-pub(super) const SILENCE: Duration = Duration::from_secs(30);
 /// How long a transaction that hides a part of the log is waited for.
 const HELD_BACK: Duration = Duration::from_secs(15);
 /// Pause after an error that the client does not go on from by itself.
@@ -70,6 +68,19 @@ impl Reading {
             topic,
             next: Offsets::new(),
             log: None,
+        }
+    }
+
+    /// At these places of a topic.
+    pub(super) fn at(
+        port: &Arc<dyn Log>,
+        topic: &'static str,
+        from: Offsets,
+        shutdown: &Shutdown,
+    ) -> Self {
+        Self {
+            next: from,
+            ..Self::new(port, topic, shutdown)
         }
     }
 

@@ -63,7 +63,7 @@ impl<R: Rebuilt> Rebuild<'_, R> {
     }
 
     /// Reads on to these ends and writes what is told.
-    async fn read_to(&mut self, ends: &Ends) -> Result<(), RebuildError> {
+    pub(super) async fn read_to(&mut self, ends: &Ends) -> Result<(), RebuildError> {
         let Self {
             target,
             reading,

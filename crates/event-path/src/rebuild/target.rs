@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Entries, Order, Outcome, Progress, RebuildError, Rebuilt, logged::Logged,
+    Entries, Order, Outcome, Progress, RebuildError, Rebuilt, Unread, logged::Logged,
     newest_revisions::newest_of, progress::Told, reading::Reading, replay::Rebuild,
     retry::until_done, unlogged::PAGE,
 };
@@ -39,6 +39,17 @@ pub trait Target: Send + Sync + 'static {
         shutdown: &Shutdown,
         tell: &mut (dyn FnMut(Progress) + Send + Sync),
     ) -> Result<Outcome, RebuildError>;
+
+    /// Reads this part of its topic and takes of it what is newer than what is stored. It removes nothing and sets nothing back.
+    ///
+    /// # Errors
+    /// See [`RebuildError`].
+    async fn catch_up(
+        self: Arc<Self>,
+        log: &Arc<dyn Log>,
+        unread: Unread,
+        shutdown: &Shutdown,
+    ) -> Result<Progress, RebuildError>;
 
     /// Reads which events of it wait for a data key: whose aggregates they are is not to be decided on before.
     ///
@@ -76,6 +87,34 @@ pub trait Target: Send + Sync + 'static {
     async fn take_back(&self, contents: &[Vec<u8>]) -> Result<u64, StoreError>;
 }
 
+/// A rebuild that begins now.
+fn begun<'a, R: Rebuilt>(
+    target: Arc<R>,
+    reading: Reading,
+    order: Order,
+    shutdown: &'a Shutdown,
+    tell: &'a mut (dyn FnMut(Progress) + Send + Sync),
+) -> Rebuild<'a, R> {
+    let told = Told {
+        begun: shutdown.clock().instant(),
+        clock: shutdown.clock().clone(),
+        progress: Progress {
+            target: Rebuilt::name(target.as_ref()).to_owned(),
+            ..Progress::default()
+        },
+        tell,
+    };
+    Rebuild {
+        reading,
+        logged: Logged::default(),
+        target,
+        order,
+        differing: Vec::new(),
+        shutdown,
+        told,
+    }
+}
+
 #[async_trait]
 impl<R: Rebuilt> Target for R {
     fn name(&self) -> &'static str {
@@ -93,24 +132,8 @@ impl<R: Rebuilt> Target for R {
         shutdown: &Shutdown,
         tell: &mut (dyn FnMut(Progress) + Send + Sync),
     ) -> Result<Outcome, RebuildError> {
-        let told = Told {
-            begun: shutdown.clock().instant(),
-            clock: shutdown.clock().clone(),
-            progress: Progress {
-                target: Rebuilt::name(self.as_ref()).to_owned(),
-                ..Progress::default()
-            },
-            tell,
-        };
-        let mut rebuild = Rebuild {
-            reading: Reading::new(log, self.topic(), shutdown),
-            logged: Logged::default(),
-            target: self,
-            order,
-            differing: Vec::new(),
-            shutdown,
-            told,
-        };
+        let reading = Reading::new(log, self.topic(), shutdown);
+        let mut rebuild = begun(self, reading, order, shutdown, tell);
         rebuild.read_to_the_moving_end().await?;
         let lacking = rebuild.look_for_unlogged().await?;
         rebuild.told.progress.done = true;
@@ -119,6 +142,22 @@ impl<R: Rebuilt> Target for R {
             progress: rebuild.told.progress,
             lacking,
         })
+    }
+
+    async fn catch_up(
+        self: Arc<Self>,
+        log: &Arc<dyn Log>,
+        unread: Unread,
+        shutdown: &Shutdown,
+    ) -> Result<Progress, RebuildError> {
+        let Unread { from, to } = unread;
+        let reading = Reading::at(log, self.topic(), from, shutdown);
+        let mut nobody = |_: Progress| {};
+        let mut rebuild = begun(self, reading, Order::default(), shutdown, &mut nobody);
+        rebuild.read_to(&to).await?;
+        rebuild.told.progress.done = true;
+        rebuild.told.step();
+        Ok(rebuild.told.progress)
     }
 
     async fn recall_waiting(&self) -> Result<(), StoreError> {

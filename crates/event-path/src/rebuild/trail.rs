@@ -1,4 +1,4 @@
-//! An audit trail: of each revision the first sighting in the log, with its position, on which live cursors rely
+//! An audit trail: of each revision the first occurrence in the log, with its position, on which live cursors rely
 //! (`docs/decisions/0005-live-cursors.md`).
 
 use std::{collections::HashMap, sync::Arc};

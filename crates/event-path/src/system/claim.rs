@@ -66,7 +66,7 @@ struct Attempt {
 }
 
 /// The system that the topics are of, `None` if nobody says so; or why they are none of the claimant's, as a sentence.
-type Settled = Result<Option<String>, String>;
+type ClaimOutcome = Result<Option<String>, String>;
 
 impl Attempt {
     async fn run(self) {
@@ -130,7 +130,7 @@ impl Attempt {
     }
 
     /// Judges, claims, looks what became of it, and claims again where others did so meanwhile.
-    async fn settle(&self, begun: Instant) -> Result<Settled, StoreError> {
+    async fn settle(&self, begun: Instant) -> Result<ClaimOutcome, StoreError> {
         let Self {
             claimant,
             keys,

@@ -111,6 +111,10 @@ impl Log for SystemLog {
         })
     }
 
+    fn system(&self) -> Option<Arc<str>> {
+        self.name.get()
+    }
+
     fn largest_record(&self) -> usize {
         let added = if self.signatures.is_some() {
             SIGNATURE_BYTES

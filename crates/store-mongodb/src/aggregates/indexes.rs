@@ -7,7 +7,7 @@ use mongodb::{
 };
 
 use super::MongoAggregates;
-use crate::{connection::limited, lists};
+use crate::{connection::limited, documents::index_name};
 use tandem_event_path::store::StoreError;
 use tandem_model::aggregate::Aggregate;
 
@@ -61,7 +61,7 @@ impl<A: Aggregate> MongoAggregates<A> {
             indexes.push(
                 IndexModel::builder()
                     .keys(keys)
-                    .options(named(&lists::index_name(fields)).build())
+                    .options(named(&index_name(fields)).build())
                     .build(),
             );
         }

@@ -326,7 +326,11 @@ impl KeyRing {
         {
             return Ok(ends);
         }
-        match clock.timeout(CATCH_UP, self.read_to(&ends)).await {
+        let reading = async {
+            let _one_for_all = self.0.reading_on.lock().await;
+            self.read_to(&ends).await
+        };
+        match clock.timeout(CATCH_UP, reading).await {
             Ok(Ok(())) if self.held().is_to_be_read_again => Err(away(
                 "it is being read once more from its beginning".to_owned(),
             )),
@@ -336,7 +340,8 @@ impl KeyRing {
         }
     }
 
-    /// Reads on to these ends, past whatever holes are there: markers of transactions, and what was compacted.
+    /// Reads on to these ends, past whatever holes are there: markers of transactions, and what was compacted. What another has read meanwhile is not
+    /// read again.
     async fn read_to(&self, ends: &Ends) -> Result<(), LogError> {
         let mut left: Offsets = {
             let held = self.held();

@@ -1,12 +1,13 @@
 //! What becomes of an event after Kafka has answered: it is published, tried again after a pause, or holds back its key.
 
-use super::Relay;
+use super::{PUBLISHED, Relay};
 use crate::{
     fault::{self, Fault},
     log::PublishError,
     outbox::{PendingEvent, refusals::Held},
 };
 use tandem_model::values::elapsed;
+use tandem_runtime::{exemplars, span, trace_context::TraceContext};
 
 impl Relay {
     /// Takes note of what Kafka said of one message.
@@ -65,8 +66,15 @@ impl Relay {
     fn tell_published(&self, event: &PendingEvent) {
         let made = event.event.time;
         if made >= self.started {
-            let since = elapsed(made, self.clock.now());
-            self.published_after.record(since.as_secs_f64());
+            let now = self.clock.now();
+            let seconds = elapsed(made, now).as_secs_f64();
+            self.published_after.record(seconds);
+            if span::is_recording()
+                && let Some(trace) = &event.event.traceparent
+                && let Ok(trace) = trace.parse::<TraceContext>()
+            {
+                exemplars::keep(PUBLISHED, &[("topic", self.topic)], seconds, &trace, now);
+            }
         }
     }
 

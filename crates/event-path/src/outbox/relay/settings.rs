@@ -12,7 +12,8 @@ pub struct RelaySettings {
     #[arg(long = "outbox-linger", env = "TANDEM_OUTBOX_LINGER", value_name = "DURATION", default_value = "5ms", value_parser = tandem_runtime::duration::parse_duration)]
     pub linger: Duration,
 
-    /// Milliseconds between two looks for pending events that nobody offered (after a crash of this or another instance).
+    /// Milliseconds between two looks for pending events that nobody offered (after a crash of this or another instance). While nothing is pending
+    /// it is as long as an event takes to be left behind, 5 s at most.
     #[arg(long = "outbox-sweep-ms", env = "TANDEM_OUTBOX_SWEEP_MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(50..=3_600_000))]
     pub sweep_ms: u64,
 

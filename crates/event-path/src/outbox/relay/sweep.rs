@@ -18,6 +18,16 @@ pub(super) const LOOK_AHEAD: u32 = 10;
 /// How far, in days: a clock that is wrong by more was never set.
 const AHEAD_DAYS: i64 = 36_500;
 
+/// The longest pause between two sweeps that the settings do not ask for: what is told of the backlog is that old at most.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
+/// The pause after a sweep that found nothing pending. What is stored since belongs to the instance that stored it until it counts as left behind:
+/// to look before that finds nothing to do, and nobody else tells of it when its instance ends.
+pub(super) fn rest(settings: &RelaySettings) -> Duration {
+    let left_behind = Duration::from_millis(settings.orphan_ms);
+    Duration::from_millis(settings.sweep_ms).max(left_behind.min(LONGEST_REST))
+}
+
 pub(super) struct Swept {
     backlog: Result<Backlog, StoreError>,
     events: Result<Vec<PendingEvent>, StoreError>,
@@ -75,6 +85,15 @@ impl Relay {
             }
         }
         .boxed()
+    }
+
+    /// Whether nothing is pending, by the last sweep and by what is held here.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let is_empty = |backlog: Backlog| backlog.events == 0;
+        self.held == 0
+            && self.to_clear.is_empty()
+            && self.paused_until.is_none()
+            && self.status.borrow().backlog.is_some_and(is_empty)
     }
 
     /// Holds what a sweep found. Returns where the next page begins, if there is one.

@@ -1,0 +1,112 @@
+//! What a log holds behind the place up to which a store remembers to have read it: told from positions, without reading the log.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    log::{Ends, Offsets},
+    log_memory::Remembered,
+};
+
+/// A part of a topic that a store does not remember to have read: after a crash the last moment, and everything since the copy was made if
+/// the store is a copy that was put back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// For each partition where the part begins: at the end where nothing is unread. A reader by assignment would find a partition that is
+    /// not named, and read it from its beginning.
+    pub from: Offsets,
+    /// The ends of the same partitions.
+    pub to: Ends,
+}
+
+impl Unread {
+    /// The part between what is remembered and these ends. Of a partition of which nothing is remembered nothing was read, if the store
+    /// remembers what it reads: not where it is of an older version and remembers nothing of any (`remembers_all` is false then).
+    pub(super) fn of(
+        remembered: &BTreeMap<i32, Remembered>,
+        ends: &Ends,
+        remembers_all: bool,
+    ) -> Self {
+        let mut unread = Self::default();
+        if remembered.is_empty() && !remembers_all {
+            return unread;
+        }
+        for (&partition, &(low, high)) in ends {
+            let known = remembered.get(&partition);
+            let next = known.map_or(low, |known| known.last.offset.saturating_add(1));
+            unread.from.insert(partition, next.max(low).min(high));
+            unread.to.insert(partition, (low, high));
+        }
+        unread
+    }
+
+    /// Whether nothing is unread.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let mut ends = self.to.iter();
+        ends.all(|(partition, (_, high))| self.from.get(partition) == Some(high))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+
+    fn up_to(last: &[(i32, i64)]) -> BTreeMap<i32, Remembered> {
+        let remembered = |offset| Remembered {
+            begin: 0,
+            last: Checkpoint {
+                offset,
+                fingerprint: String::new(),
+            },
+            proven: None,
+            identity: None,
+        };
+        last.iter()
+            .map(|(partition, offset)| (*partition, remembered(*offset)))
+            .collect()
+    }
+
+    fn unread(last: &[(i32, i64)], ends: &[(i64, i64)], remembers_all: bool) -> Vec<(i32, i64)> {
+        let ends: Ends = (0..).zip(ends.iter().copied()).collect();
+        let unread = Unread::of(&up_to(last), &ends, remembers_all);
+        assert!(unread.from.keys().eq(unread.to.keys()));
+        let begins = unread.from.iter().map(|(it, next)| (*it, *next));
+        let begins: Vec<(i32, i64)> = begins.filter(|(it, next)| *next < ends[it].1).collect();
+        assert_eq!(unread.is_empty(), begins.is_empty());
+        begins
+    }
+
+    #[test]
+    fn a_store_that_has_read_to_the_end_is_not_behind() {
+        assert!(unread(&[(0, 9), (1, 4)], &[(0, 10), (0, 5)], true).is_empty());
+        assert!(unread(&[], &[(0, 0), (7, 7)], true).is_empty());
+    }
+
+    #[test]
+    fn what_lies_behind_the_last_remembered_message_is_unread() {
+        let found = unread(&[(0, 6), (1, 4)], &[(0, 10), (0, 5)], false);
+        assert_eq!(found, [(0, 7)]);
+    }
+
+    #[test]
+    fn a_partition_of_which_nothing_is_remembered_is_unread_from_its_beginning() {
+        assert_eq!(unread(&[(0, 9)], &[(0, 10), (3, 5)], false), [(1, 3)]);
+        assert_eq!(unread(&[], &[(0, 2)], true), [(0, 0)]);
+    }
+
+    #[test]
+    fn of_a_store_of_an_older_version_that_remembers_nothing_nothing_is_concluded() {
+        assert!(unread(&[], &[(0, 10), (0, 5)], false).is_empty());
+    }
+
+    #[test]
+    fn what_is_gone_from_the_beginning_of_the_log_is_not_read() {
+        assert_eq!(unread(&[(0, 2)], &[(5, 10)], true), [(0, 5)]);
+    }
+
+    #[test]
+    fn a_log_that_ends_before_what_is_remembered_has_nothing_unread() {
+        assert!(unread(&[(0, 20)], &[(0, 10)], true).is_empty());
+    }
+}
