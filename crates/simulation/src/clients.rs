@@ -1,15 +1,14 @@
 //! Clients: they make, change and erase customers, place and advance orders, ask again when there is no answer, and read what they wrote.
 
 use std::{
-    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use rust_decimal::Decimal;
+use futures::future::join_all;
 use tandem_accounts::{
     customers::{NewCustomer, Origin},
-    domain::{Address, AddressType, Contact, Customer, CustomerId, Name, UpdateCustomer},
+    domain::{Customer, CustomerId, UpdateCustomer},
 };
 use tandem_event_path::{commands::CommandError, store::ChangesRequest};
 use tandem_model::{
@@ -19,13 +18,14 @@ use tandem_model::{
 use tandem_orders::{
     commands::{Origin as OrderOrigin, PlaceOrder, Refused},
     consistency::Of,
-    domain::{AddressType as ShipTo, Order, OrderError, OrderItem, Product},
+    domain::{AddressType as ShipTo, Order, OrderError},
     replica::Waited,
 };
 use tandem_runtime::consistency::{Kind, Written};
 
 use crate::{
     chance::draw,
+    drafts::{address, contact, item, name},
     history::{Acknowledged, History},
     system::System,
 };
@@ -98,6 +98,31 @@ fn of_orders<T>(result: Option<Result<T, Refused>>) -> Told<T> {
         Some(Err(Refused::Rule(_) | Refused::KeyReused)) => Told::Refused,
         Some(Err(_)) | None => Told::Unknown,
     }
+}
+
+/// Clients that change one customer at the same time, and how often each does.
+const AT_ONCE: usize = 3;
+const CHANGES: usize = 2;
+
+/// Several clients change a new customer at the same time, as a rule by way of several instances: by chance alone it happens too seldom that they are
+/// in each other's way.
+pub async fn change_one_at_once(system: &System, history: &History, known: &Known) {
+    let client = |number: usize| Client::new(system, history, known, &format!("t{number}"));
+    client(0).create("t0x0").await;
+    let Some(id) = known.customers().pop() else {
+        return;
+    };
+    let changing = (1..=AT_ONCE).map(|number| {
+        let (client, id) = (client(number), id.clone());
+        system.world.task(async move {
+            for change in 0..CHANGES {
+                client
+                    .update_of(id.clone(), &format!("t{number}x{change}"))
+                    .await;
+            }
+        })
+    });
+    join_all(changing).await;
 }
 
 /// A client.
@@ -219,9 +244,13 @@ impl Client {
     }
 
     async fn update(&self, mark: &str) {
-        let Some(id) = self.known.customer() else {
-            return self.create(mark).await;
-        };
+        match self.known.customer() {
+            Some(id) => self.update_of(id, mark).await,
+            None => self.create(mark).await,
+        }
+    }
+
+    async fn update_of(&self, id: String, mark: &str) {
         let Ok(target) = CustomerId::parse(id.as_str()) else {
             return;
         };
@@ -459,45 +488,5 @@ impl Client {
                     .violated(format!("{id} {revision} {said} {}", customer.revision));
             }
         }
-    }
-}
-
-fn name(mark: &str) -> Name {
-    Name {
-        first_name: mark.to_owned(),
-        last_name: "Lovelace".to_owned(),
-        ..Name::default()
-    }
-}
-
-fn contact(mark: &str) -> Contact {
-    Contact {
-        primary_phone: "555-666-7777".to_owned(),
-        secondary_phone: None,
-        email: format!("{mark}@example.com"),
-    }
-}
-
-fn address(mark: &str) -> Address {
-    Address {
-        kind: AddressType::Shipping,
-        description: None,
-        address1: format!("Street of {mark}"),
-        address2: None,
-        city: "New York".to_owned(),
-        state: "NY".to_owned(),
-        postal_code: "10110".to_owned(),
-    }
-}
-
-fn item(mark: &str) -> OrderItem {
-    OrderItem {
-        product: Product {
-            guid: mark.to_owned(),
-            title: format!("of {mark}"),
-            description: None,
-            price: Decimal::from_str("1.50").unwrap_or_default(),
-        },
-        quantity: 1,
     }
 }

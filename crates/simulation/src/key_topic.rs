@@ -53,12 +53,9 @@ async fn publish(system: &System) -> Result<u64, String> {
 
 /// Whose records count: as accounts has pinned it, which says also where those are that were written before any had to be signed.
 fn signer(system: &System) -> Signer {
-    let pinned = |text: &String| serde_json::from_str(text).ok();
-    let pinned = system
-        .customers
-        .look(|db| db.registry.get("signer/accounts").and_then(pinned));
+    let pinned = system.customers.look(|db| db.pinned("accounts"));
     pinned.unwrap_or_else(|| Signer {
-        keys: signing_key("accounts")
+        keys: signing_key("accounts", false)
             .map(|key| vec![*key.verifying()])
             .unwrap_or_default(),
         ..Signer::default()

@@ -5,6 +5,7 @@
 pub mod chance;
 pub mod checker;
 pub mod clients;
+mod drafts;
 pub mod faults;
 pub mod history;
 pub mod key_topic;
@@ -13,6 +14,7 @@ pub mod loss;
 pub mod losses;
 pub mod nemesis;
 pub mod process;
+pub mod replaced_key;
 pub mod run;
 pub mod store;
 pub mod subscribers;

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use tandem_accounts::domain::event::KEY_TOPIC;
 
 use crate::{
     chance::{self, Chance, draw},
     checker,
-    clients::{Client, Known},
+    clients::{Client, Known, change_one_at_once},
     faults::Faults,
     history::History,
     key_topic,
     log::foreign::Forgers,
-    loss, nemesis,
+    loss, nemesis, replaced_key,
     store::Kind,
     subscribers,
     system::{Layout, System},
@@ -68,7 +69,9 @@ pub fn run(seed: u64, options: &Options) -> std::io::Result<Report> {
     Ok(runtime.block_on(simulate(seed, options)))
 }
 
-fn layout() -> Layout {
+fn layout(seed: u64) -> Layout {
+    // From a stream of its own: whether keys are mixed or replaced changes nothing else of a run.
+    let mut of_keys = Chance::new(!seed);
     let is_embedded = draw(|chance| chance.happens(300));
     let instances = draw(|chance| chance.between(1, 3));
     let partitions = draw(|chance| chance.between(1, 3));
@@ -84,6 +87,8 @@ fn layout() -> Layout {
             Kind::Replicated
         },
         partitions: usize::try_from(partitions).unwrap_or(1),
+        mixes_sealing_keys: of_keys.happens(300),
+        replaces_signing_keys: of_keys.happens(200),
     }
 }
 
@@ -102,11 +107,18 @@ async fn until_well(system: &System, judge: impl Fn() -> Vec<String>) -> Vec<Str
     }
 }
 
+/// Whether the signing keys are replaced in this run. Not where the claims of the topics may lie in several partitions, as after some were
+/// added to the topic of keys: which of them is the last is not said then, and whoever takes over goes by the last.
+fn replaces_signing_keys(system: &System, layout: Layout, options: &Options) -> bool {
+    let has_its_partitions = system.cluster.partitions(KEY_TOPIC) == layout.partitions;
+    layout.replaces_signing_keys && !options.loses && has_its_partitions
+}
+
 async fn simulate(seed: u64, options: &Options) -> Report {
     chance::begin(Chance::new(seed));
     options.faults.plant();
     let world = World::begin(options.trace);
-    let (layout, history, known) = (layout(), History::default(), Known::default());
+    let (layout, history, known) = (layout(seed), History::default(), Known::default());
     let troubles = nemesis::troubles(options.loses, options.forgers);
     world.note(|| format!("seed {seed}: {layout:?}, {troubles:?}"));
     let system = System::new(&world, layout, &options.faults);
@@ -137,6 +149,16 @@ async fn simulate(seed: u64, options: &Options) -> Report {
     if violations.is_empty() {
         violations = until_well(&system, || checker::judge(&system, &history)).await;
     }
+    if violations.is_empty() && replaces_signing_keys(&system, layout, options) {
+        violations = replaced_key::replace(&system, &history, &known).await;
+        if violations.is_empty() {
+            violations = until_well(&system, || checker::judge(&system, &history)).await;
+        }
+    }
+    if violations.is_empty() {
+        change_one_at_once(&system, &history, &known).await;
+        violations = until_well(&system, || checker::judge(&system, &history)).await;
+    }
     if violations.is_empty() {
         system.rebuild_in_peace().await;
         violations = checker::judge(&system, &history);
@@ -163,4 +185,44 @@ async fn simulate(seed: u64, options: &Options) -> Report {
     system.end();
     world.end();
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sealing_key_is_being_replaced_in_some_seeds_and_in_others_not() {
+        let is_mixed = |seed: &u64| {
+            chance::begin(Chance::new(*seed));
+            layout(*seed).mixes_sealing_keys
+        };
+        let mixed = (0..100).filter(is_mixed).count();
+        assert!((15..50).contains(&mixed), "{mixed} of 100");
+    }
+
+    fn replacing() -> impl Iterator<Item = u64> {
+        (0..100).filter(|seed| {
+            chance::begin(Chance::new(*seed));
+            layout(*seed).replaces_signing_keys
+        })
+    }
+
+    #[test]
+    fn the_signing_keys_are_replaced_in_some_seeds_and_in_others_not() {
+        let replaced = replacing().count();
+        assert!((8..40).contains(&replaced), "{replaced} of 100");
+    }
+
+    #[test]
+    fn what_the_old_signing_keys_have_signed_goes_on_to_count_beside_what_the_new_ones_sign() {
+        for seed in replacing().take(3) {
+            let report = run(seed, &Options::default());
+            let violations = report.map(|report| report.violations);
+            assert!(
+                violations.as_ref().is_ok_and(Vec::is_empty),
+                "{seed}: {violations:?}"
+            );
+        }
+    }
 }

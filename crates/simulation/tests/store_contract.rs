@@ -1,17 +1,20 @@
 //! The simulated store is held to the contract of the store ports: what it does to people on purpose is all that it does wrong.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tandem_event_path::store::{AggregateStore, ChangeLog, DeadLetterStore, Registry};
+use tandem_event_path::{
+    outbox::Outbox,
+    store::{AggregateStore, ChangeLog, DeadLetterStore, Outcome, Registry},
+};
 use tandem_orders::domain::Order;
 use tandem_simulation::{
     faults::Faults,
     store::{Database, Kind},
     world::World,
 };
-use tandem_store_contract::{Fixture, Sample};
+use tandem_store_contract::{Example, Fixture, Sample, written::write_of};
 
 #[derive(Debug)]
 struct Simulated(Database<Sample>);
@@ -48,4 +51,23 @@ async fn the_simulated_replica_keeps_the_contract_of_replicas() {
     let world = World::immediate();
     let database = Database::<Order>::new(&world, "orders", Kind::Replicated, &Faults::default());
     tandem_orders::replica::contract::run(Arc::new(database)).await;
+}
+
+#[tokio::test]
+async fn an_aggregate_without_room_takes_no_change_until_its_events_are_published() {
+    let world = World::immediate();
+    let database =
+        Database::<Sample>::new(&world, "simulated", Kind::Replicated, &Faults::default());
+    database.refuse_beyond(1);
+    let first = Sample::example("a", 1);
+    let change = write_of(&first.changed(1), 1, None);
+    let first = write_of(&first, 0, None);
+    let written = AggregateStore::write(&database, &first).await.unwrap();
+    assert_eq!(written, Outcome::Written);
+    let refused = AggregateStore::write(&database, &change).await;
+    assert!(refused.is_err(), "{refused:?}");
+    let published = vec![("a".to_owned(), 1)];
+    Outbox::clear(&database, published).await.unwrap();
+    let written = AggregateStore::write(&database, &change).await.unwrap();
+    assert_eq!(written, Outcome::Written);
 }

@@ -21,7 +21,7 @@ const SESSION: Duration = Duration::from_secs(6);
 #[derive(Default)]
 pub(super) struct Group {
     topic: &'static str,
-    members: BTreeMap<u64, Seat>,
+    members: BTreeMap<u64, Joined>,
     /// For each partition the next offset to read.
     committed: Offsets,
 }
@@ -36,7 +36,7 @@ impl Group {
 }
 
 /// What a group has of one member.
-struct Seat {
+struct Joined {
     member: Arc<Shared>,
     assigned: BTreeSet<i32>,
 }
@@ -74,11 +74,11 @@ impl Cluster {
         let mut state = self.state();
         let group = state.groups.entry(member.group.clone()).or_default();
         group.topic = member.topic;
-        let seat = Seat {
+        let joined = Joined {
             member: Arc::clone(member),
             assigned: BTreeSet::new(),
         };
-        group.members.insert(member.number, seat);
+        group.members.insert(member.number, joined);
         drop(state);
         self.rebalance(&member.group);
     }
@@ -100,9 +100,9 @@ impl Cluster {
             let state = cluster.state();
             let members = state.groups.values().flat_map(|it| it.members.values());
             let gone: Vec<Arc<Shared>> = members
-                .filter(|seat| seat.member.process.name == process.name)
-                .filter(|seat| seat.member.process.is_dead())
-                .map(|seat| Arc::clone(&seat.member))
+                .filter(|joined| joined.member.process.name == process.name)
+                .filter(|joined| joined.member.process.is_dead())
+                .map(|joined| Arc::clone(&joined.member))
                 .collect();
             drop(state);
             for member in gone {
@@ -118,7 +118,7 @@ impl Cluster {
             .groups
             .values()
             .flat_map(|group| group.members.values())
-            .map(|seat| Arc::clone(&seat.member))
+            .map(|joined| Arc::clone(&joined.member))
             .collect();
         drop(state);
         let Some(member) = draw(|chance| chance.pick(&members).cloned()) else {
@@ -159,11 +159,11 @@ impl Cluster {
         let wanted = assignment(group, count);
         let mut moves = Vec::new();
         for (number, wanted) in wanted {
-            let Some(seat) = group.members.get_mut(&number) else {
+            let Some(joined) = group.members.get_mut(&number) else {
                 continue;
             };
-            let lost: BTreeSet<i32> = seat.assigned.difference(&wanted).copied().collect();
-            let won = wanted.difference(&seat.assigned).copied();
+            let lost: BTreeSet<i32> = joined.assigned.difference(&wanted).copied().collect();
+            let won = wanted.difference(&joined.assigned).copied();
             let begin = |partition: &i32| {
                 let found =
                     topic.and_then(|it| it.partitions.get(usize::try_from(*partition).ok()?));
@@ -185,8 +185,8 @@ impl Cluster {
             let won: Offsets = won
                 .map(|partition| (partition, start(&partition)))
                 .collect();
-            seat.assigned = wanted;
-            moves.push((Arc::clone(&seat.member), lost, won));
+            joined.assigned = wanted;
+            moves.push((Arc::clone(&joined.member), lost, won));
         }
         drop(state);
         for (member, lost, won) in moves {
@@ -211,11 +211,12 @@ impl Cluster {
         let (mut lost, mut won) = (lost.clone(), won);
         {
             let state = self.state();
-            let seat = state
+            let joined = state
                 .groups
                 .get(&member.group)
                 .and_then(|group| group.members.get(&member.number));
-            let is_mine = |partition: &i32| seat.is_some_and(|it| it.assigned.contains(partition));
+            let is_mine =
+                |partition: &i32| joined.is_some_and(|it| it.assigned.contains(partition));
             lost.retain(|partition| !is_mine(partition));
             won.retain(|partition, _| is_mine(partition));
         }
@@ -239,11 +240,12 @@ impl Cluster {
         let Some(group) = state.groups.get_mut(&member.group) else {
             return false;
         };
-        let Some(seat) = group.members.get(&member.number) else {
+        let Some(joined) = group.members.get(&member.number) else {
             return false;
         };
         for (partition, next) in noted {
-            if seat.assigned.contains(&partition) && group.committed.get(&partition) != Some(&next)
+            if joined.assigned.contains(&partition)
+                && group.committed.get(&partition) != Some(&next)
             {
                 group.committed.insert(partition, next);
                 self.world()
@@ -288,8 +290,8 @@ fn assignment(group: &Group, count: usize) -> BTreeMap<u64, BTreeSet<i32>> {
     let mut wanted: BTreeMap<u64, BTreeSet<i32>> = BTreeMap::new();
     let share = count.div_ceil(group.members.len().max(1));
     let mut free: BTreeSet<i32> = (0..i32::try_from(count).unwrap_or_default()).collect();
-    for (number, seat) in &group.members {
-        let kept: BTreeSet<i32> = seat.assigned.iter().copied().take(share).collect();
+    for (number, joined) in &group.members {
+        let kept: BTreeSet<i32> = joined.assigned.iter().copied().take(share).collect();
         free.retain(|partition| !kept.contains(partition));
         wanted.insert(*number, kept);
     }

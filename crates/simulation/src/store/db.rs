@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use tandem_event_path::{
     outbox::PendingEvent,
+    signing::Signer,
     store::{
-        Backlog, ChangeRecord, DeadLetter, KEPT_ANSWERS, LetterId, Outcome, PublishedRow, Stored,
-        Write,
+        Backlog, ChangeRecord, DeadLetter, KEPT_ANSWERS, LetterId, Outcome, PublishedRow,
+        StoreError, Stored, Write,
     },
 };
 use tandem_model::{
@@ -45,6 +46,8 @@ pub struct Answer<A> {
 pub struct Db<A> {
     /// What is planted in it.
     pub faults: Faults,
+    /// So many pending events make an aggregate too large for one more; `None` where there is no end.
+    pub most_pending: Option<usize>,
     /// By id.
     pub aggregates: BTreeMap<String, Row<A>>,
     /// By key.
@@ -59,10 +62,20 @@ pub struct Db<A> {
     pub replica: BTreeMap<String, (ReplicaCustomer, u64)>,
 }
 
+impl<A> Db<A> {
+    /// What it has pinned of a service that signs, which says also where those records are that were written before any had to be signed.
+    #[must_use]
+    pub fn pinned(&self, service: &str) -> Option<Signer> {
+        let text = self.registry.get(&format!("signer/{service}"))?;
+        serde_json::from_str(text).ok()
+    }
+}
+
 impl<A> Default for Db<A> {
     fn default() -> Self {
         Self {
             faults: Faults::default(),
+            most_pending: None,
             aggregates: BTreeMap::new(),
             answers: BTreeMap::new(),
             changes: BTreeMap::new(),
@@ -81,17 +94,24 @@ pub fn bytes(version: u64) -> Vec<u8> {
 
 impl<A: Aggregate> Db<A> {
     /// See [`tandem_event_path::store::AggregateStore::write`].
-    pub fn write(&mut self, write: &Write<A>, version: u64) -> Outcome {
+    ///
+    /// # Errors
+    /// When the aggregate would be too large.
+    pub fn write(&mut self, write: &Write<A>, version: u64) -> Result<Outcome, StoreError> {
         let id = write.state.id();
         if self.answer(write.idempotency_key.as_ref()).is_some() {
-            return Outcome::KeyTaken;
+            return Ok(Outcome::KeyTaken);
         }
         let held = self.aggregates.get(id);
         let is_stale = held.map_or(0, |row| row.stored.state.revision()) != write.expected_revision;
         if is_stale && !self.faults.has(Fault::RevisionNotChecked) {
-            return Outcome::Stale;
+            return Ok(Outcome::Stale);
         }
         let mut pending = held.map_or_else(Vec::new, |row| row.stored.pending.clone());
+        if self.most_pending.is_some_and(|most| pending.len() >= most) {
+            let reason = format!("{id} has no room for one more pending event");
+            return Err(StoreError::Away(reason));
+        }
         pending.push(write.event.clone());
         if write.forget_answers && !self.faults.has(Fault::AnswersNotForgotten) {
             self.empty_answers(|it| it == id);
@@ -107,7 +127,7 @@ impl<A: Aggregate> Db<A> {
         {
             self.keep(key, &write.state, write.event.recorded_at, version);
         }
-        Outcome::Written
+        Ok(Outcome::Written)
     }
 
     /// What is kept under a key.

@@ -2,6 +2,7 @@
 
 pub mod db;
 mod ports;
+mod replica;
 
 use std::{
     collections::VecDeque,
@@ -118,6 +119,13 @@ impl<A: Aggregate> Database<A> {
     /// How often things go wrong from now on.
     pub fn set_odds(&self, odds: Odds) {
         self.state().odds = odds;
+    }
+
+    /// From now on an aggregate with so many pending events is too large for one more.
+    pub fn refuse_beyond(&self, most_pending: usize) {
+        let mut state = self.state();
+        state.primary.most_pending = Some(most_pending);
+        state.majority.most_pending = Some(most_pending);
     }
 
     /// Looks at what a majority has.

@@ -90,7 +90,7 @@ pub(super) fn assemble(parts: &Parted<Customer>) -> Accounts {
         store: identity.clone(),
         sealer: sealer.clone(),
         registry: Arc::clone(&registry),
-        takes_over: false,
+        takes_over: parts.takes_over,
     };
     system::claim(claimant, &system_log, &keys, shutdown);
     let log: Arc<dyn Log> = Arc::new(system_log);
@@ -100,7 +100,6 @@ pub(super) fn assemble(parts: &Parted<Customer>) -> Accounts {
         keys.clone(),
         sealer.clone(),
     );
-    healing.start(shutdown);
     let waiting = Waiting::of(
         Customer::COLLECTION,
         Arc::clone(&dead_letters),
@@ -138,18 +137,20 @@ pub(super) fn assemble(parts: &Parted<Customer>) -> Accounts {
         customers,
         Arc::new(RebuildTrail::new(audit, changes, TOPIC)),
     ];
+    let logs = vec![(TOPIC, audit_status)];
+    let watch = LogWatch::new(&log, Arc::clone(&registry), logs, shutdown.clock());
     let gate = Gate::closed();
     fill_new_store(
-        Arc::clone(&registry),
+        registry,
         targets.clone(),
         Arc::clone(&log),
         gate.clone(),
+        &watch,
         TruncatedLog::Refused,
         shutdown,
     );
-    let logs = vec![(TOPIC, audit_status)];
-    let watch = LogWatch::new(&log, registry, logs, shutdown.clock());
     watch.start(shutdown);
+    healing.start(&watch, shutdown);
     let handler = CommandHandler::new(Arc::clone(&aggregates), relay, shutdown)
         .behind(gate.clone())
         .except(waiting);

@@ -54,6 +54,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long what an instance does in the background may take to end, as `tandem_assembly::service` has it.
 const DRAIN_LIMIT: Duration = Duration::from_millis(1_200);
 
+/// So many pending events are as much as an aggregate has room for: what is published late is refused for a while.
+const MOST_PENDING: usize = 5;
+/// The sealing key of before, and the one that takes its place.
+const SEALING_KEYS: [[u8; 32]; 2] = [[7; 32], [8; 32]];
+
 /// How a system is laid out.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
@@ -63,6 +68,11 @@ pub struct Layout {
     pub kind: Kind,
     /// Partitions of each topic.
     pub partitions: usize,
+    /// Whether the sealing key is being replaced: every process opens with the key of before and with the new one, and seals with the one
+    /// or the other, as instances do while they are rolled.
+    pub mixes_sealing_keys: bool,
+    /// Whether the signing keys are replaced in the end.
+    pub replaces_signing_keys: bool,
 }
 
 /// A place where a process of a service runs, or is not running now.
@@ -130,6 +140,8 @@ pub struct Parts {
     pub orders_slots: Vec<Arc<Slot<Orders>>>,
     /// What its log has lost.
     pub losses: Losses,
+    mixes_sealing_keys: bool,
+    has_new_signing_keys: AtomicBool,
     refusals: Mutex<Vec<String>>,
     /// Whether nothing goes wrong any more.
     peace: AtomicBool,
@@ -152,12 +164,18 @@ impl System {
             cluster.make(topic, is_compacted, layout.partitions);
         }
         let kind = layout.kind;
+        let customers: Database<Customer> = Database::new(world, "accounts", kind, faults);
+        let orders: Database<Order> = Database::new(world, "orders", kind, faults);
+        customers.refuse_beyond(MOST_PENDING);
+        orders.refuse_beyond(MOST_PENDING);
         Self(Arc::new(Parts {
             world: world.clone(),
             cluster,
             faults: faults.clone(),
-            customers: Database::new(world, "accounts", kind, faults),
-            orders: Database::new(world, "orders", kind, faults),
+            customers,
+            orders,
+            mixes_sealing_keys: layout.mixes_sealing_keys,
+            has_new_signing_keys: AtomicBool::new(false),
             accounts_slots: slots("accounts", layout.instances),
             orders_slots: slots("orders", layout.instances),
             losses: Losses::default(),
@@ -168,14 +186,37 @@ impl System {
 
     /// Starts an instance of accounts, if it does not run.
     pub fn start_accounts(&self, number: usize) {
+        self.start_accounts_so(number, false);
+    }
+
+    /// Starts an instance of accounts, if it does not run, with the order to go on with the keys that it is given.
+    pub fn take_over_accounts(&self, number: usize) {
+        self.start_accounts_so(number, true);
+    }
+
+    fn start_accounts_so(&self, number: usize, takes_over: bool) {
         let (slot, database) = (Arc::clone(&self.accounts_slots[number]), &self.customers);
-        self.start(slot, database, accounts::assemble);
+        self.start(slot, database, takes_over, accounts::assemble);
     }
 
     /// Starts an instance of orders, if it does not run.
     pub fn start_orders(&self, number: usize) {
+        self.start_orders_so(number, false);
+    }
+
+    /// Starts an instance of orders, if it does not run, with the order to go on with the keys that there are now.
+    pub fn take_over_orders(&self, number: usize) {
+        self.start_orders_so(number, true);
+    }
+
+    fn start_orders_so(&self, number: usize, takes_over: bool) {
         let (slot, database) = (Arc::clone(&self.orders_slots[number]), &self.orders);
-        self.start(slot, database, orders::assemble);
+        self.start(slot, database, takes_over, orders::assemble);
+    }
+
+    /// Whatever is started from now on has the new signing key of its service. Nothing may run that has the old one.
+    pub fn replace_signing_keys(&self) {
+        self.has_new_signing_keys.store(true, Ordering::Relaxed);
     }
 
     /// Starts everything that does not run.
@@ -287,6 +328,7 @@ impl System {
         &self,
         slot: Arc<Slot<S>>,
         database: &Database<A>,
+        takes_over: bool,
         assemble: fn(&Parted<A>) -> S,
     ) {
         if slot.running().is_some() {
@@ -300,9 +342,10 @@ impl System {
             service: None,
         });
         let (cluster, database) = (self.cluster.clone(), database.clone());
-        let shutdown = process.shutdown.clone();
+        let (shutdown, sealer) = (process.shutdown.clone(), self.sealer(number));
         self.watch(process.clone(), Arc::clone(&slot), database.clone());
-        let Ok(signing_key) = signing_key(&slot.name) else {
+        let is_new = self.has_new_signing_keys.load(Ordering::Relaxed);
+        let Ok(signing_key) = signing_key(&slot.name, is_new) else {
             return;
         };
         let opening = async move {
@@ -312,16 +355,27 @@ impl System {
             if let Some(identity) = named {
                 let parts = Parted {
                     log: SimLog::new(&cluster, &process),
-                    sealer: Sealer::new(&[7; 32]).with_clock(clock.clone()),
+                    sealer: sealer.with_clock(clock.clone()),
                     process: process.clone(),
                     database: database.clone(),
                     identity,
                     signing_key,
+                    takes_over,
                 };
                 slot.served(&process, assemble(&parts));
             }
         };
         drop(shutdown.spawn(opening));
+    }
+
+    /// What the process of this number seals and opens with.
+    fn sealer(&self, number: u64) -> Sealer {
+        let [before, new] = SEALING_KEYS;
+        match (self.mixes_sealing_keys, number % 2) {
+            (false, _) => Sealer::new(&before),
+            (true, 0) => Sealer::replacing(&before, &[new]),
+            (true, _) => Sealer::replacing(&new, &[before]),
+        }
     }
 
     fn kill<A: Aggregate, S: Clone>(&self, slot: &Slot<S>, database: &Database<A>) {
@@ -406,12 +460,12 @@ impl System {
     }
 }
 
-/// Each service has a signing key of its own, which all its instances share.
+/// Each service has a signing key of its own, which all its instances share, and a new one that may take its place.
 ///
 /// # Errors
 /// When there is none of this seed.
-pub fn signing_key(service: &str) -> Result<SigningKey, SigningKeyError> {
-    SigningKey::from_seed(&[service.as_bytes()[0]; 32])
+pub fn signing_key(service: &str, is_new: bool) -> Result<SigningKey, SigningKeyError> {
+    SigningKey::from_seed(&[service.as_bytes()[0] + u8::from(is_new); 32])
 }
 
 fn slots<S: Clone>(service: &str, count: usize) -> Vec<Arc<Slot<S>>> {
@@ -427,6 +481,8 @@ struct Parted<A> {
     sealer: Sealer,
     identity: String,
     signing_key: SigningKey,
+    /// Whether it goes on with the keys that there are now, whatever its store has pinned.
+    takes_over: bool,
 }
 
 impl<A> Parted<A> {

@@ -103,7 +103,7 @@ pub(super) fn assemble(parts: &Parted<Order>) -> Orders {
         store: identity.clone(),
         sealer: sealer.clone(),
         registry: Arc::clone(&registry),
-        takes_over: false,
+        takes_over: parts.takes_over,
     };
     system::claim(claimant, &system_log, &keys, shutdown);
     let log: Arc<dyn Log> = Arc::new(system_log);
@@ -183,20 +183,21 @@ pub(super) fn assemble(parts: &Parted<Order>) -> Orders {
         )),
         customers,
     ];
-    let gate = Gate::closed();
-    fill_new_store(
-        Arc::clone(&registry),
-        targets.clone(),
-        Arc::clone(&log),
-        gate.clone(),
-        TruncatedLog::Refused,
-        shutdown,
-    );
     let logs = vec![
         (TOPIC, audit_status),
         (replica::event::TOPIC, replica_status),
     ];
-    let watch = LogWatch::new(&log, registry, logs, clock);
+    let watch = LogWatch::new(&log, Arc::clone(&registry), logs, clock);
+    let gate = Gate::closed();
+    fill_new_store(
+        registry,
+        targets.clone(),
+        Arc::clone(&log),
+        gate.clone(),
+        &watch,
+        TruncatedLog::Refused,
+        shutdown,
+    );
     watch.start(shutdown);
     let shows = consistency::shows(replica.clone(), Arc::clone(&changes), clock.clone());
     let handler = CommandHandler::new(Arc::clone(&aggregates), relay, shutdown)
