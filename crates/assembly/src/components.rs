@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tandem_event_path::{
     commands::Gate,
     log::Log,
@@ -17,16 +17,24 @@ use tandem_event_path::{
     waiting::Waiting,
 };
 use tandem_model::aggregate::Aggregate;
+use tandem_runtime::clock::Clock;
 use tandem_service::web::actuator::{Affects, ComponentHealth, Health};
 
-/// `store`: whether it answers. Affects readiness.
+/// `store`: whether it answers, and whether it could be written when that was tried last. Affects readiness by the former alone: what can
+/// be read is read.
 pub fn store<A: Aggregate>(health: &Health, store: &Arc<dyn AggregateStore<A>>) {
     let store = Arc::clone(store);
     health.register("store", Affects::Readiness, move || {
         let store = Arc::clone(&store);
         async move {
             match store.ping().await {
-                Ok(()) => ComponentHealth::up(),
+                Ok(()) => match store.last_failure() {
+                    None => ComponentHealth::up(),
+                    Some(failure) => ComponentHealth::degraded(format!(
+                        "the last write failed: {}",
+                        failure.told().unwrap_or("the log of the service says why")
+                    )),
+                },
                 Err(error) => ComponentHealth::down(error.to_string()),
             }
         }
@@ -40,7 +48,7 @@ pub fn filling(health: &Health, gate: &Gate) {
         let told = if gate.is_open() {
             ComponentHealth::up()
         } else {
-            let filling = "the store is new and is being filled from the log".to_owned();
+            let filling = "the store is being filled from the log".to_owned();
             ComponentHealth::out_of_service(gate.reason().unwrap_or(filling))
         };
         async move { told }
@@ -65,11 +73,13 @@ const KEY_DELAY: TimeDelta = TimeDelta::seconds(5);
 const NAMED: usize = 10;
 
 /// `dataKeys`: whether events wait for their data key, and, for operators, whose.
-pub fn data_keys(health: &Health, waiting: Vec<Waiting>) {
+pub fn data_keys(health: &Health, waiting: Vec<Waiting>, clock: &Clock) {
+    let clock = clock.clone();
     health.register("dataKeys", Affects::HealthOnly, move || {
         let subjects: BTreeSet<String> = waiting.iter().flat_map(Waiting::subjects).collect();
         let since = waiting.iter().filter_map(Waiting::since).min();
-        let is_late = since.is_some_and(|since| Utc::now() - since > KEY_DELAY);
+        let now = DateTime::<Utc>::from(clock.now());
+        let is_late = since.is_some_and(|since| now - since > KEY_DELAY);
         let told = if is_late {
             ComponentHealth::degraded(
                 "events wait for data keys that are not on the topic of keys, or do not open; `tandem keys waiting` says more",

@@ -6,12 +6,11 @@ use tandem_event_path::{
     fault::{self, Fault},
     store::{ChangeLog, ChangesRequest},
 };
-use tandem_runtime::clock::Clock;
+use tandem_runtime::{backoff::Backoff, clock::Clock};
 use tokio::time::Instant;
 
-/// First and longest pause between two looks.
-const FIRST_LOOK: Duration = Duration::from_millis(10);
-const LONGEST_LOOK: Duration = Duration::from_millis(100);
+/// The pauses between two looks.
+const LOOKS: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(100));
 
 /// Waits until the trail has a revision of an aggregate, or a later one; answers whether it has by the deadline. A store that does not
 /// answer shows nothing.
@@ -27,7 +26,7 @@ pub async fn is_audited(
         after_revision: revision - 1,
         limit: 1,
     }];
-    let mut pause = FIRST_LOOK;
+    let mut pauses = LOOKS.pauses(&clock);
     if fault::is_on(Fault::AuditNotAwaited) {
         return true;
     }
@@ -42,7 +41,6 @@ pub async fn is_audited(
         if clock.instant() >= deadline {
             return false;
         }
-        clock.sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_LOOK);
+        clock.sleep(pauses.next_pause()).await;
     }
 }

@@ -1,5 +1,7 @@
 //! What both services put together in the same way: their stores by the settings, the operator's routes, the health of the event
 //! path, the life of the process.
+#![warn(clippy::disallowed_methods)]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod admin;
 pub mod components;

@@ -15,7 +15,7 @@ use tandem_service::{
     web::{
         BindError, HttpSettings, Judge, ServeError,
         actuator::{Actuator, Health, HealthReporter},
-        bind, serve_during_startup,
+        bind, legacy, serve_during_startup,
     },
 };
 
@@ -92,6 +92,7 @@ pub async fn run(
             .authentication
             .verifier(http.host, shutdown.token())
             .await?,
+        old_routes: legacy::of_service(name),
     };
     let authentication = if judge.verifier.is_some() {
         "by token"

@@ -23,8 +23,9 @@ use crate::domain::{
 /// The projection: its consumer group begins so.
 pub const NAME: &str = "accounts-audit";
 
-/// Nobody waits for the audit trail as for an answer: changes of this time share one write.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Changes of this time share one answer of the broker and one write, and while nothing changes the broker is asked no oftener. Who reads their own
+/// change in the trail waits as long, which is a fraction of what such a read waits at most (1 s, and 2 s with a consistency token).
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Writes one record for every change event.
 pub struct AuditProjection {

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use sha2::{Digest, Sha256};
-use tandem_event_path::commands::{CommandError, CommandHandler, Expectation};
+use tandem_event_path::commands::{CommandError, CommandHandler, Expectation, Gate};
 use tandem_model::request_key::RequestKey;
 use tandem_runtime::trace_context::TraceContext;
 
@@ -87,6 +87,12 @@ impl Customers {
             vault,
             encoder,
         }
+    }
+
+    /// Closed while the store is being filled from the log: who is not in it may be in the log.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        self.handler.gate()
     }
 
     fn asks_now(&self, origin: &Origin) -> Asked {

@@ -6,19 +6,19 @@ use async_trait::async_trait;
 use tandem_assembly::admin::keys::Heals;
 use tandem_event_path::{
     data_keys::{DataKey, KeyRing, Known, StoredKeys},
+    log_memory::LogWatch,
     sealing::Sealer,
     store::{AggregateStore, ChangeLog, ChangesRequest, Filter, PageRequest, StoreError},
 };
 use tandem_model::aggregate::Aggregate;
-use tandem_runtime::shutdown::Shutdown;
+use tandem_runtime::{backoff::Backoff, shutdown::Shutdown};
 
 use crate::domain::Customer;
 
 /// Customers looked at together.
 const PAGE: usize = 1_000;
-/// First and longest pause after a failure.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The pauses after a failure.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
 
 /// What accounts has stored of customers' keys.
 pub struct CustomerKeys(pub Arc<dyn AggregateStore<Customer>>);
@@ -72,17 +72,24 @@ impl KeyHealing {
         }
     }
 
-    /// Heals once, in the background, as soon as store and topic answer.
-    pub fn start(&self, shutdown: &Shutdown) {
-        let (healing, stop) = (self.clone(), shutdown.clone());
+    /// Heals once, in the background, as soon as the store has what the log has and the topic answers: a store that was put back from a copy
+    /// holds the keys of those who were erased since, and does not know of it before.
+    pub fn start(&self, watch: &LogWatch, shutdown: &Shutdown) {
+        let (healing, watch, stop) = (self.clone(), watch.clone(), shutdown.clone());
         shutdown.spawn(async move {
-            let mut pause = FIRST_PAUSE;
+            tokio::select! {
+                biased;
+                () = stop.requested() => return,
+                () = watch.caught_up() => {}
+            }
+            let mut pauses = BACKOFF.pauses(stop.clock());
             loop {
                 let healed = tokio::select! {
                     biased;
                     () = stop.requested() => return,
                     healed = healing.heal() => healed,
                 };
+                let pause = pauses.next_pause();
                 match healed {
                     Ok(_) => return,
                     Err(error) => {
@@ -92,7 +99,6 @@ impl KeyHealing {
                 if !stop.sleep(pause).await {
                     return;
                 }
-                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         });
     }

@@ -178,7 +178,6 @@ fn assemble(
         keys.clone(),
         sealer.clone(),
     );
-    healing.start(shutdown);
     let waiting = Waiting::of(
         Customer::COLLECTION,
         Arc::clone(&stores.dead_letters),
@@ -227,22 +226,24 @@ fn assemble(
         Arc::clone(&customers) as _,
         Arc::new(RebuildTrail::new(audit, Arc::clone(&stores.changes), TOPIC)),
     ];
-    let gate = Gate::closed();
-    fill_new_store(
-        Arc::clone(&stores.registry),
-        targets.clone(),
-        Arc::clone(&log),
-        gate.clone(),
-        settings.store.truncated_log(),
-        shutdown,
-    );
     let watch = LogWatch::new(
         &log,
         Arc::clone(&stores.registry),
         vec![(TOPIC, audit_status.clone())],
         shutdown.clock(),
     );
+    let gate = Gate::closed();
+    fill_new_store(
+        Arc::clone(&stores.registry),
+        targets.clone(),
+        Arc::clone(&log),
+        gate.clone(),
+        &watch,
+        settings.store.truncated_log(),
+        shutdown,
+    );
     watch.start(shutdown);
+    healing.start(&watch, shutdown);
     let rebuilder = Rebuilder::new(targets, Arc::clone(&log), sealer.clone(), shutdown.clone())
         .healing(Arc::new(healing.clone()))
         .watching(watch.clone());
@@ -287,7 +288,7 @@ fn assemble(
     components::kafka(health, &log);
     components::log(health, &watch);
     components::projection(health, "audit", audit_status, i64::MAX, None);
-    components::data_keys(health, vec![waiting.clone()]);
+    components::data_keys(health, vec![waiting.clone()], shutdown.clock());
     let operator = office
         .routes()
         .merge(rebuilder.routes())
@@ -338,6 +339,7 @@ fn routes_of(
     let data = graphql::operation_data(
         Arc::clone(&stores.aggregates),
         Arc::clone(&stores.changes),
+        customers.gate().clone(),
         shutdown.clock().clone(),
     );
     let shows = consistency::shows(Arc::clone(&stores.changes), shutdown.clock().clone());

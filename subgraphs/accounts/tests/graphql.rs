@@ -496,6 +496,32 @@ async fn pages_follow_one_another_in_order_of_id() {
 }
 
 #[tokio::test]
+async fn a_page_behind_many_who_were_erased_takes_few_reads_and_leaves_nobody_out() {
+    let accounts = Accounts::start().await;
+    let erase = "mutation($id: ID!) { eraseCustomer(id: $id) { id } }";
+    for number in 0..64 {
+        create(&accounts, &format!("c{number:02}")).await;
+        if number % 63 != 0 {
+            let id = format!("c{number:02}");
+            accounts.data(erase, json!({"id": id})).await;
+        }
+    }
+    create(&accounts, "c64").await;
+    create(&accounts, "c65").await;
+    accounts.reads();
+    let page = "query($after: String) { customers(first: 2, after: $after) { nodes { id } pageInfo { hasNextPage endCursor } } }";
+    let first = &accounts.data(page, json!({})).await["customers"];
+    assert_eq!(first["nodes"], json!([{"id": "c00"}, {"id": "c63"}]));
+    assert_eq!(first["pageInfo"]["hasNextPage"], true);
+    let reads = accounts.reads();
+    assert!(reads <= 7, "{reads}");
+    let after = json!({"after": first["pageInfo"]["endCursor"]});
+    let last = &accounts.data(page, after).await["customers"];
+    assert_eq!(last["nodes"], json!([{"id": "c64"}, {"id": "c65"}]));
+    assert_eq!(last["pageInfo"]["hasNextPage"], false);
+}
+
+#[tokio::test]
 async fn a_hundred_customers_are_resolved_in_one_batched_read() {
     let accounts = Accounts::start().await;
     let ids: Vec<String> = (0..100).map(|number| format!("c{number}")).collect();

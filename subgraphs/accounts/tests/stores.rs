@@ -1,7 +1,6 @@
 //! Customers in both stores: the whole contract, with the service's own aggregate.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tandem_accounts::domain::Customer;
 use tandem_backends::{Backend, Mongo};
@@ -35,28 +34,8 @@ async fn database() -> Option<Database> {
     })
 }
 
-/// A customer that the suite can make up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-struct Own(Customer);
-
-impl Aggregate for Own {
-    const NAME: &'static str = Customer::NAME;
-    const COLLECTION: &'static str = Customer::COLLECTION;
-    const INDEXES: &'static [&'static [&'static str]] = Customer::INDEXES;
-
-    fn id(&self) -> &str {
-        self.0.id()
-    }
-
-    fn revision(&self) -> i64 {
-        self.0.revision()
-    }
-
-    fn field(&self, name: &str) -> Option<String> {
-        self.0.field(name)
-    }
-}
+// A customer that the suite can make up.
+tandem_store_contract::own_aggregate!(Own, Customer);
 
 impl Example for Own {
     fn example(id: &str, group: u32) -> Self {

@@ -18,7 +18,7 @@ use tandem_authentication::Access;
 use tandem_event_path::store::DeadLetter;
 use tandem_service::web::{json::ProblemJson, problem::Problem};
 
-use super::{may_see_persons, openapi::documents};
+use super::{documents, may_see_persons};
 
 pub use office::DeadLetterOffice;
 pub use retry::{Retry, RetryError, RetryProjection};

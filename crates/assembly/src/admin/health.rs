@@ -4,7 +4,7 @@
 use axum::{Json, Router, extract::State, routing::get};
 use tandem_service::web::actuator::{Health, HealthReport};
 
-use super::openapi::documents;
+use super::documents;
 
 /// The route `GET /admin/health`: as `/actuator/health`, and 200 however ill the service is.
 pub fn routes(health: &Health) -> Router {

@@ -18,7 +18,7 @@ use tandem_event_path::{
 use tandem_service::web::problem::Problem;
 use utoipa::ToSchema;
 
-use super::openapi::documents;
+use super::documents;
 
 /// Waiting events told at once.
 const LIMIT: usize = 1_000;

@@ -19,8 +19,8 @@ use tandem_service::web::problem::Problem;
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
+    documents,
     keys::Heals,
-    openapi::documents,
     rebuild::{Done, Line, stream},
 };
 

@@ -22,6 +22,7 @@ use tandem_service::web::access::denied;
 
 pub mod audit;
 pub mod dead_letters;
+mod documents;
 pub mod health;
 pub mod keys;
 pub mod log;

@@ -4,8 +4,12 @@
 //! The library refuses all of them for one that is bad. Bad ones are taken out before, and put back as null; the errors of those behind
 //! them say then at which place these were asked for.
 
+use std::collections::HashMap;
+
 use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, Field, Selection};
-use async_graphql::{ErrorExtensionValues, PathSegment, Request, Response, ServerError, Value};
+use async_graphql::{
+    ErrorExtensionValues, Name, PathSegment, Request, Response, ServerError, Value,
+};
 
 use crate::error_code::ErrorCode;
 
@@ -33,22 +37,29 @@ impl Entities {
         if !request.query.contains(FIELD) {
             return Self::default();
         }
+        let operation = request.operation_name.clone();
         let Ok(document) = request.parsed_query() else {
             return Self::default();
         };
         let mut is_written_anew = false;
-        let mut asked = Vec::new();
-        for field in root_fields(document) {
+        let mut asked: Vec<(String, Representations)> = Vec::new();
+        for field in root_fields(document, operation.as_deref()) {
             let key = field.response_key().node.to_string();
             let Some(argument) = field.get_argument(REPRESENTATIONS) else {
                 continue;
             };
+            // Fields with one key are one field in the answer.
+            if asked.iter().any(|(known, _)| *known == key) {
+                continue;
+            }
             let from = match argument.node.clone().into_const() {
                 Some(written) => Representations::Written(written),
                 None => Representations::Given(argument.node.to_string()),
             };
             asked.push((key, from));
         }
+        // Several lists may come from one variable, out of which they are taken once.
+        let mut of_variables: HashMap<String, Vec<usize>> = HashMap::new();
         let asked = asked
             .into_iter()
             .map(|(key, from)| {
@@ -58,11 +69,14 @@ impl Entities {
                         is_written_anew |= !bad.is_empty();
                         bad
                     }
-                    Representations::Given(variable) => {
-                        let list = variable.strip_prefix('$');
-                        let list = list.and_then(|name| request.variables.get_mut(name));
-                        take_bad(list, known)
-                    }
+                    Representations::Given(variable) => of_variables
+                        .entry(variable)
+                        .or_insert_with_key(|variable| {
+                            let list = variable.strip_prefix('$');
+                            let list = list.and_then(|name| request.variables.get_mut(name));
+                            take_bad(list, known)
+                        })
+                        .clone(),
                 };
                 Asked { key, bad }
             })
@@ -107,11 +121,15 @@ enum Representations {
     Given(String),
 }
 
-/// The lists of entities at the root.
-fn root_fields(document: &ExecutableDocument) -> impl Iterator<Item = &Field> {
+/// The lists of entities at the root of the operation of this name, which is the only one where there is none.
+fn root_fields<'a>(
+    document: &'a ExecutableDocument,
+    operation: Option<&'a str>,
+) -> impl Iterator<Item = &'a Field> {
     document
         .operations
         .iter()
+        .filter(move |(name, _)| operation.is_none() || name.map(Name::as_str) == operation)
         .flat_map(|(_, operation)| &operation.node.selection_set.node.items)
         .filter_map(|selection| match &selection.node {
             Selection::Field(field) if field.node.name.node == FIELD => Some(&field.node),
@@ -324,6 +342,46 @@ mod tests {
             "{answer}"
         );
         assert_eq!(paths(&answer), [json!(["e", 1]), json!(["e", 2])]);
+    }
+
+    #[tokio::test]
+    async fn lists_of_one_variable_are_each_as_long_as_it_is() {
+        let query = "query($r:[_Any!]!){a:_entities(representations:$r){...on Customer{id}}
+            b:_entities(representations:$r){...on Customer{id}}
+            a:_entities(representations:$r){...on Customer{orders}}}";
+        let all = json!({"r": [{"id": "1"}, customer("c"), null]});
+        let request = Request::new(query).variables(Variables::from_json(all));
+        let answer = execute(request).await;
+        assert_eq!(
+            answer["data"],
+            json!({
+                "a": [null, {"id": "c", "orders": 1}, null],
+                "b": [null, {"id": "c"}, null]
+            }),
+            "{answer}"
+        );
+        assert_eq!(
+            paths(&answer),
+            [
+                json!(["a", 0]),
+                json!(["a", 2]),
+                json!(["b", 0]),
+                json!(["b", 2])
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn what_another_operation_of_the_document_asks_for_is_not_looked_at() {
+        let query = "query A($r:[_Any!]!){e:_entities(representations:$r){...on Customer{id}}}
+            query B($s:[_Any!]!){e:_entities(representations:$s){...on Customer{id}}}";
+        let all = json!({"r": [{"id": "1"}, {"id": "2"}], "s": [customer("b"), {"id": "1"}]});
+        let request = Request::new(query)
+            .operation_name("B")
+            .variables(Variables::from_json(all));
+        let answer = execute(request).await;
+        assert_eq!(answer["data"]["e"], json!([{"id": "b"}, null]), "{answer}");
+        assert_eq!(paths(&answer), [json!(["e", 1])]);
     }
 
     #[tokio::test]

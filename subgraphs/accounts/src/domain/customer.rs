@@ -157,7 +157,9 @@ impl Customer {
     /// A customer as an event tells of it: for a rebuild from the log. Rules are not checked again: they held when
     /// the event was made, and may have become stricter since. Without the person it is one who was erased.
     pub(super) fn restore(
-        told: super::event::CustomerChangeEvent,
+        id: CustomerId,
+        revision: i64,
+        (created_at, updated_at): (Timestamp, Timestamp),
         person: Option<Person>,
         data_key: Option<String>,
     ) -> Self {
@@ -169,16 +171,16 @@ impl Customer {
             credit_cards,
         } = person.unwrap_or_default();
         Self {
-            id: told.id,
+            id,
             name,
             contact,
             addresses,
             credit_cards,
             data_key: data_key.filter(|_| !erased),
             erased,
-            revision: told.revision,
-            created_at: told.created_at,
-            updated_at: told.updated_at,
+            revision,
+            created_at,
+            updated_at,
         }
     }
 }

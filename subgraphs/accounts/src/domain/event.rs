@@ -220,7 +220,14 @@ impl CustomerChangeEvent {
             Key::Here(_, wrapped) => Some(wrapped.to_owned()),
             Key::Erased | Key::Missing(_) => None,
         };
-        Ok(Customer::restore(self, person, wrapped))
+        let times = (self.created_at, self.updated_at);
+        Ok(Customer::restore(
+            self.id,
+            self.revision,
+            times,
+            person,
+            wrapped,
+        ))
     }
 
     /// Reads the body of an event.

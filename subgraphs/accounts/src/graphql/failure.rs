@@ -15,9 +15,7 @@ pub(super) fn of_command(failure: Failure, input: &str) -> ApiError {
         CommandError::Unavailable(error) => of_store(&error),
         CommandError::TooLarge { .. } => ApiError::bad_user_input(input, failure.to_string()),
         CommandError::KeyReused => ApiError::key_reused(failure.to_string()),
-        CommandError::Filling => ApiError::unavailable(
-            "this store is new and is being filled from the log; ask again in a moment",
-        ),
+        CommandError::Filling => filling(),
         CommandError::Waiting => ApiError::unavailable(WAITING),
         CommandError::Contended => ApiError::unavailable(
             "the customer is being changed by too many at once; ask again in a moment",
@@ -56,12 +54,37 @@ fn of_rule(refused: CustomerError, input: &str) -> ApiError {
     }
 }
 
+/// What is not in a store that is being filled may be in the log.
+pub(super) fn filling() -> ApiError {
+    ApiError::unavailable("this store is being filled from the log; ask again in a moment")
+}
+
+/// Why a read has no answer.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// The store failed.
+    Store(StoreError),
+    /// It is not in the store, which is still being filled from the log.
+    Filling,
+}
+
+/// What a read that has no answer tells the client.
+pub(super) fn of_read(unread: &Unread) -> ApiError {
+    match unread {
+        Unread::Store(error) => of_store(error),
+        Unread::Filling => filling(),
+    }
+}
+
 /// What a store that failed tells the client.
 pub(super) fn of_store(error: &StoreError) -> ApiError {
     match error {
         StoreError::Away(reason) => {
             tracing::warn!(reason, "the store is away");
-            ApiError::unavailable("the store of accounts does not answer; ask again in a moment")
+            ApiError::unavailable(match error.told() {
+                Some(reason) => format!("the store of accounts fails: {reason}"),
+                None => "the store of accounts does not answer; ask again in a moment".to_owned(),
+            })
         }
         StoreError::Corrupt(_) => ApiError::internal(error),
     }

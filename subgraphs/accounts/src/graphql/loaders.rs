@@ -3,13 +3,15 @@
 use std::{collections::HashMap, fmt, io, sync::Arc, time::Duration};
 
 use dataloader::{BatchFn, cached::Loader};
-use tandem_event_path::store::{
-    AggregateStore, ChangeLog, ChangeRecord, ChangesRequest, StoreError,
+use tandem_event_path::{
+    commands::Gate,
+    store::{AggregateStore, ChangeLog, ChangeRecord, ChangesRequest, StoreError},
 };
 use tandem_model::aggregate::Aggregate;
 use tandem_runtime::clock::Clock;
 use tandem_service::graphql::batched;
 
+use super::failure::Unread;
 use crate::domain::{Customer, CustomerId};
 
 /// How long a reader waits for its own change to come back from the log, at most.
@@ -18,7 +20,15 @@ const AUDIT_WAIT: Duration = Duration::from_secs(1);
 /// How often the audit trail is looked at meanwhile.
 const AUDIT_POLL: Duration = Duration::from_millis(20);
 
-type Found<T> = Result<T, Arc<StoreError>>;
+type Found<T> = Result<T, Arc<Unread>>;
+
+/// A page of an audit trail.
+#[derive(Clone, Debug)]
+pub(super) struct Trail {
+    pub(super) records: Vec<ChangeRecord>,
+    /// Whether there may be more in the log, from which the store is still being filled.
+    pub(super) is_partial: bool,
+}
 
 /// A page of one customer's audit trail, asked for by a reader who saw that customer at a revision.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +41,7 @@ pub(super) struct ChangesOf {
 /// The loaders of one operation.
 pub struct Loaders {
     customers: Loader<CustomerId, Found<Option<Customer>>, CustomerBatch>,
-    changes: Loader<ChangesOf, Found<Vec<ChangeRecord>>, ChangesBatch>,
+    changes: Loader<ChangesOf, Found<Trail>, ChangesBatch>,
 }
 
 impl fmt::Debug for Loaders {
@@ -46,11 +56,12 @@ impl Loaders {
     pub fn new(
         store: Arc<dyn AggregateStore<Customer>>,
         log: Arc<dyn ChangeLog>,
+        gate: Gate,
         clock: Clock,
     ) -> Self {
         Self {
-            customers: batched(CustomerBatch(store)),
-            changes: batched(ChangesBatch(log, clock)),
+            customers: batched(CustomerBatch(store, gate.clone())),
+            changes: batched(ChangesBatch(log, gate, clock)),
         }
     }
 
@@ -58,44 +69,51 @@ impl Loaders {
         self.customers.try_load(id).await.unwrap_or_else(missed)
     }
 
-    pub(super) async fn changes(&self, key: ChangesOf) -> Found<Vec<ChangeRecord>> {
+    pub(super) async fn changes(&self, key: ChangesOf) -> Found<Trail> {
         self.changes.try_load(key).await.unwrap_or_else(missed)
     }
 }
 
 /// A batch answers every key that it was asked for; a loader that says otherwise is broken.
 fn missed<T>(error: io::Error) -> Found<T> {
-    Err(Arc::new(StoreError::Corrupt(error.to_string())))
+    let broken = StoreError::Corrupt(error.to_string());
+    Err(Arc::new(Unread::Store(broken)))
 }
 
-struct CustomerBatch(Arc<dyn AggregateStore<Customer>>);
+struct CustomerBatch(Arc<dyn AggregateStore<Customer>>, Gate);
 
 impl BatchFn<CustomerId, Found<Option<Customer>>> for CustomerBatch {
     async fn load(&mut self, keys: &[CustomerId]) -> HashMap<CustomerId, Found<Option<Customer>>> {
         let ids: Vec<String> = keys.iter().map(ToString::to_string).collect();
         metrics::histogram!("batched_reads_keys", "of" => Customer::NAME).record(size(keys.len()));
+        // Asked before the store is read: who is missing from a store that was filled by then is not in the log either.
+        let is_filling = !self.1.is_open();
         match self.0.get_many(&ids).await {
             Ok(found) => keys
                 .iter()
                 .cloned()
                 .zip(found)
-                .map(|(key, found)| (key, Ok(found.map(|stored| stored.state))))
+                .map(|(key, found)| match found {
+                    None if is_filling => (key, Err(Arc::new(Unread::Filling))),
+                    found => (key, Ok(found.map(|stored| stored.state))),
+                })
                 .collect(),
             Err(error) => fail(keys, error),
         }
     }
 }
 
-struct ChangesBatch(Arc<dyn ChangeLog>, Clock);
+struct ChangesBatch(Arc<dyn ChangeLog>, Gate, Clock);
 
-impl BatchFn<ChangesOf, Found<Vec<ChangeRecord>>> for ChangesBatch {
-    async fn load(&mut self, keys: &[ChangesOf]) -> HashMap<ChangesOf, Found<Vec<ChangeRecord>>> {
+impl BatchFn<ChangesOf, Found<Trail>> for ChangesBatch {
+    async fn load(&mut self, keys: &[ChangesOf]) -> HashMap<ChangesOf, Found<Trail>> {
         metrics::histogram!("batched_reads_keys", "of" => "change").record(size(keys.len()));
-        let deadline = self.1.instant() + AUDIT_WAIT;
+        let deadline = self.2.instant() + AUDIT_WAIT;
         let mut answers = HashMap::with_capacity(keys.len());
         let mut open = keys.to_vec();
         loop {
             let pages: Vec<ChangesRequest> = open.iter().map(|key| key.page.clone()).collect();
+            let is_filling = !self.1.is_open();
             let found = match self.0.changes(&pages).await {
                 Ok(found) => found,
                 Err(error) => {
@@ -103,11 +121,16 @@ impl BatchFn<ChangesOf, Found<Vec<ChangeRecord>>> for ChangesBatch {
                     return answers;
                 }
             };
-            let over = self.1.instant() >= deadline;
+            let over = self.2.instant() >= deadline;
             let mut behind = Vec::new();
             for (key, page) in open.into_iter().zip(found) {
-                if over || shows(&key, &page) {
-                    answers.insert(key, Ok(page));
+                if over || is_filling || shows(&key, &page) {
+                    let trail = Trail {
+                        // The trail of one customer is written in its order: a full page lacks nothing.
+                        is_partial: is_filling && page.len() < key.page.limit,
+                        records: page,
+                    };
+                    answers.insert(key, Ok(trail));
                 } else {
                     behind.push(key);
                 }
@@ -116,7 +139,7 @@ impl BatchFn<ChangesOf, Found<Vec<ChangeRecord>>> for ChangesBatch {
                 return answers;
             }
             open = behind;
-            self.1.sleep(AUDIT_POLL).await;
+            self.2.sleep(AUDIT_POLL).await;
         }
     }
 }
@@ -133,7 +156,7 @@ fn fail<K, T>(keys: &[K], error: StoreError) -> HashMap<K, Found<T>>
 where
     K: Clone + Eq + std::hash::Hash,
 {
-    let error = Arc::new(error);
+    let error = Arc::new(Unread::Store(error));
     keys.iter()
         .map(|key| (key.clone(), Err(Arc::clone(&error))))
         .collect()

@@ -11,7 +11,10 @@ mod types;
 use std::sync::Arc;
 
 use async_graphql::{Data, EmptySubscription, SDLExportOptions, Schema};
-use tandem_event_path::store::{AggregateStore, ChangeLog};
+use tandem_event_path::{
+    commands::Gate,
+    store::{AggregateStore, ChangeLog},
+};
 use tandem_runtime::clock::Clock;
 use tandem_service::graphql::{
     Limits, guard,
@@ -42,15 +45,18 @@ pub fn schema(
 }
 
 /// Puts fresh loaders into an operation's data, so that what it reads is read in batches and kept no longer than it runs.
+/// While the gate is closed, what is missing may be in the log.
 pub fn operation_data(
     store: Arc<dyn AggregateStore<Customer>>,
     log: Arc<dyn ChangeLog>,
+    gate: Gate,
     clock: Clock,
 ) -> impl Fn(&mut Data) + Send + Sync + 'static {
     move |data| {
         data.insert(Loaders::new(
             Arc::clone(&store),
             Arc::clone(&log),
+            gate.clone(),
             clock.clone(),
         ));
     }

@@ -7,11 +7,26 @@ use tandem_authentication::Scope;
 use tandem_event_path::store::{self, AggregateStore, Filter, StoreError};
 use tandem_model::aggregate::Aggregate;
 use tandem_service::graphql::{
-    Connection, PageRequest, access, connection, refuse_access, require_or_own,
+    ApiError, Connection, PageRequest, TextKey, TextList, access, beside, beside_entity,
+    connection, refuse_access, require_or_own,
 };
 
 use super::{failure, loaders::Loaders, types::Customer};
-use crate::domain::{self, CustomerId};
+use crate::{
+    customers::Customers,
+    domain::{self, CustomerId},
+};
+
+/// All customers, in order of id.
+pub(super) struct AllCustomers;
+
+impl TextList for AllCustomers {
+    const NAME: &'static str = "customers";
+
+    fn may_have(id: &str) -> bool {
+        CustomerId::parse(id).is_ok()
+    }
+}
 
 #[derive(Debug)]
 pub struct Query;
@@ -21,7 +36,7 @@ impl Query {
     /// Strongly consistent read of the system of record. null when there is none.
     #[graphql(requires_scopes = "customers:read", requires_scopes = "self")]
     async fn customer(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Customer>> {
-        find(ctx, &id).await
+        Ok(find(ctx, &id).await?)
     }
 
     /// Relay connection, ordered by id. `first` 1..100. With the scope `self` alone, of the caller's own customer.
@@ -31,51 +46,66 @@ impl Query {
         ctx: &Context<'_>,
         #[graphql(default = 20)] first: i32,
         after: Option<String>,
-    ) -> Result<Connection<String, Customer>> {
-        let page = PageRequest::<String>::new(first, after.as_deref())?;
+    ) -> Result<Connection<TextKey<AllCustomers>, Customer>> {
+        let page = PageRequest::<TextKey<AllCustomers>>::new(first, after.as_deref())?;
         let access = access(ctx);
         let own = access
             .narrowed_to(Scope::CustomersRead)
             .map_err(refuse_access)?;
         if let Some(own) = own {
-            let is_ahead = page.after.as_deref().is_none_or(|after| own > after);
+            let is_ahead = page.after.as_ref().is_none_or(|it| own > it.id.as_str());
             let customer = find(ctx, &ID::from(own)).await?.filter(|_| is_ahead);
             let customers = customer
                 .into_iter()
-                .map(|customer| (own.to_owned(), customer));
+                .map(|customer| (TextKey::new(own), customer));
             return Ok(connection(&page, customers.collect()));
         }
         let store = ctx.data::<Arc<dyn AggregateStore<domain::Customer>>>()?;
-        let customers = present_customers(store.as_ref(), page.after.clone(), page.fetch_limit())
+        // Asked before the store is read.
+        let is_filling = !ctx.data::<Customers>()?.gate().is_open();
+        let after = page.after.as_ref().map(|it| it.id.clone());
+        let customers = present_customers(store.as_ref(), after, page.fetch_limit())
             .await
             .map_err(|error| failure::of_store(&error))?
             .into_iter()
-            .map(|customer| (customer.id().to_owned(), Customer(customer)))
+            .map(|customer| (TextKey::new(customer.id()), Customer(customer)))
             .collect();
+        if is_filling {
+            beside(ctx, failure::filling());
+        }
         Ok(connection(&page, customers))
     }
 
     /// A customer that another subgraph names; null when there is none.
     #[graphql(entity)]
     async fn find_customer_by_id(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Customer>> {
-        find(ctx, &id).await
+        match find(ctx, &id).await {
+            Err(error) if error == failure::filling() => {
+                beside_entity(ctx, "Customer", &id, error);
+                Ok(None)
+            }
+            found => Ok(found?),
+        }
     }
 }
 
-/// A page of those who have not been erased.
+/// Customers read at once at most, where many who were erased lie one behind the other.
+const MOST_AT_ONCE: usize = 1_000;
+
+/// A page of those who have not been erased. Each read that finds too few is followed by one of at least twice as many.
 async fn present_customers(
     store: &dyn AggregateStore<domain::Customer>,
     mut after: Option<String>,
     limit: usize,
 ) -> Result<Vec<domain::Customer>, StoreError> {
     let mut present = Vec::with_capacity(limit);
+    let (mut wanted, mut at_least) = (limit, 0);
     loop {
         let request = store::PageRequest {
             filter: Filter::all(),
             after,
-            limit: limit - present.len(),
+            limit: wanted,
         };
-        let wanted = request.limit;
         let page: Vec<domain::Customer> = store
             .pages(&[request])
             .await?
@@ -86,22 +116,26 @@ async fn present_customers(
         after = page.last().map(|last| last.id().to_owned());
         present.extend(page.into_iter().filter(|customer| !customer.is_erased()));
         if !was_full || present.len() >= limit {
+            present.truncate(limit);
             return Ok(present);
         }
+        wanted = at_least.max(limit - present.len());
+        at_least = (2 * wanted).min(MOST_AT_ONCE);
     }
 }
 
-async fn find(ctx: &Context<'_>, id: &ID) -> Result<Option<Customer>> {
+async fn find(ctx: &Context<'_>, id: &ID) -> Result<Option<Customer>, ApiError> {
     require_or_own(ctx, Scope::CustomersRead, id)?;
     // What cannot be an id is nobody's.
     let Ok(id) = CustomerId::parse(id.as_str()) else {
         return Ok(None);
     };
     let found = ctx
-        .data::<Loaders>()?
+        .data_opt::<Loaders>()
+        .ok_or_else(|| ApiError::internal("an operation without its loaders"))?
         .customer(id)
         .await
-        .map_err(|error| failure::of_store(&error))?;
+        .map_err(|unread| failure::of_read(&unread))?;
     // Of an erased customer only a stub is kept, which is nobody to a reader.
     Ok(found.filter(|found| !found.is_erased()).map(Customer))
 }

@@ -3,7 +3,7 @@
 use async_graphql::{Context, Enum, ID, Object, Result, SimpleObject};
 use tandem_event_path::store::{ChangeRecord, ChangesRequest};
 use tandem_model::aggregate::Aggregate;
-use tandem_service::graphql::{ApiError, Connection, DateTime, PageRequest, connection};
+use tandem_service::graphql::{ApiError, Connection, DateTime, PageRequest, beside, connection};
 
 use super::{
     failure,
@@ -76,8 +76,12 @@ impl Customer {
             .data::<Loaders>()?
             .changes(key)
             .await
-            .map_err(|error| failure::of_store(&error))?;
+            .map_err(|unread| failure::of_read(&unread))?;
+        if found.is_partial {
+            beside(ctx, failure::filling());
+        }
         let changes = found
+            .records
             .iter()
             .map(|record| Ok((record.revision, CustomerChange::of(record)?)))
             .collect::<Result<Vec<_>, ApiError>>()?;

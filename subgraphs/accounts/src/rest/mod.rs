@@ -16,7 +16,7 @@ use tandem_authentication::Scope;
 use tandem_event_path::{commands::CommandError, store::StoreError};
 use tandem_model::aggregate::Aggregate;
 use tandem_runtime::{consistency::Kind, trace_context::TraceContext};
-use tandem_service::web::legacy::{deprecate, replaced_by};
+use tandem_service::web::legacy::{CREATE_CUSTOMER, PRINT_CUSTOMER, deprecate, replaced_by};
 use tandem_service::web::{
     FieldError, Problem, ProblemJson,
     access::{Denied, Requester, denied},
@@ -34,11 +34,7 @@ use crate::{
 /// Who asks, when the request came by these routes: they know no callers.
 const CALLER: &str = "legacy-rest";
 
-const CREATE: &str = "/accounts/customer/create";
-
-/// What replaces the routes.
-const CREATE_OPERATION: &str = "mutation CreateCustomer($input: CreateCustomerInput!) { createCustomer(input: $input) { customer { id revision } } }";
-const PRINT_OPERATION: &str = r#"query CustomerForm { __type(name: "CreateCustomerInput") { inputFields { name description type { name kind ofType { name } } } } }"#;
+const CREATE: &str = CREATE_CUSTOMER.path;
 
 /// The published sample, word for word.
 const SAMPLE: &str = include_str!("sample-customer.json");
@@ -46,13 +42,10 @@ const SAMPLE: &str = include_str!("sample-customer.json");
 /// The documented routes.
 pub fn router(customers: Customers) -> Router {
     Router::new()
+        .route(CREATE, replaced_by(post(create), &CREATE_CUSTOMER))
         .route(
-            CREATE,
-            replaced_by(post(create), "CreateCustomer", CREATE_OPERATION),
-        )
-        .route(
-            "/accounts/customer/print",
-            replaced_by(get(print), "CustomerForm", PRINT_OPERATION),
+            PRINT_CUSTOMER.path,
+            replaced_by(get(print), &PRINT_CUSTOMER),
         )
         .with_state(customers)
 }
@@ -181,17 +174,20 @@ fn problem(failure: Failure) -> Problem {
             | CustomerError::NotFound(_)
             | CustomerError::RevisionConflict { .. }),
         ) => Problem::conflict(refused.to_string()),
-        CommandError::Unavailable(StoreError::Away(reason)) => {
-            tracing::warn!(reason, "the store is away");
-            Problem::unavailable("the store of accounts does not answer; ask again in a moment")
+        CommandError::Unavailable(error @ StoreError::Away(_)) => {
+            tracing::warn!(%error, "the store is away");
+            Problem::unavailable(match error.told() {
+                Some(reason) => format!("the store of accounts fails: {reason}"),
+                None => "the store of accounts does not answer; ask again in a moment".to_owned(),
+            })
         }
         CommandError::TooLarge { .. } => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY).with_detail(failure.to_string())
         }
         CommandError::KeyReused => Problem::conflict(failure.to_string()),
-        CommandError::Filling => Problem::unavailable(
-            "this store is new and is being filled from the log; ask again in a moment",
-        ),
+        CommandError::Filling => {
+            Problem::unavailable("this store is being filled from the log; ask again in a moment")
+        }
         CommandError::Waiting => Problem::unavailable(WAITING),
         CommandError::Contended => Problem::unavailable(
             "the customer is being changed by too many at once; ask again in a moment",

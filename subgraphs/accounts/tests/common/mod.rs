@@ -78,6 +78,11 @@ impl Accounts {
 
     /// The same data, opened again.
     pub async fn restart(self) -> Self {
+        self.restart_behind(Gate::open()).await
+    }
+
+    /// The same behind a gate.
+    pub async fn restart_behind(self, gate: Gate) -> Self {
         let Self {
             stores,
             counted,
@@ -86,7 +91,7 @@ impl Accounts {
             directory,
         } = self;
         drop((stores, counted, routes, router));
-        Self::start_in(directory, Gate::open()).await
+        Self::start_in(directory, gate).await
     }
 
     pub async fn send(&self, method: &str, path: &str, body: impl Into<Body>) -> Answer {

@@ -4,7 +4,6 @@ mod retry_in_order;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::Utc;
 use tandem_event_path::{
     dead_letter_topic::DeadLetterTopic,
     log::Log,
@@ -89,7 +88,7 @@ impl DeadLetterOffice {
                 id: self.inner.shutdown.clock().new_id().to_string(),
                 work,
                 filter: filter.clone(),
-                begun_at: Utc::now(),
+                begun_at: self.inner.shutdown.clock().now().into(),
                 ended_at: None,
                 total,
                 done: 0,
@@ -112,7 +111,7 @@ impl DeadLetterOffice {
                 () = office.inner.shutdown.requested() => Err(RetryError::Stopping),
             };
             office.note(|job| {
-                job.ended_at = Some(Utc::now());
+                job.ended_at = Some(office.inner.shutdown.clock().now().into());
                 job.failed = ended.err().map(|error| error.to_string());
                 tracing::info!(work = ?job.work, done = job.done, refused = job.refused_keys, failed = ?job.failed, "work on dead letters has ended");
             });

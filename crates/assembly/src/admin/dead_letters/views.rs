@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tandem_event_path::store::{DeadLetter, DeadLetterFilter};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::admin::openapi::documents;
+use crate::admin::documents;
 
 /// A dead letter as an operator sees it.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]

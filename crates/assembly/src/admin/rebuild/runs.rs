@@ -9,7 +9,7 @@ use tandem_runtime::clock::Clock;
 use tokio::sync::Notify;
 use utoipa::ToSchema;
 
-use crate::admin::openapi::documents;
+use crate::admin::documents;
 
 /// Whether a rebuild goes on, or how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]

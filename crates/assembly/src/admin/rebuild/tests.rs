@@ -8,7 +8,7 @@ use tandem_event_path::{
         Attention, LogError, Member, Membership, Offsets, PublishError, Publisher, Record, Tail,
         TopicState,
     },
-    rebuild::{Outcome, RebuildError},
+    rebuild::{Outcome, RebuildError, Unread},
     sealing::Sealer,
 };
 use tandem_model::message::Position;
@@ -112,6 +112,15 @@ impl Target for Slow {
             progress: step(true),
             lacking: Vec::new(),
         })
+    }
+
+    async fn catch_up(
+        self: Arc<Self>,
+        _: &Arc<dyn Log>,
+        _: Unread,
+        _: &Shutdown,
+    ) -> Result<Progress, RebuildError> {
+        Ok(step(true))
     }
 
     async fn recall_waiting(&self) -> Result<(), StoreError> {
