@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tandem_event_path::{
-    commands::{CommandError, CommandHandler, Decision, Expectation, repeated},
+    commands::{CommandError, CommandHandler, Decision, Expectation, Gate, repeated},
     data_keys::DataKey,
     sealing::{OpenError, Sealer},
     store::{AggregateStore, StoreError},
@@ -52,7 +52,7 @@ pub enum Refused {
     )]
     KeyReused,
     /// The store is new and still being filled from the log; again later will work.
-    #[error("the store of orders is new and is being filled from the log; try again in a moment")]
+    #[error("the store of orders is being filled from the log; try again in a moment")]
     Filling,
     /// A newer change of the order waits for its data key.
     #[error(
@@ -142,6 +142,12 @@ impl OrderCommands {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn AggregateStore<Order>> {
         self.handler.store()
+    }
+
+    /// Closed while orders and replica are being filled from the log: what is not in them may be in the log.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        self.handler.gate()
     }
 
     /// Places an order. Runs to its end also if the caller goes away: what follows the write, too.
@@ -257,6 +263,10 @@ impl OrderCommands {
         };
         if !is_customer_id(customer_id) {
             return Err(unknown().into());
+        }
+        // The replica of a new store is filled as its orders are: whom it lacks may be in the log.
+        if self.handler.is_filling() {
+            return Err(Refused::Filling);
         }
         let waited = self
             .replica

@@ -306,15 +306,6 @@ fn assemble(
         )),
         replica_made,
     ];
-    let gate = Gate::closed();
-    fill_new_store(
-        Arc::clone(&own.registry),
-        targets.clone(),
-        Arc::clone(&log),
-        gate.clone(),
-        settings.store.truncated_log(),
-        shutdown,
-    );
     let watch = LogWatch::new(
         &log,
         Arc::clone(&own.registry),
@@ -323,6 +314,16 @@ fn assemble(
             (replica::event::TOPIC, replica_status.clone()),
         ],
         shutdown.clock(),
+    );
+    let gate = Gate::closed();
+    fill_new_store(
+        Arc::clone(&own.registry),
+        targets.clone(),
+        Arc::clone(&log),
+        gate.clone(),
+        &watch,
+        settings.store.truncated_log(),
+        shutdown,
     );
     watch.start(shutdown);
     let rebuilder = Rebuilder::new(targets, Arc::clone(&log), sealer.clone(), shutdown.clone())
@@ -357,11 +358,12 @@ fn assemble(
     components::data_keys(
         health,
         vec![waiting_customers.clone(), waiting_orders.clone()],
+        shutdown.clock(),
     );
     let key_office = KeyOffice::new(vec![waiting_customers, waiting_orders.clone()], None);
     let commands = OrderCommands::new(
         CommandHandler::new(Arc::clone(&own.aggregates), Some(relay), shutdown)
-            .behind(gate)
+            .behind(gate.clone())
             .except(waiting_orders),
         replica.clone(),
         sealer.clone(),
@@ -377,6 +379,7 @@ fn assemble(
     let rest = Rest {
         replica,
         orders: own.aggregates,
+        gate,
     };
     let operator = office
         .routes()

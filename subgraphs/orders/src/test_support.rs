@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use tandem_event_path::log::Offsets;
 use tandem_event_path::{
-    commands::CommandHandler,
+    commands::{CommandHandler, Gate},
     data_keys::{DataKeys, FixedKeys, Known, Opener},
     projection::Projection as _,
     sealing::Sealer,
@@ -375,6 +375,17 @@ impl World {
             order_log,
             customer_log,
         }
+    }
+
+    /// Lets commands and reads be behind a gate, as while the stores are being filled from the log.
+    pub(crate) fn stand_behind(&mut self, gate: Gate) {
+        let store = Arc::clone(&self.orders) as Arc<dyn AggregateStore<Order>>;
+        self.backing.commands = OrderCommands::new(
+            CommandHandler::new(store, None, &self.shutdown).behind(gate),
+            self.backing.replica.clone(),
+            sealer(),
+            &self.shutdown,
+        );
     }
 
     pub(crate) fn audit(&self) -> AuditProjection {

@@ -3,7 +3,6 @@
 
 use chrono::Utc;
 use mongodb::bson::{Bson, Document, doc};
-use serde::{Deserialize, Serialize};
 use tandem_backends::{Backend, Mongo, eventually};
 use tandem_model::aggregate::Aggregate;
 use tandem_orders::{
@@ -40,28 +39,8 @@ async fn database() -> Option<Database> {
     })
 }
 
-/// An order that the suite can make up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-struct Own(Order);
-
-impl Aggregate for Own {
-    const NAME: &'static str = Order::NAME;
-    const COLLECTION: &'static str = Order::COLLECTION;
-    const INDEXES: &'static [&'static [&'static str]] = Order::INDEXES;
-
-    fn id(&self) -> &str {
-        self.0.id()
-    }
-
-    fn revision(&self) -> i64 {
-        self.0.revision()
-    }
-
-    fn field(&self, name: &str) -> Option<String> {
-        self.0.field(name)
-    }
-}
+// An order that the suite can make up.
+tandem_store_contract::own_aggregate!(Own, Order);
 
 impl Example for Own {
     fn example(id: &str, group: u32) -> Self {

@@ -148,7 +148,13 @@ export class Pane {
     const more = newest.length - rows.length;
     if (more > 0) rows.push(make("li", `and ${more} more`, "none"));
     if (rows.length === 0) rows.push(make("li", "No orders yet.", "none"));
+    // Rows are made anew: whoever goes by keyboard stays where they were.
+    const focused = list.contains(document.activeElement) ? document.activeElement.dataset.order : null;
     list.replaceChildren(...rows);
+    if (focused) {
+      const same = [...list.querySelectorAll("button")].find(({ dataset }) => dataset.order === focused);
+      (same ?? list.querySelector("button"))?.focus({ preventScroll: true });
+    }
     this.fresh = null;
   }
 
@@ -163,6 +169,7 @@ export class Pane {
     const end = next ? make("button", VERBS[next]) : make("span", order.total);
     if (next) {
       end.type = "button";
+      end.dataset.order = order.id;
       end.addEventListener("click", () => this.page.move(order));
     }
     row.append(make("code", `…${order.id.slice(-5)}`), status, end);

@@ -1,6 +1,6 @@
 //! Why a command on an order is refused. The texts are written for the caller and safe to send.
 
-use super::order::OrderStatus;
+use super::status::OrderStatus;
 
 /// Why a command on an order is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -13,11 +13,7 @@ use tandem_model::{
 };
 use uuid::Uuid;
 
-use super::{
-    address::Address,
-    item::OrderItem,
-    order::{Order, OrderStatus},
-};
+use super::{address::Address, item::OrderItem, order::Order, status::OrderStatus};
 
 /// The topic that order events are published on.
 pub const TOPIC: &str = "orders.order.change";

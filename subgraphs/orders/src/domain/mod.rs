@@ -5,6 +5,7 @@ pub mod error;
 pub mod event;
 pub mod item;
 pub mod order;
+pub mod status;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -13,4 +14,5 @@ pub use address::{Address, AddressType};
 pub use error::OrderError;
 pub use event::{ChangeType, OrderChangeEvent};
 pub use item::{OrderItem, Product};
-pub use order::{Order, OrderStatus, Placement};
+pub use order::{Order, Placement};
+pub use status::OrderStatus;

@@ -1,7 +1,6 @@
-//! The order aggregate: what it is made of and the steps it can take.
+//! The order aggregate: what it is made of and the commands that change it.
 
 use chrono::{DateTime, Utc};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tandem_model::{
     aggregate::Aggregate,
@@ -13,64 +12,12 @@ use super::{
     address::Address,
     error::OrderError,
     item::{self, OrderItem},
+    status::OrderStatus,
     text,
 };
 
 /// At most so many characters in the reason of a cancellation.
 pub const LONGEST_REASON: usize = 1_000;
-
-/// Where an order is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum OrderStatus {
-    /// The customer has asked for it.
-    Placed,
-    /// It will be delivered.
-    Confirmed,
-    /// It is on its way; too late to cancel.
-    Shipped,
-    /// It has arrived.
-    Delivered,
-    /// It will not be delivered.
-    Cancelled,
-}
-
-impl OrderStatus {
-    /// The one state that an order can be advanced to from here.
-    #[must_use]
-    pub fn next(self) -> Option<Self> {
-        match self {
-            Self::Placed => Some(Self::Confirmed),
-            Self::Confirmed => Some(Self::Shipped),
-            Self::Shipped => Some(Self::Delivered),
-            Self::Delivered | Self::Cancelled => None,
-        }
-    }
-
-    /// Whether an order in this state can be cancelled: until it is shipped.
-    #[must_use]
-    pub fn can_be_cancelled(self) -> bool {
-        matches!(self, Self::Placed | Self::Confirmed)
-    }
-
-    /// Its name in the API, in events and in the store.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Placed => "PLACED",
-            Self::Confirmed => "CONFIRMED",
-            Self::Shipped => "SHIPPED",
-            Self::Delivered => "DELIVERED",
-            Self::Cancelled => "CANCELLED",
-        }
-    }
-}
-
-impl std::fmt::Display for OrderStatus {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
 
 /// An order of one customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

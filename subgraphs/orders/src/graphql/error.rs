@@ -9,9 +9,34 @@ pub(super) fn of_store(error: &StoreError) -> ApiError {
     match error {
         StoreError::Away(cause) => {
             tracing::warn!(cause, "the store is away");
-            ApiError::unavailable("the store of orders is away; try again in a moment")
+            ApiError::unavailable(match error.told() {
+                Some(reason) => format!("the store of orders fails: {reason}"),
+                None => "the store of orders is away; try again in a moment".to_owned(),
+            })
         }
         StoreError::Corrupt(cause) => ApiError::internal(cause),
+    }
+}
+
+/// What is not in a store that is being filled may be in the log.
+pub(super) fn filling() -> ApiError {
+    ApiError::unavailable(Refused::Filling.to_string())
+}
+
+/// Why a read has no answer.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// The store failed.
+    Store(StoreError),
+    /// It is not in the store, which is still being filled from the log.
+    Filling,
+}
+
+/// What a read that has no answer tells the client.
+pub(super) fn of_read(unread: &Unread) -> ApiError {
+    match unread {
+        Unread::Store(failed) => of_store(failed),
+        Unread::Filling => filling(),
     }
 }
 
@@ -73,6 +98,7 @@ fn of_rule(rule: &OrderError, input: &str) -> ApiError {
         }
         OrderError::RevisionConflict { expected, actual } => {
             ApiError::revision_conflict(expected.unsigned_abs(), actual.unsigned_abs())
+                .with_field("expectedRevision")
         }
         OrderError::InvalidTransition { from, to } => {
             ApiError::new(INVALID_TRANSITION, rule.to_string())

@@ -3,12 +3,15 @@
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use dataloader::{BatchFn, cached::Loader};
-use tandem_event_path::store::{
-    AggregateStore, ChangeLog, ChangeRecord, ChangesRequest, Filter, PageRequest, StoreError,
+use tandem_event_path::{
+    commands::Gate,
+    store::{
+        AggregateStore, ChangeLog, ChangeRecord, ChangesRequest, Filter, PageRequest, StoreError,
+    },
 };
 use tandem_service::graphql::{ApiError, batched};
 
-use super::error;
+use super::error::{self, Unread};
 use crate::{
     domain::{Order, OrderStatus},
     replica::{ReplicaCustomer, ReplicaStore},
@@ -41,9 +44,16 @@ impl OrdersOf {
     }
 }
 
+/// A page of a list.
+#[derive(Clone, Debug)]
+pub(super) struct Listed<V> {
+    pub(super) items: Arc<Vec<V>>,
+    /// Whether the store is still being filled from the log, which may hold more of them.
+    pub(super) is_partial: bool,
+}
+
 /// What a read came to; its error is shared by all who wait for it.
-type Loaded<V> = Result<V, Arc<StoreError>>;
-type Many<V> = Arc<Vec<V>>;
+type Loaded<V> = Result<V, Arc<Unread>>;
 
 /// The loaders of one operation. They remember what they read, so they must not outlive what they are for: each query,
 /// each field of a mutation and each update of a subscription has its own. Clones share it.
@@ -51,23 +61,24 @@ type Many<V> = Arc<Vec<V>>;
 pub struct Loaders {
     customers: Loader<String, Loaded<Option<Arc<ReplicaCustomer>>>, Customers>,
     orders: Loader<String, Loaded<Option<Arc<Order>>>, Orders>,
-    lists: Loader<OrdersOf, Loaded<Many<Arc<Order>>>, Lists>,
-    changes: Loader<ChangesRequest, Loaded<Many<ChangeRecord>>, Changes>,
+    lists: Loader<OrdersOf, Loaded<Listed<Arc<Order>>>, Lists>,
+    changes: Loader<ChangesRequest, Loaded<Listed<ChangeRecord>>, Changes>,
 }
 
 impl Loaders {
-    /// Loaders that read these stores.
+    /// Loaders that read these stores. While the gate is closed, what is missing may be in the log.
     #[must_use]
     pub fn new(
         replica: Arc<dyn ReplicaStore>,
         orders: Arc<dyn AggregateStore<Order>>,
         changes: Arc<dyn ChangeLog>,
+        gate: &Gate,
     ) -> Self {
         Self {
-            customers: batched(Customers(replica)),
-            orders: batched(Orders(Arc::clone(&orders))),
-            lists: batched(Lists(orders)),
-            changes: batched(Changes(changes)),
+            customers: batched(Customers(replica, gate.clone())),
+            orders: batched(Orders(Arc::clone(&orders), gate.clone())),
+            lists: batched(Lists(orders, gate.clone())),
+            changes: batched(Changes(changes, gate.clone())),
         }
     }
 
@@ -82,14 +93,14 @@ impl Loaders {
         answer(self.orders.try_load(id.to_owned()).await)
     }
 
-    pub(super) async fn orders_of(&self, list: OrdersOf) -> Result<Many<Arc<Order>>, ApiError> {
+    pub(super) async fn orders_of(&self, list: OrdersOf) -> Result<Listed<Arc<Order>>, ApiError> {
         answer(self.lists.try_load(list).await)
     }
 
     pub(super) async fn changes(
         &self,
         request: ChangesRequest,
-    ) -> Result<Many<ChangeRecord>, ApiError> {
+    ) -> Result<Listed<ChangeRecord>, ApiError> {
         answer(self.changes.try_load(request).await)
     }
 }
@@ -97,7 +108,7 @@ impl Loaders {
 fn answer<V>(loaded: Result<Loaded<V>, std::io::Error>) -> Result<V, ApiError> {
     match loaded {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(failed)) => Err(error::of_store(&failed)),
+        Ok(Err(unread)) => Err(error::of_read(&unread)),
         // A batch answers all of its keys, so this does not happen.
         Err(missing) => Err(ApiError::internal(missing)),
     }
@@ -115,7 +126,7 @@ fn spread<K: Clone + Eq + Hash, V>(
             .zip(values.into_iter().map(Ok))
             .collect(),
         Err(failed) => {
-            let failed = Arc::new(failed);
+            let failed = Arc::new(Unread::Store(failed));
             keys.iter()
                 .map(|key| (key.clone(), Err(Arc::clone(&failed))))
                 .collect()
@@ -123,23 +134,43 @@ fn spread<K: Clone + Eq + Hash, V>(
     }
 }
 
-struct Customers(Arc<dyn ReplicaStore>);
+/// The same, where what is missing while the store is being filled is unknown.
+fn spread_found<K: Clone + Eq + Hash, V>(
+    keys: &[K],
+    read: Result<Vec<Option<V>>, StoreError>,
+    is_filling: bool,
+) -> HashMap<K, Loaded<Option<V>>> {
+    let mut all = spread(keys, read);
+    if is_filling {
+        for one in all.values_mut() {
+            if matches!(one, Ok(None)) {
+                *one = Err(Arc::new(Unread::Filling));
+            }
+        }
+    }
+    all
+}
+
+struct Customers(Arc<dyn ReplicaStore>, Gate);
 
 impl BatchFn<String, Loaded<Option<Arc<ReplicaCustomer>>>> for Customers {
     async fn load(
         &mut self,
         ids: &[String],
     ) -> HashMap<String, Loaded<Option<Arc<ReplicaCustomer>>>> {
+        // Here and below asked before the store is read: what is missing from a store that was filled by then is not in the log either.
+        let is_filling = !self.1.is_open();
         let read = self.0.get_many(ids).await;
         let shared = read.map(|found| found.into_iter().map(|one| one.map(Arc::new)).collect());
-        spread(ids, shared)
+        spread_found(ids, shared, is_filling)
     }
 }
 
-struct Orders(Arc<dyn AggregateStore<Order>>);
+struct Orders(Arc<dyn AggregateStore<Order>>, Gate);
 
 impl BatchFn<String, Loaded<Option<Arc<Order>>>> for Orders {
     async fn load(&mut self, ids: &[String]) -> HashMap<String, Loaded<Option<Arc<Order>>>> {
+        let is_filling = !self.1.is_open();
         let read = self.0.get_many(ids).await;
         let shared = read.map(|found| {
             found
@@ -147,37 +178,50 @@ impl BatchFn<String, Loaded<Option<Arc<Order>>>> for Orders {
                 .map(|one| one.map(|stored| Arc::new(stored.state)))
                 .collect()
         });
-        spread(ids, shared)
+        spread_found(ids, shared, is_filling)
     }
 }
 
-struct Lists(Arc<dyn AggregateStore<Order>>);
+struct Lists(Arc<dyn AggregateStore<Order>>, Gate);
 
-impl BatchFn<OrdersOf, Loaded<Many<Arc<Order>>>> for Lists {
-    async fn load(&mut self, lists: &[OrdersOf]) -> HashMap<OrdersOf, Loaded<Many<Arc<Order>>>> {
+impl BatchFn<OrdersOf, Loaded<Listed<Arc<Order>>>> for Lists {
+    async fn load(&mut self, lists: &[OrdersOf]) -> HashMap<OrdersOf, Loaded<Listed<Arc<Order>>>> {
+        let is_partial = !self.1.is_open();
         let requests: Vec<PageRequest> = lists.iter().map(OrdersOf::request).collect();
         let read = self.0.pages(&requests).await;
         let shared = read.map(|pages| {
             pages
                 .into_iter()
-                .map(|page| Arc::new(page.into_iter().map(Arc::new).collect()))
+                .map(|page| Listed {
+                    items: Arc::new(page.into_iter().map(Arc::new).collect()),
+                    is_partial,
+                })
                 .collect()
         });
         spread(lists, shared)
     }
 }
 
-struct Changes(Arc<dyn ChangeLog>);
+struct Changes(Arc<dyn ChangeLog>, Gate);
 
-impl BatchFn<ChangesRequest, Loaded<Many<ChangeRecord>>> for Changes {
+impl BatchFn<ChangesRequest, Loaded<Listed<ChangeRecord>>> for Changes {
     async fn load(
         &mut self,
         requests: &[ChangesRequest],
-    ) -> HashMap<ChangesRequest, Loaded<Many<ChangeRecord>>> {
+    ) -> HashMap<ChangesRequest, Loaded<Listed<ChangeRecord>>> {
+        let is_filling = !self.1.is_open();
         let read = self.0.changes(requests).await;
-        spread(
-            requests,
-            read.map(|pages| pages.into_iter().map(Arc::new).collect()),
-        )
+        let listed = read.map(|pages| {
+            pages
+                .into_iter()
+                .zip(requests)
+                .map(|(page, request)| Listed {
+                    // The trail of one order is written in its order: a full page lacks nothing.
+                    is_partial: is_filling && page.len() < request.limit,
+                    items: Arc::new(page),
+                })
+                .collect()
+        });
+        spread(requests, listed)
     }
 }

@@ -13,7 +13,11 @@ use tandem_service::graphql::{
 };
 
 mod customer;
+mod entities;
 mod error;
+mod feed_item;
+#[cfg(test)]
+mod filling_tests;
 mod input;
 mod loaders;
 mod mutation;
@@ -56,6 +60,7 @@ impl Backing {
             Arc::clone(self.replica.store()),
             Arc::clone(self.commands.store()),
             Arc::clone(&self.changes),
+            self.commands.gate(),
         )
     }
 }

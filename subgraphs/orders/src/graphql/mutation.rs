@@ -10,9 +10,11 @@ use tandem_service::graphql::{
 };
 
 use super::{
-    Backing, error,
+    Backing,
+    entities::OrderNode,
+    error,
     input::PlaceOrderInput,
-    order::{OrderNode, OrderStatusValue},
+    order::OrderStatusValue,
     query::{backing, find_order},
 };
 use crate::{commands::Origin, domain::Order};

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use async_graphql::{Context, ID, Object};
 use tandem_authentication::Scope;
-use tandem_service::graphql::{ApiError, Connection, access, refuse_access, require_or_own};
+use tandem_service::graphql::{
+    ApiError, Connection, TextKey, access, beside_entity, refuse_access, require_or_own,
+};
 
 use super::{
     Backing, Loaders,
-    customer::CustomerNode,
+    entities::{CustomerNode, OrderNode, Orders, orders_page},
     error,
-    order::{OrderNode, OrderStatusValue, orders_page},
+    order::OrderStatusValue,
 };
 use crate::{
     domain::Order,
@@ -49,9 +51,10 @@ impl Query {
         status: Option<OrderStatusValue>,
         #[graphql(default = 20)] first: i32,
         after: Option<String>,
-    ) -> Result<Connection<String, OrderNode>, ApiError> {
+    ) -> Result<Connection<TextKey<Orders>, OrderNode>, ApiError> {
         let customer_id = whose_orders(ctx, customer_id.map(|id| id.0))?;
-        orders_page(&loaders(ctx)?, customer_id, status, first, after.as_deref()).await
+        let loaders = loaders(ctx)?;
+        orders_page(ctx, &loaders, customer_id, status, first, after.as_deref()).await
     }
 
     /// The customer as orders knows it, from its own replica: answers while accounts is down.
@@ -81,7 +84,9 @@ impl Query {
                 .filter(|customer| !customer.erased)
                 .map(|customer| CustomerNode::known(customer, loaders)));
         };
-        let waited = backing(ctx)?
+        let backing = backing(ctx)?;
+        let is_filling = !backing.commands.gate().is_open();
+        let waited = backing
             .replica
             .wait_for_revision(&id, revision, LONGEST_WAIT)
             .await
@@ -91,6 +96,7 @@ impl Query {
             Waited::Arrived(customer) => {
                 Ok(Some(CustomerNode::known(Arc::from(customer), loaders)))
             }
+            Waited::Behind(None) if is_filling => Err(error::filling()),
             Waited::Behind(held) => Err(error::replica_behind(
                 revision.unsigned_abs(),
                 held.map(i64::unsigned_abs),
@@ -109,7 +115,13 @@ impl Query {
 
     #[graphql(entity)]
     async fn order_entity(&self, ctx: &Context<'_>, id: ID) -> Result<Option<OrderNode>, ApiError> {
-        find_order(ctx, &id).await
+        match find_order(ctx, &id).await {
+            Err(error) if error == error::filling() => {
+                beside_entity(ctx, "Order", &id, error);
+                Ok(None)
+            }
+            found => found,
+        }
     }
 }
 

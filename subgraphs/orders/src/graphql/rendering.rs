@@ -31,7 +31,7 @@ use tandem_service::graphql::{
 
 use super::{
     Backing, error,
-    subscription::{OrderFeedItem, OrderUpdate},
+    feed_item::{OrderFeedItem, OrderUpdate},
 };
 use crate::live::{LiveError, item};
 
@@ -133,8 +133,8 @@ impl Renderer {
         let responses: Responses = items
             .then(move |item| {
                 let (rendering, backing) = (Arc::clone(&rendering), Arc::clone(&backing));
-                // A subscription waits most of the time, and what writing takes has no room in it then.
-                async move { Box::pin(rendering.written(item, &backing)).await }
+                // A subscription waits most of the time, and what writing takes has no room in it then, nor the item.
+                Box::pin(async move { rendering.written(item, &backing).await })
             })
             .boxed();
         handover.give(responses);

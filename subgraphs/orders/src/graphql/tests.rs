@@ -6,6 +6,7 @@ use std::sync::{Arc, atomic::Ordering};
 use async_graphql::{Request, Variables};
 use serde_json::{Value, json};
 use tandem_authentication::Access;
+use tandem_service::graphql::Cursor;
 
 use super::{OrdersSchema, schema, sdl};
 use crate::{
@@ -120,6 +121,22 @@ async fn an_order_is_placed_read_advanced_and_cancelled() {
         cancelled["cancelOrder"]["order"],
         json!({"status": "CANCELLED", "cancellationReason": "too late"})
     );
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_list_is_refused_with_its_field() {
+    let client = Client::new().await;
+    client.world.customer("1").await;
+    let order = client.world.place("1", "2").await;
+    let query = "query($after: String) { orders(after: $after) { nodes { id } } }";
+    let after = |id: &str| json!({"after": Cursor(id.to_owned()).encode()});
+    assert_eq!(
+        client.refusal(query, after("123456")).await,
+        ("BAD_USER_INPUT".into(), Some("after".to_owned()))
+    );
+    // As versions before this one wrote it.
+    let behind = client.data(query, after(&order.id)).await;
+    assert_eq!(behind["orders"]["nodes"], json!([]));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tandem_event_path::log::Offsets;
 use tandem_model::message::Position;
 use tandem_service::graphql::Cursor;
 
-use super::{LiveError, held_back::HELD_AT_MOST};
+use super::{LiveError, held_back::HELD_AT_MOST, log::Log};
 
 /// A topic has fewer partitions than this; a cursor that has more is not ours.
 const MOST_PARTITIONS: usize = 10_000;
@@ -27,10 +27,14 @@ pub(super) struct Place {
     pub(super) ahead: BTreeMap<String, i64>,
     /// What is below `seen` and was not told yet.
     pub(super) held: BTreeSet<Position>,
+    /// The system in whose log that is, in short; `None` in cursors of versions before this one, and where it was not known.
+    pub(super) system: Option<u32>,
 }
 
-/// A place in the middle of a snapshot, or shortly behind one, or with changes that are held back.
+/// A place in the middle of a snapshot, or shortly behind one, or with changes that are held back. What has other members is the cursor
+/// of another feed, whose positions are those of another topic.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct WithSnapshot {
     p: Offsets,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,6 +44,8 @@ struct WithSnapshot {
     /// For each partition the offsets that are held back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     h: BTreeMap<i32, Vec<i64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    i: Option<u32>,
 }
 
 /// Where a subscriber of a customer is.
@@ -51,6 +57,30 @@ pub(super) struct CustomerPlace {
     /// The newest revision that it has; 0 for none.
     #[serde(rename = "r")]
     pub(super) revision: i64,
+    /// As that of [`Place`].
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    pub(super) system: Option<u32>,
+    /// Which customer it is, in short; `None` in cursors of versions before this one.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub(super) customer: Option<u32>,
+}
+
+/// A name in 4 bytes, the same in every process (FNV-1a). It tells apart what was confused by mistake; rights are asked elsewhere.
+fn in_short(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash: u32, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+/// Whether a cursor is of the system that the log is of. Where either is unknown nothing speaks against it.
+fn is_of(written: Option<u32>, log: &dyn Log) -> Result<(), LiveError> {
+    let ours = log.system().map(|system| in_short(&system));
+    match (written, ours) {
+        (Some(written), Some(ours)) if written != ours => Err(LiveError::BadCursor(
+            "comes from another system: subscribe without it".to_owned(),
+        )),
+        _ => Ok(()),
+    }
 }
 
 impl Place {
@@ -66,8 +96,23 @@ impl Place {
         !is_seen(&self.seen, position) || self.held.contains(&position)
     }
 
-    pub(super) fn encode(&self) -> String {
-        if self.snapshot.is_none() && self.ahead.is_empty() && self.held.is_empty() {
+    /// Whether it is a place in this log, as far as that can be told now.
+    ///
+    /// # Errors
+    /// When it is of another system.
+    pub(super) fn check(&self, log: &dyn Log) -> Result<(), LiveError> {
+        is_of(self.system, log)
+    }
+
+    /// The cursor of this place in this log.
+    pub(super) fn encode(&self, log: &dyn Log) -> String {
+        let system = log.system().map(|system| in_short(&system));
+        self.written(system.or(self.system))
+    }
+
+    fn written(&self, system: Option<u32>) -> String {
+        let is_plain = self.snapshot.is_none() && self.ahead.is_empty() && self.held.is_empty();
+        if is_plain && system.is_none() {
             return Cursor(&self.seen).encode();
         }
         let is_kept = self.ahead.len() <= MOST_AHEAD;
@@ -88,6 +133,7 @@ impl Place {
                 BTreeMap::new()
             },
             h: held,
+            i: system,
         })
         .encode()
     }
@@ -95,11 +141,14 @@ impl Place {
     pub(super) fn decode(text: &str) -> Result<Self, LiveError> {
         let plain = Cursor::<Offsets>::decode(text).map(|Cursor(seen)| Self::at(seen));
         let place = plain.or_else(|_| {
-            Cursor::<WithSnapshot>::decode(text).map(|Cursor(WithSnapshot { p, s, a, h })| Self {
-                seen: p,
-                snapshot: s,
-                ahead: a,
-                held: h.into_iter().flat_map(positions).collect(),
+            Cursor::<WithSnapshot>::decode(text).map(|Cursor(WithSnapshot { p, s, a, h, i })| {
+                Self {
+                    seen: p,
+                    snapshot: s,
+                    ahead: a,
+                    held: h.into_iter().flat_map(positions).collect(),
+                    system: i,
+                }
             })
         });
         place
@@ -114,11 +163,55 @@ impl Place {
 }
 
 impl CustomerPlace {
-    pub(super) fn encode(&self) -> String {
-        Cursor(self).encode()
+    /// Where nothing of this customer was seen yet.
+    pub(super) fn of(customer: &str) -> Self {
+        Self {
+            customer: Some(in_short(customer)),
+            ..Self::default()
+        }
     }
 
-    pub(super) fn decode(text: &str) -> Result<Self, LiveError> {
+    /// Whether it is a place in this log, as far as that can be told now.
+    ///
+    /// # Errors
+    /// When it is of another system.
+    pub(super) fn check(&self, log: &dyn Log) -> Result<(), LiveError> {
+        is_of(self.system, log)
+    }
+
+    /// The cursor of this place in this log.
+    pub(super) fn encode(&self, log: &dyn Log) -> String {
+        let system = log.system().map(|system| in_short(&system));
+        self.written(system.or(self.system))
+    }
+
+    fn written(&self, system: Option<u32>) -> String {
+        Cursor(Self {
+            system,
+            ..self.clone()
+        })
+        .encode()
+    }
+
+    /// The place that a cursor of this customer's feed names.
+    ///
+    /// # Errors
+    /// When it is none, or that of another customer.
+    pub(super) fn decode_of(text: &str, customer: &str) -> Result<Self, LiveError> {
+        let place = Self::decode(text)?;
+        let ours = Self::of(customer).customer;
+        if place.customer.is_some() && place.customer != ours {
+            return Err(LiveError::BadCursor(
+                "is a cursor of another customer: subscribe without it".to_owned(),
+            ));
+        }
+        Ok(Self {
+            customer: ours,
+            ..place
+        })
+    }
+
+    fn decode(text: &str) -> Result<Self, LiveError> {
         Cursor::<Self>::decode(text)
             .ok()
             .map(|Cursor(place)| place)
@@ -131,8 +224,12 @@ impl CustomerPlace {
 #[must_use]
 pub fn rewritten(text: &str) -> [Option<String>; 2] {
     [
-        Place::decode(text).ok().map(|place| place.encode()),
-        CustomerPlace::decode(text).ok().map(|place| place.encode()),
+        Place::decode(text)
+            .ok()
+            .map(|place| place.written(place.system)),
+        CustomerPlace::decode(text)
+            .ok()
+            .map(|place| place.written(place.system)),
     ]
 }
 
@@ -226,4 +323,91 @@ pub(super) fn has_reached(seen: &Offsets, target: &Offsets) -> bool {
 pub(super) fn is_seen(seen: &Offsets, position: Position) -> bool {
     seen.get(&position.partition)
         .is_some_and(|next| position.offset < *next)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::live::log::{Attention, LogAway, LogReader};
+
+    /// The log of a system; of none if `None`.
+    struct LogOf(Option<&'static str>);
+
+    #[async_trait]
+    impl Log for LogOf {
+        async fn ends(&self) -> Result<BTreeMap<i32, (i64, i64)>, LogAway> {
+            Err(LogAway("as the test wants".to_owned()))
+        }
+
+        fn system(&self) -> Option<Arc<str>> {
+            self.0.map(Arc::from)
+        }
+
+        async fn open(&self, _: &Offsets, _: Attention) -> Result<Box<dyn LogReader>, LogAway> {
+            Err(LogAway("as the test wants".to_owned()))
+        }
+    }
+
+    const OURS: LogOf = LogOf(Some("ours"));
+    const ANOTHER: LogOf = LogOf(Some("another"));
+    const NOBODYS: LogOf = LogOf(None);
+
+    fn seen() -> Offsets {
+        Offsets::from([(0, 5), (1, 7)])
+    }
+
+    fn is_refused<T>(taken: Result<T, LiveError>) -> bool {
+        matches!(taken, Err(LiveError::BadCursor(_)))
+    }
+
+    #[test]
+    fn a_cursor_of_another_system_is_refused_and_one_that_names_none_is_taken() {
+        let written = Place::at(seen()).encode(&OURS);
+        let place = Place::decode(&written).unwrap();
+        assert_eq!(place.seen, seen());
+        assert!(place.check(&OURS).is_ok() && place.check(&NOBODYS).is_ok());
+        assert!(is_refused(place.check(&ANOTHER)));
+        assert_eq!(place.encode(&NOBODYS), written, "what is known stays known");
+        let former = Cursor(seen()).encode();
+        let place = Place::decode(&former).unwrap();
+        assert_eq!(place, Place::at(seen()));
+        assert!(place.check(&ANOTHER).is_ok());
+        assert_eq!(place.encode(&NOBODYS), former);
+        let of_customer = CustomerPlace {
+            seen: seen(),
+            ..CustomerPlace::of("1")
+        };
+        let of_customer = of_customer.encode(&OURS);
+        let place = CustomerPlace::decode_of(&of_customer, "1").unwrap();
+        assert!(place.check(&OURS).is_ok() && is_refused(place.check(&ANOTHER)));
+    }
+
+    #[test]
+    fn a_cursor_of_another_customer_is_refused_and_one_that_names_none_is_taken() {
+        let place = CustomerPlace {
+            seen: seen(),
+            revision: 3,
+            ..CustomerPlace::of("1")
+        };
+        let written = place.encode(&NOBODYS);
+        assert_eq!(CustomerPlace::decode_of(&written, "1").unwrap(), place);
+        assert!(is_refused(CustomerPlace::decode_of(&written, "2")));
+        let former = Cursor(serde_json::json!({"p": seen(), "r": 3})).encode();
+        assert_eq!(CustomerPlace::decode_of(&former, "1").unwrap(), place);
+    }
+
+    #[test]
+    fn a_cursor_stays_short() {
+        let place = CustomerPlace {
+            seen: seen(),
+            ..CustomerPlace::of(&"x".repeat(64))
+        };
+        assert!(place.encode(&OURS).len() <= 90, "{}", place.encode(&OURS));
+        assert!(Place::at(seen()).encode(&OURS).len() <= 60);
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A customer's revisions grow in the order of its events, so the newest one that a subscriber has tells what is new to it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tandem_event_path::log::Offsets;
@@ -11,16 +11,16 @@ use tandem_model::message::Message;
 use super::{
     LiveError,
     cursor::{self, CustomerPlace},
-    customers::{Change, CustomerFeed, FEED, Seen},
+    customer_common::{Change, CustomerFeed, FEED, Seen},
     delivery::Delivery,
     heartbeat::Beat,
     item::{Chain, CustomerItem, CustomerSnapshot, CustomerUpdate, Heartbeat, published_at},
-    log::{Attention::Prompt, FIRST_PAUSE, LONGEST_PAUSE, LogAway, LogReader, next_message},
+    log::{Attention::Prompt, BACKOFF, LogAway, LogReader, next_message},
     subscribers::{Channel, Subscription},
 };
 use crate::replica::{LONGEST_WAIT, ReplicaCustomer, Waited, event};
 
-type Queue = Subscription<Arc<Seen>>;
+type Queue = Box<Subscription<Arc<Seen>>>;
 
 pub(super) enum Phase {
     /// Reads the customer, and keeps what happens meanwhile.
@@ -78,7 +78,7 @@ impl CustomerSubscription {
         let beat = Beat::new(heartbeat, feed.shutdown.clock());
         let begin = match after {
             Some(after) => Some(after.to_owned()),
-            None => (!place.seen.is_empty()).then(|| place.encode()),
+            None => (!place.seen.is_empty()).then(|| place.encode(feed.log.as_ref())),
         };
         Self {
             feed,
@@ -126,12 +126,15 @@ impl CustomerSubscription {
     }
 
     fn link(&mut self) -> (String, String) {
-        let cursor = self.place.encode();
+        let cursor = self.place.encode(self.feed.log.as_ref());
         if !self.chain.has_begun()
             && let Some(seen) = self.feed.subscribers.began()
         {
-            let begin = CustomerPlace { seen, revision: 0 };
-            self.chain = Chain::from(Some(begin.encode()));
+            let begin = CustomerPlace {
+                seen,
+                ..CustomerPlace::of(&self.id)
+            };
+            self.chain = Chain::from(Some(begin.encode(self.feed.log.as_ref())));
         }
         let previous = self.chain.link(&cursor);
         self.beat.sent(self.feed.shutdown.clock());
@@ -156,18 +159,18 @@ impl CustomerSubscription {
     /// Reads the customer, however long the store is away. Answers also from where on the log may have changes that it does not show.
     async fn snapshot(&mut self) -> Option<(CustomerItem, Offsets)> {
         let shutdown = self.feed.shutdown.clone();
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = BACKOFF.pauses(shutdown.clock());
         let shown = loop {
+            let pause = pauses.next_pause();
             match self.feed.shown(&self.id).await {
                 Ok(shown) => break shown,
                 Err(error) => {
                     tracing::warn!(feed = FEED, %error, ?pause, "a snapshot waits for the replica");
                 }
             }
-            if !shutdown.sleep(shutdown.clock().jittered(pause)).await {
+            if !shutdown.sleep(pause).await {
                 return None;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         };
         let missing = self.feed.missing(&self.id, &shown, &self.place.seen);
         self.place.revision = shown.revision();
@@ -195,7 +198,7 @@ impl CustomerSubscription {
             return Ok((Phase::Live(queue), None));
         }
         let shutdown = self.feed.shutdown.clone();
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = BACKOFF.pauses(shutdown.clock());
         loop {
             let open = open(&self.feed, &missing);
             let opened = tokio::select! {
@@ -203,6 +206,7 @@ impl CustomerSubscription {
                 () = shutdown.requested() => return Ok((Phase::Over, None)),
                 opened = self.beat.before_due(shutdown.clock(), open) => opened,
             };
+            let pause = pauses.next_pause();
             match opened {
                 Some(Ok((reader, from))) => {
                     // What was heard when this joined, and now: the queue has what is behind.
@@ -221,24 +225,24 @@ impl CustomerSubscription {
                 }
                 None => return Ok((Phase::Behind(queue, missing), self.heartbeat())),
             }
-            if !shutdown.sleep(shutdown.clock().jittered(pause)).await {
+            if !shutdown.sleep(pause).await {
                 return Ok((Phase::Over, None));
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
     /// Looks at the log until it answers, and goes on behind the cursor.
     async fn resume(&mut self) -> Result<(Phase, Option<CustomerItem>), LiveError> {
         let shutdown = self.feed.shutdown.clone();
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = BACKOFF.pauses(shutdown.clock());
         loop {
-            let look = look(&self.feed, &self.id, &self.place.seen);
+            let look = look(&self.feed, &self.id, &self.place);
             let looked = tokio::select! {
                 biased;
                 () = shutdown.requested() => return Ok((Phase::Over, None)),
                 looked = self.beat.before_due(shutdown.clock(), look) => looked,
             };
+            let pause = pauses.next_pause();
             match looked {
                 Some(Ok(found)) => return found.map(|phase| (phase, None)),
                 Some(Err(error)) => {
@@ -249,7 +253,6 @@ impl CustomerSubscription {
             if !shutdown.sleep(pause).await {
                 return Ok((Phase::Over, None));
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -300,11 +303,16 @@ impl CustomerSubscription {
         mut queue: Queue,
     ) -> Result<(Phase, Option<CustomerItem>), LiveError> {
         let clock = self.feed.shutdown.clock().clone();
-        let found = match self.beat.before_due(&clock, queue.next()).await {
+        let heard = {
+            // Pinned here, it is in this future once.
+            let next = pin!(queue.next());
+            self.beat.before_due(&clock, next).await
+        };
+        let found = match heard {
             Some(Some(found)) => found,
             Some(None) if queue.has_lagged() => {
                 return Err(LiveError::Lagged {
-                    cursor: Some(self.place.encode()),
+                    cursor: Some(self.place.encode(self.feed.log.as_ref())),
                 });
             }
             Some(None) => return Ok((Phase::Over, None)),
@@ -377,7 +385,8 @@ impl CustomerSubscription {
             Some(Err(error)) => {
                 tracing::warn!(feed = FEED, %error, "a subscriber waits for the replica");
                 self.pending = Some(pending);
-                shutdown.sleep(FIRST_PAUSE).await;
+                let pause = BACKOFF.pauses(shutdown.clock()).next_pause();
+                shutdown.sleep(pause).await;
                 return None;
             }
             None => {
@@ -388,6 +397,7 @@ impl CustomerSubscription {
         self.place = CustomerPlace {
             seen: pending.seen,
             revision,
+            ..self.place
         };
         if let Some(delivery) = &pending.delivery {
             delivery.goes_out(shutdown.clock());
@@ -417,13 +427,18 @@ impl CustomerSubscription {
     }
 }
 
-/// How to go on behind `seen`; an error where the log does not answer now.
+/// How to go on behind a place; an error where the log does not answer now.
 async fn look(
     feed: &CustomerFeed,
     id: &str,
-    seen: &Offsets,
+    place: &CustomerPlace,
 ) -> Result<Result<Phase, LiveError>, LogAway> {
+    let seen = &place.seen;
     feed.subscribers.begun().await;
+    // By now it is known whose the log is.
+    if let Err(error) = place.check(feed.log.as_ref()) {
+        return Ok(Err(error));
+    }
     let (queue, positions) = feed.subscribers.join(Channel::Customer(id.to_owned()));
     let target = positions.unwrap_or_default();
     if target == *seen {

@@ -5,83 +5,29 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt, future, stream};
-use tandem_event_path::{data_keys::Opener, log::Offsets, store::StoreError};
+use tandem_event_path::data_keys::Opener;
 use tandem_model::message::Message;
 use tandem_runtime::shutdown::Shutdown;
 
 use super::{
     FeedRequest, LiveError,
     cursor::{self, CustomerPlace},
+    customer_common::{CustomerFeed, FEED, Seen, Shown},
     customer_subscription::{CustomerSubscription, Phase},
     delivery::Delivery,
     item::{CustomerItem, published_at},
-    log::{Attention, FIRST_PAUSE, LONGEST_PAUSE, Log, LogReader, begin, next_message, waits},
+    log::{Attention, BACKOFF, Log, LogReader, begin, next_message},
     recent::Recent,
     subscribers::{Channel, Subscribers},
 };
 use crate::replica::{Replica, ReplicaCustomer, event, progress::Progress};
-
-pub(super) const FEED: &str = "customers";
 
 /// How long nobody must have listened before the log is read patiently.
 const DESERTED: Duration = Duration::from_secs(10);
 
 /// Messages of each partition that are read again at the start: the replica may not show the last of them yet.
 const LOOK_BACK: i64 = 2_000;
-
-/// A change, as the feed hands it to its listeners.
-pub(super) struct Seen {
-    /// How far the feed had come with it.
-    pub(super) positions: Offsets,
-    pub(super) change: Arc<Change>,
-    pub(super) published_at: Option<DateTime<Utc>>,
-    pub(super) delivery: Arc<Delivery>,
-}
-
-/// A change of a customer.
-pub(super) enum Change {
-    /// The customer as it was after it.
-    Open(Arc<ReplicaCustomer>),
-    /// It waits for its data key.
-    Sealed(Box<event::CustomerChange>),
-}
-
-impl Change {
-    pub(super) fn id(&self) -> &str {
-        match self {
-            Self::Open(customer) => &customer.id,
-            Self::Sealed(change) => &change.id,
-        }
-    }
-
-    pub(super) fn revision(&self) -> i64 {
-        match self {
-            Self::Open(customer) => customer.revision,
-            Self::Sealed(change) => change.revision,
-        }
-    }
-
-    fn changed_at(&self) -> DateTime<Utc> {
-        match self {
-            Self::Open(customer) => customer.changed_at.as_datetime(),
-            Self::Sealed(change) => change.changed_at.as_datetime(),
-        }
-    }
-}
-
-/// The feed of customers' changes. Clones share it.
-#[derive(Clone)]
-pub struct CustomerFeed {
-    pub(super) log: Arc<dyn Log>,
-    pub(super) subscribers: Subscribers<Arc<Seen>>,
-    pub(super) recent: Recent,
-    pub(super) replica: Replica,
-    pub(super) progress: Progress,
-    opener: Opener,
-    pub(super) shutdown: Shutdown,
-}
 
 impl CustomerFeed {
     /// Starts to read the log at its end.
@@ -95,10 +41,10 @@ impl CustomerFeed {
     ) -> Self {
         let feed = Self {
             log,
-            subscribers: Subscribers::new(
+            subscribers: Subscribers::looking_back(
                 metrics::gauge!("live_subscribers", "subscription" => "customerUpdated"),
-            )
-            .looking_back(LOOK_BACK),
+                LOOK_BACK,
+            ),
             recent: Recent::default(),
             replica,
             progress,
@@ -171,9 +117,10 @@ impl CustomerFeed {
         reader: &mut Box<dyn LogReader>,
         attention: Attention,
     ) -> bool {
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = BACKOFF.pauses(self.shutdown.clock());
         loop {
             let from = self.subscribers.positions().unwrap_or_default();
+            let pause = pauses.next_pause();
             match log.open(&from, attention).await {
                 Ok(fresh) => {
                     *reader = fresh;
@@ -186,7 +133,6 @@ impl CustomerFeed {
             if !self.shutdown.sleep(pause).await {
                 return false;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -224,36 +170,12 @@ impl CustomerFeed {
         }
     }
 
-    /// Opens a change, however long nobody can be asked for its key. It stays sealed when the key is not there: who listens to this
-    /// customer waits for it, and nobody else. `None` when the service stops.
-    pub(super) async fn open(&self, change: event::CustomerChange) -> Option<Change> {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match event::open(&self.opener, vec![change.clone()]).await {
-                Ok(mut opened) => {
-                    let opened = opened.pop()?.inspect_err(|unopened| waits(FEED, unopened));
-                    return Some(match opened {
-                        Ok(customer) => Change::Open(Arc::new(customer)),
-                        Err(_) => Change::Sealed(Box::new(change)),
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(feed = FEED, %error, ?pause, "live updates wait for data keys");
-                }
-            }
-            if !self.shutdown.sleep(pause).await {
-                return None;
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
     /// Every change of one customer from now on, each when the replica holds it. The stream ends when the service stops.
     pub async fn subscribe(
         &self,
         id: &str,
     ) -> impl Stream<Item = Result<ReplicaCustomer, LiveError>> + Send + use<> {
-        let place = CustomerPlace::default();
+        let place = CustomerPlace::of(id);
         let items = self
             .begin(id, place, &FeedRequest::default())
             .await
@@ -278,9 +200,10 @@ impl CustomerFeed {
         request: FeedRequest<'_>,
     ) -> Result<impl Stream<Item = Result<CustomerItem, LiveError>> + Send + use<>, LiveError> {
         let place = match request.after {
-            Some(after) => CustomerPlace::decode(after)?,
-            None => CustomerPlace::default(),
+            Some(after) => CustomerPlace::decode_of(after, id)?,
+            None => CustomerPlace::of(id),
         };
+        place.check(self.log.as_ref())?;
         Ok(self.begin(id, place, &request).await.into_stream())
     }
 
@@ -312,52 +235,6 @@ impl CustomerFeed {
         };
         let (feed, id) = (self.clone(), id.to_owned());
         CustomerSubscription::new(feed, id, place, request.after, phase, request.heartbeat)
-    }
-
-    /// What the replica shows of a customer.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub(super) async fn shown(&self, id: &str) -> Result<Shown, StoreError> {
-        // Asked in this order, so that each change is below what was taken, or heard; set aside, or in what is read then.
-        let taken = self.progress.taken().await?;
-        let set_aside = if taken.is_any_set_aside {
-            self.progress.set_aside(id).await?
-        } else {
-            Offsets::new()
-        };
-        Ok(Shown {
-            customer: self.replica.get(id).await?,
-            taken: Some(taken.positions),
-            set_aside,
-        })
-    }
-
-    /// From where on the log may have changes of a customer that have passed and are not in what the replica showed: nowhere, most often.
-    pub(super) fn missing(&self, id: &str, shown: &Shown, passed: &Offsets) -> Offsets {
-        let mut from = shown.set_aside.clone();
-        cursor::step_back(&mut from, &self.recent.newer(id, shown.revision()));
-        if let Some(taken) = &shown.taken {
-            cursor::step_back(&mut from, &self.recent.forgotten(taken, passed));
-        }
-        from
-    }
-}
-
-/// What the replica shows of a customer, and how far it had come before it was asked.
-#[derive(Default)]
-pub(super) struct Shown {
-    pub(super) customer: Option<ReplicaCustomer>,
-    /// Everything below these positions is in it, or set aside; `None` if the store could not tell.
-    taken: Option<Offsets>,
-    /// The first of this customer's changes that are set aside.
-    set_aside: Offsets,
-}
-
-impl Shown {
-    /// The customer's revision; 0 if there is none.
-    pub(super) fn revision(&self) -> i64 {
-        self.customer.as_ref().map_or(0, |it| it.revision)
     }
 }
 

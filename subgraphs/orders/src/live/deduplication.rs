@@ -3,7 +3,7 @@
 //! A relay that crashed publishes events again, so the log may hold (order, revision) twice. Per order the log shows the
 //! revisions in order as first seen; a repetition never runs ahead of them. So whoever has seen the first occurrence of a
 //! revision knows for all that follows: the next revision is new, one that was seen a repetition. Whoever has not asks the audit
-//! trail ([`super::verdicts`]). While the trail is behind, the event and what follows it of the same order wait for its word.
+//! trail ([`super::audit_lookup`]). While the trail is behind, the event and what follows it of the same order wait for its answer.
 //!
 //! Where partitions were added, an order's changes are in two of them and may be read out of order: a revision that leaves some out
 //! says nothing of those, and is told apart as early. Of an order that is not remembered, nothing but its first revision leaves none out for sure.
@@ -13,7 +13,7 @@ use std::{collections::HashMap, sync::Arc};
 use chrono::{DateTime, TimeDelta, Utc};
 use tandem_event_path::fault::{self, Fault};
 
-use super::verdicts::Case;
+use super::audit_lookup::Lookup;
 use crate::domain::OrderChangeEvent;
 
 /// Orders remembered in each of two generations.
@@ -22,7 +22,7 @@ const REMEMBERED: usize = 50_000;
 pub(super) const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
 /// Of every order.
 const FIRST_REVISION: i64 = 1;
-/// Orders of which is remembered that the audit trail has not judged all that was read. Of one that is forgotten the trail is asked again.
+/// Orders of which is remembered that the audit trail has not answered for all that was read. Of one that is forgotten the trail is asked again.
 const UNDECIDED: usize = 10_000;
 
 /// What is known of an event without asking.
@@ -50,7 +50,7 @@ struct Revisions {
 struct Undecided {
     revision: i64,
     made: DateTime<Utc>,
-    case: Arc<Case>,
+    lookup: Arc<Lookup>,
 }
 
 /// The newest revisions seen of each order, as far as memory is bounded.
@@ -113,9 +113,9 @@ impl SeenRevisions {
             .is_some_and(|known| event.revision > known.newest.saturating_add(1))
     }
 
-    /// Notes that the audit trail is asked of an event. Until it has judged all of this order that it is asked of, nothing is concluded
+    /// Notes that the audit trail is asked of an event. Until it has answered for all of this order that it is asked of, nothing is concluded
     /// of what follows.
-    pub(super) fn asked(&mut self, event: &OrderChangeEvent, case: &Arc<Case>) {
+    pub(super) fn asked(&mut self, event: &OrderChangeEvent, lookup: &Arc<Lookup>) {
         if self.known(&event.id).is_some() {
             // What is newer than that is new all the same, and of what is older the trail is asked each time.
             return;
@@ -127,7 +127,7 @@ impl SeenRevisions {
         undecided.push(Undecided {
             revision: event.revision,
             made: event.changed_at.as_datetime(),
-            case: Arc::clone(case),
+            lookup: Arc::clone(lookup),
         });
     }
 
@@ -138,13 +138,13 @@ impl SeenRevisions {
 
     /// Takes in what the audit trail has said of an order meanwhile.
     pub(super) fn settle(&mut self, order_id: &str) {
-        let is_open = |one: &Undecided| one.case.verdict().is_none();
+        let is_open = |one: &Undecided| one.lookup.answer().is_none();
         let undecided = self.undecided.get(order_id);
         if undecided.is_none_or(|undecided| undecided.iter().any(is_open)) {
             return;
         }
         for one in self.undecided.remove(order_id).unwrap_or_default() {
-            if one.case.verdict().is_some_and(|verdict| verdict.is_first) {
+            if one.lookup.answer().is_some_and(|answer| answer.is_first) {
                 self.note(order_id, one.revision, one.made);
             }
         }

@@ -1,15 +1,21 @@
 //! When a subscriber that hears nothing is told that nothing happened.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
-use tandem_runtime::clock::Clock;
+use tandem_runtime::clock::{Clock, Sleep};
 use tokio::time::Instant;
 
 /// The heartbeat of one subscription; none if it wants none.
-#[derive(Debug)]
 pub(super) struct Beat {
     every: Option<Duration>,
     last: Instant,
+    /// Ends when the heartbeat was due that was next when this was made. It is left to run while items are sent, and only when it ends is
+    /// another one begun: a change may be for ten thousand, and each would take the lock of all timers twice.
+    timer: Mutex<Option<Sleep>>,
 }
 
 impl Beat {
@@ -17,6 +23,7 @@ impl Beat {
         Self {
             every,
             last: clock.instant(),
+            timer: Mutex::default(),
         }
     }
 
@@ -27,7 +34,8 @@ impl Beat {
         }
     }
 
-    /// Does work until it is done, or a heartbeat is due: then `None`, and the work is dropped.
+    /// Does work until it is done, or a heartbeat is due: then `None`, and the work is dropped. Its future has room for the work twice: give
+    /// it what is pinned where that is waited for long.
     pub(super) async fn before_due<T>(
         &self,
         clock: &Clock,
@@ -36,11 +44,96 @@ impl Beat {
         let Some(every) = self.every else {
             return Some(work.await);
         };
-        let work = pin!(work);
-        tokio::select! {
-            biased;
-            done = work => Some(done),
-            () = clock.sleep_until(self.last + every) => None,
+        let due = self.last + every;
+        let mut work = pin!(work);
+        let mut timer = self.running();
+        loop {
+            let until = timer.get_or_insert_with(|| clock.sleep_until(due));
+            tokio::select! {
+                biased;
+                done = work.as_mut() => {
+                    self.keep(timer);
+                    return Some(done);
+                }
+                () = until => timer = None,
+            }
+            if clock.instant() >= due {
+                return None;
+            }
         }
+    }
+
+    fn running(&self) -> Option<Sleep> {
+        let mut timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
+        timer.take()
+    }
+
+    fn keep(&self, running: Option<Sleep>) {
+        *self.timer.lock().unwrap_or_else(PoisonError::into_inner) = running;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use tandem_runtime::clock::{SystemTimeSource, TimeSource};
+
+    use super::*;
+
+    const EVERY: Duration = Duration::from_secs(10);
+
+    /// Counts timers.
+    #[derive(Clone, Debug, Default)]
+    struct Counting(Arc<AtomicUsize>);
+
+    impl TimeSource for Counting {
+        fn now(&self) -> std::time::SystemTime {
+            SystemTimeSource.now()
+        }
+
+        fn instant(&self) -> Instant {
+            SystemTimeSource.instant()
+        }
+
+        fn sleep_until(&self, moment: Instant) -> Sleep {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            SystemTimeSource.sleep_until(moment)
+        }
+
+        fn random(&self) -> u128 {
+            SystemTimeSource.random()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn items_begin_no_timer_each_and_the_heartbeat_comes_a_whole_interval_behind_the_last() {
+        let source = Counting::default();
+        let clock = Clock::new(source.clone());
+        let mut beat = Beat::new(Some(EVERY), &clock);
+        for _ in 0..100 {
+            let item = beat.before_due(&clock, tokio::task::yield_now()).await;
+            assert_eq!(item, Some(()));
+            beat.sent(&clock);
+        }
+        assert_eq!(source.0.load(Ordering::Relaxed), 1);
+        tokio::time::advance(EVERY / 2).await;
+        beat.sent(&clock);
+        let begun = clock.instant();
+        let none = beat.before_due(&clock, std::future::pending::<()>()).await;
+        assert_eq!((none, clock.since(begun)), (None, EVERY));
+        assert_eq!(source.0.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_who_wants_no_heartbeats_begins_no_timer() {
+        let source = Counting::default();
+        let clock = Clock::new(source.clone());
+        let beat = Beat::new(None, &clock);
+        assert_eq!(beat.before_due(&clock, async { 7 }).await, Some(7));
+        assert_eq!(source.0.load(Ordering::Relaxed), 0);
     }
 }

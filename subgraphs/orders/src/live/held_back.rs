@@ -15,7 +15,7 @@ use tandem_event_path::data_keys::Keys;
 use tandem_model::message::Position;
 use tandem_runtime::clock::Instant;
 
-use super::{orders::Seen, verdicts::Case};
+use super::{audit_lookup::Lookup, seen::Seen};
 use crate::{domain::OrderChangeEvent, erasure};
 
 /// Changes that one subscriber is held back at most; a cursor names as many.
@@ -36,7 +36,7 @@ pub(super) struct Told {
     /// When it was published, if that is known.
     pub(super) published_at: Option<DateTime<Utc>>,
     /// What the audit trail says of it, where that decides whether it is told.
-    pub(super) case: Option<Arc<Case>>,
+    pub(super) lookup: Option<Arc<Lookup>>,
     /// The same as all its listeners have heard it, if they have: what is written of it is written once for all of them.
     pub(super) heard: Option<Arc<Seen>>,
 }
@@ -65,7 +65,7 @@ struct Change {
     event: OrderChangeEvent,
     published_at: Option<DateTime<Utc>>,
     /// What the audit trail is to say of it, if that is waited for.
-    case: Option<Arc<Case>>,
+    lookup: Option<Arc<Lookup>>,
     heard: Option<Arc<Seen>>,
     /// Until when the change before it is waited for, if that has not been read.
     predecessor_until: Option<Instant>,
@@ -74,8 +74,8 @@ struct Change {
 impl Change {
     /// Whether the audit trail has said what was waited for.
     fn is_decided(&self) -> bool {
-        let verdict = self.case.as_ref().map(|case| case.verdict());
-        matches!(verdict, Some(Some(_)))
+        let answer = self.lookup.as_ref().map(|lookup| lookup.answer());
+        matches!(answer, Some(Some(_)))
     }
 }
 
@@ -105,7 +105,7 @@ impl HeldBack {
 
     /// Whether the audit trail is to say something of what is held back.
     pub(super) fn has_undecided(&self) -> bool {
-        self.changes.values().any(|change| change.case.is_some())
+        self.changes.values().any(|change| change.lookup.is_some())
     }
 
     /// Holds a change back; `is_early` if the one that it follows has not been read.
@@ -114,7 +114,7 @@ impl HeldBack {
             position,
             event,
             published_at,
-            case,
+            lookup,
             heard,
         } = told;
         let place = (event.id.clone(), event.revision, position);
@@ -122,7 +122,7 @@ impl HeldBack {
             position,
             event,
             published_at,
-            case,
+            lookup,
             heard,
             predecessor_until: is_early.then_some(now + PREDECESSOR_WAIT),
         };
@@ -156,7 +156,7 @@ impl HeldBack {
         self.look = Some(now + LOOK);
         let is_due = self.ask.is_none_or(|ask| ask <= now);
         let may_be_told = |change: &Change| {
-            change.case.is_none()
+            change.lookup.is_none()
                 && change.event.sealed.is_none()
                 && change.predecessor_until.is_none_or(|it| it <= now)
         };
@@ -202,20 +202,20 @@ impl HeldBack {
         let mut before: Option<(String, Option<i64>)> = None;
         for (place, mut change) in std::mem::take(&mut self.changes) {
             let (id, revision) = (&place.0, place.1);
-            if let Some(verdict) = change.case.as_ref().and_then(|case| case.verdict()) {
-                if !verdict.is_first {
+            if let Some(answer) = change.lookup.as_ref().and_then(|lookup| lookup.answer()) {
+                if !answer.is_first {
                     released.repeated.push(change.position);
                     continue;
                 }
-                change.case = None;
-                if verdict.predecessor.is_some_and(&is_news) {
+                change.lookup = None;
+                if answer.predecessor.is_some_and(&is_news) {
                     change.predecessor_until = Some(now + PREDECESSOR_WAIT);
                 }
             }
             let last = before.take().filter(|(order, _)| order == id);
             let is_behind = matches!(last, Some((_, None)));
             let follows_told = matches!(last, Some((_, Some(told))) if told == revision - 1);
-            let may_be_told = change.case.is_none()
+            let may_be_told = change.lookup.is_none()
                 && !is_behind
                 && (follows_told || change.predecessor_until.is_none_or(|until| until <= now));
             let opened = may_be_told
@@ -227,7 +227,7 @@ impl HeldBack {
                     position: change.position,
                     event,
                     published_at: change.published_at,
-                    case: None,
+                    lookup: None,
                     heard: change.heard,
                 }),
                 None => {

@@ -120,26 +120,17 @@ impl<T> State<T> {
 /// Wakes listeners. Each waits for its turn once at most, so what waits has a bound: the listeners.
 pub(super) struct Bell<T> {
     turns: mpsc::UnboundedSender<Vec<Arc<Inbox<T>>>>,
-    waiting: Arc<Mutex<Option<Turns<T>>>>,
+    waiting: Mutex<Option<Turns<T>>>,
 }
 
 type Turns<T> = mpsc::UnboundedReceiver<Vec<Arc<Inbox<T>>>>;
-
-impl<T> Clone for Bell<T> {
-    fn clone(&self) -> Self {
-        Self {
-            turns: self.turns.clone(),
-            waiting: Arc::clone(&self.waiting),
-        }
-    }
-}
 
 impl<T> Bell<T> {
     pub(super) fn new() -> Self {
         let (turns, waiting) = mpsc::unbounded_channel();
         Self {
             turns,
-            waiting: Arc::new(Mutex::new(Some(waiting))),
+            waiting: Mutex::new(Some(waiting)),
         }
     }
 

@@ -8,13 +8,16 @@ use tandem_event_path::{
     log::{self, Arrival, Ends, LogError, Offsets, Tail},
 };
 use tandem_model::message::Message;
-use tandem_runtime::shutdown::Shutdown;
+use tandem_runtime::{
+    backoff::{Backoff, Pauses},
+    shutdown::Shutdown,
+};
 
 use super::subscribers::Subscribers;
 
-/// First and longest pause between two tries to reach the log.
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The pauses between two tries to reach the log.
+pub(super) const BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// The log does not answer now.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -49,6 +52,11 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// When the log does not answer.
     async fn ends(&self) -> Result<Ends, LogAway>;
+
+    /// The name of the system whose log it is, where that is known: it is once [`Self::ends`] has answered, if there is one.
+    fn system(&self) -> Option<Arc<str>> {
+        None
+    }
 
     /// A reader of every partition, from these offsets on.
     ///
@@ -103,6 +111,10 @@ impl From<LogError> for LogAway {
 
 #[async_trait]
 impl Log for Topic {
+    fn system(&self) -> Option<Arc<str>> {
+        self.log.system()
+    }
+
     async fn ends(&self) -> Result<Ends, LogAway> {
         if !self.log.ready().await {
             return Err(LogAway("the service stops".to_owned()));
@@ -146,13 +158,14 @@ pub(super) async fn begin<T: Clone>(
     feed: &'static str,
     shutdown: &Shutdown,
 ) -> Option<(Box<dyn LogReader>, Offsets)> {
-    let mut pause = FIRST_PAUSE;
+    let mut pauses = BACKOFF.pauses(shutdown.clock());
     loop {
         let begun = tokio::select! {
             biased;
             () = shutdown.requested() => return None,
             begun = try_begin(log, subscribers) => begun,
         };
+        let pause = pauses.next_pause();
         match begun {
             Ok(begun) => return Some(begun),
             Err(error) => {
@@ -162,7 +175,6 @@ pub(super) async fn begin<T: Clone>(
         if !shutdown.sleep(pause).await {
             return None;
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -190,23 +202,25 @@ pub(super) async fn next_message(
     feed: &'static str,
     shutdown: &Shutdown,
 ) -> Option<Message> {
-    let mut pause = FIRST_PAUSE;
+    // Hardly ever is there a failure: the usual message draws no chance for it.
+    let mut pauses: Option<Pauses> = None;
     loop {
         let next = tokio::select! {
             biased;
             () = shutdown.requested() => return None,
             next = reader.next() => next,
         };
-        match next {
+        let error = match next {
             Ok(message) => return Some(message),
-            Err(error) => {
-                tracing::warn!(feed, %error, ?pause, "live updates wait for the log");
-            }
-        }
+            Err(error) => error,
+        };
+        let pause = pauses
+            .get_or_insert_with(|| BACKOFF.pauses(shutdown.clock()))
+            .next_pause();
+        tracing::warn!(feed, %error, ?pause, "live updates wait for the log");
         if !shutdown.sleep(pause).await {
             return None;
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
         match log.open(&seen(), attention).await {
             Ok(fresh) => *reader = fresh,
             Err(error) => tracing::warn!(feed, %error, "the log cannot be opened again yet"),

@@ -12,7 +12,9 @@ use tandem_event_path::{
 };
 use tandem_runtime::shutdown::Shutdown;
 
+mod audit_lookup;
 mod cursor;
+mod customer_common;
 #[cfg(test)]
 mod customer_feed_tests;
 mod customer_subscription;
@@ -24,20 +26,23 @@ mod feed_tests;
 mod heartbeat;
 mod held_back;
 mod inbox;
+mod interest;
 pub mod item;
 pub mod log;
+mod order_common;
 mod orders;
 mod recent;
+mod seen;
 mod snapshot;
 mod subscribers;
 mod subscription;
 #[cfg(test)]
 mod tests;
-mod verdicts;
 
 pub use cursor::rewritten as rewritten_cursors;
-pub use customers::CustomerFeed;
-pub use orders::{Interest, OrderFeed};
+pub use customer_common::CustomerFeed;
+pub use interest::Interest;
+pub use orders::OrderFeed;
 
 use crate::{
     domain,

@@ -44,12 +44,14 @@ struct Inner<T> {
     closed: bool,
 }
 
-/// The listeners of a feed. Clones share them.
-pub(super) struct Subscribers<T> {
-    inner: Arc<Mutex<Inner<T>>>,
+/// The listeners of a feed. Clones share them, and are one pointer: each of ten thousand subscriptions has some.
+pub(super) struct Subscribers<T>(Arc<Shared<T>>);
+
+struct Shared<T> {
+    inner: Mutex<Inner<T>>,
     bell: Bell<T>,
     /// Those who wait for the beginning are woken in the order in which they came.
-    begun: Arc<Notify>,
+    begun: Notify,
     /// How many have a subscription.
     count: watch::Sender<usize>,
     listeners: Gauge,
@@ -59,14 +61,7 @@ pub(super) struct Subscribers<T> {
 
 impl<T> Clone for Subscribers<T> {
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-            bell: self.bell.clone(),
-            begun: Arc::clone(&self.begun),
-            count: self.count.clone(),
-            listeners: self.listeners.clone(),
-            look_back: self.look_back,
-        }
+        Self(Arc::clone(&self.0))
     }
 }
 
@@ -81,26 +76,25 @@ pub(super) struct Subscription<T> {
 impl<T: Clone> Subscribers<T> {
     /// Nobody yet. `listeners` counts them.
     pub(super) fn new(listeners: Gauge) -> Self {
-        Self {
-            inner: Arc::new(Mutex::new(Inner {
+        Self::looking_back(listeners, 0)
+    }
+
+    /// The same for a feed that begins so many messages of each partition before the log's end.
+    pub(super) fn looking_back(listeners: Gauge, messages: i64) -> Self {
+        Self(Arc::new(Shared {
+            inner: Mutex::new(Inner {
                 positions: None,
                 began: None,
                 channels: HashMap::new(),
                 next_id: 0,
                 closed: false,
-            })),
+            }),
             bell: Bell::new(),
-            begun: Arc::default(),
+            begun: Notify::new(),
             count: watch::channel(0).0,
             listeners,
-            look_back: 0,
-        }
-    }
-
-    /// The same for a feed that begins so many messages of each partition before the log's end.
-    pub(super) fn looking_back(mut self, messages: i64) -> Self {
-        self.look_back = messages;
-        self
+            look_back: messages,
+        }))
     }
 
     /// The feed begins at the log's end, or as far before it as it looks back. If somebody joined before it could see the log, it begins earlier, so that what
@@ -108,7 +102,7 @@ impl<T: Clone> Subscribers<T> {
     pub(super) fn begin(&self, ends: &BTreeMap<i32, (i64, i64)>) -> Offsets {
         let mut inner = self.lock();
         let step_back = if inner.channels.is_empty() {
-            self.look_back
+            self.0.look_back
         } else {
             STEP_BACK
         };
@@ -121,13 +115,13 @@ impl<T: Clone> Subscribers<T> {
             .clone();
         inner.began.get_or_insert_with(|| positions.clone());
         drop(inner);
-        self.begun.notify_waiters();
+        self.0.begun.notify_waiters();
         positions
     }
 
     /// Waits until the feed has begun.
     pub(super) async fn begun(&self) {
-        notified::until(&self.begun, || self.lock().began.is_some()).await;
+        notified::until(&self.0.begun, || self.lock().began.is_some()).await;
     }
 
     /// Where the feed began, if it has.
@@ -137,12 +131,12 @@ impl<T: Clone> Subscribers<T> {
 
     /// Waits until somebody listens.
     pub(super) async fn occupied(&self) {
-        let _ = self.count.subscribe().wait_for(|count| *count > 0).await;
+        let _ = self.0.count.subscribe().wait_for(|count| *count > 0).await;
     }
 
     /// Waits until nobody has listened for so long.
     pub(super) async fn deserted(&self, time: Duration, clock: &Clock) {
-        let mut count = self.count.subscribe();
+        let mut count = self.0.count.subscribe();
         loop {
             let _ = count.wait_for(|count| *count == 0).await;
             tokio::select! {
@@ -158,8 +152,9 @@ impl<T: Clone> Subscribers<T> {
         self.lock().positions.clone()
     }
 
-    /// Joins, and tells from which positions on everything will be heard.
-    pub(super) fn join(&self, channel: Channel) -> (Subscription<T>, Option<Offsets>) {
+    /// Joins, and tells from which positions on everything will be heard. The place is a pointer: it is handed from step to step, and a
+    /// future has room for each place that it passes.
+    pub(super) fn join(&self, channel: Channel) -> (Box<Subscription<T>>, Option<Offsets>) {
         let inbox = Arc::new(Inbox::new());
         let mut inner = self.lock();
         let id = inner.next_id;
@@ -173,14 +168,14 @@ impl<T: Clone> Subscribers<T> {
                 inbox: Arc::clone(&inbox),
             });
         }
-        self.count.send_modify(|count| *count += 1);
-        self.listeners.increment(1.0);
-        let subscription = Subscription {
+        self.0.count.send_modify(|count| *count += 1);
+        self.0.listeners.increment(1.0);
+        let subscription = Box::new(Subscription {
             subscribers: self.clone(),
             channel,
             id,
             inbox,
-        };
+        });
         (subscription, inner.positions.clone())
     }
 
@@ -237,7 +232,7 @@ impl<T: Clone> Subscribers<T> {
             }
         }
         drop(inner);
-        self.bell.ring(told);
+        self.0.bell.ring(told);
     }
 
     /// Ends: every listener hears what is in its queue, and no more.
@@ -253,13 +248,13 @@ impl<T: Clone> Subscribers<T> {
 impl<T: Send + Sync + 'static> Subscribers<T> {
     /// Begins to wake listeners where they are many, until the service stops.
     pub(super) fn start(&self, shutdown: &Shutdown) {
-        self.bell.start(shutdown);
+        self.0.bell.start(shutdown);
     }
 }
 
 impl<T> Subscribers<T> {
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -290,8 +285,8 @@ impl<T> Subscription<T> {
 
 impl<T> Drop for Subscription<T> {
     fn drop(&mut self) {
-        self.subscribers.listeners.decrement(1.0);
-        self.subscribers.count.send_modify(|count| *count -= 1);
+        self.subscribers.0.listeners.decrement(1.0);
+        self.subscribers.0.count.send_modify(|count| *count -= 1);
         let mut inner = self.subscribers.lock();
         if let Some(members) = inner.channels.get_mut(&self.channel) {
             members.retain(|member| member.id != self.id);

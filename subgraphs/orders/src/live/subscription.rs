@@ -2,7 +2,7 @@
 
 mod catch_up;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::future::OptionFuture;
@@ -15,8 +15,9 @@ use super::{
     heartbeat::Beat,
     held_back::{HELD_AT_MOST, HeldBack, Released, Told},
     item::{Chain, Heartbeat, OrderItem, OrderSnapshot, OrderUpdate},
-    log::{FIRST_PAUSE, LONGEST_PAUSE},
-    orders::{FEED, OrderFeed, Seen},
+    log::BACKOFF,
+    order_common::{Common, FEED},
+    seen::Seen,
     snapshot::Page,
     subscribers::Subscription,
 };
@@ -27,13 +28,13 @@ pub(super) enum Phase {
     /// A snapshot is to be read; nothing was done for it.
     Begin,
     /// Reads a snapshot, and keeps what happens meanwhile in a queue, if there is one.
-    Snapshot(Option<Subscription<Arc<Seen>>>),
+    Snapshot(Option<Box<Subscription<Arc<Seen>>>>),
     /// Goes on behind a position; the log was not looked at yet.
     Resume,
     /// Reads the log behind that position.
     CatchUp(Box<CatchUp>),
     /// Listens.
-    Live(Subscription<Arc<Seen>>),
+    Live(Box<Subscription<Arc<Seen>>>),
     /// Nothing more comes.
     Over,
 }
@@ -57,7 +58,7 @@ enum What {
 }
 
 pub(super) struct OrderSubscription {
-    feed: OrderFeed,
+    feed: Arc<Common>,
     interest: Interest,
     /// Only changes made later, for one who joined before the feed saw the log and looks back at what was there.
     pub(super) since: Option<DateTime<Utc>>,
@@ -72,7 +73,7 @@ pub(super) struct OrderSubscription {
 
 impl OrderSubscription {
     pub(super) fn new(
-        feed: OrderFeed,
+        feed: Arc<Common>,
         interest: Interest,
         place: Place,
         chain: Chain,
@@ -97,6 +98,10 @@ impl OrderSubscription {
     pub(super) async fn next(&mut self) -> Option<Result<OrderItem, LiveError>> {
         loop {
             if let Some(ready) = self.ready.pop_front() {
+                if self.ready.is_empty() {
+                    // Room for more is not held by ten thousand who wait.
+                    self.ready = VecDeque::new();
+                }
                 return Some(Ok(self.give(ready)));
             }
             if self.release().await {
@@ -122,7 +127,7 @@ impl OrderSubscription {
         if !self.chain.has_begun()
             && let Some(began) = self.feed.subscribers.began()
         {
-            self.chain = Chain::from(Some(Place::at(began).encode()));
+            self.chain = Chain::from(Some(Place::at(began).encode(self.feed.log.as_ref())));
         }
         let previous = self.chain.link(&cursor);
         let clock = self.feed.shutdown.clock();
@@ -169,7 +174,7 @@ impl OrderSubscription {
     }
 
     fn push(&mut self, what: What) {
-        let cursor = self.place.encode();
+        let cursor = self.place.encode(self.feed.log.as_ref());
         self.ready.push_back(Ready { cursor, what });
     }
 
@@ -188,21 +193,21 @@ impl OrderSubscription {
         if !self.interest.wants(&told.event) {
             return;
         }
-        if let Some(verdict) = told.case.as_ref().and_then(|case| case.verdict()) {
-            if !verdict.is_first {
+        if let Some(answer) = told.lookup.as_ref().and_then(|lookup| lookup.answer()) {
+            if !answer.is_first {
                 self.place.held.remove(&told.position);
                 return;
             }
-            told.case = None;
-            is_early = verdict.predecessor.is_some_and(|it| self.place.is_news(it));
+            told.lookup = None;
+            is_early = answer.predecessor.is_some_and(|it| self.place.is_news(it));
         }
         let Told {
             position,
             event,
-            case,
+            lookup,
             ..
         } = &told;
-        let is_open = case.is_none() && event.sealed.is_none();
+        let is_open = lookup.is_none() && event.sealed.is_none();
         if is_open && !is_early && !self.held_back.holds(&event.id) {
             self.take(told);
             return;
@@ -296,7 +301,9 @@ impl OrderSubscription {
             ..Place::default()
         };
         if !self.chain.has_begun() {
-            self.chain = Chain::from(Some(Place::at(self.place.seen.clone()).encode()));
+            self.chain = Chain::from(Some(
+                Place::at(self.place.seen.clone()).encode(self.feed.log.as_ref()),
+            ));
         }
         Ok(Phase::Snapshot(Some(queue)))
     }
@@ -304,7 +311,7 @@ impl OrderSubscription {
     /// Gives one page.
     async fn snapshot(
         &mut self,
-        queue: Option<Subscription<Arc<Seen>>>,
+        queue: Option<Box<Subscription<Arc<Seen>>>>,
     ) -> Result<Phase, LiveError> {
         let Some(behind) = self.place.snapshot.clone() else {
             return Ok(match queue.filter(|queue| !queue.has_lagged()) {
@@ -335,47 +342,57 @@ impl OrderSubscription {
     /// Reads a page, however long the store is away.
     async fn read_page(&self, behind: &str) -> Page {
         let clock = self.feed.shutdown.clock();
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = BACKOFF.pauses(clock);
         loop {
             let read = self
                 .feed
                 .snapshots
                 .page(&self.interest, behind, &self.place.seen);
+            let pause = pauses.next_pause();
             match read.await {
                 Ok(page) => return page,
                 Err(error) => {
                     tracing::warn!(feed = FEED, %error, ?pause, "a snapshot waits for the store");
                 }
             }
-            clock.sleep(clock.jittered(pause)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            clock.sleep(pause).await;
         }
     }
 
-    async fn listen(&mut self, mut queue: Subscription<Arc<Seen>>) -> Result<Phase, LiveError> {
+    async fn listen(
+        &mut self,
+        mut queue: Box<Subscription<Arc<Seen>>>,
+    ) -> Result<Phase, LiveError> {
         let clock = self.feed.shutdown.clock().clone();
         // What waits in the queue meanwhile is bounded: whoever has too much there is told where to resume.
         let has_room = self.has_room_for(1);
-        let next = async {
-            if !has_room {
-                std::future::pending::<()>().await;
+        let heard = {
+            // Pinned here, these are in this future once, and not in each that they are given to.
+            let next = pin!(async {
+                if !has_room {
+                    std::future::pending::<()>().await;
+                }
+                queue.next().await
+            });
+            let hearing = pin!(self.beat.before_due(&clock, next));
+            // Hardly ever is anything held back: room for that is made then.
+            let may_be_told =
+                (self.held_back.len() > 0).then(|| Box::pin(self.held_back_may_be_told()));
+            let may_be_told = OptionFuture::from(may_be_told);
+            tokio::select! {
+                biased;
+                heard = hearing => Some(heard),
+                Some(()) = may_be_told => None,
             }
-            queue.next().await
         };
-        // Hardly ever is anything held back: room for that is made then.
-        let may_be_told =
-            (self.held_back.len() > 0).then(|| Box::pin(self.held_back_may_be_told()));
-        let may_be_told = OptionFuture::from(may_be_told);
-        let heard = tokio::select! {
-            biased;
-            heard = self.beat.before_due(&clock, next) => heard,
-            Some(()) = may_be_told => return Ok(Phase::Live(queue)),
+        let Some(heard) = heard else {
+            return Ok(Phase::Live(queue));
         };
         match heard {
             Some(Some(found)) => self.hear(&found),
             Some(None) if queue.has_lagged() => {
                 return Err(LiveError::Lagged {
-                    cursor: Some(self.place.encode()),
+                    cursor: Some(self.place.encode(self.feed.log.as_ref())),
                 });
             }
             Some(None) => return Ok(Phase::Over),
@@ -408,7 +425,7 @@ impl OrderSubscription {
         }
         let is_plain = found.event.sealed.is_none()
             && !found.is_early
-            && found.case.is_none()
+            && found.lookup.is_none()
             && self.held_back.len() == 0
             && !self.place.held.contains(&found.position);
         if is_plain {
@@ -421,14 +438,14 @@ impl OrderSubscription {
                 position: found.position,
                 event: found.event.clone(),
                 published_at: found.published_at,
-                case: found.case.clone(),
+                lookup: found.lookup.clone(),
                 heard: Some(Arc::clone(found)),
             };
             self.take_or_hold(told, found.is_early);
         }
     }
 
-    /// Whether so many more changes may be held back. Only what the audit trail will judge is waited for.
+    /// Whether so many more changes may be held back. Only what the audit trail will answer for is waited for.
     fn has_room_for(&self, more: usize) -> bool {
         self.held_back.len() + more <= HELD_AT_MOST || !self.held_back.has_undecided()
     }
@@ -441,7 +458,7 @@ impl OrderSubscription {
         }
         tokio::select! {
             biased;
-            () = self.feed.verdicts.decided() => {}
+            () = self.feed.audit_lookup.decided() => {}
             () = until(clock, self.held_back.look()) => {}
         }
     }

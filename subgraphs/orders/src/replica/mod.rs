@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tandem_event_path::fault::{self, Fault};
 use tandem_event_path::store::{PublishedRow, StoreError, WriteEpoch};
-use tandem_runtime::clock::Clock;
+use tandem_runtime::{backoff::Backoff, clock::Clock};
 
 #[cfg(any(test, feature = "contract-suite"))]
 pub mod contract;
@@ -32,9 +32,8 @@ pub const COLLECTION: &str = "customer.orders";
 /// How long a reader waits for a revision at most.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// First and longest pause between two looks at the store: another instance may have written it.
-const FIRST_LOOK: Duration = Duration::from_millis(10);
-const LONGEST_LOOK: Duration = Duration::from_millis(200);
+/// The pauses between two looks at the store: another instance may have written it.
+const LOOKS: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(200));
 
 /// Which stored revisions a write replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +226,7 @@ impl Replica {
     ) -> Result<Waited, StoreError> {
         let deadline = self.clock.instant() + limit;
         let mut waiter = self.waiting.join(id);
-        let mut pause = FIRST_LOOK;
+        let mut pauses = LOOKS.pauses(&self.clock);
         loop {
             let found = self.get(id).await?;
             let held = found.as_ref().map(|customer| customer.revision);
@@ -240,13 +239,12 @@ impl Replica {
             if now >= deadline {
                 return Ok(Waited::Behind(held));
             }
-            let look_again = pause.min(deadline - now);
+            let look_again = pauses.next_pause().min(deadline - now);
             let arrival = self.clock.timeout(look_again, waiter.arrival_of(revision));
             // What this instance has written is at hand; else it is time to look whether another one has written it.
             if let Ok(Some(customer)) = arrival.await {
                 return Ok(Waited::Arrived(Box::new(Arc::unwrap_or_clone(customer))));
             }
-            pause = (pause * 2).min(LONGEST_LOOK);
         }
     }
 }

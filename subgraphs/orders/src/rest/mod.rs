@@ -5,14 +5,17 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use tandem_authentication::Scope;
-use tandem_event_path::store::{AggregateStore, StoreError};
-use tandem_service::web::legacy::{deprecate, replaced_by};
+use tandem_event_path::{
+    commands::Gate,
+    store::{AggregateStore, StoreError},
+};
+use tandem_service::web::legacy::{ALL_ORDERS, ORDERS_OF_CUSTOMER, deprecate, replaced_by};
 use tandem_service::web::{
     Problem,
     access::{Requester, denied},
@@ -27,6 +30,7 @@ mod sending;
 mod tests;
 
 use crate::{
+    commands::Refused,
     domain::Order,
     replica::{Replica, event::is_customer_id},
 };
@@ -38,22 +42,17 @@ pub struct Rest {
     pub replica: Replica,
     /// Their orders.
     pub orders: Arc<dyn AggregateStore<Order>>,
+    /// Closed while they are being filled from the log. A document cannot say beside what it has that it may not be all: there is none then.
+    pub gate: Gate,
 }
-
-/// What replaces the routes.
-const ALL_OPERATION: &str = "query Orders($after: String) { orders(first: 100, after: $after) { nodes { id status total customer { id name { firstName lastName } } } pageInfo { hasNextPage endCursor } } }";
-const ONE_OPERATION: &str = "query OrderingCustomer($id: ID!) { orderingCustomer(id: $id) { id name { firstName lastName } orders { nodes { id status total } } } }";
 
 /// The routes under `/orders`.
 pub fn router(rest: Rest) -> Router {
     Router::new()
+        .route(ALL_ORDERS.path, replaced_by(get(all), &ALL_ORDERS))
         .route(
-            "/orders/list",
-            replaced_by(get(all), "Orders", ALL_OPERATION),
-        )
-        .route(
-            "/orders/order/{customer_id}",
-            replaced_by(get(of_customer), "OrderingCustomer", ONE_OPERATION),
+            ORDERS_OF_CUSTOMER.path,
+            replaced_by(get(of_customer), &ORDERS_OF_CUSTOMER),
         )
         .with_state(rest)
 }
@@ -86,7 +85,7 @@ struct Description;
         (status = 200, description = "Every customer with all orders, in order of id", body = Vec<document::CustomerDocument>),
         (status = 401, description = "Authentication is on, and there is no token", content_type = "application/problem+json"),
         (status = 403, description = "The token has not both scopes `orders:read` and `customers:read`", content_type = "application/problem+json"),
-        (status = 503, description = "The store is away", content_type = "application/problem+json")
+        (status = 503, description = "The store is away, or new and being filled from the log", content_type = "application/problem+json")
     )
 )]
 async fn all(State(rest): State<Rest>, Requester(access): Requester) -> Response {
@@ -95,6 +94,9 @@ async fn all(State(rest): State<Rest>, Requester(access): Requester) -> Response
         .and_then(|()| access.require(Scope::CustomersRead))
     {
         return denied(denial, "/orders/list").into_response();
+    }
+    if !rest.gate.is_open() {
+        return filling();
     }
     match list::body(rest).await {
         Ok(body) => json(body),
@@ -113,24 +115,28 @@ async fn all(State(rest): State<Rest>, Requester(access): Requester) -> Response
         (status = 401, description = "Authentication is on, and there is no token", content_type = "application/problem+json"),
         (status = 403, description = "The token has neither both scopes `orders:read` and `customers:read` nor `self` of this customer", content_type = "application/problem+json"),
         (status = 404, description = "Orders knows no such customer", body = String, content_type = "text/plain", example = "Customer not found!"),
-        (status = 503, description = "The store is away", content_type = "application/problem+json")
+        (status = 503, description = "The store is away, or new and being filled from the log", content_type = "application/problem+json")
     )
 )]
 async fn of_customer(
     State(rest): State<Rest>,
     Requester(access): Requester,
-    Path(id): Path<String>,
+    path: Result<Path<String>, PathRejection>,
 ) -> Response {
+    // What is not UTF-8 is nobody's id.
+    let id = path.map_or_else(|_| String::new(), |Path(id)| id);
     if let Err(denial) = access
         .require_or_own(Scope::OrdersRead, &id)
         .and_then(|()| access.require_or_own(Scope::CustomersRead, &id))
     {
         return denied(denial, &format!("/orders/order/{id}")).into_response();
     }
-    let found = if is_customer_id(&id) {
+    let found = if !is_customer_id(&id) {
+        Ok(None)
+    } else if rest.gate.is_open() {
         one::body(rest, &id).await
     } else {
-        Ok(None)
+        return filling();
     };
     match found {
         Ok(Some(body)) => json(body),
@@ -141,6 +147,11 @@ async fn of_customer(
 
 fn json(body: Body) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// A customer who is not there may be in the log, and so may orders of one who is.
+fn filling() -> Response {
+    Problem::unavailable(Refused::Filling.to_string()).into_response()
 }
 
 fn refuse(error: &StoreError) -> Response {

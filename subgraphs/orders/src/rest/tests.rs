@@ -11,6 +11,7 @@ use axum::{
 };
 use futures::StreamExt;
 use tandem_authentication::Access;
+use tandem_event_path::commands::Gate;
 use tower::ServiceExt;
 
 use super::{Rest, description, router};
@@ -20,6 +21,7 @@ fn rest(world: &World) -> Rest {
     Rest {
         replica: world.backing.replica.clone(),
         orders: Arc::clone(world.backing.commands.store()),
+        gate: world.backing.commands.gate().clone(),
     }
 }
 
@@ -50,13 +52,39 @@ async fn customers(world: &World, count: usize) {
 #[tokio::test]
 async fn an_unknown_customer_is_not_found() {
     let world = World::new().await;
-    for path in ["/orders/order/nobody", "/orders/order/a%20b"] {
+    for path in [
+        "/orders/order/nobody",
+        "/orders/order/a%20b",
+        "/orders/order/%ff",
+    ] {
         let answer = get(&world, path).await;
         assert_eq!(
             answer,
             (StatusCode::NOT_FOUND, "Customer not found!".to_owned())
         );
     }
+}
+
+#[tokio::test]
+async fn while_the_store_is_being_filled_nobody_is_missing_and_no_list_is_short() {
+    let mut world = World::new().await;
+    world.customer("1").await;
+    let gate = Gate::closed();
+    world.stand_behind(gate.clone());
+    for path in ["/orders/order/nobody", "/orders/order/1", "/orders/list"] {
+        let response = ask(&world, "GET", path).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert!(response.headers().contains_key("retry-after"), "{path}");
+        let (_, text) = get(&world, path).await;
+        assert!(text.contains("filled from the log"), "{path}: {text}");
+    }
+    let (status, _) = get(&world, "/orders/order/a%20b").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    gate.let_through();
+    let (status, _) = get(&world, "/orders/order/nobody").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let (status, _) = get(&world, "/orders/list").await;
+    assert_eq!(status, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -10,14 +10,15 @@ use crate::{
     domain::OrderChangeEvent,
     live::{
         Interest, LiveError,
+        audit_lookup::Lookup,
         cursor::{self, Place},
         deduplication::{Occurrence, SeenRevisions},
         held_back::Told,
         item::published_at,
-        log::{Attention::Prompt, FIRST_PAUSE, LONGEST_PAUSE, LogAway, LogReader, next_message},
-        orders::{FEED, OrderFeed, Seen, read},
+        log::{Attention::Prompt, BACKOFF, LogAway, LogReader, next_message},
+        order_common::{Common, FEED, read},
+        seen::Seen,
         subscribers::Subscription,
-        verdicts::Case,
     },
 };
 
@@ -25,7 +26,7 @@ use crate::{
 const CATCH_UP: usize = 500;
 /// How long catching up waits for one more message before it works on those that it has.
 const GATHER: Duration = Duration::from_millis(5);
-/// How long catching up waits for the audit trail before it goes on and holds back what the trail has not judged.
+/// How long catching up waits for the audit trail before it goes on and holds back what the trail has not answered for.
 const AUDIT_WAIT: Duration = Duration::from_secs(1);
 
 pub(in crate::live) struct CatchUp {
@@ -34,17 +35,17 @@ pub(in crate::live) struct CatchUp {
     /// Where to read to.
     target: Offsets,
     /// The queue, once the target is where listening begins. Taken late, so that it holds little meanwhile.
-    subscriber: Option<Subscription<Arc<Seen>>>,
+    subscriber: Option<Box<Subscription<Arc<Seen>>>>,
 }
 
 /// What is known of a change that has not been told.
-enum FirstSighting {
+enum FirstOccurrence {
     /// It is told for the first time, and the one before it is there, or was before this reader began.
     Follows,
     /// It is told for the first time, and the one before it has not been read.
     LeavesOut,
     /// What the audit trail says, or will say.
-    Asked(Arc<Case>),
+    Asked(Arc<Lookup>),
 }
 
 impl OrderSubscription {
@@ -52,7 +53,7 @@ impl OrderSubscription {
     pub(super) async fn resume(&mut self) -> Result<Phase, LiveError> {
         let shutdown = self.feed.shutdown.clone();
         let clock = shutdown.clock().clone();
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = BACKOFF.pauses(&clock);
         loop {
             let look = look(&self.feed, &self.interest, &self.place);
             let looked = tokio::select! {
@@ -60,6 +61,7 @@ impl OrderSubscription {
                 () = shutdown.requested() => return Ok(Phase::Over),
                 looked = self.beat.before_due(&clock, look) => looked,
             };
+            let pause = pauses.next_pause();
             match looked {
                 Some(Ok(found)) => {
                     let (phase, from) = found?;
@@ -77,7 +79,6 @@ impl OrderSubscription {
             if !shutdown.sleep(pause).await {
                 return Ok(Phase::Over);
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -146,10 +147,10 @@ impl OrderSubscription {
                 (message.position, event)
             })
             .collect();
-        let first_sightings = self.classify(&read, &mut catch_up.memory).await;
+        let first_occurrences = self.classify(&read, &mut catch_up.memory).await;
         let published = messages.iter().map(published_at);
-        for (((position, event), first_sighting), published_at) in
-            read.into_iter().zip(first_sightings).zip(published)
+        for (((position, event), first_occurrence), published_at) in
+            read.into_iter().zip(first_occurrences).zip(published)
         {
             let is_news = self.place.is_news(position);
             let next = self.place.seen.entry(position.partition).or_insert(0);
@@ -161,20 +162,21 @@ impl OrderSubscription {
                     || held.offset > position.offset
                     || held_back.is_at(*held)
             });
-            let (Some(event), Some(first_sighting), true) = (event, first_sighting, is_news) else {
+            let (Some(event), Some(first_occurrence), true) = (event, first_occurrence, is_news)
+            else {
                 continue;
             };
-            let (is_early, case) = match first_sighting {
-                FirstSighting::Follows => (false, None),
-                FirstSighting::LeavesOut => (true, None),
-                FirstSighting::Asked(case) => (false, Some(case)),
+            let (is_early, lookup) = match first_occurrence {
+                FirstOccurrence::Follows => (false, None),
+                FirstOccurrence::LeavesOut => (true, None),
+                FirstOccurrence::Asked(lookup) => (false, Some(lookup)),
             };
             if let Some(event) = self.feed.open(event).await {
                 let told = Told {
                     position,
                     event,
                     published_at,
-                    case,
+                    lookup,
                     heard: None,
                 };
                 self.take_or_hold(told, is_early);
@@ -189,49 +191,53 @@ impl OrderSubscription {
         &self,
         read: &[(Position, Option<OrderChangeEvent>)],
         memory: &mut SeenRevisions,
-    ) -> Vec<Option<FirstSighting>> {
-        let verdicts = &self.feed.verdicts;
-        let mut asked: Vec<Option<Arc<Case>>> = Vec::with_capacity(read.len());
+    ) -> Vec<Option<FirstOccurrence>> {
+        let audit_lookup = &self.feed.audit_lookup;
+        let mut asked: Vec<Option<Arc<Lookup>>> = Vec::with_capacity(read.len());
         for (position, event) in read {
             asked.push(event.as_ref().and_then(|event| {
                 memory.settle(&event.id);
                 let is_unknown = memory.classify(event) == Occurrence::Unknown;
-                is_unknown.then(|| verdicts.ask(event, *position))
+                is_unknown.then(|| audit_lookup.ask(event, *position))
             }));
         }
-        let open: Vec<Arc<Case>> = asked.iter().flatten().cloned().collect();
-        verdicts.all_within(&open, AUDIT_WAIT).await;
-        let mut first_sightings = Vec::with_capacity(read.len());
-        for ((position, event), case) in read.iter().zip(asked) {
-            first_sightings.push(event.as_ref().and_then(|event| {
+        let open: Vec<Arc<Lookup>> = asked.iter().flatten().cloned().collect();
+        audit_lookup.all_within(&open, AUDIT_WAIT).await;
+        let mut first_occurrences = Vec::with_capacity(read.len());
+        for ((position, event), lookup) in read.iter().zip(asked) {
+            first_occurrences.push(event.as_ref().and_then(|event| {
                 // What came before in this very batch may have told more.
                 memory.settle(&event.id);
-                let first_sighting = match memory.classify(event) {
+                let first_occurrence = match memory.classify(event) {
                     Occurrence::Repeated => return None,
-                    Occurrence::New if memory.leaves_out(event) => FirstSighting::LeavesOut,
-                    Occurrence::New => FirstSighting::Follows,
+                    Occurrence::New if memory.leaves_out(event) => FirstOccurrence::LeavesOut,
+                    Occurrence::New => FirstOccurrence::Follows,
                     Occurrence::Unknown => {
-                        let case = case.unwrap_or_else(|| verdicts.ask(event, *position));
-                        memory.asked(event, &case);
-                        return Some(FirstSighting::Asked(case));
+                        let lookup = lookup.unwrap_or_else(|| audit_lookup.ask(event, *position));
+                        memory.asked(event, &lookup);
+                        return Some(FirstOccurrence::Asked(lookup));
                     }
                 };
                 memory.seen(event);
-                Some(first_sighting)
+                Some(first_occurrence)
             }));
         }
-        first_sightings
+        first_occurrences
     }
 }
 
 /// How to go on from a place, and how far it has come in each partition; an error where the log does not answer now.
 async fn look(
-    feed: &OrderFeed,
+    feed: &Common,
     interest: &Interest,
     place: &Place,
 ) -> Result<Result<(Phase, Offsets), LiveError>, LogAway> {
     let Place { seen, held, .. } = place;
     feed.subscribers.begun().await;
+    // By now it is known whose the log is.
+    if let Err(error) = place.check(feed.log.as_ref()) {
+        return Ok(Err(error));
+    }
     let (queue, positions) = feed.subscribers.join(interest.channel());
     let target = positions.unwrap_or_default();
     if target == *seen && held.is_empty() {

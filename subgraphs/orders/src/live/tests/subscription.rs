@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::Order,
-    live::{Interest, LiveError, inbox::QUEUE},
+    live::{FeedRequest, Interest, LiveError, inbox::QUEUE},
     test_support::{LIMIT, MemoryLog, World, event},
 };
 
@@ -33,6 +33,21 @@ async fn every_change_comes_once_and_in_order() {
         );
     }
     assert!(updates.next().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn a_subscription_that_waits_takes_little_room() {
+    let world = World::new().await;
+    begun(&world).await;
+    let request = FeedRequest {
+        heartbeat: Some(LIMIT),
+        ..FeedRequest::default()
+    };
+    let orders = &world.backing.live.orders;
+    let items = orders.follow(everything(), request).unwrap();
+    // There may be ten thousand. What is done once, or is the same for all of them, belongs into a box, or behind a pointer.
+    let size = std::mem::size_of_val(&items);
+    assert!(size <= 1_024, "{size} bytes");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! What the audit trail says of an event that memory does not know: whether its position is the first occurrence. The trail notes where
-//! it first saw each event, so its word is final, and nothing else is taken for one: while the trail is behind, a verdict is waited for
+//! it first saw each event, so its answer is final, and nothing else is taken for one: while the trail is behind, an answer is waited for
 //! however long that takes, by the order alone that it is about.
 
 use std::{
@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 
 use crate::domain::OrderChangeEvent;
 
-/// First and longest pause between two looks at the audit trail for the same event.
+/// First and longest pause between two looks at the audit trail for the same event. They have no jitter: events that are asked for together
+/// are looked for together, in one request.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// Events that are looked for at once.
@@ -23,92 +24,92 @@ const TOGETHER: usize = 500;
 
 /// What the audit trail says of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct Answer {
     /// Whether it is its first occurrence.
     pub(super) is_first: bool,
     /// Where the change before it was first seen, if the trail has it.
     pub(super) predecessor: Option<Position>,
 }
 
-/// An event whose verdict is waited for.
+/// An event whose answer is waited for.
 #[derive(Debug)]
-pub(super) struct Case {
+pub(super) struct Lookup {
     order_id: String,
     revision: i64,
     position: Position,
-    verdict: OnceLock<Verdict>,
+    answer: OnceLock<Answer>,
 }
 
-impl Case {
-    /// The verdict, if the audit trail has reached the event.
-    pub(super) fn verdict(&self) -> Option<Verdict> {
-        self.verdict.get().copied()
+impl Lookup {
+    /// The answer, if the audit trail has reached the event.
+    pub(super) fn answer(&self) -> Option<Answer> {
+        self.answer.get().copied()
     }
 }
 
-/// A case, and when to look for it next.
+/// A lookup, and when to make it next.
 struct Open {
-    case: Weak<Case>,
+    lookup: Weak<Lookup>,
     next: Instant,
     pause: Duration,
 }
 
-/// The audit trail as the judge of what memory does not know. Clones share it.
+/// Asks the audit trail of what memory does not know. Clones share it.
 #[derive(Clone)]
-pub(super) struct Verdicts(Arc<Inner>);
+pub(super) struct AuditLookup(Arc<Inner>);
 
 struct Inner {
     changes: Arc<dyn ChangeLog>,
-    /// Bounded by those who wait: a case that nobody holds any more is dropped.
+    /// Bounded by those who wait: a lookup that nobody holds any more is dropped.
     open: Mutex<VecDeque<Open>>,
     asked: Notify,
-    /// Told whenever there are verdicts.
+    /// Told whenever there are answers.
     decided: Notify,
     shutdown: Shutdown,
 }
 
-impl Verdicts {
-    /// Starts to look at this audit trail whenever somebody waits for a verdict.
+impl AuditLookup {
+    /// Starts to look at this audit trail whenever somebody waits for an answer.
     pub(super) fn start(changes: Arc<dyn ChangeLog>, shutdown: &Shutdown) -> Self {
-        let verdicts = Self(Arc::new(Inner {
+        let audit_lookup = Self(Arc::new(Inner {
             changes,
             open: Mutex::default(),
             asked: Notify::new(),
             decided: Notify::new(),
             shutdown: shutdown.clone(),
         }));
-        shutdown.spawn(verdicts.clone().run());
-        verdicts
+        shutdown.spawn(audit_lookup.clone().run());
+        audit_lookup
     }
 
-    /// Asks whether this position is the event's first occurrence. It is looked for as long as the case is held.
-    pub(super) fn ask(&self, event: &OrderChangeEvent, position: Position) -> Arc<Case> {
-        let case = Arc::new(Case {
+    /// Asks whether this position is the event's first occurrence. It is looked for as long as the lookup is held.
+    pub(super) fn ask(&self, event: &OrderChangeEvent, position: Position) -> Arc<Lookup> {
+        let lookup = Arc::new(Lookup {
             order_id: event.id.clone(),
             revision: event.revision,
             position,
-            verdict: OnceLock::new(),
+            answer: OnceLock::new(),
         });
         let open = Open {
-            case: Arc::downgrade(&case),
+            lookup: Arc::downgrade(&lookup),
             next: self.0.shutdown.clock().instant(),
             pause: FIRST_LOOK,
         };
         self.open().push_back(open);
         self.0.asked.notify_one();
-        case
+        lookup
     }
 
-    /// Answers when there are more verdicts. Those who wait are woken in the order in which they came.
+    /// Answers when there are more answers. Those who wait are woken in the order in which they came.
     pub(super) async fn decided(&self) {
         self.0.decided.notified().await;
     }
 
     /// Waits until all of these are decided, or for so long.
-    pub(super) async fn all_within(&self, cases: &[Arc<Case>], time: Duration) {
-        let are_decided = || cases.iter().all(|case| case.verdict().is_some());
+    pub(super) async fn all_within(&self, lookups: &[Arc<Lookup>], time: Duration) {
+        let are_decided = || lookups.iter().all(|lookup| lookup.answer().is_some());
         let all = notified::until(&self.0.decided, are_decided);
-        // Decided or not, each case says so.
+        // Decided or not, each lookup says so.
         let _ = self.0.shutdown.clock().timeout(time, all).await;
     }
 
@@ -135,11 +136,14 @@ impl Verdicts {
                 }
                 continue;
             }
-            let cases: Vec<Arc<Case>> = due.iter().filter_map(|open| open.case.upgrade()).collect();
+            let lookups: Vec<Arc<Lookup>> = due
+                .iter()
+                .filter_map(|open| open.lookup.upgrade())
+                .collect();
             let looked = tokio::select! {
                 biased;
                 () = shutdown.requested() => return,
-                looked = self.look(&cases) => looked,
+                looked = self.look(&lookups) => looked,
             };
             if let Err(error) = looked {
                 tracing::warn!(%error, "live updates wait for the audit trail");
@@ -154,7 +158,7 @@ impl Verdicts {
         let mut open = self.open();
         let (mut due, mut kept) = (Vec::new(), VecDeque::with_capacity(open.len()));
         for one in open.drain(..) {
-            if one.case.strong_count() == 0 {
+            if one.lookup.strong_count() == 0 {
                 continue;
             }
             if one.next <= now && due.len() < TOGETHER {
@@ -172,8 +176,8 @@ impl Verdicts {
     fn look_again(&self, due: Vec<Open>) {
         let now = self.0.shutdown.clock().instant();
         let undecided = due.into_iter().filter(|one| {
-            let case = one.case.upgrade();
-            case.is_some_and(|case| case.verdict().is_none())
+            let lookup = one.lookup.upgrade();
+            lookup.is_some_and(|lookup| lookup.answer().is_none())
         });
         self.open().extend(undecided.map(|one| Open {
             next: now + one.pause,
@@ -182,19 +186,19 @@ impl Verdicts {
         }));
     }
 
-    async fn look(&self, cases: &[Arc<Case>]) -> Result<(), StoreError> {
-        let requests: Vec<ChangesRequest> = cases
+    async fn look(&self, lookups: &[Arc<Lookup>]) -> Result<(), StoreError> {
+        let requests: Vec<ChangesRequest> = lookups
             .iter()
-            .map(|case| ChangesRequest {
-                subject: case.order_id.clone(),
+            .map(|lookup| ChangesRequest {
+                subject: lookup.order_id.clone(),
                 // With the one before it.
-                after_revision: case.revision.saturating_sub(2),
+                after_revision: lookup.revision.saturating_sub(2),
                 limit: 2,
             })
             .collect();
         let found = self.0.changes.changes(&requests).await?;
         let mut is_any = false;
-        for (case, records) in cases.iter().zip(found) {
+        for (lookup, records) in lookups.iter().zip(found) {
             let of_revision = |revision: i64| {
                 let record = records.iter().find(|record| record.revision == revision)?;
                 Some(Position {
@@ -202,12 +206,12 @@ impl Verdicts {
                     offset: record.offset,
                 })
             };
-            if let Some(first) = of_revision(case.revision) {
-                let verdict = Verdict {
-                    is_first: first == case.position,
-                    predecessor: of_revision(case.revision.saturating_sub(1)),
+            if let Some(first) = of_revision(lookup.revision) {
+                let answer = Answer {
+                    is_first: first == lookup.position,
+                    predecessor: of_revision(lookup.revision.saturating_sub(1)),
                 };
-                is_any |= case.verdict.set(verdict).is_ok();
+                is_any |= lookup.answer.set(answer).is_ok();
             }
         }
         if is_any {
