@@ -116,83 +116,198 @@ fn shipped(text: &str) -> String {
     shipped.join("\n")
 }
 
-/// For each top-level module of a package those other top-level modules of it that it names.
+/// A module by the names on its way from the root of its crate, which has none.
+type ModulePath = Vec<String>;
+
+/// For each module of a package that has modules of its own, by its path: which of those use which others. Everything below a module
+/// counts as that module. What a module re-exports counts as where it comes from.
 ///
 /// # Panics
 /// When a file cannot be read.
 #[must_use]
-pub fn modules(package: &Package) -> BTreeMap<String, BTreeSet<String>> {
+pub fn modules(package: &Package) -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     let folder = package.folder.join("src");
-    let module_of = |file: &Path| -> Option<String> {
-        let relative = file.strip_prefix(&folder).ok()?;
-        let first = relative.components().next()?.as_os_str().to_str()?;
-        let module = first.strip_suffix(".rs").unwrap_or(first);
-        (!matches!(module, "lib" | "main" | "bin")).then(|| module.to_owned())
-    };
-    let is_for_tests = |file: &Path| {
-        let name = file.file_stem().and_then(|name| name.to_str());
-        matches!(name, Some("tests" | "test_support" | "contract"))
-    };
-    let files: Vec<PathBuf> = sources(&folder)
-        .into_iter()
-        .filter(|file| !is_for_tests(file))
-        .collect();
-    let names: BTreeSet<String> = files.iter().filter_map(|file| module_of(file)).collect();
-    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for file in &files {
-        let Some(module) = module_of(file) else {
+    let mut texts: BTreeMap<ModulePath, String> = BTreeMap::new();
+    for file in sources(&folder) {
+        let below = file.strip_prefix(&folder).expect("it was found there");
+        if let Some(module) = module_path(below) {
+            // A package may have two roots.
+            let text = texts.entry(module).or_default();
+            text.push_str(&code(&file));
+            text.push('\n');
+        }
+    }
+    levels(&texts)
+}
+
+/// Whether a file is for tests alone, by its path below `src`.
+#[must_use]
+pub fn is_for_tests(file: &Path) -> bool {
+    let file = file.with_extension("");
+    let mut parts = file.iter().filter_map(|part| part.to_str());
+    parts.any(|part| {
+        matches!(part, "tests" | "test_support" | "contract") || part.ends_with("_tests")
+    })
+}
+
+/// The module that a file below `src` is; `None` where it is for tests alone.
+fn module_path(file: &Path) -> Option<ModulePath> {
+    if is_for_tests(file) {
+        return None;
+    }
+    let mut path: ModulePath = file
+        .with_extension("")
+        .iter()
+        .map(|part| part.to_str().map(str::to_owned))
+        .collect::<Option<_>>()?;
+    if path.len() == 1 && matches!(path[0].as_str(), "lib" | "main")
+        || path.last().is_some_and(|last| last == "mod")
+    {
+        path.pop();
+    }
+    Some(path)
+}
+
+fn levels(
+    code: &BTreeMap<ModulePath, String>,
+) -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
+    let mut exported: BTreeMap<(ModulePath, String), ModulePath> = BTreeMap::new();
+    for (module, text) in code {
+        for path in paths(&exports(text)) {
+            let (from, rest) = resolved(module, &path, code);
+            if let [name] = rest
+                && from != *module
+            {
+                exported.insert((module.clone(), name.clone()), from);
+            }
+        }
+    }
+    let mut levels: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    for (user, text) in code {
+        for path in paths(text) {
+            let (mut used, rest) = resolved(user, &path, code);
+            // What is exported here may be exported there too.
+            for _ in 0..code.len() {
+                let Some(name) = rest.first() else { break };
+                match exported.get(&(used.clone(), name.clone())) {
+                    Some(from) => used.clone_from(from),
+                    None => break,
+                }
+            }
+            let shared = user.iter().zip(&used);
+            let shared = shared.take_while(|(one, other)| one == other).count();
+            if let (Some(from), Some(to)) = (user.get(shared), used.get(shared)) {
+                let level = levels.entry(user[..shared].join("::")).or_default();
+                level.entry(from.clone()).or_default().insert(to.clone());
+            }
+        }
+    }
+    levels
+}
+
+/// The statements of a text that re-export, each with a path that begins with `crate`, `super` or `self`.
+fn exports(code: &str) -> String {
+    let mut found = String::new();
+    for statement in code.split(';') {
+        let Some((before, exported)) = statement.rsplit_once("use ") else {
             continue;
         };
-        let named = named_by(&code(file));
-        let others = named
-            .into_iter()
-            .filter(|other| *other != module && names.contains(other));
-        found.entry(module.clone()).or_default().extend(others);
+        let line = before.rsplit('\n').next().unwrap_or_default().trim();
+        if !(line == "pub" || line.starts_with("pub(") && line.ends_with(')')) {
+            continue;
+        }
+        let is_whole = ["crate::", "super::", "self::"]
+            .iter()
+            .any(|begin| exported.starts_with(begin));
+        found.push_str(if is_whole { "" } else { "self::" });
+        found.push_str(exported);
+        found.push_str(";\n");
     }
     found
 }
 
-/// The top-level modules that a text names by a path which begins with `crate::`, alone or in braces.
-fn named_by(code: &str) -> BTreeSet<String> {
-    let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    let first = |text: &str| -> String {
-        text.trim_start()
-            .chars()
-            .take_while(|it| is_part(*it))
-            .collect()
-    };
-    let mut found = BTreeSet::new();
-    for rest in code.split("crate::").skip(1) {
-        if !rest.starts_with('{') {
-            found.insert(first(rest));
-            continue;
-        }
-        // Only what is at the first level of the braces begins a path.
-        let (mut depth, mut begins) = (0, false);
-        for (at, character) in rest.char_indices() {
-            match character {
-                '{' => {
-                    depth += 1;
-                    begins = depth == 1;
-                    continue;
-                }
-                '}' => depth -= 1,
-                ',' => {
-                    begins = depth == 1;
-                    continue;
-                }
-                _ => {}
-            }
-            if depth == 0 {
-                break;
-            }
-            if begins && is_part(character) {
-                found.insert(first(&rest[at..]));
-                begins = false;
+fn is_part(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == '_'
+}
+
+/// The paths in a text that begin with `crate`, `super` or `self`, those in braces too, each as its parts.
+fn paths(code: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for begin in ["crate", "super", "self"] {
+        for (at, _) in code.match_indices(&format!("{begin}::")) {
+            let before = code[..at].chars().next_back();
+            if !before.is_some_and(|before| is_part(before) || before == ':') {
+                let rest = &code[at + begin.len() + 2..];
+                paths_behind(&[begin.to_owned()], rest, &mut found);
             }
         }
     }
     found
+}
+
+/// Finds the paths that go on behind a beginning. Answers what is left of the text.
+fn paths_behind<'c>(begin: &[String], code: &'c str, found: &mut Vec<Vec<String>>) -> &'c str {
+    let code = code.trim_start();
+    if let Some(mut rest) = code.strip_prefix('{') {
+        loop {
+            rest = rest.trim_start_matches(|it: char| it.is_whitespace() || it == ',');
+            if rest.is_empty() {
+                return rest;
+            }
+            if let Some(behind) = rest.strip_prefix('}') {
+                return behind;
+            }
+            rest = paths_behind(begin, rest, found);
+        }
+    }
+    let name_of = |text: &str| text.find(|it: char| !is_part(it)).unwrap_or(text.len());
+    let (name, rest) = code.split_at(name_of(code));
+    if name.is_empty() {
+        // All of it, or no path at all.
+        found.push(begin.to_vec());
+        let mut behind = code.chars();
+        behind.next();
+        return behind.as_str();
+    }
+    let path = [begin, &[name.to_owned()]].concat();
+    if let Some(deeper) = rest.strip_prefix("::").filter(|it| !it.starts_with('<')) {
+        return paths_behind(&path, deeper, found);
+    }
+    found.push(path);
+    match rest.trim_start().strip_prefix("as ") {
+        Some(renamed) => &renamed[name_of(renamed)..],
+        None => rest,
+    }
+}
+
+/// The innermost module that a path names as it stands in a module, and what is left of the path.
+fn resolved<'p>(
+    module: &[String],
+    path: &'p [String],
+    known: &BTreeMap<ModulePath, String>,
+) -> (ModulePath, &'p [String]) {
+    let begin = path.first().map(String::as_str);
+    let mut at = match begin {
+        Some("crate") => ModulePath::new(),
+        _ => module.to_vec(),
+    };
+    let mut rest = match begin {
+        Some("crate" | "self") => &path[1..],
+        _ => path,
+    };
+    while let [name, behind @ ..] = rest {
+        if name == "super" {
+            at.pop();
+        } else {
+            at.push(name.clone());
+            if !known.contains_key(&at) {
+                at.pop();
+                break;
+            }
+        }
+        rest = behind;
+    }
+    (at, rest)
 }
 
 /// A circle among these, if there is one.
@@ -228,18 +343,83 @@ pub fn circle(uses: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> 
 mod tests {
     use super::*;
 
+    fn crate_of(files: &[(&str, &str)]) -> BTreeMap<ModulePath, String> {
+        let files = files.iter();
+        files
+            .filter_map(|(file, text)| Some((module_path(Path::new(file))?, shipped(text))))
+            .collect()
+    }
+
+    fn used(files: &[(&str, &str)], level: &str, user: &str) -> Vec<String> {
+        let levels = levels(&crate_of(files));
+        let uses = levels.get(level).and_then(|uses| uses.get(user));
+        uses.into_iter().flatten().cloned().collect()
+    }
+
     #[test]
     fn paths_are_found_alone_and_in_braces() {
-        let code = "use crate::{\n    log::{Log, store},\n    outbox,\n};\nuse crate::event::X;\nlet x = crate::sealing::y();";
-        let expected = ["event", "log", "outbox", "sealing"].map(str::to_owned);
-        assert_eq!(named_by(code), BTreeSet::from(expected));
+        let code = "use crate::{\n    log::{Log, store},\n    outbox as o,\n};\nuse super::super::X;\nlet x = crate::sealing::y();\nlet y = other_crate::z();";
+        let found: BTreeSet<String> = paths(code).iter().map(|path| path.join("::")).collect();
+        let expected = [
+            "crate::log::Log",
+            "crate::log::store",
+            "crate::outbox",
+            "super::super::X",
+            "crate::sealing::y",
+        ];
+        assert_eq!(found, BTreeSet::from(expected.map(str::to_owned)));
     }
 
     #[test]
     fn what_is_behind_a_module_of_tests_is_looked_at_too() {
         let text = "use crate::log;\n#[cfg(test)]\nmod tests;\nuse crate::outbox;\n// use crate::store;\n#[cfg(test)]\nmod more {\n    use crate::event::X;\n}\nuse crate::sealing;";
-        let expected = ["log", "outbox", "sealing"].map(str::to_owned);
-        assert_eq!(named_by(&shipped(text)), BTreeSet::from(expected));
+        let mut files = vec![("relay.rs", text)];
+        let others = ["log.rs", "outbox.rs", "store.rs", "event.rs", "sealing.rs"];
+        files.extend(others.map(|file| (file, "")));
+        assert_eq!(used(&files, "", "relay"), ["log", "outbox", "sealing"]);
+    }
+
+    #[test]
+    fn a_module_beside_is_found_also_by_way_of_its_parent() {
+        let files = [
+            ("lib.rs", "mod answers;\nmod statement;\nmod read;\n"),
+            ("answers.rs", "use super::{Store, statement::Statement};"),
+            ("statement.rs", "use super::answers::Mark;"),
+            ("read.rs", ""),
+        ];
+        assert_eq!(used(&files, "", "answers"), ["statement"]);
+        let found = circle(&levels(&crate_of(&files))[""]);
+        let expected = ["answers", "statement"].map(str::to_owned);
+        assert_eq!(found, Some(expected.to_vec()));
+    }
+
+    #[test]
+    fn what_is_exported_counts_as_where_it_comes_from() {
+        let files = [
+            (
+                "lib.rs",
+                "mod file;\nmod registry;\npub use file::{Broken, Store};\npub(crate) use registry::TABLE;\n",
+            ),
+            ("file.rs", "use crate::TABLE;"),
+            ("registry.rs", "use super::Store;"),
+        ];
+        assert_eq!(used(&files, "", "file"), ["registry"]);
+        assert_eq!(used(&files, "", "registry"), ["file"]);
+    }
+
+    #[test]
+    fn modules_of_a_module_are_looked_at_too_and_those_for_tests_are_not() {
+        let files = [
+            ("live/mod.rs", "mod cursor;\nmod orders;\n"),
+            ("live/cursor.rs", "use super::orders::Seen;"),
+            ("live/orders.rs", "mod seen;\npub use seen::Seen;\n"),
+            ("live/orders/seen.rs", "use crate::live::cursor::Cursor;"),
+            ("live/feed_tests.rs", "use super::cursor::Cursor;"),
+            ("live/tests/held_back.rs", "use crate::live::cursor;"),
+        ];
+        assert_eq!(used(&files, "live", "cursor"), ["orders"]);
+        assert_eq!(used(&files, "live", "orders"), ["cursor"]);
+        assert_eq!(levels(&crate_of(&files))["live"].len(), 2);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tandem_architecture::{circle, code, modules, packages, root, sources};
+use tandem_architecture::{circle, code, is_for_tests, modules, packages, root, sources};
 
 /// What each package may need of the others. One that is not named here is a leaf: it may need `runtime` and `model`.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -216,6 +216,7 @@ const IN_VIRTUAL_TIME: &[&str] = &[
     "runtime",
     "model",
     "event-path",
+    "assembly",
     "accounts",
     "orders",
     "simulation",
@@ -236,16 +237,54 @@ fn the_operating_systems_clock_and_chance_are_forbidden_where_a_simulation_rules
     }
 }
 
+/// Where tasks are spawned otherwise than by `Shutdown::spawn`: by that itself, and for what goes by HTTP, which is not simulated: what a
+/// client is sent by REST, and a healing of the topic of keys that goes on when its operator hangs up.
+const SPAWNS: &[&str] = &[
+    "crates/runtime/src/shutdown.rs",
+    "crates/assembly/src/admin/keys.rs",
+    "subgraphs/orders/src/rest/sending.rs",
+];
+
+#[test]
+fn what_runs_in_virtual_time_has_its_tasks_from_shutdown() {
+    let packages = packages();
+    let mut wrong = Vec::new();
+    for package in &packages {
+        if !IN_VIRTUAL_TIME.contains(&package.name.as_str()) {
+            continue;
+        }
+        let folder = package.folder.join("src");
+        for file in sources(&folder) {
+            if is_for_tests(file.strip_prefix(&folder).unwrap()) {
+                continue;
+            }
+            let text = code(&file);
+            let spawns = ["tokio::spawn(", "task::spawn(", "spawn_local("]
+                .iter()
+                .any(|call| text.contains(call));
+            if spawns && !SPAWNS.iter().any(|known| file.ends_with(known)) {
+                wrong.push(file.display().to_string());
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "their tasks are not in a simulation's hands: {wrong:#?}"
+    );
+}
+
 #[test]
 fn the_modules_of_a_package_use_each_other_in_no_circle() {
-    let mut wrong = Vec::new();
+    let mut found = BTreeSet::new();
     for package in packages() {
         if !package.folder.join("src").is_dir() {
             continue;
         }
-        if let Some(circle) = circle(&modules(&package)) {
-            wrong.push(format!("{}: {}", package.name, circle.join(" -> ")));
+        for (level, uses) in modules(&package) {
+            if let Some(circle) = circle(&uses) {
+                found.insert(format!("{} {level}: {}", package.name, circle.join(" -> ")));
+            }
         }
     }
-    assert!(wrong.is_empty(), "circles: {wrong:#?}");
+    assert!(found.is_empty(), "circles: {found:#?}");
 }

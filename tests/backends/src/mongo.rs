@@ -10,7 +10,7 @@ use mongodb::{Client, Database};
 use tempfile::TempDir;
 
 use crate::certificate::Certificate;
-use crate::nodes::{ASK_LIMIT, Nodes};
+use crate::nodes::{ASK_LIMIT, Nodes, each_node};
 use crate::port::Port;
 use crate::server::Server;
 use crate::{Error, discovery};
@@ -108,45 +108,7 @@ impl Mongo {
         Ok(primary)
     }
 
-    /// The process of a node.
-    ///
-    /// # Errors
-    /// When the node is down.
-    pub fn process_id(&self, node: usize) -> Result<u32, Error> {
-        self.nodes.process_id(node)
-    }
-
-    /// Kills a node (SIGKILL) and waits until it is gone. A node that is down stays so.
-    ///
-    /// # Errors
-    /// When there is no such node.
-    pub fn kill(&self, node: usize) -> Result<(), Error> {
-        self.nodes.kill(node)
-    }
-
-    /// Asks a node to end (SIGTERM) and waits until it is gone, at most 20 s; then it is killed.
-    ///
-    /// # Errors
-    /// When there is no such node, or the signal is refused.
-    pub fn stop(&self, node: usize) -> Result<(), Error> {
-        self.nodes.stop(node)
-    }
-
-    /// Stops a node in its tracks (SIGSTOP): its connections stay open and nothing is answered.
-    ///
-    /// # Errors
-    /// When the node is down.
-    pub fn pause(&self, node: usize) -> Result<(), Error> {
-        self.nodes.pause(node)
-    }
-
-    /// Lets a paused node go on (SIGCONT).
-    ///
-    /// # Errors
-    /// When the node is down.
-    pub fn resume(&self, node: usize) -> Result<(), Error> {
-        self.nodes.resume(node)
-    }
+    each_node!();
 
     /// Starts a node that was killed or stopped, on its port and data, and waits until it answers.
     ///

@@ -11,6 +11,52 @@ pub(crate) const ASK_LIMIT: Duration = Duration::from_secs(2);
 
 const POLL: Duration = Duration::from_millis(50);
 
+/// What a test does to one node of a backend that keeps its [`Nodes`] in `nodes`.
+macro_rules! each_node {
+    () => {
+        /// The process of a node.
+        ///
+        /// # Errors
+        /// When the node is down.
+        pub fn process_id(&self, node: usize) -> Result<u32, Error> {
+            self.nodes.process_id(node)
+        }
+
+        /// Kills a node (SIGKILL) and waits until it is gone. A node that is down stays so.
+        ///
+        /// # Errors
+        /// When there is no such node.
+        pub fn kill(&self, node: usize) -> Result<(), Error> {
+            self.nodes.kill(node)
+        }
+
+        /// Asks a node to end (SIGTERM) and waits until it is gone, at most 20 s; then it is killed.
+        ///
+        /// # Errors
+        /// When there is no such node, or the signal is refused.
+        pub fn stop(&self, node: usize) -> Result<(), Error> {
+            self.nodes.stop(node)
+        }
+
+        /// Stops a node in its tracks (SIGSTOP): its connections stay open and nothing is answered.
+        ///
+        /// # Errors
+        /// When the node is down.
+        pub fn pause(&self, node: usize) -> Result<(), Error> {
+            self.nodes.pause(node)
+        }
+
+        /// Lets a paused node go on (SIGCONT).
+        ///
+        /// # Errors
+        /// When the node is down.
+        pub fn resume(&self, node: usize) -> Result<(), Error> {
+            self.nodes.resume(node)
+        }
+    };
+}
+pub(crate) use each_node;
+
 /// One place per node; an empty place is a node that is down.
 #[derive(Debug)]
 pub(crate) struct Nodes(Vec<Mutex<Option<Server>>>);
