@@ -210,6 +210,14 @@ fn some_of_it(tandem: &Tandem, customer: &Value) {
     let published = customer["published"].as_str().unwrap();
     let since = tail(tandem, &["--topic", CUSTOMERS, "--since", published]);
     assert_eq!(since.len(), 1, "{since:#?}");
+    for long_ago in [
+        "1969-12-31T23:59:59.999Z",
+        "1900-01-01T00:00:00Z",
+        "1000000h",
+    ] {
+        let all = tail(tandem, &["--topic", CUSTOMERS, "--since", long_ago]);
+        assert_eq!(all, since, "{long_ago}");
+    }
     let later = tail(tandem, &["--since", "2100-01-01T00:00:00Z"]);
     assert_eq!(later, Vec::<Value>::new());
     assert_eq!(tail(tandem, &["--since", "24h", "--limit", "2"]).len(), 2);

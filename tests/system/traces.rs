@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::support::{
     Client, Signal, Tandem, TandemBuilder, Transport,
-    graph::{CREATE, PLACE, customer_input, order_input},
+    graph::{CREATE, PLACE, UPDATE, customer_input, order_input},
     poll, signal,
     site::Site,
 };
@@ -167,6 +167,7 @@ fn everything_is_one_trace(tandem: &Tandem, collector: &Collector, store: &str) 
     // A figure leads to a trace that is in it.
     for (base, metric) in [
         (tandem.accounts_url(""), "http_server_requests_seconds"),
+        (tandem.accounts_url(""), "change_published_seconds"),
         (tandem.orders_url(""), "change_visible_seconds"),
         (tandem.orders_url(""), "change_delivered_seconds"),
         (tandem.gateway_url(""), "graphql_operations_seconds"),
@@ -181,12 +182,37 @@ fn everything_is_one_trace(tandem: &Tandem, collector: &Collector, store: &str) 
         let (_, trace) = exemplar.unwrap_or_else(|| panic!("{metric} has none: {exposed}"));
         assert!(!collector.trace(&trace[..32]).is_empty(), "{trace}");
     }
+    what_is_refused_is_told_without_what_was_sent(&client, &gateway, collector);
     assert!(collector.tenants().contains("blue team"));
     for text in collector.texts() {
         for personal in ["Lovelace", "Ada", "example.org"] {
             assert!(!text.contains(personal), "{text}");
         }
     }
+}
+
+/// A service quotes in its answer what it does not know, which may be anything.
+fn what_is_refused_is_told_without_what_was_sent(
+    client: &Client,
+    gateway: &str,
+    collector: &Collector,
+) {
+    let trace = "2af7651916cd43dd8448eb211c80319c";
+    let unknown = json!({"id": "Lovelace", "input": {"name": {"firstName": "A", "lastName": "B"}}});
+    let parent = format!("00-{trace}-{CLICK}-01");
+    let answer = client.traced(gateway, &parent, UPDATE, unknown);
+    let said = answer["errors"][0]["message"].as_str().unwrap();
+    assert!(said.contains("Lovelace"), "it quotes nothing: {answer:#}");
+    // What encloses the others ends, and is sent, after them.
+    collector.span(trace, GATEWAY, "http.server");
+    collector.span(trace, ACCOUNTS, "POST /graphql");
+    let operation = collector.span(trace, GATEWAY, "graphql.operation");
+    let codes = operation.attributes.get("hive.graphql.error.codes");
+    assert_eq!(
+        codes.map(String::as_str),
+        Some("NOT_FOUND"),
+        "{operation:#?}"
+    );
 }
 
 #[test]
@@ -355,6 +381,48 @@ fn messages_that_a_projection_takes_together_link_to_the_first_of_them() {
     });
     assert_eq!(taken.links.len(), 1, "{taken:#?}");
     leads_to(&collector, &taken, &traces, PROCESS);
+}
+
+#[test]
+fn the_gateway_logs_a_request_by_its_trace_whether_it_brings_one_or_not() {
+    let collector = Collector::start(Spoken::Http);
+    let own = "6af7651916cd43dd8448eb211c80319c";
+    for (sampler, is_recorded) in [("always_on", true), ("always_off", false)] {
+        let tandem = sending_to(&collector, Tandem::builder())
+            .env("OTEL_TRACES_SAMPLER", sampler)
+            .start();
+        let client = Client::new();
+        let gateway = tandem.gateway_url("/graphql");
+        let log = tandem.data_dir().join("logs/router.log");
+        let logged = |count: usize| -> Vec<String> {
+            poll("the gateway logs what was answered with errors", || {
+                let log = std::fs::read_to_string(&log).ok()?;
+                let lines = log.lines().filter(|line| line.contains("NOT_FOUND"));
+                let traces: Vec<String> = lines.map(trace_id).collect();
+                (traces.len() == count).then_some(traces)
+            })
+        };
+        let nobody =
+            || json!({"id": "nobody", "input": {"name": {"firstName": "Ada", "lastName": "King"}}});
+        let answer = client.traced(&gateway, &format!("00-{own}-{CLICK}-01"), UPDATE, nobody());
+        assert!(!answer["errors"].is_null(), "{answer:#}");
+        assert_eq!(logged(1), [own]);
+        let answer = client.graphql(&gateway, UPDATE, nobody());
+        assert!(!answer["errors"].is_null(), "{answer:#}");
+        let begun = logged(2).remove(1);
+        assert!(begun.len() == 32 && begun != own, "{begun}");
+        if is_recorded {
+            collector.span(&begun, GATEWAY, "http.server");
+            collector.span(&begun, ACCOUNTS, "POST /graphql");
+        }
+    }
+}
+
+/// The trace that a line of the log names; nothing if it names none.
+fn trace_id(line: &str) -> String {
+    let (_, rest) = line.split_once("trace_id").unwrap_or_default();
+    let rest = rest.trim_start_matches(|any: char| !any.is_ascii_hexdigit());
+    rest.chars().take_while(char::is_ascii_hexdigit).collect()
 }
 
 #[test]

@@ -91,6 +91,9 @@ pub enum TelemetryError {
 pub fn init_logging(service: &'static str, settings: &LogSettings) -> Result<(), TelemetryError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
+    if let Some(reason) = mistyped(&settings.log) {
+        return Err(TelemetryError::Filter { reason });
+    }
     // A process has many Kafka clients, and each would tell of the same trouble again and again. What matters of it is
     // told by `kafka::link` and by whoever waits; a directive such as `librdkafka=warn` brings the lines back. The library of traces tells
     // of each message that a collector does not take, where we say once a minute what was lost.
@@ -125,6 +128,26 @@ pub fn init_logging(service: &'static str, settings: &LogSettings) -> Result<(),
             .try_init()?,
     }
     Ok(())
+}
+
+/// What is no filter though it could be read as one: a word alone is the name of a target to `EnvFilter`, so that a level with a slip of the pen
+/// would silence everything else.
+fn mistyped(filter: &str) -> Option<String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let directives = filter.split(',').map(str::trim);
+    directives
+        .filter(|directive| !directive.is_empty() && !directive.contains(['[', ']', '{', '}']))
+        .find_map(|directive| match directive.split_once('=') {
+            None => {
+                let is_level = LEVELS
+                    .iter()
+                    .any(|level| directive.eq_ignore_ascii_case(level))
+                    || directive.parse::<u8>().is_ok_and(|level| level <= 5);
+                (!is_level).then(|| format!("`{directive}` is no level"))
+            }
+            Some((target, "")) => Some(format!("`{target}=` has no level")),
+            Some(_) => None,
+        })
 }
 
 fn json_format() -> Format<Json> {
@@ -302,11 +325,29 @@ mod tests {
 
     #[test]
     fn a_filter_that_cannot_be_read_is_named() {
-        let settings = LogSettings {
-            log: "info,=,=nonsense=".into(),
-            ..LogSettings::default()
-        };
-        let error = init_logging("accounts", &settings).unwrap_err();
-        assert!(error.to_string().contains("--log"), "{error}");
+        for wrong in [
+            "info,=,=nonsense=",
+            "loud",
+            "info,tandem_orders=",
+            "tandem_orders",
+        ] {
+            let settings = LogSettings {
+                log: wrong.into(),
+                ..LogSettings::default()
+            };
+            let error = init_logging("accounts", &settings).unwrap_err();
+            assert!(error.to_string().contains("--log"), "{wrong}: {error}");
+        }
+        for right in [
+            "info",
+            "WARN",
+            "3",
+            "",
+            "info,tandem_orders=debug",
+            "warn, [request]=trace",
+            "info,[request{path}]=debug",
+        ] {
+            assert_eq!(mistyped(right), None, "{right}");
+        }
     }
 }

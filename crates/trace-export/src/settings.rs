@@ -8,6 +8,9 @@ use std::{path::PathBuf, time::Duration};
 /// What is added to a base URL for spans (OTLP, "Endpoint URLs for OTLP/HTTP").
 const TRACES_PATH: &str = "v1/traces";
 
+/// Said where an endpoint has a user and a password: the library sends neither, and the endpoint is told in logs.
+const NO_PASSWORD: &str = "a URL without user and password; they are a header: OTEL_EXPORTER_OTLP_HEADERS='authorization=Basic BASE64'";
+
 /// Where Debian and most others keep the certificates that the system trusts.
 const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -136,13 +139,24 @@ impl TraceSettings {
             (None, Some(shared)) => ("OTEL_EXPORTER_OTLP_ENDPOINT", shared),
             (None, None) => return Ok(None),
         };
-        let has_authority = given
-            .split_once("://")
-            .is_some_and(|(scheme, rest)| ["http", "https"].contains(&scheme) && !rest.is_empty());
-        if !has_authority {
+        let authority = match given.split_once("://") {
+            Some(("http" | "https", rest)) => rest.split(['/', '?', '#']).next(),
+            _ => None,
+        };
+        let authority = authority.unwrap_or_default();
+        // What stands before an @ may be a password.
+        if authority.contains('@') {
+            return Err(wrong(name, "…", NO_PASSWORD));
+        }
+        if authority.is_empty() {
+            let told = if given.contains('@') {
+                "…"
+            } else {
+                given.as_str()
+            };
             return Err(wrong(
                 name,
-                &given,
+                told,
                 "the URL of a collector, such as http://127.0.0.1:4318",
             ));
         }
@@ -448,6 +462,8 @@ mod tests {
         let there = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://there:4318");
         for (name, value) in [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "there:4318"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http:///v1"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://me:pw@there:4318"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
             ("OTEL_TRACES_EXPORTER", "zipkin"),
@@ -508,6 +524,10 @@ mod tests {
         assert!(!format!("{settings:?}").contains("hush"));
         let broken = [secret[0], ("OTEL_EXPORTER_OTLP_HEADERS", "hush")];
         assert!(!read(&broken).unwrap_err().to_string().contains("hush"));
+        for endpoint in ["https://me:hush@there:4318/v1", "me:hush@there:4318"] {
+            let error = read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]).unwrap_err();
+            assert!(!error.to_string().contains("hush"), "{error}");
+        }
     }
 
     #[test]

@@ -143,6 +143,11 @@ fn parse_since(text: &str) -> Result<Since, String> {
     })
 }
 
+/// A time as Kafka is asked for it. Before 1970 nothing was published, and a number below 0 means something else to it.
+fn milliseconds(time: DateTime<Utc>) -> i64 {
+    time.timestamp_millis().max(0)
+}
+
 /// Shows the records, until Ctrl-C.
 pub(crate) async fn run(settings: EventsSettings) -> anyhow::Result<()> {
     let What::Tail(tail) = &settings.what;
@@ -237,11 +242,11 @@ impl Tailing<'_> {
             let from = match self.settings.since {
                 Some(Since::Beginning) => end(true),
                 None => end(self.settings.until_end),
-                Some(Since::Time(time)) => self.kafka.since(topic, time.timestamp_millis()).await?,
+                Some(Since::Time(time)) => self.kafka.since(topic, milliseconds(time)).await?,
                 Some(Since::Ago(ago)) => {
                     let time = Utc::now().checked_sub_signed(chrono::Duration::from_std(ago)?);
                     let time = time.context("--since is before all time")?;
-                    self.kafka.since(topic, time.timestamp_millis()).await?
+                    self.kafka.since(topic, milliseconds(time)).await?
                 }
             };
             if self.settings.until_end {
@@ -326,5 +331,14 @@ mod tests {
         assert_eq!(parse_since("5m"), Ok(Since::Ago(Duration::from_secs(300))));
         assert_eq!(parse_since("beginning"), Ok(Since::Beginning));
         assert!(parse_since("yesterday").unwrap_err().contains("24h"));
+    }
+
+    #[test]
+    fn what_was_published_since_before_1970_is_everything() {
+        let of = |time: &str| milliseconds(time.parse().unwrap());
+        assert_eq!(of("1970-01-01T00:00:01Z"), 1000);
+        for before in ["1969-12-31T23:59:59.999Z", "1900-01-01T00:00:00Z"] {
+            assert_eq!(of(before), 0, "{before}");
+        }
     }
 }

@@ -20,7 +20,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
     common::v1::{KeyValue, any_value},
-    trace::v1::span::{self, SpanKind},
+    trace::{
+        self,
+        v1::span::{self, SpanKind},
+    },
 };
 use prost::Message;
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -58,6 +61,8 @@ pub struct Span {
     pub links: Vec<Link>,
     pub attributes: BTreeMap<String, String>,
     pub failed: bool,
+    /// What else is said of it: why it failed, and its events with their attributes.
+    pub remarks: Vec<String>,
     pub begun: u64,
     pub ended: u64,
 }
@@ -203,7 +208,8 @@ impl Collector {
                 .attributes
                 .iter()
                 .map(|(name, value)| format!("{name}={value}"));
-            attributes.chain([span.name.clone()]).collect::<Vec<_>>()
+            let others = span.remarks.iter().chain([&span.name]).cloned();
+            attributes.chain(others).collect::<Vec<_>>()
         });
         texts.collect()
     }
@@ -293,6 +299,7 @@ fn read(request: ExportTraceServiceRequest) -> Vec<Span> {
                 resource: Arc::clone(&resource),
                 kind: span.kind(),
                 failed: span.status.as_ref().is_some_and(|status| status.code == 2),
+                remarks: remarks(&span),
                 name: span.name,
                 trace: hex(&span.trace_id),
                 id: hex(&span.span_id),
@@ -305,6 +312,16 @@ fn read(request: ExportTraceServiceRequest) -> Vec<Span> {
         }
     }
     spans
+}
+
+fn remarks(span: &trace::v1::Span) -> Vec<String> {
+    let status = span.status.iter().map(|status| status.message.clone());
+    let events = span.events.iter().flat_map(|event| {
+        let attributes = attributes(&event.attributes).into_iter();
+        let attributes = attributes.map(|(name, value)| format!("{name}={value}"));
+        attributes.chain([event.name.clone()]).collect::<Vec<_>>()
+    });
+    status.chain(events).collect()
 }
 
 fn links(links: &[span::Link]) -> Vec<Link> {
