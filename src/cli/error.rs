@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use tandem_service::settings::SettingsError;
 
 use crate::terminal::say_aside;
@@ -25,14 +25,64 @@ pub(super) fn report_usage(problem: &clap::Error) -> ExitCode {
         let _ = problem.print();
         return ExitCode::from(USAGE);
     }
-    let sentence = sentence(&problem.render().to_string());
+    let message = problem.render().to_string();
+    let sentence = sentence(&message);
     match problem.kind() {
-        ErrorKind::InvalidSubcommand | ErrorKind::MissingRequiredArgument => {
-            tell(&format!("{sentence}; --help tells what there is"));
+        ErrorKind::InvalidSubcommand
+        | ErrorKind::MissingRequiredArgument
+        | ErrorKind::UnknownArgument => {
+            let command = command_of(&message);
+            // A word behind `tandem audit` is not meant as a command of its own.
+            let meant = unknown_word(problem)
+                .filter(|_| command == "tandem")
+                .and_then(|word| Some((word, what_was_meant(word)?)));
+            match meant {
+                Some((word, meant)) => tell(&format!("there is no command `{word}`: {meant}")),
+                None => tell(&format!("{sentence}; {}", help(&command))),
+            }
         }
         _ => tell(&sentence),
     }
     ExitCode::from(USAGE)
+}
+
+/// The word that stands where a command is expected.
+fn unknown_word(problem: &clap::Error) -> Option<&str> {
+    match problem.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) => Some(word.as_str()),
+        _ => None,
+    }
+}
+
+/// What does here what this word does elsewhere.
+fn what_was_meant(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "start" | "run" | "serve" => "`tandem up` starts everything",
+        "stop" | "down" | "kill" => {
+            "Ctrl-C in the terminal of `tandem up`, or SIGTERM to its process, stops everything; `tandem doctor` names that process"
+        }
+        "status" | "ps" | "health" => "`tandem doctor` says what runs and how it is",
+        "logs" => "the logs of what `tandem up` runs are files in .tandem/logs",
+        _ => return None,
+    })
+}
+
+/// The command that clap's usage, a part of this message, is of: `tandem audit customer`.
+fn command_of(message: &str) -> String {
+    let usage = message.split("Usage: ").nth(1).unwrap_or_default();
+    let words: Vec<&str> = usage
+        .split_whitespace()
+        .take_while(|word| word.starts_with(|first: char| first.is_ascii_lowercase()))
+        .collect();
+    words.join(" ")
+}
+
+/// Where the right words stand.
+fn help(command: &str) -> String {
+    if command.is_empty() {
+        return "--help tells what there is".to_owned();
+    }
+    format!("`{command} --help` tells what there is")
 }
 
 /// Tells what has no effect; the command goes on.
@@ -80,4 +130,24 @@ fn one_line(text: &str) -> String {
         .filter(|line| !line.is_empty())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_that_is_named_is_that_of_the_command() {
+        for (usage, expected) in [
+            ("tandem up [OPTIONS]", "tandem up"),
+            ("tandem audit customer <ID>", "tandem audit customer"),
+            ("tandem up --gateway-port <PORT>", "tandem up"),
+            ("tandem [OPTIONS] [COMMAND]", "tandem"),
+        ] {
+            let message =
+                format!("error: x\n\nUsage: {usage}\n\nFor more information, try '--help'.\n");
+            assert_eq!(command_of(&message), expected);
+        }
+        assert_eq!(help(&command_of("error: x")), "--help tells what there is");
+    }
 }

@@ -29,7 +29,12 @@ use threads::{ThreadSettings, WORKER_THREADS_ENV};
 /// Without a command it does what `tandem up` does. Every setting is a flag, an environment variable, or a line of the
 /// file that --config names, in this order of precedence.
 #[derive(Debug, Parser)]
-#[command(name = "tandem", version, long_version = version::VERSION.as_str())]
+#[command(
+    name = "tandem",
+    version,
+    long_version = version::VERSION.as_str(),
+    override_usage = "tandem [OPTIONS] [COMMAND]"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

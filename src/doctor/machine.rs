@@ -4,17 +4,18 @@ use std::{
     io::ErrorKind,
     net::{Ipv4Addr, TcpListener},
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
 use tandem_event_path::sealing::Sealer;
 
 use super::{DoctorSettings, Finding};
-use crate::running::Found;
+use crate::{
+    disk::{TOO_LITTLE, advice, existing_parent, free_bytes},
+    running::Found,
+};
 
-/// Less free space than this is not enough to go on, in bytes.
-const TOO_LITTLE: u64 = 100 * 1024 * 1024;
 /// Less than this is soon used up, in bytes.
 const LITTLE: u64 = 1024 * 1024 * 1024;
 /// The program was written after this time, 2026-01-01T00:00:00Z: a clock that shows an earlier one is wrong. In seconds since 1970.
@@ -57,7 +58,7 @@ fn clock() -> Finding {
 fn data_directory(directory: &Path) -> Finding {
     let shown = directory.display();
     let subject = "data directory";
-    let mend = "choose one that this user may write with --data-dir (TANDEM_DATA_DIR)";
+    let mend = |error: &std::io::Error| format!("{} (--data-dir, TANDEM_DATA_DIR)", advice(error));
     if !directory.exists() {
         let parent = existing_parent(directory);
         return match probe(&parent) {
@@ -68,7 +69,7 @@ fn data_directory(directory: &Path) -> Finding {
                     "{shown} is not there and cannot be made in {} ({error})",
                     parent.display()
                 ),
-                mend,
+                mend(&error),
             ),
         };
     }
@@ -77,7 +78,7 @@ fn data_directory(directory: &Path) -> Finding {
         Err(error) => Finding::bad(
             subject,
             format!("{shown} cannot be written ({error})"),
-            mend,
+            mend(&error),
         ),
     }
 }
@@ -89,18 +90,8 @@ fn probe(directory: &Path) -> std::io::Result<()> {
     std::fs::remove_file(file)
 }
 
-fn existing_parent(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    path.ancestors()
-        .find(|ancestor| ancestor.exists())
-        .unwrap_or(Path::new("/"))
-        .to_owned()
-}
-
 fn disk(directory: &Path) -> Option<Finding> {
-    let on = existing_parent(directory);
-    let space = rustix::fs::statvfs(&on).ok()?;
-    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    let free = free_bytes(directory)?;
     let told = format!(
         "{:.1} GiB free for {}",
         free as f64 / (1024.0 * 1024.0 * 1024.0),

@@ -7,7 +7,7 @@ use tandem_front_door::TlsSettings;
 
 use super::{DoctorSettings, Finding};
 use crate::{
-    operator::{Service, innermost},
+    operator::{Service, innermost, what_answers},
     running::Found,
     tls_client::trusting,
 };
@@ -97,6 +97,20 @@ async fn health(name: &str, base: &str, advice: &str, tls: &TlsSettings) -> Vec<
             )];
         }
     };
+    if let Some(other) = what_answers(&client, base).await
+        && other != name
+    {
+        return vec![Finding::bad(
+            name,
+            format!("{base} is {other}, not {name}"),
+            advice,
+        )];
+    }
+    judge(name, base, advice, &health)
+}
+
+/// What a service's own account of its health comes to.
+fn judge(name: &str, base: &str, advice: &str, health: &Value) -> Vec<Finding> {
     let mut ill = Vec::new();
     for (component, state) in health["components"].as_object().into_iter().flatten() {
         let status = state["status"].as_str().unwrap_or("unknown");
@@ -116,7 +130,7 @@ async fn health(name: &str, base: &str, advice: &str, tls: &TlsSettings) -> Vec<
             ),
         ));
     }
-    match health["status"].as_str() {
+    let mut findings = match health["status"].as_str() {
         _ if !ill.is_empty() => ill,
         Some("UP") => vec![Finding::good(name, format!("{base} is up"))],
         other => vec![Finding::bad(
@@ -124,5 +138,74 @@ async fn health(name: &str, base: &str, advice: &str, tls: &TlsSettings) -> Vec<
             format!("{base} is {}", other.unwrap_or("something else")),
             advice,
         )],
+    };
+    findings.extend(dead_letters(name, health));
+    findings
+}
+
+/// Dead letters, where a service tells that it has some: they are no illness of it, and wait for somebody.
+fn dead_letters(name: &str, health: &Value) -> Option<Finding> {
+    let components = health["components"].as_object()?;
+    let letters = components
+        .values()
+        .filter_map(|state| state["details"]["deadLetters"].as_u64())
+        .fold(0, u64::saturating_add);
+    let told = match letters {
+        0 => return None,
+        1 => "1 dead letter: a message that it could not take".to_owned(),
+        more => format!(
+            "{more} dead letters: messages that it could not take, and what came behind them of the same keys"
+        ),
+    };
+    Some(Finding::doubtful(
+        name,
+        told,
+        format!(
+            "`tandem dead-letters list --service {name}` shows them with their reasons; `retry` takes them once more, `discard` removes them"
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::doctor::Verdict;
+
+    fn judged(status: &str, letters: &Value) -> Vec<Finding> {
+        let health = json!({
+            "status": status,
+            "components": {
+                "store": {"status": "UP"},
+                "replica": {"status": "UP", "details": {"lag": 0, "deadLetters": letters}},
+                "audit": {"status": "UP", "details": {"deadLetters": letters}},
+            },
+        });
+        judge("orders", "http://127.0.0.1:8085", "see its log", &health)
+    }
+
+    #[test]
+    fn dead_letters_are_told_with_the_command_that_shows_them() {
+        let findings = judged("UP", &json!(2));
+        let verdicts: Vec<Verdict> = findings.iter().map(|finding| finding.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Good, Verdict::Doubtful]);
+        let told = findings.last().map(ToString::to_string).unwrap_or_default();
+        assert!(
+            told.contains("4 dead letters")
+                && told.contains("tandem dead-letters list --service orders"),
+            "{told}"
+        );
+        // A service that is ill has them all the same.
+        assert_eq!(judged("DOWN", &json!(1)).len(), 2);
+    }
+
+    #[test]
+    fn without_dead_letters_and_where_nothing_tells_of_any_nothing_is_said() {
+        for letters in [json!(0), Value::Null] {
+            let findings = judged("UP", &letters);
+            assert_eq!(findings.len(), 1, "{findings:?}");
+            assert_eq!(findings[0].verdict, Verdict::Good);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
-use tandem_assembly::admin::audit::differences::differences;
+use tandem_assembly::admin::audit::differences::{Difference, differences};
 use tandem_event_path::log::{Arrival, Attention, Log as _, Offsets};
 use tandem_event_path::{
     claims::claimed_signer,
@@ -22,7 +22,7 @@ use tandem_runtime::{clock::Clock, shutdown::Shutdown};
 
 use super::{
     reach::{KafkaPlace, Place},
-    sealed::open,
+    sealed::{mask_cards_at, open},
 };
 use crate::terminal::{json as shown_json, one_line, say, say_aside};
 
@@ -259,11 +259,21 @@ async fn changes(audit: &Asked, hidden: &mut Hidden) -> anyhow::Result<Vec<Value
     let mut before = Map::new();
     let mut changes = Vec::new();
     for (mut event, body) in found.into_values() {
-        event["differences"] = json!(differences(&before, &body));
+        event["differences"] = json!(shown_differences(&before, &body));
         changes.push(event);
         before = body;
     }
     Ok(changes)
+}
+
+/// What differs, without the numbers of cards: events of other systems, and texts that somebody wrote, may hold some that are not sealed.
+fn shown_differences(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Difference> {
+    let mut found = differences(before, after);
+    for difference in &mut found {
+        mask_cards_at(&difference.field, &mut difference.before);
+        mask_cards_at(&difference.field, &mut difference.after);
+    }
+    found
 }
 
 fn print(audit: &CustomerAudit, changes: &[Value], hidden: &Hidden) -> anyhow::Result<()> {
@@ -305,4 +315,41 @@ fn print(audit: &CustomerAudit, changes: &[Value], hidden: &Hidden) -> anyhow::R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_audit_shows_no_number_of_a_card_and_that_it_changed() {
+        let body = |number: &str, name: &str| {
+            let body = json!({
+                "id": "4111111111111111",
+                "creditCards": [{"number": number, "nameOnCard": name, "sealedNumber": "v1.abc"}],
+            });
+            body.as_object().cloned().unwrap_or_default()
+        };
+        let before = body("5500 0000 0000 0004", "Ada");
+        let after = body("4111 1111 1111 1111", "Ada 4111111111111111");
+        for (old, new) in [(&Map::new(), &before), (&before, &after)] {
+            let found = shown_differences(old, new);
+            let shown = json!(found).to_string();
+            assert!(
+                found.iter().any(|it| it.field == "creditCards[0].number"),
+                "{shown}"
+            );
+            assert!(!shown.contains("v1.abc"), "{shown}");
+            assert!(
+                !shown.contains("5500") && !shown.contains("4111 1111"),
+                "{shown}"
+            );
+        }
+        let shown = json!(shown_differences(&before, &after)).to_string();
+        assert!(!shown.contains("4111"), "{shown}");
+        assert!(shown.contains("Ada ************1111"), "{shown}");
+        // An id is there to be found again.
+        let shown = json!(shown_differences(&Map::new(), &before)).to_string();
+        assert!(shown.contains("4111111111111111"), "{shown}");
+    }
 }

@@ -116,19 +116,25 @@ pub(crate) async fn run(settings: KeysSettings) -> anyhow::Result<()> {
                 println!("{}", terminal::json(&serde_json::to_string_pretty(&all)?));
             } else {
                 for (_, view) in ended.iter().take(1) {
-                    match view.older.as_slice() {
-                        [] => println!("everything is sealed with {}, the only key", view.key),
-                        older => println!(
-                            "everything is sealed with {}; the older keys may go: {}",
-                            view.key,
-                            older.join(", ")
-                        ),
-                    }
+                    println!("{}", told(view));
                 }
             }
         }
     }
     Ok(())
+}
+
+/// How a rotation ended.
+fn told(view: &RotationView) -> String {
+    let key = one_line(&view.key);
+    if view.older.is_empty() {
+        return format!("everything is sealed with {key}, the only key");
+    }
+    let older: Vec<_> = view.older.iter().map(|key| one_line(key)).collect();
+    format!(
+        "everything is sealed with {key}; the older keys may go: {}",
+        older.join(", ")
+    )
 }
 
 /// Has a service replace its sealing key, and waits until that is through.
@@ -169,5 +175,27 @@ async fn rotate(settings: &KeysSettings, service: Service) -> anyhow::Result<Rot
             )
         }
         None => Ok(view),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_rotation_ended_is_told_and_what_a_terminal_obeys_is_shown() {
+        let mut view = RotationView {
+            key: "ab\x1b[2J12".to_owned(),
+            ..RotationView::default()
+        };
+        assert_eq!(
+            told(&view),
+            r"everything is sealed with ab\u{1b}[2J12, the only key"
+        );
+        view.older = vec!["cd\x1b[31m".to_owned(), "ef".to_owned()];
+        assert_eq!(
+            told(&view),
+            r"everything is sealed with ab\u{1b}[2J12; the older keys may go: cd\u{1b}[31m, ef"
+        );
     }
 }

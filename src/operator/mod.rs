@@ -17,7 +17,7 @@ pub(crate) use keys::KeysSettings;
 pub(crate) use log::LogsSettings;
 pub(crate) use reach::{KAFKA_PORT, KafkaPlace, Place, Services, key_and_value, reachable};
 pub(crate) use rebuild::{RebuildSettings, RestoreSettings};
-pub(crate) use service::{Service, innermost};
+pub(crate) use service::{Service, innermost, what_answers};
 
 pub(crate) use audit::run as audit;
 pub(crate) use dead_letters::run as dead_letters;

@@ -12,7 +12,7 @@ use tandem_front_door::TlsSettings;
 use tandem_log_kafka::settings::{KafkaSettings, SaslSettings};
 use tokio::net::TcpStream;
 
-use super::service::{Operator, Service};
+use super::service::{Operator, REFUSED, Service};
 use crate::running::Found;
 
 /// The port of a Kafka broker unless it is named.
@@ -95,11 +95,23 @@ pub(crate) struct Place {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Services {
     /// Where accounts answers; unless given, as the running `tandem up` says, else http://127.0.0.1:8080.
-    #[arg(long, env = "TANDEM_ACCOUNTS_URL", value_name = "URL", global = true)]
+    #[arg(
+        long,
+        env = "TANDEM_ACCOUNTS_URL",
+        value_name = "URL",
+        value_parser = base_url,
+        global = true
+    )]
     accounts_url: Option<String>,
 
     /// Where orders answers; unless given, as the running `tandem up` says, else http://127.0.0.1:8085.
-    #[arg(long, env = "TANDEM_ORDERS_URL", value_name = "URL", global = true)]
+    #[arg(
+        long,
+        env = "TANDEM_ORDERS_URL",
+        value_name = "URL",
+        value_parser = base_url,
+        global = true
+    )]
     orders_url: Option<String>,
 }
 
@@ -213,7 +225,7 @@ impl Place {
             None => self.token_of_the_sealing_key(&found)?,
         };
         let (base, advice) = services.address(service, &found, self);
-        Operator::new(&base, advice, token, &self.tls())
+        Operator::new(service, &base, advice, token, &self.tls())
     }
 }
 
@@ -361,11 +373,21 @@ fn with_port(server: &str, usual: u16) -> String {
 
 fn connection_error(broker: &str, error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => {
-            "connection refused: nothing listens on that port".to_owned()
-        }
+        std::io::ErrorKind::ConnectionRefused => REFUSED.to_owned(),
         std::io::ErrorKind::InvalidInput => format!("`{broker}` is not HOST:PORT"),
         _ => error.to_string(),
+    }
+}
+
+/// The base URL of a service.
+fn base_url(text: &str) -> Result<String, String> {
+    let url = text.trim();
+    let behind = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    match behind {
+        Some(host) if !host.is_empty() => Ok(url.to_owned()),
+        _ => Err("write http://HOST:PORT or https://HOST:PORT".to_owned()),
     }
 }
 
@@ -385,6 +407,14 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn an_address_without_a_scheme_is_no_url() {
+        assert_eq!(base_url("http://a:1\n").unwrap(), "http://a:1");
+        for none in ["localhost:8085", "", "ftp://a", "http://"] {
+            assert!(base_url(none).unwrap_err().contains("http://HOST:PORT"));
+        }
+    }
 
     #[test]
     fn a_server_without_a_port_has_the_usual_one() {

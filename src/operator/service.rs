@@ -8,8 +8,12 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tandem_front_door::TlsSettings;
+use tokio::sync::OnceCell;
 
 use crate::tls_client::trusting;
+
+/// For a service to say which it is.
+const NAME_LIMIT: Duration = Duration::from_secs(5);
 
 /// A service that keeps a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,6 +37,9 @@ impl Service {
 /// A client of one service's `/admin` routes.
 pub(super) struct Operator {
     http: reqwest::Client,
+    service: Service,
+    /// That it was asked which service it is.
+    is_known: OnceCell<()>,
     base: String,
     /// What to say when it does not answer.
     advice: String,
@@ -40,8 +47,9 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// A client of the service at `base`; `advice` is said when it does not answer.
+    /// A client of the service at `base`; `advice` is said when it does not answer, or another one does.
     pub(super) fn new(
+        service: Service,
         base: &str,
         advice: String,
         token: SecretString,
@@ -52,6 +60,8 @@ impl Operator {
                 .connect_timeout(Duration::from_secs(5))
                 .no_proxy()
                 .build()?,
+            service,
+            is_known: OnceCell::new(),
             base: base.to_owned(),
             advice,
             token,
@@ -92,6 +102,9 @@ impl Operator {
         limit: Option<Duration>,
         body: Option<Value>,
     ) -> anyhow::Result<Response> {
+        self.is_known
+            .get_or_try_init(|| self.refuse_another())
+            .await?;
         let mut request: RequestBuilder = self
             .http
             .request(method, format!("{}{path}", self.base))
@@ -113,6 +126,20 @@ impl Operator {
         }
     }
 
+    /// Another part of the system would do to itself what is meant for this one.
+    async fn refuse_another(&self) -> anyhow::Result<()> {
+        match what_answers(&self.http, &self.base).await {
+            Some(name) if name != self.service.name() => bail!(
+                "{} is {name}, not {}; {}",
+                self.base,
+                self.service.name(),
+                self.advice
+            ),
+            // What says no name is told of by the request itself.
+            _ => Ok(()),
+        }
+    }
+
     async fn good(&self, response: Response) -> anyhow::Result<Response> {
         let status = response.status();
         if status.is_success() {
@@ -127,11 +154,29 @@ impl Operator {
     }
 }
 
+/// What the process at a base URL calls itself, if it says so: `accounts`, `orders`, `gateway`, or whatever else listens there.
+pub(crate) async fn what_answers(http: &reqwest::Client, base: &str) -> Option<String> {
+    let request = http.get(format!("{base}/actuator/info"));
+    let answer = request.timeout(NAME_LIMIT).send().await.ok()?;
+    let info: Value = answer.json().await.ok()?;
+    // The gateway is named as an app: its build is that of the whole program.
+    let name = info["app"]["name"]
+        .as_str()
+        .or_else(|| info["build"]["name"].as_str())?;
+    Some(name.to_owned())
+}
+
 /// The cause behind all others: what the operating system says.
-pub(crate) fn innermost(error: &dyn Error) -> String {
+pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
     }
-    cause.to_string()
+    match cause.downcast_ref::<std::io::Error>() {
+        Some(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => REFUSED.to_owned(),
+        _ => cause.to_string(),
+    }
 }
+
+/// What a refused connection means.
+pub(super) const REFUSED: &str = "connection refused: nothing listens on that port";

@@ -177,11 +177,65 @@ fn is_serious(line: &str) -> bool {
     [" WARN ", " ERROR ", "\"WARN\"", "\"ERROR\"", "panicked at"]
         .iter()
         .any(|mark| line.contains(mark))
+        && !is_a_clients_mistake(line)
+}
+
+/// Codes of what a client can mend by itself, and has been told of in its answer.
+const CLIENTS_MISTAKES: [&str; 7] = [
+    "BAD_USER_INPUT",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "REVISION_CONFLICT",
+    "INVALID_TRANSITION",
+    "CUSTOMER_UNKNOWN",
+    "PERSISTED_QUERY_NOT_FOUND",
+];
+
+/// Whether a line, as text or as JSON, tells of nothing but what a client can mend by itself. It stays in the file.
+fn is_a_clients_mistake(line: &str) -> bool {
+    let codes = ["code=\"", "codes=\"", "\"code\":\"", "\"codes\":\""]
+        .iter()
+        .find_map(|mark| line.split_once(mark)?.1.split('"').next());
+    [
+        "a request was refused",
+        "an operation was answered with errors",
+    ]
+    .iter()
+    .any(|told| line.contains(told))
+        && codes.is_some_and(|codes| {
+            codes
+                .split(',')
+                .all(|code| CLIENTS_MISTAKES.contains(&code))
+        })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_client_can_mend_is_not_shown_and_all_else_is() {
+        let shown = |line: &str| is_serious(line);
+        let line = |codes: &str| {
+            format!(
+                "2026 WARN router: an operation was answered with errors request_id=\"1\" codes=\"{codes}\""
+            )
+        };
+        assert!(!shown(&line("BAD_USER_INPUT")));
+        assert!(!shown(&line("NOT_FOUND,BAD_USER_INPUT")));
+        assert!(shown(&line("NOT_FOUND,UNAVAILABLE")));
+        assert!(shown(&line("")));
+        assert!(!shown(
+            r#"{"level":"WARN","message":"a request was refused","code":"BAD_USER_INPUT"}"#
+        ));
+        assert!(shown(
+            r#"{"level":"WARN","message":"a request was refused","code":"RATE_LIMITED"}"#
+        ));
+        assert!(shown(
+            "2026 WARN orders: another line with code=\"BAD_USER_INPUT\""
+        ));
+        assert!(!shown("2026 INFO orders: started"));
+    }
 
     #[test]
     fn a_line_that_is_shown_with_its_service_names_it_once() {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{Error, Read, Seek, SeekFrom, Write},
+    io::{Error, ErrorKind, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -10,15 +10,19 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rand::{TryRngCore, rngs::OsRng};
 
+use crate::disk::advice;
+
 const LOCK: &str = "lock";
 const SEALING_KEY: &str = "sealing.key";
 const SEALING_KEY_BYTES: usize = 32;
+/// The embedded stores, which are sealed with the key.
+const STORES: [&str; 2] = ["accounts.redb", "orders.redb"];
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DataDirectoryError {
     /// It cannot be made or written.
-    #[error("--data-dir: {} cannot be written ({source}); choose a directory that this user may write", path.display())]
+    #[error("--data-dir: {} cannot be written ({source}); {}", path.display(), advice(source))]
     NotWritable {
         /// The directory.
         path: PathBuf,
@@ -40,6 +44,14 @@ pub(super) enum DataDirectoryError {
         path: PathBuf,
         /// What the system answered.
         source: Error,
+    },
+    /// The key is gone, and what it sealed is there.
+    #[error("the sealing key {} is gone, and {} is sealed with it: put it back from a backup, name it with --sealing-key-file, or choose another --data-dir to begin anew", path.display(), store.display())]
+    KeyGone {
+        /// The file of the key.
+        path: PathBuf,
+        /// A store that was made with it.
+        store: PathBuf,
     },
     /// There is no key and none can be made.
     #[error("no sealing key can be made in {}: {reason}", path.display())]
@@ -140,17 +152,32 @@ impl DataDirectory {
         let _ = self.note_holder("");
     }
 
+    /// Notes that no child was started. What an `up` before this one may have left behind stays noted.
+    pub(super) fn nothing_was_started(self) {
+        if !self.left_in_a_hurry {
+            self.left_in_order();
+        }
+    }
+
     /// The file with the key that seals card numbers at rest; it is made at the first call.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or made.
-    pub(super) fn sealing_key_file(&self) -> Result<PathBuf, DataDirectoryError> {
+    /// When the file cannot be read or made, or is gone although the embedded stores here, if they are used, were sealed with it.
+    pub(super) fn sealing_key_file(
+        &self,
+        has_embedded_stores: bool,
+    ) -> Result<PathBuf, DataDirectoryError> {
         let path = self.path.join(SEALING_KEY);
         match File::open(&path) {
             Ok(_) => return Ok(path),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(source) => return Err(DataDirectoryError::KeyUnreadable { path, source }),
+        }
+        // Another key would open nothing of what is stored, and would stand where the right one belongs.
+        let mut stores = STORES.iter().map(|store| self.path.join(store));
+        if has_embedded_stores && let Some(store) = stores.find(|store| store.exists()) {
+            return Err(DataDirectoryError::KeyGone { path, store });
         }
         match make_key(&path) {
             Ok(()) => Ok(path),
@@ -180,4 +207,46 @@ fn write_private(path: &Path, text: &str) -> Result<(), Error> {
         .open(path)?;
     writeln!(file, "{text}")?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_start_that_was_refused_is_not_taken_for_one_that_was_killed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        DataDirectory::open(path).unwrap().nothing_was_started();
+        let killed = DataDirectory::open(path).unwrap();
+        assert!(!killed.was_left_in_a_hurry());
+        drop(killed);
+        let refused = DataDirectory::open(path).unwrap();
+        assert!(refused.was_left_in_a_hurry());
+        refused.nothing_was_started();
+        assert!(DataDirectory::open(path).unwrap().was_left_in_a_hurry());
+    }
+
+    #[test]
+    fn no_other_key_is_made_beside_stores_that_are_sealed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let file = DataDirectory::open(path)
+            .unwrap()
+            .sealing_key_file(true)
+            .unwrap();
+        std::fs::write(path.join("orders.redb"), "").unwrap();
+        std::fs::remove_file(&file).unwrap();
+
+        let directory = DataDirectory::open(path).unwrap();
+        let told = directory.sealing_key_file(true).unwrap_err().to_string();
+        assert!(
+            told.contains("sealing.key is gone") && told.contains("orders.redb"),
+            "{told}"
+        );
+        assert!(!file.exists());
+        // MongoDB holds what is sealed, and knows its key itself.
+        assert_eq!(directory.sealing_key_file(false).unwrap(), file);
+    }
 }

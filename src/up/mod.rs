@@ -37,7 +37,10 @@ use tandem_event_path::sealing::{Sealer, SealingSettings};
 use tandem_front_door::TlsSettings;
 use tandem_runtime::shutdown::{Shutdown, ShutdownSettings};
 
-use crate::broker::{self, BrokerError};
+use crate::{
+    broker::{self, BrokerError},
+    disk::short_of_room,
+};
 use authentication::Authentication;
 use data_directory::DataDirectory;
 use handed_on::HandedOn;
@@ -159,33 +162,17 @@ fn hang_limit(text: &str) -> Result<u64, String> {
 /// One sentence, when a setting does not fit or a process does not become ready.
 pub(crate) async fn run(
     settings: UpSettings,
-    mut inherited: Vec<(&'static str, String)>,
+    inherited: Vec<(&'static str, String)>,
 ) -> anyhow::Result<()> {
     let begin = Instant::now();
     let terminal = Terminal::new();
     let directory = DataDirectory::open(&settings.data_dir)?;
-    ports::check(&ports_in_use(&settings), directory.was_left_in_a_hurry()).await?;
-    if settings.kafka_brokers.is_none() {
-        look_at_log(directory.path(), &terminal)?;
-    }
-    let key_file = key_file(&settings.sealing, &directory)?;
-    let authentication = Authentication::prepare(&settings, directory.path())?;
-    inherited.extend(authentication.environment());
-    let operator_token = match authentication.is_on() {
-        true => None,
-        false => Some(operator_token(&settings.sealing, key_file.as_deref())?),
-    };
-    servers::check_uri(&settings)?;
-    let executable =
-        std::env::current_exe().context("the path of the running program is unknown")?;
-    let plan = Plan {
-        settings,
-        executable,
-        directory: directory.path().to_owned(),
-        key_file,
-        inherited,
-        operator_token,
-        authentication,
+    let plan = match plan(settings, inherited, &directory, &terminal).await {
+        Ok(plan) => plan,
+        Err(problem) => {
+            directory.nothing_was_started();
+            return Err(problem);
+        }
     };
 
     // The signals are handled before the first child exists, so that none is left behind.
@@ -212,13 +199,47 @@ pub(crate) async fn run(
     outcome.map(drop)
 }
 
-/// The file with the sealing key; none when the key itself is given.
-fn key_file(
-    sealing: &SealingSettings,
+/// Looks at everything that can be wrong before a process is started, and says what each of them is told.
+async fn plan(
+    settings: UpSettings,
+    mut inherited: Vec<(&'static str, String)>,
     directory: &DataDirectory,
-) -> anyhow::Result<Option<PathBuf>> {
+    terminal: &Terminal,
+) -> anyhow::Result<Plan> {
+    ports::check(&ports_in_use(&settings), directory.was_left_in_a_hurry()).await?;
+    if let Some(line) = short_of_room(directory.path()) {
+        terminal.say(&line);
+    }
+    if settings.kafka_brokers.is_none() {
+        look_at_log(directory.path(), terminal)?;
+    }
+    let key_file = key_file(&settings, directory)?;
+    let authentication = Authentication::prepare(&settings, directory.path())?;
+    inherited.extend(authentication.environment());
+    let operator_token = match authentication.is_on() {
+        true => None,
+        false => Some(operator_token(&settings.sealing, key_file.as_deref())?),
+    };
+    servers::check_uri(&settings)?;
+    let executable =
+        std::env::current_exe().context("the path of the running program is unknown")?;
+    Ok(Plan {
+        settings,
+        executable,
+        directory: directory.path().to_owned(),
+        key_file,
+        inherited,
+        operator_token,
+        authentication,
+    })
+}
+
+/// The file with the sealing key; none when the key itself is given.
+fn key_file(settings: &UpSettings, directory: &DataDirectory) -> anyhow::Result<Option<PathBuf>> {
+    let sealing = &settings.sealing;
     if !sealing.names_a_key() {
-        return Ok(Some(directory.sealing_key_file()?));
+        let has_embedded_stores = settings.mongodb_uri.is_none();
+        return Ok(Some(directory.sealing_key_file(has_embedded_stores)?));
     }
     // Told at once, and not by the first service that cannot use it.
     Sealer::from_settings(sealing)?;

@@ -28,16 +28,14 @@ pub(super) enum PortError {
         /// The other.
         second: Service,
     },
-    /// Something listens on it.
-    #[error("port {port} for {} is taken by another program; stop that, or choose another port with --{}-port", service.name(), service.flag())]
+    /// Something listens there.
+    #[error("{}", taken(ports))]
     Taken {
-        /// The port.
-        port: u16,
-        /// Who is to have it.
-        service: Service,
+        /// Each with who is to have it.
+        ports: Vec<(u16, Service)>,
     },
     /// The system refuses it.
-    #[error("port {port} for {} cannot be used ({source}); choose another with --{}-port", service.name(), service.flag())]
+    #[error("port {port} for {} cannot be used ({source}); choose another with --{}-port", service.flag(), service.flag())]
     Refused {
         /// The port.
         port: u16,
@@ -48,11 +46,40 @@ pub(super) enum PortError {
     },
 }
 
+/// All of them in one sentence, so that nobody finds them one start after the other.
+fn taken(ports: &[(u16, Service)]) -> String {
+    let named: Vec<String> = ports
+        .iter()
+        .map(|(port, service)| format!("{port} for {}", service.flag()))
+        .collect();
+    let flags: Vec<String> = ports
+        .iter()
+        .map(|(_, service)| format!("--{}-port", service.flag()))
+        .collect();
+    if let ([port], [flag]) = (named.as_slice(), flags.as_slice()) {
+        return format!(
+            "port {port} is taken by another program; stop that, or choose another port with {flag}"
+        );
+    }
+    format!(
+        "ports {} are taken, perhaps by another `tandem up`; stop what has them (`ss -ltnp` lists it), or choose other ports with {}",
+        in_words(&named),
+        in_words(&flags)
+    )
+}
+
+fn in_words(parts: &[String]) -> String {
+    match parts {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        parts => parts.join(", "),
+    }
+}
+
 /// Checks that each port can be listened on.
 ///
 /// # Errors
 ///
-/// [`PortError`] names the port, the service and the flag.
+/// [`PortError`] names the ports, the services and the flags.
 pub(super) async fn check(ports: &[(u16, Service)], after_a_kill: bool) -> Result<(), PortError> {
     for (index, (port, second)) in ports.iter().enumerate() {
         if let Some((_, first)) = ports.iter().take(index).find(|(other, _)| other == port) {
@@ -69,21 +96,65 @@ pub(super) async fn check(ports: &[(u16, Service)], after_a_kill: bool) -> Resul
         PATIENCE
     };
     let deadline = Instant::now() + patience;
+    loop {
+        let taken = taken_of(ports)?;
+        if taken.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(PortError::Taken { ports: taken });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Those that something listens on now.
+fn taken_of(ports: &[(u16, Service)]) -> Result<Vec<(u16, Service)>, PortError> {
+    let mut taken = Vec::new();
     for (port, service) in ports {
         let (port, service) = (*port, *service);
-        while let Err(source) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            if source.kind() != std::io::ErrorKind::AddrInUse {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => {}
+            Err(source) if source.kind() == std::io::ErrorKind::AddrInUse => {
+                taken.push((port, service));
+            }
+            Err(source) => {
                 return Err(PortError::Refused {
                     port,
                     service,
                     source,
                 });
             }
-            if Instant::now() > deadline {
-                return Err(PortError::Taken { port, service });
-            }
-            tokio::time::sleep(PAUSE).await;
         }
     }
-    Ok(())
+    Ok(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_ports_that_are_taken_are_named_in_one_sentence() {
+        let ports = [
+            (1, Service::Accounts),
+            (2, Service::Router),
+            (3, Service::Broker),
+        ];
+        let told = taken(&ports);
+        assert!(
+            told.starts_with("ports 1 for accounts, 2 for gateway and 3 for broker are taken"),
+            "{told}"
+        );
+        assert!(
+            told.ends_with("--accounts-port, --gateway-port and --broker-port"),
+            "{told}"
+        );
+        let told = taken(&ports[..1]);
+        assert!(told.starts_with("port 1 for accounts is taken"), "{told}");
+        assert!(
+            told.ends_with("another port with --accounts-port"),
+            "{told}"
+        );
+    }
 }

@@ -3,6 +3,7 @@
 use std::{io::Error, net::Ipv4Addr, time::Duration};
 
 use anyhow::Context;
+use serde_json::Value;
 use tandem_front_door::TlsSettings;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -60,6 +61,19 @@ impl Prober {
         )
     }
 
+    /// Why a process says that it is not ready, if it says so.
+    pub(super) async fn why_not_ready(&self, probe: &Probe) -> Option<String> {
+        let Probe::Http(url) = probe else {
+            return None;
+        };
+        let asked = async {
+            let answer = self.http.get(url).send().await.ok()?;
+            answer.json::<Value>().await.ok()
+        };
+        let health = timeout(PATIENT_LIMIT, asked).await.ok()??;
+        first_reason(&health)
+    }
+
     /// Whether it answers with success; `None` when it does not answer.
     async fn status(&self, probe: &Probe) -> Option<bool> {
         match probe {
@@ -72,10 +86,46 @@ impl Prober {
     }
 }
 
+/// The first component of a health that is out of service and says why.
+fn first_reason(health: &Value) -> Option<String> {
+    let components = health["components"].as_object()?;
+    components.iter().find_map(|(name, state)| {
+        let status = state["status"].as_str()?;
+        let reason = ["error", "reason", "trouble"]
+            .iter()
+            .find_map(|key| state["details"][*key].as_str())?;
+        let is_out = status == "DOWN" || status == "OUT_OF_SERVICE";
+        is_out.then(|| format!("its {name} is {status}: {reason}"))
+    })
+}
+
 async fn api_versions(port: u16) -> Result<(), Error> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     stream.write_all(&API_VERSIONS).await?;
     let mut length_and_correlation = [0; 8];
     stream.read_exact(&mut length_and_correlation).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_service_is_told_with_its_reason() {
+        let health = json!({"status": "DOWN", "components": {
+            "filling": {"status": "OUT_OF_SERVICE"},
+            "kafka": {"status": "DEGRADED", "details": {"error": "slow"}},
+            "store": {"status": "DOWN", "details": {"error": "MongoDB is away"}},
+        }});
+        assert_eq!(
+            first_reason(&health).unwrap(),
+            "its store is DOWN: MongoDB is away"
+        );
+        assert_eq!(first_reason(&json!({"status": "UP"})), None);
+        assert_eq!(first_reason(&json!("not health")), None);
+    }
 }

@@ -199,6 +199,10 @@ impl Plan {
                         self.settings.kafka_properties.join("\n"),
                     ));
                 }
+                // On a Kafka of others a second system of this name could be a member of the same groups.
+                if self.has_broker() {
+                    environment.push(("TANDEM_KAFKA_INSTANCE", service.name().to_owned()));
+                }
                 if !self.settings.topic_prefix.is_empty() {
                     let prefix = self.settings.topic_prefix.clone();
                     environment.push(("TANDEM_TOPIC_PREFIX", prefix));

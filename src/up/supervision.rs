@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tandem_runtime::shutdown::Shutdown;
+use tandem_runtime::{backoff::Backoff, shutdown::Shutdown};
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -26,9 +26,8 @@ const LIFE_INTERVAL: Duration = Duration::from_secs(2);
 const LEAST_UNANSWERED: u32 = 3;
 /// So many of the requests that a process was answering when it died are told.
 const MOST_LEFT: usize = 10;
-/// The pause before a process is started again doubles from the first to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// The pauses before a process is started again.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 /// A process that lived this long begins with the first pause again.
 const STABLE: Duration = Duration::from_secs(10);
 
@@ -140,7 +139,9 @@ impl Supervision {
 
     /// Stops the processes one after the other: first the gateway, then the services, then the broker.
     pub(super) async fn stop(&mut self) {
-        self.shared.terminal.say("stopping");
+        self.shared
+            .terminal
+            .say("stopping; Ctrl-C once more ends it at once");
         for service in [
             Service::Router,
             Service::Orders,
@@ -223,8 +224,9 @@ impl Watch {
             biased;
             () = self.stop.cancelled() => return self.end(child).await,
             ended = child.ended() => Err(format!("it {ended}: {}", self.log.reason())),
-            ready = tokio::time::timeout(START_LIMIT, self.ready()) => {
-                ready.map_err(|_| format!("not ready within {} s; {}", START_LIMIT.as_secs(), self.log.reason()))
+            ready = tokio::time::timeout(START_LIMIT, self.ready()) => match ready {
+                Ok(()) => Ok(()),
+                Err(_) => Err(self.why_not_ready().await),
             }
         };
         let started = outcome.is_ok();
@@ -234,7 +236,7 @@ impl Watch {
             self.stop.cancelled().await;
             return self.end(child).await;
         }
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = BACKOFF.pauses(self.shared.shutdown.clock());
         let mut answers = true;
         loop {
             let begin = Instant::now();
@@ -254,10 +256,11 @@ impl Watch {
                 return self.stop.cancelled().await;
             }
             if begin.elapsed() >= STABLE {
-                pause = FIRST_PAUSE;
+                pauses.reset();
             }
             answers = false;
             child = loop {
+                let pause = pauses.next_pause();
                 self.say(&format!(
                     "{name} is started again in {:.2} s",
                     pause.as_secs_f64()
@@ -267,7 +270,6 @@ impl Watch {
                     () = self.stop.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
                 }
-                pause = (pause * 2).min(LAST_PAUSE);
                 match self.shared.start(self.service, &self.log) {
                     Ok(child) => break child,
                     Err(problem) => self.say(&format!("{problem:#}")),
@@ -292,30 +294,39 @@ impl Watch {
         if !answers {
             tokio::select! {
                 ended = child.ended() => return ended,
+                // It may have a large file to go through before it listens: it has as long as at the first start.
+                silent = self.hangs(START_LIMIT) => return self.end_hanging(child, silent).await,
                 () = self.ready() => self.say(&format!("{} answers again", self.service.name())),
             }
         }
-        let hanging = tokio::select! {
-            ended = child.ended() => return ended,
-            silent = self.hangs() => format!("answered nothing for {} s", silent.as_secs()),
-        };
+        tokio::select! {
+            ended = child.ended() => ended,
+            silent = self.hangs(Duration::ZERO) => self.end_hanging(child, silent).await,
+        }
+    }
+
+    /// Ends a process that has been silent for so long. Says so, with its last words.
+    async fn end_hanging(&self, child: &mut Child, silent: Duration) -> String {
         self.say(&format!(
-            "{} (pid {}) {hanging}: it hangs and is ended; its last words: {}",
+            "{} (pid {}) answered nothing for {} s: it hangs and is ended; its last words: {}",
             self.service.name(),
             child.id(),
+            silent.as_secs(),
             self.log.reason()
         ));
         child.kill();
         child.ended().await
     }
 
-    /// Comes back when the process has not said for too long that it lives, with how long that is.
-    async fn hangs(&self) -> Duration {
+    /// Comes back when the process has not said for too long that it lives, with how long that is: as long as the setting says, and
+    /// `at_least` so long.
+    async fn hangs(&self, at_least: Duration) -> Duration {
         let limit = self.shared.plan.hang_limit();
         let Some(limit) = limit.filter(|_| self.shared.plan.restarts()) else {
             // Nobody would start it again.
             return std::future::pending().await;
         };
+        let limit = limit.max(at_least);
         let life = self.shared.plan.life(self.service);
         let mut heard = Instant::now();
         let mut unanswered = 0;
@@ -331,6 +342,17 @@ impl Watch {
                 return heard.elapsed();
             }
         }
+    }
+
+    /// Its own words on health, or else its last lines.
+    async fn why_not_ready(&self) -> String {
+        let probe = self.shared.plan.probe(self.service);
+        let why = self.shared.prober.why_not_ready(&probe).await;
+        format!(
+            "not ready within {} s; {}",
+            START_LIMIT.as_secs(),
+            why.unwrap_or_else(|| self.log.reason())
+        )
     }
 
     async fn ready(&self) {

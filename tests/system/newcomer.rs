@@ -164,6 +164,28 @@ fn what_cannot_be_reached_is_told_with_its_reason_and_what_would_be_right() {
 }
 
 #[test]
+fn a_command_does_nothing_to_a_service_that_is_another_than_it_means() {
+    let tandem = Tandem::start();
+    let directory = tandem.data_dir().to_str().unwrap().to_owned();
+    for (meant, url, found) in [
+        ("accounts", tandem.orders_url(""), "orders"),
+        ("orders", tandem.gateway_url(""), "gateway"),
+    ] {
+        let flag = format!("--{meant}-url");
+        let expected = format!("{url} is {found}, not {meant}");
+        let answer = run(&["rebuild", meant, &flag, &url, "--data-dir", &directory]);
+        let told = text(&answer.stderr);
+        assert!(!answer.status.success(), "{answer:?}");
+        assert!(told.contains(&expected) && told.contains(&flag), "{told}");
+
+        let answer = run(&["doctor", &flag, &url, "--data-dir", &directory]);
+        let told = text(&answer.stdout);
+        assert_eq!(answer.status.code(), Some(1), "{told}");
+        assert!(told.contains(&expected), "{told}");
+    }
+}
+
+#[test]
 fn up_says_which_server_it_waits_for_and_why() {
     let nowhere = format!("127.0.0.1:{}", free_port().unwrap());
     let mut tandem = Tandem::builder()
@@ -272,6 +294,29 @@ fn a_misspelt_variable_is_told_with_the_one_that_was_meant() {
         "{told}"
     );
     assert!(!told.contains("localhost"), "{told}");
+}
+
+#[test]
+fn the_page_of_mistakes_quotes_what_is_said() {
+    let page = include_str!("../../docs/mistakes.md");
+    for words in [
+        &["up", "--port", "9090"][..],
+        &["audit", "customer"],
+        &["rebuild", "orders", "--orders-url", "localhost:8085"],
+    ] {
+        let told = text(&run(words).stderr);
+        assert!(page.contains(told.trim_end()), "{told}");
+    }
+    let misspelt = tandem_command()
+        .args(["schema", "print", "accounts"])
+        .env("TANDEM_MONGODB_URL", "mongodb://localhost")
+        .output()
+        .unwrap();
+    let told = text(&misspelt.stderr);
+    assert!(page.contains(told.trim_end()), "{told}");
+    let meant = text(&run(&["stop"]).stderr);
+    let begin = meant.split(';').next().unwrap();
+    assert!(page.contains(begin), "{meant}");
 }
 
 #[test]

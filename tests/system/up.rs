@@ -93,6 +93,8 @@ fn ctrl_c_stops_all_in_under_five_seconds() {
     );
     assert_eq!(status.code(), Some(0));
     assert!(!children.iter().any(|child| is_alive(*child)));
+    let (output, _) = tandem.process.all_output();
+    assert!(output.contains("Ctrl-C once more"), "{output}");
 }
 
 #[test]
@@ -265,6 +267,58 @@ fn a_taken_port_is_named_with_its_flag() {
 }
 
 #[test]
+fn all_taken_ports_are_named_at_once() {
+    let running = Tandem::start();
+    let directory = tempfile::tempdir().unwrap();
+    let ports = [
+        ("accounts", running.accounts),
+        ("orders", running.orders),
+        ("gateway", running.gateway),
+        ("broker", running.broker),
+    ];
+    let mut arguments = vec![
+        "up".to_owned(),
+        "--data-dir".to_owned(),
+        directory.path().to_str().unwrap().to_owned(),
+    ];
+    for (service, port) in ports {
+        arguments.push(format!("--{service}-port={port}"));
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+
+    let sentence = refused(&arguments);
+
+    for (service, port) in ports {
+        assert!(
+            sentence.contains(&format!("{port} for {service}"))
+                && sentence.contains(&format!("--{service}-port")),
+            "{sentence}"
+        );
+    }
+    assert!(sentence.contains("another `tandem up`"), "{sentence}");
+}
+
+#[test]
+fn a_lost_sealing_key_is_not_replaced_beside_what_it_sealed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut tandem = Tandem::builder().data_dir(directory.path()).start();
+    tandem.process.signal(Signal::TERM);
+    tandem.process.wait_for_end(LIMIT);
+    let file = directory.path().join("sealing.key");
+    fs::remove_file(&file).unwrap();
+
+    let mut again = Tandem::builder().data_dir(directory.path()).spawn();
+
+    assert!(!again.process.wait_for_end(LIMIT).success());
+    let (_, told) = again.process.all_output();
+    assert!(
+        told.contains("sealing.key is gone") && told.contains("--sealing-key-file"),
+        "{told}"
+    );
+    assert!(!file.exists(), "another key stands in its place");
+}
+
+#[test]
 fn one_port_for_two_services_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port().unwrap().to_string();
@@ -294,7 +348,10 @@ fn a_directory_that_cannot_be_written_is_refused() {
 
     let sentence = refused(&["up", "--data-dir", file.join("data").to_str().unwrap()]);
 
-    assert!(sentence.contains("--data-dir"), "{sentence}");
+    assert!(
+        sentence.contains("--data-dir") && sentence.contains("a file is where"),
+        "{sentence}"
+    );
 }
 
 #[test]
@@ -309,6 +366,14 @@ fn a_wrong_setting_is_one_sentence() {
             "/nowhere/tandem.toml",
         ),
         (&["upp"], "upp"),
+        (&["up", "--port", "9090"], "`tandem up --help`"),
+        (&["audit", "customer"], "`tandem audit customer --help`"),
+        (&["stop"], "Ctrl-C"),
+        (&["status"], "`tandem doctor`"),
+        (
+            &["rebuild", "orders", "--orders-url", "localhost:8085"],
+            "http://HOST:PORT",
+        ),
     ] {
         let sentence = refused(arguments);
         assert!(sentence.contains(expected), "{sentence}");

@@ -14,6 +14,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use tandem_front_door::graphql::GraphSchema;
 
+use crate::terminal::one_line;
+
 /// What to compare.
 #[derive(Args, Clone, Debug)]
 pub(super) struct CheckSettings {
@@ -120,13 +122,7 @@ pub(super) fn check(settings: &CheckSettings) -> anyhow::Result<()> {
     let breaking = count(Severity::Breaking);
     let mut output = std::io::stdout().lock();
     for (file, finding) in &findings {
-        let Finding {
-            severity,
-            place,
-            what,
-        } = finding;
-        let space = if place.is_empty() { "" } else { " " };
-        writeln!(output, "{severity:<9}  {file}: {place}{space}{what}")?;
+        writeln!(output, "{}", line(file, finding))?;
     }
     writeln!(
         output,
@@ -142,6 +138,18 @@ pub(super) fn check(settings: &CheckSettings) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// What a terminal shows of a finding: names, places and texts are from files, which anybody may have written.
+fn line(file: &str, finding: &Finding) -> String {
+    let Finding {
+        severity,
+        place,
+        what,
+    } = finding;
+    let space = if place.is_empty() { "" } else { " " };
+    let line = format!("{severity:<9}  {file}: {place}{space}{what}");
+    one_line(&line).into_owned()
 }
 
 /// A file under its own name, or the schemas of a folder under theirs.
@@ -209,4 +217,18 @@ fn schema_of_documents(new: &BTreeMap<String, PathBuf>) -> anyhow::Result<GraphS
         .or_else(|| new.get("schema"))
         .context("--documents needs the new supergraph.graphql, or a schema that is a file")?;
     GraphSchema::from_sdl(&read(file)?).with_context(|| format!("{} is no schema", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_says_is_shown_and_not_obeyed() {
+        let finding = Finding::new(Severity::Safe, "a\u{1b}[2Jb", "is\nsafe       x: new");
+        let shown = line("c\u{202e}d.graphql", &finding);
+        assert!(!shown.chars().any(char::is_control), "{shown}");
+        assert!(!shown.contains('\u{202e}'), "{shown}");
+        assert!(shown.starts_with("safe       c\\u{202e}d.graphql: a\\u{1b}[2Jb is\\nsafe"));
+    }
 }
