@@ -31,6 +31,7 @@ mod log_shapes;
 mod lost_keys;
 mod lost_log;
 mod newcomer;
+mod older_copy;
 mod operations;
 mod path;
 mod plain;

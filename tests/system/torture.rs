@@ -267,17 +267,34 @@ fn keys_are_whole(tandem: &Tandem, history: &History) {
         let waiting = tandem.operated(&["keys", "waiting", "--json"]);
         (waiting.trim() == "[]").then_some(())
     });
-    let told: HashSet<String> = whole_topic(&kafka(tandem), KEY_TOPIC)
-        .into_iter()
+    let topic = whole_topic(&kafka(tandem), KEY_TOPIC);
+    let told: HashSet<&str> = topic
+        .iter()
         .filter(|event| !event.is_foreign() && !event.payload.is_empty())
-        .map(|event| event.key)
+        .map(|event| event.key.as_str())
         .collect();
     let lacking: Vec<&String> = history
         .customers
         .keys()
-        .filter(|id| !told.contains(*id))
+        .filter(|id| !told.contains(id.as_str()))
         .collect();
-    assert!(lacking.is_empty(), "without a key: {lacking:?}");
+    let shown: Vec<String> = topic
+        .iter()
+        .filter(|event| lacking.contains(&&event.key))
+        .map(|event| {
+            let (offset, bytes) = (event.offset, event.payload.len());
+            format!(
+                "{} at {offset}: {bytes} bytes, foreign {}",
+                event.key,
+                event.is_foreign()
+            )
+        })
+        .collect();
+    let ends = topic.first().map(|it| it.offset)..topic.last().map(|it| it.offset);
+    assert!(
+        lacking.is_empty(),
+        "without a key: {lacking:?}; the topic has of them {shown:?}, and is from {ends:?}"
+    );
 }
 
 /// What others wrote is set aside, and nothing of the system's own.
@@ -355,6 +372,8 @@ fn a_kill_at_each_instant_that_matters_leads_to_the_same_state() {
     };
     for (number, instant) in INSTANTS.iter().enumerate() {
         let id = format!("kill-{number}");
+        // After the kill before: what is asked for once has to be taken.
+        ready_again(&tandem, &client);
         tell(&file, instant);
         let customers = instant.contains("customer")
             || instant.contains("accounts")

@@ -75,12 +75,20 @@ async fn watch(tandem: &Tandem) {
         &in_both("pane.querySelector('.rows').textContent.includes('confirmed')"),
     )
     .await;
+    page.evaluate("document.querySelector('[data-pane=a] .rows button').focus()")
+        .await;
     click(&mut page, "change").await;
     page.until(
         "both windows show the change",
         &in_both("pane.querySelector('.person').textContent.includes('revision 2')"),
     )
     .await;
+    page.until(
+        "who goes by keyboard is where they were, though the row was made anew",
+        "!!document.activeElement?.closest('[data-pane=a] .rows')",
+    )
+    .await;
+    page.evaluate("document.activeElement.blur()").await;
     picture(&mut page, "live-page").await;
 
     click(&mut page, "go-on").await;

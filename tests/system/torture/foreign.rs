@@ -83,6 +83,10 @@ impl Written {
                 body["revision"] = json!(event.revision + 1);
                 forged.payload = Some(body.to_string().into_bytes());
             }
+            // A data key's record names no system: as it is it would be as good as the system's own.
+            1 if topic == KEY_TOPIC => forged
+                .headers
+                .retain(|(name, _)| name != "ce_tandemsignature"),
             1 => {
                 for (name, value) in &mut forged.headers {
                     if name == "ce_tandemsystem" {
