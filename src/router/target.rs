@@ -1,6 +1,8 @@
 //! Where a request is passed on to: the path is made anew of the route's own words and, where the route has a parameter, of one checked segment.
 //! Nothing of the client's path goes on as it was written, so that none leads out of its route, however whoever is behind reads it.
 
+use std::borrow::Cow;
+
 use reqwest::Url;
 
 /// What is decoded more often is no honest path.
@@ -93,26 +95,10 @@ fn segment(written: &str) -> Result<String, Elsewhere> {
     Ok(plain)
 }
 
-/// With each `%2f` as the byte that it stands for (RFC 3986, section 2.1).
+/// With each `%2f` as the byte that it stands for (RFC 3986, section 2.1); what is no such escape stays as it is.
 fn decoded(text: &str) -> Result<String, Elsewhere> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, behind @ ..] = rest {
-        let (byte, next) = match behind {
-            [high, low, next @ ..] if *first == b'%' => match (digit(*high), digit(*low)) {
-                (Some(high), Some(low)) => (high << 4 | low, next),
-                _ => (*first, behind),
-            },
-            _ => (*first, behind),
-        };
-        bytes.push(byte);
-        rest = next;
-    }
-    String::from_utf8(bytes).map_err(|_| Elsewhere)
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    u8::try_from(char::from(byte).to_digit(16)?).ok()
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    decoded.map(Cow::into_owned).map_err(|_| Elsewhere)
 }
 
 #[cfg(test)]

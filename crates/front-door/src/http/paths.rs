@@ -44,26 +44,9 @@ pub(crate) fn leads_elsewhere(path: &str) -> bool {
     path.contains('\\') || path.split('/').any(is_dots)
 }
 
-/// With each `%2f` as the byte that it stands for (RFC 3986, section 2.1).
+/// With each `%2f` as the byte that it stands for (RFC 3986, section 2.1); what is no such escape stays as it is.
 fn decoded(text: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, behind @ ..] = rest {
-        let (byte, next) = match behind {
-            [high, low, next @ ..] if *first == b'%' => match (digit(*high), digit(*low)) {
-                (Some(high), Some(low)) => (high << 4 | low, next),
-                _ => (*first, behind),
-            },
-            _ => (*first, behind),
-        };
-        decoded.push(byte);
-        rest = next;
-    }
-    decoded
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    u8::try_from(char::from(byte).to_digit(16)?).ok()
+    percent_encoding::percent_decode(text).collect()
 }
 
 #[cfg(test)]
