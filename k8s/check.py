@@ -6,6 +6,7 @@ The folders have CustomResourceDefinitions (of Gateway API, of Prometheus' opera
 is applied by hand: Secrets, rules for alerts.
 """
 
+import ipaddress
 import pathlib
 import re
 import sys
@@ -23,6 +24,11 @@ KAFKA_KEYS = {
     "bootstrap.servers", "security.protocol", "sasl.mechanism", "ssl.endpoint.identification.algorithm",
     "request.timeout.ms", "retry.backoff.ms",
 }  # fmt: skip
+LOGIN = {
+    "TANDEM_KAFKA_SASL_JAAS_CONFIG": "sasl.jaas.config",
+    "TANDEM_KAFKA_SASL_USERNAME": "sasl.username",
+    "TANDEM_KAFKA_SASL_PASSWORD": "sasl.password",
+}
 
 
 def custom_schemas(folder):
@@ -83,9 +89,12 @@ def workload_errors(manifest):
     if not pod.get("securityContext", {}).get("runAsNonRoot"):
         yield f"{name}: may run as root"
     if manifest["metadata"]["name"] in SERVICES:
-        spread = {constraint["topologyKey"] for constraint in pod.get("topologySpreadConstraints", [])}
+        constraints = pod.get("topologySpreadConstraints", [])
+        spread = {constraint["topologyKey"] for constraint in constraints}
         if spread != {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}:
             yield f"{name}: is spread over {sorted(spread)}"
+        if any(constraint.get("matchLabelKeys") != ["pod-template-hash"] for constraint in constraints):
+            yield f"{name}: pods that an upgrade takes away count when the new ones are spread"
     for container in pod["containers"]:
         security = container.get("securityContext", {})
         if security.get("allowPrivilegeEscalation") is not False or security.get("capabilities", {}).get("drop") != ["ALL"]:
@@ -127,6 +136,8 @@ def promise_errors(overlay, manifests):
             yield from reference_errors(manifest, named)
     yield from entrance_errors(overlay, named)
     yield from monitor_errors(overlay, named)
+    yield from login_errors(overlay, named)
+    yield from resolver_errors(named)
     for wanted in ("nothing-by-default", "api-gateway", "subgraphs"):
         if ("NetworkPolicy", wanted) not in named:
             yield f"NetworkPolicy {wanted} is missing"
@@ -180,6 +191,28 @@ def straight_errors(overlay, named):
     lets_in = any("matchExpressions" in caller.get("namespaceSelector", {}) for caller in callers)
     if lets_in == (overlay in THROUGH_GATEWAY):
         yield f"NetworkPolicy subgraphs {'lets' if lets_in else 'does not let'} in what takes requests from outside"
+
+
+def login_errors(overlay, named):
+    """Each service has a login to Kafka of its own, or both have the one of the system that this replaces."""
+    for service in ("accounts", "orders") if overlay in MANAGED else ():
+        wanted = "confluent-cloud-kafka" if overlay == "documented" else f"confluent-cloud-kafka-{service}"
+        [container] = named["Deployment", service]["spec"]["template"]["spec"]["containers"]
+        variables = {variable["name"]: variable.get("valueFrom", {}).get("secretKeyRef") for variable in container["env"]}
+        for name, key in LOGIN.items():
+            if variables.get(name) != {"name": wanted, "key": key, "optional": True}:
+                yield f"Deployment {service} takes {name} from {variables.get(name)}, not from {key} of {wanted}"
+
+
+def resolver_errors(named):
+    """Names are resolved by pods of kube-system, and by what answers on an address of the node or, in their place, on the cluster's own."""
+    [rule] = named.get(("NetworkPolicy", "names-are-resolved"), {}).get("spec", {}).get("egress", [{}])
+    blocks = [ipaddress.ip_network(to["ipBlock"]["cidr"]) for to in rule.get("to", []) if "ipBlock" in to]
+    for address in ("169.254.20.10", "169.254.169.254", "10.96.0.10", "172.20.0.10"):
+        if not any(ipaddress.ip_address(address) in block for block in blocks):
+            yield f"NetworkPolicy names-are-resolved lets no one ask the resolver at {address}"
+    if {(port["protocol"], port["port"]) for port in rule.get("ports", [])} != {("UDP", 53), ("TCP", 53)}:
+        yield "NetworkPolicy names-are-resolved lets out to other ports than those of DNS"
 
 
 def tls_errors(ingress):
