@@ -129,7 +129,7 @@ fn sealing_key(doctor: &DoctorSettings, found: &Found) -> Finding {
                     "{} is gone, and the stores beside it are sealed with it",
                     file.display()
                 ),
-                "put it back from a backup: `tandem up` would make another one, which opens nothing that is there",
+                "put it back from a backup, or name it with --sealing-key-file: no other key opens what is there, so `tandem up` makes none",
             );
         }
         return Finding::good(

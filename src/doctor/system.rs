@@ -1,6 +1,6 @@
 //! The services of a running system, asked for their health.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use serde_json::Value;
 use tandem_front_door::TlsSettings;
@@ -84,6 +84,19 @@ async fn health(name: &str, base: &str, advice: &str, tls: &TlsSettings) -> Vec<
     };
     let health = match answer {
         Ok(health) => health,
+        Err(error)
+            if error
+                .source()
+                .is_some_and(|cause| cause.is::<serde_json::Error>()) =>
+        {
+            return vec![Finding::bad(
+                name,
+                format!(
+                    "what answers at {base} is no service of Tandem: another program has that port"
+                ),
+                advice,
+            )];
+        }
         Err(error) => {
             let reason = if error.is_timeout() {
                 format!("no answer within {} s", LIMIT.as_secs())
@@ -168,10 +181,41 @@ fn dead_letters(name: &str, health: &Value) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use serde_json::json;
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+        net::TcpListener,
+    };
 
     use super::*;
     use crate::doctor::Verdict;
+
+    #[tokio::test]
+    async fn a_port_that_another_program_has_is_told_as_that() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let another = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                stream.read_line(&mut line).await.unwrap();
+            }
+            let page = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\n<html>";
+            stream.write_all(page).await.unwrap();
+        };
+        let tls = TlsSettings::default();
+        let asked = health("accounts", &base, "see --accounts-url", &tls);
+        let (findings, ()) = tokio::join!(asked, another);
+        let told = findings[0].to_string();
+        assert_eq!(findings[0].verdict, Verdict::Bad, "{told}");
+        assert!(
+            told.contains("another program has that port") && told.contains("--accounts-url"),
+            "{told}"
+        );
+    }
 
     fn judged(status: &str, letters: &Value) -> Vec<Finding> {
         let health = json!({
