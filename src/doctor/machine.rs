@@ -1,14 +1,10 @@
-//! This machine: the data directory and its disk, the sealing key, the ports, the clock.
+//! This machine: the data directory and its disk, the ports, the clock.
 
 use std::{
-    io::ErrorKind,
     net::{Ipv4Addr, TcpListener},
-    os::unix::fs::PermissionsExt,
     path::Path,
     time::{Duration, SystemTime},
 };
-
-use tandem_event_path::sealing::Sealer;
 
 use super::{DoctorSettings, Finding};
 use crate::{
@@ -34,7 +30,6 @@ pub(super) fn examine(doctor: &DoctorSettings, found: &Found) -> Vec<Finding> {
     let directory = &doctor.place.data_dir;
     findings.push(data_directory(directory));
     findings.extend(disk(directory));
-    findings.push(sealing_key(doctor, found));
     if found.alive().is_none() {
         findings.extend(ports());
     }
@@ -105,58 +100,6 @@ fn disk(directory: &Path) -> Option<Finding> {
     } else {
         Finding::good("disk", told)
     })
-}
-
-fn sealing_key(doctor: &DoctorSettings, found: &Found) -> Finding {
-    let subject = "sealing key";
-    let sealing = doctor.place.sealing(found);
-    let file = sealing
-        .sealing_key_file
-        .clone()
-        .filter(|_| sealing.sealing_key.is_none());
-    if let Some(file) = &file
-        && !doctor.place.names_a_key()
-        && found.alive().is_none()
-        && matches!(std::fs::metadata(file), Err(error) if error.kind() == ErrorKind::NotFound)
-    {
-        let used = ["accounts.redb", "orders.redb"]
-            .iter()
-            .any(|store| doctor.place.data_dir.join(store).exists());
-        if used {
-            return Finding::bad(
-                subject,
-                format!(
-                    "{} is gone, and the stores beside it are sealed with it",
-                    file.display()
-                ),
-                "put it back from a backup, or name it with --sealing-key-file: no other key opens what is there, so `tandem up` makes none",
-            );
-        }
-        return Finding::good(
-            subject,
-            format!("{} is made by `tandem up`", file.display()),
-        );
-    }
-    if let Err(error) = Sealer::from_settings(&sealing) {
-        return Finding::bad(
-            subject,
-            error.to_string(),
-            "see --sealing-key-file (TANDEM_SEALING_KEY_FILE)",
-        );
-    }
-    let Some(file) = file else {
-        return Finding::good(subject, "given by the environment, well-formed");
-    };
-    let shown = file.display();
-    let mode = std::fs::metadata(&file).map_or(0, |about| about.permissions().mode());
-    if mode & 0o077 != 0 {
-        return Finding::doubtful(
-            subject,
-            format!("others may read {shown}"),
-            format!("chmod 600 {shown}"),
-        );
-    }
-    Finding::good(subject, format!("{shown} is well-formed"))
 }
 
 fn ports() -> Vec<Finding> {

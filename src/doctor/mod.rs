@@ -1,13 +1,15 @@
 //! `tandem doctor`: looks at everything that the system needs, whether it runs or not, and says what to mend.
 //!
 //! - [`settings`]: flags, environment and file.
-//! - [`machine`]: data directory, disk, sealing key, ports.
+//! - [`machine`]: data directory, disk, ports, clock.
+//! - [`keys`]: what seals, and what signs.
 //! - [`system`]: the services of a running `tandem up`.
 //! - [`kafka`] and [`store`]: the servers, their topics and their clocks.
 //!
 //! It changes nothing but for a file that it writes into the data directory and takes away again.
 
 mod kafka;
+mod keys;
 mod machine;
 mod settings;
 mod store;
@@ -123,6 +125,7 @@ pub(crate) async fn run(
     let found = doctor.place.found();
     let mut all = settings::examine(unknown_variables);
     all.extend(machine::examine(&doctor, &found));
+    all.extend(keys::examine(&doctor, &found));
     tell(&all);
     let (system, kafka, store) = futures::join!(
         limited("system", system::examine(&doctor, &found)),

@@ -336,6 +336,7 @@ fn the_doctor_finds_nothing_to_mend_in_a_running_system() {
         "data directory",
         "disk",
         "sealing key",
+        "signing key",
         "clock",
         "system",
         "accounts",
@@ -358,6 +359,7 @@ fn the_doctor_says_what_to_mend() {
     let port = taken.local_addr().unwrap().port().to_string();
     let nowhere = format!("127.0.0.1:{}", free_port().unwrap());
     fs::write(directory.path().join("sealing.key"), "short").unwrap();
+    fs::write(directory.path().join("orders.signing.key"), "short").unwrap();
 
     let answer = tandem_command()
         .args(["doctor", "--data-dir", data, "--kafka-brokers", &nowhere])
@@ -375,6 +377,7 @@ fn the_doctor_says_what_to_mend() {
     for expected in [
         "did you mean TANDEM_GATEWAY_PORT?",
         "the sealing key must be 32 bytes",
+        "orders.signing.key: the signing key must be 32 bytes",
         &format!("{port} for gateway cannot be used"),
         "--gateway-port",
         &format!("Kafka at {nowhere} cannot be reached"),
