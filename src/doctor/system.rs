@@ -201,7 +201,7 @@ mod tests {
             let mut line = String::new();
             while line != "\r\n" {
                 line.clear();
-                stream.read_line(&mut line).await.unwrap();
+                assert_ne!(stream.read_line(&mut line).await.unwrap(), 0);
             }
             let page = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\n<html>";
             stream.write_all(page).await.unwrap();
