@@ -1,11 +1,15 @@
 //! Pairs of a write and a read that brings the write's token, each on any instance, while instances are killed: none reads what was before
 //! its write.
 //!
-//! `TANDEM_CONSISTENCY_PAIRS` says how many (2,000 if it is not set), `TANDEM_CONSISTENCY_SEED` repeats the choices.
+//! `TANDEM_CONSISTENCY_PAIRS` says how many (2,000 if it is not set), `TANDEM_CONSISTENCY_SEED` repeats the choices. How far it is, it tells every few seconds.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -16,16 +20,20 @@ use crate::support::{
     Signal,
     fleet::{Fleet, Instance, graphql},
     graph::{ADVANCE, CREATE, PLACE, UPDATE, customer_input, order_input},
-    poll_for,
     workload::Random,
 };
 
-/// Clients at once.
-const CLIENTS: u64 = 8;
-/// Processes that are killed on the way.
+/// Clients at once: one for each thousand pairs, within these bounds. One that waits for a killed instance, or for what that one was the reader of, holds nobody
+/// else up.
+const CLIENTS: std::ops::RangeInclusive<u64> = 8..=64;
+/// Processes that are killed on the way, at equal shares of the pairs. Pairs go on until all of them were.
 const KILLS: u64 = 12;
+/// A long run has a kill each time that this has passed since the one before, too.
+const BETWEEN_KILLS: Duration = Duration::from_secs(30);
 /// Within this time pairs go on behind a kill, however slow the machine is.
-const GOES_ON: std::time::Duration = std::time::Duration::from_secs(300);
+const GOES_ON: Duration = Duration::from_secs(300);
+/// How often it tells how far it is.
+const REPORTS: Duration = Duration::from_secs(5);
 
 const READ_ACCOUNTS: &str =
     "query($id: ID!) { customer(id: $id) { revision changes(first: 100) { nodes { revision } } } }";
@@ -36,11 +44,42 @@ const READ_ORDER: &str =
 #[derive(Default)]
 struct Counts {
     pairs: AtomicU64,
+    kills: AtomicU64,
     /// Writes without an answer: they are no pairs.
     unanswered: AtomicU64,
     /// Reads that were told to be behind, or had no answer: asked again.
     asked_again: AtomicU64,
     stale: AtomicU64,
+    /// There were enough pairs, and all kills.
+    is_over: AtomicBool,
+}
+
+impl Counts {
+    /// Tells how far it is, and how fast it was since it told so last.
+    async fn report(self: Arc<Self>) {
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(REPORTS).await;
+            let pairs = self.pairs.load(Ordering::Relaxed);
+            println!("{self}: {} pairs/s", (pairs - before) / REPORTS.as_secs());
+            before = pairs;
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        write!(
+            to,
+            "{} pairs, {} stale, {} kills, {} writes unanswered, {} reads asked again",
+            of(&self.pairs),
+            of(&self.stale),
+            of(&self.kills),
+            of(&self.unanswered),
+            of(&self.asked_again),
+        )
+    }
 }
 
 /// What a client does, with its addresses.
@@ -64,8 +103,8 @@ struct Written {
 }
 
 impl Reader {
-    async fn run(mut self, all: u64) {
-        while self.counts.pairs.load(Ordering::Relaxed) < all {
+    async fn run(mut self) {
+        while !self.counts.is_over.load(Ordering::Relaxed) {
             match self.write().await {
                 Some(written) => {
                     self.read(&written).await;
@@ -73,7 +112,7 @@ impl Reader {
                 }
                 None => {
                     self.counts.unanswered.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
         }
@@ -96,7 +135,7 @@ impl Reader {
             .http
             .post(url)
             .header("content-type", "application/json")
-            .timeout(std::time::Duration::from_secs(20))
+            .timeout(Duration::from_secs(20))
             .body(json!({"query": query, "variables": variables}).to_string());
         if let Some(token) = &self.token {
             request = request.header(HEADER, token);
@@ -183,7 +222,7 @@ impl Reader {
                 }
                 Err(_) => {
                     self.counts.asked_again.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
         }
@@ -228,12 +267,12 @@ fn no_read_with_the_token_of_a_write_is_older_while_instances_are_killed() {
     };
     let (accounts, orders) = (of(&[0, 1, 4, 5]), of(&[2, 3, 4, 5]));
     let counts = Arc::new(Counts::default());
-    let http = reqwest::Client::new();
-    let begun = std::time::Instant::now();
-    let clients: Vec<_> = (0..CLIENTS)
+    let begun = Instant::now();
+    let clients = (pairs / 1_000).clamp(*CLIENTS.start(), *CLIENTS.end());
+    let clients: Vec<_> = (0..clients)
         .map(|name| {
             let reader = Reader {
-                http: http.clone(),
+                http: fleet.http.clone(),
                 accounts: accounts.clone(),
                 orders: orders.clone(),
                 counts: Arc::clone(&counts),
@@ -243,33 +282,38 @@ fn no_read_with_the_token_of_a_write_is_older_while_instances_are_killed() {
                 placed: Vec::new(),
                 token: None,
             };
-            fleet.runtime.spawn(reader.run(pairs))
+            fleet.runtime.spawn(reader.run())
         })
         .collect();
+    let reports = fleet.runtime.spawn(Arc::clone(&counts).report());
     let mut random = Random::new(seed);
-    for kill in 1..=KILLS {
-        let next = pairs * kill / (KILLS + 1);
-        poll_for(GOES_ON, "pairs go on", || {
-            let is_over = clients.iter().any(tokio::task::JoinHandle::is_finished);
-            (is_over || counts.pairs.load(Ordering::Relaxed) >= next).then_some(())
-        });
-        let victim = random.below(instances.len());
-        let signal = [Signal::KILL, Signal::KILL, Signal::TERM][random.below(3)];
-        fleet.restart(&mut instances[victim], signal);
+    let (mut kills, mut killed) = (0, Instant::now());
+    let (mut done, mut went_on) = (0, Instant::now());
+    while done < pairs || kills < KILLS {
+        let share = pairs * (kills + 1) / (KILLS + 1);
+        if kills < KILLS && done >= share || killed.elapsed() > BETWEEN_KILLS {
+            let victim = random.below(instances.len());
+            let signal = [Signal::KILL, Signal::KILL, Signal::TERM][random.below(3)];
+            fleet.restart(&mut instances[victim], signal);
+            killed = Instant::now();
+            kills = counts.kills.fetch_add(1, Ordering::Relaxed) + 1;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        let now = counts.pairs.load(Ordering::Relaxed);
+        if now > done {
+            (done, went_on) = (now, Instant::now());
+        }
+        let failed = clients.iter().any(tokio::task::JoinHandle::is_finished);
+        assert!(!failed, "a client failed: {counts}");
+        assert!(went_on.elapsed() < GOES_ON, "no pair goes on: {counts}");
     }
+    counts.is_over.store(true, Ordering::Relaxed);
     fleet.runtime.block_on(async {
         for client in clients {
             client.await.unwrap();
         }
     });
-    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    println!(
-        "{} pairs in {:.0} s, {KILLS} kills: {} stale, {} writes unanswered, {} reads asked again",
-        of(&counts.pairs),
-        begun.elapsed().as_secs_f64(),
-        of(&counts.stale),
-        of(&counts.unanswered),
-        of(&counts.asked_again),
-    );
-    assert_eq!(of(&counts.stale), 0);
+    reports.abort();
+    println!("{counts}, in {:.0} s", begun.elapsed().as_secs_f64());
+    assert_eq!(counts.stale.load(Ordering::Relaxed), 0);
 }
