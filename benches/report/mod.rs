@@ -1,6 +1,7 @@
 //! The report of a benchmark: what it printed, the machine and the commit that it ran on, and charts, as one page that anyone can make again.
 //!
-//! A run of all of a benchmark writes it to `docs/performance/`; a run of parts of it only prints, unless `TANDEM_REPORT` names a directory.
+//! A run of all of a benchmark writes it to `docs/performance/`; a run of parts of it only prints, unless `TANDEM_REPORT` names a directory: then it has a
+//! report of its own, named by its words, `path -- reads servers alone` that of `path-reads-servers-alone`.
 
 #![allow(dead_code, unused_imports)] // each benchmark uses some of it
 
@@ -21,8 +22,8 @@ pub use words::{A_NUMBER, Words};
 static REPORT: Mutex<Option<Report>> = Mutex::new(None);
 
 struct Report {
-    /// Of its files, and of the benchmark.
-    name: &'static str,
+    /// Of its files.
+    name: String,
     /// `None` where nothing is written.
     directory: Option<PathBuf>,
     page: String,
@@ -41,6 +42,19 @@ fn report() -> MutexGuard<'static, Option<Report>> {
     REPORT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What the files are called that a run with these words writes.
+fn file_name(benchmark: &str, words: &[String], is_whole: bool) -> String {
+    if is_whole {
+        return benchmark.to_owned();
+    }
+    let parts = words.iter().flat_map(|word| {
+        word.split(|letter: char| !letter.is_ascii_alphanumeric())
+            .filter(|part| !part.is_empty())
+    });
+    let parts: Vec<&str> = std::iter::once(benchmark).chain(parts).collect();
+    parts.join("-")
+}
+
 /// Begins the report of this benchmark. `is_whole` where all of it runs.
 pub fn begin(name: &'static str, title: &str, is_whole: bool) {
     let told = std::env::var_os("TANDEM_REPORT").map(PathBuf::from);
@@ -55,7 +69,7 @@ pub fn begin(name: &'static str, title: &str, is_whole: bool) {
         machine::described(),
     );
     *report() = Some(Report {
-        name,
+        name: file_name(name, &words, is_whole),
         directory: told.or_else(|| is_whole.then(usual)),
         page,
         is_in_block: false,

@@ -2,7 +2,7 @@
 //! bare database. And what an event takes in the log.
 //!
 //!     cargo bench --bench rebuild                      20,000 customers, embedded store and broker
-//!     cargo bench --bench rebuild -- 100000 servers    so many, and on a real MongoDB and Kafka too
+//!     cargo bench --bench rebuild -- 100000 servers    so many, and on a real MongoDB and Kafka too: the whole, which writes its report
 //!     cargo bench --bench rebuild -- servers alone     only there
 //!
 //! Only ratios count. Ours and the floor are measured in turns, and the median of the rounds is shown. The first part has
@@ -26,20 +26,23 @@ use serde_json::json;
 use tandem_backends::{KafkaOptions, Servers};
 use tokio::runtime::Runtime;
 
+#[path = "../report/mod.rs"]
+mod report;
+mod rounds;
+#[path = "../shared/mod.rs"]
 mod shared;
-#[path = "../tests/system/support/mod.rs"]
+#[path = "../../tests/system/support/mod.rs"]
 mod support;
-#[path = "report/words.rs"]
-mod words;
 
-use shared::{LeanClient, median, send_all};
+use report::{A_NUMBER, Words, say};
+use rounds::{Rates, Rounds};
+use shared::{LeanClient, send_all};
 use support::{
     Client, Tandem,
     checker::{CUSTOMER_TOPIC, LoggedEvent, ORDER_TOPIC, whole_topic},
     graph::{CREATE, PLACE, PUBLISHED, UPDATE, customer_input, order_input},
     poll_for,
 };
-use words::{A_NUMBER, Words};
 
 const ROUNDS: usize = 3;
 /// Requests in flight while the log is being filled.
@@ -68,19 +71,21 @@ fn main() {
     let words = Words::among(&["servers", "alone", A_NUMBER]);
     let (servers, alone) = (words.has("servers"), words.has("alone"));
     let count = words.number().unwrap_or(20_000);
+    report::begin("rebuild", "What a rebuild takes", servers && !alone);
     let runtime = Runtime::new().unwrap();
     if !(servers && alone) {
         for content in [Content::Distinct(count), Content::Revisions(count)] {
             embedded(&runtime, content);
         }
     }
-    if !servers {
-        println!("\nreal servers: left out; cargo bench --bench rebuild -- servers");
-        return;
+    if servers {
+        for content in [Content::Distinct(count), Content::Revisions(count)] {
+            on_servers(&runtime, content);
+        }
+    } else {
+        say!("\nreal servers: left out; cargo bench --bench rebuild -- servers");
     }
-    for content in [Content::Distinct(count), Content::Revisions(count)] {
-        on_servers(&runtime, content);
-    }
+    report::end();
 }
 
 /// What the log is filled with.
@@ -110,6 +115,14 @@ impl Content {
         match self {
             Self::Distinct(count) => format!("{count} distinct customers"),
             Self::Revisions(count) => format!("{count} revisions of {FEW} customers"),
+        }
+    }
+
+    /// Names its charts.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Distinct(_) => "distinct",
+            Self::Revisions(_) => "revisions",
         }
     }
 }
@@ -171,22 +184,19 @@ fn show_sizes(kafka: &ClientConfig, file: Option<u64>) {
             event.headers.iter().map(header).sum()
         });
         let body = mean(|event| event.payload.len());
-        println!(
+        say!(
             "{topic}: {} events, {:.0} bytes an event (key {key:.0}, headers {headers:.0}, body {body:.0})",
             events.len(),
             key + headers + body
         );
     }
     if let Some(file) = file {
-        println!(
+        say!(
             "the broker's file: {:.0} bytes an event, with the keys' topic, indexes and free pages",
             file as f64 / all.max(1) as f64
         );
     }
 }
-
-/// Events read and events per second of each target.
-type Rates = BTreeMap<String, (u64, f64)>;
 
 /// Rebuilds both services.
 fn rebuild(tandem: &Tandem) -> Rates {
@@ -207,40 +217,8 @@ fn rebuild(tandem: &Tandem) -> Rates {
     rates
 }
 
-/// Rounds of ours and of the floor, target by target: events, ours, floor.
-#[derive(Default)]
-struct Rounds(BTreeMap<&'static str, Vec<(u64, f64, f64)>>);
-
-impl Rounds {
-    fn add(&mut self, ours: &Rates, floor: impl Fn(&'static str, u64) -> f64) {
-        for (target, ..) in TARGETS {
-            let (read, rate) = ours[target];
-            let floor = floor(target, read);
-            self.0.entry(target).or_default().push((read, rate, floor));
-        }
-    }
-
-    fn show(&self, what: &str) {
-        println!(
-            "{what:<44} {:>8} {:>12} {:>12} {:>7}",
-            "events", "ours, /s", "floor, /s", "ratio"
-        );
-        for (target, ..) in TARGETS {
-            let rounds = &self.0[target];
-            let of = |part: fn(&(u64, f64, f64)) -> f64| median(rounds.iter().map(part).collect());
-            println!(
-                "  {target:<42} {:>8} {:>12.0} {:>12.0} {:>7.2}",
-                rounds[0].0,
-                of(|round| round.1),
-                of(|round| round.2),
-                of(|round| round.1 / round.2)
-            );
-        }
-    }
-}
-
 fn embedded(runtime: &Runtime, content: Content) {
-    println!("\n# embedded store and broker, {}", content.name());
+    say!("\n# embedded store and broker, {}", content.name());
     let directory = tempfile::tempdir().unwrap();
     let start = || Tandem::builder().data_dir(directory.path()).start();
     {
@@ -265,6 +243,11 @@ fn embedded(runtime: &Runtime, content: Content) {
         }
     }
     rounds.show("over what is there, to redb");
+    rounds.draw(
+        &format!("embedded-{}", content.word()),
+        &format!("Rebuilds over what is there, embedded, {}", content.name()),
+        "rows that redb takes in commits of 5,000",
+    );
     // A new store fills itself: nothing is there yet.
     let mut rounds = Rounds::default();
     for _ in 0..ROUNDS {
@@ -365,7 +348,7 @@ fn bare_rows(file: &Path, rows: u64, size: usize) -> f64 {
 }
 
 fn on_servers(runtime: &Runtime, content: Content) {
-    println!(
+    say!(
         "\n# MongoDB (one node, majority, journaled) and Kafka (one node), {}",
         content.name()
     );
@@ -399,6 +382,14 @@ fn on_servers(runtime: &Runtime, content: Content) {
         rounds.add(&rebuild(&tandem), floor);
     }
     rounds.show("over what is there, to update commands");
+    rounds.draw(
+        &format!("servers-{}", content.word()),
+        &format!(
+            "Rebuilds over what is there, MongoDB and Kafka, {}",
+            content.name()
+        ),
+        "upserts that MongoDB takes in commands of 500",
+    );
     let mut rounds = Rounds::default();
     for _ in 0..ROUNDS {
         for (_, service, collection) in TARGETS {
