@@ -22,9 +22,15 @@ use tokio::runtime::Runtime;
 /// Of an aggregate, what a command adds to and does not replace.
 const ADDED_TO: [&str; 2] = ["pending", "recentEvents"];
 
-/// A client of the driver, as it comes.
+/// A client of the driver, as it comes: with ten connections at most.
 pub async fn client(mongo: &Mongo) -> Client {
     Client::with_uri_str(mongo.uri()).await.unwrap()
+}
+
+/// A client of the driver with as many connections as the services have, one for each call in flight.
+pub async fn wide_client(mongo: &Mongo) -> Client {
+    let uri = format!("{}&maxPoolSize=64", mongo.uri());
+    Client::with_uri_str(uri).await.unwrap()
 }
 
 /// Writes of a document that a service wrote, each under an id of its own.
@@ -60,6 +66,14 @@ impl BareWrites {
         Self {
             collection,
             update: update(sample),
+        }
+    }
+
+    /// The same writes by another client.
+    pub fn by(&self, client: &Client) -> Self {
+        Self {
+            collection: client.database("floor").collection(self.collection.name()),
+            update: self.update.clone(),
         }
     }
 

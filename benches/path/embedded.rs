@@ -1,73 +1,36 @@
 //! The way of a creation on the embedded store and broker.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use redb::TableDefinition;
 use tokio::runtime::Runtime;
 
 use crate::{
+    bare_store::BareStore,
     report::{self, Bars, say},
     rounds::{ROUND, ROUNDS, load, show},
-    shared::{LeanClient, Processes, percentile, resident_mib},
+    shared::{LeanClient, percentile},
     support::{Tandem, graph::CREATE},
-    visible::{create_to_visible, creating, next_id},
+    visible::{create_to_visible, creating, through},
 };
 
-/// How long nothing is asked for.
-const IDLE: Duration = Duration::from_secs(30);
-
-const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("floor");
-
-/// What each process takes while nobody asks for anything.
-fn idle(tandem: &Tandem) {
-    let services = ["broker", "accounts", "orders", "router"];
-    let ids = services.map(|service| tandem.child(service).unwrap());
-    let processes = Processes::new(services.into_iter().zip(ids));
-    let (before, begun) = (processes.used(), Instant::now());
-    std::thread::sleep(IDLE);
-    let after = processes.used();
-    let seconds = begun.elapsed().as_secs_f64();
-    for (number, service) in services.iter().enumerate() {
-        say!(
-            "idle: {service:<9} {:>6.1} MiB resident, {:>6.2} ms of processor time a second",
-            resident_mib(ids[number]),
-            (after[number] - before[number]) / 1_000.0 / seconds
-        );
-    }
-}
-
-/// Measures it, and answers the system that it was measured on.
-pub fn embedded(runtime: &Runtime) -> Tandem {
-    let begun = Instant::now();
-    let tandem = Tandem::start();
-    say!("start to ready: {:.2} s", begun.elapsed().as_secs_f64());
-    std::thread::sleep(Duration::from_secs(5));
-    idle(&tandem);
-
+/// Measures it.
+pub fn creations(runtime: &Runtime, tandem: &Tandem) {
     let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
-    // The same bytes as a stored customer with its pending event: one durable commit each.
-    let directory = tempfile::tempdir_in(tandem.data_dir()).unwrap();
-    let database = Arc::new(redb::Database::create(directory.path().join("floor.redb")).unwrap());
-    let bytes = vec![b'x'; 2_600];
+    let floor = BareStore::new(tandem.data_dir());
+    load(runtime, 64, creating(&accounts));
+    through(tandem);
     say!("\n{:<58} {:>10} {:>10}", "", "ours", "floor");
     let mut groups = Vec::new();
     for in_flight in [1, 64] {
         let rounds: Vec<(f64, f64)> = (0..ROUNDS)
             .map(|_| {
                 let ours = load(runtime, in_flight, creating(&accounts)).per_second();
+                // What the services still have to do must not slow the floor.
+                through(tandem);
                 let begun = Instant::now();
                 let mut commits = 0;
                 while begun.elapsed() < ROUND {
-                    let transaction = database.begin_write().unwrap();
-                    transaction
-                        .open_table(TABLE)
-                        .unwrap()
-                        .insert(next_id().as_str(), bytes.as_slice())
-                        .unwrap();
-                    transaction.commit().unwrap();
+                    floor.commit(1);
                     commits += 1;
                 }
                 (ours, f64::from(commits) / begun.elapsed().as_secs_f64())
@@ -89,11 +52,10 @@ pub fn embedded(runtime: &Runtime) -> Tandem {
             groups,
         },
     );
-    let times = create_to_visible(runtime, &tandem, 500);
+    let times = create_to_visible(runtime, tandem, 500);
     say!(
         "create to visible in orders: p50 {:.1} ms, p99 {:.1} ms",
         percentile(&times, 0.5),
         percentile(&times, 0.99)
     );
-    tandem
 }

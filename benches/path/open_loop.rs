@@ -1,11 +1,13 @@
 //! Creations that arrive at a constant rate, whether the ones before are answered or not, as those of many independent clients do. Times count from
-//! when a creation was to be sent, so that one that stalls is seen in all that wait behind it.
+//! when a creation was to be sent, so that one that stalls is seen in all that wait behind it. Beside it the bare write that is its floor, which arrives in
+//! the same way.
 
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use futures::future::BoxFuture;
 use serde_json::json;
 use tokio::{runtime::Runtime, sync::Semaphore};
 
@@ -61,19 +63,27 @@ impl Clients {
     }
 }
 
-/// Measures it at parts of what is reached at most.
-pub fn measure(runtime: &Runtime, tandem: &Tandem, chart: &str) {
+/// A bare write, which arrives at the rate that the creations had.
+pub struct Floor<'a> {
+    pub name: &'a str,
+    pub write: &'a dyn Fn() -> BoxFuture<'static, ()>,
+}
+
+/// Measures it at parts of what is reached at most, and the floor after each.
+pub fn measure(runtime: &Runtime, tandem: &Tandem, chart: &str, floor: &Floor<'_>) {
     through(tandem);
     let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
     let rounds = (0..CLOSED_ROUNDS).map(|_| load(runtime, 64, creating(&accounts)).per_second());
     let most = median(rounds.collect());
     through(tandem);
     say!(
-        "\ncreations that arrive at a constant rate, {} s each, in parts of the {most:.0}/s that 64 clients reach; ms since each was to be sent",
-        TIME.as_secs()
+        "\ncreations that arrive at a constant rate, {} s each, in parts of the {most:.0}/s that 64 clients reach; ms since each was to be sent\n\
+         floor: {}, at the same rate, behind each",
+        TIME.as_secs(),
+        floor.name
     );
     say!(
-        "{:>6} {:>8} | {:>8} {:>8} {:>8} | {:>8} {:>8} {:>8}",
+        "{:>6} {:>8} | {:>8} {:>8} {:>8} | {:>8} {:>8} {:>8} | {:>8} {:>8} {:>8}",
         "part",
         "/s",
         "answer",
@@ -81,9 +91,12 @@ pub fn measure(runtime: &Runtime, tandem: &Tandem, chart: &str) {
         "p99.9",
         "visible",
         "p99",
+        "p99.9",
+        "floor",
+        "p99",
         "p99.9"
     );
-    let mut curves: Vec<Curve> = ["answer", "visible"]
+    let mut curves: Vec<Curve> = ["answer", "visible", "floor"]
         .iter()
         .flat_map(|what| PARTS.map(|(part, _)| format!("{what}, {part}")))
         .map(|name| Curve {
@@ -95,21 +108,15 @@ pub fn measure(runtime: &Runtime, tandem: &Tandem, chart: &str) {
         let rate = most * share;
         let times = arrivals(runtime, tandem, rate);
         let of = |times: &[f64]| PARTS.map(|(_, part)| percentile(times, part));
-        let (answer, visible) = (of(&times.answered), of(&times.visible));
-        say!(
-            "{share:>6.2} {rate:>8.0} | {:>8.1} {:>8.1} {:>8.1} | {:>8.1} {:>8.1} {:>8.1}",
-            answer[0],
-            answer[1],
-            answer[2],
-            visible[0],
-            visible[1],
-            visible[2]
-        );
-        let figures = answer.into_iter().chain(visible);
-        for (curve, figure) in curves.iter_mut().zip(figures) {
+        // What the services still have to do must not slow the floor.
+        through(tandem);
+        let bare = bare_arrivals(runtime, rate, floor);
+        let figures = [of(&times.answered), of(&times.visible), of(&bare)];
+        let shown = figures.map(|[p50, p99, p999]| format!("{p50:>8.1} {p99:>8.1} {p999:>8.1}"));
+        say!("{share:>6.2} {rate:>8.0} | {}", shown.join(" | "));
+        for (curve, figure) in curves.iter_mut().zip(figures.into_iter().flatten()) {
             curve.points.push((rate, figure));
         }
-        through(tandem);
     }
     report::curves(
         chart,
@@ -138,5 +145,20 @@ fn arrivals(runtime: &Runtime, tandem: &Tandem, rate: f64) -> Times {
     let mut times = std::mem::take(&mut *clients.times.lock().unwrap());
     times.answered.sort_by(f64::total_cmp);
     times.visible.sort_by(f64::total_cmp);
+    times
+}
+
+fn bare_arrivals(runtime: &Runtime, rate: f64, floor: &Floor<'_>) -> Vec<f64> {
+    let permits = Arc::new(Semaphore::new(IN_FLIGHT));
+    let mut times = call_at_rate(runtime, rate, TIME, |_, due| {
+        let permits = Arc::clone(&permits);
+        let write = (floor.write)();
+        async move {
+            let _permit = permits.acquire().await.unwrap();
+            write.await;
+            due.elapsed().as_secs_f64() * 1_000.0
+        }
+    });
+    times.sort_by(f64::total_cmp);
     times
 }

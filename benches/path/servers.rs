@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use crate::{
     bare::{BareLoop, BareWrites},
     report::{self, Bars, say},
-    rounds::{ROUNDS, load, show},
+    rounds::{ROUNDS, Round, load, show},
     shared::{LeanClient, Processes, Spent, percentile},
     support::{
         Tandem,
@@ -22,16 +22,8 @@ use crate::{
 /// that everything shares.
 const WARM_UP: usize = 30;
 
-/// Creates, until the servers are as fast as they get.
-pub fn warm_up(runtime: &Runtime, tandem: &Tandem) {
-    let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
-    for _ in 0..WARM_UP {
-        load(runtime, 16, creating(&accounts));
-    }
-}
-
-/// Measures it.
-pub fn creations(runtime: &Runtime, tandem: &Tandem, servers: &Servers, bare: &mongodb::Client) {
+/// Creates, until the servers are as fast as they get; answers the writes that are a creation's floor.
+pub fn warm_up(runtime: &Runtime, tandem: &Tandem, bare: &mongodb::Client) -> BareWrites {
     let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
     // A customer whose event is pending can be seen only under load.
     let floor = runtime.spawn({
@@ -42,9 +34,33 @@ pub fn creations(runtime: &Runtime, tandem: &Tandem, servers: &Servers, bare: &m
             BareWrites::new(&bare, "customers", &of, pending).await
         }
     });
-    warm_up(runtime, tandem);
-    let floor = runtime.block_on(floor).unwrap();
+    for _ in 0..WARM_UP {
+        load(runtime, 16, creating(&accounts));
+    }
     through(tandem);
+    runtime.block_on(floor).unwrap()
+}
+
+/// A round of the floor.
+fn write(runtime: &Runtime, in_flight: usize, floor: &BareWrites) -> Round {
+    let floor = floor.clone();
+    load(runtime, in_flight, move || {
+        let floor = floor.clone();
+        async move { floor.write(&next_id()).await }
+    })
+}
+
+/// Measures it, beside these writes as the driver comes, and with a connection for each in flight.
+pub fn creations(
+    runtime: &Runtime,
+    tandem: &Tandem,
+    servers: &Servers,
+    bare: &mongodb::Client,
+    [floor, wide]: [BareWrites; 2],
+) {
+    let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
+    // Its connections are made one after the other.
+    write(runtime, 64, &wide);
     say!("{:<58} {:>10} {:>10}", "", "ours", "floor");
     let child = |service| tandem.child(service).unwrap();
     let processes = Processes::new([
@@ -56,32 +72,38 @@ pub fn creations(runtime: &Runtime, tandem: &Tandem, servers: &Servers, bare: &m
     ]);
     let mut groups = Vec::new();
     for in_flight in [1, 16, 64] {
-        let (mut of_ours, mut of_bare) = (Spent::default(), Spent::default());
-        let rounds: Vec<(f64, f64)> = (0..ROUNDS)
+        let (mut of_ours, mut of_bare, mut of_wide) =
+            (Spent::default(), Spent::default(), Spent::default());
+        let rounds: Vec<[f64; 3]> = (0..ROUNDS)
             .map(|_| {
                 let before = processes.used();
                 let ours = load(runtime, in_flight, creating(&accounts));
                 // What the services still have to do belongs to ours, and must not slow the floor.
                 through(tandem);
                 let between = processes.used();
-                let floor = floor.clone();
-                let bare = load(runtime, in_flight, move || {
-                    let floor = floor.clone();
-                    async move { floor.write(&next_id()).await }
-                });
+                let bare = write(runtime, in_flight, &floor);
+                let then = processes.used();
+                let widely = write(runtime, in_flight, &wide);
                 of_ours.add(&before, &between, ours.calls);
-                of_bare.add(&between, &processes.used(), bare.calls);
-                (ours.per_second(), bare.per_second())
+                of_bare.add(&between, &then, bare.calls);
+                of_wide.add(&then, &processes.used(), widely.calls);
+                [ours, bare, widely].map(|round| round.per_second())
             })
             .collect();
-        let medians = show(
-            &format!("createCustomer over HTTP, {in_flight} in flight, to findAndModify"),
-            "/s",
-            &rounds,
-        );
-        groups.push((format!("{in_flight} in flight"), medians.to_vec()));
+        let beside = |what: &str, floor: usize| {
+            let pairs: Vec<(f64, f64)> = rounds.iter().map(|it| (it[0], it[floor])).collect();
+            show(
+                &format!("createCustomer over HTTP, {in_flight} in flight, to {what}"),
+                "/s",
+                &pairs,
+            )
+        };
+        let [ours, bare] = beside("findAndModify", 1);
+        let [_, widely] = beside("it with 64 connections", 2);
+        groups.push((format!("{in_flight} in flight"), vec![ours, bare, widely]));
         say!("{}", processes.told("ours", &of_ours));
         say!("{}", processes.told("floor", &of_bare));
+        say!("{}", processes.told("with 64", &of_wide));
     }
     report::bars(
         "creations",
@@ -90,7 +112,8 @@ pub fn creations(runtime: &Runtime, tandem: &Tandem, servers: &Servers, bare: &m
             unit: "a second",
             series: &[
                 "createCustomer, with event, replica and audit trail",
-                "bare findAndModify of the same document",
+                "bare findAndModify of the same document, ten connections",
+                "the same with 64 connections, as the services have",
             ],
             groups,
         },

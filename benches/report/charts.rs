@@ -12,14 +12,17 @@ const WIDTH: u32 = 860;
 const FONT: &str = "system-ui, sans-serif";
 const INK: RGBColor = RGBColor(51, 56, 66);
 const FAINT: RGBColor = RGBColor(222, 225, 230);
-/// Told apart by people who do not see all colours (Okabe and Ito, "Color Universal Design", 2008).
-const COLOURS: [RGBColor; 6] = [
+/// Told apart by people who do not see all colours (Okabe and Ito, "Color Universal Design", 2008), and a grey.
+const COLOURS: [RGBColor; 9] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(86, 180, 233),
     RGBColor(213, 94, 0),
+    RGBColor(240, 228, 66),
+    RGBColor(0, 0, 0),
+    RGBColor(150, 150, 150),
 ];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;

@@ -7,7 +7,7 @@ mod processor;
 
 pub use calls::{call_at_rate, call_times, send_all};
 pub use lean_client::LeanClient;
-pub use processor::{Processes, Spent, resident_mib};
+pub use processor::{Processes, Spent, resident_mib, waits};
 
 /// The middle one.
 pub fn median(mut values: Vec<f64>) -> f64 {

@@ -49,7 +49,8 @@ impl Spent {
     }
 }
 
-/// The sum over the threads that it has, as Linux counts it (`/proc/PID/task/*/schedstat`, nanoseconds on a processor); 0 elsewhere.
+/// The sum over the threads that it has, as Linux counts it (`/proc/PID/task/*/schedstat`, nanoseconds on a processor); 0 elsewhere. What a thread used
+/// that has ended is not in it: that is told in hundredths of a second alone.
 fn used(process: u32) -> f64 {
     let threads = fs::read_dir(format!("/proc/{process}/task"));
     let nanoseconds: f64 = threads
@@ -66,6 +67,20 @@ fn nanoseconds(thread: &Path) -> f64 {
     let statistics = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
     let first = statistics.split_whitespace().next().unwrap_or_default();
     first.parse().unwrap_or_default()
+}
+
+/// How often the threads of a process gave their processor back to wait for something, since it began.
+pub fn waits(process: u32) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{process}/task"));
+    let of = |thread: &Path| -> Option<f64> {
+        let status = fs::read_to_string(thread.join("status")).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse().ok()
+    };
+    let threads = threads.into_iter().flatten().flatten();
+    threads.filter_map(|thread| of(&thread.path())).sum()
 }
 
 /// Memory that a process holds, in MiB.

@@ -1,0 +1,71 @@
+//! What the services do on the embedded store, done by the bare store: the floors there. It commits rows of as many bytes, durably.
+
+use std::{path::Path, sync::mpsc};
+
+use futures::future::BoxFuture;
+use redb::{Database, TableDefinition};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use crate::visible::next_id;
+
+/// A stored customer with its pending event.
+const BYTES: usize = 2_600;
+
+const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("floor");
+
+/// An empty store. It is removed when this is dropped.
+pub struct BareStore {
+    database: Database,
+    row: Vec<u8>,
+    _directory: TempDir,
+}
+
+impl BareStore {
+    /// On the disk that this directory is on.
+    pub fn new(beside: &Path) -> Self {
+        let directory = tempfile::tempdir_in(beside).unwrap();
+        Self {
+            database: Database::create(directory.path().join("floor.redb")).unwrap(),
+            row: vec![b'x'; BYTES],
+            _directory: directory,
+        }
+    }
+
+    /// One durable commit of so many rows more.
+    pub fn commit(&self, rows: usize) {
+        let transaction = self.database.begin_write().unwrap();
+        {
+            let mut table = transaction.open_table(TABLE).unwrap();
+            for _ in 0..rows {
+                table
+                    .insert(next_id().as_str(), self.row.as_slice())
+                    .unwrap();
+            }
+        }
+        transaction.commit().unwrap();
+    }
+
+    /// Writes of one row each, of which all that wait go into the next commit.
+    pub fn gathering(self) -> impl Fn() -> BoxFuture<'static, ()> {
+        let (queue, waiting) = mpsc::channel::<oneshot::Sender<()>>();
+        std::thread::spawn(move || {
+            while let Ok(first) = waiting.recv() {
+                let together: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).collect();
+                self.commit(together.len());
+                for one in together {
+                    // Who does not wait any more needs no answer.
+                    let _ = one.send(());
+                }
+            }
+        });
+        move || {
+            let queue = queue.clone();
+            Box::pin(async move {
+                let (committed, wait) = oneshot::channel();
+                queue.send(committed).unwrap();
+                wait.await.unwrap();
+            })
+        }
+    }
+}
