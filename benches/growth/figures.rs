@@ -9,11 +9,10 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::{
-    EVENTS,
-    fill::id,
+    fill::{self, id},
     shared::{LeanClient, call_times, median, percentile, resident_mib},
     support::{
-        Client, Signal, Tandem,
+        Client, Process, Signal, Tandem,
         graph::{CREATE, customer_input},
     },
 };
@@ -65,8 +64,14 @@ fn rate(name: impl Into<String>, value: f64) -> Figure {
     }
 }
 
-/// Measures all of it where there are so many customers. The system is started anew for it.
-pub fn measure(runtime: &Runtime, tandem: &mut Tandem, size: usize) -> Vec<Figure> {
+/// Measures all of it where there are so many customers. The system is started anew for it; the servers, by name and process, go on.
+pub fn measure(
+    runtime: &Runtime,
+    tandem: &mut Tandem,
+    servers: &[(&'static str, u32)],
+    size: usize,
+) -> Vec<Figure> {
+    println!("measuring at {size} customers");
     let mut figures = vec![rate(
         "creations, 64 in flight",
         creations(runtime, tandem, size),
@@ -97,11 +102,11 @@ pub fn measure(runtime: &Runtime, tandem: &mut Tandem, size: usize) -> Vec<Figur
         let status = command.wait_for_end(REBUILT_WITHIN);
         assert!(status.success(), "{:?}", command.all_output());
         let seconds = begun.elapsed().as_secs_f64();
-        let name = format!("rebuild of {service}, events");
-        figures.push(rate(name, (size * EVENTS) as f64 / seconds));
+        let name = format!("rebuild of {service}, events of all its topics");
+        figures.push(rate(name, events_read(&mut command) / seconds));
     }
     std::thread::sleep(SETTLES);
-    figures.extend(memory(tandem, "after that"));
+    figures.extend(memory(tandem, servers, "after that"));
     tandem.process.signal(Signal::TERM);
     tandem.process.wait_for_end(STOPS_WITHIN);
     let begun = Instant::now();
@@ -112,23 +117,41 @@ pub fn measure(runtime: &Runtime, tandem: &mut Tandem, size: usize) -> Vec<Figur
         begun.elapsed().as_secs_f64(),
     ));
     let begun = Instant::now();
-    tandem.replicated(&Client::new(), &id(size - 1), EVENTS as i64);
+    fill::replicated(tandem, size);
     figures.push(takes(
         "from then until a customer is read in orders",
         "s",
         begun.elapsed().as_secs_f64(),
     ));
     std::thread::sleep(SETTLES);
-    figures.extend(memory(tandem, "after the start"));
+    figures.extend(memory(tandem, servers, "after the start"));
     figures
 }
 
-fn memory(tandem: &Tandem, when: &str) -> Vec<Figure> {
-    ["broker", "accounts", "orders", "router"]
+/// What a rebuild that has ended says that it read: each of its targets reads its topic.
+fn events_read(rebuild: &mut Process) -> f64 {
+    let (said, _) = rebuild.all_output();
+    let read = said.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(": ")?;
+        let (read, _) = rest.split_once(" events read")?;
+        Some(read.parse::<f64>().unwrap())
+    });
+    let read: f64 = read.sum();
+    assert!(read > 0.0, "{said}");
+    read
+}
+
+fn memory(tandem: &Tandem, servers: &[(&'static str, u32)], when: &str) -> Vec<Figure> {
+    let ours = ["broker", "accounts", "orders", "router"]
         .into_iter()
-        .filter_map(|service| {
-            let held = resident_mib(tandem.child(service)?);
-            Some(takes(format!("memory of {service} {when}"), "MiB", held))
+        .filter_map(|service| Some((service, tandem.child(service)?)));
+    ours.chain(servers.iter().copied())
+        .map(|(process, id)| {
+            takes(
+                format!("memory of {process} {when}"),
+                "MiB",
+                resident_mib(id),
+            )
         })
         .collect()
 }
