@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use super::median;
 
 /// Processes that take part in what is measured.
+#[derive(Clone, Default)]
 pub struct Processes(Vec<(&'static str, u32)>);
 
 /// What some rounds took of each process, in microseconds for one piece of work.
@@ -22,11 +23,16 @@ impl Processes {
         self.0.iter().map(|(_, process)| used(*process)).collect()
     }
 
+    /// The medians of rounds, of each.
+    pub fn medians(&self, spent: &Spent) -> Vec<f64> {
+        (0..self.0.len())
+            .map(|process| median(spent.0.iter().map(|round| round[process]).collect()))
+            .collect()
+    }
+
     /// The medians of rounds, as a line.
     pub fn told(&self, what: &str, spent: &Spent) -> String {
-        let each: Vec<f64> = (0..self.0.len())
-            .map(|process| median(spent.0.iter().map(|round| round[process]).collect()))
-            .collect();
+        let each = self.medians(spent);
         let names = self.0.iter().map(|(name, _)| name).zip(&each);
         let parts: Vec<String> = names
             .filter(|(_, microseconds)| **microseconds >= 1.0)

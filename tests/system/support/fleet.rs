@@ -79,10 +79,14 @@ pub struct Fleet {
 impl Fleet {
     /// The servers. The test has said `require!(mongod, kafka)`.
     pub fn new() -> Self {
+        Self::with(KafkaOptions::default())
+    }
+
+    /// As [`Self::new`], with a Kafka of these options.
+    pub fn with(options: KafkaOptions) -> Self {
         let runtime = Runtime::new().unwrap();
         let (mongo, kafka) = runtime.block_on(async {
-            let (mongo, kafka) =
-                tokio::join!(Mongo::start(1), Kafka::start(KafkaOptions::default()));
+            let (mongo, kafka) = tokio::join!(Mongo::start(1), Kafka::start(options));
             (mongo.unwrap(), kafka.unwrap())
         });
         let directory = tempfile::tempdir().unwrap();
@@ -176,6 +180,14 @@ impl Fleet {
             }
         });
         Forwarder { port, ports }
+    }
+
+    /// The processes of the servers, by name.
+    pub fn servers(&self) -> [(&'static str, u32); 2] {
+        [
+            ("mongod", self.mongo.process_id(0).unwrap()),
+            ("Kafka", self.kafka.process_id(0).unwrap()),
+        ]
     }
 
     pub fn kafka_client(&self) -> ClientConfig {
