@@ -16,6 +16,8 @@
 
 #[path = "../tests/system/traces/collector.rs"]
 mod collector;
+#[path = "report/mod.rs"]
+mod report;
 #[path = "shared/mod.rs"]
 mod shared;
 #[path = "../tests/system/support/mod.rs"]
@@ -27,6 +29,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use collector::{Collector, Spoken};
+use report::{Words, say};
 use shared::{LeanClient, call_times, median};
 use support::{
     Tandem,
@@ -63,6 +66,8 @@ fn round(
 }
 
 fn main() {
+    Words::among(&[]);
+    report::begin("traces", "What recording traces costs", true);
     let runtime = Runtime::new().unwrap();
     let collector = Collector::start(Spoken::Http);
     let traced = |share: &str| {
@@ -82,8 +87,8 @@ fn main() {
         let creating = LeanClient::new(&system.accounts_url("/graphql"), CREATE);
         runtime.block_on(creating.ask(json!({"input": customer_input("1", "Lovelace")})));
     }
-    println!("# traces: p50 in microseconds, calls a second; embedded store, through the gateway");
-    println!("{:<28} {:>20} {:>20} {:>20}", "", "off", "1 %", "100 %");
+    say!("# traces: p50 in microseconds, calls a second; embedded store, through the gateway");
+    say!("{:<28} {:>20} {:>20} {:>20}", "", "off", "1 %", "100 %");
     for (what, query, creates) in [
         ("customer(id)", CUSTOMER, false),
         ("createCustomer", CREATE, true),
@@ -107,11 +112,12 @@ fn main() {
                     format!("{times:>11.0} {rates:>8.0}")
                 })
                 .collect();
-            println!(
+            say!(
                 "{:<28} {}",
                 format!("{what}, {in_flight} in flight"),
                 shown.join(" ")
             );
         }
     }
+    report::end();
 }

@@ -13,6 +13,9 @@ pub fn described() -> String {
             |kib| format!("{:.0} GiB", kib / (1 << 20) as f64),
         );
     let system = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    // What others do on the machine is in every figure.
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().next().unwrap_or("unknown");
     let build = if cfg!(debug_assertions) {
         "debug: its figures say nothing of the release"
     } else {
@@ -27,6 +30,7 @@ pub fn described() -> String {
             "system",
             format!("{} {}", std::env::consts::OS, system.trim()),
         ),
+        ("load of the minute before", load.to_owned()),
     ];
     let rows = rows.map(|(name, value)| format!("| {name} | {value} |\n"));
     format!("| | |\n|---|---|\n{}", rows.concat())

@@ -16,21 +16,26 @@
     unreachable_pub
 )]
 
+#[path = "../report/mod.rs"]
+mod report;
 mod rotation;
 #[path = "../shared/mod.rs"]
 mod shared;
 #[path = "../../tests/system/support/mod.rs"]
 mod support;
 mod tokens;
-#[path = "../report/words.rs"]
-mod words;
 
 use tokio::runtime::Runtime;
 
-use words::{A_NUMBER, Words};
+use report::{A_NUMBER, Words};
 
 fn main() {
     let words = Words::among(&["rotation", "servers", A_NUMBER]);
+    report::begin(
+        "security",
+        "What tokens cost, and the replacement of a key",
+        words.is_empty(),
+    );
     let runtime = Runtime::new().unwrap();
     if words.has("rotation") {
         let count = words.number().unwrap_or(10_000);
@@ -38,4 +43,5 @@ fn main() {
     } else {
         tokens::measure(&runtime);
     }
+    report::end();
 }

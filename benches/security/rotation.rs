@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::{
+    report::say,
     shared::{LeanClient, send_all},
     support::{
         Client, Tandem,
@@ -144,17 +145,17 @@ pub fn measure(runtime: &Runtime, count: usize, on_servers: bool) {
         assert!(status.success(), "{answer} {errors}");
         let during = creators.end(runtime);
         tandem.published(&Client::new());
-        println!(
+        say!(
             "# the sealing key of {count} customers replaced in {:.1} s: {during:.0} creations a second by {CLIENTS} clients meanwhile, {before:.0} before, ratio {:.2}",
             taken.as_secs_f64(),
             during / before
         );
         serde_json::from_str(&answer).unwrap()
     };
-    println!("{answer:#}");
+    say!("{answer:#}");
     ground.write_key(NEW);
     let tandem = ground.start();
-    println!(
+    say!(
         "with the new key alone: {} of {OPENED} cards do not open",
         unreadable(runtime, &tandem, count)
     );

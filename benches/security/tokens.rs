@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::{
+    report::say,
     shared::{LeanClient, call_times, median},
     support::{
         Tandem,
@@ -40,10 +41,13 @@ pub fn measure(runtime: &Runtime) {
     let token = closed.printed_token();
     customer(runtime, &open, None);
     customer(runtime, &closed, Some(&token));
-    println!("\n# tokens: p50 of customer(id) in microseconds, embedded store");
-    println!(
+    say!("\n# tokens: p50 of customer(id) in microseconds, embedded store");
+    say!(
         "{:<24} {:>10} {:>10} {:>10}",
-        "", "without", "with", "added"
+        "",
+        "without",
+        "with",
+        "added"
     );
     for place in ["accounts", "gateway"] {
         let url = |tandem: &Tandem| match place {
@@ -59,7 +63,7 @@ pub fn measure(runtime: &Runtime) {
                     (without, round(runtime, &with, in_flight))
                 })
                 .collect();
-            println!(
+            say!(
                 "{:<24} {:>10.0} {:>10.0} {:>10.0}",
                 format!("{place}, {in_flight} in flight"),
                 median(rounds.iter().map(|round| round.0).collect()),
