@@ -42,6 +42,8 @@ pub const EVENTS: usize = 5;
 
 fn main() {
     let words = Words::among(&["servers", A_NUMBER]);
+    let sizes = [SMALL, words.number().unwrap_or(LARGE)];
+    assert!(sizes[0] < sizes[1], "it takes more than {SMALL} customers");
     report::begin("growth", "What grows with the data", words.is_empty());
     let runtime = Runtime::new().unwrap();
     let servers = words.has("servers").then(|| {
@@ -54,7 +56,6 @@ fn main() {
         builder = builder.servers(servers);
     }
     let mut tandem = builder.start();
-    let sizes = [SMALL, words.number().unwrap_or(LARGE)];
     let stores = if servers.is_some() {
         fill::warm_up(&runtime, &tandem);
         "MongoDB and Kafka"
