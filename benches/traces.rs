@@ -4,6 +4,7 @@
 //!
 //! Ratios count; absolute times say little on a shared machine. The three are measured in turns, and the median of the rounds is shown. The collector
 //! runs in this process, on the same processors: what it costs to receive is in the figures.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -7,6 +7,7 @@
 //! Attackers run in this process, on threads of their own. Elsewhere they would have machines of their own: so they have only what the others leave of the
 //! processors (nice 19), and what they cost is what the system spends on them. The first line is what it costs to be flooded with a small legal
 //! query, since that alone takes processor time.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -8,6 +8,7 @@
 //! far it is.
 //!
 //! Each figure of the large one is to be at most 1.2 times that of the small one, except what is named as growing with the data.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -8,6 +8,7 @@
 //!
 //! The watchers are in this process, on the processors that the services have, too. Each has a socket and frames of its own, read with little
 //! work. A watcher takes a descriptor here and one there: the limit of open files is raised to what the system allows.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

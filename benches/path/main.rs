@@ -11,6 +11,7 @@
 //!
 //! Ratios count; absolute times say little on a shared machine. Ours and the floor are measured in turns, and the median
 //! of the rounds is shown.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -6,6 +6,7 @@
 //!     cargo bench --bench peers -- gateways      only these parts: gateways, debezium
 //!
 //! Each is set up as its documentation says for production. Each is measured in turns with the others, and the median of the rounds is shown.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -7,6 +7,7 @@
 //!
 //! Only ratios count. Ours and the floor are measured in turns, and the median of the rounds is shown. The first part has
 //! distinct customers, so every event is a write; in the second most are revisions of the same few, and collapse.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -104,6 +104,10 @@ impl Hidden {
 }
 
 /// All messages of these keys, in order, as far as they can be read. It reads the whole topic.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a command waits for real processes and servers"
+)]
 async fn messages_of(
     log: &Kafka,
     topic: &'static str,

@@ -339,6 +339,10 @@ impl KafkaPlace {
 ///
 /// # Errors
 /// Why the first of them does not.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a command waits for real processes and servers"
+)]
 pub(crate) async fn reachable(servers: &str, usual_port: u16) -> Result<(), String> {
     let tried = servers
         .split(',')

@@ -102,6 +102,10 @@ fn tell_left(counts: &Counts) -> anyhow::Result<()> {
 }
 
 #[allow(clippy::print_stdout)] // the command's answer
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a file is named after the time at which it is written"
+)]
 async fn remove(
     settings: &RebuildSettings,
     operator: &Operator,

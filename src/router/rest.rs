@@ -215,6 +215,10 @@ impl BodyRefused {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "connections are real: no simulation goes by them"
+)]
 async fn read_body(
     request: &HttpRequest,
     mut body: web::types::Payload,

@@ -1,4 +1,8 @@
 //! One process of the system.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a command waits for real processes and servers"
+)]
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus, process::Stdio, time::Duration};
 

@@ -1,4 +1,8 @@
 //! What a child says: all of it goes to its log file, warnings and errors also to the terminal.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how much of a child's log is shown goes by real time"
+)]
 
 use std::{
     collections::VecDeque,

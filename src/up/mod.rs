@@ -160,6 +160,7 @@ fn hang_limit(text: &str) -> Result<u64, String> {
 /// # Errors
 ///
 /// One sentence, when a setting does not fit or a process does not become ready.
+#[expect(clippy::disallowed_methods, reason = "how long a start took is shown")]
 pub(crate) async fn run(
     settings: UpSettings,
     inherited: Vec<(&'static str, String)>,

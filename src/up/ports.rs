@@ -1,4 +1,8 @@
 //! Whether the ports are free, found out before anything is started.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a command waits for real processes and servers"
+)]
 
 use std::{
     net::{Ipv4Addr, TcpListener},

@@ -1,4 +1,8 @@
 //! Asking a process whether it is ready, and whether it lives.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a command waits for real processes and servers"
+)]
 
 use std::{io::Error, net::Ipv4Addr, time::Duration};
 

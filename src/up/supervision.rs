@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tandem_runtime::{backoff::Backoff, shutdown::Shutdown};
-use tokio::{task::JoinHandle, time::Instant};
+use tandem_runtime::{backoff::Backoff, clock::Clock, shutdown::Shutdown};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -224,7 +224,7 @@ impl Watch {
             biased;
             () = self.stop.cancelled() => return self.end(child).await,
             ended = child.ended() => Err(format!("it {ended}: {}", self.log.reason())),
-            ready = tokio::time::timeout(START_LIMIT, self.ready()) => match ready {
+            ready = self.clock().timeout(START_LIMIT, self.ready()) => match ready {
                 Ok(()) => Ok(()),
                 Err(_) => Err(self.why_not_ready().await),
             }
@@ -236,10 +236,10 @@ impl Watch {
             self.stop.cancelled().await;
             return self.end(child).await;
         }
-        let mut pauses = BACKOFF.pauses(self.shared.shutdown.clock());
+        let mut pauses = BACKOFF.pauses(self.clock());
         let mut answers = true;
         loop {
-            let begin = Instant::now();
+            let begin = self.clock().instant();
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return self.end(child).await,
@@ -255,7 +255,7 @@ impl Watch {
                 ));
                 return self.stop.cancelled().await;
             }
-            if begin.elapsed() >= STABLE {
+            if self.clock().since(begin) >= STABLE {
                 pauses.reset();
             }
             answers = false;
@@ -268,7 +268,7 @@ impl Watch {
                 tokio::select! {
                     biased;
                     () = self.stop.cancelled() => return,
-                    () = tokio::time::sleep(pause) => {}
+                    () = self.clock().sleep(pause) => {}
                 }
                 match self.shared.start(self.service, &self.log) {
                     Ok(child) => break child,
@@ -328,18 +328,19 @@ impl Watch {
         };
         let limit = limit.max(at_least);
         let life = self.shared.plan.life(self.service);
-        let mut heard = Instant::now();
+        let mut heard = self.clock().instant();
         let mut unanswered = 0;
         loop {
-            tokio::time::sleep(LIFE_INTERVAL).await;
+            self.clock().sleep(LIFE_INTERVAL).await;
             if self.shared.prober.is_alive(&life).await {
-                heard = Instant::now();
+                heard = self.clock().instant();
                 unanswered = 0;
                 continue;
             }
             unanswered += 1;
-            if unanswered >= LEAST_UNANSWERED && heard.elapsed() >= limit {
-                return heard.elapsed();
+            let silent = self.clock().since(heard);
+            if unanswered >= LEAST_UNANSWERED && silent >= limit {
+                return silent;
             }
         }
     }
@@ -358,8 +359,12 @@ impl Watch {
     async fn ready(&self) {
         let probe = self.shared.plan.probe(self.service);
         while !self.shared.prober.is_ready(&probe).await {
-            tokio::time::sleep(PROBE_INTERVAL).await;
+            self.clock().sleep(PROBE_INTERVAL).await;
         }
+    }
+
+    fn clock(&self) -> &Clock {
+        self.shared.shutdown.clock()
     }
 
     async fn end(&self, mut child: Child) {

@@ -1,4 +1,5 @@
 //! The gateway in front of two stub services: what it passes on, what it answers itself, what it does when one is away.
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(
     missing_docs,
     unreachable_pub,

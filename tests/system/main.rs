@@ -2,6 +2,7 @@
 //!
 //! One test binary with a module per subject, so that it is linked once. Waiting is by polling with a limit
 //! ([`support::poll`]); whatever a test starts ends with it.
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

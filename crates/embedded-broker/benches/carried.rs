@@ -5,6 +5,7 @@
 //!
 //! `cargo bench -p tandem-embedded-broker` measures this broker in a process of its own. `-- --other PORT PID` measures another broker of
 //! the protocol, which runs already on this machine.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use std::{

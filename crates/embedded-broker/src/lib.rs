@@ -8,6 +8,13 @@
 //! - Idempotent producers, consumer groups, retention, compaction, offsets by time, topic ids.
 //!
 //! What it has not: transactions (refused), other nodes, authentication, encryption. It listens on the loopback interface alone.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests date, name and wait for what they make"
+    )
+)]
 
 mod api;
 mod groups;
@@ -167,6 +174,10 @@ impl OpenBroker {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the broker is a server of its own: nothing of it runs in virtual time"
+)]
 async fn clean(broker: Arc<Broker>, interval: Duration, stop: CancellationToken) {
     loop {
         tokio::select! {

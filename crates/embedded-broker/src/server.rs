@@ -1,4 +1,8 @@
 //! Connections: accepted on the loopback interface, bounded in number, each served by itself so that a bad one costs itself.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the broker is a server of its own: nothing of it runs in virtual time"
+)]
 
 use std::{
     io,

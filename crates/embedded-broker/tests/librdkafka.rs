@@ -1,4 +1,5 @@
 //! What librdkafka, the client of the services, does with this broker: every feature that they use, and those that operators use.
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -2,6 +2,7 @@
 //! what a record of this size costs a reader anyway: the fingerprint that the checkpoint of its partition has (SHA-256 of key, id and body).
 //!
 //!     cargo bench -p tandem-event-path --bench signed_records
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -4,6 +4,7 @@
 //!
 //! The query is one that the door knows already, with variables, as clients send it. Servers and client have a thread each. One request in flight
 //! shows what a caller waits longer; 64 what a request takes of the server's thread, which never rests then: the time between two answers.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -1,5 +1,9 @@
 //! Who sends a request: its token (RFC 6750) is verified before anything looks at what it asks for, and what it may do goes along
 //! with it as [`Access`]. The fields of GraphQL and the routes of REST decide for themselves what they need.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tokens and connections are judged by the operating system's time, as they are verified"
+)]
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

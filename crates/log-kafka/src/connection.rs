@@ -314,7 +314,8 @@ async fn told_until_back(kafka: &Kafka, admin: &Arc<AdminClient<Link>>) {
     loop {
         let reason = kafka.link.reason();
         let cause = reason.as_ref().map(|reason| reason.cause);
-        let is_news = told.is_none_or(|(last, when)| last != cause || when.elapsed() >= REMINDER);
+        let is_news =
+            told.is_none_or(|(last, when)| last != cause || kafka.clock.since(when) >= REMINDER);
         if is_news {
             match reason {
                 Some(reason) => tracing::error!("{reason}"),
@@ -322,7 +323,7 @@ async fn told_until_back(kafka: &Kafka, admin: &Arc<AdminClient<Link>>) {
                     tracing::error!(brokers = kafka.settings.brokers, "Kafka is out of reach")
                 }
             }
-            told = Some((cause, Instant::now()));
+            told = Some((cause, kafka.clock.instant()));
         }
         tokio::select! {
             () = kafka.link.up() => return,

@@ -1,4 +1,8 @@
 //! A member of a consumer group.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a real server is waited for; a simulation has a store and a log of its own in this place"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

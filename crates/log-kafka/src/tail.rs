@@ -1,4 +1,8 @@
 //! Reads a whole topic by assignment, outside any group: every instance sees every message, for its live readers.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a real server is waited for; a simulation has a store and a log of its own in this place"
+)]
 
 use std::{
     collections::BTreeSet,

@@ -1,5 +1,6 @@
 //! The runner of projections on a real Kafka: what a rebalance in the middle of a slow write must not do, and what a broker
 //! that answers nothing must not keep it from.
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{

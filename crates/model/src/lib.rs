@@ -1,6 +1,11 @@
 //! What the services and the event path speak of: aggregates, events, messages of a log, times and decimals. No I/O, no clock.
-#![warn(clippy::disallowed_methods)]
-#![cfg_attr(test, allow(clippy::disallowed_methods))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests date, name and wait for what they make"
+    )
+)]
 
 pub mod aggregate;
 pub mod change;

@@ -36,7 +36,7 @@ pub trait TimeSource: Debug + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemTimeSource;
 
-#[allow(clippy::disallowed_methods)] // this is what owns them
+#[expect(clippy::disallowed_methods, reason = "this is what owns them")]
 impl TimeSource for SystemTimeSource {
     fn now(&self) -> SystemTime {
         wrong_clock::set_wrong(SystemTime::now())

@@ -1,6 +1,11 @@
 //! What every crate may use and what uses none of them: clock, shutdown, backoff, trace context, spans, exemplars, consistency token, a log that does not repeat itself.
-#![warn(clippy::disallowed_methods)]
-#![cfg_attr(test, allow(clippy::disallowed_methods))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests date, name and wait for what they make"
+    )
+)]
 
 pub mod backoff;
 pub mod clock;

@@ -238,8 +238,10 @@ impl Shutdown {
         }
     }
 
-    /// A plain thread, so that it also fires when the runtime is blocked.
-    #[allow(clippy::disallowed_methods)]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a plain thread also fires when the runtime is blocked"
+    )]
     fn arm_hard_exit(&self) {
         let Some(armed) = &self.hard_exit else { return };
         if armed.swap(true, Ordering::SeqCst) {

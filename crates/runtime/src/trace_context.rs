@@ -45,8 +45,11 @@ impl TraceContext {
         self.flags
     }
 
-    /// Starts a new, sampled trace. Nothing is decided by its ids, so they need not be the clock's.
-    #[allow(clippy::disallowed_methods)]
+    /// Starts a new, sampled trace.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nothing is decided by the ids of traces and spans"
+    )]
     pub fn generate() -> Self {
         Self {
             // Zero means "invalid" in the recommendation.
@@ -57,7 +60,10 @@ impl TraceContext {
     }
 
     /// A new span in the same trace.
-    #[allow(clippy::disallowed_methods)]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nothing is decided by the ids of traces and spans"
+    )]
     #[must_use]
     pub fn child(&self) -> Self {
         Self {

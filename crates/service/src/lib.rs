@@ -1,6 +1,13 @@
 //! What a service process is: configuration, HTTP, health, telemetry, GraphQL conventions.
 //!
 //! Nothing here knows of events, of a log or of a store.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests date, name and wait for what they make"
+    )
+)]
 
 pub mod error_code;
 pub mod graphql;

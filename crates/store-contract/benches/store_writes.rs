@@ -2,6 +2,7 @@
 //!
 //! `cargo bench -p tandem-kit --bench store_writes`. MongoDB's part runs where `mongod` is installed
 //! (`tests/backends/install.sh`).
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use std::{

@@ -1,4 +1,8 @@
 //! The connection: its limits, and the promises that every read and write on it makes.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a real server is waited for; a simulation has a store and a log of its own in this place"
+)]
 
 use std::{future::Future, sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
 //! The MongoDB store is held to the contract of the store ports on a real server, and to what only a server can show.
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{

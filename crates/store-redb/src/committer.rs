@@ -212,6 +212,10 @@ impl Writer {
 
     /// Opens the file again, however often it takes. Whoever wants to write meanwhile is told that it is away. Returns false when
     /// there will be no more jobs.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the committer is a thread of its own, which waits for jobs and for a real file"
+    )]
     fn recover(&mut self) -> bool {
         let mut pauses = BACKOFF.pauses(&Clock::default());
         loop {

@@ -98,6 +98,10 @@ impl Exporter {
     }
 
     /// Sends what waits, for this long at most, and ends.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the last spans are sent to a real collector"
+    )]
     pub async fn end(self, limit: Duration) {
         let ending = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(limit));
         if !matches!(tokio::time::timeout(limit, ending).await, Ok(Ok(Ok(())))) {

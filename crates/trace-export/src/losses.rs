@@ -1,4 +1,8 @@
 //! Spans that do not reach the collector: each is counted, and seldom is one told of.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how often losses are told of is for readers of the log alone"
+)]
 
 use std::{
     fmt::Display,

@@ -184,6 +184,10 @@ struct Tailing<'a> {
 }
 
 impl Tailing<'_> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a command waits for real processes and servers"
+    )]
     async fn run(mut self) -> anyhow::Result<()> {
         let mut arrivals = self.open().await?;
         let until_end = self.settings.until_end;
@@ -216,6 +220,10 @@ impl Tailing<'_> {
     }
 
     /// Begins to read the topics that were asked for.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a command waits for real processes and servers"
+    )]
     async fn open(&mut self) -> anyhow::Result<Arrivals> {
         let wanted = &self.settings.topics;
         let mut arrivals = SelectAll::new();

@@ -1,4 +1,8 @@
 //! The rules of the customer aggregate, with properties that hold for any input.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests date and name what they make themselves"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use chrono::{TimeDelta, Utc};

@@ -1,4 +1,8 @@
 //! The producer's side of `schema/events/customer-change-event.v2.json`.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests date and name what they make themselves"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use chrono::Utc;

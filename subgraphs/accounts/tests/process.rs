@@ -1,4 +1,5 @@
 //! The whole service while Kafka is away.
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

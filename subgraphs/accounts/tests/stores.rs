@@ -1,4 +1,5 @@
 //! Customers in both stores: the whole contract, with the service's own aggregate.
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use serde_json::json;

@@ -1,6 +1,11 @@
 //! The orders subgraph: system of record of orders, with its own replica of the customers who place them.
-#![warn(clippy::disallowed_methods)]
-#![cfg_attr(test, allow(clippy::disallowed_methods))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests date, name and wait for what they make"
+    )
+)]
 
 pub mod audit;
 pub mod commands;

@@ -1,4 +1,5 @@
 //! The service on a real MongoDB and a real Kafka, and its replica held to its contract there.
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{sync::Arc, time::Duration};

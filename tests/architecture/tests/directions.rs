@@ -211,7 +211,7 @@ fn a_domain_knows_no_adapter_no_clock_and_no_chance() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What runs in virtual time in a simulation: there clippy.toml is in force.
+/// What runs in virtual time in a simulation.
 const IN_VIRTUAL_TIME: &[&str] = &[
     "runtime",
     "model",
@@ -223,18 +223,74 @@ const IN_VIRTUAL_TIME: &[&str] = &[
 ];
 
 #[test]
-fn the_operating_systems_clock_and_chance_are_forbidden_where_a_simulation_rules() {
+fn the_operating_systems_clock_and_chance_are_forbidden_in_every_package() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(
+        manifest.contains("\ndisallowed_methods = \"warn\"\n"),
+        "clippy.toml is in force by this line of the workspace's manifest"
+    );
     let packages = packages();
-    for name in IN_VIRTUAL_TIME {
-        let package = packages.iter().find(|package| package.name == *name);
-        let library = package.unwrap().folder.join("src/lib.rs");
-        let text = std::fs::read_to_string(&library).unwrap();
-        assert!(
-            text.contains("#![warn(clippy::disallowed_methods)]"),
-            "{} must turn clippy.toml on",
-            library.display()
-        );
+    let not_held: Vec<_> = packages
+        .iter()
+        .filter(|package| {
+            let manifest = std::fs::read_to_string(package.folder.join("Cargo.toml")).unwrap();
+            !manifest.contains("\n[lints]\nworkspace = true\n")
+        })
+        .map(|package| &package.name)
+        .collect();
+    assert!(not_held.is_empty(), "without our lints: {not_held:?}");
+}
+
+/// Where, among what runs in virtual time, real time and chance may be asked for: by what owns them, and where nothing is decided by them.
+const ASK_THE_SYSTEM: &[&str] = &[
+    "crates/runtime/src/clock.rs",
+    "crates/runtime/src/shutdown.rs",
+    "crates/runtime/src/trace_context.rs",
+    "crates/simulation/src/main.rs",
+    "crates/simulation/src/process.rs",
+    "crates/simulation/src/world.rs",
+];
+
+#[test]
+fn what_runs_in_virtual_time_asks_the_operating_system_for_none() {
+    let mut asking = BTreeSet::new();
+    for package in packages() {
+        if !IN_VIRTUAL_TIME.contains(&package.name.as_str()) {
+            continue;
+        }
+        let folder = package.folder.join("src");
+        for file in sources(&folder) {
+            if !is_for_tests(file.strip_prefix(&folder).unwrap()) && may_ask(&code(&file)) {
+                let below = file.strip_prefix(root()).unwrap();
+                asking.insert(below.display().to_string());
+            }
+        }
     }
+    let allowed: BTreeSet<_> = ASK_THE_SYSTEM
+        .iter()
+        .map(|file| (*file).to_owned())
+        .collect();
+    assert_eq!(asking, allowed);
+}
+
+/// Whether some code takes an exception from clippy.toml, otherwise than for its tests.
+fn may_ask(code: &str) -> bool {
+    ["#[allow(", "#![allow(", "#[expect(", "#![expect("]
+        .iter()
+        .flat_map(|exception| code.split(exception).skip(1))
+        .filter_map(|rest| rest.split(")]").next())
+        .any(|lints| lints.contains("clippy::disallowed_methods"))
+}
+
+#[test]
+fn an_exception_from_the_lint_is_seen_in_each_of_its_forms() {
+    assert!(may_ask(
+        "#[expect(\n    clippy::disallowed_methods,\n    reason = \"\"\n)]\nfn f() {}"
+    ));
+    assert!(may_ask("#![allow(clippy::disallowed_methods)]"));
+    assert!(!may_ask(
+        "#[allow(dead_code)]\n#![cfg_attr(test, allow(clippy::disallowed_methods))]"
+    ));
 }
 
 /// Where tasks are spawned otherwise than by `Shutdown::spawn`: by that itself, and for what goes by HTTP, which is not simulated: what a

@@ -16,6 +16,10 @@
 //! mongo.start_again(dead).await?;
 //! # Ok(()) }
 //! ```
+#![allow(
+    clippy::disallowed_methods,
+    reason = "for tests alone, which wait for real processes"
+)]
 
 mod certificate;
 mod discovery;

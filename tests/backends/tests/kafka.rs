@@ -1,4 +1,5 @@
 //! The kit's Kafka clusters start, lose a broker, pause, and ask for a password where they should.
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! The kit's MongoDB sets start, fail over, pause and come back.
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! What a test process leaves behind when it dies without cleaning up: nothing.
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{BufRead, BufReader, Write};

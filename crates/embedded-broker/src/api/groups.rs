@@ -1,4 +1,8 @@
 //! Membership of consumer groups, and what operators ask about groups.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the broker is a server of its own: nothing of it runs in virtual time"
+)]
 
 use std::time::Duration;
 

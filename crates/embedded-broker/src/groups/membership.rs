@@ -174,6 +174,10 @@ impl Membership {
 
     /// Looks through the groups whenever something of them may be over, for ever. While everybody is heard of that is once in the shortest session,
     /// about.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the broker is a server of its own: nothing of it runs in virtual time"
+    )]
     pub(crate) async fn watch(&self) {
         loop {
             let looked = Instant::now();

@@ -1,4 +1,8 @@
 //! Frames: a length of four bytes, and so many bytes.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the broker is a server of its own: nothing of it runs in virtual time"
+)]
 
 use std::{io, time::Duration};
 

@@ -1,4 +1,5 @@
 //! A broker in this process, and librdkafka's clients for it.
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(dead_code)]
 
 use std::{

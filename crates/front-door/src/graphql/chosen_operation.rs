@@ -20,6 +20,10 @@ impl Chosen {
     ///
     /// # Errors
     /// When there is no such operation.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what is measured here decides nothing"
+    )]
     pub(super) fn of(
         operations: Arc<Vec<Prepared>>,
         name: Option<&str>,

@@ -1,6 +1,10 @@
 //! Events of a subscription on their way to a client. What upstream drops when nobody takes it is read ahead and held for a client that
 //! reads slower, within a bound; beyond it the subscription ends with a word about where to go on. An upstream that waits is read at the
 //! client's pace, and has a bound of its own.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "connections are real: no simulation goes by them"
+)]
 
 mod cursor;
 mod server_sent;

@@ -1,7 +1,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
-    clippy::disallowed_methods
+    clippy::disallowed_methods,
+    reason = "for tests alone, where the feature is on as well"
 )]
 //! What every replica store must do: one suite, run on each adapter.
 

@@ -1,4 +1,8 @@
 //! One group: its generation, its members, and how it is shared out anew when members come and go.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the ids of members only have to be unlike others, as Kafka's are"
+)]
 
 use std::{
     collections::{BTreeMap, HashMap},

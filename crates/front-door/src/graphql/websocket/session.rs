@@ -1,4 +1,8 @@
 //! One session of GraphQL over a WebSocket, from its first message to its end.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "connections are real: no simulation goes by them"
+)]
 
 mod identifying;
 mod opening;

@@ -1,4 +1,8 @@
 //! The connection of a session: messages are sent and it is closed within a time, or it counts as lost.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "connections are real: no simulation goes by them"
+)]
 
 use std::time::Duration;
 

@@ -19,6 +19,10 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what is measured here decides nothing"
+    )]
     pub(super) fn of(request: &Request) -> Self {
         Self {
             method: request.method().clone(),
