@@ -11,6 +11,7 @@
 mod browser;
 mod old_routes;
 mod operations;
+mod pages;
 mod plans;
 mod process;
 mod resilience;

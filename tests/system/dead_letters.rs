@@ -1,5 +1,8 @@
 //! Dead letters: what cannot be taken is set aside with what follows of its key, and an operator puts it right.
 
+mod away;
+mod operating;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::{
@@ -8,14 +11,13 @@ use rdkafka::{
     producer::{BaseRecord, Producer as _, ThreadedProducer},
 };
 use serde_json::{Value, json};
-use tandem_backends::{Mongo, require};
-use tokio::runtime::Runtime;
+use tandem_backends::require;
 
 use super::support::{
-    Client, Signal, Tandem, TandemBuilder,
+    Client, Tandem, TandemBuilder,
     checker::{CUSTOMER_TOPIC, LoggedEvent, whole_topic},
     graph::{PLACE, UPDATE, order_input},
-    poll, signal,
+    poll,
     site::Site,
 };
 
@@ -425,170 +427,5 @@ fn an_erasure_passes_a_parked_key_and_takes_what_is_parked_away() {
     assert_eq!(
         refused["errors"][0]["extensions"]["code"],
         "CUSTOMER_UNKNOWN"
-    );
-}
-
-#[test]
-fn more_dead_letters_than_a_page_are_listed_and_worked_on() {
-    const MANY: usize = 1_203;
-    let tandem = Tandem::builder().accepts_unsigned().start();
-    let client = Client::new();
-    tandem.customer(&client, "many");
-    let good = event_of(&tandem, "many");
-    let mut broken = good.body.clone();
-    broken["revision"] = json!(0);
-    let broken = broken.to_string();
-    produce(&tandem, "many", &good.headers, &broken);
-    let again: Vec<&str> = vec![broken.as_str(); MANY - 1];
-    produce_all(&tandem, Some("many"), &good.headers, &again);
-    produce(&tandem, "other", &good.headers, "{ garbage");
-    let of_many = [
-        "dead-letters",
-        "list",
-        "--key",
-        "many",
-        "--consumer",
-        CONSUMER,
-        "--limit",
-        "5000",
-    ];
-    let listed = |words: &[&str]| {
-        let output = tandem.operated(words);
-        output
-            .lines()
-            .filter(|line| line.starts_with(CONSUMER))
-            .count()
-    };
-    poll("all are set aside", || {
-        (listed(&of_many) == MANY).then_some(())
-    });
-    let other = [
-        "dead-letters",
-        "list",
-        "--key",
-        "other",
-        "--consumer",
-        CONSUMER,
-    ];
-    assert_eq!(listed(&other), 1);
-    // A key that nothing is parked of.
-    let nothing = tandem.operate(&["dead-letters", "retry", "--key", "nobody"]);
-    assert!(!nothing.succeeded, "{nothing:#?}");
-    assert!(nothing.errors.contains("nobody"), "{nothing:#?}");
-    // The work goes on when the terminal is closed, and says how far it is.
-    let discard = [
-        "dead-letters",
-        "discard",
-        "--key",
-        "many",
-        "--consumer",
-        CONSUMER,
-    ];
-    let mut terminal = tandem.begin(&discard);
-    poll("it has begun", || {
-        let said = tandem.operate(&["dead-letters", "status"]);
-        said.succeeded.then_some(())
-    });
-    terminal.signal(Signal::KILL);
-    terminal.wait_for_end(Duration::from_secs(20));
-    poll("all of the key are gone", || {
-        (listed(&of_many) == 0).then_some(())
-    });
-    assert_eq!(listed(&other), 1);
-    let said = tandem.operated(&["dead-letters", "status"]);
-    assert!(said.contains(&format!("{MANY} discarded")), "{said}");
-}
-
-#[test]
-fn the_operators_routes_are_closed_to_everybody_else() {
-    let tandem = Tandem::builder().accepts_unsigned().start();
-    let client = Client::new();
-    for base in [tandem.accounts_url(""), tandem.orders_url("")] {
-        assert_eq!(
-            client.get(&format!("{base}/admin/dead-letters")).status,
-            401
-        );
-    }
-    assert_eq!(
-        client
-            .get(&tandem.gateway_url("/admin/dead-letters"))
-            .status,
-        404
-    );
-}
-
-#[test]
-fn a_store_that_is_away_is_waited_for_and_makes_no_dead_letter() {
-    require!(mongod);
-    let runtime = Runtime::new().unwrap();
-    let mongo = runtime.block_on(Mongo::start(1)).unwrap();
-    let tandem = Tandem::builder()
-        .accepts_unsigned()
-        .flag("--mongodb-uri")
-        .flag(mongo.uri())
-        .start();
-    let client = Client::new();
-    tandem.customer(&client, "waited-for");
-    // Changes that orders has not read when its store goes away.
-    let orders = tandem.child("orders").unwrap();
-    signal(orders, Signal::STOP);
-    for n in 2..=5 {
-        let name = json!({"name": {"firstName": "Ada", "lastName": format!("Number{n}")}});
-        client.data(
-            &tandem.accounts_url("/graphql"),
-            UPDATE,
-            json!({"id": "waited-for", "input": name}),
-        );
-    }
-    poll("all changes are in the topic", || {
-        let events = whole_topic(&kafka(&tandem), CUSTOMER_TOPIC);
-        (events
-            .iter()
-            .filter(|event| event.key == "waited-for")
-            .count()
-            >= 5)
-            .then_some(())
-    });
-    mongo.kill(0).unwrap();
-    signal(orders, Signal::CONT);
-    poll("the replica waits for its store", || {
-        let health = client.get(&tandem.orders_url("/actuator/health")).json();
-        health["components"]["replica"]["details"]
-            .to_string()
-            .contains("waits for the store")
-            .then_some(())
-    });
-    runtime.block_on(mongo.start_again(0)).unwrap();
-    tandem.replicated(&client, "waited-for", 5);
-    assert_eq!(tandem.child("orders"), Some(orders), "orders was restarted");
-    assert_eq!(record(&tandem).len(), 0);
-    assert!(
-        tandem
-            .operated(&["dead-letters", "list"])
-            .contains("no dead letters")
-    );
-    drop(runtime);
-}
-
-#[test]
-fn a_kafka_that_is_away_is_waited_for_and_makes_no_dead_letter() {
-    let tandem = Tandem::builder().accepts_unsigned().start();
-    let client = Client::new();
-    tandem.customer(&client, "kafka-away");
-    let broker = tandem.child("broker").unwrap();
-    signal(broker, Signal::STOP);
-    for n in 2..=4 {
-        rename(&tandem, &client, "kafka-away", &format!("Number{n}"));
-    }
-    signal(broker, Signal::CONT);
-    tandem.replicated(&client, "kafka-away", 4);
-    signal(broker, Signal::KILL);
-    rename(&tandem, &client, "kafka-away", "Number5");
-    tandem.replicated(&client, "kafka-away", 5);
-    assert_eq!(record(&tandem).len(), 0);
-    assert!(
-        tandem
-            .operated(&["dead-letters", "list"])
-            .contains("no dead letters")
     );
 }

@@ -1,17 +1,12 @@
 //! Logs as Kafka makes them: offsets with holes, partitions that are added. Nobody waits for a message that never comes.
 
+mod mirror;
+
 use std::{path::Path, time::Duration};
 
-use rdkafka::{
-    ClientConfig,
-    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
-    message::{Header, OwnedHeaders},
-    producer::{BaseProducer, BaseRecord, Producer},
-};
+use mirror::{End, Log, Transaction};
 use serde_json::{Value, json};
-use tandem_backends::{Kafka, KafkaOptions, require};
-use tokio::runtime::Runtime;
+use tandem_backends::require;
 
 use super::support::{
     Client, Tandem, Transport,
@@ -24,119 +19,6 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Within this time the relay, every projection and every live reader notice that there are new partitions (`docs/production.md`), and what
 /// a machine may take beside that on which other tests run.
 const NOTICED: Duration = Duration::from_secs(10 + 5);
-
-/// A real Kafka, and a runtime to end it in.
-struct Log {
-    runtime: Runtime,
-    kafka: Kafka,
-}
-
-impl Log {
-    fn start() -> Self {
-        let runtime = Runtime::new().unwrap();
-        let kafka = runtime
-            .block_on(Kafka::start(KafkaOptions::default()))
-            .unwrap();
-        Self { runtime, kafka }
-    }
-
-    fn client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.kafka.bootstrap());
-        config
-    }
-
-    /// A system with stores of its own on this log.
-    fn tandem(&self) -> Tandem {
-        Tandem::builder()
-            .accepts_unsigned()
-            .kafka(self.kafka.bootstrap())
-            .start()
-    }
-
-    /// As another system that mirrors the topic would: in a transaction, one message and then the marker at the end of every
-    /// partition.
-    fn mirror(&self, topic: &str, events: &[LoggedEvent], ends: End) {
-        self.open_mirror(topic, events).end(ends);
-    }
-
-    /// The same, and the transaction stays open.
-    fn open_mirror(&self, topic: &str, events: &[LoggedEvent]) -> Transaction {
-        let producer: BaseProducer = self
-            .client()
-            .set(
-                "transactional.id",
-                format!("mirror-{}", uuid::Uuid::new_v4()),
-            )
-            .set("transaction.timeout.ms", "300000")
-            .create()
-            .unwrap();
-        producer.init_transactions(LIMIT).unwrap();
-        producer.begin_transaction().unwrap();
-        for event in events {
-            let headers =
-                event
-                    .headers
-                    .iter()
-                    .fold(OwnedHeaders::new(), |headers, (key, value)| {
-                        headers.insert(Header {
-                            key,
-                            value: Some(value),
-                        })
-                    });
-            let record = BaseRecord::<str, [u8]>::to(topic)
-                .partition(event.partition)
-                .key(&event.key)
-                .payload(&event.payload)
-                .headers(headers);
-            producer.send(record).map_err(|(error, _)| error).unwrap();
-        }
-        producer.flush(LIMIT).unwrap();
-        Transaction(producer)
-    }
-
-    fn make(&self, topic: &str, partitions: i32) {
-        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
-        self.runtime.block_on(async {
-            let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-            let done = admin
-                .create_topics([&new], &AdminOptions::new())
-                .await
-                .unwrap();
-            done[0].as_ref().unwrap();
-        });
-    }
-
-    fn add_partitions(&self, topic: &str, count: usize) {
-        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
-        self.runtime.block_on(async {
-            let more = NewPartitions::new(topic, count);
-            let done = admin
-                .create_partitions([&more], &AdminOptions::new())
-                .await
-                .unwrap();
-            done[0].as_ref().unwrap();
-        });
-    }
-}
-
-/// A transaction that is open.
-struct Transaction(BaseProducer);
-
-impl Transaction {
-    fn end(self, ends: End) {
-        match ends {
-            End::Committed => self.0.commit_transaction(LIMIT).unwrap(),
-            End::Aborted => self.0.abort_transaction(LIMIT).unwrap(),
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum End {
-    Committed,
-    Aborted,
-}
 
 /// Removes both stores; what else is in the directory stays, as the sealing key.
 fn forget(directory: &Path) {

@@ -1,7 +1,10 @@
 //! The accounts part of the contract, as a client sees it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod audit;
+#[path = "../common/mod.rs"]
 mod common;
+mod idempotency;
 
 use common::Accounts;
 use serde_json::{Value, json};
@@ -315,155 +318,6 @@ async fn a_customer_too_large_to_be_published_is_refused_and_not_stored() {
 }
 
 #[tokio::test]
-async fn the_same_key_gets_the_first_answer_again_also_after_a_restart() {
-    let accounts = Accounts::start().await;
-    let mut keyed = input(None);
-    keyed["idempotencyKey"] = json!("key-1");
-    let first = accounts.data(CREATE, json!({"input": keyed})).await;
-    let second = accounts.data(CREATE, json!({"input": keyed})).await;
-    assert_eq!(first, second);
-    let accounts = accounts.restart().await;
-    let third = accounts.data(CREATE, json!({"input": keyed})).await;
-    assert_eq!(first, third);
-    assert_eq!(accounts.pending().await.len(), 1);
-}
-
-#[tokio::test]
-async fn a_request_is_not_carried_out_again_when_what_it_made_is_erased() {
-    let accounts = Accounts::start().await;
-    let mut keyed = input(None);
-    keyed["idempotencyKey"] = json!("key-1");
-    let created = accounts.data(CREATE, json!({"input": keyed})).await;
-    let id = &created["createCustomer"]["customer"]["id"];
-    let name = json!({"firstName": "Jo", "lastName": "Smith"});
-    let update = json!({"id": id, "input": {"name": name, "idempotencyKey": "key-2"}});
-    accounts.data(UPDATE, update.clone()).await;
-    let erase = "mutation($id: ID!) { eraseCustomer(id: $id) { id } }";
-    accounts.data(erase, json!({"id": id})).await;
-    let stored = accounts.pending().await.len();
-    for (operation, variables) in [(CREATE, json!({"input": keyed})), (UPDATE, update)] {
-        let refused = accounts.refusal(operation, variables).await;
-        assert_eq!(refused["code"], "ALREADY_EXISTS");
-        assert_eq!(refused["field"], "input.idempotencyKey");
-    }
-    assert_eq!(accounts.pending().await.len(), stored);
-    let all = accounts.data("{ customers { nodes { id } } }", json!({}));
-    assert_eq!(all.await["customers"]["nodes"], json!([]));
-}
-
-#[tokio::test]
-async fn a_key_belongs_to_one_operation_on_one_customer() {
-    let accounts = Accounts::start().await;
-    for id in ["one", "two"] {
-        create(&accounts, id).await;
-    }
-    let update = |id: &str, last: &str| {
-        let name = json!({"firstName": "Jo", "lastName": last});
-        json!({"id": id, "input": {"name": name, "idempotencyKey": "key-1"}})
-    };
-    let first = accounts.data(UPDATE, update("one", "First")).await;
-    assert_eq!(first["updateCustomer"]["customer"]["revision"], 2);
-    // On another customer it is another key.
-    let other = accounts.data(UPDATE, update("two", "Other")).await;
-    let other = &other["updateCustomer"]["customer"];
-    assert_eq!(
-        (&other["id"], &other["revision"]),
-        (&json!("two"), &json!(2))
-    );
-    // For another operation, too.
-    let mut keyed = input(Some("three"));
-    keyed["idempotencyKey"] = json!("key-1");
-    let created = accounts.data(CREATE, json!({"input": keyed})).await;
-    assert_eq!(created["createCustomer"]["customer"]["id"], "three");
-    // Asked again each gets its own answer.
-    assert_eq!(accounts.data(UPDATE, update("one", "First")).await, first);
-    assert_eq!(
-        accounts.data(CREATE, json!({"input": keyed})).await,
-        created
-    );
-}
-
-#[tokio::test]
-async fn one_key_with_another_input_is_refused_and_changes_nothing() {
-    let accounts = Accounts::start().await;
-    let mut keyed = input(Some("jo"));
-    keyed["idempotencyKey"] = json!("key-1");
-    let created = accounts.data(CREATE, json!({"input": keyed})).await;
-    let mut others = Vec::new();
-    for (field, value) in [
-        ("id", json!("joe")),
-        ("name", json!({"firstName": "Joe", "lastName": "Doe"})),
-        ("addresses", json!([])),
-    ] {
-        let mut other = keyed.clone();
-        other[field] = value;
-        others.push((CREATE, json!({"input": other})));
-    }
-    let update = |last: &str| {
-        let name = json!({"firstName": "Jo", "lastName": last});
-        json!({"id": "jo", "input": {"name": name, "idempotencyKey": "key-2"}})
-    };
-    let updated = accounts.data(UPDATE, update("First")).await;
-    others.push((UPDATE, update("Second")));
-    let pending = accounts.pending().await.len();
-    for (operation, variables) in others {
-        let refused = accounts.refusal(operation, variables).await;
-        assert_eq!(refused["code"], "IDEMPOTENCY_KEY_REUSED");
-        assert_eq!(refused["field"], "input.idempotencyKey");
-    }
-    assert_eq!(accounts.pending().await.len(), pending);
-    assert_eq!(accounts.data(UPDATE, update("First")).await, updated);
-    // A field that is null is one that is not given.
-    keyed["name"]["suffix"] = Value::Null;
-    assert_eq!(
-        accounts.data(CREATE, json!({"input": keyed})).await,
-        created
-    );
-}
-
-#[tokio::test]
-async fn racing_requests_with_one_key_make_one_customer() {
-    let accounts = Accounts::start().await;
-    let mut keyed = input(None);
-    keyed["idempotencyKey"] = json!("key-1");
-    let requests = (0..8).map(|_| accounts.data(CREATE, json!({"input": keyed})));
-    let answers = futures::future::join_all(requests).await;
-    assert!(answers.iter().all(|answer| *answer == answers[0]));
-    assert_eq!(accounts.pending().await.len(), 1);
-}
-
-#[tokio::test]
-async fn the_answer_to_a_request_that_changed_nothing_is_kept_too() {
-    let accounts = Accounts::start().await;
-    create(&accounts, "jo").await;
-    let update = async |input: Value| {
-        let answer = accounts
-            .data(UPDATE, json!({"id": "jo", "input": input}))
-            .await["updateCustomer"]["customer"]
-            .take();
-        (
-            answer["revision"].clone(),
-            answer["contact"]["email"].clone(),
-        )
-    };
-    let contact =
-        |email: &str| json!({"contact": {"primaryPhone": "201-123-4567", "email": email}});
-    let mut nothing = contact("jo@example.com");
-    nothing["idempotencyKey"] = json!("key-1");
-    let first = update(nothing.clone()).await;
-    assert_eq!(first, (json!(1), json!("jo@example.com")));
-    let other = update(contact("new@example.com")).await;
-    assert_eq!(other.0, json!(2));
-    // Asked again it would undo the other change.
-    assert_eq!(update(nothing).await, first);
-    let read = accounts
-        .data("{ customer(id: \"jo\") { contact { email } } }", json!({}))
-        .await;
-    assert_eq!(read["customer"]["contact"]["email"], "new@example.com");
-    assert_eq!(accounts.pending().await.len(), 2);
-}
-
-#[tokio::test]
 async fn pages_follow_one_another_in_order_of_id() {
     let accounts = Accounts::start().await;
     for id in ["c", "a", "e", "b", "d"] {
@@ -545,63 +399,6 @@ async fn a_hundred_customers_are_resolved_in_one_batched_read() {
     assert_eq!(entities.len(), 101);
     assert_eq!(entities[42]["id"], "c42");
     assert_eq!(entities[100], Value::Null);
-}
-
-#[tokio::test]
-async fn the_audit_trail_tells_every_change_oldest_first() {
-    let accounts = Accounts::start().await;
-    create(&accounts, "jo").await;
-    for name in ["Max", "Kim"] {
-        let name = json!({"name": {"firstName": name, "lastName": "Doe"}});
-        accounts
-            .data(UPDATE, json!({"id": "jo", "input": name}))
-            .await;
-    }
-    accounts.project_audit().await;
-    let query = "query($after: String) { customer(id: \"jo\") { changes(first: 2, after: $after) {
-        nodes { eventId revision type changedAt changedBy changedFields } pageInfo { hasNextPage endCursor } } } }";
-    let page = accounts.data(query, json!({})).await["customer"]["changes"].take();
-    let pending = accounts.pending().await;
-    assert_eq!(page["nodes"][0]["eventId"], json!(pending[0].event.id));
-    assert_eq!(page["nodes"][0]["type"], "CREATED");
-    assert_eq!(page["nodes"][0]["changedBy"], "anonymous");
-    assert_eq!(page["nodes"][1]["type"], "UPDATED");
-    assert_eq!(page["nodes"][1]["changedFields"], json!(["name"]));
-    assert_eq!(page["pageInfo"]["hasNextPage"], true);
-    let after = page["pageInfo"]["endCursor"].clone();
-    let rest = accounts.data(query, json!({"after": after})).await["customer"]["changes"].take();
-    assert_eq!(rest["nodes"].as_array().map(Vec::len), Some(1));
-    assert_eq!(rest["nodes"][0]["revision"], 3);
-    assert_eq!(rest["pageInfo"]["hasNextPage"], false);
-}
-
-#[tokio::test]
-async fn a_client_sees_its_own_change_in_the_audit_trail() {
-    let accounts = Accounts::start().await;
-    create(&accounts, "jo").await;
-    let query = "{ customer(id: \"jo\") { changes { nodes { revision } } } }";
-    // The projection comes after the reader has begun to wait.
-    let (read, ()) = tokio::join!(accounts.data(query, json!({})), async {
-        tokio::task::yield_now().await;
-        accounts.project_audit().await;
-    });
-    assert_eq!(
-        read["customer"]["changes"]["nodes"],
-        json!([{"revision": 1}])
-    );
-}
-
-#[tokio::test]
-async fn without_kafka_the_audit_trail_answers_what_there_is() {
-    let accounts = Accounts::start().await;
-    create(&accounts, "jo").await;
-    let read = accounts
-        .data(
-            "{ customer(id: \"jo\") { id changes { nodes { revision } } } }",
-            json!({}),
-        )
-        .await;
-    assert_eq!(read["customer"]["changes"]["nodes"], json!([]));
 }
 
 #[tokio::test]
