@@ -216,11 +216,6 @@ impl Shutdown {
         }
     }
 
-    /// Makes a future that someone else runs count as a background task that [`Shutdown::drain`] waits for.
-    pub fn track<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
-        self.tasks.track_future(future)
-    }
-
     /// Requests shutdown, then waits for the background tasks for at most `limit`.
     ///
     /// # Errors

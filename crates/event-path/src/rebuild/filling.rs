@@ -124,27 +124,27 @@ struct Filling {
 impl Filling {
     /// `None` when the service stops before.
     async fn run(&self) -> Option<()> {
-        let trouble = "whether the store was filled cannot be told";
-        if self.retried(trouble, || self.was_filled()).await? {
+        let what = "whether the store was filled cannot be told";
+        if self.retried(what, || self.was_filled()).await? {
             self.bring_up_to_date().await?;
         } else {
-            let trouble = "the new store could not be filled from the log";
-            self.retried(trouble, || self.fill()).await?;
+            let what = "the new store could not be filled from the log";
+            self.retried(what, || self.fill()).await?;
         }
         self.gate.let_through();
         self.watch.release();
         Some(())
     }
 
-    /// Tries until it is done, with growing pauses. `None` when the service stops before.
-    async fn retried<T, F>(&self, trouble: &str, attempt: impl Fn() -> F) -> Option<T>
+    /// Tries until it is done, with growing pauses, and says meanwhile `what` is the matter. `None` when the service stops before.
+    async fn retried<T, F>(&self, what: &str, attempt: impl FnMut() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, FillError>>,
     {
         let failed = |error: &FillError, pause: Duration| {
             if !self.shutdown.is_requested() {
                 self.gate.close_because(error.to_string());
-                tracing::warn!(%error, ?pause, "{trouble}; trying again");
+                tracing::warn!(%error, ?pause, "{what}; trying again");
             }
         };
         self.shutdown.retry(BACKOFF, attempt, failed).await
@@ -168,8 +168,8 @@ impl Filling {
 
     async fn bring_up_to_date(&self) -> Option<()> {
         self.gate.close_because(COMPARED.to_owned());
-        let trouble = "whether the log holds more than the store has read cannot be told";
-        let mut looking = pin!(self.retried(trouble, || self.look()));
+        let what = "whether the log holds more than the store has read cannot be told";
+        let mut looking = pin!(self.retried(what, || self.look()));
         let clock = self.shutdown.clock();
         let behind = match clock.timeout(PATIENCE, looking.as_mut()).await {
             Ok(behind) => behind?,
@@ -182,14 +182,21 @@ impl Filling {
                 looking.await?
             }
         };
-        let trouble = "the store could not be brought up to date from the log";
-        if behind.iter().any(|behind| self.is_own(behind)) {
-            self.retried(trouble, || self.catch_up(true)).await?;
+        let (own, others): (Vec<_>, Vec<_>) =
+            behind.into_iter().partition(|behind| self.is_own(behind));
+        let what = "the store could not be brought up to date from the log";
+        let is_new = own.is_empty();
+        if !is_new {
+            let mut seen = Some(own);
+            self.retried(what, || self.catch_up(true, seen.take()))
+                .await?;
         }
-        if behind.iter().all(|behind| self.is_own(behind)) {
+        if others.is_empty() {
             return Some(());
         }
-        let mut catching_up = pin!(self.retried(trouble, || self.catch_up(false)));
+        // Reading the own topic takes its time, in which another may be made anew.
+        let mut seen = is_new.then_some(others);
+        let mut catching_up = pin!(self.retried(what, || self.catch_up(false, seen.take())));
         match clock.timeout(PATIENCE, catching_up.as_mut()).await {
             Ok(done) => done,
             Err(_) => {
@@ -249,9 +256,14 @@ impl Filling {
         Ok(behind.collect())
     }
 
-    /// Reads what is unread of the own topic or of the others. It is looked for anew at every try: a topic may be made anew meanwhile.
-    async fn catch_up(&self, own: bool) -> Result<(), FillError> {
-        let behind = self.look().await?.into_iter();
+    /// Reads what is unread of the own topic or of the others: what was `seen` just now, and at every further try what there is then, for a topic
+    /// may be made anew meanwhile.
+    async fn catch_up(&self, own: bool, seen: Option<Vec<Behind>>) -> Result<(), FillError> {
+        let behind = match seen {
+            Some(seen) => seen,
+            None => self.look().await?,
+        };
+        let behind = behind.into_iter();
         for Behind { target, unread } in behind.filter(|behind| self.is_own(behind) == own) {
             let done = target.catch_up(&self.log, unread, &self.shutdown).await?;
             tracing::info!(

@@ -111,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_is_sighted_first_once() {
+    fn a_revision_is_new_once() {
         let mut logged = Logged::default();
-        let sighted: Vec<bool> = [1, 2, 1, 5, 4, 5, 3, 3, 6]
+        let is_new: Vec<bool> = [1, 2, 1, 5, 4, 5, 3, 3, 6]
             .into_iter()
             .map(|revision| logged.note("a", revision))
             .collect();
         assert_eq!(
-            sighted,
+            is_new,
             [true, true, false, true, true, false, true, false, true]
         );
         assert!(logged.known["a"].others.is_none());

@@ -34,8 +34,8 @@ pub(super) struct Written {
     pub(super) waiting: u64,
 }
 
-/// What a message says, and the message.
-type Sighting<T> = (Heard<T>, Message);
+/// A message with what it says.
+type Decoded<T> = (Heard<T>, Message);
 
 /// Whom a message names outside of its body.
 pub(super) fn names_of(message: &Message) -> impl Iterator<Item = &str> {
@@ -63,7 +63,7 @@ pub(super) async fn prepare<R: Rebuilt>(
     .await
     .map_err(RebuildError::BrokenOff)?;
     // Of each id the revisions, the one to be written last.
-    let mut by_id: HashMap<String, Vec<Sighting<R::Told>>> = HashMap::new();
+    let mut by_id: HashMap<String, Vec<Decoded<R::Told>>> = HashMap::new();
     for heard in heard {
         match heard {
             Ok((heard, message)) => {
@@ -85,7 +85,7 @@ pub(super) async fn prepare<R: Rebuilt>(
     let mut rows: Vec<(String, i64, R::Row)> = Vec::with_capacity(by_id.len());
     let mut unopened: HashMap<String, Shut> = HashMap::new();
     while !by_id.is_empty() {
-        let next: Vec<Sighting<R::Told>> = match target.keeps() {
+        let next: Vec<Decoded<R::Told>> = match target.keeps() {
             Keeps::Each => by_id.drain().flat_map(|(_, revisions)| revisions).collect(),
             Keeps::Newest => by_id.values_mut().filter_map(Vec::pop).collect(),
         };

@@ -193,39 +193,22 @@ async fn decode(
     let encoded = bytes.as_ref();
     // Both are held: as it came, and as it is decoded.
     let mut hold = |decoded: usize| arriving.hold(encoded.len() + decoded);
+    let taken = |rest: &[u8]| encoded.len() - rest.len();
     match encoding {
         Encoding::Identity => Ok(bytes),
         Encoding::Gzip => {
             let decoder = MultiGzDecoder::new(encoded);
-            inflated(
-                decoder,
-                |it| encoded.len() - it.get_ref().len(),
-                limit,
-                &mut hold,
-            )
-            .await
+            inflated(decoder, |it| taken(it.get_ref()), limit, &mut hold).await
         }
         // Said of two formats; the one with a header is meant (RFC 9110, section 8.4.1.2), the other is seen.
         Encoding::Deflate => {
             let decoder = ZlibDecoder::new(encoded);
-            let read = inflated(
-                decoder,
-                |it| encoded.len() - it.get_ref().len(),
-                limit,
-                &mut hold,
-            )
-            .await;
+            let read = inflated(decoder, |it| taken(it.get_ref()), limit, &mut hold).await;
             if read != Err(BodyRefused::Undecodable) {
                 return read;
             }
             let decoder = DeflateDecoder::new(encoded);
-            inflated(
-                decoder,
-                |it| encoded.len() - it.get_ref().len(),
-                limit,
-                &mut hold,
-            )
-            .await
+            inflated(decoder, |it| taken(it.get_ref()), limit, &mut hold).await
         }
     }
 }

@@ -59,23 +59,6 @@ pub(super) fn filling() -> ApiError {
     ApiError::unavailable("this store is being filled from the log; ask again in a moment")
 }
 
-/// Why a read has no answer.
-#[derive(Debug)]
-pub(super) enum Unread {
-    /// The store failed.
-    Store(StoreError),
-    /// It is not in the store, which is still being filled from the log.
-    Filling,
-}
-
-/// What a read that has no answer tells the client.
-pub(super) fn of_read(unread: &Unread) -> ApiError {
-    match unread {
-        Unread::Store(error) => of_store(error),
-        Unread::Filling => filling(),
-    }
-}
-
 /// What a store that failed tells the client.
 pub(super) fn of_store(error: &StoreError) -> ApiError {
     match error {

@@ -9,9 +9,9 @@ use tandem_event_path::{
 };
 use tandem_model::aggregate::Aggregate;
 use tandem_runtime::clock::Clock;
-use tandem_service::graphql::batched;
+use tandem_service::graphql::{ApiError, batched};
 
-use super::failure::Unread;
+use super::failure;
 use crate::domain::{Customer, CustomerId};
 
 /// How long a reader waits for its own change to come back from the log, at most.
@@ -20,7 +20,7 @@ const AUDIT_WAIT: Duration = Duration::from_secs(1);
 /// How often the audit trail is looked at meanwhile.
 const AUDIT_POLL: Duration = Duration::from_millis(20);
 
-type Found<T> = Result<T, Arc<Unread>>;
+type Found<T> = Result<T, ApiError>;
 
 /// A page of an audit trail.
 #[derive(Clone, Debug)]
@@ -76,8 +76,7 @@ impl Loaders {
 
 /// A batch answers every key that it was asked for; a loader that says otherwise is broken.
 fn missed<T>(error: io::Error) -> Found<T> {
-    let broken = StoreError::Corrupt(error.to_string());
-    Err(Arc::new(Unread::Store(broken)))
+    Err(ApiError::internal(error))
 }
 
 struct CustomerBatch(Arc<dyn AggregateStore<Customer>>, Gate);
@@ -94,11 +93,11 @@ impl BatchFn<CustomerId, Found<Option<Customer>>> for CustomerBatch {
                 .cloned()
                 .zip(found)
                 .map(|(key, found)| match found {
-                    None if is_filling => (key, Err(Arc::new(Unread::Filling))),
+                    None if is_filling => (key, Err(failure::filling())),
                     found => (key, Ok(found.map(|stored| stored.state))),
                 })
                 .collect(),
-            Err(error) => fail(keys, error),
+            Err(error) => fail(keys, &error),
         }
     }
 }
@@ -117,7 +116,7 @@ impl BatchFn<ChangesOf, Found<Trail>> for ChangesBatch {
             let found = match self.0.changes(&pages).await {
                 Ok(found) => found,
                 Err(error) => {
-                    answers.extend(fail(&open, error));
+                    answers.extend(fail(&open, &error));
                     return answers;
                 }
             };
@@ -152,13 +151,13 @@ fn shows(key: &ChangesOf, page: &[ChangeRecord]) -> bool {
     page.len() >= key.page.limit || newest >= key.revision
 }
 
-fn fail<K, T>(keys: &[K], error: StoreError) -> HashMap<K, Found<T>>
+fn fail<K, T>(keys: &[K], error: &StoreError) -> HashMap<K, Found<T>>
 where
     K: Clone + Eq + std::hash::Hash,
 {
-    let error = Arc::new(Unread::Store(error));
+    let error = failure::of_store(error);
     keys.iter()
-        .map(|key| (key.clone(), Err(Arc::clone(&error))))
+        .map(|key| (key.clone(), Err(error.clone())))
         .collect()
 }
 

@@ -134,8 +134,7 @@ async fn find(ctx: &Context<'_>, id: &ID) -> Result<Option<Customer>, ApiError> 
         .data_opt::<Loaders>()
         .ok_or_else(|| ApiError::internal("an operation without its loaders"))?
         .customer(id)
-        .await
-        .map_err(|unread| failure::of_read(&unread))?;
+        .await?;
     // Of an erased customer only a stub is kept, which is nobody to a reader.
     Ok(found.filter(|found| !found.is_erased()).map(Customer))
 }

@@ -72,11 +72,7 @@ impl Customer {
             },
             revision: self.0.revision(),
         };
-        let found = ctx
-            .data::<Loaders>()?
-            .changes(key)
-            .await
-            .map_err(|unread| failure::of_read(&unread))?;
+        let found = ctx.data::<Loaders>()?.changes(key).await?;
         if found.is_partial {
             beside(ctx, failure::filling());
         }

@@ -23,23 +23,6 @@ pub(super) fn filling() -> ApiError {
     ApiError::unavailable(Refused::Filling.to_string())
 }
 
-/// Why a read has no answer.
-#[derive(Debug)]
-pub(super) enum Unread {
-    /// The store failed.
-    Store(StoreError),
-    /// It is not in the store, which is still being filled from the log.
-    Filling,
-}
-
-/// What a read that has no answer tells the client.
-pub(super) fn of_read(unread: &Unread) -> ApiError {
-    match unread {
-        Unread::Store(failed) => of_store(failed),
-        Unread::Filling => filling(),
-    }
-}
-
 /// Orders knows no such customer.
 const CUSTOMER_UNKNOWN: ErrorCode = ErrorCode("CUSTOMER_UNKNOWN");
 /// The order cannot go from its status to that one.

@@ -11,7 +11,7 @@ use tandem_event_path::{
 };
 use tandem_service::graphql::{ApiError, batched};
 
-use super::error::{self, Unread};
+use super::error;
 use crate::{
     domain::{Order, OrderStatus},
     replica::{ReplicaCustomer, ReplicaStore},
@@ -52,8 +52,8 @@ pub(super) struct Listed<V> {
     pub(super) is_partial: bool,
 }
 
-/// What a read came to; its error is shared by all who wait for it.
-type Loaded<V> = Result<V, Arc<Unread>>;
+/// What a read came to, as a client may see it.
+type Loaded<V> = Result<V, ApiError>;
 
 /// The loaders of one operation. They remember what they read, so they must not outlive what they are for: each query,
 /// each field of a mutation and each update of a subscription has its own. Clones share it.
@@ -82,36 +82,26 @@ impl Loaders {
         }
     }
 
-    pub(super) async fn customer(
-        &self,
-        id: &str,
-    ) -> Result<Option<Arc<ReplicaCustomer>>, ApiError> {
+    pub(super) async fn customer(&self, id: &str) -> Loaded<Option<Arc<ReplicaCustomer>>> {
         answer(self.customers.try_load(id.to_owned()).await)
     }
 
-    pub(super) async fn order(&self, id: &str) -> Result<Option<Arc<Order>>, ApiError> {
+    pub(super) async fn order(&self, id: &str) -> Loaded<Option<Arc<Order>>> {
         answer(self.orders.try_load(id.to_owned()).await)
     }
 
-    pub(super) async fn orders_of(&self, list: OrdersOf) -> Result<Listed<Arc<Order>>, ApiError> {
+    pub(super) async fn orders_of(&self, list: OrdersOf) -> Loaded<Listed<Arc<Order>>> {
         answer(self.lists.try_load(list).await)
     }
 
-    pub(super) async fn changes(
-        &self,
-        request: ChangesRequest,
-    ) -> Result<Listed<ChangeRecord>, ApiError> {
+    pub(super) async fn changes(&self, request: ChangesRequest) -> Loaded<Listed<ChangeRecord>> {
         answer(self.changes.try_load(request).await)
     }
 }
 
-fn answer<V>(loaded: Result<Loaded<V>, std::io::Error>) -> Result<V, ApiError> {
-    match loaded {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(unread)) => Err(error::of_read(&unread)),
-        // A batch answers all of its keys, so this does not happen.
-        Err(missing) => Err(ApiError::internal(missing)),
-    }
+/// A batch answers every key that it was asked for; a loader that says otherwise is broken.
+fn answer<V>(loaded: Result<Loaded<V>, std::io::Error>) -> Loaded<V> {
+    loaded.unwrap_or_else(|missing| Err(ApiError::internal(missing)))
 }
 
 /// Gives every key its value, or every key the error.
@@ -126,9 +116,9 @@ fn spread<K: Clone + Eq + Hash, V>(
             .zip(values.into_iter().map(Ok))
             .collect(),
         Err(failed) => {
-            let failed = Arc::new(Unread::Store(failed));
+            let failed = error::of_store(&failed);
             keys.iter()
-                .map(|key| (key.clone(), Err(Arc::clone(&failed))))
+                .map(|key| (key.clone(), Err(failed.clone())))
                 .collect()
         }
     }
@@ -144,7 +134,7 @@ fn spread_found<K: Clone + Eq + Hash, V>(
     if is_filling {
         for one in all.values_mut() {
             if matches!(one, Ok(None)) {
-                *one = Err(Arc::new(Unread::Filling));
+                *one = Err(error::filling());
             }
         }
     }

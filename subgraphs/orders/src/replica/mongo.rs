@@ -98,28 +98,10 @@ impl MongoReplica {
     }
 }
 
-/// A customer as a document.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Row<'a> {
-    #[serde(rename = "_id")]
-    id: &'a str,
-    name: &'a Name,
-    contact: &'a Contact,
-    addresses: &'a [Address],
-    revision: i64,
-    changed_at: Timestamp,
-    replicated_at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data_key: Option<&'a str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    erased: bool,
-}
-
-/// The same, as it is read.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct StoredRow {
+/// A customer as a document: its id is the document's.
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "ReplicaCustomer", rename_all = "camelCase")]
+struct Row {
     #[serde(rename = "_id")]
     id: String,
     name: Name,
@@ -128,38 +110,20 @@ struct StoredRow {
     revision: i64,
     changed_at: Timestamp,
     replicated_at: Timestamp,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     data_key: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     erased: bool,
 }
 
 /// The document of a customer.
 fn row(customer: &ReplicaCustomer) -> Result<RawDocumentBuf, StoreError> {
-    // By name, so that a field that is added is not forgotten here.
-    let ReplicaCustomer {
-        id,
-        name,
-        contact,
-        addresses,
-        revision,
-        changed_at,
-        replicated_at,
-        data_key,
-        erased,
-    } = customer;
-    let row = Row {
-        id,
-        name,
-        contact,
-        addresses,
-        revision: *revision,
-        changed_at: *changed_at,
-        replicated_at: *replicated_at,
-        data_key: data_key.as_deref(),
-        erased: *erased,
-    };
-    bson::serialize_to_raw_document_buf(&row).map_err(|error| {
+    #[derive(Serialize)]
+    #[serde(transparent)]
+    struct Written<'a>(#[serde(with = "Row")] &'a ReplicaCustomer);
+
+    bson::serialize_to_raw_document_buf(&Written(customer)).map_err(|error| {
+        let id = &customer.id;
         StoreError::Corrupt(format!("the customer {id} cannot be written: {error}"))
     })
 }
@@ -188,30 +152,13 @@ fn said(document: &RawDocument) -> Option<Vec<(&CStr, RawBsonRef<'_>)>> {
         .ok()
 }
 
-/// The customer of a document: every field moves from here to there.
+/// The customer of a document.
 fn customer(document: &RawDocument) -> Result<ReplicaCustomer, StoreError> {
-    let StoredRow {
-        id,
-        name,
-        contact,
-        addresses,
-        revision,
-        changed_at,
-        replicated_at,
-        data_key,
-        erased,
-    } = read(document)?;
-    Ok(ReplicaCustomer {
-        id,
-        name,
-        contact,
-        addresses,
-        revision,
-        changed_at,
-        replicated_at,
-        data_key,
-        erased,
-    })
+    #[derive(Deserialize)]
+    #[serde(transparent)]
+    struct Stored(#[serde(with = "Row")] ReplicaCustomer);
+
+    read(document).map(|Stored(customer)| customer)
 }
 
 #[async_trait]
