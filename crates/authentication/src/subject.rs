@@ -1,4 +1,4 @@
-//! Whose a subject is. Each issuer names its own, and what the services record and count by has one name for each caller, so names of
+//! Subjects qualified by their issuer. Each issuer names its own subjects, and the services record and count callers by one name, so subjects of
 //! different issuers must never be equal.
 
 use std::sync::Arc;

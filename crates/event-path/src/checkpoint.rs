@@ -1,4 +1,5 @@
-//! What tells a message in the log from every other, for whoever looks later whether it is still there.
+//! A fingerprint that identifies a message in the log, so that it can later be checked whether the message is still
+//! there.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

@@ -1,4 +1,4 @@
-//! What a log holds and shows nobody yet: what lies behind a transaction that is open, up to the end of its partition.
+//! Records that a log holds and does not show yet: those behind an open transaction, up to the end of the partition.
 //!
 //! Readers see what is committed. While a transaction of another producer is open, its partition can be read up to where that began only,
 //! and what others wrote behind it is hidden too. Whoever reads to an end and concludes from what is not there asks here first.

@@ -1,4 +1,4 @@
-//! The other way round: what the store holds and the log lacks is written to the log, so that a lost topic is not the end.
+//! Restores a log from the store: what the store holds and the log lacks is published again, so that a lost topic can be made good.
 //!
 //! Of each aggregate the newest state is told, with its revision and, where the audit trail still has it, with the id, the author
 //! and the time of the event that was lost. Such an event is marked as restored by the extension attribute `tandemrestored`.

@@ -1,5 +1,5 @@
-//! The door itself: what every request passes, in this order: names and origins, its client's share, its form, and then GraphQL's
-//! protocols or whatever stands behind.
+//! The checks that every request passes, in this order: host name and origin, the client's share, the form of the request; then GraphQL's protocols,
+//! or the server behind.
 
 mod form;
 mod listener;

@@ -1,5 +1,5 @@
-//! What is looked at in JSON before anything parses it: its nesting, for parsers call themselves for each level, and a stack has an end; and its
-//! escapes, of which parsers make different things where they name no character.
+//! Checks of JSON before it is parsed: of its nesting, because parsers recurse and the stack is finite, and of escapes that encode no character,
+//! which parsers treat differently.
 
 /// JSON that nests deeper than what is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

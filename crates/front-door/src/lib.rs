@@ -1,4 +1,5 @@
-//! What stands between the network and everything of ours, in the gateway and in both services: it believes nothing.
+//! The front door: everything between the network and our code, in the gateway and in both services. It trusts no
+//! input.
 //!
 //! A [`FrontDoor`] serves a port: it takes connections, judges each request, speaks GraphQL's protocols, and hands on well-formed,
 //! bounded operations in one form ([`graphql::Inner`]).

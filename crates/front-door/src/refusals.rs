@@ -1,4 +1,4 @@
-//! Counts requests and connections that are refused, by why.
+//! Counts refused requests and connections, by reason.
 
 /// The counter.
 const REFUSALS: &str = "front_door_refusals_total";

@@ -1,4 +1,4 @@
-//! The word that a port is to stop.
+//! The signal by which a port is stopped.
 
 use tokio::sync::watch;
 

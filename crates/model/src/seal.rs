@@ -1,5 +1,5 @@
-//! What it takes to seal and open what must not be read without a key: the domain says what is sealed for which place, and a key, which
-//! is none of its affairs, does it.
+//! The traits for sealing and opening personal data: the domain says what is sealed and for which place, and an implementation that holds the key
+//! does it.
 
 /// Seals and opens with one key. What was sealed for a place opens in that place alone.
 pub trait Seals {

@@ -1,5 +1,5 @@
-//! Waiting for what a [`Notify`] tells of. Those who wait are woken in the order in which they came, which a seed of the simulation relies on;
-//! `tokio::sync::watch` wakes them in an order of its own.
+//! Waits for a [`Notify`]. Waiters are woken in the order in which they came, which makes a seed of the simulation reproducible; `tokio::sync::watch`
+//! wakes them in an unspecified order.
 
 use tokio::sync::Notify;
 

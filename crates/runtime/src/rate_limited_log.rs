@@ -1,4 +1,4 @@
-//! What a client says of its connection while it reads: news, not failures.
+//! A rate-limited log of what a client reports about its connection while it reads: these are notices, not failures.
 //!
 //! librdkafka reconnects by itself, with pauses of its own, and tells of each try. Whoever paused at every such word would
 //! still be pausing long after the brokers came back.

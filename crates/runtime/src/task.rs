@@ -1,5 +1,5 @@
-//! Who watches over the tasks of a process. Nobody does where the process is the operating system's; where several processes share one
-//! thread, in a simulation, their host ends the tasks of one of them and gives each task its own chance.
+//! A host that supervises the tasks of a process. An operating system's process has none; where a simulation runs several processes on one thread,
+//! the host ends the tasks of one of them and gives each task its own source of randomness.
 
 use std::{
     fmt::Debug,

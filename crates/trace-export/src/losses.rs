@@ -1,4 +1,4 @@
-//! Spans that do not reach the collector: each is counted, and seldom is one told of.
+//! Spans that do not reach the collector: each is counted, and the log says so at most once a minute.
 #![expect(
     clippy::disallowed_methods,
     reason = "how often losses are told of is for readers of the log alone"

@@ -1,5 +1,5 @@
-//! The queue in which spans wait to be sent. The library's own has a bound, too, and drops what does not fit, but tells nobody how much that
-//! was: so the bound is kept here, before it, and what is sent or lost is counted behind it.
+//! The bound on spans that wait to be sent. The library's own queue drops what does not fit and does not say how much: so the bound is enforced
+//! before it, and what is sent or lost is counted behind it.
 
 use std::{
     sync::{

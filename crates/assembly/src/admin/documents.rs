@@ -1,4 +1,4 @@
-//! The forms of what comes from crates that know nothing of HTTP, as the API's description shows them.
+//! Schemas, for the OpenAPI document, of types whose own crates know nothing of HTTP.
 #![allow(dead_code)] // they describe what others write
 
 use std::collections::BTreeMap;

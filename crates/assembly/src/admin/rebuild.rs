@@ -1,4 +1,5 @@
-//! A rebuild at an operator's word, with its progress as one JSON object a line; or in the background, where anybody may ask how far it is.
+//! The operator's routes for a rebuild: in the foreground, with its progress as one JSON object a line, or in the background, where its progress can
+//! be asked for.
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! `OffsetCommit` and `OffsetFetch`: how far groups have come.
+//! `OffsetCommit` and `OffsetFetch`: the committed offsets of groups.
 #![expect(
     clippy::disallowed_methods,
     reason = "the broker is a server of its own: nothing of it runs in virtual time"

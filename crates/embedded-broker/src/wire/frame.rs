@@ -1,4 +1,4 @@
-//! Frames: a length of four bytes, and so many bytes.
+//! Frames: four bytes of length, followed by that many bytes.
 #![expect(
     clippy::disallowed_methods,
     reason = "the broker is a server of its own: nothing of it runs in virtual time"

@@ -1,4 +1,4 @@
-//! Whether the lengths that a request states are those that it has. Nothing is allocated for it.
+//! Checks the lengths that a request states against its size, without allocating.
 
 use super::requests::{Field, Kind, Request};
 

@@ -1,4 +1,4 @@
-//! What was read of the topic of keys, and what of that it still has.
+//! What was read from the topic of keys: data keys, claims, and records that wait to be judged.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 

@@ -1,4 +1,5 @@
-//! The topic of keys in memory: read from its beginning, asked for keys, and written to by its owner.
+//! The key ring: the topic of keys held in memory. It is read from its beginning, answers look-ups of keys, and its
+//! owner publishes to the topic.
 
 mod claims;
 mod early;

@@ -1,4 +1,4 @@
-//! A look at all logs: each is held against what is remembered of it, and where it differs that is an alarm.
+//! Compares all logs with what the store remembers of them; each difference is an alarm.
 
 use super::{
     Alarm, LogWatch, Remembered,

@@ -1,4 +1,4 @@
-//! Reads back the messages that were applied: what is at their places in the log now.
+//! Reads the positions of applied messages again, to compare what the log has there now.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Runs one projection: reads, has written what it read, and stores how far it has come.
+//! Runs one projection: reads messages, has the projection write them, and stores the offsets that are durable.
 
 mod set_aside;
 

@@ -1,4 +1,4 @@
-//! Aggregates: of each, the newest revision is restored.
+//! Rebuilds aggregates: the newest revision of each is restored.
 
 use std::{collections::HashMap, marker::PhantomData, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! Work on many things at once, on all cores, off the threads that serve.
+//! Processes many items in parallel on all cores, off the threads that serve requests.
 
 use std::{num::NonZero, sync::Arc, thread::available_parallelism};
 

@@ -1,4 +1,4 @@
-//! Why a rebuild ended early, as whoever ordered it hears it.
+//! Why a rebuild ended early, as its caller is told.
 
 use std::time::Duration;
 

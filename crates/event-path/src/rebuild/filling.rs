@@ -1,5 +1,5 @@
-//! A store is as new as the log before it takes commands: a new, empty one fills itself from the log, and one that was put back from a copy
-//! reads what came since.
+//! Brings a store up to date with the log before it takes commands: a new, empty store is filled from the beginning, and one that was restored from a
+//! copy reads what was published since.
 //!
 //! Whether a store is behind is told from positions: what it remembers to have read of its topics is held against their ends. It has no other
 //! way to know: the offsets that its consumer groups have committed are those of the store that was there before. A start after a crash reads

@@ -1,4 +1,4 @@
-//! What the log has shown, in memory: of each id its revisions. What is stored is held against it.
+//! The revisions of each id that a rebuild has read from the log, held in memory and compared with what is stored.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

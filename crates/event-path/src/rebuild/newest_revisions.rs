@@ -1,4 +1,4 @@
-//! The newest revision of a few aggregates, read from the log once more: what they are set back to.
+//! Reads the newest revision of a few aggregates from the log once more: the revision that they are reverted to.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,4 +1,4 @@
-//! Opening what is sealed in messages. What does not open is kept until its data key comes, and taken once more then.
+//! Decrypts what is sealed in messages. A message that cannot be decrypted yet is kept until its data key arrives.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! How a rebuild is to be done, and what came of it.
+//! The options of a rebuild, and its outcome.
 
 use super::{Entries, Progress};
 use crate::store::PublishedRow;

@@ -1,4 +1,4 @@
-//! How far a rebuild is, told to whoever ordered it at every step.
+//! The progress of a rebuild, reported to its caller at every step.
 
 use serde::{Deserialize, Serialize};
 use tandem_runtime::clock::{Clock, Instant};

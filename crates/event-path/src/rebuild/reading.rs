@@ -1,4 +1,4 @@
-//! Reads a topic in batches, ahead of who takes them.
+//! Reads a topic in batches, ahead of the writer that takes them.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

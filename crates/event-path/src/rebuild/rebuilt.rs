@@ -1,4 +1,5 @@
-//! What can be rebuilt from a topic: how its messages are read, opened and written, and what is stored of it. The rest is the same for all.
+//! What a rebuild has to know of each kind of data: how its messages are decoded, decrypted and written, and what is stored of it. Everything else is
+//! the same for all kinds.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What can be rebuilt, as whoever orders it sees it: rebuilt, looked after, taken out and taken back, whatever it is made of.
+//! A target of a rebuild as its caller sees it, of whatever kind its data is: it is rebuilt, checked, and rows are taken out of it and put back.
 
 use std::sync::Arc;
 

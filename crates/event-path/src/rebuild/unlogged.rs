@@ -1,4 +1,5 @@
-//! What is stored and not in the log: the store is looked at, the log is read on to its end, and only then it is judged.
+//! Finds what is stored and not in the log: the store is read first, then the log to its end, and only then a row
+//! counts as missing.
 
 use super::{Keeps, Lacking, RebuildError, Rebuilt, replay::Rebuild, retry::until_done};
 use crate::store::PublishedRow;

@@ -1,4 +1,4 @@
-//! What a log holds behind the place up to which a store remembers to have read it: told from positions, without reading the log.
+//! The part of a log behind the position up to which a store remembers to have read. It is computed from offsets, without reading the log.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Looking for a signer's new key before a record that names it is refused: the claim that tells of the key and the records that it signed
-//! come on different topics, so either may be read first.
+//! Looks for a signer's new key before a record that names it is refused: the claim that announces the key and the records that it signed are on
+//! different topics, so either may be read first.
 
 use std::{
     sync::{Mutex, PoisonError},

@@ -1,4 +1,5 @@
-//! Signatures of events: who may write to the topics rules what they say, so every record is signed by the service whose topic it is.
+//! Signatures of events: whoever may write to the topics could make every reader believe anything, so each record is signed by the service that owns
+//! its topic.
 //!
 //! Each service has an Ed25519 key pair (RFC 8032) of its own. Nothing that another service holds, the sealing key included, lets it sign in
 //! this one's name. A signature goes with the record as the header `ce_tandemsignature`, an extension attribute of CloudEvents, also with

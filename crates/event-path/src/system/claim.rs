@@ -1,4 +1,4 @@
-//! Whether a service may use the topics: it judges by the claims, and claims them where that is its part.
+//! Whether a service may use the topics: it judges the claims on them, and makes a claim itself if it is their owner.
 
 mod claimant;
 mod decision;

@@ -1,4 +1,4 @@
-//! What a record is judged by as it is read: whether another system wrote it, or nobody who may.
+//! Judges records as they are read: whether another system wrote them, or a writer that has no right to.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,5 @@
-//! Dead letters and waiting events share a store; whoever deals with dead letters is shown none that waits.
+//! The dead letters of a store without the waiting events that are kept beside them: operators of dead letters see only
+//! dead letters.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Aliases that cover a field which a router asks for beside what its client asks for (keys, and the type's name): it would take the
-//! one for the other. They get names of their own, and the client's in the answer again.
+//! Renames aliases that collide with fields which a router adds to a selection (keys and `__typename`): it would confuse the two. The client's alias
+//! is restored in the answer.
 
 use apollo_compiler::Name;
 use apollo_compiler::executable::{Selection, SelectionSet};

@@ -1,4 +1,5 @@
-//! What a client gets of an answer, whatever it came by: all of it within a bound, counted, and without what it did not ask for.
+//! Answers on their way to a client, over any transport: bounded in size, counted, and without the fields that were added to the operation on its
+//! way.
 
 use axum::body::Body;
 use axum::http::{Response, header};

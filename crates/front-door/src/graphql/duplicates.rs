@@ -1,5 +1,5 @@
-//! Selections that stand in a set more than once, put together: what compares each with each behind, as validation of fields that have to merge does,
-//! takes a tenth of a second for a thousand of one field.
+//! Merges selections that occur more than once in a set. Validation of overlapping fields compares each pair of them, which takes a tenth of a second
+//! for a thousand repetitions of one field.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,6 +1,6 @@
-//! Events of a subscription on their way to a client. What upstream drops when nobody takes it is read ahead and held for a client that
-//! reads slower, within a bound; beyond it the subscription ends with a word about where to go on. An upstream that waits is read at the
-//! client's pace, and has a bound of its own.
+//! Events of a subscription on their way to a client. An upstream that drops what nobody takes is read ahead, and its events are buffered within a
+//! bound for a slower client; beyond the bound the subscription ends and says where to resume. An upstream that waits is read as fast as the client
+//! reads, and has a bound of its own.
 #![expect(
     clippy::disallowed_methods,
     reason = "connections are real: no simulation goes by them"

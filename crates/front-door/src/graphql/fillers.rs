@@ -1,4 +1,4 @@
-//! Selections that may come out empty, which executors take for no object at all: they get a field that is taken out of answers again.
+//! Adds a field to selections that may turn out empty, which executors do not answer as an object. The field is removed from the answer.
 
 use apollo_compiler::Name;
 use apollo_compiler::executable::{ExecutableDocument, Selection, SelectionSet};

@@ -1,4 +1,5 @@
-//! Operations handed on to what stands behind: one that has steps as several requests, each when the one before it is answered.
+//! Forwards operations to the server behind: an operation that was split into steps goes as several requests, each after the answer to the one before
+//! it.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What waits for the client of one connection, of all its operations. A connection that has nothing waiting takes up next to nothing: there
-//! may be ten thousand of them.
+//! The queue of messages for the client of one connection, over all of its operations. An empty queue takes almost no memory: there may be ten
+//! thousand connections.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,5 @@
-//! A request checked and made ready to be handed on. What is large is paid for by its client and done aside: others do not wait for it.
+//! Checks a request and prepares it for forwarding. Checking a large one is charged to its client and runs on a thread of its own, so that other
+//! clients do not wait for it.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! How long an operation may take that is no subscription, all of its steps together: what takes longer is given up, and its client is told what is
-//! known of it.
+//! The time limit of a query or mutation, over all of its steps: when it is over, the operation is given up and its client is told what is known of
+//! it.
 #![expect(
     clippy::disallowed_methods,
     reason = "connections are real: no simulation goes by them"

@@ -1,4 +1,4 @@
-//! How documents are treated, and which operations keep their names: names that clients make up would have no bound where they are counted.
+//! How documents are processed on this port, and which operation names appear in metrics: names that clients make up would be labels without a bound.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,5 @@
-//! What it costs to check a document that is not known: large ones are paid for, and checked aside.
+//! The cost of checking a document that is not in the cache: large ones are charged to their client and checked on a
+//! thread of their own.
 
 use crate::http::admission::cost_of_bytes;
 

@@ -1,5 +1,5 @@
-//! How much one address, one subject, and all together, may ask for. A refusal costs a look-up. What costs more than a small request is paid of
-//! the same share.
+//! Rate limits and quotas by address, by subject and for all clients together. A refusal costs one look-up. A request that costs more than a small
+//! one is charged more of the same share.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

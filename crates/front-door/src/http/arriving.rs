@@ -1,5 +1,5 @@
-//! Bodies of requests that are still arriving, or wait to be read. All of them together are bounded, and those of one client are: whoever begins many
-//! large ones and ends none fills its own share.
+//! Bodies of requests that are being received or wait to be read. There is a bound for all of them together and one for each client: a client that
+//! begins many large bodies and finishes none fills its own share.
 
 use super::admission::{Client, Counted, Counter};
 

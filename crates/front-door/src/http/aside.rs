@@ -1,5 +1,5 @@
-//! What takes long is done aside: not on the threads that serve, but on one of their own, which gives way to them. Of one client one thing at a
-//! time, so that what a client asks of it waits for the client's own, and those who ask for little are served meanwhile.
+//! Runs long computations on a thread of lower priority, not on those that serve requests. It does one task of a client at a time, so that a client's
+//! tasks wait for each other and clients that ask for little are served meanwhile.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{OnceLock, mpsc};

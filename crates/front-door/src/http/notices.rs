@@ -1,4 +1,4 @@
-//! What every answer on some paths says in its headers, whoever gives it: a refusal of the door as well as what stands behind.
+//! Headers that every answer on some paths carries, whether the front door refuses the request or the server behind answers it.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 

@@ -1,5 +1,5 @@
-//! Paths as whatever stands behind may read them: a router decodes what is encoded, passes over slashes, and may take all that is below a path for the
-//! path itself. What is judged here by one name must not be reached by another.
+//! Compares paths as the router behind may read them: it decodes percent-encoding, ignores repeated slashes, and may match everything below a path.
+//! What is refused under one spelling must not be reachable under another.
 
 /// A path is decoded so often at most; what is encoded more often is no honest path.
 const DECODED: usize = 3;

@@ -1,4 +1,4 @@
-//! What is being answered at the moment, so that a process that hangs or dies leaves word of it.
+//! The requests that are being served now, so that it can be seen what a process was doing when it hung or died.
 //!
 //! A thread of its own tells the log of requests that take long: where the threads that serve are stuck, nothing else does. Who watches over
 //! the process may name a file ([`FILE`]); requests stand in it from their beginning to their end, and what is in it when the process has

@@ -1,4 +1,5 @@
-//! Turns: so many tasks of one client at once, while its others wait for each other and nobody else does.
+//! Turns: limits how many tasks of one client run at once; further ones wait for that client's own tasks and for nobody
+//! else's.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

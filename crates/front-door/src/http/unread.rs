@@ -1,5 +1,5 @@
-//! Large answers that their clients have yet to read. All of them together are bounded, and those of one client are: whoever asks for much and reads
-//! slowly, or not at all, fills its own share.
+//! Large answers that their clients have not read yet. There is a bound for all of them together and one for each client: a client that asks for much
+//! and reads slowly, or not at all, fills its own share.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

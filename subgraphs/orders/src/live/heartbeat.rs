@@ -1,4 +1,4 @@
-//! When a subscriber that hears nothing is told that nothing happened.
+//! When an idle subscriber is sent a heartbeat.
 
 use std::{
     pin::pin,

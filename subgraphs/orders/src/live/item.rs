@@ -1,5 +1,4 @@
-//! What subscribers are given. Every item says where its subscriber is behind it and where it was before, so that whoever misses one can
-//! know it.
+//! The items that subscribers receive. Each has its own cursor and that of the item before it, so that a subscriber notices when it missed one.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A change of an order as the feed hands it to its listeners.
+//! A change of an order as the feed hands it to its subscribers.
 
 use std::sync::{Arc, OnceLock};
 

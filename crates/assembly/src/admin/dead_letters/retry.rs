@@ -1,4 +1,4 @@
-//! Taking one dead letter once more, as the consumer that refused it would; and why that does not succeed.
+//! Retries one dead letter with the consumer that refused it, and says why it is refused again.
 
 use std::sync::Arc;
 

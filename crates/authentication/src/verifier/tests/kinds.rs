@@ -1,4 +1,4 @@
-//! What a token was made for: one that says who has signed in is not to ask with.
+//! The type of a token: an ID token, which says who has signed in, is not accepted as an access token.
 
 use super::signers::{Signer, claims, issuer, verifier};
 use super::*;

@@ -1,4 +1,4 @@
-//! Whose the topics are: the claims that the topic of keys has shown, and what waits until they are judged.
+//! The claims of ownership that were read from the topic of keys, and what is held until they are judged.
 
 use tandem_model::message::Message;
 

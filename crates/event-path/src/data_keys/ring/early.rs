@@ -1,5 +1,5 @@
-//! Takes keys before the claims are judged, where those whom the store has pinned signed them. The newest claim may be the last record of
-//! the topic: without this a start holds all of its messages in memory until then, six times as much as the keys.
+//! Accepts keys before the claims are judged, if they were signed by signers that the store has pinned. The newest claim may be the last record of
+//! the topic: without this, a start would hold all of its messages in memory until then, six times as much as the keys take.
 
 use super::KeyRing;
 use crate::data_keys::held::Held;

@@ -1,4 +1,4 @@
-//! Reads the topic of keys from its beginning on, for ever, and at once to its end for whoever asks.
+//! Reads the topic of keys from its beginning, follows it from then on, and reads to its present end on request.
 
 use std::{sync::Arc, time::Duration};
 

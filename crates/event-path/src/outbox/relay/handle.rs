@@ -1,4 +1,4 @@
-//! A running relay as everybody else sees it: events are offered to it, and it says how it is.
+//! The handle of a running relay: events are offered through it, and it gives the relay's status.
 
 use std::time::{Duration, SystemTime};
 

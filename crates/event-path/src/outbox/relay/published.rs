@@ -1,4 +1,5 @@
-//! The newest published event of each key seen lately: a late hint is not published again, and what is pending again is cleared again.
+//! The newest published revision of each recent key. By it a late hint is not published a second time, and an event that is still pending though it
+//! was published is cleared.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! Sending: of each key the next event when nothing of the key is on its way, an event with its companions.
+//! Sends events: of each key the next one, once nothing of that key is in flight; an event goes out together with its
+//! companions, such as its data key.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! How the relay looks after what was left behind, as an operator sets it.
+//! The relay's settings: how long an event waits for others, how often the store is swept for pending events, and from
+//! when on a backlog counts as late.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The sweep: looks in the store for what is pending and was offered by nobody, and says how much is pending.
+//! The sweep: looks in the store for pending events that nobody offered to the relay, and measures the backlog.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What a projection cannot take, or not yet: dead letters and what follows of their keys, and what waits for its data key.
+//! Sets aside what a projection cannot apply: dead letters with the messages that follow of the same keys, and events that wait for their data key.
 
 use std::sync::atomic::Ordering;
 

@@ -1,4 +1,4 @@
-//! A service as it comes to topics that it wants to use.
+//! A service that wants to use topics, with what it knows of itself.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Whose the topics are where no claim tells: by their newest events and by their data keys.
+//! Who owns topics that have no claim yet, concluded from their newest events and their data keys.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 

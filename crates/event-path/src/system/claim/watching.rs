@@ -1,4 +1,4 @@
-//! Looks at each claim that comes after the topics were admitted.
+//! Judges each claim that is published after the topics were admitted.
 
 use tokio::sync::watch;
 

@@ -1,4 +1,5 @@
-//! The cursor of an event, read as the event passes: the event is several times as large, and would be held for as long as none follows it.
+//! Extracts the cursor of an event as the event passes. Keeping the event instead, which is several times as large, would hold it in memory until the
+//! next one comes.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! What of a message has come of which the end has not: it is held, and must not be for as long as its sender likes. A message comes in pieces between
-//! which there may be pings (RFC 6455, section 5.4), so that its connection does not seem lost.
+//! WebSocket messages that have begun to arrive and have not ended. They are buffered, so the time to finish one is bounded: a sender may put pings
+//! between its fragments (RFC 6455, section 5.4), which keep the connection alive.
 
 use std::io;
 use std::pin::Pin;
