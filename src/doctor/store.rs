@@ -8,7 +8,7 @@ use crate::running::{Running, hosts_of};
 
 /// The databases of the two services.
 const DATABASES: [&str; 2] = ["accounts", "orders"];
-/// Clocks further apart than so many milliseconds are told of.
+/// Clocks further apart than so many milliseconds are reported.
 const APART_MS: i64 = 1_000;
 
 pub(super) async fn examine(doctor: &DoctorSettings, running: Option<&Running>) -> Vec<Finding> {

@@ -164,7 +164,7 @@ async fn messages_of(
     Ok(found)
 }
 
-/// Those messages that accounts has signed, or that are from before it did. The rest is told of.
+/// Those messages that accounts has signed, or that are from before it did. The rest is reported.
 fn signed(messages: Vec<Message>, accounts: Option<&Signer>) -> Vec<Message> {
     let mut signed = messages;
     signed.retain(|message| {

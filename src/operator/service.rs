@@ -135,7 +135,7 @@ impl Operator {
                 self.service.name(),
                 self.advice
             ),
-            // What says no name is told of by the request itself.
+            // Other failures are reported by the request itself.
             _ => Ok(()),
         }
     }

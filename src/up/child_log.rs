@@ -184,7 +184,7 @@ fn is_serious(line: &str) -> bool {
         && !is_a_clients_mistake(line)
 }
 
-/// Codes of what a client can mend by itself, and has been told of in its answer.
+/// Codes of errors that a client can mend by itself and finds in its answer.
 const CLIENTS_MISTAKES: [&str; 7] = [
     "BAD_USER_INPUT",
     "NOT_FOUND",
@@ -195,7 +195,7 @@ const CLIENTS_MISTAKES: [&str; 7] = [
     "PERSISTED_QUERY_NOT_FOUND",
 ];
 
-/// Whether a line, as text or as JSON, tells of nothing but what a client can mend by itself. It stays in the file.
+/// Whether a line, as text or as JSON, reports nothing but what a client can mend by itself. It stays in the file.
 fn is_a_clients_mistake(line: &str) -> bool {
     let codes = ["code=\"", "codes=\"", "\"code\":\"", "\"codes\":\""]
         .iter()

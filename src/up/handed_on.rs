@@ -74,7 +74,7 @@ impl HandedOn {
         let text = |number: Option<i64>| number.map(|number| number.to_string());
         let file = |path: &Option<PathBuf>| {
             let path = path.as_deref()?;
-            // A path that cannot be made absolute is told of by the service that cannot read it.
+            // A path that cannot be made absolute is reported by the service that cannot read it.
             let path = std::path::absolute(path).unwrap_or_else(|_| Path::to_owned(path));
             Some(path.display().to_string())
         };

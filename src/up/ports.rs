@@ -43,7 +43,7 @@ pub(super) enum PortError {
     Refused {
         /// The port.
         port: u16,
-        /// Who is to have it.
+        /// The service that needs it.
         service: Service,
         /// What the system answered.
         source: std::io::Error,

@@ -1,4 +1,4 @@
-//! Whether the servers that `up` was told of can be reached. Services wait for what is away, so this only tells.
+//! Whether the servers in the settings of `up` can be reached. Services wait for what is away, so this only warns.
 
 use anyhow::bail;
 use secrecy::ExposeSecret;

@@ -117,7 +117,7 @@ impl Plan {
             .unwrap_or_else(|| format!("127.0.0.1:{}", self.port(Service::Broker)))
     }
 
-    /// The certificates, for every process. A path that cannot be made absolute is told of by the process that cannot read it.
+    /// The certificates, for every process. A path that cannot be made absolute is reported by the process that cannot read it.
     fn certificates(&self) -> impl Iterator<Item = (&'static str, String)> {
         let tls = &self.settings.tls;
         let files = [

@@ -1,4 +1,4 @@
-//! Who asks, and what they may do: JSON Web Tokens (RFC 7519) verified, and their scopes.
+//! Callers and their rights: JSON Web Tokens (RFC 7519) verified, and their scopes.
 //!
 //! The gateway and both services use this one crate, so that a token means the same wherever it arrives. It knows nothing of
 //! HTTP or GraphQL: a transport hands it a token and gets a [`Principal`], or the reason why not.

@@ -30,7 +30,7 @@ const MOST_CONNECTIONS: usize = 1_000;
 const IN_FLIGHT: usize = 64;
 /// How long to wait when the system has no more file descriptors.
 const PAUSE_AFTER_REFUSED_ACCEPT: Duration = Duration::from_millis(100);
-/// Bad connections are told of once in this time, with how many there were.
+/// Bad connections are logged once in this time, with how many there were.
 const COMPLAINTS: Duration = Duration::from_secs(1);
 
 /// Listens on the loopback interface; port 0 lets the system choose.

@@ -50,7 +50,7 @@ const LEFT_BY_THE_FIRST: usize = 50;
 pub struct Decision<A> {
     /// The state after the change; its revision is one more than before.
     pub state: A,
-    /// The event that tells of the change.
+    /// The event that describes the change.
     pub event: CloudEvent,
     /// What must be published before the event.
     pub companions: Vec<Companion>,
@@ -138,7 +138,7 @@ pub enum CommandError<E> {
     /// Too many events of this aggregate wait for Kafka.
     #[error("too many changes of this aggregate wait to be published")]
     Backlogged,
-    /// The event that tells of the change would be larger than Kafka takes.
+    /// The event that describes the change would be larger than Kafka takes.
     #[error(
         "the change is too large to be published: {bytes} bytes, expected at most {most}; give less or shorter texts"
     )]
@@ -285,7 +285,7 @@ impl<A: Aggregate> CommandHandler<A> {
     /// `Ok(None)` when nothing is to change: the present state is then the answer, and is kept under the key. With an idempotency key that was
     /// used before, the first answer is returned and `decide` is not asked.
     ///
-    /// A caller may go away at any moment: what is begun to be written is written, and the relay is told of it.
+    /// A caller may go away at any moment: a write that has begun is finished, and the relay is notified.
     ///
     /// # Errors
     /// See [`CommandError`].

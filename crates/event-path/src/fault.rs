@@ -45,7 +45,7 @@ pub enum Fault {
     PersonNotForgotten,
     /// A reader of its own writes does not wait for the audit trail.
     AuditNotAwaited,
-    /// A log that is not the one that the store was made from is not told of.
+    /// A log that is not the one that the store was made from raises no alarm.
     OtherLogNotTold,
     /// Of what a log has lost the part is not restored that it has older revisions of.
     RestoredByHalf,
@@ -140,7 +140,7 @@ mod switch {
         }
     }
 
-    /// Whether this process was told of this instant, once.
+    /// Whether this process was ordered to end at this instant; once.
     pub(crate) fn is_told(instant: Instant, place: &str) -> bool {
         static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
         let file = FILE.get_or_init(|| {

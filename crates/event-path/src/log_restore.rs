@@ -22,7 +22,7 @@ const SOME: usize = 500;
 /// The header of the extension attribute that marks a restored event.
 pub const RESTORED: &str = "ce_tandemrestored";
 
-/// Makes the event that tells of a stored state.
+/// Makes the event that describes a stored state.
 pub trait Reencodes<A>: Send + Sync + 'static {
     /// The event; `seen` is what the audit trail knows of the change that made this revision.
     ///

@@ -119,7 +119,7 @@ pub trait Projection: Send + Sync + 'static {
     }
 }
 
-/// What a running projection tells of itself. Clones share it.
+/// The status of a running projection. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct ProjectionStatus(Arc<Status>);
 

@@ -109,7 +109,7 @@ pub struct Write<A> {
     pub expected_revision: i64,
     /// The state after the change, its revision `expected_revision + 1`.
     pub state: A,
-    /// The event that tells of the change.
+    /// The event that describes the change.
     pub event: PendingEvent,
     /// The caller's key for this request, if it gave one: see [`AggregateStore::first_answer`].
     pub idempotency_key: Option<RequestKey>,

@@ -242,7 +242,7 @@ async fn what_was_recorded_in_the_future_is_published_now() {
     assert_eq!(log.published(), named(&published));
 }
 
-/// Nobody tells of what an instance leaves behind that ends, and until it counts as left behind there is nothing to do about it.
+/// Nobody offers what an instance leaves behind when it ends, and until it counts as left behind there is nothing to do about it.
 #[tokio::test(start_paused = true)]
 async fn while_nothing_is_pending_it_is_looked_for_what_was_left_behind_as_often_as_something_can_be()
  {

@@ -272,7 +272,7 @@ impl<I: Inner> Door<I> {
         open: Arc<Open>,
     ) -> Response<Body> {
         let address = Client::of(peer.ip());
-        // Who is known is counted by their subject, wherever from; who has yet to be verified, which costs more, by the address first.
+        // A verified caller is counted by subject, from any address; one that has yet to be verified, which costs more, by the address first.
         let known = self.identifier.remembered(&parts.headers);
         if known.is_none()
             && let Err(wait) = self.shared.rate.take(address)

@@ -1,5 +1,5 @@
-//! What every message that tells of a change of an aggregate must keep, whoever reads it: the one place that judges it, so that
-//! what one service takes no other refuses.
+//! The rules that every message about a change of an aggregate must keep, for all of its readers: the one place that judges it, so that
+//! no service refuses what another accepts.
 
 use crate::{
     event::ReceivedEvent,

@@ -17,7 +17,7 @@ pub struct RequestKey {
 /// What a request asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Who asks.
+    /// The caller.
     pub caller: &'a str,
     /// For what, such as `updateCustomer`.
     pub operation: &'a str,

@@ -10,7 +10,7 @@ use std::{fmt, str::FromStr};
 /// The name of the HTTP header.
 pub const HEADER: &str = "tandem-consistency";
 
-/// Things that a token tells of; of more, the oldest are forgotten.
+/// Writes that a token holds; of more, the oldest are forgotten.
 const MOST: usize = 32;
 /// The longest text that is read, in bytes.
 const LONGEST: usize = 4_096;

@@ -1,6 +1,6 @@
 //! A rate-limited log of what a client reports about its connection while it reads: these are notices, not failures.
 //!
-//! librdkafka reconnects by itself, with pauses of its own, and tells of each try. Whoever paused at every such word would
+//! librdkafka reconnects by itself, with pauses of its own, and reports each try. A reader that paused at each report would
 //! still be pausing long after the brokers came back.
 
 use std::{

@@ -175,7 +175,7 @@ impl Shutdown {
     }
 
     /// Tries until it is done, with pauses; `None` when it has failed and shutdown is requested. An attempt is never cut off, and is made
-    /// once also after that request. `failed` is told of each failure and of the pause that follows.
+    /// once also after that request. `failed` is called with each failure and the pause that follows.
     pub async fn retry<T, E, F>(
         &self,
         backoff: Backoff,

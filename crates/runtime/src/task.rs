@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 
 /// Watches over the tasks of one process.
 pub trait TaskHost: Debug + Send + Sync + 'static {
-    /// A task is about to begin: what is told of each of its polls.
+    /// A task is about to begin: what is called at each of its polls.
     fn begin(&self) -> Box<dyn Polls>;
 
     /// It has begun, and is ended by this.

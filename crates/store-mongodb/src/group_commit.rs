@@ -77,7 +77,7 @@ type Answer = Result<Outcome, StoreError>;
 #[derive(Debug)]
 struct Waiting {
     statement: Statement,
-    /// Who waits, where that is recorded.
+    /// The trace of the caller that waits, where it is recorded.
     trace: Option<TraceContext>,
     reply: oneshot::Sender<Answer>,
 }

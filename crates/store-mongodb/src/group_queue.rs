@@ -22,7 +22,7 @@ use tandem_runtime::trace_context::TraceContext;
 
 /// Commands on their way at once.
 const AT_ONCE: usize = 4;
-/// Keys that one command asks for. Who asks for as many has a command of its own.
+/// Keys that one command asks for. A caller that asks for as many has a command of its own.
 const BATCH: usize = 100;
 /// Reads that wait; a further one has a command of its own.
 const QUEUE: usize = 4_000;
@@ -56,7 +56,7 @@ struct Queue<F> {
 #[derive(Debug)]
 struct Waiting<F> {
     keys: Vec<String>,
-    /// Who waits, where that is recorded.
+    /// The trace of the caller that waits, where it is recorded.
     trace: Option<TraceContext>,
     reply: oneshot::Sender<Result<F, StoreError>>,
 }
@@ -169,7 +169,7 @@ impl<R: SharedRead> GroupQueue<R> {
             let found = self.command.read(&keys).await;
             drop(recorded);
             for waiting in batch {
-                // Who does not wait any more needs no answer.
+                // A caller that has gone away needs no answer.
                 let _ = waiting.reply.send(found.clone());
             }
         }

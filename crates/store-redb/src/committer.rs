@@ -56,7 +56,7 @@ trait Job: Send {
 
 struct TypedJob<T, F> {
     durable: Durable,
-    /// Who waits, where that is recorded.
+    /// The trace of the caller that waits, where it is recorded.
     trace: Option<TraceContext>,
     work: F,
     result: Option<T>,

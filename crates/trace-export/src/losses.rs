@@ -12,7 +12,7 @@ use std::{
 
 /// The counter of spans that are lost.
 const LOST: &str = "trace_spans_lost_total";
-/// The log tells of losses once in this time.
+/// Losses are logged at most once in this time.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// What is lost on the way to a collector.
@@ -58,7 +58,7 @@ impl Losses {
         }
     }
 
-    /// How many were lost since the log told of some, if it is to do so again.
+    /// How many were lost since losses were logged last, if they are to be logged again.
     fn to_be_told(&self, spans: u64) -> Option<u64> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.since += spans;

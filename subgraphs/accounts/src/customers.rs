@@ -25,7 +25,7 @@ pub const WAITING: &str =
 /// Why a command was not carried out.
 pub type Failure = CommandError<CustomerError>;
 
-/// Who asks, and in which trace.
+/// The caller, and the trace of the request.
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// The token's subject, or `anonymous`, or `legacy-rest`.
@@ -75,7 +75,7 @@ impl fmt::Debug for Customers {
 }
 
 impl Customers {
-    /// Customers that this handler keeps, this vault seals the cards of, and this encoder tells of.
+    /// Customers that this handler stores, whose cards this vault seals, and whose events this encoder makes.
     #[must_use]
     pub fn new(
         handler: CommandHandler<Customer>,

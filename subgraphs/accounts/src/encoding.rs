@@ -1,4 +1,4 @@
-//! How a change becomes what is told of it: the event, sealed or plain, and the data key that goes ahead of it.
+//! Event encoding: a change becomes its event, sealed or plain, and the data key that is published before it.
 
 use clap::ValueEnum;
 use tandem_event_path::{

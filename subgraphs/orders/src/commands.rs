@@ -36,7 +36,7 @@ pub enum Refused {
     /// Too many changes of the order wait for Kafka; again later may work.
     #[error("too many changes of this order wait to be published; try again later")]
     Backlogged,
-    /// The event that tells of the change would be larger than Kafka takes.
+    /// The event that describes the change would be larger than Kafka takes.
     #[error(
         "the order is too large to be published: {bytes} bytes, expected at most {most}; give fewer items or shorter texts"
     )]
@@ -85,7 +85,7 @@ impl From<CommandError<Refused>> for Refused {
     }
 }
 
-/// Who asks, and in which trace.
+/// The caller, and the trace of the request.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
     /// Recorded as `changedBy`.

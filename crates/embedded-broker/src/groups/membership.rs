@@ -1,4 +1,4 @@
-//! Who is in a consumer group, who leads it, and which generation it is: the classic rebalance protocol of Kafka
+//! The members of a consumer group, its leader and its generation: the classic rebalance protocol of Kafka
 //! (`JoinGroup`, `SyncGroup`, `Heartbeat`, `LeaveGroup`; KIP-62, and KIP-394 for member ids that are given out first).
 //!
 //! A rebalance waits until every member has joined again, for at most the longest of their rebalance timeouts. A member that is not

@@ -106,7 +106,7 @@ where
 
     fn answer(self: Box<Self>, is_durable: bool) {
         let answer = self.result.filter(|_| is_durable).ok_or(Unavailable);
-        // Who went away does not want to know.
+        // A caller that went away needs no answer.
         let _ = self.reply.send(answer);
     }
 }
@@ -298,7 +298,7 @@ impl Writer {
                 self.shared.set_database(Some(Arc::clone(&database)));
                 self.file = File::Open(database);
                 self.pauses.reset();
-                // Who waits on what was known before has to look at what is known now.
+                // Readers that wait on the topics as they were have to look at the topics as they are.
                 for partition in before.partitions.values() {
                     partition.wake();
                 }

@@ -92,7 +92,7 @@ impl Partition {
     }
 }
 
-/// Somebody who is told of changes of a partition.
+/// A reader that is notified of changes of a partition.
 #[derive(Debug)]
 pub(crate) struct Notified {
     partition: Arc<Partition>,

@@ -134,7 +134,7 @@ impl Received {
         Ok(request)
     }
 
-    /// Who asks, so that the answer can be written when the request itself is gone.
+    /// The client, so that the answer can be written when the request itself is gone.
     pub(crate) fn asker(&self) -> Asker {
         Asker {
             key: self.key,

@@ -69,7 +69,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The oldest version that clients are told of. `Produce` is announced from 0 on though it is taken from 3 on, as Kafka does:
+    /// The oldest version that is announced to clients. `Produce` is announced from 0 on though it is taken from 3 on, as Kafka does:
     /// librdkafka before 2.8 does not compress otherwise (KAFKA-18659).
     pub(crate) fn announced_from(&self) -> i16 {
         if self.key == ApiKey::Produce {

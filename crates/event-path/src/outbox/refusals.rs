@@ -14,7 +14,7 @@ use tandem_runtime::clock::{Clock, Instant};
 /// First and longest pause of a key. The first is short: what is refused may have shared a batch with the event at fault.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// The log is told of a refusal no more often than this.
+/// A refusal is logged no more often than this.
 const SILENCE: Duration = Duration::from_secs(60);
 /// A key of which nothing was offered for so long after its pause has been published by another instance.
 const FORGOTTEN: Duration = Duration::from_secs(60);

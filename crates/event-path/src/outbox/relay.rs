@@ -285,7 +285,7 @@ impl Relay {
                     if count == 0 {
                         farewell.get_or_insert(self.clock.instant() + FAREWELL);
                     }
-                    // What is told of the backlog is not to be old while something happens.
+                    // The reported backlog must not be stale while events are published.
                     sweep_at = sweep_at.min(self.clock.instant() + sweep_every);
                 }
                 () = until(&clock, wake), if wake.is_some() => {}

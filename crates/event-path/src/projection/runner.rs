@@ -93,7 +93,7 @@ pub(super) struct Shown<I> {
 }
 
 impl<P: Projection> Runner<P> {
-    /// Reads what was parked before the start, and tells of it: the first message may be long in coming. `None` when the service stops
+    /// Reads what was parked before the start, and reports it: the first message may be long in coming. `None` when the service stops
     /// before.
     pub(super) async fn recall_parked(&mut self) -> Option<()> {
         // Nothing is read before the subscription.

@@ -1,7 +1,7 @@
 //! Brings a store up to date with the log before it takes commands: a new, empty store is filled from the beginning, and one that was restored from a
 //! copy reads what was published since.
 //!
-//! Whether a store is behind is told from positions: what it remembers to have read of its topics is held against their ends. It has no other
+//! Whether a store is behind follows from offsets: those up to which it remembers to have read its topics are compared with their ends. It has no other
 //! way to know: the offsets that its consumer groups have committed are those of the store that was there before. A start after a crash reads
 //! the last moment so, and one in order nothing.
 //!
@@ -22,7 +22,7 @@ use tandem_runtime::shutdown::Shutdown;
 /// How long a store that was filled waits for the log before it takes commands without knowing whether it is behind, and for what is made from
 /// the topics of other services: a service that starts while Kafka is away, or that has been away for long itself, serves nevertheless.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What the gate says while a store is held against the log.
+/// What the gate says while a store is compared with the log.
 const COMPARED: &str =
     "the store is compared with the log, and takes no commands until it has what the log has";
 

@@ -40,7 +40,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from
 const STILL_THERE: Duration = Duration::from_secs(20);
 /// How long a reader waits for the owner's claim before it uses topics that nobody has claimed.
 const CLAIM_DELAY: Duration = Duration::from_secs(5);
-/// So many data keys are tried where no claim tells of the sealing key.
+/// So many data keys are tried if no claim names the sealing key.
 const TRIED: usize = 20;
 /// How often claims are made and looked at anew before others are waited for.
 const ROUNDS: usize = 4;

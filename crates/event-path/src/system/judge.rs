@@ -53,7 +53,7 @@ impl Name {
     }
 }
 
-/// Judges records as they are read. What is signed by a key that nobody has told of yet waits for a look at the claims, and those behind it
+/// Judges records as they are read. What is signed by a key that no claim has announced yet waits for a look at the claims, and those behind it
 /// with it.
 #[derive(Debug)]
 pub(super) struct Judge {

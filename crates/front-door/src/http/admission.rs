@@ -39,7 +39,7 @@ impl Client {
         })
     }
 
-    /// Who has this subject, wherever from.
+    /// The caller with this subject, from any address.
     pub(crate) fn named(subject: &str) -> Self {
         let mut short = [0; 16];
         for (byte, of_digest) in short.iter_mut().zip(Sha256::digest(subject)) {

@@ -1,6 +1,6 @@
 //! The requests that are being served now, so that it can be seen what a process was doing when it hung or died.
 //!
-//! A thread of its own tells the log of requests that take long: where the threads that serve are stuck, nothing else does. Who watches over
+//! A thread of its own logs requests that take long: where the threads that serve are stuck, nothing else does. A supervisor of
 //! the process may name a file ([`FILE`]); requests stand in it from their beginning to their end, and what is in it when the process has
 //! died was being served.
 //!
@@ -233,7 +233,7 @@ impl Shared {
 }
 
 impl Served {
-    /// What an operation's name lets be told of a request.
+    /// A handle by which the name of the request's operation is noted once it is known.
     pub(crate) fn about(self: &Arc<Self>) -> About {
         About(Arc::downgrade(self))
     }

@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(read.size_hint().exact(), Some(LARGE as u64));
         assert_eq!(read.collect().await.unwrap().to_bytes().len(), LARGE);
         assert!(ask(one, LARGE).is_ok());
-        // Who goes away leaves room as well.
+        // A client that goes away leaves room as well.
         drop(unread);
         assert!(ask(one, 3 * LARGE).is_ok());
     }

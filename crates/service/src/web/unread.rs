@@ -26,7 +26,7 @@ const TIME: Duration = Duration::from_secs(10);
 
 /// The request with a body of which at most `bytes` are read on when its handler drops it.
 pub(super) fn read_on(request: Request, bytes: usize) -> Request {
-    // Who waits for `100 Continue` sends nothing after another answer (RFC 9110, 10.1.1).
+    // A client that waits for `100 Continue` sends nothing after another answer (RFC 9110, 10.1.1).
     if request.body().is_end_stream() || request.headers().contains_key(header::EXPECT) {
         return request;
     }

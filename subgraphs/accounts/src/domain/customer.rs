@@ -154,7 +154,7 @@ impl Customer {
         self.updated_at
     }
 
-    /// A customer as an event tells of it: for a rebuild from the log. Rules are not checked again: they held when
+    /// A customer as an event describes it: for a rebuild from the log. Rules are not checked again: they held when
     /// the event was made, and may have become stricter since. Without the person it is one who was erased.
     pub(super) fn restore(
         id: CustomerId,

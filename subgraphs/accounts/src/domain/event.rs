@@ -1,4 +1,4 @@
-//! `CustomerChangeEvent`, version 2: what accounts tells of every change. The one place that writes and reads its body.
+//! `CustomerChangeEvent`, version 2: the event of every change. The one place that writes and reads its body.
 //!
 //! The contract is `schema/events/customer-change-event.v2.json`, made from the types here. Fields are only ever added:
 //! a reader ignores what it does not know.
@@ -192,7 +192,7 @@ impl CustomerChangeEvent {
         format!("customer/{}/{}", self.id, self.revision)
     }
 
-    /// The customer as this event tells of it, given what is known of the customer's data key.
+    /// The customer as this event describes it, given what is known of the customer's data key.
     ///
     /// # Errors
     /// When it does not open: the key is not there, or is another one.
@@ -260,7 +260,7 @@ impl CustomerChangeEvent {
     }
 }
 
-/// The event that tells of a change in plain, under this id.
+/// The event of a change in plain, under this id.
 ///
 /// # Errors
 /// When the body cannot be written as JSON, which no state of a customer brings about.

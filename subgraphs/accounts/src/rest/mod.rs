@@ -31,7 +31,7 @@ use crate::{
     domain::{CreateCustomer, Customer, CustomerError, Violation},
 };
 
-/// Who asks, when the request came by these routes: they know no callers.
+/// The caller of these routes: they know no callers.
 const CALLER: &str = "legacy-rest";
 
 const CREATE: &str = CREATE_CUSTOMER.path;

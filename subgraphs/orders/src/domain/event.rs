@@ -177,7 +177,7 @@ pub enum UnreadableEvent {
 }
 
 impl OrderChangeEvent {
-    /// The event that tells of the order's newest change.
+    /// The event that describes the order's newest change.
     #[must_use]
     pub fn of(order: &Order, changed_by: &str) -> Self {
         Self {

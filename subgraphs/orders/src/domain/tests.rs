@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-//! Property tests of the order's rules, and of the event that tells of it.
+//! Property tests of the order's rules, and of its event.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;

@@ -56,7 +56,7 @@ impl Progress {
     /// # Errors
     /// When the store does not answer.
     pub async fn taken(&self) -> Result<Taken, StoreError> {
-        // Who asks meanwhile waits for the one answer.
+        // Callers that ask meanwhile wait for the one answer.
         let mut last = self.last.lock().await;
         if let Some((asked, taken)) = &*last
             && self.clock.since(*asked) < STANDS

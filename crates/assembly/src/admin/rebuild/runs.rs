@@ -69,7 +69,7 @@ impl Run {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Runs(Arc<Mutex<Option<Begun>>>);
 
-/// What is told of a rebuild, and what stops it.
+/// The progress of a rebuild, and what stops it.
 type Begun = (RebuildView, Arc<Notify>);
 
 impl Runs {

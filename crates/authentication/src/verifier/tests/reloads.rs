@@ -157,7 +157,7 @@ async fn one_waits_for_a_host_that_hangs_and_others_are_told_to_ask_again() {
                 Err(Rejection::KeysUnavailable)
             );
         }
-        // Who has a known key is not concerned.
+        // Tokens of a known key are not affected.
         assert!(verifier.verify_now(&fresh(&signer)).await.is_ok());
     };
     tokio::time::timeout(Duration::from_secs(3), all)

@@ -18,7 +18,7 @@ pub(super) const LOOK_AHEAD: u32 = 10;
 /// How far, in days: a clock that is wrong by more was never set.
 const AHEAD_DAYS: i64 = 36_500;
 
-/// The longest pause between two sweeps that the settings do not ask for: what is told of the backlog is that old at most.
+/// The longest pause between two sweeps that the settings do not ask for: the reported backlog is that old at most.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// The pause after a sweep that found nothing pending. What is stored since belongs to the instance that stored it until it counts as left behind:

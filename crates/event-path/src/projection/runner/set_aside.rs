@@ -188,7 +188,7 @@ impl<P: Projection> Runner<P> {
         self.read_parked(read_meanwhile).await
     }
 
-    /// Reads the parked keys, and tells of them.
+    /// Reads the parked keys and reports them.
     pub(super) async fn read_parked(&mut self, read_meanwhile: &mut Vec<Message>) -> Option<()> {
         let name = self.projection.name();
         let keys = self
@@ -201,7 +201,7 @@ impl<P: Projection> Runner<P> {
         self.count_parked(read_meanwhile).await
     }
 
-    /// Counts the dead letters and tells of them.
+    /// Counts the dead letters and reports the count.
     async fn count_parked(&self, read_meanwhile: &mut Vec<Message>) -> Option<()> {
         let own = DeadLetterFilter {
             consumer: Some(self.projection.name().to_owned()),

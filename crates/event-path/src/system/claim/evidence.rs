@@ -12,7 +12,7 @@ use crate::{
     store::StoreError,
 };
 
-/// So many events at the end of each partition are asked for their system where no claim tells of it.
+/// So many events at the end of each partition are examined for their system's name if no claim names it.
 const ASKED: i64 = 20;
 /// How long one event may take to come.
 const READ: Duration = Duration::from_secs(10);

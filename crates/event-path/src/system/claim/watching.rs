@@ -76,7 +76,7 @@ impl Attempt {
     }
 }
 
-/// Waits until another look is asked for; for ever where nobody is told of any.
+/// Waits until another look is asked for; for ever if none ever is.
 async fn changed(looks: Option<&mut watch::Receiver<u64>>) {
     if let Some(looks) = looks
         && looks.changed().await.is_ok()

@@ -342,7 +342,7 @@ impl<I: Inner> Session<I> {
         }
     }
 
-    /// What the log calls it: by its handshake, and by the trace that it was told of last.
+    /// What the log calls it: by its handshake, and by the trace that it named last.
     fn named(&self) -> Named<'_> {
         Named {
             request_id: self.request_id.as_deref(),

@@ -1,8 +1,8 @@
-//! Who asks, as resolvers find it.
+//! The caller of an operation, as resolvers find it.
 
 use std::sync::Arc;
 
-/// Who asks; resolvers find it in the request's data. Recorded as `changedBy`.
+/// The caller; resolvers find it in the request's data. Recorded as `changedBy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller(Arc<str>);
 

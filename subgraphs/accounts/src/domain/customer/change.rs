@@ -1,11 +1,11 @@
-//! A change of a customer: the new state, and what is to be told of it.
+//! A change of a customer: the new state, and what its event says.
 
 use serde::{Deserialize, Serialize};
 use tandem_model::values::Timestamp;
 
 use super::Customer;
 
-/// Who asks for a change, when, and in which trace.
+/// The caller of a change, its time and its trace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
     /// The token's subject, or `anonymous`, or `legacy-rest`.
@@ -16,7 +16,7 @@ pub struct Asked {
     pub traceparent: Option<String>,
 }
 
-/// A change that a command makes: the new state and what is to be told of it.
+/// A change that a command makes: the new state and what its event says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     /// The state after the change.

@@ -1,4 +1,4 @@
-//! Who asks over a session: the token of its beginning, and those that replace it on the open socket.
+//! The caller of a session: the token of its beginning, and those that replace it on the open socket.
 
 use axum::http::header;
 use serde_json::value::RawValue;
