@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tandem_event_path::{
     data_keys::{Keys, Opener, Unopened},
     projection::Projection,
-    rebuild::{Heard, ReadStates},
+    rebuild::{Decoded, ReadStates},
     store::{ChangeLog, ChangeRecord, StoreError},
 };
 use tandem_model::{
@@ -77,23 +77,25 @@ impl CustomerReader {
 
 #[async_trait]
 impl ReadStates<Customer> for CustomerReader {
-    type Told = CustomerChangeEvent;
+    type Event = CustomerChangeEvent;
     type Keys = Keys;
 
-    fn hear(&self, message: &Message) -> Option<Heard<CustomerChangeEvent>> {
-        let (_, told) = read(message).ok()?;
-        Some(Heard {
-            id: told.id.to_string(),
-            revision: told.revision,
-            told,
+    fn decode(&self, message: &Message) -> Option<Decoded<CustomerChangeEvent>> {
+        let (_, event) = read(message).ok()?;
+        Some(Decoded {
+            id: event.id.to_string(),
+            revision: event.revision,
+            event,
         })
     }
 
-    async fn keys(&self, told: &[&CustomerChangeEvent]) -> Result<Self::Keys, StoreError> {
-        let (sealed, plain): (Vec<&CustomerChangeEvent>, Vec<_>) =
-            told.iter().copied().partition(|told| told.sealed.is_some());
-        let plain = plain.iter().map(|told| told.id.to_string()).collect();
-        let sealed = sealed.iter().map(|told| told.id.to_string()).collect();
+    async fn keys(&self, events: &[&CustomerChangeEvent]) -> Result<Self::Keys, StoreError> {
+        let (sealed, plain): (Vec<&CustomerChangeEvent>, Vec<_>) = events
+            .iter()
+            .copied()
+            .partition(|event| event.sealed.is_some());
+        let plain = plain.iter().map(|event| event.id.to_string()).collect();
+        let sealed = sealed.iter().map(|event| event.id.to_string()).collect();
         // A customer whose last event is plain may have a key from before. It belongs to the state: with another key in its
         // place, what the first one sealed could never be read again.
         let mut keys = self.0.known_keys_of(&plain).await?;
@@ -101,9 +103,10 @@ impl ReadStates<Customer> for CustomerReader {
         Ok(keys)
     }
 
-    fn open(&self, told: CustomerChangeEvent, keys: &Keys) -> Result<Customer, Unopened> {
-        let subject = told.id.to_string();
-        told.into_customer(keys.of(&subject))
+    fn open(&self, event: CustomerChangeEvent, keys: &Keys) -> Result<Customer, Unopened> {
+        let subject = event.id.to_string();
+        event
+            .into_customer(keys.of(&subject))
             .map_err(|error| Unopened {
                 subject,
                 reason: error.to_string(),

@@ -7,7 +7,7 @@ use tandem_event_path::{
     data_keys::{DataKey, Keys, Opener, Unopened},
     fault::{self, Fault},
     log_restore::Reencodes,
-    rebuild::{Heard, ReadStates},
+    rebuild::{Decoded, ReadStates},
     sealing::Sealer,
     store::{AggregateStore, ChangeRecord, Filter, PageRequest, StoreError},
 };
@@ -72,33 +72,33 @@ impl OrderReader {
 
 #[async_trait]
 impl ReadStates<Order> for OrderReader {
-    type Told = OrderChangeEvent;
+    type Event = OrderChangeEvent;
     type Keys = Keys;
 
-    fn hear(&self, message: &Message) -> Option<Heard<OrderChangeEvent>> {
-        let event = cloudevents::read(message).ok()?;
-        let told = OrderChangeEvent::read(&event).ok()?;
-        Some(Heard {
-            id: told.id.clone(),
-            revision: told.revision,
-            told,
+    fn decode(&self, message: &Message) -> Option<Decoded<OrderChangeEvent>> {
+        let envelope = cloudevents::read(message).ok()?;
+        let event = OrderChangeEvent::read(&envelope).ok()?;
+        Some(Decoded {
+            id: event.id.clone(),
+            revision: event.revision,
+            event,
         })
     }
 
-    async fn keys(&self, told: &[&OrderChangeEvent]) -> Result<Self::Keys, StoreError> {
-        let sealed = told
+    async fn keys(&self, events: &[&OrderChangeEvent]) -> Result<Self::Keys, StoreError> {
+        let sealed = events
             .iter()
-            .filter_map(|told| sealed_subject(told))
+            .filter_map(|event| sealed_subject(event))
             .collect();
         self.0.keys_of(&sealed).await
     }
 
-    fn open(&self, told: OrderChangeEvent, keys: &Keys) -> Result<Order, Unopened> {
-        open_one(told, keys).map(OrderChangeEvent::into_order)
+    fn open(&self, event: OrderChangeEvent, keys: &Keys) -> Result<Order, Unopened> {
+        open_one(event, keys).map(OrderChangeEvent::into_order)
     }
 }
 
-/// Tells of stored orders again, for a log that has lost them.
+/// Encodes stored orders as events again, for a log that has lost them.
 pub struct OrderEncoding(pub Sealer);
 
 impl Reencodes<Order> for OrderEncoding {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, marker::PhantomData, sync::Arc};
 use async_trait::async_trait;
 use tandem_model::{aggregate::Aggregate, message::Message};
 
-use super::{Differing, Entries, Heard, Keeps, Rebuilt, content_of};
+use super::{Decoded, Differing, Entries, Keeps, Rebuilt, content_of};
 use crate::{
     data_keys::Unopened,
     store::{AggregateStore, PublishedRow, StoreError},
@@ -16,24 +16,24 @@ use crate::{
 #[async_trait]
 pub trait ReadStates<A>: Send + Sync + 'static {
     /// What a message says.
-    type Told: Send + Sync + 'static;
+    type Event: Send + Sync + 'static;
     /// What it takes to open what is sealed in messages.
     type Keys: Send + Sync + 'static;
 
-    /// Reads a message, `None` if it cannot be read. Pure: it asks nobody.
-    fn hear(&self, message: &Message) -> Option<Heard<Self::Told>>;
+    /// Decodes a message, `None` if it cannot be. Pure: it asks nobody.
+    fn decode(&self, message: &Message) -> Option<Decoded<Self::Event>>;
 
     /// What it takes to open these.
     ///
     /// # Errors
     /// When that cannot be told now: it is asked again.
-    async fn keys(&self, told: &[&Self::Told]) -> Result<Self::Keys, StoreError>;
+    async fn keys(&self, events: &[&Self::Event]) -> Result<Self::Keys, StoreError>;
 
     /// The state after the change. Pure: it asks nobody.
     ///
     /// # Errors
     /// Why it does not open.
-    fn open(&self, told: Self::Told, keys: &Self::Keys) -> Result<A, Unopened>;
+    fn open(&self, event: Self::Event, keys: &Self::Keys) -> Result<A, Unopened>;
 }
 
 /// Rebuilds aggregates.
@@ -66,7 +66,7 @@ impl<A: Aggregate, S: ReadStates<A>> RebuildAggregates<A, S> {
 
 #[async_trait]
 impl<A: Aggregate, S: ReadStates<A>> Rebuilt for RebuildAggregates<A, S> {
-    type Told = S::Told;
+    type Event = S::Event;
     type Keys = S::Keys;
     type Row = A;
 
@@ -82,16 +82,16 @@ impl<A: Aggregate, S: ReadStates<A>> Rebuilt for RebuildAggregates<A, S> {
         Keeps::Newest
     }
 
-    fn hear(&self, message: &Message) -> Option<Heard<S::Told>> {
-        self.reader.hear(message)
+    fn decode(&self, message: &Message) -> Option<Decoded<S::Event>> {
+        self.reader.decode(message)
     }
 
-    async fn keys(&self, told: &[&S::Told]) -> Result<S::Keys, StoreError> {
-        self.reader.keys(told).await
+    async fn keys(&self, events: &[&S::Event]) -> Result<S::Keys, StoreError> {
+        self.reader.keys(events).await
     }
 
-    fn open(&self, told: S::Told, keys: &S::Keys) -> Result<A, Unopened> {
-        self.reader.open(told, keys)
+    fn open(&self, event: S::Event, keys: &S::Keys) -> Result<A, Unopened> {
+        self.reader.open(event, keys)
     }
 
     fn waiting(&self) -> Option<&Waiting> {

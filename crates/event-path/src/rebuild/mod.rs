@@ -37,7 +37,7 @@ pub use filling::{TruncatedLog, fill_new_store, is_filled, mark_filled};
 pub use logged::Keeps;
 pub use order::{Lacking, Order, Outcome};
 pub use progress::Progress;
-pub use rebuilt::{Differing, Entries, Heard, Rebuilt, content_of};
+pub use rebuilt::{Decoded, Differing, Entries, Rebuilt, content_of};
 pub use target::Target;
 pub use trail::RebuildTrail;
 pub use unread::Unread;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Heard, RebuildError, Rebuilt,
+    Decoded, RebuildError, Rebuilt,
     opening::open,
     reading::{Reading, early},
     writing::names_of,
@@ -22,7 +22,7 @@ pub(super) async fn newest_of<R: Rebuilt>(
     shutdown: &Shutdown,
 ) -> Result<HashMap<String, (i64, R::Row)>, RebuildError> {
     let ids: HashSet<&str> = few.iter().map(|seen| seen.id.as_str()).collect();
-    let mut newest: HashMap<String, Heard<R::Told>> = HashMap::with_capacity(ids.len());
+    let mut newest: HashMap<String, Decoded<R::Event>> = HashMap::with_capacity(ids.len());
     let mut reading = Reading::new(log, target.topic(), shutdown);
     let ends = reading.ends().await?;
     let total = reading.left(&ends);
@@ -39,10 +39,10 @@ pub(super) async fn newest_of<R: Rebuilt>(
         let theirs = messages
             .iter()
             .filter(|message| names_of(message).any(|name| ids.contains(name)));
-        for heard in theirs.filter_map(|message| target.hear(message)) {
-            let known = newest.get(&heard.id).map_or(0, |known| known.revision);
-            if heard.revision > known {
-                newest.insert(heard.id.clone(), heard);
+        for decoded in theirs.filter_map(|message| target.decode(message)) {
+            let known = newest.get(&decoded.id).map_or(0, |known| known.revision);
+            if decoded.revision > known {
+                newest.insert(decoded.id.clone(), decoded);
             }
         }
     }
@@ -50,8 +50,8 @@ pub(super) async fn newest_of<R: Rebuilt>(
         .finish(ahead)
         .await
         .map_err(|ended| early(&ended, target.topic(), read, total))?;
-    let heard: Vec<Heard<R::Told>> = newest.into_values().collect();
-    let opened = open(target, heard, shutdown).await?;
+    let newest: Vec<Decoded<R::Event>> = newest.into_values().collect();
+    let opened = open(target, newest, shutdown).await?;
     Ok(opened
         .into_iter()
         .filter_map(|(id, revision, row)| Some((id, (revision, row.ok()?))))

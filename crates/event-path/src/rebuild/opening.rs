@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{Entries, Heard, RebuildError, Rebuilt, cores::on_all_cores, retry::until_done};
+use super::{Decoded, Entries, RebuildError, Rebuilt, cores::on_all_cores, retry::until_done};
 use crate::{data_keys::Unopened, store::StoreError, waiting::Takes};
 use tandem_model::message::Message;
 use tandem_runtime::shutdown::Shutdown;
@@ -18,25 +18,25 @@ pub(super) struct Shut {
     pub(super) unopened: Unopened,
 }
 
-/// Opens what was heard; each with its id and revision.
+/// Opens decoded messages; each row comes with its id and revision.
 pub(super) async fn open<R: Rebuilt>(
     target: &Arc<R>,
-    heard: Vec<Heard<R::Told>>,
+    decoded: Vec<Decoded<R::Event>>,
     shutdown: &Shutdown,
 ) -> Result<Vec<(String, i64, Result<R::Row, Unopened>)>, RebuildError> {
-    let told: Vec<&R::Told> = heard.iter().map(|heard| &heard.told).collect();
-    let keys = until_done(target.as_ref(), shutdown, || target.keys(&told)).await?;
-    drop(told);
+    let events: Vec<&R::Event> = decoded.iter().map(|decoded| &decoded.event).collect();
+    let keys = until_done(target.as_ref(), shutdown, || target.keys(&events)).await?;
+    drop(events);
     let opening = Arc::clone(target);
-    on_all_cores(heard, move |heard| {
-        let row = opening.open(heard.told, &keys);
-        (heard.id, heard.revision, row)
+    on_all_cores(decoded, move |decoded| {
+        let row = opening.open(decoded.event, &keys);
+        (decoded.id, decoded.revision, row)
     })
     .await
     .map_err(RebuildError::BrokenOff)
 }
 
-/// Keeps events that do not open until they do, unless what they tell is stored. Returns how many wait.
+/// Keeps events that do not open until they do, unless what they say is stored. Returns how many wait.
 pub(super) async fn keep<R: Rebuilt>(target: &R, shut: &[Shut]) -> Result<u64, StoreError> {
     if shut.is_empty() {
         return Ok(0);
@@ -68,22 +68,33 @@ pub(super) async fn keep<R: Rebuilt>(target: &R, shut: &[Shut]) -> Result<u64, S
 #[async_trait]
 impl<R: Rebuilt> Takes for R {
     async fn take(&self, messages: &[Message]) -> Result<Vec<Option<Unopened>>, StoreError> {
-        let heard: Vec<Option<Heard<R::Told>>> =
-            messages.iter().map(|message| self.hear(message)).collect();
-        let told: Vec<&R::Told> = heard.iter().flatten().map(|heard| &heard.told).collect();
-        let keys = self.keys(&told).await?;
-        drop(told);
+        let decoded: Vec<Option<Decoded<R::Event>>> = messages
+            .iter()
+            .map(|message| self.decode(message))
+            .collect();
+        let events: Vec<&R::Event> = decoded
+            .iter()
+            .flatten()
+            .map(|decoded| &decoded.event)
+            .collect();
+        let keys = self.keys(&events).await?;
+        drop(events);
         let mut newest: HashMap<String, (i64, R::Row)> = HashMap::new();
         let mut answers = Vec::with_capacity(messages.len());
-        for (heard, message) in heard.into_iter().zip(messages) {
-            let Some(Heard { id, revision, told }) = heard else {
+        for (decoded, message) in decoded.into_iter().zip(messages) {
+            let Some(Decoded {
+                id,
+                revision,
+                event,
+            }) = decoded
+            else {
                 answers.push(Some(Unopened {
                     subject: message.key.clone().unwrap_or_default(),
                     reason: "it cannot be read".to_owned(),
                 }));
                 continue;
             };
-            match self.open(told, &keys) {
+            match self.open(event, &keys) {
                 Ok(row) => {
                     if newest.get(&id).is_none_or(|(known, _)| *known < revision) {
                         newest.insert(id, (revision, row));

@@ -40,15 +40,15 @@ pub struct Progress {
     pub done: bool,
 }
 
-/// The progress, and who hears of it.
-pub(super) struct Told<'a> {
+/// The progress of a rebuild, and where it is reported.
+pub(super) struct Reporter<'a> {
     pub(super) begun: Instant,
     pub(super) clock: Clock,
     pub(super) progress: Progress,
     pub(super) tell: &'a mut (dyn FnMut(Progress) + Send + Sync),
 }
 
-impl Told<'_> {
+impl Reporter<'_> {
     pub(super) fn step(&mut self) {
         self.progress.seconds = self.clock.since(self.begun).as_secs_f64();
         (self.tell)(self.progress.clone());

@@ -14,22 +14,22 @@ use crate::{
 };
 use tandem_model::message::Message;
 
-/// What a message says, as far as that can be told without a key.
+/// A message that was decoded, as far as that can be done without a key.
 #[derive(Clone, Debug)]
-pub struct Heard<T> {
-    /// Of whom.
+pub struct Decoded<T> {
+    /// The aggregate that it is about.
     pub id: String,
     /// The revision that it made.
     pub revision: i64,
-    /// The rest.
-    pub told: T,
+    /// What it says, with what is sealed in it still sealed.
+    pub event: T,
 }
 
 /// Something that is rebuilt from a topic: rows, each with an id and a revision.
 #[async_trait]
 pub trait Rebuilt: Send + Sync + 'static {
     /// What a message says.
-    type Told: Send + Sync + 'static;
+    type Event: Send + Sync + 'static;
     /// What it takes to open what is sealed in messages.
     type Keys: Send + Sync + 'static;
     /// What is written.
@@ -44,20 +44,20 @@ pub trait Rebuilt: Send + Sync + 'static {
     /// Which revisions of an id it keeps.
     fn keeps(&self) -> Keeps;
 
-    /// Reads a message, `None` if it cannot be read. Pure: it asks nobody.
-    fn hear(&self, message: &Message) -> Option<Heard<Self::Told>>;
+    /// Decodes a message, `None` if it cannot be. Pure: it asks nobody.
+    fn decode(&self, message: &Message) -> Option<Decoded<Self::Event>>;
 
     /// What it takes to open these.
     ///
     /// # Errors
     /// When that cannot be told now: it is asked again.
-    async fn keys(&self, told: &[&Self::Told]) -> Result<Self::Keys, StoreError>;
+    async fn keys(&self, events: &[&Self::Event]) -> Result<Self::Keys, StoreError>;
 
     /// The row. Pure: it asks nobody.
     ///
     /// # Errors
     /// Why it does not open.
-    fn open(&self, told: Self::Told, keys: &Self::Keys) -> Result<Self::Row, Unopened>;
+    fn open(&self, event: Self::Event, keys: &Self::Keys) -> Result<Self::Row, Unopened>;
 
     /// Where events wait that do not open, if any of them may be sealed.
     fn waiting(&self) -> Option<&Waiting> {

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{
     Order, Progress, RebuildError, Rebuilt,
     logged::Logged,
-    progress::Told,
+    progress::Reporter,
     reading::{Ahead, Reading, early},
     writing::{Prepared, prepare, write},
 };
@@ -30,7 +30,7 @@ pub(super) struct Rebuild<'a, R: Rebuilt> {
     /// Entries that are left with other content than the log's.
     pub(super) differing: Vec<Vec<u8>>,
     pub(super) shutdown: &'a Shutdown,
-    pub(super) told: Told<'a>,
+    pub(super) reporter: Reporter<'a>,
 }
 
 impl<R: Rebuilt> Rebuild<'_, R> {
@@ -43,7 +43,7 @@ impl<R: Rebuilt> Rebuild<'_, R> {
             rounds += 1;
             if left == 0 || (rounds > 2 && left < NEAR) {
                 if let Some((partition, (low, _))) = ends.iter().find(|(_, (low, _))| *low > 0) {
-                    self.told.progress.of_the_log = Some(format!(
+                    self.reporter.progress.of_the_log = Some(format!(
                         "{} begins at offset {low} of partition {partition}: what is not in it may have been",
                         self.target.topic()
                     ));
@@ -62,20 +62,20 @@ impl<R: Rebuilt> Rebuild<'_, R> {
         self.read_to(&ends).await
     }
 
-    /// Reads on to these ends and writes what is told.
+    /// Reads on to these ends and writes what the messages say.
     pub(super) async fn read_to(&mut self, ends: &Ends) -> Result<(), RebuildError> {
         let Self {
             target,
             reading,
             logged,
             shutdown,
-            told,
+            reporter,
             order,
             differing,
             ..
         } = self;
-        told.progress.total = told.progress.read + reading.left(ends);
-        told.step();
+        reporter.progress.total = reporter.progress.read + reading.left(ends);
+        reporter.step();
         let mut ahead = reading.start(ends)?;
         let (prepared_in, prepared) = mpsc::channel::<Prepared<R::Row>>(1);
         let preparing = async {
@@ -93,7 +93,7 @@ impl<R: Rebuilt> Rebuild<'_, R> {
             .map(|batch| write(target, batch, *order, shutdown))
             .buffered(WRITES);
         let writing = written.try_for_each(|batch| {
-            let progress = &mut told.progress;
+            let progress = &mut reporter.progress;
             progress.read += batch.read;
             progress.total = progress.total.max(progress.read);
             progress.written += batch.written;
@@ -102,7 +102,7 @@ impl<R: Rebuilt> Rebuild<'_, R> {
             progress.differing += batch.differing.left.len() as u64;
             differing.extend(batch.differing.left);
             progress.waiting += batch.waiting;
-            told.step();
+            reporter.step();
             ready(Ok(()))
         });
         tokio::select! {
@@ -115,7 +115,7 @@ impl<R: Rebuilt> Rebuild<'_, R> {
 
     async fn finish(&mut self, ahead: Ahead) -> Result<(), RebuildError> {
         let ended = self.reading.finish(ahead).await;
-        let Progress { read, total, .. } = self.told.progress;
+        let Progress { read, total, .. } = self.reporter.progress;
         ended.map_err(|ended| early(&ended, self.target.topic(), read, total))
     }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     Entries, Order, Outcome, Progress, RebuildError, Rebuilt, Unread, logged::Logged,
-    newest_revisions::newest_of, progress::Told, reading::Reading, replay::Rebuild,
+    newest_revisions::newest_of, progress::Reporter, reading::Reading, replay::Rebuild,
     retry::until_done, unlogged::PAGE,
 };
 use crate::{
@@ -95,7 +95,7 @@ fn begun<'a, R: Rebuilt>(
     shutdown: &'a Shutdown,
     tell: &'a mut (dyn FnMut(Progress) + Send + Sync),
 ) -> Rebuild<'a, R> {
-    let told = Told {
+    let reporter = Reporter {
         begun: shutdown.clock().instant(),
         clock: shutdown.clock().clone(),
         progress: Progress {
@@ -111,7 +111,7 @@ fn begun<'a, R: Rebuilt>(
         order,
         differing: Vec::new(),
         shutdown,
-        told,
+        reporter,
     }
 }
 
@@ -136,10 +136,10 @@ impl<R: Rebuilt> Target for R {
         let mut rebuild = begun(self, reading, order, shutdown, tell);
         rebuild.read_to_the_moving_end().await?;
         let lacking = rebuild.look_for_unlogged().await?;
-        rebuild.told.progress.done = true;
-        rebuild.told.step();
+        rebuild.reporter.progress.done = true;
+        rebuild.reporter.step();
         Ok(Outcome {
-            progress: rebuild.told.progress,
+            progress: rebuild.reporter.progress,
             lacking,
         })
     }
@@ -155,9 +155,9 @@ impl<R: Rebuilt> Target for R {
         let mut nobody = |_: Progress| {};
         let mut rebuild = begun(self, reading, Order::default(), shutdown, &mut nobody);
         rebuild.read_to(&to).await?;
-        rebuild.told.progress.done = true;
-        rebuild.told.step();
-        Ok(rebuild.told.progress)
+        rebuild.reporter.progress.done = true;
+        rebuild.reporter.step();
+        Ok(rebuild.reporter.progress)
     }
 
     async fn recall_waiting(&self) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use tandem_model::message::Message;
 
-use super::{Differing, Entries, Heard, Keeps, Rebuilt, content_of};
+use super::{Decoded, Differing, Entries, Keeps, Rebuilt, content_of};
 use crate::{
     data_keys::Unopened,
     projection::Projection,
@@ -114,7 +114,7 @@ fn entry(page: Vec<ChangeRecord>, revision: i64) -> Entry {
 
 #[async_trait]
 impl<P: Projection<Item: Into<ChangeRecord>>> Rebuilt for RebuildTrail<P> {
-    type Told = ChangeRecord;
+    type Event = ChangeRecord;
     type Keys = ();
     type Row = ChangeRecord;
 
@@ -130,12 +130,12 @@ impl<P: Projection<Item: Into<ChangeRecord>>> Rebuilt for RebuildTrail<P> {
         Keeps::Each
     }
 
-    fn hear(&self, message: &Message) -> Option<Heard<ChangeRecord>> {
+    fn decode(&self, message: &Message) -> Option<Decoded<ChangeRecord>> {
         let record: ChangeRecord = self.projection.decode(message).ok()?.into();
-        Some(Heard {
+        Some(Decoded {
             id: record.subject.clone(),
             revision: record.revision,
-            told: record,
+            event: record,
         })
     }
 
@@ -143,8 +143,8 @@ impl<P: Projection<Item: Into<ChangeRecord>>> Rebuilt for RebuildTrail<P> {
         Ok(())
     }
 
-    fn open(&self, told: ChangeRecord, (): &()) -> Result<ChangeRecord, Unopened> {
-        Ok(told)
+    fn open(&self, event: ChangeRecord, (): &()) -> Result<ChangeRecord, Unopened> {
+        Ok(event)
     }
 
     async fn revisions(&self, _: &[String]) -> Result<HashMap<String, i64>, StoreError> {

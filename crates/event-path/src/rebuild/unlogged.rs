@@ -31,10 +31,10 @@ impl<R: Rebuilt> Rebuild<'_, R> {
                 "stored, and not in the log"
             );
             if keeps == Keeps::Newest && self.logged.knows(&seen.id) {
-                self.told.progress.ahead += 1;
+                self.reporter.progress.ahead += 1;
                 lacking.push(Lacking::Ahead(seen));
             } else {
-                self.told.progress.unknown += 1;
+                self.reporter.progress.unknown += 1;
                 lacking.push(Lacking::Unknown(seen));
             }
         }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Differing, Heard, Keeps, Order, RebuildError, Rebuilt,
+    Decoded, Differing, Keeps, Order, RebuildError, Rebuilt,
     cores::on_all_cores,
     logged::Logged,
     opening::{Shut, keep, open},
@@ -34,9 +34,6 @@ pub(super) struct Written {
     pub(super) waiting: u64,
 }
 
-/// A message with what it says.
-type Decoded<T> = (Heard<T>, Message);
-
 /// Whom a message names outside of its body.
 pub(super) fn names_of(message: &Message) -> impl Iterator<Item = &str> {
     message
@@ -55,25 +52,25 @@ pub(super) async fn prepare<R: Rebuilt>(
 ) -> Result<Prepared<R::Row>, RebuildError> {
     let read = messages.len() as u64;
     let mut refused = 0;
-    let hearing = Arc::clone(target);
-    let heard = on_all_cores(messages, move |message| match hearing.hear(&message) {
-        Some(heard) => Ok((heard, message)),
+    let decoder = Arc::clone(target);
+    let decoded = on_all_cores(messages, move |message| match decoder.decode(&message) {
+        Some(decoded) => Ok((decoded, message)),
         None => Err(names_of(&message).map(str::to_owned).collect::<Vec<_>>()),
     })
     .await
     .map_err(RebuildError::BrokenOff)?;
     // Of each id the revisions, the one to be written last.
-    let mut by_id: HashMap<String, Vec<Decoded<R::Told>>> = HashMap::new();
-    for heard in heard {
-        match heard {
-            Ok((heard, message)) => {
-                let is_first = logged.note(&heard.id, heard.revision);
+    let mut by_id: HashMap<String, Vec<(Decoded<R::Event>, Message)>> = HashMap::new();
+    for one in decoded {
+        match one {
+            Ok((decoded, message)) => {
+                let is_first = logged.note(&decoded.id, decoded.revision);
                 if is_first || target.keeps() == Keeps::Newest {
-                    let revisions = by_id.entry(heard.id.clone()).or_default();
-                    // Of the same revision the one told last: it was told again with another sealing key.
+                    let revisions = by_id.entry(decoded.id.clone()).or_default();
+                    // Of the same revision the one published last: it was published again with another sealing key.
                     let place =
-                        revisions.partition_point(|(one, _)| one.revision <= heard.revision);
-                    revisions.insert(place, (heard, message));
+                        revisions.partition_point(|(one, _)| one.revision <= decoded.revision);
+                    revisions.insert(place, (decoded, message));
                 }
             }
             Err(names) => {
@@ -85,7 +82,7 @@ pub(super) async fn prepare<R: Rebuilt>(
     let mut rows: Vec<(String, i64, R::Row)> = Vec::with_capacity(by_id.len());
     let mut unopened: HashMap<String, Shut> = HashMap::new();
     while !by_id.is_empty() {
-        let next: Vec<Decoded<R::Told>> = match target.keeps() {
+        let next: Vec<(Decoded<R::Event>, Message)> = match target.keeps() {
             Keeps::Each => by_id.drain().flat_map(|(_, revisions)| revisions).collect(),
             Keeps::Newest => by_id.values_mut().filter_map(Vec::pop).collect(),
         };

@@ -150,7 +150,7 @@ pub(crate) enum CustomerChangeType {
     Erased,
 }
 
-/// One state change, as the log has it.
+/// One state change, as the log tells of it.
 #[derive(SimpleObject, Debug)]
 pub(crate) struct CustomerChange {
     /// CloudEvents id of the event that carried this change.

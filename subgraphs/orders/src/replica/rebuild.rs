@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use tandem_event_path::{
     data_keys::{Keys, Opener, Unopened},
-    rebuild::{Differing, Entries, Heard, Keeps, Rebuilt, content_of},
+    rebuild::{Decoded, Differing, Entries, Keeps, Rebuilt, content_of},
     store::{PublishedRow, StoreError},
     waiting::Waiting,
 };
@@ -42,7 +42,7 @@ impl RebuildReplica {
 
 #[async_trait]
 impl Rebuilt for RebuildReplica {
-    type Told = CustomerChange;
+    type Event = CustomerChange;
     type Keys = Keys;
     type Row = ReplicaCustomer;
 
@@ -58,25 +58,25 @@ impl Rebuilt for RebuildReplica {
         Keeps::Newest
     }
 
-    fn hear(&self, message: &Message) -> Option<Heard<CustomerChange>> {
-        let told = event::read(message).ok()?;
-        Some(Heard {
-            id: told.id.clone(),
-            revision: told.revision,
-            told,
+    fn decode(&self, message: &Message) -> Option<Decoded<CustomerChange>> {
+        let change = event::read(message).ok()?;
+        Some(Decoded {
+            id: change.id.clone(),
+            revision: change.revision,
+            event: change,
         })
     }
 
-    async fn keys(&self, told: &[&CustomerChange]) -> Result<Self::Keys, StoreError> {
-        let sealed = told
+    async fn keys(&self, changes: &[&CustomerChange]) -> Result<Self::Keys, StoreError> {
+        let sealed = changes
             .iter()
             .filter_map(|change| change.sealed_subject())
             .collect();
         self.opener.keys_of(&sealed).await
     }
 
-    fn open(&self, told: CustomerChange, keys: &Keys) -> Result<ReplicaCustomer, Unopened> {
-        event::open_one(told, keys, self.opener.clock().now().into())
+    fn open(&self, change: CustomerChange, keys: &Keys) -> Result<ReplicaCustomer, Unopened> {
+        event::open_one(change, keys, self.opener.clock().now().into())
     }
 
     fn waiting(&self) -> Option<&Waiting> {
