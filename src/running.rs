@@ -1,4 +1,4 @@
-//! What a `tandem up` runs: it writes it into its data directory, and whoever works on the system finds it there.
+//! What a `tandem up` runs: it writes that into its data directory, where the operator's commands find it.
 //!
 //! The file holds no secret, but names files that do: it is for its owner alone. It is removed at the end; after a `kill -9` it stays, and
 //! is known to be stale by the process that it names.

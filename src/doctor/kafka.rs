@@ -184,7 +184,7 @@ fn unfit(name: &str, state: &TopicState, compacted: bool) -> Option<Finding> {
     })
 }
 
-/// How the clock of whoever wrote the newest event goes, as far as that shows.
+/// The clock of the newest event's producer, as far as its time shows it.
 #[expect(
     clippy::disallowed_methods,
     reason = "a command waits for real processes and servers"

@@ -44,7 +44,7 @@ pub(super) struct InProcess {
     sampler: Option<Sampler>,
 }
 
-/// Whom a request came from.
+/// The client that a request came from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) SocketAddr);
 

@@ -70,7 +70,7 @@ impl System {
     /// `{version, services: [{name, status, components: [{name, status}], address}]}`, at most a second old. The address is there only
     /// where it is one of this machine: others are no concern of a browser.
     pub(super) async fn report(&self) -> Value {
-        // Whoever comes meanwhile waits for the same answer.
+        // Requests that come meanwhile wait for the same answer.
         let mut last = self.last.lock().await;
         if let Some((at, report)) = last.as_ref()
             && at.elapsed() < STANDS

@@ -1,5 +1,5 @@
 //! Where a request is passed on to: the path is made anew of the route's own words and, where the route has a parameter, of one checked segment.
-//! Nothing of the client's path goes on as it was written, so that none leads out of its route, however whoever is behind reads it.
+//! Nothing of the client's path goes on as it was written, so that none leads out of its route, however the service behind reads it.
 
 use std::borrow::Cow;
 
@@ -49,7 +49,7 @@ impl Target {
                 (Some(own), Some(asked)) if own.starts_with('{') => {
                     segments.push(segment(asked)?);
                 }
-                // The same word, as whoever chose the route has read it.
+                // The same word, as the choice of the route has read it.
                 (Some(own), Some(_)) => segments.push(own.to_owned()),
                 _ => return Err(Elsewhere),
             }

@@ -116,7 +116,7 @@ pub fn open(settings: &Settings) -> Result<OpenBroker, BrokerError> {
     let port = listener.local_addr().map_err(listen)?.port();
     let path = settings.data_dir.join(FILE);
     let (log, writer_ended) = Log::open_at(&path).map_err(|error| unusable(&path, &error))?;
-    // Whoever makes a file has to make its name durable, too. Not every file system can.
+    // A new file's name has to be made durable, too: its directory is synced. Not every file system can.
     if let Ok(directory) = std::fs::File::open(&settings.data_dir) {
         let _ = directory.sync_all();
     }

@@ -1,4 +1,4 @@
-//! Claims of topics, as they are on the topic of data keys: whom the topics were made for.
+//! Claims of topics, as they are on the topic of data keys: which system the topics were made for.
 
 use std::collections::BTreeMap;
 
@@ -77,7 +77,7 @@ enum NotTaken {
 /// All claims of a topic of keys, as far as it is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// The first claim, whoever made it: its system is the topics'.
+    /// The first claim, by any service: its system is the topics'.
     pub first: Option<Claim>,
     /// The newest claim of each service.
     pub of: BTreeMap<String, Claim>,

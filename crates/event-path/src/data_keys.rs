@@ -163,7 +163,7 @@ pub trait DataKeys: Send + Sync + 'static {
     fn shows_any(&self, subjects: &HashSet<String>) -> bool;
 }
 
-/// What a service's own store knows of keys: it holds the wrapped key of everybody whom it has read, so a topic of keys that was
+/// What a service's own store knows of keys: it holds the wrapped key of every customer that it has read, so a topic of keys that was
 /// lost, or comes later than the events, hides nobody who is known here.
 #[async_trait]
 pub trait StoredKeys: Send + Sync + 'static {

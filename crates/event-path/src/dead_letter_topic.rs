@@ -22,7 +22,7 @@ use crate::{
 };
 use tandem_runtime::{backoff::Backoff, shutdown::Shutdown};
 
-/// How long whoever sets letters aside waits for their copies.
+/// How long a projection that sets letters aside waits for their copies.
 const IN_LINE: Duration = Duration::from_secs(1);
 /// Copies on their way at once.
 const AT_ONCE: usize = 256;

@@ -15,7 +15,7 @@ pub enum Fault {
     ClearBeforePublish,
     /// A projection commits offsets before it writes.
     CommitBeforeWrite,
-    /// Whoever writes offers the relay its own event alone, not what is pending of the key before it.
+    /// A writer offers the relay its own event alone, not what is pending of the key before it.
     HintTrusted,
     /// The relay sends the next event of a key before the one before it is acknowledged.
     KeyOrderOvertaken,
@@ -156,7 +156,7 @@ mod switch {
         let Some(file) = file else { return false };
         let told = std::fs::read_to_string(file)
             .is_ok_and(|told| told.trim().split_once('@') == Some((instant.name(), place)));
-        // Whoever removes it is the one.
+        // The process that removes it is the one to end.
         told && std::fs::remove_file(file).is_ok()
     }
 }

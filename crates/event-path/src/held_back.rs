@@ -1,7 +1,7 @@
 //! Records that a log holds and does not show yet: those behind an open transaction, up to the end of the partition.
 //!
 //! Readers see what is committed. While a transaction of another producer is open, its partition can be read up to where that began only,
-//! and what others wrote behind it is hidden too. Whoever reads to an end and concludes from what is not there asks here first.
+//! and what others wrote behind it is hidden too. A reader that concludes anything from what is missing at an end asks here first.
 
 use std::{fmt, time::Duration};
 

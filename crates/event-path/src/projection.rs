@@ -57,7 +57,7 @@ pub trait Projection: Send + Sync + 'static {
     /// Why the message cannot be taken, now or ever: it becomes a dead letter.
     fn decode(&self, message: &Message) -> Result<Self::Item, Rejection>;
 
-    /// Of whom a message tells: what keeps it in order with others if it has no key.
+    /// The subject of a message: what keeps it in order with others if it has no key.
     fn subject<'a>(&self, item: &'a Self::Item) -> &'a str;
 
     /// When the change was made that an item tells of, by the clock of who made it, where readers wait for what this projection shows.

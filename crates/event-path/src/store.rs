@@ -34,7 +34,7 @@ pub enum StoreError {
     Corrupt(String),
 }
 
-/// What is said of a store that cannot be written: how the operating system says it, and how whoever asks is told.
+/// What is said of a store that cannot be written: the operating system's words, and those for callers.
 const TOLD: [(&str, &str); 4] = [
     ("no space left on device", "no space left on device"),
     ("file too large", "its file may not become larger"),
@@ -43,7 +43,7 @@ const TOLD: [(&str, &str); 4] = [
 ];
 
 impl StoreError {
-    /// Why it is away, in general words that may be told whoever asks; `None` where that is for the log alone.
+    /// Why it is away, in general words that any caller may read; `None` where the reason is for the log alone.
     #[must_use]
     pub fn told(&self) -> Option<&'static str> {
         let Self::Away(reason) = self else {

@@ -226,7 +226,7 @@ impl<I: Inner> Door<I> {
         const TOO_LARGE: &str = "the head of a request has at most 64 KiB here";
         let (mut parts, body) = request.into_parts();
         let id = name(&mut parts);
-        // Probes and whoever reads metrics have none.
+        // Probes and scrapers of metrics have none.
         if !is_certified && !parts.uri.path().starts_with("/actuator/") {
             refused("certificate");
             let response = problem(StatusCode::FORBIDDEN, parts.uri.path(), CERTIFICATE);

@@ -25,7 +25,7 @@ impl Stopper {
 }
 
 impl Stop {
-    /// Waits for the word, also if whoever was to give it is gone.
+    /// Waits for the signal; a dropped sender counts as one.
     pub async fn requested(&self) {
         let mut receiver = self.0.clone();
         // Without a sender nobody will say it any more: it counts as said.

@@ -212,7 +212,7 @@ fn config(paths: &Paths, files: &Files) -> Result<ServerConfig, TlsError> {
                     .add(certificate)
                     .map_err(|error| unfit(error.to_string()))?;
             }
-            // Whoever shows none is told so by an answer, and probes get theirs.
+            // A client that shows none gets an answer that says so, and probes get theirs.
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
                 .build()

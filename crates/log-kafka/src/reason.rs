@@ -28,7 +28,7 @@ pub enum Cause {
     ClientCertificate,
     /// The certificate is not trusted, or is for another host: librdkafka does not say which.
     Certificate,
-    /// Nobody whom the client trusts has signed the certificate.
+    /// The certificate is signed by no authority that the client trusts.
     UntrustedCertificate,
     /// The certificate is for another host name.
     HostName,

@@ -31,7 +31,7 @@ pub struct CloudEvent {
     pub data: String,
 }
 
-/// An event as it was received, whoever states it: what another producer may leave out need not be there.
+/// An event as it was received, from any producer: what another producer may leave out is optional.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReceivedEvent {
     /// `id`: any text that is not empty.

@@ -1,4 +1,4 @@
-//! The consistency token: what a client wrote, so that whoever is asked next can wait until it shows that.
+//! The consistency token: what a client wrote, so that the service that it asks next can wait until it shows that.
 //!
 //! Its text is `v1`, then for each thing `~KIND.ID.REVISION`, the newest last. Clients hand it on unread. Anybody can write one, and how
 //! long its bearer waits, and for what in vain, tells whether a thing is there and at which revision. So it opens nothing: whoever reads it

@@ -210,7 +210,7 @@ impl Writer {
         self.flush();
     }
 
-    /// Opens the file again, however often it takes. Whoever wants to write meanwhile is told that it is away. Returns false when
+    /// Opens the file again, however often it takes. Writes meanwhile are answered that the store is away. Returns false when
     /// there will be no more jobs.
     #[expect(
         clippy::disallowed_methods,

@@ -66,7 +66,7 @@ impl EmbeddedStore {
             path: path.to_owned(),
             reason: error.to_string(),
         })?;
-        // A file that cannot be read says so to whoever reads it next.
+        // A file that cannot be read fails the next read of it.
         let recall = |name: &str| {
             let transaction = database.begin_read().ok()?;
             let table = transaction.open_table(REGISTRY).ok()?;

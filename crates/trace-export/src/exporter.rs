@@ -180,7 +180,7 @@ fn metadata(settings: &TraceSettings) -> Result<MetadataMap, ExportError> {
     Ok(MetadataMap::from_headers(headers))
 }
 
-/// Whom a collector must show a certificate by, and what is shown to it.
+/// The authorities that a collector is verified by, and the certificate that is shown to it.
 fn tls(settings: &TraceSettings, certificates: &Path) -> Result<ClientTlsConfig, ExportError> {
     let trusted = read("OTEL_EXPORTER_OTLP_CERTIFICATE", certificates)?;
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(trusted));

@@ -1,6 +1,6 @@
 //! Looking at dead letters, retrying them in order, discarding them: and a record of each in the dead letter topic.
 //!
-//! Retrying and discarding many is a job of the service: whoever began it may go away, and anybody may ask how far it is.
+//! Retrying and discarding many is a job of the service: it goes on when its caller hangs up, and any operator may ask how far it is.
 
 mod office;
 mod retry;

@@ -27,7 +27,7 @@ use super::{
 /// For Kafka and the store to tell of all partitions.
 const LOOK: Duration = Duration::from_secs(8);
 
-/// How long an answer stands: whoever looks at a page costs Kafka and the store no more than the first of them.
+/// How long an answer is cached: many who look at the page cost Kafka and the store no more than one.
 const STANDS: Duration = Duration::from_secs(2);
 
 /// The logs of one service.
@@ -71,7 +71,7 @@ impl LogOffice {
             .with_state(self)
     }
 
-    /// The logs as they are, or were a moment ago; whoever comes meanwhile waits for the same answer.
+    /// The logs as they are, or were a moment ago; requests that come meanwhile wait for the same answer.
     async fn logs(&self) -> Result<Vec<LogView>, StoreError> {
         let clock = self.shutdown.clock();
         let mut last = self.last.lock().await;

@@ -37,7 +37,7 @@ async fn each_request_is_answered_in_each_version() {
         let answer = loop {
             tokio::select! {
                 answer = &mut answer => break answer,
-                // Whoever waits for others to join does so for a moment.
+                // A member that waits for others to join does so for a moment.
                 () = tokio::time::sleep(Duration::from_millis(5)) => broker.groups.tick(later),
             }
         };

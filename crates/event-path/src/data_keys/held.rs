@@ -53,7 +53,7 @@ pub(super) struct HeldKey {
 pub struct OnTopic {
     /// Keys that it has, wrapped.
     pub wrapped: HashMap<String, String>,
-    /// Subjects of whom it has shown the tombstone: that is final, whether it still has it or not.
+    /// Subjects whose tombstone it has shown: that is final, whether the topic still has it or not.
     pub erased: HashSet<String>,
     /// Those of them whose tombstone it still has.
     pub tombstones: HashSet<String>,

@@ -162,7 +162,7 @@ mod tests {
         let keys = opener.keys_of(&all.into()).await.unwrap();
         assert!(matches!(keys.of("here"), Key::Here(..)));
         assert!(matches!(keys.of("gone"), Key::Erased));
-        // A key that another sealing key wrapped, and one that has not come, are missing; whoever asks for the others has theirs.
+        // A key that another sealing key wrapped, and one that has not come, are missing; the others are answered.
         assert!(matches!(keys.of("other"), Key::Missing(reason) if reason.contains("sealing key")));
         assert!(matches!(keys.of("unheard"), Key::Missing(NOT_COME)));
     }

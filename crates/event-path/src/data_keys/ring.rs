@@ -51,7 +51,7 @@ struct Ring {
     stored: Arc<dyn StoredKeys>,
     /// Whether the topics are known to be this system's.
     is_claimed: watch::Sender<bool>,
-    /// Whoever waits for the end of the topic reads on to it, one for all: many who wait are no reason to read it many times over.
+    /// One of those that wait for the end of the topic reads on to it for all of them, so that it is not read once for each.
     reading_on: tokio::sync::Mutex<()>,
     signing: Option<Signing>,
 }
@@ -144,14 +144,14 @@ impl KeyRing {
         subjects.any(|subject| held.keys.contains_key(subject.as_str()))
     }
 
-    /// Those of whom the topic shows nothing.
+    /// The subjects that the topic shows nothing of.
     fn unknown(&self, subjects: &HashSet<String>) -> HashSet<String> {
         let held = self.held();
         let unknown = |subject: &&String| !held.keys.contains_key(subject.as_str());
         subjects.iter().filter(unknown).cloned().collect()
     }
 
-    /// What the topic shows, and of those whom it does not show what is stored.
+    /// The keys that the topic shows, and for other subjects those that are stored.
     async fn ask(&self, subjects: &HashSet<String>) -> Result<Known, StoreError> {
         self.judged().await?;
         let is_behind_itself = self.held().is_behind_itself;

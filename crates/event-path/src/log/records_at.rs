@@ -7,7 +7,7 @@ use tandem_model::message::{Message, Position};
 use super::{Arrival, LogError, Offsets, Tail};
 
 /// What is at one offset in each of some partitions, read by a tail that was assigned these offsets; `None` where there is no record, as where
-/// a transaction ended, or none any more. It waits for as long as the log is away: whoever asks sets a limit.
+/// a transaction ended, or none any more. It waits for as long as the log is away: the caller sets a limit.
 ///
 /// # Errors
 /// When the tail cannot go on.

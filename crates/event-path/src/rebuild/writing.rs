@@ -34,7 +34,7 @@ pub(super) struct Written {
     pub(super) waiting: u64,
 }
 
-/// Whom a message names outside of its body.
+/// The ids that a message names outside of its body.
 pub(super) fn names_of(message: &Message) -> impl Iterator<Item = &str> {
     message
         .key

@@ -11,12 +11,12 @@ use tokio::sync::watch;
 
 /// How long a record waits for a look.
 const LIMIT: Duration = Duration::from_secs(5);
-/// So many looks in [`PERIOD`] are worth their time: whoever may write to the topics can name as many keys as they like, and is refused at
+/// The most looks in one [`PERIOD`]: a writer to the topics can name as many keys as it likes, and is refused at
 /// once from there on.
 const MOST: u32 = 20;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Looks that are asked for by whoever reads records, and made by whoever reads claims.
+/// Looks that readers of records ask for and the reader of claims makes.
 #[derive(Debug)]
 pub(super) struct Looks {
     asked: watch::Sender<u64>,

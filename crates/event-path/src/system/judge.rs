@@ -35,7 +35,7 @@ impl Name {
         }
     }
 
-    /// Marks what may be another system's. Whoever sends such a checkpoint is not believed.
+    /// Marks what may be another system's. A record that was sent with it is not believed.
     fn checkpoint(&self, message: &mut Message) {
         let is_mark = |name: &str| name.eq_ignore_ascii_case(cloudevents::READ_BY);
         message.headers.retain(|(name, _)| !is_mark(name));

@@ -73,7 +73,7 @@ impl SystemLog {
         self.name.0.send_replace(owner);
     }
 
-    /// The log as whoever does not care sees it.
+    /// The log without regard to who signed its records.
     pub(super) fn as_anybodys(&self) -> &Arc<dyn Log> {
         &self.log
     }

@@ -17,7 +17,7 @@ const WAITING: usize = 4_096;
 
 type Delivery = BoxFuture<'static, Result<Position, PublishError>>;
 
-/// A record that outlives whoever gave it.
+/// A record that outlives its caller.
 struct Owned {
     topic: String,
     key: String,

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::{Waiting, is_waiting};
 use crate::store::{DeadLetter, DeadLetterFilter, DeadLetterStore, LetterId, StoreError};
 
-/// The same dead letters without waiting events, which are none: for whoever lists, retries or discards them.
+/// The same dead letters without waiting events, which are none: for operators that list, retry or discard them.
 pub struct WithoutWaiting {
     /// All.
     pub letters: Arc<dyn DeadLetterStore>,

@@ -100,7 +100,7 @@ pub(super) async fn told(
     Response::from_parts(parts, body)
 }
 
-/// A body that ends in the middle: whoever reads it says so.
+/// A body that ends in the middle: its reader reports that.
 fn broken_off() -> Body {
     let end = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
     Body::from_stream(futures::stream::iter([Err::<Bytes, _>(end)]))

@@ -59,7 +59,7 @@ impl Aside {
         let turn = place.turn().await;
         let (done, result) = oneshot::channel();
         let work = move || {
-            // Whoever asked may be gone.
+            // The caller may be gone.
             if !done.is_closed() {
                 let _ = done.send(work());
             }
@@ -81,7 +81,7 @@ fn start() -> Option<mpsc::Sender<Work>> {
         .spawn(move || {
             give_way();
             for work in works {
-                // Whoever waits is told by what the work drops.
+                // A caller that waits learns it from what the work drops.
                 let _ = catch_unwind(AssertUnwindSafe(work));
             }
         });

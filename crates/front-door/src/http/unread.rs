@@ -38,7 +38,7 @@ pub(crate) fn held(
 }
 
 /// The same answer, counted until its client has read it. One whose length is not known has bounds of its own; pages and what belongs to them are in
-/// memory once, for whoever reads them.
+/// memory once, for all readers.
 ///
 /// # Errors
 /// When the client has too much to read, or all have.

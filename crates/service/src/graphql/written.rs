@@ -182,7 +182,7 @@ impl PartialEq for Templates {
 }
 
 impl Templates {
-    /// What was written for the selection of this number, or where it is to be written: once, whoever comes first.
+    /// What was written for the selection of this number, or where it is to be written: once, by the first that needs it.
     #[must_use]
     pub fn of(&self, selection: u64) -> Arc<OnceCell<Template>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! The dead letters of one service, and the work on them: one job at a time, which goes on whoever goes away.
+//! The dead letters of one service, and the work on them: one job at a time, which goes on when its caller hangs up.
 
 mod retry_in_order;
 
@@ -69,7 +69,7 @@ impl DeadLetterOffice {
         }
     }
 
-    /// Begins a job, which goes on whoever goes away. Answers it, or the one that is under way as an error.
+    /// Begins a job, which goes on when its caller hangs up. Answers it, or the one that is under way as an error.
     ///
     /// # Errors
     /// When one is under way.

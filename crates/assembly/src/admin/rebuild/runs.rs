@@ -1,4 +1,4 @@
-//! The rebuild that was begun last since the service started: how far it is, and how it is stopped, whoever began it.
+//! The rebuild that was begun last since the service started: its progress, and stopping it from any request.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -134,7 +134,7 @@ impl Group {
                 return refuse(answer, ResponseError::MemberIdRequired, id);
             }
             (Some(instance), true) => {
-                // It comes back: whoever had its name has ended.
+                // It comes back: the earlier member of this name has ended.
                 self.members
                     .retain(|_, member| member.instance.as_ref() != Some(instance));
                 if self.members.len() + self.invited.len() >= MOST_MEMBERS {

@@ -58,7 +58,7 @@ impl KeyRing {
         }
     }
 
-    /// Whom the topics are claimed for, after all of the topic of keys is read.
+    /// The claims of the topics, after all of the topic of keys is read.
     ///
     /// # Errors
     /// When the topic cannot be read to its end now.

@@ -5,7 +5,7 @@ use super::KeyRing;
 use crate::data_keys::held::Held;
 
 impl KeyRing {
-    /// Takes what waits, from the first on, as far as it is signed by whom the store has pinned: the order within a subject stays.
+    /// Takes the records that wait, from the first on, as far as signers that the store has pinned signed them: the order within a subject stays.
     pub(super) fn take_early(&self) {
         let Some(signing) = &self.0.signing else {
             return;

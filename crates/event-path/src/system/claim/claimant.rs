@@ -21,6 +21,6 @@ pub struct Claimant {
     pub sealer: Sealer,
     /// What its store remembers.
     pub registry: Arc<dyn Registry>,
-    /// Whether it takes the topics whoever has claimed them: an operator's order.
+    /// Whether it takes over topics that another system has claimed: an operator's order.
     pub takes_over: bool,
 }

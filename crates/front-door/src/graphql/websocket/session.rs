@@ -44,7 +44,7 @@ const SILENT_PINGS: u32 = 3;
 const READ_BUFFER: usize = 1024;
 /// So many bytes of several messages are written together.
 const WRITE_BUFFER: usize = 8 * 1024;
-/// Whoever goes on after so many refusals does not listen to them: the session ends, and with it what it holds.
+/// A client that goes on after so many refusals ignores them: the session ends, and what it holds is freed.
 const REFUSED_IN_A_ROW: usize = 500;
 /// The longest id of an operation, in bytes.
 const LONGEST_ID: usize = 256;

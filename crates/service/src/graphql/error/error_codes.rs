@@ -1,4 +1,4 @@
-//! Sees to it that every error of an answer has a code, whoever made it.
+//! Gives every error of an answer a code, whichever library made it.
 
 use std::sync::Arc;
 

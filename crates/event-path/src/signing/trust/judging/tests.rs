@@ -115,7 +115,7 @@ fn a_right_record_with_another_ones_signature_is_refused_whatever_was_judged_bef
     let (right, other) = (tombstone("1"), tombstone("2"));
     assert_eq!(orders.judge(&right), Ok(()));
     assert_eq!(orders.judge(&other), Ok(()));
-    // When compaction leaves it alone, whoever begins to read then has nothing else to go by.
+    // When compaction leaves it alone, a reader that begins then has nothing else to go by.
     let forged = Message {
         headers: other.headers,
         ..right
