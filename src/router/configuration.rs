@@ -124,7 +124,7 @@ pub(super) fn load(settings: &RouterSettings, log: &LogSettings) -> anyhow::Resu
     let trusted = trusted_documents(settings)?;
     let old_routes = legacy::notices(&legacy::OLD_ROUTES, settings.rest_sunset.as_ref());
     let door = front_door(settings, &router, schema, trusted)?
-        .telling(old_routes)
+        .with_notices(old_routes)
         .with_tls(Tls::load(&settings.tls, Clients::Anybody)?);
     Ok(Configuration {
         router: router.into_static(),

@@ -32,7 +32,9 @@ pub fn store<A: Aggregate>(health: &Health, store: &Arc<dyn AggregateStore<A>>) 
                     None => ComponentHealth::up(),
                     Some(failure) => ComponentHealth::degraded(format!(
                         "the last write failed: {}",
-                        failure.told().unwrap_or("the log of the service says why")
+                        failure
+                            .public_reason()
+                            .unwrap_or("the log of the service says why")
                     )),
                 },
                 Err(error) => ComponentHealth::down(error.to_string()),

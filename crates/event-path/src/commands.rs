@@ -372,7 +372,7 @@ impl<A: Aggregate> CommandHandler<A> {
                 idempotency_key: idempotency_key.clone(),
                 forget_answers,
             };
-            fault::abort_if_told(fault::Instant::BeforeWrite, A::NAME);
+            fault::abort_if_ordered(fault::Instant::BeforeWrite, A::NAME);
             let written = self.write(turn, write, pending).await?;
             match written.outcome {
                 Outcome::Written => return Ok(written.state),

@@ -133,15 +133,15 @@ mod switch {
     }
 
     /// Aborts if this process was told to end at this instant. The place is the aggregate, topic or projection.
-    pub(crate) fn abort_if_told(instant: Instant, place: &str) {
-        if is_told(instant, place) {
+    pub(crate) fn abort_if_ordered(instant: Instant, place: &str) {
+        if is_ordered(instant, place) {
             tracing::error!(instant = instant.name(), place, "aborting, as told");
             std::process::abort();
         }
     }
 
     /// Whether this process was ordered to end at this instant; once.
-    pub(crate) fn is_told(instant: Instant, place: &str) -> bool {
+    pub(crate) fn is_ordered(instant: Instant, place: &str) -> bool {
         static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
         let file = FILE.get_or_init(|| {
             let file = std::env::var_os("TANDEM_FAULT_FILE").map(PathBuf::from);
@@ -174,12 +174,12 @@ mod switch {
         false
     }
 
-    pub(crate) const fn abort_if_told(_: Instant, _: &str) {}
+    pub(crate) const fn abort_if_ordered(_: Instant, _: &str) {}
 
-    pub(crate) const fn is_told(_: Instant, _: &str) -> bool {
+    pub(crate) const fn is_ordered(_: Instant, _: &str) -> bool {
         false
     }
 }
 
-pub(crate) use switch::{abort_if_told, is_told};
+pub(crate) use switch::{abort_if_ordered, is_ordered};
 pub use switch::{is_on, plant};

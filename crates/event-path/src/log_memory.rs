@@ -233,11 +233,11 @@ impl LogWatch {
                 self.state().known.remove(&(topic, *partition));
             }
         }
-        self.tell(Vec::new());
+        self.set_alarms(Vec::new());
         Ok(accepted)
     }
 
-    fn tell(&self, alarms: Vec<Alarm>) {
+    fn set_alarms(&self, alarms: Vec<Alarm>) {
         for (topic, _) in &self.0.logs {
             let count = alarms.iter().filter(|alarm| alarm.topic == *topic).count();
             #[allow(clippy::cast_precision_loss)] // a gauge

@@ -72,7 +72,7 @@ pub struct LogRestore<A, T> {
     store: Arc<dyn AggregateStore<A>>,
     changes: Arc<dyn ChangeLog>,
     target: Arc<dyn Target>,
-    retells: T,
+    reencodes: T,
     log: Arc<dyn Log>,
 }
 
@@ -83,35 +83,35 @@ impl<A: Aggregate, T: Reencodes<A>> LogRestore<A, T> {
         store: Arc<dyn AggregateStore<A>>,
         changes: Arc<dyn ChangeLog>,
         target: Arc<dyn Target>,
-        retells: T,
+        reencodes: T,
         log: Arc<dyn Log>,
     ) -> Self {
         Self {
             store,
             changes,
             target,
-            retells,
+            reencodes,
             log,
         }
     }
 
-    async fn tell_some(&self, ids: &[String]) -> Result<u64, RestoreError> {
+    async fn publish_some(&self, ids: &[String]) -> Result<u64, RestoreError> {
         let stored = self.store.get_many(ids).await?;
-        // What is pending is told by the relay.
+        // What is pending is published by the relay.
         let stored: Vec<A> = stored
             .into_iter()
             .flatten()
             .filter(|stored| stored.pending.is_empty())
             .map(|stored| stored.state)
             .collect();
-        self.tell_states(&stored).await
+        self.publish_states(&stored).await
     }
 
-    /// Tells of these states again. Returns how many events were written.
+    /// Publishes these states again. Returns how many events were written.
     ///
     /// # Errors
     /// See [`RestoreError`].
-    pub async fn tell_states(&self, states: &[A]) -> Result<u64, RestoreError> {
+    pub async fn publish_states(&self, states: &[A]) -> Result<u64, RestoreError> {
         let requests: Vec<ChangesRequest> = states
             .iter()
             .map(|state| ChangesRequest {
@@ -126,7 +126,7 @@ impl<A: Aggregate, T: Reencodes<A>> LogRestore<A, T> {
             let seen = seen
                 .first()
                 .filter(|seen| seen.revision == state.revision());
-            let event = self.retells.reencode(state, seen);
+            let event = self.reencodes.reencode(state, seen);
             events.push(event.map_err(|reason| RestoreError::Untold {
                 id: state.id().to_owned(),
                 reason,
@@ -176,7 +176,7 @@ impl<A: Aggregate, T: Reencodes<A>> RestoresLog for LogRestore<A, T> {
             if shutdown.is_requested() {
                 return Err(RebuildError::Stopping.into());
             }
-            written += self.tell_some(some).await?;
+            written += self.publish_some(some).await?;
         }
         Ok(written)
     }

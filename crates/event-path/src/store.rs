@@ -35,7 +35,7 @@ pub enum StoreError {
 }
 
 /// What is said of a store that cannot be written: the operating system's words, and those for callers.
-const TOLD: [(&str, &str); 4] = [
+const PUBLIC_REASONS: [(&str, &str); 4] = [
     ("no space left on device", "no space left on device"),
     ("file too large", "its file may not become larger"),
     ("quota exceeded", "the disk quota is used up"),
@@ -45,13 +45,15 @@ const TOLD: [(&str, &str); 4] = [
 impl StoreError {
     /// Why it is away, in general words that any caller may read; `None` where the reason is for the log alone.
     #[must_use]
-    pub fn told(&self) -> Option<&'static str> {
+    pub fn public_reason(&self) -> Option<&'static str> {
         let Self::Away(reason) = self else {
             return None;
         };
         let reason = reason.to_lowercase();
-        let known = TOLD.iter().find(|(said, _)| reason.contains(said));
-        known.map(|(_, told)| *told)
+        let known = PUBLIC_REASONS
+            .iter()
+            .find(|(said, _)| reason.contains(said));
+        known.map(|(_, reason)| *reason)
     }
 }
 

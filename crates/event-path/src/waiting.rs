@@ -152,7 +152,7 @@ impl Waiting {
         for (place, wait) in kept {
             self.known().add(place, wait);
         }
-        self.tell();
+        self.measure();
         // The key may have come in between.
         self.0.changed.notify_one();
         Ok(())
@@ -222,7 +222,7 @@ impl Waiting {
         waits.told = std::mem::take(&mut known.told);
         *known = waits;
         drop(known);
-        self.tell();
+        self.measure();
         Ok(())
     }
 
@@ -248,7 +248,7 @@ impl Waiting {
             .collect())
     }
 
-    fn tell(&self) {
+    fn measure(&self) {
         #[allow(clippy::cast_precision_loss)] // a gauge
         metrics::gauge!("data_keys_waiting", "reader" => self.0.reader)
             .set(self.subjects().len() as f64);

@@ -127,7 +127,7 @@ impl FrontDoor {
 
     /// Says this in every answer on these paths, refusals too.
     #[must_use]
-    pub fn telling(self, notices: Notices) -> Self {
+    pub fn with_notices(self, notices: Notices) -> Self {
         Self {
             notices: Arc::new(notices),
             ..self
@@ -209,7 +209,7 @@ impl<I: Inner> Door<I> {
         let uri = request.uri().clone();
         let judged = self.judged(request, peer, local, open, is_certified);
         let mut response = judged.await;
-        self.notices.tell(uri.path(), response.headers_mut());
+        self.notices.add_to(uri.path(), response.headers_mut());
         response
     }
 

@@ -301,14 +301,14 @@ async fn watch_link(kafka: Kafka, admin: Arc<AdminClient<Link>>, token: Cancella
         link.confirm();
         tokio::select! {
             () = token.cancelled() => return,
-            () = told_until_back(&kafka, &admin) => {}
+            () = report_until_back(&kafka, &admin) => {}
         }
         tracing::info!("Kafka answers");
     }
 }
 
 /// Says why Kafka is out of reach, again when the reason changes and now and then, until it answers.
-async fn told_until_back(kafka: &Kafka, admin: &Arc<AdminClient<Link>>) {
+async fn report_until_back(kafka: &Kafka, admin: &Arc<AdminClient<Link>>) {
     let mut told: Option<(Option<Cause>, Instant)> = None;
     let mut pauses = BACKOFF_WHILE_DOWN.pauses(&kafka.clock);
     loop {

@@ -48,7 +48,7 @@ impl Losses {
     pub(crate) fn count(&self, spans: usize, reason: &dyn Display) {
         let spans = spans as u64;
         metrics::counter!(LOST).increment(spans);
-        if let Some(spans) = self.to_be_told(spans) {
+        if let Some(spans) = self.to_be_logged(spans) {
             tracing::warn!(
                 endpoint = self.endpoint,
                 spans,
@@ -59,7 +59,7 @@ impl Losses {
     }
 
     /// How many were lost since losses were logged last, if they are to be logged again.
-    fn to_be_told(&self, spans: u64) -> Option<u64> {
+    fn to_be_logged(&self, spans: u64) -> Option<u64> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.since += spans;
         if told.last.is_some_and(|last| last.elapsed() < SILENCE) {
@@ -77,12 +77,12 @@ mod tests {
     #[test]
     fn losses_are_told_of_once_a_minute_with_how_many_there_were() {
         let losses = Losses::on_the_way_to("http://there");
-        assert_eq!(losses.to_be_told(2), Some(2));
-        assert_eq!(losses.to_be_told(3), None);
-        assert_eq!(losses.to_be_told(4), None);
+        assert_eq!(losses.to_be_logged(2), Some(2));
+        assert_eq!(losses.to_be_logged(3), None);
+        assert_eq!(losses.to_be_logged(4), None);
         if let Ok(mut told) = losses.told.lock() {
             told.last = Instant::now().checked_sub(SILENCE);
         }
-        assert_eq!(losses.to_be_told(1), Some(8));
+        assert_eq!(losses.to_be_logged(1), Some(8));
     }
 }

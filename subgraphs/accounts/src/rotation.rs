@@ -25,7 +25,7 @@ pub(crate) struct RewrapCustomers {
     pub customers: Arc<dyn AggregateStore<Customer>>,
     /// Their data keys in the log.
     pub topic: KeyRing,
-    /// Tells of customers again whose cards are sealed anew: a rebuild takes what was told last.
+    /// Publishes customers again whose cards are sealed anew: a rebuild takes the event that was published last.
     pub log: Arc<LogRestore<Customer, EventEncoder>>,
     /// All keys.
     pub sealer: Sealer,
@@ -69,24 +69,24 @@ impl Rewraps for RewrapCustomers {
             }
         }
         // The log first: after an interruption the store shows that it is still to be done.
-        self.tell(&with_cards).await?;
+        self.publish_states(&with_cards).await?;
         self.customers.restore(&changed).await?;
         let changed: HashSet<String> = changed.iter().map(|it| it.id().to_owned()).collect();
-        let published = self.publish(&customers, &changed).await?;
+        let published = self.publish_keys(&customers, &changed).await?;
         page.rewrapped = changed.union(&published).count() as u64;
         Ok(page)
     }
 }
 
 impl RewrapCustomers {
-    /// Tells of customers with their cards sealed anew.
-    async fn tell(&self, customers: &[Customer]) -> Result<(), StoreError> {
+    /// Publishes customers again whose cards are sealed anew.
+    async fn publish_states(&self, customers: &[Customer]) -> Result<(), StoreError> {
         if customers.is_empty() {
             return Ok(());
         }
         let ids: Vec<String> = customers.iter().map(|it| it.id().to_owned()).collect();
         let stored = self.customers.get_many(&ids).await?;
-        // An event that is still to be published has the cards as they were, and would be told last.
+        // An event that is still to be published has the cards as they were, and would be published last.
         if stored
             .iter()
             .flatten()
@@ -95,13 +95,14 @@ impl RewrapCustomers {
             let reason = "changes of customers are still to be published".to_owned();
             return Err(StoreError::Away(reason));
         }
-        let told = self.log.tell_states(customers).await;
-        told.map(drop)
+        let published = self.log.publish_states(customers).await;
+        published
+            .map(drop)
             .map_err(|error| StoreError::Away(error.to_string()))
     }
 
     /// Has the topic of keys show what the store holds: of these customers those whose key it shows wrapped otherwise.
-    async fn publish(
+    async fn publish_keys(
         &self,
         customers: &[Customer],
         changed: &HashSet<String>,

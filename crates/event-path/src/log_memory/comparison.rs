@@ -102,7 +102,7 @@ impl LogWatch {
                 alarm.what
             );
         }
-        self.tell(alarms);
+        self.set_alarms(alarms);
         Ok(())
     }
 }

@@ -211,7 +211,7 @@ impl Relay {
             }
             if clear_due.is_some_and(|due| self.clock.instant() >= due) {
                 (clear_at, clear_due) = (None, None);
-                fault::abort_if_told(fault::Instant::BeforeClear, self.topic);
+                fault::abort_if_ordered(fault::Instant::BeforeClear, self.topic);
                 let batch: Vec<_> = std::mem::take(&mut self.to_clear).into_iter().collect();
                 let outbox = Arc::clone(&self.outbox);
                 clearing = Some(
@@ -309,7 +309,7 @@ impl Relay {
                     look_at = clock.instant() + Duration::from_secs(1);
                     let backlog = self.outbox.backlog().await.ok();
                     let trouble = self.log.failure();
-                    self.tell(backlog, trouble);
+                    self.set_status(backlog, trouble);
                 }
             }
         }

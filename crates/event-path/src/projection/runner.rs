@@ -212,7 +212,7 @@ impl<P: Projection> Runner<P> {
         if fault::is_on(Fault::CommitBeforeWrite) {
             let _ = self.member.store(&offsets_behind(&last));
             let _ = self.member.commit();
-            if fault::is_told(fault::Instant::AfterEarlyCommit, self.projection.name()) {
+            if fault::is_ordered(fault::Instant::AfterEarlyCommit, self.projection.name()) {
                 return Some(());
             }
         }
@@ -222,7 +222,7 @@ impl<P: Projection> Runner<P> {
             let changed = self.changed_at(&readable);
             let traced = self.processing.traces();
             self.apply_early(readable, read_meanwhile).await?;
-            self.tell_visible(&changed, &traced);
+            self.measure_visible(&changed, &traced);
         }
         // What is made durable later was visible before.
         self.processing = Processing::default();
@@ -251,8 +251,8 @@ impl<P: Projection> Runner<P> {
         made.filter(|(_, made)| *made >= self.started).collect()
     }
 
-    /// Counts how long it took until changes could be read here. Two clocks tell it: the maker's and this one's.
-    fn tell_visible(
+    /// Counts how long it took until changes could be read here. Two clocks are compared: the producer's and this one.
+    fn measure_visible(
         &self,
         changed: &[(Position, DateTime<Utc>)],
         traced: &[(Position, TraceContext)],
@@ -330,7 +330,7 @@ impl<P: Projection> Runner<P> {
             .await?;
         }
         self.shown = None;
-        fault::abort_if_told(fault::Instant::BeforeCommit, self.projection.name());
+        fault::abort_if_ordered(fault::Instant::BeforeCommit, self.projection.name());
         if let Err(error) = self.member.store(&offsets_behind(&self.taken)) {
             // The partitions went to another member meanwhile: it reads these messages again, which changes nothing.
             tracing::debug!(projection = self.projection.name(), %error, "offsets not stored");

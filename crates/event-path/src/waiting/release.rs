@@ -103,7 +103,7 @@ impl Waiting {
                 );
             }
         }
-        self.tell();
+        self.measure();
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use super::telemetry::Named;
 
 impl GraphQl {
     /// An answer as a whole, or what is said in its place, counted; `None` when it broke off.
-    pub(super) async fn told(
+    pub(super) async fn read_answer(
         &self,
         operation: &Chosen,
         answer: Response<Body>,
@@ -28,18 +28,18 @@ impl GraphQl {
         let trace = parts.extensions.get();
         match read {
             Ok(bytes) => {
-                self.tell_errors(operation, named, trace, &bytes);
+                self.log_errors_of(operation, named, trace, &bytes);
                 Some(bytes)
             }
             Err(Unread::TooLarge(refused)) => {
-                Some(self.told_too_large(operation, refused, named, trace))
+                Some(self.refuse_too_large(operation, refused, named, trace))
             }
             Err(Unread::BrokenOff) => None,
         }
     }
 
     /// What is said in the place of an answer that is too large, counted.
-    pub(super) fn told_too_large(
+    pub(super) fn refuse_too_large(
         &self,
         operation: &Chosen,
         refused: Refused,
@@ -47,7 +47,7 @@ impl GraphQl {
         trace: Option<&TraceContext>,
     ) -> Bytes {
         let refused = refused.of_operation(operation.sent_name.clone());
-        self.tell_too_large(operation, named, trace, &refused);
+        self.log_too_large(operation, named, trace, &refused);
         with_null(&refused)
     }
 }

@@ -18,7 +18,7 @@ use super::document_limits::DocumentLimits;
 use super::error::{Refused, RequestError};
 use super::prepared_operation::{Prepared, unvalidated};
 use super::schema::GraphSchema;
-use super::treatment::{Treatment, told};
+use super::treatment::{Treatment, kept_name};
 use super::weight::Weight;
 use super::{aliases, duplicates, escapes, introspection, literals, subscription_root, tokens};
 
@@ -64,8 +64,8 @@ impl Documents {
     }
 
     /// The name of an operation as logs and labels may have it: one of those that are known, or one for all others.
-    pub(super) fn told_name(&self, name: Option<&str>) -> Option<String> {
-        name.map(|name| told(&self.treatment, name))
+    pub(super) fn kept_name(&self, name: Option<&str>) -> Option<String> {
+        name.map(|name| kept_name(&self.treatment, name))
     }
 
     /// How much there is to check of a document, or nothing if it is known: looked over, not parsed.

@@ -174,12 +174,12 @@ impl GraphQl {
             Ok(bytes) => bytes,
             Err(Unread::TooLarge(refused)) => {
                 let trace = parts.extensions.get();
-                let said = self.told_too_large(operation, refused, named, trace);
+                let said = self.refuse_too_large(operation, refused, named, trace);
                 return json(StatusCode::OK, format, said);
             }
             Err(Unread::BrokenOff) => return unreadable_answer(format),
         };
-        self.tell_errors(operation, named, parts.extensions.get(), &bytes);
+        self.log_errors_of(operation, named, parts.extensions.get(), &bytes);
         let bytes = filtered(operation, bytes);
         parts.headers.remove(header::CONTENT_LENGTH);
         Response::from_parts(parts, Body::from(bytes))
@@ -199,7 +199,7 @@ impl GraphQl {
             let answer = carry_out(inner, origin, &ready, accept, self.bounds()).await;
             let operation = ready.operation;
             let named = Named::of(&parts.headers);
-            let Some(bytes) = self.told(&operation, answer, named).await else {
+            let Some(bytes) = self.read_answer(&operation, answer, named).await else {
                 return unreadable_answer(Format::OwnJson);
             };
             return streams::single_event(filtered(&operation, bytes));
@@ -228,7 +228,7 @@ impl GraphQl {
         let (sender, receiver) = events::queue(&self.held, operation, subscriber.ends);
         let named = Named::of(&parts.headers);
         // It was refused: one event says why.
-        if let Some(bytes) = self.told(sender.operation(), answer, named).await {
+        if let Some(bytes) = self.read_answer(sender.operation(), answer, named).await {
             sender.put(bytes);
         }
         sender.complete();

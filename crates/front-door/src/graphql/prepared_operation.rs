@@ -8,7 +8,7 @@ use apollo_compiler::executable::{ExecutableDocument, Operation};
 
 use super::cost::Cost;
 use super::schema::GraphSchema;
-use super::treatment::{Treatment, told};
+use super::treatment::{Treatment, kept_name};
 use super::variables::Variable;
 use super::variants::{Variants, write};
 use super::{aliases, steps};
@@ -74,7 +74,7 @@ impl Prepared {
             .or_else(|| is_changed.then(|| document.serialize().no_indent().to_string()));
         let steps = Self::steps(schema, document, operation, treatment);
         Self {
-            sent_name: name.as_deref().map(|name| told(treatment, name)),
+            sent_name: name.as_deref().map(|name| kept_name(treatment, name)),
             name,
             kind: Kind::of(operation.operation_type),
             rewritten: rewritten.map(Arc::from),

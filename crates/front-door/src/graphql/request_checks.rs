@@ -63,7 +63,7 @@ impl GraphQl {
         is_get: bool,
         share: &Share,
     ) -> Result<Ready, Refused> {
-        let mut name = self.documents.told_name(call.operation_name.as_deref());
+        let mut name = self.documents.kept_name(call.operation_name.as_deref());
         let ready = match self.asked(call, share) {
             Ok((asked, call)) => {
                 let is_large = body.as_ref().is_some_and(|body| body.len() >= LARGE);

@@ -49,7 +49,7 @@ impl<'a> Named<'a> {
 
 impl GraphQl {
     /// Counts a refusal, and logs it where that is wanted.
-    pub(super) fn tell(&self, refused: &Refused, named: Named<'_>) {
+    pub(super) fn log_refusal(&self, refused: &Refused, named: Named<'_>) {
         refusals::count(refused.reason());
         if self.log_errors
             && let Some(error) = refused.first()
@@ -68,7 +68,7 @@ impl GraphQl {
 
     /// Counts an answer that is larger than what is given, as one with errors, which its client gets in its place, and as a refusal, and logs
     /// it, where that is wanted. `trace` is what it was carried out in, if that is known.
-    pub(super) fn tell_too_large(
+    pub(super) fn log_too_large(
         &self,
         operation: &Chosen,
         named: Named<'_>,
@@ -76,11 +76,11 @@ impl GraphQl {
         refused: &Refused,
     ) {
         count(self.documents.treatment(), operation, true, trace);
-        self.tell(refused, named.within(trace));
+        self.log_refusal(refused, named.within(trace));
     }
 
     /// Counts an answer, and logs its errors, where that is wanted. `trace` is what the request was carried out in, if that is known.
-    pub(super) fn tell_errors(
+    pub(super) fn log_errors_of(
         &self,
         operation: &Chosen,
         named: Named<'_>,

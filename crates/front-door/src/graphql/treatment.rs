@@ -17,7 +17,7 @@ pub struct Treatment {
     pub is_federated: bool,
 }
 
-pub(super) fn told(treatment: &Treatment, name: &str) -> String {
+pub(super) fn kept_name(treatment: &Treatment, name: &str) -> String {
     if is_known(treatment, name) {
         name.to_owned()
     } else {

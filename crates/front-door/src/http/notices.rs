@@ -32,7 +32,7 @@ impl Notices {
     }
 
     /// Says of an answer on this path what it does not say yet.
-    pub(crate) fn tell(&self, path: &str, answer: &mut HeaderMap) {
+    pub(crate) fn add_to(&self, path: &str, answer: &mut HeaderMap) {
         for notice in self.0.iter().filter(|notice| notice.is_of(path)) {
             for (name, value) in &notice.headers {
                 if !answer.contains_key(name) {
@@ -66,10 +66,10 @@ mod tests {
             .with("/orders/order/{id}", header);
         for path in ["/orders/list", "/orders/order/1", "/orders/order/a%2Fb"] {
             let mut answer = HeaderMap::new();
-            notices.tell(path, &mut answer);
+            notices.add_to(path, &mut answer);
             assert_eq!(answer[&name], "@1", "{path}");
             answer.insert(name.clone(), HeaderValue::from_static("@2"));
-            notices.tell(path, &mut answer);
+            notices.add_to(path, &mut answer);
             assert_eq!(answer.get_all(&name).iter().count(), 1);
             assert_eq!(answer[&name], "@2");
         }
@@ -82,7 +82,7 @@ mod tests {
             "/orders/order/1/x",
         ] {
             let mut answer = HeaderMap::new();
-            notices.tell(other, &mut answer);
+            notices.add_to(other, &mut answer);
             assert!(answer.is_empty(), "{other}");
         }
     }

@@ -37,7 +37,7 @@ pub type Shows = Arc<dyn Fn(Vec<Written>, Of) -> Waiting + Send + Sync>;
 
 /// A sentence about what is not shown yet.
 #[must_use]
-pub fn told(behind: &[Written]) -> String {
+pub fn not_shown(behind: &[Written]) -> String {
     let things: Vec<String> = behind.iter().map(thing).collect();
     format!(
         "not everything that you wrote is shown yet ({}); ask again in a moment",

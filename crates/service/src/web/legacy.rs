@@ -156,7 +156,7 @@ impl Sunset {
     }
 
     /// Adds it to an answer of a deprecated route.
-    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+    pub(super) fn add_to(&self, headers: &mut HeaderMap) {
         if headers.contains_key(DEPRECATION) {
             headers.insert(SUNSET, self.0.clone());
         }

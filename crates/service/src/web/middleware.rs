@@ -89,7 +89,7 @@ async fn attend(State(limits): State<Limits>, mut request: Request, next: Next) 
     asked.count(response.status(), recorded.is_recorded().then_some(&trace));
     answered(&mut recorded, response.status());
     if let Some(sunset) = &limits.sunset {
-        sunset.tell(response.headers_mut());
+        sunset.add_to(response.headers_mut());
     }
     if let Some(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);

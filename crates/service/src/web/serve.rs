@@ -154,7 +154,7 @@ where
     };
     let door = FrontDoor::new(&settings.front_door, rules, Tasks::Shared)
         .verifying(judge.verifier, GRACE)
-        .telling(legacy::notices(
+        .with_notices(legacy::notices(
             &judge.old_routes,
             settings.rest_sunset.as_ref(),
         ))

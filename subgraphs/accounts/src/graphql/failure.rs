@@ -64,7 +64,7 @@ pub(super) fn of_store(error: &StoreError) -> ApiError {
     match error {
         StoreError::Away(reason) => {
             tracing::warn!(reason, "the store is away");
-            ApiError::unavailable(match error.told() {
+            ApiError::unavailable(match error.public_reason() {
                 Some(reason) => format!("the store of accounts fails: {reason}"),
                 None => "the store of accounts does not answer; ask again in a moment".to_owned(),
             })

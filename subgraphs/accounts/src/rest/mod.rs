@@ -176,7 +176,7 @@ fn problem(failure: Failure) -> Problem {
         ) => Problem::conflict(refused.to_string()),
         CommandError::Unavailable(error @ StoreError::Away(_)) => {
             tracing::warn!(%error, "the store is away");
-            Problem::unavailable(match error.told() {
+            Problem::unavailable(match error.public_reason() {
                 Some(reason) => format!("the store of accounts fails: {reason}"),
                 None => "the store of accounts does not answer; ask again in a moment".to_owned(),
             })

@@ -9,7 +9,7 @@ pub(super) fn of_store(error: &StoreError) -> ApiError {
     match error {
         StoreError::Away(cause) => {
             tracing::warn!(cause, "the store is away");
-            ApiError::unavailable(match error.told() {
+            ApiError::unavailable(match error.public_reason() {
                 Some(reason) => format!("the store of orders fails: {reason}"),
                 None => "the store of orders is away; try again in a moment".to_owned(),
             })

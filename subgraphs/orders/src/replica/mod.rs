@@ -171,7 +171,7 @@ impl Replica {
     pub async fn take(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError> {
         let newest = newest(customers);
         self.store.upsert(&newest, Replaces::Older).await?;
-        self.tell(&newest);
+        self.wake(&newest);
         Ok(())
     }
 
@@ -185,7 +185,7 @@ impl Replica {
     ) -> Result<Option<WriteEpoch>, StoreError> {
         let newest = newest(customers);
         let epoch = self.store.apply_early(&newest).await?;
-        self.tell(&newest);
+        self.wake(&newest);
         Ok(epoch)
     }
 
@@ -195,11 +195,11 @@ impl Replica {
     /// When the store does not answer.
     pub async fn take_again(&self, customers: &[ReplicaCustomer]) -> Result<(), StoreError> {
         self.store.upsert(customers, Replaces::OlderOrSame).await?;
-        self.tell(customers);
+        self.wake(customers);
         Ok(())
     }
 
-    fn tell(&self, customers: &[ReplicaCustomer]) {
+    fn wake(&self, customers: &[ReplicaCustomer]) {
         for customer in customers {
             self.waiting.arrived(customer);
         }

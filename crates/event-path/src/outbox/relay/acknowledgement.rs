@@ -41,7 +41,7 @@ impl Relay {
                 } else {
                     self.ready.push_back(key.to_owned());
                 }
-                self.tell_published(&event);
+                self.measure_published(&event);
                 self.pauses.reset();
                 if self.status.borrow().trouble.is_some() {
                     tracing::info!(topic = self.topic, "events are published again");
@@ -63,7 +63,7 @@ impl Relay {
     }
 
     /// Counts how long it took from the change to Kafka's acknowledgement.
-    fn tell_published(&self, event: &PendingEvent) {
+    fn measure_published(&self, event: &PendingEvent) {
         let made = event.event.time;
         if made >= self.started {
             let now = self.clock.now();

@@ -50,7 +50,7 @@ impl Relay {
             else {
                 continue;
             };
-            fault::abort_if_told(fault::Instant::BeforePublish, self.topic);
+            fault::abort_if_ordered(fault::Instant::BeforePublish, self.topic);
             if fault::is_on(Fault::ClearBeforePublish) {
                 self.to_clear.insert(key.clone(), event.revision);
             }

@@ -102,10 +102,10 @@ impl Relay {
         self.refusals.tidy(self.clock.instant());
         self.count_refused();
         match swept.backlog {
-            Ok(backlog) => self.tell(Some(backlog), trouble),
+            Ok(backlog) => self.set_status(Some(backlog), trouble),
             Err(error) => {
                 tracing::warn!(%error, "pending events cannot be counted");
-                self.tell(None, trouble);
+                self.set_status(None, trouble);
             }
         }
         let Ok(events) = swept.events else {
@@ -151,7 +151,7 @@ impl Relay {
         }
     }
 
-    pub(super) fn tell(&self, backlog: Option<Backlog>, trouble: Option<String>) {
+    pub(super) fn set_status(&self, backlog: Option<Backlog>, trouble: Option<String>) {
         self.status.send_modify(|status| {
             status.backlog = backlog;
             status.trouble = trouble;

@@ -24,7 +24,7 @@ impl GraphQl {
         accepted: Option<&[MediaRange]>,
         refused: &Refused,
     ) -> Response<Body> {
-        self.tell(refused, Named::of(&parts.headers));
+        self.log_refusal(refused, Named::of(&parts.headers));
         // A client that reads events alone learns by an event what is wrong with its document (graphql-sse).
         let format = negotiation::choose(accepted, Kind::Query);
         if format == Some(Format::EventStream) && refused.status(false) == StatusCode::OK {

@@ -39,7 +39,7 @@ impl Output {
         answer: Response<Body>,
         named: Named<'_>,
     ) {
-        match graphql.told(operation, answer, named).await {
+        match graphql.read_answer(operation, answer, named).await {
             Some(bytes) => self.finish(graphql, filtered(operation, bytes)),
             None => self.put(What::Complete),
         }

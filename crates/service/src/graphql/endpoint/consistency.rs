@@ -35,7 +35,7 @@ pub(super) async fn wait(
 
 /// The error beside an answer in which something may be missing that the caller wrote.
 pub(super) fn error(behind: &[Written]) -> ServerError {
-    let error = ApiError::new(ErrorCode::REPLICA_BEHIND, consistency::told(behind));
+    let error = ApiError::new(ErrorCode::REPLICA_BEHIND, consistency::not_shown(behind));
     let mut error = async_graphql::Error::from(error).into_server_error(Pos::default());
     error.locations.clear();
     error

@@ -30,7 +30,7 @@ impl<I: Inner> Session<I> {
             // A message of the older protocol: it ends nothing.
             Err(error) if !is_first => {
                 let refused = Refused::from(error);
-                self.graphql.tell(&refused, self.named());
+                self.graphql.log_refusal(&refused, self.named());
                 let errors = refused.errors();
                 let error = &errors[0];
                 Ok(Some(Utf8Bytes::from(format!(
@@ -52,7 +52,7 @@ impl<I: Inner> Session<I> {
             Ok(()) => Utf8Bytes::from_static(PONG),
             Err(error) => {
                 let refused = Refused::from(error);
-                self.graphql.tell(&refused, self.named());
+                self.graphql.log_refusal(&refused, self.named());
                 let errors = refused.errors();
                 Utf8Bytes::from(format!(
                     r#"{{"type":"pong","payload":{{"errors":{errors}}}}}"#

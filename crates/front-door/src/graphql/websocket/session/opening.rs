@@ -43,7 +43,7 @@ impl<I: Inner> Session<I> {
                 request_id: self.request_id.as_deref(),
                 trace,
             };
-            self.graphql.tell(refused, named);
+            self.graphql.log_refusal(refused, named);
             let id = serde_json::Value::from(id.as_str());
             let errors = refused.errors();
             Ok(Some(Utf8Bytes::from(format!(
