@@ -18,10 +18,7 @@ const GRACE: Duration = Duration::from_secs(4);
 /// # Errors
 ///
 /// When the thread cannot be started.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a plain thread, which also ends a process whose runtime is blocked"
-)]
+#[expect(clippy::disallowed_methods, reason = "it ends a blocked process, too")]
 pub(crate) fn end_with_parent() -> std::io::Result<()> {
     thread::Builder::new()
         .name("parent-watch".to_owned())

@@ -185,10 +185,7 @@ fn unfit(name: &str, state: &TopicState, compacted: bool) -> Option<Finding> {
 }
 
 /// The clock of the newest event's producer, as far as its time shows it.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a command waits for real processes and servers"
-)]
+#[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 async fn newest_event(settings: &KafkaSettings) -> Option<Finding> {
     let shutdown = Shutdown::new();
     let kafka = Kafka::connect(settings.clone(), Vec::new(), &shutdown).ok()?;

@@ -36,10 +36,7 @@ pub(super) fn examine(doctor: &DoctorSettings, found: &Found) -> Vec<Finding> {
     findings
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "it is the machine's own clock that is examined"
-)]
+#[expect(clippy::disallowed_methods, reason = "it examines the machine's clock")]
 fn clock() -> Finding {
     let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

@@ -149,10 +149,7 @@ pub(crate) async fn run(
     Ok(())
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a command waits for real processes and servers"
-)]
+#[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 async fn limited(subject: &str, examination: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
     tokio::time::timeout(LIMIT, examination)
         .await

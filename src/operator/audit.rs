@@ -104,10 +104,7 @@ impl Hidden {
 }
 
 /// All messages of these keys, in order, as far as they can be read. It reads the whole topic.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a command waits for real processes and servers"
-)]
+#[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 async fn messages_of(
     log: &Kafka,
     topic: &'static str,

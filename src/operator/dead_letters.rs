@@ -228,10 +228,7 @@ async fn show(operator: &Operator, id: LetterId) -> anyhow::Result<Option<Letter
 }
 
 /// Has the service begin some work, and shows how far it is until it has ended.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a command waits for real processes and servers"
-)]
+#[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 async fn work(operator: &Operator, what: &str, which: &Which) -> anyhow::Result<()> {
     let body = json!({"key": which.key, "consumer": which.consumer});
     let begun = operator

@@ -139,10 +139,7 @@ fn told(view: &RotationView) -> String {
 
 /// Has a service replace its sealing key, and waits until that is through.
 #[allow(clippy::print_stdout)] // the command's answer
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a command waits for real processes and servers"
-)]
+#[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 async fn rotate(settings: &KeysSettings, service: Service) -> anyhow::Result<RotationView> {
     let operator = settings.place.operator(&settings.services, service)?;
     let begun = operator.send(Method::POST, "/admin/keys/rotate", Some(LIMIT), None);

@@ -339,10 +339,7 @@ impl KafkaPlace {
 ///
 /// # Errors
 /// Why the first of them does not.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a command waits for real processes and servers"
-)]
+#[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 pub(crate) async fn reachable(servers: &str, usual_port: u16) -> Result<(), String> {
     let tried = servers
         .split(',')

@@ -102,10 +102,7 @@ fn tell_left(counts: &Counts) -> anyhow::Result<()> {
 }
 
 #[allow(clippy::print_stdout)] // the command's answer
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a file is named after the time at which it is written"
-)]
+#[expect(clippy::disallowed_methods, reason = "a file is named by the time")]
 async fn remove(
     settings: &RebuildSettings,
     operator: &Operator,

@@ -39,10 +39,7 @@ impl Recorded {
 ///
 /// # Errors
 /// When something records it already.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what is measured here decides nothing"
-)]
+#[expect(clippy::disallowed_methods, reason = "it measures and decides nothing")]
 pub(super) fn record() -> Result<Recorded, BuildError> {
     let handle = PrometheusBuilder::new()
         .add_global_label("application", "gateway")
@@ -55,10 +52,7 @@ pub(super) fn record() -> Result<Recorded, BuildError> {
 }
 
 /// Folds what was recorded into its histograms again and again: until then each value is held, and a scrape may never come.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the recorder of a real gateway: nothing of it runs in virtual time"
-)]
+#[expect(clippy::disallowed_methods, reason = "the gateway runs on real time")]
 pub(super) async fn keep_small(recorded: &Recorded) -> Infallible {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     loop {

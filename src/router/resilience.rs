@@ -2,10 +2,7 @@
 //! broke, a circuit breaker for each service, and in place of what failed an error for each part of the client's answer.
 //!
 //! The router has a time limit of its own, which ends with the head of an answer, and a circuit breaker, whose refusals name no part.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "services behind the gateway are real: nothing of it runs in virtual time"
-)]
+#![expect(clippy::disallowed_methods, reason = "the gateway runs on real time")]
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -215,10 +215,7 @@ impl BodyRefused {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "connections are real: no simulation goes by them"
-)]
+#[expect(clippy::disallowed_methods, reason = "connections are real")]
 async fn read_body(
     request: &HttpRequest,
     mut body: web::types::Payload,

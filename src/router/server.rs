@@ -51,10 +51,7 @@ use tokio_util::sync::CancellationToken;
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Serves on `listener` until a signal ends it.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "connections are real: no simulation goes by them"
-)]
+#[expect(clippy::disallowed_methods, reason = "connections are real")]
 pub(super) async fn serve(
     listener: TcpListener,
     configuration: Configuration,

@@ -1,10 +1,7 @@
 //! What runs behind the gateway and how it is, as the start page shows it.
 //!
 //! It tells states and names, and no reason: those hold addresses. `/actuator/health` of each service has them.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "services behind the gateway are real: nothing of it runs in virtual time"
-)]
+#![expect(clippy::disallowed_methods, reason = "the gateway runs on real time")]
 
 use std::net::IpAddr;
 use std::sync::Arc;

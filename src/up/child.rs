@@ -1,8 +1,5 @@
 //! One process of the system.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a command waits for real processes and servers"
-)]
+#![expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus, process::Stdio, time::Duration};
 

@@ -1,8 +1,5 @@
 //! What a child says: all of it goes to its log file, warnings and errors also to the terminal.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "how much of a child's log is shown goes by real time"
-)]
+#![expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 
 use std::{
     collections::VecDeque,

@@ -1,8 +1,5 @@
 //! Whether the ports are free, found out before anything is started.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a command waits for real processes and servers"
-)]
+#![expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 
 use std::{
     net::{Ipv4Addr, TcpListener},

@@ -1,8 +1,5 @@
 //! Asking a process whether it is ready, and whether it lives.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a command waits for real processes and servers"
-)]
+#![expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 
 use std::{io::Error, net::Ipv4Addr, time::Duration};
 

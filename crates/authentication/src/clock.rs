@@ -1,8 +1,5 @@
 //! The one place that asks for the time: tokens are compared with it.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tokens are compared with the time that their issuers know: the operating system's"
-)]
+#![expect(clippy::disallowed_methods, reason = "tokens go by the time of day")]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

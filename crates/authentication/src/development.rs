@@ -86,10 +86,7 @@ impl DevelopmentKey {
     /// # Errors
     ///
     /// When a file cannot be written, or is damaged.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a key needs the operating system's randomness"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a key needs the system's chance")]
     pub fn open_or_make(directory: &Path) -> Result<Self, DevelopmentKeyError> {
         let path = directory.join(PRIVATE_KEY);
         if !path.exists() {

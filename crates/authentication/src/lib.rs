@@ -2,13 +2,7 @@
 //!
 //! The gateway and both services use this one crate, so that a token means the same wherever it arrives. It knows nothing of
 //! HTTP or GraphQL: a transport hands it a token and gets a [`Principal`], or the reason why not.
-#![cfg_attr(
-    test,
-    allow(
-        clippy::disallowed_methods,
-        reason = "tests date, name and wait for what they make"
-    )
-)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 mod access;
 mod clock;

@@ -1,8 +1,5 @@
 //! Where an issuer's keys come from, and how they are kept: read again when a token names one that is not known, at a bounded rate.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "issuers are real servers, asked at a bounded rate"
-)]
+#![expect(clippy::disallowed_methods, reason = "issuers are real servers")]
 
 use std::path::PathBuf;
 use std::str::FromStr;

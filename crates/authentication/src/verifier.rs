@@ -374,10 +374,7 @@ fn seconds(date: f64) -> Option<u64> {
 }
 
 /// Reads all keys again from time to time.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "issuers are real servers, asked at moments of one's own"
-)]
+#[expect(clippy::disallowed_methods, reason = "issuers are real servers")]
 async fn reload(verifier: Verifier, stop: CancellationToken) {
     loop {
         // Instances that were started together do not ask together.

@@ -8,13 +8,7 @@
 //! - Idempotent producers, consumer groups, retention, compaction, offsets by time, topic ids.
 //!
 //! What it has not: transactions (refused), other nodes, authentication, encryption. It listens on the loopback interface alone.
-#![cfg_attr(
-    test,
-    allow(
-        clippy::disallowed_methods,
-        reason = "tests date, name and wait for what they make"
-    )
-)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 mod api;
 mod groups;
@@ -174,10 +168,7 @@ impl OpenBroker {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the broker is a server of its own: nothing of it runs in virtual time"
-)]
+#[expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
 async fn clean(broker: Arc<Broker>, interval: Duration, stop: CancellationToken) {
     loop {
         tokio::select! {

@@ -1,8 +1,5 @@
 //! Connections: accepted on the loopback interface, bounded in number, each served by itself so that a bad one costs itself.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the broker is a server of its own: nothing of it runs in virtual time"
-)]
+#![expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
 
 use std::{
     io,

@@ -2,13 +2,7 @@
 //! data keys, and the ports of what keeps state.
 //!
 //! Nothing here knows what a customer or an order is.
-#![cfg_attr(
-    test,
-    allow(
-        clippy::disallowed_methods,
-        reason = "tests date, name and wait for what they make"
-    )
-)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 pub mod checkpoint;
 pub mod claims;

@@ -1,7 +1,4 @@
-#![allow(
-    clippy::disallowed_methods,
-    reason = "tests date and name what they make themselves"
-)]
+#![allow(clippy::disallowed_methods, reason = "tests date what they make")]
 #![allow(clippy::unwrap_used)]
 //! The relay between an outbox and a log in memory: whatever the store does, what is pending is published and cleared.
 

@@ -1,9 +1,6 @@
 //! Who sends a request: its token (RFC 6750) is verified before anything looks at what it asks for, and what it may do goes along
 //! with it as [`Access`]. The fields of GraphQL and the routes of REST decide for themselves what they need.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tokens and connections are judged by the operating system's time, as they are verified"
-)]
+#![expect(clippy::disallowed_methods, reason = "tokens go by the time of day")]
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -3,13 +3,7 @@
 //!
 //! A [`FrontDoor`] serves a port: it takes connections, judges each request, speaks GraphQL's protocols, and hands on well-formed,
 //! bounded operations in one form ([`graphql::Inner`]).
-#![cfg_attr(
-    test,
-    allow(
-        clippy::disallowed_methods,
-        reason = "tests date, name and wait for what they make"
-    )
-)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 mod door;
 pub mod graphql;

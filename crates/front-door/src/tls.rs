@@ -227,10 +227,7 @@ fn config(paths: &Paths, files: &Files) -> Result<ServerConfig, TlsError> {
 }
 
 /// Reads the files again when they change, until nobody serves by them.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a thread of its own looks at real files"
-)]
+#[expect(clippy::disallowed_methods, reason = "a thread that looks at files")]
 fn watch(shared: &Weak<Shared>, mut known: Files) {
     let mut trouble = String::new();
     loop {

@@ -3,10 +3,7 @@
 //!
 //! It is asked once more, without looking at the host name and **without the login**: a host that is not who it says it is must not be
 //! told the password.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a real server is waited for; a simulation has a store and a log of its own in this place"
-)]
+#![expect(clippy::disallowed_methods, reason = "it waits for a real server")]
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

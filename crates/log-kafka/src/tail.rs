@@ -1,8 +1,5 @@
 //! Reads a whole topic by assignment, outside any group: every instance sees every message, for its live readers.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a real server is waited for; a simulation has a store and a log of its own in this place"
-)]
+#![expect(clippy::disallowed_methods, reason = "it waits for a real server")]
 
 use std::{
     collections::BTreeSet,

@@ -1,11 +1,5 @@
 //! What the services and the event path speak of: aggregates, events, messages of a log, times and decimals. No I/O, no clock.
-#![cfg_attr(
-    test,
-    allow(
-        clippy::disallowed_methods,
-        reason = "tests date, name and wait for what they make"
-    )
-)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 pub mod aggregate;
 pub mod change;

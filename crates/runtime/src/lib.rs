@@ -1,11 +1,5 @@
 //! What every crate may use and what uses none of them: clock, shutdown, backoff, trace context, spans, exemplars, consistency token, a log that does not repeat itself.
-#![cfg_attr(
-    test,
-    allow(
-        clippy::disallowed_methods,
-        reason = "tests date, name and wait for what they make"
-    )
-)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 pub mod backoff;
 pub mod clock;

@@ -233,10 +233,7 @@ impl Shutdown {
         }
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a plain thread also fires when the runtime is blocked"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "it ends a blocked process, too")]
     fn arm_hard_exit(&self) {
         let Some(armed) = &self.hard_exit else { return };
         if armed.swap(true, Ordering::SeqCst) {

@@ -46,10 +46,7 @@ impl TraceContext {
     }
 
     /// Starts a new, sampled trace.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "nothing is decided by the ids of traces and spans"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "ids of traces decide nothing")]
     pub fn generate() -> Self {
         Self {
             // Zero means "invalid" in the recommendation.
@@ -60,10 +57,7 @@ impl TraceContext {
     }
 
     /// A new span in the same trace.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "nothing is decided by the ids of traces and spans"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "ids of traces decide nothing")]
     #[must_use]
     pub fn child(&self) -> Self {
         Self {

@@ -1,13 +1,7 @@
 //! What a service process is: configuration, HTTP, health, telemetry, GraphQL conventions.
 //!
 //! Nothing here knows of events, of a log or of a store.
-#![cfg_attr(
-    test,
-    allow(
-        clippy::disallowed_methods,
-        reason = "tests date, name and wait for what they make"
-    )
-)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 pub mod error_code;
 pub mod graphql;

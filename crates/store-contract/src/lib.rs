@@ -2,10 +2,7 @@
 //!
 //! A test file names its adapter once, in [`store_contract!`], and gets one test a case. An adapter
 //! is opened through a [`Fixture`], with an aggregate of the service's own or with [`Sample`].
-#![allow(
-    clippy::disallowed_methods,
-    reason = "for tests alone, which run on real stores"
-)]
+#![allow(clippy::disallowed_methods, reason = "tests run on real stores")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 pub mod aggregates;

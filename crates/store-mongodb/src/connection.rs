@@ -1,8 +1,5 @@
 //! The connection: its limits, and the promises that every read and write on it makes.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a real server is waited for; a simulation has a store and a log of its own in this place"
-)]
+#![expect(clippy::disallowed_methods, reason = "it waits for a real server")]
 
 use std::{future::Future, sync::Arc, time::Duration};
 

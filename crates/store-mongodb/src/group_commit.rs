@@ -20,10 +20,7 @@
 //! carried out at most once. The second sending is then refused as if somebody else had been faster, so
 //! the writer looks into the document for the id of the write's own event. It reads what a majority has, at or
 //! after the moment of the refusal, so that a primary that was deposed and does not know it cannot answer.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a real server is waited for; a simulation has a store and a log of its own in this place"
-)]
+#![expect(clippy::disallowed_methods, reason = "it waits for a real server")]
 
 use std::{
     collections::HashMap,

@@ -212,10 +212,7 @@ impl Writer {
 
     /// Opens the file again, however often it takes. Writes meanwhile are answered that the store is away. Returns false when
     /// there will be no more jobs.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the committer is a thread of its own, which waits for jobs and for a real file"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a thread that waits for a file")]
     fn recover(&mut self) -> bool {
         let mut pauses = BACKOFF.pauses(&Clock::default());
         loop {

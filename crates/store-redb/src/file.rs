@@ -84,10 +84,7 @@ impl File {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "another process may still hold the real file; this blocks before anything is served"
-)]
+#[expect(clippy::disallowed_methods, reason = "another process holds the file")]
 fn open_database(path: &Path, patience: Duration) -> Result<Database, OpenError> {
     let name = path.display().to_string();
     let mut builder = Database::builder();

@@ -1,8 +1,5 @@
 //! The embedded store is held to the contract of the store ports, and to what a file alone can show.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "tests date and name what they make themselves"
-)]
+#![allow(clippy::disallowed_methods, reason = "tests date what they make")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{

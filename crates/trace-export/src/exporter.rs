@@ -98,10 +98,7 @@ impl Exporter {
     }
 
     /// Sends what waits, for this long at most, and ends.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the last spans are sent to a real collector"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "it waits for a real collector")]
     pub async fn end(self, limit: Duration) {
         let ending = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(limit));
         if !matches!(tokio::time::timeout(limit, ending).await, Ok(Ok(Ok(())))) {

@@ -2,13 +2,7 @@
 //!
 //! It is a crate of its own, which the program has and the services do not: they record spans (`tandem_runtime::span`) and know nothing of
 //! where these go. The collector may be slow or away: spans wait in a queue with a bound and are dropped behind it, callers never wait.
-#![cfg_attr(
-    test,
-    allow(
-        clippy::disallowed_methods,
-        reason = "tests date, name and wait for what they make"
-    )
-)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 mod exporter;
 mod losses;

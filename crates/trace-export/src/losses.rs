@@ -1,8 +1,5 @@
 //! Spans that do not reach the collector: each is counted, and the log says so at most once a minute.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "how often losses are told of is for readers of the log alone"
-)]
+#![expect(clippy::disallowed_methods, reason = "it only limits a log")]
 
 use std::{
     fmt::Display,

@@ -14,10 +14,7 @@ const NAME: &str = "service.name";
 /// What a process says of itself where the variables say nothing else: its name, its version, and an id made now, by which replicas are told
 /// apart.
 #[must_use]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an id that only has to be unlike others: nothing is decided by it"
-)]
+#[expect(clippy::disallowed_methods, reason = "an id that decides nothing")]
 pub fn own_attributes(service: &str) -> [(String, String); 3] {
     [
         (NAME, format!("tandem-{service}")),

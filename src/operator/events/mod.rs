@@ -184,10 +184,7 @@ struct Tailing<'a> {
 }
 
 impl Tailing<'_> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a command waits for real processes and servers"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
     async fn run(mut self) -> anyhow::Result<()> {
         let mut arrivals = self.open().await?;
         let until_end = self.settings.until_end;
@@ -220,10 +217,7 @@ impl Tailing<'_> {
     }
 
     /// Begins to read the topics that were asked for.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a command waits for real processes and servers"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
     async fn open(&mut self) -> anyhow::Result<Arrivals> {
         let wanted = &self.settings.topics;
         let mut arrivals = SelectAll::new();

@@ -1,8 +1,5 @@
 //! What the topic of keys says, followed while events are shown: whose signatures count, and which data keys there are.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a command waits for real processes and servers"
-)]
+#![expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 
 use std::{
     collections::{HashMap, HashSet},

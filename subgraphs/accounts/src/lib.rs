@@ -2,13 +2,7 @@
 //!
 //! `domain` knows the rules and nothing of the outside; `customers` carries commands out on a store; `graphql`, `rest`
 //! and `audit` speak for it; `service` puts the parts together.
-#![cfg_attr(
-    test,
-    allow(
-        clippy::disallowed_methods,
-        reason = "tests date, name and wait for what they make"
-    )
-)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 pub mod audit;
 pub mod consistency;

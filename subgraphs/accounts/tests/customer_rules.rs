@@ -1,8 +1,5 @@
 //! The rules of the customer aggregate, with properties that hold for any input.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "tests date and name what they make themselves"
-)]
+#![allow(clippy::disallowed_methods, reason = "tests date what they make")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use chrono::{TimeDelta, Utc};

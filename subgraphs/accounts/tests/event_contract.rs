@@ -1,8 +1,5 @@
 //! The producer's side of `schema/events/customer-change-event.v2.json`.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "tests date and name what they make themselves"
-)]
+#![allow(clippy::disallowed_methods, reason = "tests date what they make")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use chrono::Utc;

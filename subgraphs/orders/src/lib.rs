@@ -1,11 +1,5 @@
 //! The orders subgraph: system of record of orders, with its own replica of the customers who place them.
-#![cfg_attr(
-    test,
-    allow(
-        clippy::disallowed_methods,
-        reason = "tests date, name and wait for what they make"
-    )
-)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 pub mod audit;
 pub mod commands;

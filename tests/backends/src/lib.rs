@@ -16,10 +16,7 @@
 //! mongo.start_again(dead).await?;
 //! # Ok(()) }
 //! ```
-#![allow(
-    clippy::disallowed_methods,
-    reason = "for tests alone, which wait for real processes"
-)]
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 
 mod certificate;
 mod discovery;

@@ -2,10 +2,7 @@
 //!
 //! `cargo test` makes them of a committed corpus by mutation, for some seconds a target. `tests/fuzzing/run` lets libFuzzer make them, which
 //! keeps what reaches code that nothing reached before. What either finds is put into the corpus, so that it is tried first from then on.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a fuzzer works for so many real seconds"
-)]
+#![allow(clippy::disallowed_methods, reason = "a fuzzer runs for real seconds")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

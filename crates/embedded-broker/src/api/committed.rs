@@ -1,8 +1,5 @@
 //! `OffsetCommit` and `OffsetFetch`: the committed offsets of groups.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the broker is a server of its own: nothing of it runs in virtual time"
-)]
+#![expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
 
 use std::collections::HashMap;
 

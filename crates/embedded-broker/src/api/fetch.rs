@@ -1,8 +1,5 @@
 //! `Fetch`: batches as they are in the log; one that finds too little waits, and is answered the moment enough has come.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the broker is a server of its own: nothing of it runs in virtual time"
-)]
+#![expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,5 @@
 //! Membership of consumer groups, and what operators ask about groups.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the broker is a server of its own: nothing of it runs in virtual time"
-)]
+#![expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
 
 use std::time::Duration;
 

@@ -174,10 +174,7 @@ impl Membership {
 
     /// Looks through the groups whenever something of them may be over, for ever. While everybody is heard of that is once in the shortest session,
     /// about.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the broker is a server of its own: nothing of it runs in virtual time"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
     pub(crate) async fn watch(&self) {
         loop {
             let looked = Instant::now();

@@ -182,10 +182,7 @@ impl<'t> Changes<'t> {
     }
 
     /// Makes a topic, which must not be there yet.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "an id that only has to be unlike others: nothing is decided by it"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "an id that decides nothing")]
     pub(crate) fn create_topic(
         &mut self,
         name: &str,

@@ -4,10 +4,7 @@
 //!
 //! A file that fails (a full disk, a device that is gone) cannot be used any more, so it is closed and opened anew, with pauses, until
 //! that works. Meanwhile every change is refused, none is half done, and nothing has been acknowledged that is not on disk.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the broker is a server of its own: nothing of it runs in virtual time"
-)]
+#![expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

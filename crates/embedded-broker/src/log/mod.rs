@@ -78,10 +78,7 @@ impl Log {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the broker is a server of its own: nothing of it runs in virtual time"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
     pub(crate) fn open_at(path: &Path) -> Result<(Self, oneshot::Receiver<()>), Unusable> {
         let path = path.to_owned();
         let begin = Instant::now();
@@ -151,10 +148,7 @@ pub(crate) async fn answer<T>(pending: Pending<T>) -> Result<T, Unavailable> {
 }
 
 /// The time, in milliseconds since 1970.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the broker is a server of its own: nothing of it runs in virtual time"
-)]
+#[expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {

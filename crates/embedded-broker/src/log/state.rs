@@ -142,10 +142,7 @@ pub(super) fn load(database: &Database) -> Result<State, Unusable> {
 }
 
 /// Makes the tables of a new file; refuses a file of another format.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an id that only has to be unlike others: nothing is decided by it"
-)]
+#[expect(clippy::disallowed_methods, reason = "an id that decides nothing")]
 fn prepare(database: &Database) -> Result<(), Unusable> {
     let format = match database.begin_read()?.open_table(NUMBERS) {
         Ok(numbers) => numbers.get(FORMAT_KEY)?.map(|row| row.value()),

@@ -1,8 +1,5 @@
 //! Frames: four bytes of length, followed by that many bytes.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the broker is a server of its own: nothing of it runs in virtual time"
-)]
+#![expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
 
 use std::{io, time::Duration};
 

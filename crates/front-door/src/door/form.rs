@@ -32,10 +32,7 @@ pub(super) fn size_of_head(parts: &Parts) -> usize {
 }
 
 /// Takes the caller's request id over, or makes one.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an id that only has to be unlike others: nothing is decided by it"
-)]
+#[expect(clippy::disallowed_methods, reason = "an id that decides nothing")]
 pub(super) fn name(parts: &mut Parts) -> Option<HeaderValue> {
     let given = parts
         .headers

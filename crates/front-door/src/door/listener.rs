@@ -1,8 +1,5 @@
 //! Takes connections, as many as there may be, and serves HTTP/1.1 on each.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "connections are real: no simulation goes by them"
-)]
+#![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::convert::Infallible;
 use std::io;

@@ -20,10 +20,7 @@ impl Chosen {
     ///
     /// # Errors
     /// When there is no such operation.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "what is measured here decides nothing"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "it measures and decides nothing")]
     pub(super) fn of(
         operations: Arc<Vec<Prepared>>,
         name: Option<&str>,

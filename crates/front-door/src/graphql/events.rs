@@ -1,10 +1,7 @@
 //! Events of a subscription on their way to a client. An upstream that drops what nobody takes is read ahead, and its events are buffered within a
 //! bound for a slower client; beyond the bound the subscription ends and says where to resume. An upstream that waits is read as fast as the client
 //! reads, and has a bound of its own.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "connections are real: no simulation goes by them"
-)]
+#![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 mod cursor;
 mod server_sent;

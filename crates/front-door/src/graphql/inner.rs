@@ -44,10 +44,7 @@ where
 /// Lets a subscription be set up to its end, also when nobody waits for it any more: then it is ended in the ordinary way, by dropping
 /// the answer. Routers that are stopped half way may leave it open upstream. It is counted until then, and keeps its turn; what nobody waits for any more
 /// keeps it for a moment longer, so that whoever subscribes and ends without pause waits for their own.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "connections are real: no simulation goes by them"
-)]
+#[expect(clippy::disallowed_methods, reason = "connections are real")]
 pub(super) async fn set_up<I: Inner>(
     tasks: Tasks,
     inner: &I,

@@ -1,9 +1,6 @@
 //! Answers without end over HTTP: server-sent events (graphql-sse, distinct connections mode) and multipart (Apollo's multipart
 //! protocol, incremental delivery).
-#![expect(
-    clippy::disallowed_methods,
-    reason = "connections are real: no simulation goes by them"
-)]
+#![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::convert::Infallible;
 use std::time::Duration;

@@ -107,10 +107,7 @@ impl GraphQl {
 }
 
 /// Counts an operation that was answered, where the names that it may have are bounded; within this trace if that is recorded.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "when an exemplar was measured decides nothing"
-)]
+#[expect(clippy::disallowed_methods, reason = "it measures and decides nothing")]
 fn count(
     treatment: &Treatment,
     operation: &Chosen,

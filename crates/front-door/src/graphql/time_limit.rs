@@ -1,9 +1,6 @@
 //! The time limit of a query or mutation, over all of its steps: when it is over, the operation is given up and its client is told what is known of
 //! it.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "connections are real: no simulation goes by them"
-)]
+#![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::time::Duration;
 

@@ -1,8 +1,5 @@
 //! Bodies of requests: read within a size and a time, decoded within the same size.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "connections are real: no simulation goes by them"
-)]
+#![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::io::Read;
 use std::time::Duration;

@@ -1,9 +1,6 @@
 //! The bytes of one connection, with time limits: on the first byte, on the head of a request, on the pause between two requests,
 //! and on a client that reads nothing.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "connections are real: no simulation goes by them"
-)]
+#![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::future::Future;
 use std::io;

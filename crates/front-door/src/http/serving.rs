@@ -6,10 +6,7 @@
 //!
 //! Each request has a place in the file to itself, and is written there twice: at its beginning, and at its end. No lock is held meanwhile. What is
 //! learned of it in between, the operation's name, the thread writes if the request is still being answered a moment later.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "connections are real: no simulation goes by them"
-)]
+#![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;

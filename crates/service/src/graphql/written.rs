@@ -83,10 +83,7 @@ pub fn response(response: &Response) -> Vec<u8> {
 pub struct Mark(String);
 
 impl Mark {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "an id that only has to be unlike others: nothing is decided by it"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "an id that decides nothing")]
     fn new() -> Self {
         Self(format!("mark-{}", Uuid::new_v4().simple()))
     }

@@ -39,10 +39,7 @@ pub struct Actuator {
 
 impl Actuator {
     /// `info` is what `/actuator/info` answers: name, version, and the like.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "what is measured here decides nothing"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "it measures and decides nothing")]
     pub fn new(health: Health, metrics: MetricsHandle, info: Value) -> Self {
         Self {
             health,

@@ -2,10 +2,7 @@
 //!
 //! A connection that is closed while something unread waits on it is reset (RFC 9112, 9.6): a client that writes all before it
 //! reads would then see the reset in the place of the answer that refused its body.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "connections are real: no simulation goes by them"
-)]
+#![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::{
     pin::Pin,

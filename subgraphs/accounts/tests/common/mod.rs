@@ -1,8 +1,5 @@
 //! Accounts on an embedded store in a directory of its own, without Kafka, spoken to without a network.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "tests date and name what they make themselves"
-)]
+#![allow(clippy::disallowed_methods, reason = "tests date what they make")]
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{path::Path, sync::Arc};

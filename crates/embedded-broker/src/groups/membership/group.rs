@@ -1,8 +1,5 @@
 //! One group: its generation, its members, and how it is shared out anew when members come and go.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the ids of members only have to be unlike others, as Kafka's are"
-)]
+#![expect(clippy::disallowed_methods, reason = "an id that decides nothing")]
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,8 +1,5 @@
 //! One session of GraphQL over a WebSocket, from its first message to its end.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "connections are real: no simulation goes by them"
-)]
+#![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 mod identifying;
 mod opening;

@@ -1,8 +1,5 @@
 //! The connection of a session: messages are sent and it is closed within a time, or it counts as lost.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "connections are real: no simulation goes by them"
-)]
+#![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::time::Duration;
 

@@ -196,10 +196,7 @@ impl Health {
         report
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "connections are real: no simulation goes by them"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "connections are real")]
     async fn report_of(&self, include: impl Fn(Affects) -> bool) -> HealthReport {
         let asked: Vec<(String, Component)> = self
             .components

@@ -1,8 +1,5 @@
 //! What the operating system knows about this process, measured whenever somebody asks.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "how long a process has run decides nothing"
-)]
+#![expect(clippy::disallowed_methods, reason = "it measures and decides nothing")]
 
 use std::time::Instant;
 

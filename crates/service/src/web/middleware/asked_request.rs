@@ -19,10 +19,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "what is measured here decides nothing"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "it measures and decides nothing")]
     pub(super) fn of(request: &Request) -> Self {
         Self {
             method: request.method().clone(),

@@ -26,10 +26,7 @@ pub(super) fn refusal_by_length(request: &Request, limit: usize) -> Option<Probl
 
 /// Limits the time until an answer begins: streams and WebSockets may go on for as long as they like. What works on an answer that
 /// comes too late is dropped.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "connections are real: no simulation goes by them"
-)]
+#[expect(clippy::disallowed_methods, reason = "connections are real")]
 pub(super) async fn answer_in_time(
     request: Request,
     next: Next,

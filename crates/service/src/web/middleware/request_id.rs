@@ -10,10 +10,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 128;
 
 /// Takes the caller's request id over, or makes one.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an id that only has to be unlike others: nothing is decided by it"
-)]
+#[expect(clippy::disallowed_methods, reason = "an id that decides nothing")]
 pub(super) fn name(request: &mut Request) -> Option<HeaderValue> {
     let given = request
         .headers()

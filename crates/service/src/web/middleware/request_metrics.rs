@@ -1,8 +1,5 @@
 //! How requests are counted: by method, route, status and outcome.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "how long an answer took decides nothing"
-)]
+#![expect(clippy::disallowed_methods, reason = "it measures and decides nothing")]
 
 use std::time::SystemTime;
 
