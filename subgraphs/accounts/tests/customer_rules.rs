@@ -8,7 +8,7 @@ use tandem_accounts::{
     domain::{
         Address, AddressType, Asked, CardDraft, Change, ChangeType, Contact, CreateCustomer,
         CreditCardType, Customer, CustomerError, CustomerId, Name, Part, Problem, UpdateCustomer,
-        event::{self, CustomerChangeEvent},
+        event::CustomerChangeEvent,
     },
     vault::SealedCards,
 };
@@ -132,7 +132,10 @@ fn an_id_in_use_is_refused() {
 fn no_state_or_event_holds_the_card_number() {
     let change = Customer::create(None, command(), asked(), &vault()).unwrap();
     let state = serde_json::to_string(&change.customer).unwrap();
-    let told = event::cloud_event(&change, Uuid::now_v7()).unwrap().data;
+    let told = CustomerChangeEvent::of(&change)
+        .into_cloud_event(Uuid::now_v7(), None)
+        .unwrap()
+        .data;
     for text in [
         state,
         told,
@@ -304,7 +307,9 @@ fn a_refused_number_is_not_repeated_in_the_message() {
 #[test]
 fn an_event_brings_the_whole_customer_back() {
     let change = Customer::create(None, command(), asked(), &vault()).unwrap();
-    let told = event::cloud_event(&change, Uuid::now_v7()).unwrap();
+    let told = CustomerChangeEvent::of(&change)
+        .into_cloud_event(Uuid::now_v7(), None)
+        .unwrap();
     let restored = CustomerChangeEvent::read(&told.clone().into())
         .unwrap()
         .into_customer(Key::Erased)
@@ -380,7 +385,7 @@ proptest! {
             // The same once more is no change.
             prop_assert!(update(&customer, command).unwrap().is_none());
             // The event brings back exactly this state.
-            let told = event::cloud_event(&change, Uuid::now_v7()).unwrap();
+            let told = CustomerChangeEvent::of(&change).into_cloud_event(Uuid::now_v7(), None).unwrap();
             prop_assert_eq!(CustomerChangeEvent::read(&told.clone().into()).unwrap().into_customer(Key::Erased).unwrap(), customer.clone());
         }
     }

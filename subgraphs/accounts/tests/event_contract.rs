@@ -76,7 +76,11 @@ fn events() -> Vec<CloudEvent> {
         .unwrap();
     [created, updated]
         .iter()
-        .map(|change| event::cloud_event(change, Uuid::now_v7()).unwrap())
+        .map(|change| {
+            CustomerChangeEvent::of(change)
+                .into_cloud_event(Uuid::now_v7(), change.asked.traceparent.clone())
+                .unwrap()
+        })
         .collect()
 }
 

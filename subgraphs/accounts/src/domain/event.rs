@@ -260,14 +260,6 @@ impl CustomerChangeEvent {
     }
 }
 
-/// The event of a change in plain, under this id.
-///
-/// # Errors
-/// When the body cannot be written as JSON, which no state of a customer brings about.
-pub fn cloud_event(change: &Change, id: Uuid) -> Result<CloudEvent, serde_json::Error> {
-    CustomerChangeEvent::of(change).into_cloud_event(id, change.asked.traceparent.clone())
-}
-
 impl CustomerChangeEvent {
     /// Puts it into its envelope, under this id.
     ///
