@@ -1,6 +1,6 @@
-//! Asks the audit trail about an event that is not in memory: whether its position is the event's first occurrence. The trail records where it first
-//! saw each event, so its answer is final, and nothing else replaces it: while the trail is behind, the order that the event is about waits for the
-//! answer, however long that takes, and no other does.
+//! What the audit trail says of an event that memory does not know: whether its position is the first occurrence. The trail notes where
+//! it first saw each event, so its answer is final, and nothing else is taken for one: while the trail is behind, an answer is waited for
+//! however long that takes, by the order alone that it is about.
 
 use std::{
     collections::VecDeque,

@@ -174,7 +174,7 @@ impl CustomerSubscription {
         };
         let missing = self.feed.missing(&self.id, &shown, &self.place.seen);
         self.place.revision = shown.revision();
-        // A subscriber that is cut off here has them to read, too.
+        // Who is cut off here has them to read, too.
         cursor::step_back(&mut self.place.seen, &missing);
         let (cursor, previous) = self.link();
         let item = CustomerItem::Snapshot(CustomerSnapshot {

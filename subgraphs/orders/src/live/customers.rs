@@ -56,7 +56,7 @@ impl CustomerFeed {
         feed
     }
 
-    /// Waits until the feed reads the log: a subscriber that joins then receives all that is appended from then on.
+    /// Waits until the feed reads the log: whoever subscribes then hears of all that is appended from then on.
     pub async fn begun(&self) {
         self.subscribers.begun().await;
     }

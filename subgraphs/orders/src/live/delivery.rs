@@ -1,4 +1,5 @@
-//! What is recorded when a change is delivered to subscribers: its latency, and, if its trace is recorded, a span for the first few of them.
+//! What is told of a change when it goes out to subscribers: how long it took since it was made, and, where its trace is recorded, a span for
+//! the first few of them.
 
 use std::{
     fmt,

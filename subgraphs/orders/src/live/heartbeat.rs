@@ -1,4 +1,4 @@
-//! When an idle subscriber is sent a heartbeat.
+//! When a subscriber that hears nothing is told that nothing happened.
 
 use std::{
     pin::pin,

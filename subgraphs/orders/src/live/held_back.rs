@@ -1,6 +1,5 @@
-//! Changes that cannot be delivered to a subscriber yet: those whose data key is missing, those of which the audit trail has not said whether they
-//! were in the log before, those that were read before the change that precedes them, and later changes of the same orders. Each order waits by
-//! itself.
+//! Changes that a subscriber was not told yet: those whose data key is not there, those of which the audit trail has not said whether
+//! they were in the log before, those that were read before the change that they follow, and what comes behind any of the same order. Each order waits by itself.
 //!
 //! A change comes before the one that it follows when partitions were added: an order's changes are then in two of them, which are
 //! not read in step.

@@ -1,4 +1,4 @@
-//! The inbox of one subscriber, and waking many subscribers without delaying others.
+//! What waits for one listener, and waking many listeners without keeping others waiting.
 //!
 //! A change may be for ten thousand. If all of them woke at once, whatever else this process is to do would wait behind them: they are
 //! given the change at once, and woken some at a time.

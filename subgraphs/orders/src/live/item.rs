@@ -1,4 +1,5 @@
-//! The items that subscribers receive. Each has its own cursor and that of the item before it, so that a subscriber notices when it missed one.
+//! What subscribers are given. Every item says where its subscriber is behind it and where it was before, so that whoever misses one can
+//! know it.
 
 use std::sync::Arc;
 

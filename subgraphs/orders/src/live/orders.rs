@@ -57,7 +57,7 @@ impl OrderFeed {
         feed
     }
 
-    /// Waits until the feed reads the log: a subscriber that joins then receives all that is appended from then on.
+    /// Waits until the feed reads the log: whoever subscribes then hears of all that is appended from then on.
     pub async fn begun(&self) {
         self.0.subscribers.begun().await;
     }

@@ -1,5 +1,5 @@
-//! The most recent changes of customers, by customer and revision. The replica may not show yet what passed in the log a moment ago, and a subscriber
-//! that joins in between must not miss it. It knows from which position on it is complete; earlier changes are read from the log.
+//! The changes of customers that passed last, by customer and revision: what passed in the log a moment ago the replica may not show yet,
+//! and who subscribes between the two must not miss it. It knows from where on it remembers; what passed before that is in the log.
 
 use std::{
     collections::{VecDeque, hash_map::RandomState},

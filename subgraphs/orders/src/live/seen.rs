@@ -1,4 +1,4 @@
-//! A change of an order as the feed hands it to its subscribers.
+//! A change of an order as the feed hands it to its listeners.
 
 use std::sync::{Arc, OnceLock};
 

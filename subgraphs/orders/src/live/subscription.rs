@@ -364,7 +364,7 @@ impl OrderSubscription {
         mut queue: Box<Subscription<Arc<Seen>>>,
     ) -> Result<Phase, LiveError> {
         let clock = self.feed.shutdown.clock().clone();
-        // What waits in the queue meanwhile is bounded: a subscriber with too much there is told where to resume.
+        // What waits in the queue meanwhile is bounded: whoever has too much there is told where to resume.
         let has_room = self.has_room_for(1);
         let heard = {
             // Pinned here, these are in this future once, and not in each that they are given to.

@@ -124,7 +124,7 @@ async fn next(responses: &mut BoxStream<'static, Value>) -> Value {
     timeout(LIMIT, responses.next()).await.unwrap().unwrap()
 }
 
-/// The id of the order that a response is about.
+/// The id of the order that a response tells of.
 fn order_of(response: &Value) -> &str {
     let data = &response["data"];
     let order = ["orderUpdated", "orderFeed"]

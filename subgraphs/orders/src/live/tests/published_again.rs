@@ -35,7 +35,7 @@ async fn what_was_published_before_the_start_and_again_after_it_is_known_by_the_
 /// How long the audit trail is behind in tests of that.
 const LONG_BEHIND: Duration = Duration::from_secs(300);
 
-/// Lets the feed pass what was appended: a subscriber that resumes then has to read it.
+/// Lets the feed pass what was appended: whoever resumes then has to read it.
 async fn passed() {
     sleep(Duration::from_secs(1)).await;
 }
@@ -95,7 +95,7 @@ async fn who_resumes_is_told_nothing_twice_however_far_the_audit_trail_is_behind
         world.order_log.append(0, &event(change));
     }
     passed().await;
-    // A subscriber that breaks off and resumes meanwhile has still to receive it.
+    // Whoever breaks off and resumes meanwhile has still to be told.
     for _ in 0..2 {
         let mut resumed = subscribe(&world, everything(), Some(&cursor));
         tells_nothing(&mut resumed).await;
