@@ -1,5 +1,11 @@
-//! What both services put together in the same way: their stores by the settings, the operator's routes, the health of the event
-//! path, the life of the process.
+//! What both services put together in the same way. It needs ports, adapters and HTTP at once, so it can be part of
+//! none of their crates.
+//!
+//! * [`service`]: the life of the process: port, stores, everything beside requests, end.
+//! * [`store_settings`], [`stores`]: the stores that the settings name.
+//! * [`admin`]: the operator's routes under `/admin`: rebuild, dead letters, keys, log, audit.
+//! * [`components`]: the health of the event path.
+//! * [`consistency`]: whether this instance shows what a client wrote.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 pub mod admin;

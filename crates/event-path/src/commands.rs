@@ -1,6 +1,6 @@
-//! How a command on an aggregate is carried out: load, decide, write, and again if another was faster.
+//! Carries out a command on an aggregate: load, decide, write, and decide again if another writer was faster.
 //!
-//! The rules are the aggregate's: it is given as a function that decides. This is the part that is the same for all.
+//! The rules are the aggregate's, passed in as a function that decides. This part is the same for all aggregates.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},

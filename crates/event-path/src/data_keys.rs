@@ -1,7 +1,9 @@
-//! Data keys: one key for each customer, with which everything personal in the log is sealed. Forgetting the key makes it
-//! unreadable, in an immutable log too.
+//! Data keys: one key for each customer, which seals everything personal in the log. Destroying the key makes it
+//! unreadable, even in an
+//! immutable log.
 //!
-//! A key is published wrapped (sealed with the key of the services) on a compacted topic; its tombstone is the erasure. A
+//! A key is published wrapped (sealed with the key of the services) on a compacted topic; its tombstone is the erasure.
+//! A
 //! [`KeyRing`] holds what that topic says.
 
 mod held;

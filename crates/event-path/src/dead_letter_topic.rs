@@ -1,7 +1,9 @@
-//! Copies of dead letters in `<topic>.DLT`, and what became of each: a record for people and other tools, never read back.
+//! Copies of dead letters in `<topic>.DLT`, and notes on what happened to each: a record for people and other tools,
+//! never read back.
 //!
-//! A letter is durable in the service's own store before it is copied, so a copy holds nobody up: what Kafka refuses is sent without
-//! the message's own content, then left out and counted; while Kafka is away copies wait in a queue with a bound.
+//! A letter is durable in the service's own store before it is copied, so a copy delays nothing. What Kafka refuses is
+//! sent without the
+//! message's own content, then left out and counted. While Kafka is down copies wait in a bounded queue.
 
 use std::{
     borrow::Cow,

@@ -1,10 +1,14 @@
-//! What a store remembers of the logs that it was made from, and the alarm when a log is not what it was.
+//! What a store remembers of the logs that it was made from, and the alarm when a log differs from it.
 //!
-//! Kafka makes a topic anew without a word, and cuts what is older than its retention. A store that takes such a log for the whole
-//! truth takes everything that is not in it for never having been. So each store remembers, of each partition that it reads, where
-//! it began, the last message that was applied, and a fingerprint of that message. A log that begins later, ends earlier, or shows
-//! another message at that place is another log: that is said, and nothing is concluded from it.
-//! `docs/decisions/0015-identity-of-a-log.md` says why by content and not by Kafka's topic id.
+//! Kafka gives no notice when a topic is created again, or when retention cuts it. A store that takes such a log for
+//! complete would conclude
+//! that everything missing from it never existed. So each store remembers, of each partition that it reads, where it
+//! began, the last message
+//! that was applied, and a fingerprint of that message. A log that begins later, ends earlier, or has another message
+//! at that place is another
+//! log: that is reported, and nothing is concluded from it. `docs/decisions/0015-identity-of-a-log.md` says why this
+//! goes by content and not
+//! by Kafka's topic id.
 
 mod comparison;
 mod judging;

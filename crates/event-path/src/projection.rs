@@ -1,13 +1,21 @@
-//! Runs a projection: reads a topic in a consumer group, hands over what is there, commits offsets after the write.
+//! Runs a projection: reads a topic in a consumer group, passes on what has arrived, and commits offsets after the
+//! write.
 //!
-//! * What is there is taken at once: a single message waits for nobody (unless its projection is patient), a backlog comes
-//!   in large batches.
-//! * Offsets are stored for commit only after what the projection has written is durable, so a crash repeats and never skips.
-//!   Readers need not wait for that: the log has it. So a projection may show a batch at once, and is asked to keep what it has
-//!   shown a moment later, many batches together. Until then they are held here, to be written again if the store lost them.
-//! * What cannot be taken is parked with what follows of the same key, and copied to `<topic>.DLT`; the flow goes on. What has no
-//!   key and no subject that can be told stands alone. An erasure settles its key: it is taken, and what was parked is removed.
-//! * A store that is away is waited out; the group membership is kept alive meanwhile.
+//! * What has arrived is processed at once: a single message does not wait (unless its projection is patient), a
+//!   backlog comes in large
+//!   batches.
+//! * Offsets are stored for commit only after the projection's writes are durable, so a crash repeats messages and
+//!   never skips one.
+//!   Readers need not wait for that, because the log has the change. So a projection may show a batch at once, and is
+//! asked a moment later
+//!   to make durable what it has shown, many batches together. Until then they are held here, to be written again if
+//! the store lost them.
+//! * What cannot be processed is parked with the later messages of the same key, and copied to `<topic>.DLT`;
+//!   everything else goes on. A
+//!   message without a key and without a recognizable subject stands alone. An erasure settles its key: it is
+//! processed, and what was parked
+//!   is removed.
+//! * While the store is down the projection waits, and keeps its group membership.
 
 mod runner;
 

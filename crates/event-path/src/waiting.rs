@@ -1,12 +1,15 @@
-//! Events that wait for their data key: kept in the store until the key comes, each by itself. Nothing is concluded from a key
-//! that is not there, and nobody else is held up.
+//! Events that wait for their data key: each is kept in the store until the key comes. Nothing is concluded from a
+//! missing key, and no other
+//! event is held up.
 //!
-//! They are kept where dead letters are, under a name of their own, so that a restart forgets none; they are not dead letters, and
-//! are not copied to a dead letter topic. When the topic of keys shows the key, or proves that there is none any more, they are
-//! taken once more by themselves.
+//! They are kept beside dead letters, under a name of their own, so that a restart loses none. They are not dead
+//! letters, and are not copied
+//! to a dead letter topic. When the topic of keys shows the key, or proves that there is none any more, they are
+//! processed by themselves.
 //!
-//! Most wait for a moment alone: the two topics are read by two readers, and the event was read before its key. So the log warns of an
-//! event that has waited for 10 s, once in the life of a process; health and the metric show it from its first moment.
+//! Most wait for a moment only: two readers read the two topics, and one read the event before the other read its key.
+//! So the log warns of an
+//! event that has waited for 10 s, once in the life of a process. Health and the metric show it from the first moment.
 
 mod in_memory;
 mod release;

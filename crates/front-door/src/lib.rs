@@ -1,8 +1,15 @@
-//! The front door: everything between the network and our code, in the gateway and in both services. It trusts no
-//! input.
+//! Everything between the network and our code, in the gateway and in both services. It trusts no input.
 //!
-//! A [`FrontDoor`] serves a port: it takes connections, judges each request, speaks GraphQL's protocols, and hands on well-formed,
-//! bounded operations in one form ([`graphql::Inner`]).
+//! A [`FrontDoor`] serves a port: it accepts connections, judges each request, speaks GraphQL's protocols, and hands on
+//! well-formed, bounded operations in one form ([`graphql::Inner`]).
+//!
+//! * `door`: the order in which a request is judged.
+//! * `http`: connections, sizes, rates, origins.
+//! * `identity`: tokens, verified before anything reads what a request asks for.
+//! * [`graphql`]: documents, variables, cost, and the protocols over HTTP and WebSocket.
+//! * `tls`, `settings`, `shutdown`, `runtime`: the port itself.
+//!
+//! `docs/decisions/0011-front-door.md` has the reasons.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 mod door;

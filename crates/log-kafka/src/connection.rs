@@ -1,4 +1,5 @@
-//! A service's link to Kafka: makes sure of the topics in the background, so that a service starts and serves without it.
+//! A service's connection to Kafka. It makes sure of the topics in the background, so that a service starts and serves
+//! while Kafka is down.
 
 use std::{
     fmt,

@@ -1,4 +1,11 @@
-//! The log on Kafka: settings, topics, publishers, groups, tails.
+//! The adapter of the log port (`tandem_event_path::log`) to Kafka, on librdkafka: the only crate that needs rdkafka.
+//!
+//! * [`connection`]: a service's connection; creates missing topics ([`topics`]) in the background.
+//! * `publisher`: an idempotent producer with `acks=all`.
+//! * `member`: a member of a consumer group, for projections.
+//! * `tail`: reads a whole topic by assignment, outside any group, for live readers, rebuilds and audits.
+//! * [`settings`]: brokers, login, and any librdkafka property.
+//! * [`reason`], [`link`], `certificate`: why Kafka cannot be reached, as one sentence.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Publishes many records at once.
+//! An idempotent producer that has many records in flight at once.
 
 use std::{
     fmt,

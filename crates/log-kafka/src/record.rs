@@ -1,4 +1,4 @@
-//! Between the client's records and the port's.
+//! Converts between librdkafka's records and the port's.
 
 use rdkafka::{
     Message as _,

@@ -1,6 +1,10 @@
-//! What a service process is: configuration, HTTP, health, telemetry, GraphQL conventions.
+//! What a service process is, whatever it serves. Nothing here knows of events, of a log or of a store.
 //!
-//! Nothing here knows of events, of a log or of a store.
+//! * [`settings`]: flags over environment over one TOML file.
+//! * [`telemetry`]: logs and metrics.
+//! * [`web`]: the HTTP server, health, problems (RFC 9457), API documents and pages.
+//! * [`graphql`]: conventions of a subgraph: errors with codes, scalars, connections, batched reads, entities.
+//! * [`error_code`]: the codes that both APIs use.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 pub mod error_code;

@@ -1,5 +1,13 @@
-//! The event path of both services run single-threaded in virtual time from one seed, on a log and a store that do what Kafka and a
-//! database do to people, and a checker that judges the history. For development alone; `docs/simulation.md` says more.
+//! Runs the event path of both services on one thread, in virtual time, from one seed, on a simulated log and store
+//! that fail in the ways
+//! in which Kafka and a database fail. For development only; `docs/simulation.md` says how to use it.
+//!
+//! * [`run`]: one run of a seed. [`world`]: virtual time. [`process`], [`system`]: instances of the services.
+//! * [`log`], [`store`]: what stands in for Kafka and the databases. [`nemesis`], [`loss`], [`replaced_key`]: what goes
+//!   wrong.
+//! * [`clients`], [`subscribers`]: who uses the system, and [`history`], what they saw.
+//! * [`checker`]: judges the stores, the log and the history when everything has come to rest.
+//! * [`faults`]: faults planted on purpose, to show that the checker finds them.
 #![warn(clippy::disallowed_methods)]
 
 pub mod chance;

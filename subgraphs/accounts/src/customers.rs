@@ -1,4 +1,4 @@
-//! What may be asked of accounts, whichever way it comes: a command is carried out on the store, with its event.
+//! The commands on customers, for both APIs: each is carried out on the store, with its event.
 
 use std::{fmt, sync::Arc};
 

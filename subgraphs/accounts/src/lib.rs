@@ -1,7 +1,12 @@
 //! The accounts subgraph: the system of record of customers.
 //!
-//! `domain` knows the rules and nothing of the outside; `customers` carries commands out on a store; `graphql`, `rest`
-//! and `audit` speak for it; `service` puts the parts together.
+//! * [`domain`]: a customer, its rules and its events. It knows nothing outside of itself.
+//! * [`customers`]: carries commands out on a store; [`encoding`] and [`vault`] seal what is personal.
+//! * [`graphql`], [`rest`]: the two APIs, both on [`customers`].
+//! * [`audit`]: the audit trail, a projection of accounts' own topic.
+//! * [`keys`]: the customers' data keys, and publishing again those that the topic has lost.
+//! * `rotation`: replacing the sealing key.
+//! * [`stores`], [`service`]: the stores, and the function that puts everything together.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 pub mod audit;

@@ -1,4 +1,5 @@
-//! The process: opens the stores, starts relay and projection, and serves until it is told to stop.
+//! The process of accounts: opens the stores, puts relay, projection and routes together, and serves until it is told
+//! to stop.
 
 use std::sync::Arc;
 

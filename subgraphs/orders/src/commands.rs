@@ -1,4 +1,4 @@
-//! What can be asked of orders: the way from a request to a decision of the aggregate.
+//! The commands on orders: from a request to a decision of the aggregate, with what the replica knows of the customer.
 
 use std::{sync::Arc, time::Duration};
 

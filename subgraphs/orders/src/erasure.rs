@@ -1,4 +1,5 @@
-//! What erasing a customer means here: events of those who were erased are read without the person, and orders lose what is personal.
+//! What the erasure of a customer does in orders: events are read without personal data, and it is removed from stored
+//! orders.
 
 use std::sync::Arc;
 

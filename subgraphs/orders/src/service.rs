@@ -1,4 +1,5 @@
-//! The orders service: everything put together, started, and stopped in order.
+//! The process of orders: opens the stores, puts relay, projections, live feeds and routes together, and stops them in
+//! order.
 
 use std::sync::Arc;
 

@@ -1,8 +1,9 @@
-//! Events that Kafka will not take, whatever is tried: each holds back its own key and nothing else.
+//! Events that Kafka refuses however often they are sent: each holds back its own key and nothing else.
 //!
-//! Such an event is too large, or breaks a rule of its topic. Trying again helps only after somebody has changed the
-//! topic, so it is tried less and less often. Meanwhile nothing of its key is held in memory: the store has it, and the
-//! sweep offers it again when the pause is over.
+//! Such an event is too large, or violates a rule of its topic. A retry helps only after somebody has changed the
+//! topic, so retries become
+//! rare. Meanwhile nothing of the key is held in memory: it is in the store, and the sweep offers it again when the
+//! pause is over.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

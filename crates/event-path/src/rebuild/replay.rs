@@ -1,4 +1,4 @@
-//! A rebuild that is under way: the log is replayed to its moving end.
+//! A rebuild in progress: replays the log up to its end, which moves meanwhile.
 
 use std::sync::Arc;
 

@@ -1,5 +1,8 @@
-//! The log as one system uses it: not before its topics are known to be that system's, with the system's name on every event that goes
-//! out and the service's signature on every record, and with what another system wrote, or nobody who may, marked for whoever reads it.
+//! The log as one system uses it. It is used only once its topics are known to belong to this system. Every event that
+//! is published gets the
+//! system's identity, and every record the service's signature. A record of another system, or of an unauthorized
+//! writer, is marked for
+//! its readers.
 
 use std::{borrow::Cow, sync::Arc};
 

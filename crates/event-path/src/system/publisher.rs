@@ -1,4 +1,4 @@
-//! A publisher that signs: what it is given at the same time shares a signature.
+//! A publisher that signs. Records that are published at the same time share a signature.
 
 use std::sync::Arc;
 

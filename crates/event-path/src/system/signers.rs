@@ -1,4 +1,5 @@
-//! Whose signatures count: what the store has pinned, what claims say of it, and from where on records must be signed.
+//! The keys whose signatures count: those that the store has pinned, what claims say of them, and the offsets from
+//! which records must be signed.
 
 use std::{
     collections::{BTreeMap, HashSet},

@@ -1,4 +1,9 @@
-//! HTTP: connections and what each request must be before its content is looked at.
+//! HTTP: connections, and what each request must fulfil before its content is looked at.
+//!
+//! * Connections: `connection` (time limits), `files` (how many fit).
+//! * Judging: `origin` (host names and CORS), `paths`, `media`, `admission` (rates and shares), `body` (sizes).
+//! * Shares of slow clients: `arriving` (bodies), `unread` (answers), `turns`, `aside` (work that takes long).
+//! * Answers: `problem` (refusals), `notices` and `page` (headers), `serving` (requests in progress, for a crash).
 
 pub(crate) mod admission;
 pub(crate) mod arriving;

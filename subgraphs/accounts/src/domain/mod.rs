@@ -1,4 +1,5 @@
-//! What a customer is, what may be done to one, and what is told about it. No input, output or clock of its own.
+//! A customer: its data, the commands on it, and the events that it publishes. Pure: no I/O, no clock, no random
+//! numbers.
 
 mod address;
 mod card;

@@ -1,4 +1,4 @@
-//! What can be changed.
+//! The mutations of customers: each checks the caller's scope, makes a command of the input, and calls [`Customers`].
 
 use async_graphql::{Context, ID, InputType, Object, Result};
 use serde_json::json;

@@ -1,4 +1,5 @@
-//! Orders and their rules, without a store, a network or a clock.
+//! An order: its items, its status, the commands on it, and the events that it publishes. Pure: no I/O, no clock, no
+//! random numbers.
 
 pub mod address;
 pub mod error;

@@ -1,4 +1,4 @@
-//! Changes of orders.
+//! The mutations of orders.
 
 use std::sync::Arc;
 

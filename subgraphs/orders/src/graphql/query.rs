@@ -1,4 +1,4 @@
-//! Reads.
+//! The queries of orders.
 
 use std::sync::Arc;
 

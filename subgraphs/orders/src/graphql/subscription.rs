@@ -1,4 +1,4 @@
-//! Changes as they happen.
+//! The subscriptions: changes of orders and customers as they happen.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,8 @@
-//! One subscription to the changes of a customer: the customer as it is, if that is wanted, what was missed, and what happens.
+//! One subscription to the changes of a customer: the present state, if it is wanted, then what was missed, then
+//! changes as they happen.
 //!
-//! A customer's revisions grow in the order of its events, so the newest one that a subscriber has tells what is new to it.
+//! A customer's revisions grow in the order of its events, so the newest revision that a subscriber has tells which
+//! changes are new to it.
 
 use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 

@@ -1,6 +1,7 @@
-//! The feed of customers' changes: each after the replica shows it.
+//! The feed of customers' changes: each is delivered after the replica shows it.
 //!
-//! While nobody listens, the log is read patiently: reading each change at once would cost the brokers, and the replica's own
+//! While nobody subscribes, the log is read patiently: reading each change at once would cost the brokers, and the
+//! replica's own
 //! reader, as much again.
 
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,6 @@
-//! Who listens to a feed, and how far the feed has come: both change under one lock, so that whoever joins knows exactly
-//! from which position on it will hear everything.
+//! The subscribers of a feed, and the feed's position: both change under one lock, so that a new subscriber knows
+//! exactly from which
+//! position on it gets everything.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,4 +1,5 @@
-//! One subscription to the changes of orders: the orders that there are, if it wants them, what it missed, and what happens.
+//! One subscription to the changes of orders: the present orders, if they are wanted, then what was missed, then
+//! changes as they happen.
 
 mod catch_up;
 

@@ -1,4 +1,4 @@
-//! The replica made again from the log.
+//! Rebuilds the replica from the log.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What becomes of an event after Kafka has answered: it is published, tried again after a pause, or holds back its key.
+//! What happens to an event when Kafka has answered: it is published, retried after a pause, or holds back its key.
 
 use super::{PUBLISHED, Relay};
 use crate::{

@@ -1,4 +1,4 @@
-//! The queue of each key: of one key the events are held in order of revision, each once.
+//! The queue of one key: its pending events in order of revision, each once.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! The commands that change a customer: each from the state there is to the next, or refused.
+//! The commands on a customer: each makes the next state of the present one, or is refused.
 
 use super::{
     Customer, Person,
