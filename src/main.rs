@@ -1,4 +1,10 @@
-//! The `tandem` command: the whole system on one machine, or one of its processes.
+//! The `tandem` command: the whole system on one machine (`up`), one of its processes, or an operator's command.
+//!
+//! * `cli`: the command line.
+//! * `up`: starts broker, accounts, orders and gateway as child processes and watches them; `parent` and `running`
+//!   connect them.
+//! * `router`, `broker`: the gateway, and the command of the embedded broker. The services are crates of their own.
+//! * `operator`, `doctor`: commands on a running system.
 // The router's middlewares nest deeper than the default.
 #![recursion_limit = "256"]
 

@@ -1,4 +1,4 @@
-//! The command line: which process this is to be, and how a wrong setting is told.
+//! The command line: which process or command this is to be, and how a wrong setting is reported.
 
 mod asyncapi;
 mod compatibility;

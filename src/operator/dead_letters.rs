@@ -1,4 +1,4 @@
-//! `tandem dead-letters`: what a service could not take, shown, retried in order, or discarded.
+//! `tandem dead-letters`: shows what a service could not process, retries it in order, or discards it.
 
 use std::time::Duration;
 

@@ -1,4 +1,10 @@
-//! What an operator asks of a running system: rebuild a store, look after dead letters and data keys, read the audit of a customer, watch the events.
+//! An operator's commands on a running system: rebuild a store, retry dead letters, publish or replace keys, compare
+//! and restore logs, read
+//! the audit of a customer, watch the events.
+//!
+//! `reach` finds the system, `service` calls the `/admin` routes of its services. `audit` and `events` read Kafka
+//! themselves and need no
+//! service.
 
 mod audit;
 mod dead_letters;

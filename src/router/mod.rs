@@ -1,5 +1,13 @@
-//! The gateway: Hive Router as a library, behind the front door, with the start page, GraphiQL, the operator's page, the REST routes and the
-//! actuator on the same port.
+//! The gateway: Hive Router as a library, behind the front door, with the start page, GraphiQL, the operator's page,
+//! the REST routes and
+//! the actuator on the same port.
+//!
+//! * `server`, `configuration`, `in_process`: the router, its configuration, and how the front door calls it.
+//! * `judged`: the router executes only what the front door has judged.
+//! * `resilience`, `failed_parts`, `codes`: services that fail, and the errors that a client gets then.
+//! * `rest`, `target`, `outgoing`: routes that are passed on to the services.
+//! * `operations`, `live`, `pages`, `system`: the pages.
+//! * `traces`, `sampling`, `recorded_trace`, `metrics`, `actuator`, `log_filter`: what the gateway reports of itself.
 
 mod actuator;
 mod codes;
