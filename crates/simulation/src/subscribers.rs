@@ -89,7 +89,7 @@ where
 fn connect_to_orders(
     system: &System,
     wants: Wants,
-    cursor: Option<String>,
+    cursor: Option<Arc<str>>,
 ) -> Option<Connection<OrderItem>> {
     connect(system, move |orders| async move {
         if cursor.is_none() {
@@ -139,7 +139,7 @@ pub async fn follow_orders(system: System, history: History) {
         });
         events.subscriptions.len() - 1
     };
-    let mut cursor: Option<String> = None;
+    let mut cursor: Option<Arc<str>> = None;
     let clock = Clock::default();
     loop {
         if let Some(mut carried) = connect_to_orders(&system, wants, cursor.clone()) {
@@ -157,7 +157,7 @@ async fn listen_to_orders(
     history: &History,
     place: usize,
     carried: &mut Connection<OrderItem>,
-    cursor: &mut Option<String>,
+    cursor: &mut Option<Arc<str>>,
 ) {
     while let Some(arrived) = carried.recv().await {
         match arrived {
@@ -193,8 +193,8 @@ async fn listen_to_orders(
                 *cursor = Some(behind);
             }
             Carried::Told(Err(LiveError::Lagged { cursor: behind })) => {
-                if behind.is_some() {
-                    *cursor = behind;
+                if let Some(behind) = behind {
+                    *cursor = Some(behind.into());
                 }
                 return;
             }

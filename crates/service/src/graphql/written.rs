@@ -1,7 +1,8 @@
-//! Subscriptions whose responses are written once for many: where a change goes to ten thousand subscribers who selected the same of it,
-//! resolving and writing it for each would be most of the work. Their responses differ in their cursors alone.
+//! Subscriptions whose events are written once for many: where a change goes to ten thousand subscribers who selected the same of it,
+//! resolving and writing it for each would be most of the work. Their responses differ in their cursors alone, and not even in those where
+//! the subscribers were told the same before.
 //!
-//! A resolver that can do this leaves the responses in the request's [`Handover`], and the endpoint sends those.
+//! A resolver that can do this leaves the events in the request's [`Handover`], and the endpoint sends those.
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -14,14 +15,14 @@ use uuid::Uuid;
 
 use super::documents::may_be_kept;
 
-/// The responses of a subscription, each as JSON.
-pub type Responses = BoxStream<'static, Bytes>;
+/// The responses of a subscription, each as a server-sent event.
+pub type Events = BoxStream<'static, Bytes>;
 
-/// Where a subscription's resolver leaves its responses, among the data of the request. Clones are the same place.
+/// Where a subscription's resolver leaves its events, among the data of the request. Clones are the same place.
 #[derive(Clone)]
 pub struct Handover {
     may_be_kept: bool,
-    left: Arc<Mutex<Option<Responses>>>,
+    left: Arc<Mutex<Option<Events>>>,
 }
 
 impl Handover {
@@ -40,14 +41,14 @@ impl Handover {
         self.may_be_kept
     }
 
-    /// Leaves the responses. The stream that the resolver returns beside must be empty.
-    pub fn give(&self, responses: Responses) {
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(responses);
+    /// Leaves the events. The stream that the resolver returns beside must be empty.
+    pub fn give(&self, events: Events) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
     }
 
     /// Takes what was left.
     #[must_use]
-    pub fn take(&self) -> Option<Responses> {
+    pub fn take(&self) -> Option<Events> {
         self.left
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -75,6 +76,12 @@ pub fn response(response: &Response) -> Vec<u8> {
         b"{\"errors\":[{\"message\":\"internal error\",\"extensions\":{\"code\":\"INTERNAL\"}}]}"
             .to_vec()
     })
+}
+
+/// A response as a server-sent event. Its JSON has no line breaks.
+#[must_use]
+pub fn event(response: &[u8]) -> Bytes {
+    [b"event: next\ndata: ", response, b"\n\n"].concat().into()
 }
 
 /// Stands in a response where a subscriber's own value goes. Nobody outside of the process ever sees one, so nobody can put one into
@@ -106,25 +113,34 @@ enum Hole {
     Previous,
 }
 
-/// A response with holes where cursors go.
-#[derive(Debug, PartialEq, Eq)]
+/// What is written with holes where cursors go.
+#[derive(Debug)]
 pub struct Template {
     text: Box<[u8]>,
     /// Where the holes are in the text, in order.
     holes: Box<[(usize, Hole)]>,
+    /// What was filled in last: most subscribers hold the same cursor, and share it.
+    last: Mutex<Option<Filled>>,
+}
+
+#[derive(Debug)]
+struct Filled {
+    cursor: Arc<str>,
+    previous: Arc<str>,
+    text: Bytes,
 }
 
 impl Template {
-    /// Of a response that has [`CURSOR`] and [`PREVIOUS`] as texts.
+    /// Of what has [`CURSOR`] and [`PREVIOUS`] as texts.
     #[must_use]
-    pub fn of(response: &[u8]) -> Self {
+    pub fn of(written: &[u8]) -> Self {
         let marks = [
             (CURSOR.0.as_bytes(), Hole::Cursor),
             (PREVIOUS.0.as_bytes(), Hole::Previous),
         ];
-        let mut text = Vec::with_capacity(response.len());
+        let mut text = Vec::with_capacity(written.len());
         let mut holes = Vec::new();
-        let mut rest = response;
+        let mut rest = written;
         loop {
             let found = marks
                 .iter()
@@ -141,12 +157,30 @@ impl Template {
         Self {
             text: text.into(),
             holes: holes.into(),
+            last: Mutex::default(),
         }
     }
 
-    /// The response with these cursors, which have no character that JSON escapes.
+    /// The same with these cursors, which have no character that JSON escapes; one text for all who come with them one after the other.
     #[must_use]
-    pub fn filled(&self, cursor: &str, previous: &str) -> Bytes {
+    pub fn filled(&self, cursor: &Arc<str>, previous: &Arc<str>) -> Bytes {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = last.as_ref()
+            && last.cursor == *cursor
+            && last.previous == *previous
+        {
+            return last.text.clone();
+        }
+        let text = self.filled_anew(cursor, previous);
+        *last = Some(Filled {
+            cursor: Arc::clone(cursor),
+            previous: Arc::clone(previous),
+            text: text.clone(),
+        });
+        text
+    }
+
+    fn filled_anew(&self, cursor: &str, previous: &str) -> Bytes {
         let longest = cursor.len().max(previous.len());
         let mut filled = Vec::with_capacity(self.text.len() + self.holes.len() * longest);
         let mut from = 0;
@@ -201,10 +235,25 @@ mod tests {
         let (cursor, previous) = (CURSOR.text(), PREVIOUS.text());
         let response = format!(r#"{{"a":"{cursor}","b":["{previous}","{cursor}"],"c":"ö"}}"#);
         let template = Template::of(response.as_bytes());
+        let (new, old): (Arc<str>, Arc<str>) = ("new".into(), "old".into());
         assert_eq!(
-            template.filled("new", "old"),
+            template.filled(&new, &old),
             r#"{"a":"new","b":["old","new"],"c":"ö"}"#
         );
-        assert_eq!(Template::of(b"{}").filled("new", "old"), "{}");
+        assert_eq!(Template::of(b"{}").filled(&new, &old), "{}");
+    }
+
+    #[test]
+    fn who_holds_the_same_cursors_shares_one_text_and_nobody_gets_that_of_others() {
+        let (cursor, previous) = (CURSOR.text(), PREVIOUS.text());
+        let template = Template::of(format!("{cursor} {previous}").as_bytes());
+        let [one, two, three] = ["1", "2", "3"].map(Arc::<str>::from);
+        let first = template.filled(&two, &one);
+        // Equal, and another allocation, as of one who has resumed.
+        let second = template.filled(&"2".into(), &"1".into());
+        assert_eq!((&first, first.as_ptr()), (&second, second.as_ptr()));
+        assert_eq!(template.filled(&two, &three), "2 3");
+        assert_eq!(template.filled(&three, &three), "3 3");
+        assert_eq!(template.filled(&two, &one), "2 1");
     }
 }

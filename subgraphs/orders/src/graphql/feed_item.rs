@@ -91,8 +91,8 @@ pub(super) enum CustomerFeedItem {
 impl OrderUpdate {
     pub(super) fn new(update: item::OrderUpdate, backing: &Backing) -> Self {
         Self {
-            cursor: update.cursor,
-            previous: update.previous,
+            cursor: update.cursor.to_string(),
+            previous: update.previous.to_string(),
             kind: update.change_type.into(),
             published_at: update.published_at.map(DateTime::from),
             order: OrderNode::new(update.order, backing.loaders()),
@@ -103,8 +103,8 @@ impl OrderUpdate {
 impl From<item::Heartbeat> for Heartbeat {
     fn from(heartbeat: item::Heartbeat) -> Self {
         Self {
-            cursor: heartbeat.cursor,
-            previous: heartbeat.previous,
+            cursor: heartbeat.cursor.to_string(),
+            previous: heartbeat.previous.to_string(),
             at: heartbeat.at.into(),
         }
     }
@@ -117,8 +117,8 @@ impl OrderFeedItem {
                 let loaders = backing.loaders();
                 let node = |order| OrderNode::new(order, loaders.clone());
                 Self::Snapshot(OrderSnapshot {
-                    cursor: page.cursor,
-                    previous: page.previous,
+                    cursor: page.cursor.to_string(),
+                    previous: page.previous.to_string(),
                     orders: page.orders.into_iter().map(node).collect(),
                     complete: page.complete,
                 })
@@ -134,13 +134,13 @@ impl CustomerFeedItem {
         let node = |customer| CustomerNode::known(customer, backing.loaders());
         match item {
             item::CustomerItem::Snapshot(snapshot) => Self::Snapshot(CustomerSnapshot {
-                cursor: snapshot.cursor,
-                previous: snapshot.previous,
+                cursor: snapshot.cursor.to_string(),
+                previous: snapshot.previous.to_string(),
                 customer: snapshot.customer.map(node),
             }),
             item::CustomerItem::Update(update) => Self::Update(CustomerChangeUpdate {
-                cursor: update.cursor,
-                previous: update.previous,
+                cursor: update.cursor.to_string(),
+                previous: update.previous.to_string(),
                 published_at: update.published_at.map(DateTime::from),
                 customer: node(update.customer),
             }),

@@ -1,4 +1,4 @@
-//! Writes the items of a feed as responses: what many subscribers select alike is resolved and written once for a change.
+//! Writes the items of a feed as events: what many subscribers select alike is resolved and written once for a change.
 //!
 //! A schema of its own, which nobody outside can ask, has a query in the place of each subscription; its field answers the item at hand. So
 //! an item is resolved as the subscription itself would resolve it.
@@ -26,7 +26,7 @@ use lru::LruCache;
 use tandem_authentication::{Access, Sight};
 use tandem_service::graphql::{
     ApiError, ErrorCodes, access,
-    written::{self, CURSOR, Handover, PREVIOUS, Responses, Template},
+    written::{self, CURSOR, Events, Handover, PREVIOUS, Template},
 };
 
 use super::{
@@ -117,7 +117,7 @@ impl Renderer {
         }
     }
 
-    /// Leaves the responses of a subscription to these items where the endpoint looks for them. Answers the items if it does not look,
+    /// Leaves the events of a subscription to these items where the endpoint looks for them. Answers the items if it does not look,
     /// or if what is selected of them cannot be written so.
     pub(super) fn hand_over<S>(&self, ctx: &Context<'_>, items: S) -> Option<S>
     where
@@ -130,14 +130,14 @@ impl Renderer {
             return Some(items);
         };
         let backing = Arc::clone(&self.backing);
-        let responses: Responses = items
+        let events: Events = items
             .then(move |item| {
                 let (rendering, backing) = (Arc::clone(&rendering), Arc::clone(&backing));
                 // A subscription waits most of the time, and what writing takes has no room in it then, nor the item.
                 Box::pin(async move { rendering.written(item, &backing).await })
             })
             .boxed();
-        handover.give(responses);
+        handover.give(events);
         None
     }
 
@@ -201,24 +201,21 @@ impl Renderer {
 }
 
 impl Rendering {
-    /// The response for one subscriber.
+    /// The event for one subscriber.
     async fn written(&self, item: Result<item::OrderItem, LiveError>, backing: &Backing) -> Bytes {
         match item {
             Ok(item::OrderItem::Update(update)) => {
                 let Some(templates) = update.templates.clone() else {
                     let update = OrderUpdate::new(update, backing);
-                    return self
-                        .resolved(Ok(OrderFeedItem::Update(update)))
-                        .await
-                        .into();
+                    return self.resolved(Ok(OrderFeedItem::Update(update))).await;
                 };
                 let (cursor, previous) = (update.cursor.clone(), update.previous.clone());
                 let cell = templates.of(self.number);
                 let template = cell.get_or_init(|| async {
                     let marked = OrderUpdate::new(
                         item::OrderUpdate {
-                            cursor: CURSOR.text(),
-                            previous: PREVIOUS.text(),
+                            cursor: CURSOR.text().into(),
+                            previous: PREVIOUS.text().into(),
                             ..update
                         },
                         backing,
@@ -229,13 +226,13 @@ impl Rendering {
             }
             Ok(item) => {
                 let item = OrderFeedItem::new(item, backing);
-                self.resolved(Ok(item)).await.into()
+                self.resolved(Ok(item)).await
             }
-            Err(error) => self.resolved(Err(error::of_live(error))).await.into(),
+            Err(error) => self.resolved(Err(error::of_live(error))).await,
         }
     }
 
-    async fn resolved(&self, item: Result<OrderFeedItem, ApiError>) -> Vec<u8> {
+    async fn resolved(&self, item: Result<OrderFeedItem, ApiError>) -> Bytes {
         let mut request = Request::new("")
             .variables(self.variables.clone())
             .data(self.access.clone())
@@ -243,7 +240,7 @@ impl Rendering {
         request.set_parsed_query(self.document.clone());
         // Most of the time a subscription writes nothing: what that takes has no room in it.
         let response = Box::pin(self.schema.execute(request)).await;
-        written::response(&response)
+        written::event(&written::response(&response))
     }
 }
 
@@ -350,7 +347,7 @@ mod tests {
         }
 
         /// Written for all.
-        async fn shared(&self, document: &str, variables: serde_json::Value) -> Responses {
+        async fn shared(&self, document: &str, variables: serde_json::Value) -> Events {
             let handover = Handover::of(document);
             let request = Self::request(document, variables).data(handover.clone());
             let mut responses = self.schema.execute_stream(request);
@@ -395,13 +392,21 @@ mod tests {
                 subscriptions.change().await;
                 let expected = written::response(&next(&mut own).await);
                 assert!(!expected.starts_with(b"{\"errors"), "{document}");
-                for responses in &mut shared {
-                    let response = next(responses).await;
+                let expected = written::event(&expected);
+                let [one, two] = &mut shared;
+                let (one, two) = (next(one).await, next(two).await);
+                for event in [&one, &two] {
                     assert_eq!(
-                        String::from_utf8_lossy(&response),
+                        String::from_utf8_lossy(event),
                         String::from_utf8_lossy(&expected)
                     );
                 }
+                let is_shared = one.as_ptr() == two.as_ptr();
+                assert_eq!(
+                    is_shared,
+                    Handover::of(document).may_be_kept(),
+                    "{document}"
+                );
             }
         }
     }
@@ -414,7 +419,7 @@ mod tests {
         let variables = json!({"a": "eyI5IjowfQ"});
         let request = Subscriptions::request(document, variables.clone());
         let mut own = subscriptions.schema.execute_stream(request);
-        let expected = written::response(&next(&mut own).await);
+        let expected = written::event(&written::response(&next(&mut own).await));
         let mut shared = subscriptions.shared(document, variables).await;
         assert_eq!(
             String::from_utf8_lossy(&next(&mut shared).await),
@@ -440,9 +445,9 @@ mod tests {
             .customers
             .gets
             .store(0, Ordering::SeqCst);
-        for (number, responses) in all.iter_mut().enumerate() {
-            let response = next(responses).await;
-            let has_name = String::from_utf8_lossy(&response).contains("lastName");
+        for (number, events) in all.iter_mut().enumerate() {
+            let event = next(events).await;
+            let has_name = String::from_utf8_lossy(&event).contains("lastName");
             assert_eq!(has_name, number < 200);
         }
         assert_eq!(subscriptions.world.customers.gets.load(Ordering::SeqCst), 1);

@@ -1,6 +1,9 @@
 //! The cursors of subscribers: opaque to them, positions in the log to us.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use tandem_event_path::fault::{self, Fault};
@@ -8,7 +11,7 @@ use tandem_event_path::log::Offsets;
 use tandem_model::message::Position;
 use tandem_service::graphql::Cursor;
 
-use super::{LiveError, held_back::HELD_AT_MOST, log::Log};
+use super::{LiveError, held_back::HELD_AT_MOST, log::Log, short_name::in_short};
 
 /// A topic has fewer partitions than this; a cursor that has more is not ours.
 const MOST_PARTITIONS: usize = 10_000;
@@ -19,8 +22,8 @@ pub(super) const MOST_AHEAD: usize = 100;
 /// Where a subscriber of orders is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
-    /// For each partition the offset of the next message that it has not seen.
-    pub(super) seen: Offsets,
+    /// For each partition the offset of the next message that it has not seen. Ten thousand who listen share one.
+    pub(super) seen: Arc<Offsets>,
     /// The order that the next page of the snapshot begins behind; an empty text for the first page, `None` if there is no page to come.
     pub(super) snapshot: Option<String>,
     /// Revisions of orders that it has by the snapshot and whose events may come behind `seen`.
@@ -29,6 +32,33 @@ pub(super) struct Place {
     pub(super) held: BTreeSet<Position>,
     /// The system in whose log that is, in short; `None` in cursors of versions before this one, and where it was not known.
     pub(super) system: Option<u32>,
+}
+
+/// A place in a log that can be written as a cursor.
+pub(super) trait InLog {
+    /// The system that its cursor names, if it names one.
+    fn system(&self) -> Option<u32>;
+
+    /// Its cursor, which names this system.
+    fn written(&self, system: Option<u32>) -> String;
+
+    /// Whether it is a place in this log, as far as that can be told now: where either system is unknown nothing speaks against it.
+    ///
+    /// # Errors
+    /// When it is of another system.
+    fn check(&self, log: &dyn Log) -> Result<(), LiveError> {
+        match (self.system(), log.system()) {
+            (Some(written), Some(ours)) if written != ours => Err(LiveError::BadCursor(
+                "comes from another system: subscribe without it".to_owned(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The cursor of this place in this log.
+    fn encode(&self, log: &dyn Log) -> Arc<str> {
+        self.written(log.system().or(self.system())).into()
+    }
 }
 
 /// A place in the middle of a snapshot, or shortly behind one, or with changes that are held back. What has other members is the cursor
@@ -65,55 +95,14 @@ pub(super) struct CustomerPlace {
     pub(super) customer: Option<u32>,
 }
 
-/// A name in 4 bytes, the same in every process (FNV-1a). It tells apart what was confused by mistake; rights are asked elsewhere.
-fn in_short(name: &str) -> u32 {
-    name.bytes().fold(0x811c_9dc5, |hash: u32, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
-}
-
-/// Whether a cursor is of the system that the log is of. Where either is unknown nothing speaks against it.
-fn is_of(written: Option<u32>, log: &dyn Log) -> Result<(), LiveError> {
-    let ours = log.system().map(|system| in_short(&system));
-    match (written, ours) {
-        (Some(written), Some(ours)) if written != ours => Err(LiveError::BadCursor(
-            "comes from another system: subscribe without it".to_owned(),
-        )),
-        _ => Ok(()),
-    }
-}
-
-impl Place {
-    pub(super) fn at(seen: Offsets) -> Self {
-        Self {
-            seen,
-            ..Self::default()
-        }
-    }
-
-    /// Whether a message was not read, or was held back and not told yet.
-    pub(super) fn is_news(&self, position: Position) -> bool {
-        !is_seen(&self.seen, position) || self.held.contains(&position)
-    }
-
-    /// Whether it is a place in this log, as far as that can be told now.
-    ///
-    /// # Errors
-    /// When it is of another system.
-    pub(super) fn check(&self, log: &dyn Log) -> Result<(), LiveError> {
-        is_of(self.system, log)
-    }
-
-    /// The cursor of this place in this log.
-    pub(super) fn encode(&self, log: &dyn Log) -> String {
-        let system = log.system().map(|system| in_short(&system));
-        self.written(system.or(self.system))
+impl InLog for Place {
+    fn system(&self) -> Option<u32> {
+        self.system
     }
 
     fn written(&self, system: Option<u32>) -> String {
-        let is_plain = self.snapshot.is_none() && self.ahead.is_empty() && self.held.is_empty();
-        if is_plain && system.is_none() {
-            return Cursor(&self.seen).encode();
+        if self.is_plain() && system.is_none() {
+            return Cursor(&*self.seen).encode();
         }
         let is_kept = self.ahead.len() <= MOST_AHEAD;
         let mut held: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
@@ -121,7 +110,7 @@ impl Place {
             held.entry(*partition).or_default().push(*offset);
         }
         Cursor(WithSnapshot {
-            p: self.seen.clone(),
+            p: Offsets::clone(&self.seen),
             s: if is_kept {
                 self.snapshot.clone()
             } else {
@@ -137,13 +126,39 @@ impl Place {
         })
         .encode()
     }
+}
+
+impl Place {
+    pub(super) fn at(seen: impl Into<Arc<Offsets>>) -> Self {
+        Self {
+            seen: seen.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether it is nothing but a position in the log.
+    fn is_plain(&self) -> bool {
+        self.snapshot.is_none() && self.ahead.is_empty() && self.held.is_empty()
+    }
+
+    /// Whether it is just this position in this log, so that its cursor is that of all others who are there.
+    pub(super) fn is_just(&self, positions: &Arc<Offsets>, log: &dyn Log) -> bool {
+        self.is_plain()
+            && self.seen == *positions
+            && (self.system.is_none() || log.system().is_some())
+    }
+
+    /// Whether a message was not read, or was held back and not told yet.
+    pub(super) fn is_news(&self, position: Position) -> bool {
+        !is_seen(&self.seen, position) || self.held.contains(&position)
+    }
 
     pub(super) fn decode(text: &str) -> Result<Self, LiveError> {
         let plain = Cursor::<Offsets>::decode(text).map(|Cursor(seen)| Self::at(seen));
         let place = plain.or_else(|_| {
             Cursor::<WithSnapshot>::decode(text).map(|Cursor(WithSnapshot { p, s, a, h, i })| {
                 Self {
-                    seen: p,
+                    seen: p.into(),
                     snapshot: s,
                     ahead: a,
                     held: h.into_iter().flat_map(positions).collect(),
@@ -162,27 +177,9 @@ impl Place {
     }
 }
 
-impl CustomerPlace {
-    /// Where nothing of this customer was seen yet.
-    pub(super) fn of(customer: &str) -> Self {
-        Self {
-            customer: Some(in_short(customer)),
-            ..Self::default()
-        }
-    }
-
-    /// Whether it is a place in this log, as far as that can be told now.
-    ///
-    /// # Errors
-    /// When it is of another system.
-    pub(super) fn check(&self, log: &dyn Log) -> Result<(), LiveError> {
-        is_of(self.system, log)
-    }
-
-    /// The cursor of this place in this log.
-    pub(super) fn encode(&self, log: &dyn Log) -> String {
-        let system = log.system().map(|system| in_short(&system));
-        self.written(system.or(self.system))
+impl InLog for CustomerPlace {
+    fn system(&self) -> Option<u32> {
+        self.system
     }
 
     fn written(&self, system: Option<u32>) -> String {
@@ -191,6 +188,16 @@ impl CustomerPlace {
             ..self.clone()
         })
         .encode()
+    }
+}
+
+impl CustomerPlace {
+    /// Where nothing of this customer was seen yet.
+    pub(super) fn of(customer: &str) -> Self {
+        Self {
+            customer: Some(in_short(customer)),
+            ..Self::default()
+        }
     }
 
     /// The place that a cursor of this customer's feed names.
@@ -301,6 +308,17 @@ pub(super) fn step_back(seen: &mut Offsets, to: &Offsets) {
     }
 }
 
+/// Moves `seen` on to `to` where that is further, and shares `to` where it is further everywhere.
+pub(super) fn advance_shared(seen: &mut Arc<Offsets>, to: &Arc<Offsets>) {
+    let is_behind =
+        |(partition, offset): (&i32, &i64)| to.get(partition).is_some_and(|it| it >= offset);
+    if seen.iter().all(is_behind) {
+        *seen = Arc::clone(to);
+    } else {
+        advance(Arc::make_mut(seen), to);
+    }
+}
+
 /// Moves `seen` on to `to` where that is further.
 pub(super) fn advance(seen: &mut Offsets, to: &Offsets) {
     for (partition, offset) in to {
@@ -328,8 +346,6 @@ pub(super) fn is_seen(seen: &Offsets, position: Position) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::Arc;
-
     use async_trait::async_trait;
 
     use super::*;
@@ -344,8 +360,8 @@ mod tests {
             Err(LogAway("as the test wants".to_owned()))
         }
 
-        fn system(&self) -> Option<Arc<str>> {
-            self.0.map(Arc::from)
+        fn system(&self) -> Option<u32> {
+            self.0.map(in_short)
         }
 
         async fn open(&self, _: &Offsets, _: Attention) -> Result<Box<dyn LogReader>, LogAway> {
@@ -369,11 +385,11 @@ mod tests {
     fn a_cursor_of_another_system_is_refused_and_one_that_names_none_is_taken() {
         let written = Place::at(seen()).encode(&OURS);
         let place = Place::decode(&written).unwrap();
-        assert_eq!(place.seen, seen());
+        assert_eq!(*place.seen, seen());
         assert!(place.check(&OURS).is_ok() && place.check(&NOBODYS).is_ok());
         assert!(is_refused(place.check(&ANOTHER)));
         assert_eq!(place.encode(&NOBODYS), written, "what is known stays known");
-        let former = Cursor(seen()).encode();
+        let former: Arc<str> = Cursor(seen()).encode().into();
         let place = Place::decode(&former).unwrap();
         assert_eq!(place, Place::at(seen()));
         assert!(place.check(&ANOTHER).is_ok());
@@ -399,6 +415,27 @@ mod tests {
         assert!(is_refused(CustomerPlace::decode_of(&written, "2")));
         let former = Cursor(serde_json::json!({"p": seen(), "r": 3})).encode();
         assert_eq!(CustomerPlace::decode_of(&former, "1").unwrap(), place);
+    }
+
+    #[test]
+    fn all_who_are_at_one_position_share_it_and_who_has_more_to_tell_has_a_cursor_of_its_own() {
+        let told = Arc::new(Offsets::from([(0, 6), (1, 7)]));
+        let mut place = Place::at(seen());
+        assert!(!place.is_just(&told, &OURS));
+        advance_shared(&mut place.seen, &told);
+        assert!(Arc::ptr_eq(&place.seen, &told) && place.is_just(&told, &OURS));
+        // Further in one partition, behind in another.
+        let mut elsewhere = Place::at(Offsets::from([(0, 1), (1, 9), (2, 3)]));
+        advance_shared(&mut elsewhere.seen, &told);
+        assert_eq!(*elsewhere.seen, Offsets::from([(0, 6), (1, 9), (2, 3)]));
+        assert_eq!(*told, Offsets::from([(0, 6), (1, 7)]));
+        let named = Place {
+            system: Some(in_short("ours")),
+            ..place.clone()
+        };
+        assert!(named.is_just(&told, &OURS) && !named.is_just(&told, &NOBODYS));
+        place.ahead.insert("1".to_owned(), 2);
+        assert!(!place.is_just(&told, &OURS));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) const FEED: &str = "customers";
 /// A change, as the feed hands it to its listeners.
 pub(super) struct Seen {
     /// How far the feed had come with it.
-    pub(super) positions: Offsets,
+    pub(super) positions: Arc<Offsets>,
     pub(super) change: Arc<Change>,
     pub(super) published_at: Option<DateTime<Utc>>,
     pub(super) delivery: Arc<Delivery>,

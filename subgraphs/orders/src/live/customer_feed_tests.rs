@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! The feed of a customer: the customer as it is, what passed before the replica showed it, and what happens since.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use tandem_event_path::store::DeadLetter;
@@ -23,7 +23,7 @@ async fn customers(world: &World, request: FeedRequest<'_>) -> Updates<CustomerI
     followed.unwrap().boxed()
 }
 
-fn customer_update(item: CustomerItem) -> (i64, String, String) {
+fn customer_update(item: CustomerItem) -> (i64, Arc<str>, Arc<str>) {
     match item {
         CustomerItem::Update(update) => (update.customer.revision, update.cursor, update.previous),
         other => panic!("no update: {other:?}"),
@@ -113,7 +113,7 @@ async fn note_first(world: &World) {
     world.stores.own.registry.note(name, noted).await.unwrap();
 }
 
-async fn first_of(updates: &mut Updates<CustomerItem>) -> (Option<i64>, String) {
+async fn first_of(updates: &mut Updates<CustomerItem>) -> (Option<i64>, Arc<str>) {
     match next(updates).await {
         CustomerItem::Snapshot(first) => (first.customer.map(|it| it.revision), first.cursor),
         other => panic!("no snapshot: {other:?}"),
@@ -132,7 +132,8 @@ async fn a_snapshot_of_a_replica_that_is_far_behind_is_followed_by_all_that_has_
     }
     let all = BTreeMap::from([(0, 11_002), (1, 0), (2, 0)]);
     timeout(LIMIT, async {
-        while world.backing.live.customers.subscribers.positions() != Some(all.clone()) {
+        let subscribers = &world.backing.live.customers.subscribers;
+        while subscribers.positions().as_deref() != Some(&all) {
             tokio::task::yield_now().await;
         }
     })

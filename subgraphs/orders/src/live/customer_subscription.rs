@@ -12,7 +12,7 @@ use tandem_model::message::Message;
 
 use super::{
     LiveError,
-    cursor::{self, CustomerPlace},
+    cursor::{self, CustomerPlace, InLog},
     customer_common::{Change, CustomerFeed, FEED, Seen},
     delivery::Delivery,
     heartbeat::Beat,
@@ -79,7 +79,7 @@ impl CustomerSubscription {
     ) -> Self {
         let beat = Beat::new(heartbeat, feed.shutdown.clock());
         let begin = match after {
-            Some(after) => Some(after.to_owned()),
+            Some(after) => Some(after.into()),
             None => (!place.seen.is_empty()).then(|| place.encode(feed.log.as_ref())),
         };
         Self {
@@ -127,13 +127,13 @@ impl CustomerSubscription {
         }
     }
 
-    fn link(&mut self) -> (String, String) {
+    fn link(&mut self) -> (Arc<str>, Arc<str>) {
         let cursor = self.place.encode(self.feed.log.as_ref());
         if !self.chain.has_begun()
             && let Some(seen) = self.feed.subscribers.began()
         {
             let begin = CustomerPlace {
-                seen,
+                seen: Arc::unwrap_or_clone(seen),
                 ..CustomerPlace::of(&self.id)
             };
             self.chain = Chain::from(Some(begin.encode(self.feed.log.as_ref())));
@@ -213,10 +213,11 @@ impl CustomerSubscription {
                 Some(Ok((reader, from))) => {
                     // What was heard when this joined, and now: the queue has what is behind.
                     let target = self.feed.subscribers.positions().unwrap_or_default();
+                    let copied = |(partition, offset): (&i32, &i64)| (*partition, *offset);
                     let of_these = |(partition, _): &(i32, i64)| from.contains_key(partition);
                     let catch_up = CatchUp {
                         reader,
-                        target: target.into_iter().filter(of_these).collect(),
+                        target: target.iter().map(copied).filter(of_these).collect(),
                         seen: from,
                         queue,
                     };
@@ -267,7 +268,8 @@ impl CustomerSubscription {
         let shutdown = self.feed.shutdown.clone();
         let (reader, seen) = (&mut catch_up.reader, &catch_up.seen);
         let log = self.feed.log.as_ref();
-        let arrival = next_message(log, reader, Prompt, || seen.clone(), FEED, &shutdown);
+        let seen = || Arc::new(seen.clone());
+        let arrival = next_message(log, reader, Prompt, seen, FEED, &shutdown);
         let message = match self.beat.before_due(shutdown.clock(), arrival).await {
             Some(Some(message)) => message,
             Some(None) => return (Phase::Over, None),
@@ -314,7 +316,7 @@ impl CustomerSubscription {
             Some(Some(found)) => found,
             Some(None) if queue.has_lagged() => {
                 return Err(LiveError::Lagged {
-                    cursor: Some(self.place.encode(self.feed.log.as_ref())),
+                    cursor: Some(self.place.encode(self.feed.log.as_ref()).to_string()),
                 });
             }
             Some(None) => return Ok((Phase::Over, None)),
@@ -443,7 +445,7 @@ async fn look(
     }
     let (queue, positions) = feed.subscribers.join(Channel::Customer(id.to_owned()));
     let target = positions.unwrap_or_default();
-    if target == *seen {
+    if *target == *seen {
         return Ok(Ok(Phase::Live(queue)));
     }
     let ends = feed.log.ends().await?;
@@ -455,7 +457,7 @@ async fn look(
     let catch_up = CatchUp {
         reader,
         seen: from,
-        target,
+        target: Arc::unwrap_or_clone(target),
         queue,
     };
     Ok(Ok(Phase::CatchUp(Box::new(catch_up))))

@@ -13,7 +13,7 @@ use tandem_runtime::shutdown::Shutdown;
 
 use super::{
     FeedRequest, LiveError,
-    cursor::{self, CustomerPlace},
+    cursor::{self, CustomerPlace, InLog},
     customer_common::{CustomerFeed, FEED, Seen, Shown},
     customer_subscription::{CustomerSubscription, Phase},
     delivery::Delivery,
@@ -160,7 +160,7 @@ impl CustomerFeed {
                 self.subscribers
                     .deliver(&channel, message.position, |positions| {
                         Arc::new(Seen {
-                            positions: positions.clone(),
+                            positions,
                             change: Arc::new(change),
                             published_at: published_at(message),
                             delivery,
@@ -218,7 +218,7 @@ impl CustomerFeed {
             Phase::Resume
         } else if request.snapshot {
             let (queue, positions) = self.subscribers.join(Channel::Customer(id.to_owned()));
-            place.seen = positions.unwrap_or_default();
+            place.seen = positions.map(Arc::unwrap_or_clone).unwrap_or_default();
             Phase::Snapshot(queue)
         } else {
             // What is readable already is no news, though its event may come again after a crash of the relay. Read before joining:
@@ -229,7 +229,7 @@ impl CustomerFeed {
             });
             place.revision = shown.revision();
             let (queue, positions) = self.subscribers.join(Channel::Customer(id.to_owned()));
-            place.seen = positions.unwrap_or_default();
+            place.seen = positions.map(Arc::unwrap_or_clone).unwrap_or_default();
             let missing = self.missing(id, &shown, &place.seen);
             cursor::step_back(&mut place.seen, &missing);
             Phase::Behind(queue, missing)

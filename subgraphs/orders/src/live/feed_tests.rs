@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! Feeds whose subscribers can tell that they missed nothing: a snapshot and what happened since, cursors one behind the other, heartbeats.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use tokio::time::{sleep, timeout};
@@ -22,7 +22,7 @@ type Seen = (String, i64);
 /// A client of the feed that keeps the rule: `previous` is the cursor that it holds, or something was missed.
 struct Follower {
     items: Updates<OrderItem>,
-    cursor: Option<String>,
+    cursor: Option<Arc<str>>,
 }
 
 pub(super) fn request(after: Option<&str>) -> FeedRequest<'_> {
@@ -38,7 +38,7 @@ impl Follower {
         let items = world.backing.live.orders.follow(interest, request).unwrap();
         Self {
             items: items.boxed(),
-            cursor: request.after.map(str::to_owned),
+            cursor: request.after.map(Arc::from),
         }
     }
 

@@ -38,9 +38,9 @@ pub enum CustomerItem {
 #[derive(Clone, Debug, PartialEq)]
 pub struct OrderSnapshot {
     /// To resume behind this page.
-    pub cursor: String,
+    pub cursor: Arc<str>,
     /// The cursor of the item before.
-    pub previous: String,
+    pub previous: Arc<str>,
     /// The orders, in order of placing.
     pub orders: Vec<Arc<Order>>,
     /// Whether this is the last page.
@@ -51,9 +51,9 @@ pub struct OrderSnapshot {
 #[derive(Clone, Debug, PartialEq)]
 pub struct OrderUpdate {
     /// To resume behind this update.
-    pub cursor: String,
+    pub cursor: Arc<str>,
     /// The cursor of the item before.
-    pub previous: String,
+    pub previous: Arc<str>,
     /// What happened.
     pub change_type: ChangeType,
     /// When it was published, by Kafka's clock or its publisher's, if that is known.
@@ -68,9 +68,9 @@ pub struct OrderUpdate {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CustomerSnapshot {
     /// To resume behind it.
-    pub cursor: String,
+    pub cursor: Arc<str>,
     /// The cursor of the item before.
-    pub previous: String,
+    pub previous: Arc<str>,
     /// The customer; `None` for one that orders does not know yet, or who was erased.
     pub customer: Option<Arc<ReplicaCustomer>>,
 }
@@ -79,9 +79,9 @@ pub struct CustomerSnapshot {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CustomerUpdate {
     /// To resume behind this update.
-    pub cursor: String,
+    pub cursor: Arc<str>,
     /// The cursor of the item before.
-    pub previous: String,
+    pub previous: Arc<str>,
     /// The customer as it was after this change.
     pub customer: Arc<ReplicaCustomer>,
     /// When it was published, by Kafka's clock or its publisher's, if that is known.
@@ -92,9 +92,9 @@ pub struct CustomerUpdate {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Heartbeat {
     /// To resume behind it: further than the item before where the log grew by what is not for this subscriber.
-    pub cursor: String,
+    pub cursor: Arc<str>,
     /// The cursor of the item before.
-    pub previous: String,
+    pub previous: Arc<str>,
     /// When it was sent.
     pub at: DateTime<Utc>,
 }
@@ -104,13 +104,13 @@ pub(super) fn published_at(message: &Message) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(message.published_ms?)
 }
 
-/// The cursors of a subscription, one behind the other.
+/// The cursors of a subscription, one behind the other. All who wait at one place share its cursor.
 #[derive(Debug)]
-pub(super) struct Chain(Option<String>);
+pub(super) struct Chain(Option<Arc<str>>);
 
 impl Chain {
     /// Begins at a cursor; `None` where that is not known yet.
-    pub(super) fn from(begin: Option<String>) -> Self {
+    pub(super) fn from(begin: Option<Arc<str>>) -> Self {
         Self(begin)
     }
 
@@ -120,9 +120,9 @@ impl Chain {
 
     /// Goes on to the next cursor; answers the one before it, which for the first of all is itself where nobody said where the
     /// subscription began.
-    pub(super) fn link(&mut self, cursor: &str) -> String {
+    pub(super) fn link(&mut self, cursor: &Arc<str>) -> Arc<str> {
         self.0
-            .replace(cursor.to_owned())
-            .unwrap_or_else(|| cursor.to_owned())
+            .replace(Arc::clone(cursor))
+            .unwrap_or_else(|| Arc::clone(cursor))
     }
 }

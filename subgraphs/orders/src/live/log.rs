@@ -1,6 +1,9 @@
 //! The log that feeds read: a topic, behind a trait so that the feeds' rules can be tested without Kafka.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tandem_event_path::{
@@ -13,7 +16,7 @@ use tandem_runtime::{
     shutdown::Shutdown,
 };
 
-use super::subscribers::Subscribers;
+use super::{short_name::in_short, subscribers::Subscribers};
 
 /// The pauses between two tries to reach the log.
 pub(super) const BACKOFF: Backoff =
@@ -53,8 +56,9 @@ pub trait Log: Send + Sync + 'static {
     /// When the log does not answer.
     async fn ends(&self) -> Result<Ends, LogAway>;
 
-    /// The name of the system whose log it is, where that is known: it is once [`Self::ends`] has answered, if there is one.
-    fn system(&self) -> Option<Arc<str>> {
+    /// The system whose log it is, in the four bytes by which cursors name it, where that is known: it is once [`Self::ends`] has
+    /// answered, if there is one.
+    fn system(&self) -> Option<u32> {
         None
     }
 
@@ -87,6 +91,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub struct Topic {
     log: Arc<dyn log::Log>,
     topic: &'static str,
+    /// Every cursor has it, so it is worked out once.
+    system: OnceLock<u32>,
 }
 
 impl Topic {
@@ -96,6 +102,7 @@ impl Topic {
         Self {
             log: Arc::clone(log),
             topic,
+            system: OnceLock::new(),
         }
     }
 }
@@ -111,8 +118,12 @@ impl From<LogError> for LogAway {
 
 #[async_trait]
 impl Log for Topic {
-    fn system(&self) -> Option<Arc<str>> {
-        self.log.system()
+    fn system(&self) -> Option<u32> {
+        if let Some(system) = self.system.get() {
+            return Some(*system);
+        }
+        let name = self.log.system()?;
+        Some(*self.system.get_or_init(|| in_short(&name)))
     }
 
     async fn ends(&self) -> Result<Ends, LogAway> {
@@ -198,7 +209,7 @@ pub(super) async fn next_message(
     log: &dyn Log,
     reader: &mut Box<dyn LogReader>,
     attention: Attention,
-    seen: impl Fn() -> Offsets + Send,
+    seen: impl Fn() -> Arc<Offsets> + Send,
     feed: &'static str,
     shutdown: &Shutdown,
 ) -> Option<Message> {

@@ -43,6 +43,7 @@ mod order_common;
 mod orders;
 mod recent;
 mod seen;
+mod short_name;
 mod snapshot;
 mod subscribers;
 mod subscription;

@@ -14,7 +14,7 @@ use tandem_runtime::shutdown::Shutdown;
 use super::{
     FeedRequest, LiveError,
     audit_lookup::AuditLookup,
-    cursor::Place,
+    cursor::{InLog, Place},
     deduplication::{CLOCK_SKEW, Occurrence, SeenRevisions},
     delivery::Delivery,
     interest::Interest,
@@ -138,13 +138,14 @@ impl OrderFeed {
                 Arc::new(Seen {
                     delivery,
                     position,
-                    positions: positions.clone(),
+                    positions,
                     published_at: published_at(message),
                     event,
                     is_early,
                     lookup,
                     templates: Arc::default(),
                     order: OnceLock::new(),
+                    cursor: OnceLock::new(),
                 })
             });
     }
@@ -194,7 +195,7 @@ impl OrderFeed {
                     Some(_) => Phase::Snapshot(None),
                     None => Phase::Resume,
                 };
-                (place, Chain::from(Some(after.to_owned())), phase)
+                (place, Chain::from(Some(after.into())), phase)
             }
             None if request.snapshot => (Place::default(), Chain::from(None), Phase::Begin),
             None => {

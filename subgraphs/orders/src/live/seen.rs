@@ -14,7 +14,7 @@ use crate::domain::{Order, OrderChangeEvent};
 pub(super) struct Seen {
     pub(super) position: Position,
     /// How far the feed had come with it.
-    pub(super) positions: Offsets,
+    pub(super) positions: Arc<Offsets>,
     pub(super) published_at: Option<DateTime<Utc>>,
     /// Opened; still sealed if its data key is not there.
     pub(super) event: OrderChangeEvent,
@@ -26,6 +26,8 @@ pub(super) struct Seen {
     /// What is written of it for its listeners.
     pub(super) templates: Arc<Templates>,
     pub(super) order: OnceLock<Arc<Order>>,
+    /// The cursor of all who have heard everything up to it, and have nothing else to tell.
+    pub(super) cursor: OnceLock<Arc<str>>,
 }
 
 impl Seen {
@@ -33,5 +35,10 @@ impl Seen {
     pub(super) fn order(&self) -> Arc<Order> {
         let order = || Arc::new(self.event.clone().into_order());
         Arc::clone(self.order.get_or_init(order))
+    }
+
+    /// The cursor of all who are just behind it; whoever comes first makes it.
+    pub(super) fn cursor(&self, make: impl FnOnce() -> Arc<str>) -> Arc<str> {
+        Arc::clone(self.cursor.get_or_init(make))
     }
 }

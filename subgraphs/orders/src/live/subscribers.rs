@@ -36,10 +36,10 @@ struct Member<T> {
 }
 
 struct Inner<T> {
-    /// `None` until the feed has begun.
-    positions: Option<Offsets>,
+    /// `None` until the feed has begun. Listeners share them as they were when they joined or heard something.
+    positions: Option<Arc<Offsets>>,
     /// Where it began.
-    began: Option<Offsets>,
+    began: Option<Arc<Offsets>>,
     channels: HashMap<Channel, Vec<Member<T>>>,
     next_id: u64,
     closed: bool,
@@ -100,7 +100,7 @@ impl<T: Clone> Subscribers<T> {
 
     /// The feed begins at the log's end, or as far before it as it looks back. If somebody joined before it could see the log, it begins earlier, so that what
     /// was appended since is heard. Returns where it begins; again the same when asked again.
-    pub(super) fn begin(&self, ends: &BTreeMap<i32, (i64, i64)>) -> Offsets {
+    pub(super) fn begin(&self, ends: &BTreeMap<i32, (i64, i64)>) -> Arc<Offsets> {
         let mut inner = self.lock();
         let step_back = if inner.channels.is_empty() {
             self.0.look_back
@@ -112,7 +112,7 @@ impl<T: Clone> Subscribers<T> {
         };
         let positions = inner
             .positions
-            .get_or_insert_with(|| ends.iter().map(from).collect())
+            .get_or_insert_with(|| Arc::new(ends.iter().map(from).collect()))
             .clone();
         inner.began.get_or_insert_with(|| positions.clone());
         drop(inner);
@@ -126,7 +126,7 @@ impl<T: Clone> Subscribers<T> {
     }
 
     /// Where the feed began, if it has.
-    pub(super) fn began(&self) -> Option<Offsets> {
+    pub(super) fn began(&self) -> Option<Arc<Offsets>> {
         self.lock().began.clone()
     }
 
@@ -149,13 +149,13 @@ impl<T: Clone> Subscribers<T> {
     }
 
     /// How far the feed has come, if it has begun.
-    pub(super) fn positions(&self) -> Option<Offsets> {
+    pub(super) fn positions(&self) -> Option<Arc<Offsets>> {
         self.lock().positions.clone()
     }
 
     /// Joins, and tells from which positions on everything will be heard. The place is a pointer: it is handed from step to step, and a
     /// future has room for each place that it passes.
-    pub(super) fn join(&self, channel: Channel) -> (Box<Subscription<T>>, Option<Offsets>) {
+    pub(super) fn join(&self, channel: Channel) -> (Box<Subscription<T>>, Option<Arc<Offsets>>) {
         let inbox = Arc::new(Inbox::new());
         let mut inner = self.lock();
         let id = inner.next_id;
@@ -204,18 +204,17 @@ impl<T: Clone> Subscribers<T> {
         &self,
         channels: &[Channel],
         position: Position,
-        make: impl FnOnce(&Offsets) -> T,
+        make: impl FnOnce(Arc<Offsets>) -> T,
     ) {
         let mut inner = self.lock();
         inner.step(position);
-        if !channels
-            .iter()
-            .any(|channel| inner.channels.contains_key(channel))
-        {
+        let members = |channel: &Channel| inner.channels.get(channel).map_or(0, Vec::len);
+        let listeners: usize = channels.iter().map(members).sum();
+        if listeners == 0 {
             return;
         }
-        let update = make(inner.positions.as_ref().unwrap_or(&Offsets::new()));
-        let mut told = Vec::new();
+        let update = make(inner.positions.clone().unwrap_or_default());
+        let mut told = Vec::with_capacity(listeners);
         for channel in channels {
             let Some(members) = inner.channels.get_mut(channel) else {
                 continue;
@@ -261,7 +260,7 @@ impl<T> Subscribers<T> {
 
 impl<T> Inner<T> {
     fn step(&mut self, position: Position) {
-        let positions = self.positions.get_or_insert_default();
+        let positions = Arc::make_mut(self.positions.get_or_insert_default());
         let next = positions.entry(position.partition).or_insert(0);
         *next = (*next).max(position.offset + 1);
     }

@@ -11,7 +11,7 @@ use tandem_runtime::clock::{Clock, Instant};
 
 use super::{
     Interest, LiveError,
-    cursor::{self, Place},
+    cursor::{self, InLog, Place},
     delivery::Delivery,
     heartbeat::Beat,
     held_back::{HELD_AT_MOST, HeldBack, Released, Told},
@@ -42,7 +42,7 @@ pub(super) enum Phase {
 
 /// What is to be given next, and where the subscriber is behind it.
 struct Ready {
-    cursor: String,
+    cursor: Arc<str>,
     what: What,
 }
 
@@ -175,7 +175,13 @@ impl OrderSubscription {
     }
 
     fn push(&mut self, what: What) {
-        let cursor = self.place.encode(self.feed.log.as_ref());
+        let log = self.feed.log.as_ref();
+        let cursor = match &what {
+            What::Heard(seen) if self.place.is_just(&seen.positions, log) => {
+                seen.cursor(|| self.place.encode(log))
+            }
+            _ => self.place.encode(log),
+        };
         self.ready.push_back(Ready { cursor, what });
     }
 
@@ -303,7 +309,7 @@ impl OrderSubscription {
         };
         if !self.chain.has_begun() {
             self.chain = Chain::from(Some(
-                Place::at(self.place.seen.clone()).encode(self.feed.log.as_ref()),
+                Place::at(Arc::clone(&self.place.seen)).encode(self.feed.log.as_ref()),
             ));
         }
         Ok(Phase::Snapshot(Some(queue)))
@@ -393,7 +399,7 @@ impl OrderSubscription {
             Some(Some(found)) => self.hear(&found),
             Some(None) if queue.has_lagged() => {
                 return Err(LiveError::Lagged {
-                    cursor: Some(self.place.encode(self.feed.log.as_ref())),
+                    cursor: Some(self.place.encode(self.feed.log.as_ref()).to_string()),
                 });
             }
             Some(None) => return Ok(Phase::Over),
@@ -408,7 +414,7 @@ impl OrderSubscription {
                 if !self.has_room_for(1) {
                     self.nothing_happened();
                 } else if self.ready.is_empty() && !queue.has_lagged() {
-                    cursor::advance(&mut self.place.seen, &positions);
+                    cursor::advance_shared(&mut self.place.seen, &positions);
                     self.nothing_happened();
                 }
             }
@@ -418,7 +424,7 @@ impl OrderSubscription {
 
     fn hear(&mut self, found: &Arc<Seen>) {
         let is_news = self.place.is_news(found.position);
-        cursor::advance(&mut self.place.seen, &found.positions);
+        cursor::advance_shared(&mut self.place.seen, &found.positions);
         let made = found.event.changed_at.as_datetime();
         let is_past = self.since.is_some_and(|since| made < since);
         if !is_news || is_past {

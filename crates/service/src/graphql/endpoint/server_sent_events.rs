@@ -13,7 +13,7 @@ use tandem_runtime::shutdown::Shutdown;
 pub(super) fn events<E: Executor>(executor: &E, request: Request, shutdown: Shutdown) -> Response {
     let handover = Handover::of(&request.query);
     let mut resolved = executor.execute_stream(request.data(handover.clone()), None);
-    let responses = futures::stream::once(async move {
+    let events = futures::stream::once(async move {
         let Some(first) = resolved.next().await else {
             // What resolved it is done, and need not be held for as long as it goes on.
             drop(resolved);
@@ -22,27 +22,20 @@ pub(super) fn events<E: Executor>(executor: &E, request: Request, shutdown: Shut
                 .unwrap_or_else(|| futures::stream::empty().boxed());
         };
         let all = futures::stream::once(std::future::ready(first)).chain(resolved);
-        all.map(|response| written::response(&response).into())
+        all.map(|response| written::event(&written::response(&response)))
             .boxed()
     });
-    let responses = responses
+    let events = events
         .flatten()
-        .map(|response: Bytes| {
-            const BEGIN: &[u8] = b"event: next\ndata: ";
-            let mut event = Vec::with_capacity(BEGIN.len() + response.len() + 2);
-            event.extend_from_slice(BEGIN);
-            event.extend_from_slice(&response);
-            event.extend_from_slice(b"\n\n");
-            Ok::<_, std::convert::Infallible>(Bytes::from(event))
-        })
         .chain(futures::stream::once(async {
-            Ok(Bytes::from_static(b"event: complete\ndata: \n\n"))
+            Bytes::from_static(b"event: complete\ndata: \n\n")
         }))
+        .map(Ok::<_, std::convert::Infallible>)
         // A future that owns its token: one that has the whole of `shutdown`, and waits for it, is twice as large for each subscription.
         .take_until(shutdown.token().cancelled_owned());
     let kind = (
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/event-stream"),
     );
-    ([kind], Body::from_stream(responses)).into_response()
+    ([kind], Body::from_stream(events)).into_response()
 }

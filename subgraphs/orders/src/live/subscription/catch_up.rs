@@ -11,7 +11,7 @@ use crate::{
     live::{
         Interest, LiveError,
         audit_lookup::Lookup,
-        cursor::{self, Place},
+        cursor::{self, InLog, Place},
         deduplication::{Occurrence, SeenRevisions},
         held_back::Told,
         item::published_at,
@@ -33,7 +33,7 @@ pub(in crate::live) struct CatchUp {
     reader: Box<dyn LogReader>,
     memory: SeenRevisions,
     /// Where to read to.
-    target: Offsets,
+    target: Arc<Offsets>,
     /// The queue, once the target is where listening begins. Taken late, so that it holds little meanwhile.
     subscriber: Option<Box<Subscription<Arc<Seen>>>>,
 }
@@ -115,7 +115,7 @@ impl OrderSubscription {
         }
         let reader = &mut catch_up.reader;
         let log = self.feed.log.as_ref();
-        let seen = || cursor::with_held(&self.place.seen, &self.place.held);
+        let seen = || Arc::new(cursor::with_held(&self.place.seen, &self.place.held));
         let arrival = next_message(log, reader, Prompt, seen, FEED, &shutdown);
         let arrived = tokio::select! {
             biased;
@@ -153,7 +153,8 @@ impl OrderSubscription {
             read.into_iter().zip(first_occurrences).zip(published)
         {
             let is_news = self.place.is_news(position);
-            let next = self.place.seen.entry(position.partition).or_insert(0);
+            let seen = Arc::make_mut(&mut self.place.seen);
+            let next = seen.entry(position.partition).or_insert(0);
             *next = (*next).max(position.offset + 1);
             // What was held back up to here was read again, if the log has it.
             let held_back = &self.held_back;
@@ -231,7 +232,7 @@ async fn look(
     feed: &Common,
     interest: &Interest,
     place: &Place,
-) -> Result<Result<(Phase, Offsets), LiveError>, LogAway> {
+) -> Result<Result<(Phase, Arc<Offsets>), LiveError>, LogAway> {
     let Place { seen, held, .. } = place;
     feed.subscribers.begun().await;
     // By now it is known whose the log is.
@@ -259,5 +260,5 @@ async fn look(
         target,
         subscriber: None,
     };
-    Ok(Ok((Phase::CatchUp(Box::new(catch_up)), from)))
+    Ok(Ok((Phase::CatchUp(Box::new(catch_up)), Arc::new(from))))
 }

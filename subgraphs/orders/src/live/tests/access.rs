@@ -74,7 +74,10 @@ impl Graph {
                 assert!(first.is_none(), "{first:?}");
                 let written = handover.take().unwrap();
                 written
-                    .map(|response| serde_json::from_slice::<Value>(&response).unwrap())
+                    .map(|event| {
+                        let data = event.strip_prefix(b"event: next\ndata: ").unwrap();
+                        serde_json::from_slice(data).unwrap()
+                    })
                     .boxed()
             }
             Way::Alone => self

@@ -57,13 +57,13 @@ async fn a_cursor_of_another_instance_that_is_ahead_repeats_nothing() {
     for change in &changes {
         log.append(0, &event(change));
     }
-    let mut cursor = String::new();
+    let mut cursor = None;
     for change in &changes {
         let update = next(&mut updates).await;
         assert_eq!(update.order.id, change.id);
-        cursor = update.cursor;
+        cursor = Some(update.cursor);
     }
-    let mut elsewhere = subscribe(&behind, everything(), Some(&cursor));
+    let mut elsewhere = subscribe(&behind, everything(), cursor.as_deref());
     let last = fresh("1");
     log.append(0, &event(&last));
     audit(&behind).await;
