@@ -2,13 +2,9 @@
 //
 // One rule does it: every item tells its `cursor` and the `previous` one. If `previous` is not the cursor that we hold, something was
 // missed, and we subscribe again with `after`. Heartbeats carry both while nothing happens, so a lost last item is noticed too.
-//
 // One module, no dependencies, for browsers and for Node 20 or later. Documented in docs/live.md.
 
-/**
- * An item of a feed, as the operation selects it.
- * @typedef {{cursor: string, previous: string, __typename?: string} & Record<string, any>} Item
- */
+/** An item of a feed, as the operation selects it. @typedef {{cursor: string, previous: string, __typename?: string} & Record<string, any>} Item */
 
 /**
  * Where the cursor is kept across reloads: `localStorage`, `sessionStorage`, or anything with these two.
@@ -33,14 +29,18 @@
  * @property {Record<string, any>} [variables] All but `after`.
  * @property {"websocket" | "sse"} [transport] WebSocket where there is one, else server-sent events.
  * @property {string | (() => string | Promise<string>)} [token] A bearer token, or what gives one: asked for anew with each connection.
- * @property {string} [after] A cursor to begin behind.
- * @property {{store: Store, key: string}} [remember] Keeps the cursor of the last item that was worked off.
+ * @property {string | (() => string | undefined)} [consistency] What the last mutation's answer had as `extensions.consistency`: the feed
+ *   begins when that can be read.
+ * @property {string} [after] A cursor to begin behind, whatever is remembered.
+ * @property {{store: Store, key: string}} [remember] Keeps the cursor of the last item that was worked off. The key is of one feed in one
+ *   window: two that share it would put each other forward.
  * @property {boolean} [heartbeats] Whether heartbeats are handed out too.
  * @property {number} [silence] After so many milliseconds without a word the connection counts as lost. Unless set, three times the
  *   `heartbeatSeconds` of the operation; where it asks for no heartbeats, 45 s, and over a WebSocket the server is pinged meanwhile.
  * @property {number} [longestPause] The longest pause between two tries, in milliseconds.
  * @property {AbortSignal} [signal] Ends it.
  * @property {(state: State) => void} [onState] Told of every change of state.
+ * @property {(errors: object[], item: Item) => void} [onErrors] Told of errors beside an item, which has what could be had all the same.
  * @property {(reason: string) => void} [onRestart] Told when it begins anew, because the cursor cannot be resumed: what the
  *   application holds is to be replaced by what comes now. All that came before was handed out by then.
  * @property {typeof WebSocket} [WebSocket] Another implementation.
@@ -66,20 +66,22 @@ const SILENCE = 45_000;
 const HEARTBEAT_SECONDS = 15;
 /** So many signs of life may be missing. */
 const MISSING_SIGNS = 3;
-const FIRST_PAUSE = 250;
-const LONGEST_PAUSE = 15_000;
-/** Items that wait for the application; with more, a WebSocket is closed and resumed later. */
+const [FIRST_PAUSE, LONGEST_PAUSE] = [250, 15_000];
+/** Items that wait for the application; with more, the connection is closed and resumed later. */
 const MOST_WAITING = 1_000;
+/** Tokens in a row that may be refused before that is an error: each may have expired on its way. */
+const MOST_REFUSED = 5;
+/** The longest that a server's word on when to come again is followed, in milliseconds. */
+const LONGEST_WAIT = 3_600_000;
+/** Timers of browsers and of Node go no further, in milliseconds; beyond it they end at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+/** The longest server-sent event, in characters. */
+const LONGEST_EVENT = 16 * 1024 * 1024;
 /** Codes of errors that say that the operation itself, or who asks, is wrong. Whatever else is wrong may pass. */
 const FATAL = new Set(["BAD_USER_INPUT", "FORBIDDEN", "UNAUTHENTICATED", "TOO_EXPENSIVE", "GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED"]);
-/** Close codes of WebSockets that say that this client is wrong (graphql-transport-ws), with the code of an error that says as much. */
-const FATAL_CLOSES = new Map([
-  [4400, "BAD_USER_INPUT"],
-  [4403, "FORBIDDEN"],
-  [4406, "BAD_USER_INPUT"],
-  [4409, "BAD_USER_INPUT"],
-  [4429, "BAD_USER_INPUT"],
-]);
+/** Close codes of WebSockets that say that this client is wrong (RFC 6455, graphql-transport-ws), as codes of errors. */
+const CLOSE_CODES = new Map([[4401, "UNAUTHENTICATED"], [4403, "FORBIDDEN"]]);
+for (const code of [1009, 4400, 4406, 4409, 4429]) CLOSE_CODES.set(code, "BAD_USER_INPUT");
 
 /**
  * Follows a feed, for ever: the iterator ends when it is left, or by the signal. It throws {@link FeedError} for what trying again does
@@ -87,30 +89,30 @@ const FATAL_CLOSES = new Map([
  * @param {Options} options
  * @returns {AsyncGenerator<Item, void, void>}
  */
-export async function* follow(options) {
-  const feed = new Feed(options);
-  try {
-    for (;;) {
-      const item = await feed.next();
-      if (!item) return;
-      yield item;
-      feed.done(item);
+export function follow(options) {
+  /** @type {Feed | undefined} */
+  let feed;
+  const items = (async function* () {
+    feed = new Feed(options);
+    try {
+      for (;;) {
+        const item = await feed.next();
+        if (!item) return;
+        yield item;
+        feed.done(item);
+      }
+    } finally {
+      feed.end();
     }
-  } finally {
-    feed.end();
-  }
+  })();
+  // A generator is left where it yields: where nothing happens it would wait for an item first.
+  const leave = items.return.bind(items);
+  return Object.assign(items, { return: () => (feed?.end(), leave()) });
 }
 
-/**
- * What waits for the application: an item, or that what comes behind it begins anew.
- * @typedef {{item: Item, restart?: undefined} | {item?: undefined, restart: string}} Waiting
- */
+/** What waits for the application: an item, or that what comes behind it begins anew. @typedef {{item?: Item, restart?: string}} Waiting */
 
-/**
- * Seconds between two heartbeats of the feed, or nothing where the operation asks for none.
- * @param {Options} options
- * @returns {number | undefined}
- */
+/** Seconds between two heartbeats of the feed, or nothing where the operation asks for none. @param {Options} options */
 function heartbeatSeconds({ query, variables }) {
   const text = query.replace(/"""(?:\\"""|[^])*?"""|"(?:\\.|[^"\\\n])*"|#.*/g, " ");
   const [, literal, variable] = /\bheartbeatSeconds\s*:\s*(?:(\d+)|\$(\w+))/.exec(text) ?? [];
@@ -126,20 +128,24 @@ class Feed {
   /** @param {Options} options */
   constructor(options) {
     this.options = options;
+    /** Refused here where it cannot be right: trying again would not mend it. */
+    this.url = new URL(options.url, globalThis.location?.href);
+    this.open = transportOf(options);
     /** @type {string | null} The cursor of the last item that came. */
-    this.cursor = options.after ?? this.remembered();
-    /** @type {Waiting[]} */
-    this.waiting = [];
+    this.cursor = options.after ?? this.kept(({ store, key }) => store.getItem(key));
+    this.waiting = /** @type {Waiting[]} */ ([]);
     /** Whether the application works on an item: it has not asked for the next one. */
     this.isWorking = false;
     /** Whether the connection was given up because too much waits. */
     this.paused = false;
     /** @type {Counts} */
     this.counts = { items: 0, heartbeats: 0, connections: 0, missed: 0, repeated: 0, restarts: 0 };
-    /** How often in a row it was cut off. */
-    this.failures = 0;
+    /** How often in a row it was cut off, and how many tokens in a row were refused. */
+    this.failures = this.refusals = 0;
+    /** When it last came back without a pause. */
+    this.atOnce = -Infinity;
     const seconds = heartbeatSeconds(options);
-    this.silence = options.silence ?? (seconds ? MISSING_SIGNS * seconds * 1000 : SILENCE);
+    this.silence = Math.min(LONGEST_TIMER, options.silence ?? (seconds ? MISSING_SIGNS * seconds * 1000 : SILENCE));
     /** Where no heartbeats come, the server is asked so often whether it is there. */
     this.pingEvery = seconds ? undefined : this.silence / MISSING_SIGNS;
     this.longestPause = options.longestPause ?? LONGEST_PAUSE;
@@ -147,24 +153,27 @@ class Feed {
     this.opened = undefined;
     /** @type {object | undefined} The connection that counts: what is told of an earlier one is passed over. */
     this.attempt = undefined;
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    this.timer = undefined;
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    this.watch = undefined;
+    /** @type {{retry?: ReturnType<typeof setTimeout>, silence?: ReturnType<typeof setTimeout>}} */
+    this.timers = {};
     this.ended = options.signal?.aborted ?? false;
-    /** @type {Error | null} */
-    this.failed = null;
+    this.failed = /** @type {Error | null} */ (null);
     this.wake = () => {};
-    /** @type {(() => void) | null} */
-    this.close = null;
+    this.close = /** @type {(() => void) | undefined} */ (undefined);
     this.abort = () => this.end();
     options.signal?.addEventListener("abort", this.abort);
-    this.connect();
+    if (!this.ended) this.connect();
   }
 
-  remembered() {
-    const { remember } = this.options;
-    return remember ? remember.store.getItem(remember.key) : null;
+  /**
+   * Browsers may forbid a store, or it may be full: what is kept is then behind, and after a reload items come again. None is missed.
+   * @param {(remember: {store: Store, key: string}) => string | null | void} use
+   */
+  kept(use) {
+    try {
+      return (this.options.remember && use(this.options.remember)) || null;
+    } catch {
+      return null;
+    }
   }
 
   /** @param {State["is"]} is @param {Partial<State>} [more] */
@@ -175,6 +184,8 @@ class Feed {
   /** @returns {Promise<Item | null>} */
   async next() {
     for (;;) {
+      // What waits is not for one who has left.
+      if (this.options.signal?.aborted) return null;
       const { item, restart } = this.waiting.shift() ?? {};
       if (restart !== undefined) {
         this.options.onRestart?.(restart);
@@ -194,27 +205,23 @@ class Feed {
   /** The application asked for the next item, so it has done with this one. @param {Item} item */
   done(item) {
     this.isWorking = false;
-    const { remember } = this.options;
-    remember?.store.setItem(remember.key, item.cursor);
+    this.kept(({ store, key }) => store.setItem(key, item.cursor));
   }
 
   end() {
-    if (!this.ended) {
-      this.ended = true;
-      this.tell("ended");
-    }
+    const isFirst = !this.ended;
+    this.ended = true;
+    if (isFirst) this.tell("ended");
     this.options.signal?.removeEventListener("abort", this.abort);
     this.drop();
     this.wake();
   }
 
   drop() {
-    clearTimeout(this.timer);
-    clearTimeout(this.watch);
+    clearTimeout(this.timers.retry);
+    clearTimeout(this.timers.silence);
     const { close } = this;
-    this.close = null;
-    this.attempt = undefined;
-    this.opened = undefined;
+    this.close = this.attempt = this.opened = undefined;
     close?.();
   }
 
@@ -226,9 +233,11 @@ class Feed {
     this.counts.connections += 1;
     this.heard(isCurrent);
     try {
-      const { token } = this.options;
+      const { token, consistency } = this.options;
       const bearer = typeof token === "function" ? await token() : token;
       if (!isCurrent()) return;
+      const written = typeof consistency === "function" ? consistency() : consistency;
+      /** @type {Events} */
       const events = {
         heard: () => this.heard(isCurrent),
         open: () => {
@@ -237,59 +246,56 @@ class Feed {
           this.heard(isCurrent);
           this.tell("live");
         },
-        /** @param {any} response */
         response: (response) => isCurrent() && this.take(response),
-        /** @param {string} reason */
-        lost: (reason) => isCurrent() && this.again(reason),
-        /** @param {Error} error */
-        fatal: (error) => isCurrent() && this.fail(error),
+        lost: (reason, least) => isCurrent() && this.again(reason, { least }),
       };
-      const request = {
-        query: this.options.query,
-        variables: { ...this.options.variables, after: this.cursor },
-      };
-      const open = this.transport() === "websocket" ? webSocket : serverSentEvents;
-      this.close = open(this.options, request, bearer, events, this.pingEvery);
+      const request = { query: this.options.query, variables: { ...this.options.variables, after: this.cursor } };
+      const said = { ...(bearer && { authorization: `Bearer ${bearer}` }), ...(written && { "tandem-consistency": written }) };
+      this.close = this.open(this.url, this.options, request, said, events, this.pingEvery);
     } catch (error) {
       if (isCurrent()) this.again(String(error));
     }
   }
 
-  transport() {
-    const { transport } = this.options;
-    const socket = this.options.WebSocket ?? globalThis.WebSocket;
-    return transport ?? (socket ? "websocket" : "sse");
-  }
-
   /** @param {() => boolean} isCurrent */
   heard(isCurrent) {
-    clearTimeout(this.watch);
+    if (!isCurrent()) return;
+    clearTimeout(this.timers.silence);
     // Heartbeats may be minutes apart; that a connection is made takes no longer for that.
     const silence = this.opened === undefined ? Math.min(this.silence, SILENCE) : this.silence;
-    this.watch = setTimeout(() => isCurrent() && this.again("nothing was heard for too long"), silence);
+    this.timers.silence = setTimeout(() => isCurrent() && this.again("nothing was heard for too long"), silence);
   }
 
   /** A connection that was open for longer than any pause is no failure in a row, also where nothing happened that could be told. */
   forgive() {
-    if (this.opened !== undefined && performance.now() - this.opened >= this.longestPause) this.failures = 0;
+    if (this.opened !== undefined && performance.now() - this.opened >= this.longestPause) this.failures = this.refusals = 0;
+  }
+
+  /** Whether to come back without a pause: where something is missed again and again that would be as fast as the server can. */
+  mayComeAtOnce() {
+    const now = performance.now();
+    if (this.failures > 0 || now - this.atOnce < this.longestPause) return false;
+    this.atOnce = now;
+    return true;
   }
 
   /** Takes a response of the subscription. @param {any} response */
   take(response) {
-    if (response?.errors?.length && !response.data) return this.refused(response.errors);
     const item = response?.data && Object.values(response.data)[0];
-    if (!item?.cursor) return;
-    if (this.cursor !== null && item.cursor === this.cursor && item.previous !== this.cursor) {
-      this.counts.repeated += 1;
-      return;
+    if (!item) return response?.errors?.length ? this.refused(response.errors) : this.again("the server sent what is no item");
+    if (typeof item.cursor !== "string" || typeof item.previous !== "string") {
+      const message = `the operation does not select \`cursor\` and \`previous\` of ${item.__typename ?? "every kind of item"}`;
+      return this.fail([{ message, extensions: { code: "BAD_USER_INPUT" } }]);
     }
     if (this.cursor !== null && item.previous !== this.cursor) {
-      this.counts.missed += 1;
-      this.again("an item was missed", { atOnce: this.failures === 0 });
+      const is = item.cursor === this.cursor ? "repeated" : "missed";
+      this.counts[is] += 1;
+      if (is === "missed") this.again("an item was missed", { atOnce: this.mayComeAtOnce() });
       return;
     }
     this.cursor = item.cursor;
-    this.failures = 0;
+    this.failures = this.refusals = 0;
+    if (response.errors?.length) this.options.onErrors?.(response.errors, item);
     const isHeartbeat = item.__typename === "Heartbeat";
     this.counts[isHeartbeat ? "heartbeats" : "items"] += 1;
     this.tell("live");
@@ -317,19 +323,17 @@ class Feed {
       // Behind what came before: told earlier, the application would drop what it holds and then take up old items.
       this.waiting.push({ restart: errors[0].message });
       this.wake();
-      this.again(errors[0].message, { atOnce: this.failures === 0 });
-    } else if (code === "UNAUTHENTICATED" && typeof this.options.token === "function" && this.failures < 5) {
+      this.again(errors[0].message, { atOnce: this.mayComeAtOnce() });
+    } else if (code === "UNAUTHENTICATED" && typeof this.options.token === "function" && this.refusals < MOST_REFUSED) {
+      this.refusals += 1;
       this.again(errors[0].message);
-    } else if (FATAL.has(code)) {
-      this.fail(new FeedError(errors));
-    } else {
-      this.again(errors[0].message, { least: (Number(retryAfterSeconds) || 0) * 1000 });
-    }
+    } else if (FATAL.has(code)) this.fail(errors);
+    else this.again(errors[0].message, { least: milliseconds(retryAfterSeconds) });
   }
 
-  /** @param {Error} error */
-  fail(error) {
-    this.failed = error;
+  /** @param {{message: string, extensions?: Record<string, any>}[]} errors */
+  fail(errors) {
+    this.failed = new FeedError(errors);
     this.end();
   }
 
@@ -345,29 +349,48 @@ class Feed {
     if (this.ended) return;
     const grown = Math.min(this.longestPause, FIRST_PAUSE * 2 ** this.failures);
     const spread = least > 0 ? Math.max(least, grown) * Math.random() : grown * (0.5 + Math.random() / 2);
-    const delay = atOnce ? 0 : least + spread;
+    const delay = atOnce ? 0 : Math.min(LONGEST_TIMER, least + spread);
     this.failures += 1;
     this.tell("waiting", { reason, delay });
-    this.timer = setTimeout(() => this.connect(), delay);
+    this.timers.retry = setTimeout(() => this.connect(), delay);
   }
 }
 
+/** What a text says as JSON; nothing where it is none. @param {string} text */
+function parsed(text) {
+  try {
+    return JSON.parse(text) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+/** Seconds that a server says to wait, in milliseconds; none where it says something else. @param {unknown} seconds */
+const milliseconds = (seconds) => Math.min(LONGEST_WAIT, Math.max(0, Number(seconds) || 0) * 1000);
+
 /**
- * @typedef {{heard(): void, open(): void, response(response: any): void, lost(reason: string): void, fatal(error: Error): void}} Events
+ * @typedef {{heard(): void, open(): void, response(response: any): void, lost(reason: string, least?: number): void}} Events
  * @typedef {{query: string, variables: Record<string, any>}} Request
  */
 
+/** @param {Options} options */
+function transportOf({ transport, WebSocket = globalThis.WebSocket }) {
+  if (transport === "sse" || (!transport && !WebSocket)) return serverSentEvents;
+  if (!WebSocket) throw new TypeError("there is no WebSocket here: give one as `WebSocket`, or take the transport \"sse\"");
+  return webSocket;
+}
+
 /**
  * graphql-transport-ws: one socket for one subscription.
- * @param {Options} options @param {Request} request @param {string | undefined} bearer @param {Events} events
+ * @param {URL} endpoint @param {Options} options @param {Request} request @param {Record<string, string>} said Who asks, and what for;
+ *   headers by their names.
+ * @param {Events} events
  * @param {number | undefined} pingEvery After so many milliseconds of silence the server is asked for a sign of life: the pings of the
  *   WebSocket itself are answered by the browser and shown to nobody.
  */
-function webSocket(options, request, bearer, events, pingEvery) {
+function webSocket(endpoint, options, request, said, events, pingEvery) {
   const Socket = options.WebSocket ?? globalThis.WebSocket;
-  const url = new URL(options.url, globalThis.location?.href);
-  url.protocol = url.protocol.replace("http", "ws");
-  const socket = new Socket(url.href, "graphql-transport-ws");
+  const socket = new Socket(endpoint.href.replace(/^http/, "ws"), "graphql-transport-ws");
   const say = (/** @type {object} */ message) => socket.send(JSON.stringify(message));
   /** @type {ReturnType<typeof setInterval> | undefined} */
   let pings;
@@ -377,12 +400,12 @@ function webSocket(options, request, bearer, events, pingEvery) {
   };
   socket.onopen = () => {
     events.heard();
-    say({ type: "connection_init", payload: bearer ? { authorization: `Bearer ${bearer}` } : {} });
+    say({ type: "connection_init", payload: said });
   };
   socket.onmessage = ({ data }) => {
     events.heard();
     quietFrom();
-    const message = JSON.parse(data);
+    const message = parsed(data);
     if (message.type === "connection_ack") {
       events.open();
       say({ id: "1", type: "subscribe", payload: request });
@@ -390,13 +413,13 @@ function webSocket(options, request, bearer, events, pingEvery) {
     else if (message.type === "next") events.response(message.payload);
     else if (message.type === "error") events.response({ errors: message.payload });
     else if (message.type === "complete") events.lost("the server ended the subscription");
+    else if (!message.type) events.lost("the server sent what is no message");
   };
   socket.onclose = ({ code, reason }) => {
     clearInterval(pings);
     const told = `the connection was closed (${code}${reason ? `: ${reason}` : ""})`;
-    const fatal = FATAL_CLOSES.get(code);
-    if (fatal) events.fatal(new FeedError([{ message: told, extensions: { code: fatal, closeCode: code } }]));
-    else if (code === 4401) events.response({ errors: [{ message: told, extensions: { code: "UNAUTHENTICATED" } }] });
+    const as = CLOSE_CODES.get(code);
+    if (as) events.response({ errors: [{ message: told, extensions: { code: as, closeCode: code } }] });
     else events.lost(told);
   };
   socket.onerror = () => {};
@@ -410,44 +433,67 @@ function webSocket(options, request, bearer, events, pingEvery) {
 
 /**
  * Server-sent events in one answer to a POST (graphql-sse, distinct connections mode).
- * @param {Options} options @param {Request} request @param {string | undefined} bearer @param {Events} events
+ * @param {URL} endpoint @param {Options} options @param {Request} request @param {Record<string, string>} said @param {Events} events
  */
-function serverSentEvents(options, request, bearer, events) {
+function serverSentEvents(endpoint, options, request, said, events) {
   const controller = new AbortController();
   const ask = options.fetch ?? globalThis.fetch;
   const run = async () => {
-    const answer = await ask(new URL(options.url, globalThis.location?.href), {
+    const answer = await ask(endpoint, {
       method: "POST",
-      headers: {
-        "content-type": "application/json",
-        accept: "text/event-stream",
-        ...(bearer ? { authorization: `Bearer ${bearer}` } : {}),
-      },
+      headers: { "content-type": "application/json", accept: "text/event-stream", ...said },
       body: JSON.stringify(request),
       signal: controller.signal,
     });
     if (!answer.headers.get("content-type")?.startsWith("text/event-stream")) {
       const refusal = await answer.json().catch(() => null);
       if (refusal?.errors?.length) return events.response({ errors: refusal.errors });
-      return events.lost(`the server answered ${answer.status}`);
+      return events.lost(`the server answered ${answer.status}`, milliseconds(answer.headers.get("retry-after")));
     }
     events.open();
     const reader = /** @type {ReadableStream<Uint8Array>} */ (answer.body).getReader();
     const decoder = new TextDecoder();
-    let text = "";
+    const read = eventReader((type, data) => {
+      if (type === "complete") events.lost("the server ended the subscription");
+      else if (data !== "") events.response(parsed(data));
+    });
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return events.lost("the connection ended");
       events.heard();
-      text += decoder.decode(value, { stream: true });
-      for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
-        const lines = text.slice(0, end).split("\n");
-        if (lines.includes("event: complete")) return events.lost("the server ended the subscription");
-        const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart());
-        if (data.length > 0 && data[0] !== "") events.response(JSON.parse(data.join("\n")));
-      }
+      read(decoder.decode(value, { stream: true }));
     }
   };
   run().catch((error) => events.lost(error.cause?.message ?? error.message));
   return () => controller.abort();
+}
+
+/**
+ * Reads server-sent events (HTML, section 9.2.6): lines end with LF, CR or both, wherever the stream is cut.
+ * @param {(type: string, data: string) => void} tell
+ */
+function eventReader(tell) {
+  let [rest, type, length, endsWithReturn, data] = ["", "", 0, false, /** @type {string[]} */ ([])];
+  /** @param {string} line */
+  const take = (line) => {
+    if (line === "") {
+      const [ended, text] = [type, data.join("\n")];
+      [type, data, length] = ["", [], 0];
+      return tell(ended, text);
+    }
+    const [name] = line.split(":", 1);
+    const value = line.slice(name.length + 1).replace(/^ /, "");
+    if (name === "event") type = value;
+    if (name === "data") data.push(value);
+  };
+  return (/** @type {string} */ text) => {
+    if (text === "") return;
+    const lines = (endsWithReturn && text[0] === "\n" ? text.slice(1) : text).split(/\r\n|\n|\r/);
+    endsWithReturn = text.endsWith("\r");
+    length += text.length;
+    lines[0] = rest + lines[0];
+    rest = lines.pop() ?? "";
+    lines.forEach(take);
+    if (length > LONGEST_EVENT) throw new Error("an event is too long");
+  };
 }

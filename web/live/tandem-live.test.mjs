@@ -4,49 +4,8 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { test } from "node:test";
 
+import { END, QUERY, URL_OF_SOCKETS, event, item, memory, pause, refusal, server, sockets, take, upTo } from "./servers.mjs";
 import { FeedError, follow } from "./tandem-live.js";
-
-const QUERY = "subscription($after: String) { orderFeed(after: $after) { __typename } }";
-
-/** A log of items whose cursors are numbers; each connection is told by `serve(log, response, after, connection)`. */
-async function server(serve) {
-  const seen = [];
-  const http = createServer((request, response) => {
-    let body = "";
-    request.on("data", (chunk) => (body += chunk));
-    request.on("end", () => {
-      const { variables } = JSON.parse(body);
-      seen.push({ after: variables.after, authorization: request.headers.authorization });
-      response.setHeader("content-type", "text/event-stream");
-      serve(response, Number(variables.after ?? 0), seen.length);
-    });
-  });
-  await new Promise((done) => http.listen(0, "127.0.0.1", done));
-  const { port } = http.address();
-  const close = () => {
-    http.closeAllConnections();
-    http.close();
-  };
-  return { url: `http://127.0.0.1:${port}/graphql`, port, seen, close };
-}
-
-const event = (data) => `event: next\ndata: ${JSON.stringify(data)}\n\n`;
-const item = (number, previous = number - 1, type = "OrderUpdate") =>
-  event({ data: { orderFeed: { __typename: type, cursor: String(number), previous: String(previous), number } } });
-const refusal = (code, more = {}) => event({ errors: [{ message: code, extensions: { code, ...more } }] });
-const END = "event: complete\ndata: \n\n";
-
-/** Follows until `count` items came. */
-async function take(options, count) {
-  const items = [];
-  for await (const one of follow({ query: QUERY, transport: "sse", longestPause: 50, ...options })) {
-    items.push(one.number);
-    if (items.length >= count) break;
-  }
-  return items;
-}
-
-const upTo = (count) => Array.from({ length: count }, (_, index) => index + 1);
 
 test("what ends, dies or says that it goes away is resumed behind the last cursor", async () => {
   const { url, seen, close } = await server((response, after, connection) => {
@@ -168,14 +127,6 @@ test("a signal ends it, and nothing is left open", async () => {
   close();
 });
 
-/** A store that keeps what it is given. */
-function memory() {
-  const kept = new Map();
-  return { kept, getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
-}
-
-const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
-
 test("a heartbeat that comes while an item is worked on does not put the kept cursor behind it", async () => {
   const { url, close } = await server((response, after) => {
     response.write(item(after + 1));
@@ -252,41 +203,6 @@ test("pauses grow where connections die at once, and begin anew behind one that 
     close();
   }
 });
-
-/** WebSockets whose server says something to each message of the client: `serve(socket, message, connection)`. */
-function sockets(serve) {
-  const opened = [];
-  class Socket {
-    constructor(url, protocol) {
-      Object.assign(this, { url, protocol, readyState: 0, said: [] });
-      opened.push(this);
-      setTimeout(() => {
-        this.readyState = 1;
-        this.onopen?.();
-      }, 0);
-    }
-    send(text) {
-      const message = JSON.parse(text);
-      this.said.push(message);
-      serve(this, message, opened.indexOf(this) + 1);
-    }
-    hear(message) {
-      setTimeout(() => this.onmessage?.({ data: JSON.stringify(message) }), 0);
-    }
-    next(number) {
-      this.hear({ id: "1", type: "next", payload: JSON.parse(item(number).slice(18)) });
-    }
-    end(code, reason = "") {
-      setTimeout(() => this.onclose?.({ code, reason }), 0);
-    }
-    close() {
-      this.readyState = 3;
-    }
-  }
-  return { opened, Socket };
-}
-
-const URL_OF_SOCKETS = "http://127.0.0.1/graphql";
 
 test("over a WebSocket, ends and closes are resumed, and who is slow is not buried", async () => {
   const { opened, Socket } = sockets((socket, { type, payload }) => {
