@@ -46,11 +46,12 @@ fn node() -> Option<Command> {
 }
 
 #[test]
-fn the_client_library_holds_what_it_promises_against_a_server_that_misbehaves() {
+fn the_client_library_and_the_ledger_of_the_page_hold_what_they_promise_against_a_server_that_misbehaves() {
     let Some(mut node) = node() else { return };
     let output = node
         .arg("--test")
         .arg(folder("web/live/"))
+        .arg(folder("web/pages/live/"))
         .output()
         .unwrap();
     assert!(

@@ -45,6 +45,18 @@ async fn watch(tandem: &Tandem) {
         "!!document.getElementById('said')?.textContent.includes('no customers yet')",
     )
     .await;
+    page.until(
+        "what is hidden is not shown, however it is laid out",
+        "(() => {
+            const kills = document.getElementById('kills');
+            const { hidden } = kills;
+            kills.hidden = true;
+            const { display } = getComputedStyle(kills);
+            kills.hidden = hidden;
+            return display === 'none';
+        })()",
+    )
+    .await;
     click(&mut page, "new-customer").await;
     page.until(
         "both windows show the customer",

@@ -6,14 +6,26 @@ export class Ledger {
   constructor() {
     /** One entry for each change: of what, which revision, answered or not, how often it arrived in each window. */
     this.entries = new Map();
-    /** The newest revision of each thing that a window showed in a snapshot: what is older is in it. */
-    this.held = { a: new Map(), b: new Map() };
     this.twice = 0;
+    this.watchAnew();
+  }
+
+  /** The windows watch something else: what has not arrived in them by now will not. */
+  watchAnew() {
+    for (const [key, entry] of this.entries) {
+      if (!entry.answered || PANES.some((pane) => entry[pane] === 0)) this.entries.delete(key);
+    }
+    /** The newest revision of each thing that a window has, and the one that a snapshot showed it: what is older is in that. */
+    this.held = { a: new Map(), b: new Map() };
+    this.snapshots = { a: new Map(), b: new Map() };
+    this.show();
   }
 
   entry(id, revision) {
     const key = `${id}@${revision}`;
-    if (!this.entries.has(key)) this.entries.set(key, { id, revision, answered: false, a: 0, b: 0 });
+    const arrived = (pane) => (revision <= (this.snapshots[pane].get(id) ?? 0) ? 1 : 0);
+    // A snapshot may have a change before its answer is here.
+    if (!this.entries.has(key)) this.entries.set(key, { id, revision, answered: false, a: arrived("a"), b: arrived("b") });
     return this.entries.get(key);
   }
 
@@ -36,6 +48,7 @@ export class Ledger {
     for (const entry of this.entries.values()) {
       if (entry.id === id && entry.revision <= revision && entry[pane] === 0) entry[pane] = 1;
     }
+    this.snapshots[pane].set(id, revision);
     this.newest(pane, id, revision);
     this.show();
   }

@@ -1,7 +1,7 @@
 // The live page: somebody changes something, and sees it arrive.
 
 import { Ledger } from "./ledger.js";
-import { OPERATIONS, change, curl, endpoint, send, token, useToken } from "./operations.js";
+import { OPERATIONS, change, curl, endpoint, mayPass, pause, send, token, useToken } from "./operations.js";
 import { Pane, nextStep } from "./pane.js";
 import { Way } from "./way.js";
 
@@ -19,6 +19,7 @@ const FIRST = ["Ada", "Grace", "Emmy", "Mary", "Sofia", "Hedy", "Katherine", "Ro
 const LAST = ["Lovelace", "Hopper", "Noether", "Somerville", "Kovalevskaya", "Lamarr", "Johnson", "Franklin", "Meitner", "Mitchell"];
 const GOODS = [["Engine, analytical", "512.30"], ["Punched cards", "4.80"], ["Gear, brass", "12.50"], ["Ledger, bound", "23.90"], ["Lamp", "61.00"]];
 
+const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 const any = (list) => list[Math.floor(Math.random() * list.length)];
 
 const ledger = new Ledger();
@@ -52,17 +53,19 @@ function askForToken() {
 }
 
 /** Does a change, draws its way, and writes it into the ledger when it is answered. */
-async function carryOut(service, what, name, variables) {
+async function carryOut(service, what, name, variables, watched = customer) {
   const drawn = way.begin(service, what);
   const waits = (problem) => say(`${service} does not answer now (${problem.message}); sent again until it does`);
   try {
     const answer = await change(name, variables, waits);
     const { id, revision } = answer.order ?? answer.customer;
-    ledger.answered(id, revision);
+    // The windows may watch somebody else by now.
+    if (watched === customer) ledger.answered(id, revision);
     way.answered(drawn, id, revision);
     say("");
     return answer;
   } catch (problem) {
+    way.refused(drawn, problem);
     page.failed(problem);
     return null;
   }
@@ -82,10 +85,14 @@ async function create() {
     addresses: [{ type: "SHIPPING", address1: "1 Ockham Park", city: "Ockham", state: "Surrey", postalCode: "GU23 6NQ" }],
   };
   // Watched before it is there, so that its arrival is seen.
+  const before = customer;
   choose(id, `${firstName} ${lastName}`);
-  await Promise.race([Promise.all(panes.map(({ ready }) => ready)), new Promise((done) => setTimeout(done, PATIENCE))]);
-  await carryOut("accounts", `${firstName} ${lastName} became a customer.`, "create", { input });
-  return id;
+  await Promise.race([Promise.all(panes.map(({ ready }) => ready)), wait(PATIENCE)]);
+  const created = await carryOut("accounts", `${firstName} ${lastName} became a customer.`, "create", { input }, id);
+  if (created || customer !== id) return;
+  element("customer").querySelector(`[value="${id}"]`).remove();
+  if (before) choose(before);
+  else chooseNobody();
 }
 
 function changeCustomer() {
@@ -122,26 +129,49 @@ async function move(order) {
 /** The order that both windows show and that can go on. */
 const movable = () => panes[0].movable() ?? panes[1].movable();
 
+const NEED_CUSTOMER = ["place", "move", "change", "go-on"];
+
+function chooseNobody() {
+  customer = null;
+  for (const name of NEED_CUSTOMER) element(name).disabled = true;
+  for (const pane of panes) pane.leave();
+}
+
 function choose(id, label) {
+  if (customer !== id) ledger.watchAnew();
   customer = id;
   const list = element("customer");
   if (![...list.options].some(({ value }) => value === id)) list.prepend(new Option(label, id));
   list.value = id;
-  for (const name of ["place", "move", "change", "go-on"]) element(name).disabled = false;
+  for (const name of NEED_CUSTOMER) element(name).disabled = false;
   for (const pane of panes) pane.watch(id);
 }
 
+function show(nodes) {
+  const list = element("customer");
+  const known = new Set([...list.options].map(({ value }) => value));
+  const label = ({ id, name }) => (name.lastName ? `${name.firstName} ${name.lastName} (${id})` : id);
+  list.append(...nodes.filter(({ id }) => !known.has(id)).map((node) => new Option(label(node), node.id)));
+  element("token-form").hidden = true;
+  say(nodes.length > 0 || customer ? "" : "There are no customers yet: make one.");
+  if (nodes.length > 0 && !customer) choose(nodes[0].id);
+}
+
+let isLoading = false;
+
+/** Shows the customers that there are, however long whoever knows them is away. */
 async function load() {
-  try {
-    const { nodes } = await send("customers", {});
-    element("customer").replaceChildren(
-      ...nodes.map(({ id, name }) => new Option(name.lastName ? `${name.firstName} ${name.lastName} (${id})` : id, id)),
-    );
-    element("token-form").hidden = true;
-    if (nodes.length > 0) choose(nodes[0].id);
-    else say("There are no customers yet: make one.");
-  } catch (problem) {
-    page.failed(problem);
+  if (isLoading) return;
+  isLoading = true;
+  for (let tries = 0; isLoading; tries += 1) {
+    try {
+      show((await send("customers", {})).nodes);
+      isLoading = false;
+    } catch (problem) {
+      page.failed(problem);
+      isLoading = mayPass(problem);
+      if (isLoading) await wait(pause(tries));
+    }
   }
 }
 
@@ -164,7 +194,11 @@ function showStatus({ version, services }) {
   const kafka = services.flatMap(({ components = [] }) => components.filter(({ name }) => name === "kafka"));
   const broker = kafka.some(({ status }) => status === "UP") ? "UP" : kafka[0]?.status;
   const states = { broker, ...Object.fromEntries(services.map(({ name, status }) => [name, status])) };
-  for (const button of document.querySelectorAll("[data-kill]")) button.className = WORDS[states[button.dataset.kill]] ?? "";
+  for (const button of document.querySelectorAll("[data-kill]")) {
+    const state = WORDS[states[button.dataset.kill]] ?? "";
+    button.className = state;
+    button.title = `${button.dataset.kill} is ${{ up: "up", warn: "not well", down: "away" }[state] ?? "not known"}`;
+  }
   const away = Object.entries(states).filter(([, status]) => status !== "UP").map(([name]) => name);
   const overall = element("overall");
   overall.className = `overall ${away.length ? "warn" : "up"}`;
@@ -186,12 +220,14 @@ async function watchStatus() {
 
 async function kill(button) {
   const service = button.dataset.kill;
+  const isFocused = document.activeElement === button;
   button.disabled = true;
   try {
     const answer = await fetch(new URL(`ui/live/kill/${service}`, base), {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: "{}",
+      signal: AbortSignal.timeout(8000),
     });
     const told = await answer.json();
     element("killed").textContent = answer.ok
@@ -201,11 +237,19 @@ async function kill(button) {
     element("killed").textContent = `no answer: ${problem.message}`;
   }
   button.disabled = false;
+  // Whoever goes by keyboard stays where they were.
+  if (isFocused) button.focus();
 }
 
-async function showKills() {
-  const answer = await fetch(livePage).catch(() => null);
-  const { kills } = answer?.ok ? await answer.json() : { kills: false };
+/** What may be killed is known when the gateway says so, and not because it says nothing. */
+async function showKills(tries = 0) {
+  const asked = fetch(livePage, { signal: AbortSignal.timeout(8000) });
+  const here = await asked.then((answer) => answer.json()).catch(() => null);
+  if (typeof here?.kills !== "boolean") {
+    setTimeout(() => showKills(tries + 1), pause(tries));
+    return;
+  }
+  const { kills } = here;
   element("kills").hidden = !kills;
   element("break-lead").textContent = kills
     ? "Each button kills a process at once, with no time to tidy up. Let the changes keep going meanwhile, and watch the counters."
@@ -262,10 +306,13 @@ element("kills").addEventListener("click", ({ target }) => {
 element("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   useToken(element("token").value);
+  // What was refused the old one is asked for with this one.
+  if (customer) choose(customer);
   load();
 });
 element("operations").append(...operations());
 if (token()) element("token").value = token();
 showKills();
 watchStatus();
-load().then(goOn);
+load();
+goOn();

@@ -68,13 +68,22 @@ ${CUSTOMER}`,
   },
 };
 
-let bearer = sessionStorage.getItem("tandem-token") ?? undefined;
+/** Does something with what is kept for this window; where the browser forbids that, nothing is kept. */
+function kept(use) {
+  try {
+    return use(sessionStorage);
+  } catch {
+    return null;
+  }
+}
+
+let bearer = kept((store) => store.getItem("tandem-token")) || undefined;
 
 export const token = () => bearer;
 
 export function useToken(text) {
   bearer = text.trim() || undefined;
-  sessionStorage.setItem("tandem-token", bearer ?? "");
+  kept((store) => store.setItem("tandem-token", bearer ?? ""));
 }
 
 /** An answer with errors. */
@@ -89,7 +98,7 @@ export class Refused extends Error {
 export async function send(name, variables) {
   const operation = OPERATIONS[name];
   operation.variables = variables;
-  const response = await fetch(endpoint, {
+  const asked = fetch(endpoint, {
     method: "POST",
     headers: {
       "content-type": "application/json",
@@ -99,10 +108,20 @@ export async function send(name, variables) {
     body: JSON.stringify({ query: operation.query, variables }),
     signal: AbortSignal.timeout(8000),
   });
-  const answer = await response.json();
+  const response = await asked.catch((problem) => {
+    throw new Error(problem.name === "TimeoutError" ? "no answer within 8 s" : "the gateway does not answer", { cause: problem });
+  });
+  const answer = await response.json().catch(() => null);
+  if (!answer) throw new Error(`the gateway answered ${response.status}`);
   if (answer.errors) throw new Refused(answer.errors);
   return Object.values(answer.data)[0];
 }
+
+/** Whether the same may be answered a moment later. */
+export const mayPass = (problem) => !(problem instanceof Refused) || ["UNAVAILABLE", "RATE_LIMITED", "CUSTOMER_UNKNOWN"].includes(problem.code);
+
+/** A time to wait before the next try, in milliseconds. */
+export const pause = (tries) => Math.min(2000, 200 * 2 ** tries) * (0.5 + Math.random() / 2);
 
 /**
  * Sends a change until it is answered. What was stored and not answered, because the service died in between, is known by its idempotency
@@ -113,11 +132,10 @@ export async function change(name, variables, onWait) {
     try {
       return await send(name, variables);
     } catch (problem) {
-      const passing = !(problem instanceof Refused) || ["UNAVAILABLE", "RATE_LIMITED", "CUSTOMER_UNKNOWN"].includes(problem.code);
-      if (!passing || tries > 60) throw problem;
-      if (tries > 0 && problem.code === "CUSTOMER_UNKNOWN" && tries > 20) throw problem;
+      const most = problem.code === "CUSTOMER_UNKNOWN" ? 20 : 60;
+      if (!mayPass(problem) || tries > most) throw problem;
       onWait?.(problem, tries);
-      await new Promise((done) => setTimeout(done, Math.min(2000, 200 * 2 ** tries) * (0.5 + Math.random() / 2)));
+      await new Promise((done) => setTimeout(done, pause(tries)));
     }
   }
 }

@@ -33,11 +33,8 @@ export class Pane {
 
   /** Watches a customer. */
   watch(id) {
-    this.controller?.abort();
+    this.leave();
     const controller = (this.controller = new AbortController());
-    this.orders = new Map();
-    this.person = null;
-    this.states = {};
     /** Resolved when both feeds have said what there is: whatever happens from then on is seen to happen. */
     this.ready = new Promise((resolve) => (this.isReady = resolve));
     const seen = new Set();
@@ -64,6 +61,18 @@ export class Pane {
     OPERATIONS.customerFeed.variables = { id };
     run("orderFeed", { variables: { customerId: id }, onRestart: () => this.orders.clear() }, (item) => this.takeOrder(item));
     run("customerFeed", { variables: { id } }, (item) => this.takeCustomer(item));
+    this.draw();
+  }
+
+  /** Watches nobody. */
+  leave() {
+    const { controller } = this;
+    this.controller = null;
+    controller?.abort();
+    this.orders = new Map();
+    this.person = null;
+    this.states = {};
+    this.showState();
     this.draw();
   }
 
@@ -100,11 +109,11 @@ export class Pane {
 
   showState() {
     const states = Object.values(this.states);
-    const waiting = states.find(({ is }) => is === "waiting");
+    const [isOver, waits] = ["ended", "waiting"].map((state) => states.some(({ is }) => is === state));
     const isLive = states.length === 2 && states.every(({ is }) => is === "live");
     const place = this.place.querySelector(".state");
-    place.className = `state ${waiting ? "warn" : isLive ? "up" : ""}`;
-    const says = waiting ? "waits to resume" : isLive ? "live" : "connecting";
+    place.className = `state ${isOver ? "down" : waits ? "warn" : isLive ? "up" : ""}`;
+    const says = isOver ? "refused" : waits ? "waits to resume" : isLive ? "live" : this.controller ? "connecting" : "…";
     const text = place.querySelector(".says");
     if (text.textContent !== says) text.textContent = says;
     const sum = (of) => states.reduce((total, { counts }) => total + counts[of], 0);
@@ -134,13 +143,15 @@ export class Pane {
     const person = this.place.querySelector(".person");
     if (this.person) {
       const { name, contact, replica, id } = this.person;
+      // A name may be of any script, and turn no text around it.
       person.replaceChildren(
-        `${name.firstName} ${name.lastName} `,
+        make("bdi", `${name.firstName} ${name.lastName}`),
+        " ",
         make("small", `${contact.email}, revision ${replica?.revision ?? "?"}`),
       );
       this.flash(person, id);
     } else {
-      person.replaceChildren(make("small", "on its way to orders …"));
+      person.replaceChildren(make("small", this.controller ? "on its way to orders …" : "nobody is watched yet"));
     }
     const list = this.place.querySelector(".rows");
     const newest = [...this.orders.values()].sort((one, other) => (one.id < other.id ? 1 : -1));
@@ -170,6 +181,7 @@ export class Pane {
     if (next) {
       end.type = "button";
       end.dataset.order = order.id;
+      end.setAttribute("aria-label", `${VERBS[next]} the order ${order.id.slice(-5)}`);
       end.addEventListener("click", () => this.page.move(order));
     }
     row.append(make("code", `…${order.id.slice(-5)}`), status, end);

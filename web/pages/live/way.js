@@ -32,7 +32,7 @@ export class Way {
 
   /** A change was sent. `service` is accounts or orders. */
   begin(service, what) {
-    this.current = { service, what, begun: performance.now(), at: now() };
+    this.current = { service, what, begun: performance.now(), early: [] };
     element("what").textContent = what;
     for (const name of STOPS) stop(name).classList.remove("reached", "waiting");
     for (const name of HOPS) {
@@ -55,8 +55,15 @@ export class Way {
     stop("service").classList.replace("waiting", "reached") || stop("service").classList.add("reached");
     hop("answer").classList.add("passed");
     stop("outbox").classList.add("reached");
-    if (change.early) this.arrived(...change.early);
-    else stop("kafka").classList.add("waiting");
+    for (const early of change.early) this.arrived(...early);
+    if (!change.isHere) stop("kafka").classList.add("waiting");
+  }
+
+  /** It was refused: nothing of it is on its way. */
+  refused(change, problem) {
+    if (change !== this.current) return;
+    stop("service").classList.remove("waiting");
+    element("what").textContent = `Nothing was changed: ${problem.message}`;
   }
 
   /** It arrived: with it comes when it was made, published and replicated. */
@@ -64,8 +71,8 @@ export class Way {
     const change = this.current;
     if (!change || change.isHere) return;
     if (change.id === undefined) {
-      // It was faster than its answer.
-      if (!change.early) change.early = [id, revision, times, at];
+      // Faster than its answer, or another's.
+      if (change.early.length < KEPT) change.early.push([id, revision, times, at]);
       return;
     }
     if (change.id !== id || change.revision !== revision) return;
