@@ -196,3 +196,64 @@ test("where something is missed again and again, it is not asked for as fast as 
   await pause(0);
   close();
 });
+
+const WITH_HEARTBEATS = "subscription($after: String) { orderFeed(after: $after) { ... on Heartbeat { cursor previous } } }";
+
+test("comments and pings are a sign of life where no heartbeats come, and stand for none where they are to come", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
+  const settled = async () => {
+    for (let step = 0; step < 20; step += 1) await null;
+  };
+  for (const [query, expected] of [[QUERY, []], [WITH_HEARTBEATS, ["nothing was heard for too long"]]]) {
+    for (const transport of ["sse", "websocket"]) {
+      const reasons = [];
+      const onState = ({ is, reason }) => is === "waiting" && reasons.push(reason);
+      const controller = new AbortController();
+      let stream;
+      const fetch = async () => {
+        const body = new ReadableStream({ start: (of) => (stream = of) });
+        return new Response(body, { headers: { "content-type": "text/event-stream" } });
+      };
+      const { opened, Socket } = sockets((socket, { type }) => type === "connection_init" && socket.hear({ type: "connection_ack" }));
+      const options = { url: URL_OF_SOCKETS, query, transport, fetch, WebSocket: Socket, silence: 10_000, signal: controller.signal, onState };
+      const next = follow(options).next();
+      for (let step = 0; step < 3; step += 1) {
+        await settled();
+        context.mock.timers.tick(1);
+      }
+      for (let second = 0; second < 9; second += 1) {
+        if (transport === "sse") stream.enqueue(new TextEncoder().encode(second % 2 ? ":\n\n" : ": still here\n"));
+        else opened[0].onmessage({ data: '{"type":"ping"}' });
+        await settled();
+        context.mock.timers.tick(1_000);
+      }
+      assert.deepEqual(reasons, [], `${transport}: ${query}`);
+      if (transport === "sse") stream.enqueue(new TextEncoder().encode(":\n\n"));
+      else opened[0].onmessage({ data: '{"type":"pong"}' });
+      await settled();
+      context.mock.timers.tick(2_000);
+      assert.deepEqual(reasons, expected, `${transport}: ${query}`);
+      controller.abort();
+      await next;
+    }
+  }
+});
+
+test("an event that comes slowly is no silence", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
+  const reasons = [];
+  const onState = ({ is, reason }) => is === "waiting" && reasons.push(reason);
+  let stream;
+  const fetch = async () => new Response(new ReadableStream({ start: (of) => (stream = of) }), { headers: { "content-type": "text/event-stream" } });
+  const feed = follow({ url: URL_OF_PIECES, query: WITH_HEARTBEATS, transport: "sse", fetch, silence: 10_000, onState });
+  const next = feed.next();
+  while (!stream) await null;
+  for (const piece of item(1).match(/[^]{1,8}/g)) {
+    stream.enqueue(new TextEncoder().encode(piece));
+    for (let step = 0; step < 20; step += 1) await null;
+    context.mock.timers.tick(9_000);
+  }
+  assert.equal((await next).value.number, 1);
+  assert.deepEqual(reasons, []);
+  await feed.return();
+});

@@ -138,7 +138,6 @@ class Feed {
     this.isWorking = false;
     /** Whether the connection was given up because too much waits. */
     this.paused = false;
-    /** @type {Counts} */
     this.counts = { items: 0, heartbeats: 0, connections: 0, missed: 0, repeated: 0, restarts: 0 };
     /** How often in a row it was cut off, and how many tokens in a row were refused. */
     this.failures = this.refusals = 0;
@@ -149,12 +148,11 @@ class Feed {
     /** Where no heartbeats come, the server is asked so often whether it is there. */
     this.pingEvery = seconds ? undefined : this.silence / MISSING_SIGNS;
     this.longestPause = options.longestPause ?? LONGEST_PAUSE;
-    /** @type {number | undefined} When the server took the subscription, on the clock that never jumps. */
-    this.opened = undefined;
-    /** @type {object | undefined} The connection that counts: what is told of an earlier one is passed over. */
-    this.attempt = undefined;
-    /** @type {{retry?: ReturnType<typeof setTimeout>, silence?: ReturnType<typeof setTimeout>}} */
-    this.timers = {};
+    /** When the server took the subscription, on the clock that never jumps. */
+    this.opened = /** @type {number | undefined} */ (undefined);
+    /** The connection that counts: what is told of an earlier one is passed over. */
+    this.attempt = /** @type {object | undefined} */ (undefined);
+    this.timers = /** @type {{retry?: ReturnType<typeof setTimeout>, silence?: ReturnType<typeof setTimeout>}} */ ({});
     this.ended = options.signal?.aborted ?? false;
     this.failed = /** @type {Error | null} */ (null);
     this.wake = () => {};
@@ -240,6 +238,8 @@ class Feed {
       /** @type {Events} */
       const events = {
         heard: () => this.heard(isCurrent),
+        // Whoever is to send heartbeats is not there because something on the way is.
+        alive: () => this.pingEvery !== undefined && this.heard(isCurrent),
         open: () => {
           if (!isCurrent()) return;
           this.opened = performance.now();
@@ -313,7 +313,7 @@ class Feed {
     }
   }
 
-  /** @param {{message: string, extensions?: Record<string, any>}[]} errors */
+  /** @param {FeedError["errors"]} errors */
   refused(errors) {
     this.forgive();
     const { code, field, retryAfterSeconds } = errors[0].extensions ?? {};
@@ -331,7 +331,7 @@ class Feed {
     else this.again(errors[0].message, { least: milliseconds(retryAfterSeconds) });
   }
 
-  /** @param {{message: string, extensions?: Record<string, any>}[]} errors */
+  /** @param {FeedError["errors"]} errors */
   fail(errors) {
     this.failed = new FeedError(errors);
     this.end();
@@ -340,8 +340,7 @@ class Feed {
   /**
    * Subscribes again, after a pause that grows with each failure. All clients at once would be too many, so each takes a time of its own;
    * where the server says how long to wait (`least`, in milliseconds) that is added to it.
-   * @param {string} reason
-   * @param {{atOnce?: boolean, least?: number}} [pause]
+   * @param {string} reason @param {{atOnce?: boolean, least?: number}} [pause]
    */
   again(reason, { atOnce = false, least = 0 } = {}) {
     this.forgive();
@@ -369,7 +368,7 @@ function parsed(text) {
 const milliseconds = (seconds) => Math.min(LONGEST_WAIT, Math.max(0, Number(seconds) || 0) * 1000);
 
 /**
- * @typedef {{heard(): void, open(): void, response(response: any): void, lost(reason: string, least?: number): void}} Events
+ * @typedef {{heard(): void, alive(): void, open(): void, response(response: any): void, lost(reason: string, least?: number): void}} Events
  * @typedef {{query: string, variables: Record<string, any>}} Request
  */
 
@@ -382,8 +381,7 @@ function transportOf({ transport, WebSocket = globalThis.WebSocket }) {
 
 /**
  * graphql-transport-ws: one socket for one subscription.
- * @param {URL} endpoint @param {Options} options @param {Request} request @param {Record<string, string>} said Who asks, and what for;
- *   headers by their names.
+ * @param {URL} endpoint @param {Options} options @param {Request} request @param {Record<string, string>} said Headers by their names.
  * @param {Events} events
  * @param {number | undefined} pingEvery After so many milliseconds of silence the server is asked for a sign of life: the pings of the
  *   WebSocket itself are answered by the browser and shown to nobody.
@@ -392,8 +390,7 @@ function webSocket(endpoint, options, request, said, events, pingEvery) {
   const Socket = options.WebSocket ?? globalThis.WebSocket;
   const socket = new Socket(endpoint.href.replace(/^http/, "ws"), "graphql-transport-ws");
   const say = (/** @type {object} */ message) => socket.send(JSON.stringify(message));
-  /** @type {ReturnType<typeof setInterval> | undefined} */
-  let pings;
+  let pings = /** @type {ReturnType<typeof setInterval> | undefined} */ (undefined);
   const quietFrom = () => {
     clearInterval(pings);
     if (pingEvery !== undefined) pings = setInterval(() => socket.readyState === 1 && say({ type: "ping" }), pingEvery);
@@ -403,9 +400,10 @@ function webSocket(endpoint, options, request, said, events, pingEvery) {
     say({ type: "connection_init", payload: said });
   };
   socket.onmessage = ({ data }) => {
-    events.heard();
     quietFrom();
     const message = parsed(data);
+    if (message.type === "ping" || message.type === "pong") events.alive();
+    else events.heard();
     if (message.type === "connection_ack") {
       events.open();
       say({ id: "1", type: "subscribe", payload: request });
@@ -460,8 +458,8 @@ function serverSentEvents(endpoint, options, request, said, events) {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return events.lost("the connection ended");
-      events.heard();
-      read(decoder.decode(value, { stream: true }));
+      if (read(decoder.decode(value, { stream: true }))) events.heard();
+      else events.alive();
     }
   };
   run().catch((error) => events.lost(error.cause?.message ?? error.message));
@@ -469,7 +467,8 @@ function serverSentEvents(endpoint, options, request, said, events) {
 }
 
 /**
- * Reads server-sent events (HTML, section 9.2.6): lines end with LF, CR or both, wherever the stream is cut.
+ * Reads server-sent events (HTML, section 9.2.6): lines end with LF, CR or both, wherever the stream is cut. Answers whether there was
+ * more than comments.
  * @param {(type: string, data: string) => void} tell
  */
 function eventReader(tell) {
@@ -487,7 +486,7 @@ function eventReader(tell) {
     if (name === "data") data.push(value);
   };
   return (/** @type {string} */ text) => {
-    if (text === "") return;
+    if (text === "") return false;
     const lines = (endsWithReturn && text[0] === "\n" ? text.slice(1) : text).split(/\r\n|\n|\r/);
     endsWithReturn = text.endsWith("\r");
     length += text.length;
@@ -495,5 +494,6 @@ function eventReader(tell) {
     rest = lines.pop() ?? "";
     lines.forEach(take);
     if (length > LONGEST_EVENT) throw new Error("an event is too long");
+    return [...lines, rest].some((line) => line !== "" && line[0] !== ":");
   };
 }

@@ -165,7 +165,7 @@ impl Template {
     #[must_use]
     pub fn filled(&self, cursor: &Arc<str>, previous: &Arc<str>) -> Bytes {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = last.as_ref()
+        if let Some(last) = &*last
             && last.cursor == *cursor
             && last.previous == *previous
         {
