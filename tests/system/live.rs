@@ -46,7 +46,7 @@ fn node() -> Option<Command> {
 }
 
 #[test]
-fn the_client_library_and_the_ledger_of_the_page_hold_what_they_promise_against_a_server_that_misbehaves() {
+fn the_client_library_and_the_ledger_of_the_page_hold_what_they_promise() {
     let Some(mut node) = node() else { return };
     let output = node
         .arg("--test")
