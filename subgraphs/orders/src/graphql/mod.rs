@@ -24,6 +24,7 @@ mod mutation;
 mod order;
 mod query;
 mod rendering;
+mod shown;
 mod subscription;
 #[cfg(test)]
 mod tests;

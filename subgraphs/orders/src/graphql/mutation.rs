@@ -1,4 +1,4 @@
-//! The mutations of orders.
+//! The mutations of orders: each checks what the caller may do, and see of what it selects, and calls the command.
 
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ use super::{
     error,
     input::PlaceOrderInput,
     order::OrderStatusValue,
-    query::{backing, find_order},
+    query::{backing, customer_of_order},
+    shown::{require_shown, require_shown_of_order},
 };
 use crate::{commands::Origin, domain::Order};
 
@@ -56,20 +57,16 @@ fn expected(revision: Option<i32>) -> Result<Option<i64>, ApiError> {
     }
 }
 
-/// Customers may cancel what they ordered. Whose order it is never changes, so it may be read before the command.
+/// Customers may cancel what they ordered.
 async fn may_cancel(ctx: &Context<'_>, id: &str) -> Result<(), ApiError> {
     let access = access(ctx);
-    let Err(denial) = access.require(Scope::OrdersWrite) else {
+    // Without the scope or a customer it does not matter whose order it is, nor whether there is one.
+    let own = access.narrowed_to(Scope::OrdersWrite);
+    if own.map_err(refuse_access)?.is_none() {
         return Ok(());
-    };
-    let is_customer = access
-        .principal()
-        .is_some_and(|principal| principal.has(Scope::Own));
-    if !is_customer {
-        return Err(refuse_access(denial));
     }
-    // Refuses an order of somebody else.
-    find_order(ctx, id).await.map(drop)
+    let customer_id = customer_of_order(ctx, id).await?;
+    require_or_own(ctx, Scope::OrdersWrite, &customer_id)
 }
 
 #[Object]
@@ -82,6 +79,7 @@ impl Mutation {
         input: PlaceOrderInput,
     ) -> Result<OrderPayload, ApiError> {
         require_or_own(ctx, Scope::OrdersWrite, &input.customer_id)?;
+        require_shown(ctx, &input.customer_id)?;
         let backing = backing(ctx)?;
         let origin = origin(ctx);
         let request = input.asked_by(&origin.changed_by)?;
@@ -101,6 +99,7 @@ impl Mutation {
         expected_revision: Option<i32>,
     ) -> Result<OrderPayload, ApiError> {
         require(ctx, Scope::OrdersWrite)?;
+        require_shown_of_order(ctx, &id).await?;
         let backing = backing(ctx)?;
         let advanced = backing
             .commands
@@ -121,6 +120,7 @@ impl Mutation {
         expected_revision: Option<i32>,
     ) -> Result<OrderPayload, ApiError> {
         may_cancel(ctx, &id).await?;
+        require_shown_of_order(ctx, &id).await?;
         let backing = backing(ctx)?;
         let cancelled = backing
             .commands

@@ -15,7 +15,7 @@ use super::{
     order::OrderStatusValue,
 };
 use crate::{
-    domain::Order,
+    domain::{Order, OrderError},
     replica::{LONGEST_WAIT, Waited, event::is_customer_id},
 };
 
@@ -161,4 +161,20 @@ pub(super) async fn find_order(ctx: &Context<'_>, id: &str) -> Result<Option<Ord
             .map_err(refuse_access)?;
     }
     Ok(found.map(|order| OrderNode::new(order, loaders)))
+}
+
+/// Whose order it is. That never changes, so what is decided by it before a change of the order is true behind it.
+///
+/// # Errors
+/// NOT_FOUND if there is no such order.
+pub(super) async fn customer_of_order(ctx: &Context<'_>, id: &str) -> Result<String, ApiError> {
+    let found = if Order::is_id(id) {
+        loaders(ctx)?.order(id).await?
+    } else {
+        None
+    };
+    let unknown = || OrderError::NotFound { id: id.to_owned() };
+    found
+        .map(|order| order.customer_id.clone())
+        .ok_or_else(|| error::of_command(unknown().into(), ""))
 }
