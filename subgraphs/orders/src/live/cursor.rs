@@ -32,6 +32,8 @@ pub(super) struct Place {
     pub(super) held: BTreeSet<Position>,
     /// The system in whose log that is, in short; `None` in cursors of versions before this one, and where it was not known.
     pub(super) system: Option<u32>,
+    /// Of which orders its subscriber hears, in short; `None` in cursors of versions before this one.
+    pub(super) filter: Option<u32>,
 }
 
 /// A place in a log that can be written as a cursor.
@@ -76,6 +78,8 @@ struct WithSnapshot {
     h: BTreeMap<i32, Vec<i64>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     i: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    f: Option<u32>,
 }
 
 /// Where a subscriber of a customer is.
@@ -101,7 +105,7 @@ impl InLog for Place {
     }
 
     fn written(&self, system: Option<u32>) -> String {
-        if self.is_plain() && system.is_none() {
+        if self.is_plain() && system.is_none() && self.filter.is_none() {
             return Cursor(&*self.seen).encode();
         }
         let is_kept = self.ahead.len() <= MOST_AHEAD;
@@ -123,16 +127,26 @@ impl InLog for Place {
             },
             h: held,
             i: system,
+            f: self.filter,
         })
         .encode()
     }
 }
 
 impl Place {
-    pub(super) fn at(seen: impl Into<Arc<Offsets>>) -> Self {
+    /// Where nothing was seen yet of what this filter lets through.
+    pub(super) fn of(filter: u32) -> Self {
+        Self {
+            filter: Some(filter),
+            ..Self::default()
+        }
+    }
+
+    /// The same at this position in the log.
+    pub(super) fn at(self, seen: impl Into<Arc<Offsets>>) -> Self {
         Self {
             seen: seen.into(),
-            ..Self::default()
+            ..self
         }
     }
 
@@ -153,17 +167,35 @@ impl Place {
         !is_seen(&self.seen, position) || self.held.contains(&position)
     }
 
-    pub(super) fn decode(text: &str) -> Result<Self, LiveError> {
-        let plain = Cursor::<Offsets>::decode(text).map(|Cursor(seen)| Self::at(seen));
+    /// The place that a cursor of a feed with this filter names. Behind a page of a snapshot the next page would lack what another filter
+    /// had left out of the pages before.
+    ///
+    /// # Errors
+    /// When it is none, or that of a feed with another filter.
+    pub(super) fn decode_of(text: &str, filter: u32) -> Result<Self, LiveError> {
+        let place = Self::decode(text)?;
+        if place.filter.is_some_and(|written| written != filter) {
+            return Err(LiveError::BadCursor(
+                "is of a feed with another `customerId` or `orderId`: subscribe with those that it was given for, or without it"
+                    .to_owned(),
+            ));
+        }
+        Ok(Self {
+            filter: Some(filter),
+            ..place
+        })
+    }
+
+    fn decode(text: &str) -> Result<Self, LiveError> {
+        let plain = Cursor::<Offsets>::decode(text).map(|Cursor(seen)| Self::default().at(seen));
         let place = plain.or_else(|_| {
-            Cursor::<WithSnapshot>::decode(text).map(|Cursor(WithSnapshot { p, s, a, h, i })| {
-                Self {
-                    seen: p.into(),
-                    snapshot: s,
-                    ahead: a,
-                    held: h.into_iter().flat_map(positions).collect(),
-                    system: i,
-                }
+            Cursor::<WithSnapshot>::decode(text).map(|Cursor(written)| Self {
+                seen: written.p.into(),
+                snapshot: written.s,
+                ahead: written.a,
+                held: written.h.into_iter().flat_map(positions).collect(),
+                system: written.i,
+                filter: written.f,
             })
         });
         place
@@ -344,107 +376,4 @@ pub(super) fn is_seen(seen: &Offsets, position: Position) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use async_trait::async_trait;
-
-    use super::*;
-    use crate::live::log::{Attention, LogAway, LogReader};
-
-    /// The log of a system; of none if `None`.
-    struct LogOf(Option<&'static str>);
-
-    #[async_trait]
-    impl Log for LogOf {
-        async fn ends(&self) -> Result<BTreeMap<i32, (i64, i64)>, LogAway> {
-            Err(LogAway("as the test wants".to_owned()))
-        }
-
-        fn system(&self) -> Option<u32> {
-            self.0.map(in_short)
-        }
-
-        async fn open(&self, _: &Offsets, _: Attention) -> Result<Box<dyn LogReader>, LogAway> {
-            Err(LogAway("as the test wants".to_owned()))
-        }
-    }
-
-    const OURS: LogOf = LogOf(Some("ours"));
-    const ANOTHER: LogOf = LogOf(Some("another"));
-    const NOBODYS: LogOf = LogOf(None);
-
-    fn seen() -> Offsets {
-        Offsets::from([(0, 5), (1, 7)])
-    }
-
-    fn is_refused<T>(taken: Result<T, LiveError>) -> bool {
-        matches!(taken, Err(LiveError::BadCursor(_)))
-    }
-
-    #[test]
-    fn a_cursor_of_another_system_is_refused_and_one_that_names_none_is_taken() {
-        let written = Place::at(seen()).encode(&OURS);
-        let place = Place::decode(&written).unwrap();
-        assert_eq!(*place.seen, seen());
-        assert!(place.check(&OURS).is_ok() && place.check(&NOBODYS).is_ok());
-        assert!(is_refused(place.check(&ANOTHER)));
-        assert_eq!(place.encode(&NOBODYS), written, "what is known stays known");
-        let former: Arc<str> = Cursor(seen()).encode().into();
-        let place = Place::decode(&former).unwrap();
-        assert_eq!(place, Place::at(seen()));
-        assert!(place.check(&ANOTHER).is_ok());
-        assert_eq!(place.encode(&NOBODYS), former);
-        let of_customer = CustomerPlace {
-            seen: seen(),
-            ..CustomerPlace::of("1")
-        };
-        let of_customer = of_customer.encode(&OURS);
-        let place = CustomerPlace::decode_of(&of_customer, "1").unwrap();
-        assert!(place.check(&OURS).is_ok() && is_refused(place.check(&ANOTHER)));
-    }
-
-    #[test]
-    fn a_cursor_of_another_customer_is_refused_and_one_that_names_none_is_taken() {
-        let place = CustomerPlace {
-            seen: seen(),
-            revision: 3,
-            ..CustomerPlace::of("1")
-        };
-        let written = place.encode(&NOBODYS);
-        assert_eq!(CustomerPlace::decode_of(&written, "1").unwrap(), place);
-        assert!(is_refused(CustomerPlace::decode_of(&written, "2")));
-        let former = Cursor(serde_json::json!({"p": seen(), "r": 3})).encode();
-        assert_eq!(CustomerPlace::decode_of(&former, "1").unwrap(), place);
-    }
-
-    #[test]
-    fn all_who_are_at_one_position_share_it_and_who_has_more_to_tell_has_a_cursor_of_its_own() {
-        let told = Arc::new(Offsets::from([(0, 6), (1, 7)]));
-        let mut place = Place::at(seen());
-        assert!(!place.is_just(&told, &OURS));
-        advance_shared(&mut place.seen, &told);
-        assert!(Arc::ptr_eq(&place.seen, &told) && place.is_just(&told, &OURS));
-        // Further in one partition, behind in another.
-        let mut elsewhere = Place::at(Offsets::from([(0, 1), (1, 9), (2, 3)]));
-        advance_shared(&mut elsewhere.seen, &told);
-        assert_eq!(*elsewhere.seen, Offsets::from([(0, 6), (1, 9), (2, 3)]));
-        assert_eq!(*told, Offsets::from([(0, 6), (1, 7)]));
-        let named = Place {
-            system: Some(in_short("ours")),
-            ..place.clone()
-        };
-        assert!(named.is_just(&told, &OURS) && !named.is_just(&told, &NOBODYS));
-        place.ahead.insert("1".to_owned(), 2);
-        assert!(!place.is_just(&told, &OURS));
-    }
-
-    #[test]
-    fn a_cursor_stays_short() {
-        let place = CustomerPlace {
-            seen: seen(),
-            ..CustomerPlace::of(&"x".repeat(64))
-        };
-        assert!(place.encode(&OURS).len() <= 90, "{}", place.encode(&OURS));
-        assert!(Place::at(seen()).encode(&OURS).len() <= 60);
-    }
-}
+mod tests;

@@ -1,7 +1,10 @@
 //! Which orders a subscriber wants to hear of.
 
-use super::subscribers::Channel;
+use super::{short_name::in_short, subscribers::Channel};
 use crate::domain::{Order, OrderChangeEvent};
+
+/// The ways to give a customer, an order, both or neither.
+pub(super) const WAYS: usize = 4;
 
 /// Which orders a subscriber wants to hear of; of all if neither is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,21 @@ impl Interest {
             (None, Some(id)) => Channel::Customer(id.clone()),
             (None, None) => Channel::All,
         }
+    }
+
+    /// It in 4 bytes, as cursors name it; 0 for all orders.
+    pub(super) fn in_short(&self) -> u32 {
+        let [customer, order] =
+            [&self.customer_id, &self.order_id].map(|id| id.as_deref().unwrap_or_default());
+        match self.given() {
+            0 => 0,
+            _ => in_short(&format!("{customer}\n{order}")),
+        }
+    }
+
+    /// Which of the two are given, as a number below [`WAYS`]: where they are the same, all who want a change want it by the same ids.
+    pub(super) fn given(&self) -> usize {
+        usize::from(self.customer_id.is_some()) + 2 * usize::from(self.order_id.is_some())
     }
 
     /// Whether an order, or a change of one, is wanted.

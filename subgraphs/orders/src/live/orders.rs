@@ -1,6 +1,9 @@
 //! The feed of orders' changes: each change once, in order per order, resumable.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    array,
+    sync::{Arc, OnceLock},
+};
 
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt, future, stream};
@@ -145,7 +148,7 @@ impl OrderFeed {
                     lookup,
                     templates: Arc::default(),
                     order: OnceLock::new(),
-                    cursor: OnceLock::new(),
+                    cursors: array::from_fn(|_| OnceLock::new()),
                 })
             });
     }
@@ -153,7 +156,7 @@ impl OrderFeed {
     /// Every change from now on, or behind the cursor `after`. The stream ends when the service stops.
     ///
     /// # Errors
-    /// [`LiveError::BadCursor`] for a cursor that cannot be read; one that does not fit the log is the stream's first item.
+    /// [`LiveError::BadCursor`] for a cursor that cannot be read, or is of a feed of other orders; one that does not fit the log is the stream's first item.
     pub fn subscribe(
         &self,
         interest: Interest,
@@ -186,9 +189,10 @@ impl OrderFeed {
         request: FeedRequest<'_>,
     ) -> Result<impl Stream<Item = Result<OrderItem, LiveError>> + Send + use<>, LiveError> {
         let mut since = None;
+        let filter = interest.in_short();
         let (place, chain, phase) = match request.after {
             Some(after) => {
-                let place = Place::decode(after)?;
+                let place = Place::decode_of(after, filter)?;
                 place.check(self.0.log.as_ref())?;
                 let phase = match place.snapshot.as_deref() {
                     Some("") => Phase::Begin,
@@ -197,19 +201,23 @@ impl OrderFeed {
                 };
                 (place, Chain::from(Some(after.into())), phase)
             }
-            None if request.snapshot => (Place::default(), Chain::from(None), Phase::Begin),
+            None if request.snapshot => (Place::of(filter), Chain::from(None), Phase::Begin),
             None => {
                 let (queue, positions) = self.0.subscribers.join(interest.channel());
                 if positions.is_none() {
                     since = Some(DateTime::<Utc>::from(self.0.shutdown.clock().now()) - CLOCK_SKEW);
                 }
-                let begin = positions.map(Place::at);
+                let begin = positions.map(|positions| Place::of(filter).at(positions));
                 let chain = Chain::from(
                     begin
                         .as_ref()
                         .map(|place| place.encode(self.0.log.as_ref())),
                 );
-                (begin.unwrap_or_default(), chain, Phase::Live(queue))
+                (
+                    begin.unwrap_or_else(|| Place::of(filter)),
+                    chain,
+                    Phase::Live(queue),
+                )
             }
         };
         let (feed, heartbeat) = (Arc::clone(&self.0), request.heartbeat);

@@ -7,7 +7,11 @@ use tandem_event_path::log::Offsets;
 use tandem_model::message::Position;
 use tandem_service::graphql::written::Templates;
 
-use super::{audit_lookup::Lookup, delivery::Delivery};
+use super::{
+    audit_lookup::Lookup,
+    delivery::Delivery,
+    interest::{Interest, WAYS},
+};
 use crate::domain::{Order, OrderChangeEvent};
 
 /// A first occurrence, or what may be one, as the feed hands it to its listeners.
@@ -26,8 +30,8 @@ pub(super) struct Seen {
     /// What is written of it for its listeners.
     pub(super) templates: Arc<Templates>,
     pub(super) order: OnceLock<Arc<Order>>,
-    /// The cursor of all who have heard everything up to it, and have nothing else to tell.
-    pub(super) cursor: OnceLock<Arc<str>>,
+    /// The cursors of all who have heard everything up to it, and have nothing else to tell, by [`Interest::given`].
+    pub(super) cursors: [OnceLock<Arc<str>>; WAYS],
 }
 
 impl Seen {
@@ -37,8 +41,8 @@ impl Seen {
         Arc::clone(self.order.get_or_init(order))
     }
 
-    /// The cursor of all who are just behind it; whoever comes first makes it.
-    pub(super) fn cursor(&self, make: impl FnOnce() -> Arc<str>) -> Arc<str> {
-        Arc::clone(self.cursor.get_or_init(make))
+    /// The cursor of all who are just behind it by such an interest; whoever comes first makes it.
+    pub(super) fn cursor(&self, interest: &Interest, make: impl FnOnce() -> Arc<str>) -> Arc<str> {
+        Arc::clone(self.cursors[interest.given()].get_or_init(make))
     }
 }

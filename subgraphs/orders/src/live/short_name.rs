@@ -1,4 +1,5 @@
-//! Names in four bytes, as cursors have them: of the system whose log a place is in, and of a customer.
+//! Names in four bytes, as cursors have them: of the system whose log a place is in, of a customer, and of what a feed is
+//! about.
 
 /// A name in 4 bytes, the same in every process (FNV-1a). It tells apart what was confused by mistake; rights are asked elsewhere.
 pub(super) fn in_short(name: &str) -> u32 {

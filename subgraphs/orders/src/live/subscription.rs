@@ -7,6 +7,7 @@ use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::future::OptionFuture;
+use tandem_event_path::log::Offsets;
 use tandem_runtime::clock::{Clock, Instant};
 
 use super::{
@@ -128,7 +129,7 @@ impl OrderSubscription {
         if !self.chain.has_begun()
             && let Some(began) = self.feed.subscribers.began()
         {
-            self.chain = Chain::from(Some(Place::at(began).encode(self.feed.log.as_ref())));
+            self.chain = Chain::from(Some(self.cursor_at(began)));
         }
         let previous = self.chain.link(&cursor);
         let clock = self.feed.shutdown.clock();
@@ -174,11 +175,17 @@ impl OrderSubscription {
         }
     }
 
+    /// The cursor of whoever has heard all up to these positions, by the same interest.
+    fn cursor_at(&self, positions: Arc<Offsets>) -> Arc<str> {
+        let place = Place::of(self.interest.in_short()).at(positions);
+        place.encode(self.feed.log.as_ref())
+    }
+
     fn push(&mut self, what: What) {
         let log = self.feed.log.as_ref();
         let cursor = match &what {
             What::Heard(seen) if self.place.is_just(&seen.positions, log) => {
-                seen.cursor(|| self.place.encode(log))
+                seen.cursor(&self.interest, || self.place.encode(log))
             }
             _ => self.place.encode(log),
         };
@@ -305,12 +312,11 @@ impl OrderSubscription {
         self.place = Place {
             seen: positions.unwrap_or_default(),
             snapshot: Some(String::new()),
-            ..Place::default()
+            ..Place::of(self.interest.in_short())
         };
         if !self.chain.has_begun() {
-            self.chain = Chain::from(Some(
-                Place::at(Arc::clone(&self.place.seen)).encode(self.feed.log.as_ref()),
-            ));
+            let begin = self.cursor_at(Arc::clone(&self.place.seen));
+            self.chain = Chain::from(Some(begin));
         }
         Ok(Phase::Snapshot(Some(queue)))
     }

@@ -186,12 +186,13 @@ async fn a_snapshot_for_self_shows_its_own_orders_alone_and_then_their_changes()
 async fn self_that_resumes_is_told_of_its_own_orders_alone() {
     let graph = Graph::new().await;
     for way in WAYS {
-        let mut all = graph
-            .listen(way, ("9", "orders:read"), WITH_CURSOR, json!({}))
+        let mut own = graph
+            .listen(way, ("1", "self"), WITH_CURSOR, json!({}))
             .await;
-        graph.place("2").await;
-        let cursor = next(&mut all).await["data"]["orderUpdated"]["cursor"].clone();
+        graph.place("1").await;
+        let cursor = next(&mut own).await["data"]["orderUpdated"]["cursor"].clone();
         assert!(cursor.is_string());
+        drop(own);
         graph.place("2").await;
         let missed = graph.place("1").await;
         let mut own = graph
@@ -201,6 +202,30 @@ async fn self_that_resumes_is_told_of_its_own_orders_alone() {
         graph.place("2").await;
         let heard = graph.place("1").await;
         assert_eq!(order_of(&next(&mut own).await), heard.id, "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_of_the_feed_of_all_orders_or_of_another_customer_is_refused_with_its_field() {
+    let graph = Graph::new().await;
+    let all = ("9", "orders:read");
+    let mut everything = graph.listen(Way::Alone, all, WITH_CURSOR, json!({})).await;
+    let mut theirs = graph
+        .listen(Way::Alone, ("2", "self"), WITH_CURSOR, json!({}))
+        .await;
+    graph.place("2").await;
+    for other in [&mut everything, &mut theirs] {
+        let cursor = next(other).await["data"]["orderUpdated"]["cursor"].clone();
+        let variables = json!({"after": cursor});
+        let mut own = graph
+            .subscribe(Way::Alone, ("1", "self"), WITH_CURSOR, variables)
+            .await;
+        let refused = next(&mut own).await;
+        assert_eq!(code(&refused), Some("BAD_USER_INPUT"), "{refused}");
+        let error = &refused["errors"][0];
+        assert_eq!(error["extensions"]["field"], "after", "{refused}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("`customerId` or `orderId`"), "{message}");
     }
 }
 
