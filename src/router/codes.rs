@@ -39,6 +39,8 @@ const OF_A_CALL: [&str; 2] = ["SUBGRAPH_", "SUBREQUEST_"];
 const STARTING: &str = "NO_SUPERGRAPH_AVAILABLE";
 /// The router's code for a service that took too long.
 const LATE: &str = "SUBGRAPH_REQUEST_TIMEOUT";
+/// The router's code for an operation that took too long as a whole.
+const OPERATION_LATE: &str = "GATEWAY_TIMEOUT";
 /// Codes of the router for an operation that it does not take. The rules of GraphQL's validation have their names as codes:
 /// [`is_rule`].
 const REFUSED: [&str; 7] = [
@@ -104,6 +106,15 @@ fn contract(code: &str, service: Option<&str>) -> Option<Contract> {
         return Some(Contract {
             code: "UNAVAILABLE",
             words: Words::Replaced("The gateway is starting: try again in a moment.".to_owned()),
+        });
+    }
+    if code == OPERATION_LATE {
+        return Some(Contract {
+            code: "UNAVAILABLE",
+            words: Words::Replaced(
+                "The operation as a whole took too long: whether what it changes was changed is not known; ask for less at once, or again in a moment."
+                    .to_owned(),
+            ),
         });
     }
     let what = if code == LATE {
@@ -280,6 +291,7 @@ mod tests {
             Some("UNAVAILABLE")
         );
         assert_eq!(code(LATE, None), Some("UNAVAILABLE"));
+        assert_eq!(code(OPERATION_LATE, None), Some("UNAVAILABLE"));
         for unreadable in [
             "SUBREQUEST_MALFORMED_RESPONSE",
             "SUBGRAPH_INTERNAL_SERVER_ERROR",

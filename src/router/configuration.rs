@@ -42,6 +42,9 @@ const INTROSPECTION: &str = "IntrospectionQuery";
 /// Subscriptions of one client that are set up at once: each is planned, and makes a connection to a service.
 const SET_UPS_PER_CLIENT: usize = 8;
 
+/// How much later than the front door the router gives an operation up.
+const BEHIND_THE_OPERATION: Duration = Duration::from_secs(5);
+
 /// What the server needs to start.
 pub(super) struct Configuration {
     pub(super) router: &'static HiveRouterConfig,
@@ -80,6 +83,8 @@ pub(super) fn load(settings: &RouterSettings, log: &LogSettings) -> anyhow::Resu
     let mut router = parse_yaml_config(text)
         .with_context(|| format!("the router configuration {origin} is not valid"))?;
 
+    let operation_time = Duration::from_secs(settings.operation_timeout_seconds);
+    leave_time_limit_to_door(&mut router, operation_time);
     router.http.host.clone_from(&settings.host);
     router.http.port = settings.port;
     let supergraph = supergraph(settings)?;
@@ -123,7 +128,7 @@ pub(super) fn load(settings: &RouterSettings, log: &LogSettings) -> anyhow::Resu
 
     let trusted = trusted_documents(settings)?;
     let old_routes = legacy::notices(&legacy::OLD_ROUTES, settings.rest_sunset.as_ref());
-    let door = front_door(settings, &router, schema, trusted)?
+    let door = front_door(settings, &router, schema, trusted, operation_time)?
         .with_notices(old_routes)
         .with_tls(Tls::load(&settings.tls, Clients::Anybody)?);
     Ok(Configuration {
@@ -144,6 +149,7 @@ fn front_door(
     router: &HiveRouterConfig,
     schema: GraphSchema,
     trusted: Option<TrustedDocuments>,
+    operation_time: Duration,
 ) -> anyhow::Result<FrontDoor> {
     // Labels, log fields and keys of caches have these names; any other operation has one that is the same for all.
     let mut known_operations = TrustedDocuments::from_manifest(BUILT_IN_OPERATIONS)?
@@ -178,11 +184,17 @@ fn front_door(
         },
         set_ups_per_client: SET_UPS_PER_CLIENT,
         connections_behind_each: 1,
-        operation_time: Some(Duration::from_secs(settings.operation_timeout_seconds)),
+        operation_time: Some(operation_time),
         ..GraphQlRules::default()
     };
     // The router's application stays on its thread, so everything of a connection does.
     Ok(FrontDoor::new(&settings.front_door, rules, Tasks::Local))
+}
+
+/// Puts the router's own limit of a request behind that of an operation, by which the front door tells its client what is known of it.
+fn leave_time_limit_to_door(router: &mut HiveRouterConfig, operation_time: Duration) {
+    let limit = &mut router.traffic_shaping.router.request_timeout;
+    *limit = (*limit).max(operation_time + BEHIND_THE_OPERATION);
 }
 
 fn trusted_documents(settings: &RouterSettings) -> anyhow::Result<Option<TrustedDocuments>> {
@@ -323,4 +335,23 @@ fn base_url(flag: &str, value: &str) -> anyhow::Result<String> {
         );
     }
     Ok(url.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_router_gives_no_operation_up_before_the_front_door_does() {
+        let short = "traffic_shaping: { router: { request_timeout: 1s } }";
+        for configuration in [BUILT_IN_CONFIGURATION, short] {
+            for operation_time in [1, 30, 86_400].map(Duration::from_secs) {
+                let mut router = parse_yaml_config(configuration.to_owned()).unwrap();
+                leave_time_limit_to_door(&mut router, operation_time);
+                let limit = router.traffic_shaping.router.request_timeout;
+                assert!(limit > operation_time, "{limit:?} {operation_time:?}");
+            }
+        }
+    }
 }

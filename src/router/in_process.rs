@@ -23,14 +23,18 @@ use hive_router::ntex::util::Bytes as RouterBytes;
 use hive_router::ntex::web::WebResponse;
 use hive_router::ntex::{SharedCfg, web};
 use send_wrapper::SendWrapper;
+use tandem_authentication::{Access, Scope};
 use tandem_front_door::graphql::OperationKind;
 use tracing::Dispatch;
 use tracing::dispatcher::with_default;
 use tracing::instrument::WithSubscriber;
 
-use super::recorded_trace;
 use super::sampling::{Sampler, trace_of};
+use super::{recorded_trace, timed_out};
 
+/// By this header the router tells its plan of an operation, beside the answer or in place of it: which services there are, and what each is
+/// asked.
+const EXPOSE_QUERY_PLAN: &str = "hive-expose-query-plan";
 /// The largest body of a request, in bytes: the front door has read it within its own limit.
 const LARGEST_BODY: usize = 16 * 1024 * 1024;
 
@@ -110,7 +114,8 @@ impl tower::Service<Request<Body>> for InProcess {
                     return Ok(failed(StatusCode::BAD_REQUEST));
                 }
             };
-            let (answered, trace) = recorded_trace::found(call(request)).await;
+            let answering = timed_out::remembered(call(request));
+            let (answered, trace) = recorded_trace::found(answering).await;
             Ok(match answered {
                 Ok(response) => {
                     let mut response = taken(response, later);
@@ -150,11 +155,18 @@ async fn given(request: Request<Body>) -> Result<ntex_http::Request, axum::Error
     if let Some(kind) = parts.extensions.get::<OperationKind>() {
         given.extensions_mut().insert(*kind);
     }
+    let may_see_plans = parts
+        .extensions
+        .get::<Access>()
+        .is_some_and(|access| access.require(Scope::Operations).is_ok());
     let head = given.head_mut();
     head.uri = parts.uri;
     head.method = parts.method;
     head.version = parts.version;
     for (name, value) in &parts.headers {
+        if name == EXPOSE_QUERY_PLAN && !may_see_plans {
+            continue;
+        }
         head.headers.append(name.clone(), value.into());
     }
     Ok(given)
@@ -217,4 +229,46 @@ fn failed(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tandem_authentication::{Principal, Scopes};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_router_tells_its_plan_of_an_operation_to_operators_alone() {
+        let bearer = |scopes| {
+            Access::Bearer(Principal {
+                subject: "1".into(),
+                scopes: Scopes::of_claim(scopes),
+                expires_at: u64::MAX,
+            })
+        };
+        for (access, is_told) in [
+            (None, false),
+            (Some(Access::Anonymous), false),
+            (Some(bearer("self customers:read orders:read")), false),
+            (Some(bearer("operations")), true),
+            (Some(Access::Open), true),
+        ] {
+            for mode in ["true", "dry-run"] {
+                let mut request = Request::builder()
+                    .header(EXPOSE_QUERY_PLAN, mode)
+                    .header("x-request-id", "7")
+                    .body(Body::empty())
+                    .unwrap();
+                let what = format!("{access:?} {mode}");
+                if let Some(access) = access.clone() {
+                    request.extensions_mut().insert(access);
+                }
+                let given = given(request).await.unwrap();
+                let headers = given.headers();
+                assert_eq!(headers.contains_key(EXPOSE_QUERY_PLAN), is_told, "{what}");
+                assert!(headers.contains_key("x-request-id"), "{what}");
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //!
 //! * `server`, `configuration`, `in_process`: the router, its configuration, and how the front door calls it.
 //! * `judged`: the router executes only what the front door has judged.
-//! * `resilience`, `failed_parts`, `codes`: services that fail, and the errors that a client gets then.
+//! * `resilience`, `timed_out`, `failed_parts`, `codes`: services that fail, and the errors that a client gets then.
 //! * `rest`, `target`, `outgoing`: routes that are passed on to the services.
 //! * `operations`, `live`, `pages`, `system`: the pages.
 //! * `traces`, `sampling`, `recorded_trace`, `metrics`, `actuator`, `log_filter`: what the gateway reports of itself.
@@ -30,6 +30,7 @@ mod sampling;
 mod server;
 mod system;
 mod target;
+mod timed_out;
 mod traces;
 
 use std::net::TcpListener;

@@ -1,10 +1,11 @@
-//! Keeps a service that fails from failing the gateway: a time limit over each whole call, one more try of a query whose connection
-//! broke, a circuit breaker for each service, and in place of what failed an error for each part of the client's answer.
+//! Keeps a service that fails from failing the gateway: a time limit over each whole call, which is the last one of its operation
+//! if it runs out, one more try of a query whose connection broke, a circuit breaker for each service, and in place of what failed an error for each part of the client's answer.
 //!
 //! The router has a time limit of its own, which ends with the head of an answer, and a circuit breaker, whose refusals name no part.
 #![expect(clippy::disallowed_methods, reason = "the gateway runs on real time")]
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use recloser::{AsyncRecloser, Error as BreakerError, Recloser};
 use serde::Deserialize;
 
 use super::failed_parts::{Told, failed_parts};
-use super::recorded_trace;
+use super::{recorded_trace, timed_out};
 
 /// Calls that failed, by service and code.
 const FAILURES: &str = "gateway_service_failures_total";
@@ -223,6 +224,36 @@ impl Resilient {
             None => calling.await,
         }
     }
+
+    /// Counts and logs what failed; answers with an error for each part of the client's answer that it was for.
+    fn failed(
+        &self,
+        query: &str,
+        representations: Option<&[(&str, Vec<u8>)]>,
+        error: SubgraphExecutorError,
+    ) -> Result<SubgraphResponse<'static>, SubgraphExecutorError> {
+        let code = error.error_code();
+        metrics::counter!(FAILURES, "service" => self.service.clone(), "code" => code).increment(1);
+        // The router's span says of which request.
+        tracing::warn!(service = self.service, code, %error, "a call of a service failed");
+        let told = Told {
+            message: error.to_string(),
+            extensions: serde_json::json!({ "code": code }),
+        };
+        match failed_parts(query, representations, &[told]) {
+            Some(parts) => SubgraphResponse::deserialize_from_bytes(parts, None).map_err(|_| error),
+            None => Err(error),
+        }
+    }
+}
+
+/// What a call fails with that is not made, because the one before it took all the time that its service has. That is no failure of the service's
+/// own: the breaker does not hear of it.
+async fn no_time_left() -> SubgraphExecutorError {
+    match tokio::time::timeout(Duration::ZERO, std::future::pending::<Infallible>()).await {
+        Ok(never) => match never {},
+        Err(elapsed) => elapsed.into(),
+    }
 }
 
 #[async_trait]
@@ -248,6 +279,9 @@ impl SubgraphExecutor for Resilient {
             return SubgraphResponse::deserialize_from_bytes(answer.into(), None);
         }
         let representations = request.raw_variable_values.clone();
+        if timed_out::is_noted(&self.service) {
+            return self.failed(query, representations.as_deref(), no_time_left().await);
+        }
         let judged = async {
             match self.call(request, timeout, state).await {
                 Ok(answer) if is_failure(&answer) => Err(Failed::Answer(answer)),
@@ -267,18 +301,10 @@ impl SubgraphExecutor for Resilient {
             Err(BreakerError::Inner(Failed::Call(error))) => error,
             Err(BreakerError::Rejected) => SubgraphExecutorError::CircuitBreakerRejected,
         };
-        let code = error.error_code();
-        metrics::counter!(FAILURES, "service" => self.service.clone(), "code" => code).increment(1);
-        // The router's span says of which request.
-        tracing::warn!(service = self.service, code, %error, "a call of a service failed");
-        let told = Told {
-            message: error.to_string(),
-            extensions: serde_json::json!({ "code": code }),
-        };
-        match failed_parts(query, representations.as_deref(), &[told]) {
-            Some(parts) => SubgraphResponse::deserialize_from_bytes(parts, None).map_err(|_| error),
-            None => Err(error),
+        if matches!(error, SubgraphExecutorError::RequestTimeout(_)) {
+            timed_out::note(&self.service);
         }
+        self.failed(query, representations.as_deref(), error)
     }
 
     async fn subscribe<'a>(

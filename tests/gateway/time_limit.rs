@@ -1,4 +1,4 @@
-//! The time that an operation has as a whole.
+//! The time that an operation has as a whole, and a service in it.
 
 use std::time::{Duration, Instant};
 
@@ -77,4 +77,33 @@ async fn a_query_that_nothing_answers_ends_with_its_time_and_its_call_of_a_servi
     let message = error["message"].as_str().unwrap();
     assert!(message.contains("--operation-timeout-seconds"), "{message}");
     wait_until("the call is given up", || accounts.left() == 1).await;
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_is_asked_once_in_an_operation_and_costs_its_own_parts_alone() {
+    let accounts = Scripted::start(|_| Reply::Stall);
+    let orders = stub::orders().await;
+    let gateway = Gateway::start_with(&accounts.url, &orders.url, |configuration| {
+        *configuration = configuration.replace("request_timeout: 10s", "request_timeout: 300ms");
+    })
+    .await;
+    for operation in 1..=2 {
+        let answer = gateway
+            .query(r#"{ customer(id: "1") { id } orderingCustomer(id: "1") { id revision } }"#)
+            .await;
+        let ordering = json!({"id": "1", "revision": null});
+        assert_eq!(
+            answer["data"],
+            json!({"customer": null, "orderingCustomer": ordering})
+        );
+        let errors = answer["errors"].as_array().unwrap();
+        assert_eq!(errors.len(), 2, "{answer}");
+        for error in errors {
+            assert_eq!(error["extensions"]["code"], "UNAVAILABLE", "{answer}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains("in time"), "{answer}");
+        }
+        // The next operation asks again.
+        assert_eq!(accounts.calls(), operation);
+    }
 }
