@@ -80,6 +80,7 @@ impl Mutation {
         require_shown(ctx, Some(id.as_str()), &input.given())?;
         let origin = origin(ctx);
         let id = parse_id(&id, "id")?;
+        let expected_revision = expected(expected_revision)?;
         let key = input.idempotency_key.take().map(|given| {
             let asked = json!({ "input": input.to_value(), "expectedRevision": expected_revision });
             key(&origin, "updateCustomer", id.as_str(), &asked, &given)
@@ -154,6 +155,16 @@ fn key(
     };
     let key = request_key(request, given)?;
     Ok(key.also_known_as(former_name(&origin.by, given)))
+}
+
+fn expected(revision: Option<i64>) -> Result<Option<i64>, ApiError> {
+    match revision {
+        Some(revision) if revision < 1 => Err(ApiError::bad_user_input(
+            "expectedRevision",
+            "`expectedRevision` is less than 1; the first revision of a customer is 1",
+        )),
+        revision => Ok(revision),
+    }
 }
 
 fn parse_id(id: &ID, field: &str) -> Result<CustomerId, ApiError> {

@@ -253,6 +253,24 @@ async fn a_stale_revision_and_an_unknown_customer_are_refused() {
 }
 
 #[tokio::test]
+async fn a_revision_that_no_customer_can_have_is_no_conflict_but_bad_input() {
+    let accounts = Accounts::start().await;
+    create(&accounts, "jo").await;
+    let name = json!({"name": {"firstName": "Max", "lastName": "Doe"}});
+    for expected in [0, -5] {
+        let refused = accounts
+            .refusal(
+                UPDATE,
+                json!({"id": "jo", "input": name, "expected": expected}),
+            )
+            .await;
+        assert_eq!(refused["code"], "BAD_USER_INPUT", "{refused}");
+        assert_eq!(refused["field"], "expectedRevision", "{refused}");
+    }
+    assert_eq!(accounts.pending().await.len(), 1);
+}
+
+#[tokio::test]
 async fn bad_input_names_its_field_and_stores_nothing() {
     let accounts = Accounts::start().await;
     type Spoil = fn(&mut Value);
