@@ -10,7 +10,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parse } from "graphql";
+import { parse, specifiedDirectives } from "graphql";
 
 const folder = dirname(fileURLToPath(import.meta.url));
 const target = join(folder, "supergraph.graphql");
@@ -24,7 +24,7 @@ const subgraphs = [
   { name: "orders", url: "http://127.0.0.1:8085/graphql" },
 ].map((subgraph) => ({
   ...subgraph,
-  typeDefs: parse(readFileSync(join(folder, `${subgraph.name}.graphql`), "utf8")),
+  typeDefs: withoutSpecifiedDirectives(parse(readFileSync(join(folder, `${subgraph.name}.graphql`), "utf8"))),
 }));
 
 const { composeServices } = await import("@theguild/federation-composition");
@@ -47,6 +47,13 @@ if (flags.has("--check")) {
 } else if (!flags.has("--check-apollo")) {
   writeFileSync(target, composed);
   console.log("Wrote schema/supergraph.graphql.");
+}
+
+// Every router knows the directives that GraphQL itself defines. One that is told of them describes them twice to its clients.
+function withoutSpecifiedDirectives(document) {
+  const names = new Set(specifiedDirectives.map(({ name }) => name));
+  const isSpecified = ({ kind, name }) => kind === "DirectiveDefinition" && names.has(name.value);
+  return { ...document, definitions: document.definitions.filter((definition) => !isSpecified(definition)) };
 }
 
 function fail(message) {

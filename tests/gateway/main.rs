@@ -190,6 +190,12 @@ async fn introspection_works_without_any_service() {
         answer,
         json!({ "data": { "__schema": { "subscriptionType": { "name": "Subscription" } } } })
     );
+    let answer = gateway.query("{ __schema { directives { name } } }").await;
+    let directives = answer["data"]["__schema"]["directives"].as_array().unwrap();
+    for name in ["skip", "include", "deprecated", "specifiedBy"] {
+        let described = directives.iter().filter(|it| it["name"] == name).count();
+        assert_eq!(described, 1, "{name}: {answer}");
+    }
     assert_eq!(
         gateway.query("{ a: __typename __typename }").await,
         json!({ "data": { "a": "Query", "__typename": "Query" } })
