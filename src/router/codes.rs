@@ -39,6 +39,8 @@ const OF_A_CALL: [&str; 2] = ["SUBGRAPH_", "SUBREQUEST_"];
 const STARTING: &str = "NO_SUPERGRAPH_AVAILABLE";
 /// The router's code for a service that took too long.
 const LATE: &str = "SUBGRAPH_REQUEST_TIMEOUT";
+/// Our own code within the router for a mutation that a service was sent, and has not answered.
+pub(super) const UNANSWERED_MUTATION: &str = "SUBGRAPH_MUTATION_UNANSWERED";
 /// The router's code for an operation that took too long as a whole.
 const OPERATION_LATE: &str = "GATEWAY_TIMEOUT";
 /// Codes of the router for an operation that it does not take. The rules of GraphQL's validation have their names as codes:
@@ -117,7 +119,9 @@ fn contract(code: &str, service: Option<&str>) -> Option<Contract> {
             ),
         });
     }
-    let what = if code == LATE {
+    let what = if code == UNANSWERED_MUTATION {
+        "gave no answer to this change"
+    } else if code == LATE {
         "did not answer in time"
     } else if AWAY.contains(&code) {
         "cannot be reached"
@@ -128,11 +132,14 @@ fn contract(code: &str, service: Option<&str>) -> Option<Contract> {
         return service.is_none().then(|| refusal(code)).flatten();
     };
     let service = service.unwrap_or("responsible");
+    let known = if code == UNANSWERED_MUTATION {
+        "whether it was carried out is not known; see what there is before you repeat it"
+    } else {
+        "what only it knows is null; try again later"
+    };
     Some(Contract {
         code: "UNAVAILABLE",
-        words: Words::Replaced(format!(
-            "The {service} service {what}: what only it knows is null; try again later."
-        )),
+        words: Words::Replaced(format!("The {service} service {what}: {known}.")),
     })
 }
 
@@ -304,6 +311,16 @@ mod tests {
                 said.contains("orders") && !said.contains("html"),
                 "{unreadable}: {said}"
             );
+        }
+    }
+
+    #[test]
+    fn of_a_change_without_an_answer_nobody_is_told_that_it_was_not_carried_out() {
+        for unknown in [UNANSWERED_MUTATION, OPERATION_LATE] {
+            let contract = contract(unknown, Some("orders")).unwrap();
+            assert_eq!(contract.code, "UNAVAILABLE");
+            let said = contract.words.in_place_of("Request to subgraph timed out");
+            assert!(said.contains("is not known"), "{said}");
         }
     }
 

@@ -27,6 +27,7 @@ use hive_router::tracing;
 use recloser::{AsyncRecloser, Error as BreakerError, Recloser};
 use serde::Deserialize;
 
+use super::codes::UNANSWERED_MUTATION;
 use super::failed_parts::{Told, failed_parts};
 use super::{recorded_trace, timed_out};
 
@@ -236,9 +237,14 @@ impl Resilient {
         metrics::counter!(FAILURES, "service" => self.service.clone(), "code" => code).increment(1);
         // The router's span says of which request.
         tracing::warn!(service = self.service, code, %error, "a call of a service failed");
+        let told_code = if is_mutation(query) && may_have_been_carried_out(&error) {
+            UNANSWERED_MUTATION
+        } else {
+            code
+        };
         let told = Told {
             message: error.to_string(),
-            extensions: serde_json::json!({ "code": code }),
+            extensions: serde_json::json!({ "code": told_code }),
         };
         match failed_parts(query, representations, &[told]) {
             Some(parts) => SubgraphResponse::deserialize_from_bytes(parts, None).map_err(|_| error),
@@ -316,6 +322,23 @@ impl SubgraphExecutor for Resilient {
         SubgraphExecutorError,
     > {
         self.inner.subscribe(request, timeout).await
+    }
+}
+
+/// Whether the service was sent what failed, as far as that can be told.
+fn may_have_been_carried_out(error: &SubgraphExecutorError) -> bool {
+    match error {
+        SubgraphExecutorError::RequestFailure(error) => !error.is_connect(),
+        SubgraphExecutorError::RequestTimeout(_)
+        | SubgraphExecutorError::ResponseFailure(_)
+        | SubgraphExecutorError::ResponseBodyReadFailure(..)
+        | SubgraphExecutorError::EmptyResponseBody(..)
+        | SubgraphExecutorError::ResponseDeserializationFailure(..)
+        | SubgraphExecutorError::MalformedResponse(_)
+        | SubgraphExecutorError::InvalidContentType(..)
+        | SubgraphExecutorError::ResponseDecompressionFailure(..)
+        | SubgraphExecutorError::InternalServerError(_) => true,
+        _ => false,
     }
 }
 
@@ -430,69 +453,4 @@ fn has_words(answer: &SubgraphResponse<'static>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn settings_that_do_not_fit_are_named() {
-        for (json, field) in [
-            (r#"{"breaker_window":0}"#, "breaker_window"),
-            (r#"{"breaker_failure_rate":0}"#, "breaker_failure_rate"),
-            (r#"{"breaker_failure_rate":1.5}"#, "breaker_failure_rate"),
-            (r#"{"breaker_pause_ms":0}"#, "breaker_pause_ms"),
-            (r#"{"breaker_trials":0}"#, "breaker_trials"),
-        ] {
-            let settings: ResilienceSettings = serde_json::from_str(json).unwrap();
-            let error = settings.check().unwrap_err().to_string();
-            assert!(error.contains(field), "{error}");
-        }
-        assert!(serde_json::from_str::<ResilienceSettings>(r#"{"breaker":1}"#).is_err());
-        ResilienceSettings::default().check().unwrap();
-    }
-
-    #[test]
-    fn what_may_fail_is_counted_from_zero_on() {
-        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-        let handle = recorder.handle();
-        metrics::with_local_recorder(&recorder, || show_counters(["accounts", "orders"]));
-        let shown = handle.render();
-        let left_alone = SubgraphExecutorError::CircuitBreakerRejected.error_code();
-        for service in ["accounts", "orders"] {
-            let is_shown = |line: &str| {
-                line.starts_with(FAILURES)
-                    && line.contains(&format!("\"{service}\""))
-                    && line.contains(&format!("\"{left_alone}\""))
-                    && line.ends_with(" 0")
-            };
-            assert!(shown.lines().any(is_shown), "{shown}");
-        }
-    }
-
-    #[test]
-    fn what_asks_for_the_name_of_its_root_alone_needs_no_service() {
-        assert_eq!(
-            only_names_its_type("{__typename a: __typename}").unwrap(),
-            r#"{"data":{"__typename":"Query","a":"Query"}}"#
-        );
-        assert_eq!(
-            only_names_its_type("mutation{__typename}").unwrap(),
-            r#"{"data":{"__typename":"Mutation"}}"#
-        );
-        for other in [
-            "{__typename customer{id}}",
-            "{orders}",
-            "{a: orders}",
-            "{__typename ...{a}}",
-            "query($a:Boolean!){__typename@skip(if:$a)}",
-        ] {
-            assert!(only_names_its_type(other).is_none(), "{other}");
-        }
-    }
-
-    #[test]
-    fn only_mutations_are_never_sent_twice() {
-        assert!(is_mutation("mutation{a}") && is_mutation("mutation($a:ID!){a(b:$a)}"));
-        assert!(!is_mutation("{mutation}") && !is_mutation("query($a:ID!){a(b:$a)}"));
-    }
-}
+mod tests;

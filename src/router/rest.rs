@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::{Stream, StreamExt, TryStreamExt};
 use hive_router::ntex::http::body::{Body, SizedStream};
-use hive_router::ntex::http::{HeaderMap, StatusCode, header};
+use hive_router::ntex::http::{HeaderMap, Method, StatusCode, header};
 use hive_router::ntex::util::{Bytes, BytesMut};
 use hive_router::ntex::web::{self, HttpRequest, HttpResponse, ServiceConfig};
 use hive_router::tracing;
@@ -154,12 +154,14 @@ impl Proxy {
                 } else {
                     (StatusCode::SERVICE_UNAVAILABLE, "cannot be reached")
                 };
+                let known = if request.method() == Method::GET || error.is_connect() {
+                    "try again later"
+                } else {
+                    "whether this was carried out is not known"
+                };
                 let name = service.name();
-                problem(
-                    status,
-                    &path,
-                    &format!("The {name} service {what}; try again later."),
-                )
+                let detail = format!("The {name} service {what}; {known}.");
+                problem(status, &path, &detail)
             }
         }
     }

@@ -80,6 +80,27 @@ async fn a_query_that_nothing_answers_ends_with_its_time_and_its_call_of_a_servi
 }
 
 #[tokio::test]
+async fn a_change_that_a_service_does_not_answer_is_not_said_to_be_undone() {
+    let accounts = Scripted::start(|_| Reply::Stall);
+    let orders = Scripted::start(|_| Reply::BreakOff);
+    let gateway = Gateway::start_with(&accounts.url, &orders.url, |configuration| {
+        *configuration = configuration.replace("request_timeout: 10s", "request_timeout: 300ms");
+    })
+    .await;
+    for change in [
+        r#"eraseCustomer(id: "1") { id }"#,
+        r#"cancelOrder(id: "1") { order { id } }"#,
+    ] {
+        let answer = gateway.query(&format!("mutation {{ {change} }}")).await;
+        let error = &answer["errors"][0];
+        assert_eq!(error["extensions"]["code"], "UNAVAILABLE", "{answer}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("is not known"), "{answer}");
+    }
+    assert_eq!((accounts.calls(), orders.calls()), (1, 1));
+}
+
+#[tokio::test]
 async fn a_service_that_hangs_is_asked_once_in_an_operation_and_costs_its_own_parts_alone() {
     let accounts = Scripted::start(|_| Reply::Stall);
     let orders = stub::orders().await;
