@@ -51,12 +51,11 @@ fn until_expired(
     panic!("no event came within {LIVES:?} s");
 }
 
-/// A cursor.
+/// A cursor of the customer's own feed.
 fn begin(world: &World) -> Value {
     let url = world.tandem.orders_url("/graphql");
-    let updates = world
-        .admin
-        .subscribe(Transport::ServerSentEvents, &url, UPDATES, json!({}));
+    let client = Client::with_token(world.tandem.token(OWN, "self"));
+    let updates = client.subscribe(Transport::ServerSentEvents, &url, UPDATES, json!({}));
     let event = poll("an update arrives", || {
         place(world);
         updates.next_within(Duration::from_secs(1))
