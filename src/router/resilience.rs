@@ -1,5 +1,6 @@
-//! Keeps a service that fails from failing the gateway: a time limit over each whole call, which is the last one of its operation
-//! if it runs out, one more try of a query whose connection broke, a circuit breaker for each service, and in place of what failed an error for each part of the client's answer.
+//! Keeps a service that fails from failing the gateway: a time limit over each whole call, behind which an operation asks that service
+//! nothing more, one more try of a query whose connection broke, a circuit breaker for each service, and in place of what failed an error for
+//! each part of the client's answer.
 //!
 //! The router has a time limit of its own, which ends with the head of an answer, and a circuit breaker, whose refusals name no part.
 #![expect(clippy::disallowed_methods, reason = "the gateway runs on real time")]

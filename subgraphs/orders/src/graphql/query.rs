@@ -145,7 +145,7 @@ pub(super) fn whose_orders(
 }
 
 /// An order that the caller may see.
-pub(super) async fn find_order(ctx: &Context<'_>, id: &str) -> Result<Option<OrderNode>, ApiError> {
+async fn find_order(ctx: &Context<'_>, id: &str) -> Result<Option<OrderNode>, ApiError> {
     let access = access(ctx);
     access
         .narrowed_to(Scope::OrdersRead)
