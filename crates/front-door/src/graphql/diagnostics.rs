@@ -1,5 +1,6 @@
 //! What a parser or a validator found wrong with a document, as errors of ours with their places.
 
+use apollo_compiler::parser::{SourceMap, SourceSpan};
 use apollo_compiler::response::GraphQLError;
 use apollo_compiler::validation::DiagnosticList;
 
@@ -41,6 +42,15 @@ pub(super) fn refused(
         told.push(of_kind("the document is not valid".to_owned(), None));
     }
     Refused::of(told)
+}
+
+/// Where a part of a document begins.
+pub(super) fn place(span: Option<SourceSpan>, sources: &SourceMap) -> Option<Location> {
+    let begin = span?.line_column(sources)?;
+    Some(Location {
+        line: begin.line,
+        column: begin.column,
+    })
 }
 
 /// The name in "the required argument `Query.customer(id:)` is not provided".

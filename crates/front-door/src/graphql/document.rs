@@ -20,7 +20,10 @@ use super::prepared_operation::{Prepared, unvalidated};
 use super::schema::GraphSchema;
 use super::treatment::{Treatment, kept_name};
 use super::weight::Weight;
-use super::{aliases, duplicates, escapes, introspection, literals, subscription_root, tokens};
+use super::{
+    aliases, duplicates, escapes, input_fields, introspection, literals, subscription_root, tokens,
+    variable_usages,
+};
 
 /// How many documents are kept: those that were used last.
 const KEPT: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
@@ -123,7 +126,9 @@ impl Documents {
             fields: self.limits.fields,
         };
         bounds::check(&document, bounds)?;
-        let is_resolved = matches!(resolved, Cow::Owned(_));
+        input_fields::check(&document)?;
+        // What escapes and block strings mean is written plainly: not every reader behind knows all of them.
+        let is_resolved = matches!(resolved, Cow::Owned(_)) || text.contains("\"\"\"");
         match &self.schema {
             Some(schema) => {
                 let root = schema.valid().root_operation(OperationType::Subscription);
@@ -132,10 +137,7 @@ impl Documents {
                 let is_merged = duplicates::merge(&mut document) || is_merged;
                 self.validate(schema, &document, is_resolved || is_merged)
             }
-            None => Ok(unvalidated(
-                &document,
-                is_resolved.then(|| resolved.as_ref()),
-            )),
+            None => Ok(unvalidated(&document, is_resolved)),
         }
     }
 
@@ -164,6 +166,7 @@ impl Documents {
         introspection::check(&document)?;
         let document = document.into_inner();
         literals::check(schema, &document)?;
+        variable_usages::check(schema, &document)?;
         if self.treatment.is_federated && aliases::takes_names(&document.to_string()) {
             let message = "names that begin with `tandemAlias_` are the gateway's own";
             return Err(RequestError::validation(message, None).into());

@@ -177,7 +177,9 @@ impl RequestError {
         }
     }
 
-    fn at(mut self, location: Option<Location>) -> Self {
+    /// With where in the document it is.
+    #[must_use]
+    pub(super) fn at(mut self, location: Option<Location>) -> Self {
         self.location = location;
         self
     }

@@ -1,13 +1,14 @@
 //! Decimal numbers in documents: what is none is refused with the field that holds it, as it is in variables.
 
-use apollo_compiler::ast::Type;
-use apollo_compiler::executable::{ExecutableDocument, Selection, SelectionSet, Value};
+use apollo_compiler::executable::{ExecutableDocument, Value};
 
+use super::diagnostics::place;
 use super::error::RequestError;
 use super::schema::{GraphSchema, Scalar};
+use super::values::{Placed, in_defaults, in_set};
 use super::variables::{is_decimal, no_decimal};
 
-/// Looks at the values of all arguments of a document.
+/// Looks at the values of all arguments of a document, and at the defaults of its variables.
 ///
 /// # Errors
 /// When a decimal is none: says which field.
@@ -15,74 +16,35 @@ pub(super) fn check(
     schema: &GraphSchema,
     document: &ExecutableDocument,
 ) -> Result<(), RequestError> {
-    let operations = document.operations.iter().map(|one| &one.selection_set);
-    let fragments = document.fragments.values().map(|one| &one.selection_set);
-    operations
-        .chain(fragments)
-        .try_for_each(|set| of_set(schema, set))
-}
-
-fn of_set(schema: &GraphSchema, set: &SelectionSet) -> Result<(), RequestError> {
-    for selection in &set.selections {
-        match selection {
-            Selection::Field(field) => {
-                for argument in &field.arguments {
-                    if let Some(known) = field.definition.argument_by_name(&argument.name) {
-                        let mut path = argument.name.to_string();
-                        of_value(schema, &argument.value, &known.ty, &mut path)?;
-                    }
-                }
-                of_set(schema, &field.selection_set)?;
-            }
-            Selection::InlineFragment(fragment) => of_set(schema, &fragment.selection_set)?,
-            Selection::FragmentSpread(_) => {}
+    let mut look = |placed: &Placed<'_>, path: &str| {
+        if is_right(placed) {
+            return Ok(());
         }
+        let location = place(placed.value.location(), &document.sources);
+        Err(no_decimal(path).at(location))
+    };
+    for operation in document.operations.iter() {
+        in_defaults(schema, operation, &mut look)?;
+        in_set(schema, &operation.selection_set, &mut look)?;
+    }
+    for fragment in document.fragments.values() {
+        in_set(schema, &fragment.selection_set, &mut look)?;
     }
     Ok(())
 }
 
-fn of_value(
-    schema: &GraphSchema,
-    value: &Value,
-    ty: &Type,
-    path: &mut String,
-) -> Result<(), RequestError> {
-    if !schema.is_noted(ty) {
-        return Ok(());
+fn is_right(placed: &Placed<'_>) -> bool {
+    if GraphSchema::scalar(placed.ty.inner_named_type()) != Some(Scalar::Decimal) {
+        return true;
     }
-    let length = path.len();
+    let value: &Value = placed.value;
     match value {
-        Value::Null | Value::Variable(_) => {}
-        Value::List(elements) => {
-            for (at, element) in elements.iter().enumerate() {
-                path.push_str(&format!("[{at}]"));
-                of_value(schema, element, ty.item_type(), path)?;
-                path.truncate(length);
-            }
-        }
-        Value::Object(members) => {
-            for (name, member) in members {
-                if let Some(field) = schema.input_field(ty.inner_named_type(), name) {
-                    path.push('.');
-                    path.push_str(name);
-                    of_value(schema, member, &field.ty, path)?;
-                    path.truncate(length);
-                }
-            }
-        }
-        other if GraphSchema::scalar(ty.inner_named_type()) == Some(Scalar::Decimal) => {
-            let is_right = match other {
-                Value::String(text) => is_decimal(text),
-                number @ (Value::Int(_) | Value::Float(_)) => is_decimal(&number.to_string()),
-                _ => false,
-            };
-            if !is_right {
-                return Err(no_decimal(path));
-            }
-        }
-        _ => {}
+        Value::Null | Value::Variable(_) => true,
+        Value::List(_) => placed.ty.is_list(),
+        Value::String(text) => is_decimal(text),
+        number @ (Value::Int(_) | Value::Float(_)) => is_decimal(&number.to_string()),
+        _ => false,
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -90,31 +52,64 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn checked(price: &str) -> Result<(), RequestError> {
+    const WRONG: [&str; 9] = [
+        r#""abc""#, r#""""#, "1e5", "true", "ABC", r#""1.""#, r#""1e5""#, "{a:1}", "[1]",
+    ];
+    const RIGHT: [&str; 4] = [r#""12.50""#, "12.50", "7", r#""-0.1""#];
+
+    fn checked(document: &str) -> Result<(), RequestError> {
         let schema =
             GraphSchema::from_sdl(include_str!("../../../../schema/supergraph.graphql")).unwrap();
-        let document = format!(
-            r#"mutation($p:Decimal!){{...m}} fragment m on Mutation{{placeOrder(input:{{customerId:1,items:[{{quantity:1,product:{{guid:"g",title:"abc",price:$p}}}},{{quantity:1,product:{{guid:"g",title:"abc",price:{price}}}}}]}}){{order{{id}}}}}}"#
-        );
         let document =
             ExecutableDocument::parse_and_validate(schema.valid(), document, "document").unwrap();
         check(&schema, &document)
     }
 
+    fn refused_at(document: &str, field: &str) {
+        let error = checked(document).unwrap_err();
+        let message = error.message();
+        assert!(
+            message.contains(&format!("`{field}`")),
+            "{document}: {message}"
+        );
+        assert!(message.contains("12.50"), "{document}: {message}");
+        assert!(error.location().is_some(), "{document}");
+    }
+
     #[test]
     fn what_is_no_decimal_is_refused_with_its_field() {
-        for wrong in [
-            r#""abc""#, r#""""#, "1e5", "true", "ABC", r#""1.""#, r#""1e5""#,
-        ] {
-            let error = checked(wrong).unwrap_err();
-            assert!(
-                error.message().contains("input.items[1].product.price"),
-                "{wrong}"
-            );
-            assert!(error.message().contains("12.50"), "{wrong}");
+        let document = |price: &str| {
+            format!(
+                r#"mutation($p:Decimal!){{...m}} fragment m on Mutation{{placeOrder(input:{{customerId:1,items:[{{quantity:1,product:{{guid:"g",title:"abc",price:$p}}}},{{quantity:1,product:{{guid:"g",title:"abc",price:{price}}}}}]}}){{order{{id}}}}}}"#
+            )
+        };
+        for wrong in WRONG {
+            refused_at(&document(wrong), "input.items[1].product.price");
         }
-        for right in [r#""12.50""#, "12.50", "7", r#""-0.1""#, "$p"] {
-            checked(right).unwrap();
+        for right in RIGHT.into_iter().chain(["$p"]) {
+            checked(&document(right)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_no_decimal_is_refused_in_the_default_of_a_variable_too() {
+        let alone = |price: &str| {
+            format!(
+                r#"mutation($p:Decimal={price}){{placeOrder(input:{{customerId:1,items:[{{quantity:1,product:{{guid:"g",title:"abc",price:$p}}}}]}}){{order{{id}}}}}}"#
+            )
+        };
+        let whole = |price: &str| {
+            format!(
+                r#"mutation($i:PlaceOrderInput={{customerId:1,items:[{{quantity:1,product:{{guid:"g",title:"abc",price:{price}}}}}]}}){{placeOrder(input:$i){{order{{id}}}}}}"#
+            )
+        };
+        for wrong in WRONG {
+            refused_at(&alone(wrong), "p");
+            refused_at(&whole(wrong), "i.items[0].product.price");
+        }
+        for right in RIGHT {
+            checked(&alone(right)).unwrap();
+            checked(&whole(right)).unwrap();
         }
     }
 }

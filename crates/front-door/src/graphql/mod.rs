@@ -6,8 +6,7 @@
 //! 2. Documents, checked once and remembered: `document`, `document_limits`, `tokens`, `bounds`, `schema`, `cost`,
 //!    `persisted`.
 //! 3. Rewriting, where the libraries behind do not follow the specification: `rewrite`, `aliases`, `absent_variables`,
-//!    `decimals`,
-//!    `escapes`, `fillers`, `steps`, `subscription_root`, `duplicates`. `docs/upstream.md` lists the faults.
+//!    `numbers`, `default_values`, `escapes`, `fillers`, `steps`, `subscription_root`, `duplicates`, `typenames`. `docs/upstream.md` lists the faults.
 //! 4. The request itself: `variables`, `request_checks`, `prepared_operation`, `consistency`.
 //! 5. Handing on: `inner` (the one form), `forwarding`, `time_limit`.
 //! 6. Answers: `answers`, `bounded_answer`, `joined_answer`, `events` (subscriptions), `outgoing`, `error`,
@@ -22,7 +21,7 @@ mod call;
 mod chosen_operation;
 mod consistency;
 mod cost;
-mod decimals;
+mod default_values;
 mod diagnostics;
 mod document;
 mod document_limits;
@@ -34,10 +33,12 @@ mod events;
 mod fillers;
 mod forwarding;
 mod inner;
+mod input_fields;
 mod introspection;
 mod joined_answer;
 mod literals;
 mod negotiation;
+mod numbers;
 mod operation_request;
 mod outgoing;
 mod over_http;
@@ -56,6 +57,9 @@ mod test_support;
 mod time_limit;
 mod tokens;
 mod treatment;
+mod typenames;
+mod values;
+mod variable_usages;
 mod variables;
 mod variants;
 mod websocket;

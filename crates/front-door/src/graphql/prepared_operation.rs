@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use apollo_compiler::ast::{self, Definition, OperationType};
+use apollo_compiler::Node;
+use apollo_compiler::ast::{self, Definition, OperationType, VariableDefinition};
 use apollo_compiler::executable::{ExecutableDocument, Operation};
 
 use super::cost::Cost;
@@ -11,7 +12,7 @@ use super::schema::GraphSchema;
 use super::treatment::{Treatment, kept_name};
 use super::variables::Variable;
 use super::variants::{Variants, write};
-use super::{aliases, steps};
+use super::{aliases, default_values, steps, variable_usages};
 
 /// What kind an operation is. A request by which one is handed on has it among its extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +51,7 @@ pub(super) struct Prepared {
     pub(super) has_fillers: bool,
     /// Whether answers hold names that are not the client's.
     pub(super) has_renamed: bool,
-    /// The fields of a mutation by their keys, if they are several: each is an operation of its own.
+    /// The fields of a mutation by their keys, if they are several: each is an operation of its own, behind which none is begun if it fails as a whole.
     pub(super) steps: Vec<(Arc<str>, Prepared)>,
     /// The keys of a subscription's root field and of its cursor, if it is selected.
     pub(super) cursor: Option<(String, Option<String>)>,
@@ -79,15 +80,7 @@ impl Prepared {
             kind: Kind::of(operation.operation_type),
             rewritten: rewritten.map(Arc::from),
             cost: Some(Cost::of(schema, document, operation)),
-            variables: operation
-                .variables
-                .iter()
-                .map(|variable| Variable {
-                    name: variable.name.to_string(),
-                    ty: variable.ty.as_ref().clone(),
-                    has_default: variable.default_value.is_some(),
-                })
-                .collect(),
+            variables: Self::variables(schema, document, operation),
             has_fillers: written.has_fillers || steps.iter().any(|(_, step)| step.has_fillers),
             has_renamed: written.has_renamed,
             steps,
@@ -96,15 +89,30 @@ impl Prepared {
         }
     }
 
+    fn variables(
+        schema: &GraphSchema,
+        document: &ExecutableDocument,
+        operation: &Operation,
+    ) -> Vec<Variable> {
+        let needed = variable_usages::without_null(schema, document, operation);
+        let described = |variable: &Node<VariableDefinition>| Variable {
+            name: variable.name.to_string(),
+            ty: variable.ty.as_ref().clone(),
+            default: variable
+                .default_value
+                .as_ref()
+                .map(|value| default_values::json(schema, value, &variable.ty)),
+            needed: needed.get(variable.name.as_str()).cloned(),
+        };
+        operation.variables.iter().map(described).collect()
+    }
+
     fn steps(
         schema: &GraphSchema,
         document: &ExecutableDocument,
         operation: &Operation,
         treatment: &Treatment,
     ) -> Vec<(Arc<str>, Self)> {
-        if !treatment.is_federated {
-            return Vec::new();
-        }
         steps::split(document, operation)
             .into_iter()
             .filter_map(|step| {
@@ -160,7 +168,9 @@ fn cursor(
 }
 
 /// Operations of a document that no schema says anything about.
-pub(super) fn unvalidated(document: &ast::Document, resolved: Option<&str>) -> Vec<Prepared> {
+pub(super) fn unvalidated(document: &ast::Document, is_changed: bool) -> Vec<Prepared> {
+    let written = is_changed.then(|| document.serialize().no_indent().to_string());
+    let rewritten: Option<Arc<str>> = written.map(Arc::from);
     document
         .definitions
         .iter()
@@ -169,7 +179,7 @@ pub(super) fn unvalidated(document: &ast::Document, resolved: Option<&str>) -> V
             name: operation.name.as_ref().map(ToString::to_string),
             sent_name: operation.name.as_ref().map(ToString::to_string),
             kind: Kind::of(operation.operation_type),
-            rewritten: resolved.map(Arc::from),
+            rewritten: rewritten.clone(),
             cost: None,
             variables: Vec::new(),
             has_fillers: false,
@@ -184,7 +194,10 @@ pub(super) fn unvalidated(document: &ast::Document, resolved: Option<&str>) -> V
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::document::Documents;
+    use super::super::document_limits::DocumentLimits;
     use super::super::test_support::documents;
+    use super::*;
 
     #[test]
     fn unknown_names_become_one() {
@@ -205,6 +218,35 @@ mod tests {
                     .unwrap()
                     .contains("query Other")
             );
+        }
+    }
+
+    #[test]
+    fn a_block_string_is_handed_on_as_the_text_that_it_means() {
+        let document = "mutation{createCustomer(input:{id:\"a\",name:{firstName:\"\"\"a\\\"\"\"b\"\"\",lastName:\"\"\"\n  x\ry\r\n  z\n\"\"\"}}){customer{id}}}";
+        let without_schema = Documents::new(None, DocumentLimits::default(), Treatment::default());
+        for documents in [documents(false), documents(true), without_schema] {
+            let operation = documents.operation(document, None).unwrap();
+            let text = operation.rewritten.as_ref().unwrap();
+            for kept in [r#"firstName: "a\"\"\"b""#, r#"lastName: "  x\ny\n  z""#] {
+                assert!(text.contains(kept), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_field_of_a_mutation_is_an_operation_of_its_own_at_a_service_too() {
+        for is_federated in [false, true] {
+            let documents = documents(is_federated);
+            let document =
+                r#"mutation{a:cancelOrder(id:"1"){order{id}} b:cancelOrder(id:"2"){order{id}}}"#;
+            let operation = documents.operation(document, None).unwrap();
+            let keys: Vec<&str> = operation
+                .steps
+                .iter()
+                .map(|(key, _)| key.as_ref())
+                .collect();
+            assert_eq!(keys, ["a", "b"]);
         }
     }
 

@@ -333,6 +333,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_variable_is_by_default_is_told_to_what_decides_by_it() {
+        let graphql = with(GraphQlRules {
+            schema: Some(
+                GraphSchema::from_sdl(include_str!("../../../../schema/supergraph.graphql"))
+                    .unwrap(),
+            ),
+            ..GraphQlRules::default()
+        });
+        let share = shares(3_000)("10.0.0.1");
+        for (document, told) in [
+            (
+                r#"mutation($b:Boolean=true){eraseCustomer(id:"1")@skip(if:$b){__typename}}"#,
+                r#""variables":{"b":true}"#,
+            ),
+            (
+                r#"mutation($b:Boolean=true){a:eraseCustomer(id:"1")@skip(if:$b){__typename} b:eraseCustomer(id:"2"){__typename}}"#,
+                r#""variables":{"b":true}"#,
+            ),
+            (
+                "subscription($b:Boolean!=false){orderUpdated{order{id @include(if:$b)}}}",
+                r#""variables":{"b":false}"#,
+            ),
+        ] {
+            let ready = ask(&graphql, document.to_owned(), &share).await.unwrap();
+            let body = String::from_utf8(ready.body.to_vec()).unwrap();
+            assert!(body.contains(told), "{body}");
+        }
+        let absent = "query($n:Int){customers(first:$n){nodes{id}}}".to_owned();
+        let ready = ask(&graphql, absent, &share).await.unwrap();
+        let body = String::from_utf8(ready.body.to_vec()).unwrap();
+        assert!(!body.contains("variables"), "{body}");
+    }
+
+    #[tokio::test]
     async fn what_is_larger_than_what_is_taken_is_refused_before_it_is_paid_for_or_parsed() {
         let (graphql, share) = (graphql(), shares(3));
         let one = share("10.0.0.1");

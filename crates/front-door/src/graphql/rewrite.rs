@@ -11,7 +11,7 @@ use apollo_compiler::{Name, Node};
 use super::fillers::{fill, fill_below};
 use super::references::{spreads, variables_of};
 use super::schema::GraphSchema;
-use super::{absent_variables, aliases, decimals};
+use super::{absent_variables, aliases, numbers, typenames};
 
 /// A document of one operation, and the fragments that it uses.
 pub(super) struct Rewriting<'a> {
@@ -46,24 +46,22 @@ impl<'a> Rewriting<'a> {
 
     /// Gives aliases names of their own that cover what a router asks for by itself. Answers whether there was one.
     pub(super) fn uncovered_keys(&mut self) -> bool {
-        let mut is_changed = aliases::rename(self.schema, &mut self.operation.selection_set);
-        for fragment in self.document.fragments.values_mut() {
-            let mut set = fragment.selection_set.clone();
-            if aliases::rename(self.schema, &mut set) {
-                fragment.make_mut().selection_set = set;
-                is_changed = true;
-            }
-        }
-        self.is_changed |= is_changed;
-        is_changed
+        let schema = self.schema;
+        self.each_set(&mut |set| aliases::rename(schema, set))
     }
 
-    /// Writes decimal numbers as strings, which keep every digit.
-    pub(super) fn exact_decimals(&mut self) {
+    /// Puts the conditions of `__typename` around it.
+    pub(super) fn conditions_around_typenames(&mut self) {
+        self.each_set(&mut typenames::with_conditions_around);
+    }
+
+    /// Writes numbers as strings that would lose digits, in arguments and in the defaults of variables.
+    pub(super) fn exact_numbers(&mut self) {
         let schema = self.schema;
         self.each_argument(&mut |arguments, definitions| {
-            decimals::write_exactly(schema, arguments, definitions)
+            numbers::write_exactly(schema, arguments, definitions)
         });
+        self.is_changed |= numbers::write_defaults_exactly(schema, &mut self.operation.variables);
     }
 
     /// Leaves out arguments and input fields whose value is one of these variables, which the request does not bring: their
@@ -122,14 +120,21 @@ impl<'a> Rewriting<'a> {
     }
 
     fn each_argument(&mut self, change: ChangeArguments<'_>) {
-        self.is_changed |= arguments(&mut self.operation.selection_set, change);
+        self.each_set(&mut |set| arguments(set, change));
+    }
+
+    /// Changes the selections of the operation and those of the fragments; answers whether one was changed.
+    fn each_set(&mut self, change: &mut dyn FnMut(&mut SelectionSet) -> bool) -> bool {
+        let mut is_changed = change(&mut self.operation.selection_set);
         for fragment in self.document.fragments.values_mut() {
             let mut set = fragment.selection_set.clone();
-            if arguments(&mut set, change) {
+            if change(&mut set) {
                 fragment.make_mut().selection_set = set;
-                self.is_changed = true;
+                is_changed = true;
             }
         }
+        self.is_changed |= is_changed;
+        is_changed
     }
 
     /// The document, if anything in it was changed.
@@ -215,10 +220,46 @@ mod tests {
     #[test]
     fn a_decimal_number_is_written_as_a_string() {
         let document = r#"mutation{placeOrder(input:{customerId:"1",items:[{quantity:1,product:{guid:"g",title:"t",price:123456789012.12345678}}]}){order{id}}}"#;
-        let written = rewritten(document, |rewriting| rewriting.exact_decimals()).unwrap();
+        let written = rewritten(document, |rewriting| rewriting.exact_numbers()).unwrap();
         assert!(
             written.contains(r#"price: "123456789012.12345678""#)
                 && written.contains("quantity: 1")
+        );
+    }
+
+    #[test]
+    fn a_number_in_the_default_of_a_variable_keeps_every_digit_too() {
+        let document = r#"mutation($p:Decimal=123456789012.12345678,$i:PlaceOrderInput={customerId:99999999999999999999,items:[{quantity:1,product:{guid:"g",title:"t",price:99999999999.99999999}}]}){a:placeOrder(input:$i){order{id}} b:placeOrder(input:{customerId:7,items:[{quantity:-0,product:{guid:"g",title:"t",price:$p}}]}){order{id}}}"#;
+        let written = rewritten(document, |rewriting| rewriting.exact_numbers()).unwrap();
+        for kept in [
+            r#"$p: Decimal = "123456789012.12345678""#,
+            r#"customerId: "99999999999999999999""#,
+            r#"price: "99999999999.99999999""#,
+            "customerId: 7",
+            "quantity: 0",
+        ] {
+            assert!(written.contains(kept), "{kept}: {written}");
+        }
+    }
+
+    #[test]
+    fn the_conditions_of_a_typename_stand_around_it() {
+        let document = "query($b:Boolean!){order(id:1){x:__typename@include(if:$b)@skip(if:false) id@skip(if:$b) ...o}} fragment o on Order{...{__typename@skip(if:$b)} __typename}";
+        let written = rewritten(document, |rewriting| {
+            rewriting.conditions_around_typenames()
+        })
+        .unwrap();
+        for kept in [
+            "... @include(if: $b) @skip(if: false) { x: __typename }",
+            "id @skip(if: $b)",
+            "... { ... @skip(if: $b) { __typename } } __typename",
+        ] {
+            assert!(written.contains(kept), "{kept}: {written}");
+        }
+        let plain = "query($b:Boolean!){order(id:1){__typename id@skip(if:$b)}}";
+        assert_eq!(
+            rewritten(plain, |rewriting| rewriting.conditions_around_typenames()),
+            None
         );
     }
 

@@ -1,6 +1,6 @@
 //! The steps of a mutation with several fields at its root: each field as an operation of its own, since they are to be carried out
 //! strictly one after the other (GraphQL, section Mutation), and a router asks other services for parts of the first field's answer when it
-//! has begun the second.
+//! has begun the second. Behind a field that fails as a whole neither a router nor a service stops by itself.
 
 use std::sync::Arc;
 

@@ -12,8 +12,7 @@ pub struct Treatment {
     pub known_operations: Option<HashSet<String>>,
     /// Whether selections that may come out empty are filled.
     pub fill_empty_selections: bool,
-    /// Whether a federated router stands behind: the fields of a mutation are handed on one after the other, and aliases that cover
-    /// what it asks for by itself get other names.
+    /// Whether a federated router stands behind: aliases that cover what it asks for by itself get other names.
     pub is_federated: bool,
 }
 

@@ -100,7 +100,10 @@ pub(super) fn write(
     absent: Option<&HashSet<&str>>,
 ) -> Written {
     let mut rewriting = Rewriting::of(schema, document, operation);
-    rewriting.exact_decimals();
+    rewriting.exact_numbers();
+    if !treatment.is_federated {
+        rewriting.conditions_around_typenames();
+    }
     if let Some(absent) = absent {
         rewriting.without_variables(absent);
     }

@@ -1,0 +1,36 @@
+//! Conditions on `__typename`: the library behind a service looks for variables everywhere but there, and takes one that stands nowhere else for one
+//! that is not used.
+
+use std::mem;
+
+use apollo_compiler::Node;
+use apollo_compiler::executable::{InlineFragment, Selection, SelectionSet};
+
+/// Puts a fragment around each `__typename` that has directives, which are the fragment's then; answers whether there was one.
+pub(super) fn with_conditions_around(set: &mut SelectionSet) -> bool {
+    let mut is_changed = false;
+    for selection in &mut set.selections {
+        match selection {
+            Selection::Field(field) if field.name == "__typename" => {
+                if field.directives.0.is_empty() {
+                    continue;
+                }
+                let mut inside = (**field).clone();
+                let mut around = InlineFragment::without_type_condition(set.ty.clone());
+                around.directives = mem::take(&mut inside.directives);
+                around.selection_set.push(inside);
+                *selection = Selection::InlineFragment(Node::new(around));
+                is_changed = true;
+            }
+            Selection::Field(field) if field.selection_set.selections.is_empty() => {}
+            Selection::Field(field) => {
+                is_changed |= with_conditions_around(&mut field.make_mut().selection_set);
+            }
+            Selection::InlineFragment(fragment) => {
+                is_changed |= with_conditions_around(&mut fragment.make_mut().selection_set);
+            }
+            Selection::FragmentSpread(_) => {}
+        }
+    }
+    is_changed
+}
