@@ -9,6 +9,7 @@ pub mod endpoint;
 mod entities;
 pub mod error;
 mod field_errors;
+mod member_order;
 pub mod scalars;
 pub mod sdl;
 mod text_key;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use async_graphql::extensions::{
-    Extension, ExtensionContext, ExtensionFactory, NextExecute, NextRequest, NextResolve,
-    NextSubscribe, ResolveInfo,
+    Extension, ExtensionContext, ExtensionFactory, NextExecute, NextParseQuery, NextRequest,
+    NextResolve, NextSubscribe, ResolveInfo,
 };
-use async_graphql::{Response, ServerError, ServerResult, Value};
+use async_graphql::parser::types::ExecutableDocument;
+use async_graphql::{Response, ServerError, ServerResult, Value, Variables};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
@@ -14,10 +15,12 @@ use super::INTERNAL_MESSAGE;
 use super::async_graphql_messages::{field_of, is_refused_input};
 use crate::error_code::ErrorCode;
 use crate::graphql::field_errors::FieldErrors;
+use crate::graphql::member_order::MemberOrder;
 
 /// Gives every error a code: what the GraphQL layer itself refuses (syntax, validation, wrong types, limits) becomes
 /// `BAD_USER_INPUT`, with the field where it is known; what a resolver let slip becomes `INTERNAL`, without its text. And every field
-/// that fails its place in the answer.
+/// that fails its place in the answer, and every member the place
+/// that the document gives it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ErrorCodes;
 
@@ -27,10 +30,11 @@ impl ExtensionFactory for ErrorCodes {
     }
 }
 
-/// The errors of one request.
+/// What one request asks for, and what of it failed.
 #[derive(Debug, Default)]
 struct OfRequest {
     fields: FieldErrors,
+    order: MemberOrder,
 }
 
 #[async_trait::async_trait]
@@ -48,6 +52,18 @@ impl Extension for OfRequest {
         next.run(context, stream).map(with_codes).boxed()
     }
 
+    async fn parse_query(
+        &self,
+        context: &ExtensionContext<'_>,
+        query: &str,
+        variables: &Variables,
+        next: NextParseQuery<'_>,
+    ) -> ServerResult<ExecutableDocument> {
+        let document = next.run(context, query, variables).await?;
+        self.order.take(&document);
+        Ok(document)
+    }
+
     async fn execute(
         &self,
         context: &ExtensionContext<'_>,
@@ -56,6 +72,7 @@ impl Extension for OfRequest {
     ) -> Response {
         let mut response = next.run(context, operation).await;
         self.fields.finish(&mut response);
+        self.order.restore(operation, &mut response.data);
         response
     }
 
