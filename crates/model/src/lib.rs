@@ -4,6 +4,7 @@
 //! * [`event`], [`cloudevents`], [`change`]: the envelope of an event, its form in Kafka, and the rules that every
 //!   change event keeps.
 //! * [`pending`], [`message`]: events that wait to be published, and records that were read.
+//! * [`printable`]: which characters texts may have.
 //! * [`request_key`]: idempotency keys.
 //! * [`seal`]: the interface by which a domain seals data without knowing the key.
 //! * [`values`], [`json`]: times, exact decimals, and JSON from outside.
@@ -16,6 +17,7 @@ pub mod event;
 pub mod json;
 pub mod message;
 pub mod pending;
+pub mod printable;
 pub mod request_key;
 pub mod seal;
 pub mod values;

@@ -258,10 +258,19 @@ fn a_refusal_names_the_field_and_says_what_would_be_right() {
     );
 
     type Spoil = fn(&mut CreateCustomer);
-    let cases: [(&str, Spoil); 12] = [
+    let cases: [(&str, Spoil); 15] = [
         ("name.firstName", |c| c.name.first_name.clear()),
         ("name.lastName", |c| c.name.last_name = "x".repeat(201)),
         ("name.title", |c| c.name.title = Some("a\u{0}b".to_owned())),
+        ("name.firstName", |c| {
+            c.name.first_name = "\u{200B}".to_owned()
+        }),
+        ("name.lastName", |c| {
+            c.name.last_name = "Do\u{202E}e".to_owned();
+        }),
+        ("creditCards[0].nameOnCard", |c| {
+            c.credit_cards[0].name_on_card = "Jo\u{2028}Doe".to_owned();
+        }),
         ("contact.primaryPhone", |c| c.contact.primary_phone.clear()),
         ("contact.secondaryPhone", |c| {
             c.contact.secondary_phone = Some("none!".to_owned());

@@ -1,5 +1,7 @@
 //! How a rule says that it is broken: which field, why, and what would be right.
 
+use tandem_model::printable::unprintable;
+
 /// A field that does not keep its rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {problem}")]
@@ -27,11 +29,11 @@ pub enum Problem {
         /// Most characters that are allowed.
         max: usize,
     },
-    /// A text with a character that steers instead of being shown.
+    /// A text with a character that steers or hides instead of being shown.
     #[error(
-        "has the control character U+{character:04X} at position {position}: only printable text is allowed, on one line"
+        "has the character U+{character:04X} at position {position}, which is not shown: only printable text is allowed, on one line"
     )]
-    ControlCharacter {
+    Unprintable {
         /// The character's code point.
         character: u32,
         /// Where it is, counted in characters from 1.
@@ -129,10 +131,10 @@ impl Path {
         if length > max {
             return Err(self.refuse(name, Problem::TooLong { length, max }));
         }
-        match text.chars().enumerate().find(|(_, c)| c.is_control()) {
+        match unprintable(text).next() {
             Some((index, character)) => Err(self.refuse(
                 name,
-                Problem::ControlCharacter {
+                Problem::Unprintable {
                     character: character.into(),
                     position: index + 1,
                 },

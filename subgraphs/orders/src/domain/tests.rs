@@ -146,6 +146,14 @@ fn each_refused_value_is_named() {
     let mut control = item("1", 1);
     control.product.guid = "a\u{0}b".into();
     assert_eq!(wrong(vec![control]), "items[0].product.guid");
+    for hidden in ["\u{200B}", "Bo\u{202E}ok", "Book\u{2028}"] {
+        let mut unseen = item("1", 1);
+        unseen.product.title = hidden.into();
+        assert_eq!(wrong(vec![unseen]), "items[0].product.title");
+    }
+    let mut lines = item("1", 1);
+    lines.product.description = Some("one\n\ttwo, and می\u{200C}خواهم".to_owned());
+    assert!(place(vec![lines]).is_ok());
     let mut long = item("1", 1);
     long.product.description = Some("x".repeat(4_001));
     assert_eq!(wrong(vec![long]), "items[0].product.description");
