@@ -17,7 +17,9 @@ use hyper::body::Incoming;
 use tandem_authentication::{Access, Verifier};
 use tokio::net::TcpListener;
 
-use self::form::{finished, name, size_of_head, wants_page, without_operation};
+use self::form::{
+    finished, is_in_unknown_coding, name, size_of_head, wants_page, without_operation,
+};
 use self::listener::{LARGEST_HEAD, Open};
 use crate::graphql::{
     GraphQl, GraphQlRules, Handshake, Inner, Refused, RequestError, is_upgrade, upgrade,
@@ -224,6 +226,8 @@ impl<I: Inner> Door<I> {
         const CERTIFICATE: &str =
             "this port answers those who show a certificate of the system's authority";
         const TOO_LARGE: &str = "the head of a request has at most 64 KiB here";
+        const UNKNOWN_CODING: &str =
+            "send the body as it is, or with `transfer-encoding: chunked` alone";
         let (mut parts, body) = request.into_parts();
         let id = name(&mut parts);
         // Probes and scrapers of metrics have none.
@@ -237,6 +241,12 @@ impl<I: Inner> Door<I> {
             refused("head");
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             let response = problem(status, parts.uri.path(), TOO_LARGE);
+            return finished(response, &From::Here, false, id);
+        }
+        if is_in_unknown_coding(&parts.headers) {
+            refused("body");
+            let status = StatusCode::NOT_IMPLEMENTED;
+            let response = problem(status, parts.uri.path(), UNKNOWN_CODING);
             return finished(response, &From::Here, false, id);
         }
         let authority = parts.uri.authority().map(ToString::to_string);

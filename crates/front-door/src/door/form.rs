@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, Response, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, Uri, header};
 
 use crate::http::media::accepted;
 use crate::http::origin::{self, From};
@@ -20,6 +20,19 @@ pub(super) fn without_operation(parts: &mut Parts) {
     ] {
         parts.headers.remove(name);
     }
+}
+
+/// Whether its body comes in a transfer coding besides `chunked`, which nobody here takes off (RFC 9112, section 6.1).
+pub(super) fn is_in_unknown_coding(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .any(|coding| {
+            !coding
+                .as_bytes()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"chunked")
+        })
 }
 
 /// Bytes of the head of a request, as they are written (RFC 9112).
@@ -70,4 +83,31 @@ pub(super) fn finished(
         headers.insert(REQUEST_ID, id);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_whole_or_in_chunks_and_in_no_other_coding() {
+        let is_unknown = |codings: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for coding in codings {
+                headers.append(header::TRANSFER_ENCODING, HeaderValue::from_static(coding));
+            }
+            is_in_unknown_coding(&headers)
+        };
+        for known in [&[][..], &["chunked"], &["Chunked "]] {
+            assert!(!is_unknown(known), "{known:?}");
+        }
+        for unknown in [
+            &["gzip, chunked"][..],
+            &["gzip", "chunked"],
+            &["chunked, chunked"],
+            &["identity"],
+        ] {
+            assert!(is_unknown(unknown), "{unknown:?}");
+        }
+    }
 }

@@ -35,6 +35,16 @@ use crate::http::serving::About;
 use crate::identity::{self, Identity};
 use crate::shutdown::Stop;
 
+/// An answer as caches are to take it: one of several forms at its address, and of the moment. What it says of that itself counts.
+fn for_this_request(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("accept"));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
 /// Who subscribes, and when its token ends.
 struct Subscriber {
     share: Share,
@@ -45,6 +55,19 @@ struct Subscriber {
 impl GraphQl {
     /// Answers a request that came by HTTP.
     pub(crate) async fn answer<I: Inner>(
+        self: &Arc<Self>,
+        inner: &I,
+        share: Share,
+        identity: &Identity,
+        parts: Parts,
+        body: impl http_body::Body<Data = Bytes> + Unpin,
+        stop: &Stop,
+    ) -> Response<Body> {
+        let answered = self.answered(inner, share, identity, parts, body, stop);
+        for_this_request(answered.await)
+    }
+
+    async fn answered<I: Inner>(
         self: &Arc<Self>,
         inner: &I,
         share: Share,
@@ -234,5 +257,23 @@ impl GraphQl {
         sender.complete();
         drop(sender);
         streams::response(receiver, format, None, counted, subscriber.stop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cache_keeps_an_answer_or_takes_it_for_another_form() {
+        let answers = [
+            (json(StatusCode::OK, Format::Json, Bytes::new()), "no-store"),
+            (streams::single_event(Bytes::new()), "no-cache"),
+        ];
+        for (answer, kept) in answers {
+            let answer = for_this_request(answer);
+            assert_eq!(answer.headers()[header::VARY], "accept");
+            assert_eq!(answer.headers()[header::CACHE_CONTROL], kept);
+        }
     }
 }

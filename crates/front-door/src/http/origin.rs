@@ -12,7 +12,7 @@ use crate::settings::FrontDoorSettings;
 const PREFLIGHT_SECONDS: &str = "600";
 /// What a page may send and read, besides what it always may.
 const SENT: &str = "content-type, authorization, x-request-id, traceparent, tracestate, tandem-consistency, idempotency-key, apollographql-client-name, apollographql-client-version";
-const READ: &str = "x-request-id, retry-after, tandem-consistency";
+const READ: &str = "x-request-id, retry-after, tandem-consistency, warning";
 
 /// Names and origins that are taken.
 #[derive(Debug, Clone)]
@@ -372,5 +372,17 @@ mod tests {
                 .judge(&Method::POST, &headers, None, LOOPBACK)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_page_may_read_all_that_an_answer_says_in_headers() {
+        let mut headers = HeaderMap::new();
+        let from = From::Allowed(HeaderValue::from_static("https://page.example"));
+        answer(&from, false, &mut headers);
+        let exposed = headers.get(header::ACCESS_CONTROL_EXPOSE_HEADERS);
+        let exposed = exposed.and_then(|names| names.to_str().ok()).unwrap();
+        for name in ["warning", "retry-after", "tandem-consistency"] {
+            assert!(exposed.split(", ").any(|one| one == name), "{exposed}");
+        }
     }
 }

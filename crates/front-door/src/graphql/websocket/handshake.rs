@@ -12,6 +12,7 @@ use super::protocol::Protocol;
 use super::session::{Handshake, Session};
 use crate::graphql::endpoint::GraphQl;
 use crate::graphql::inner::Inner;
+use crate::http::media::only;
 use crate::http::problem::problem;
 use crate::settings::SocketLimits;
 use crate::shutdown::Stop;
@@ -30,6 +31,13 @@ fn has_token(headers: &HeaderMap, name: &header::HeaderName, token: &str) -> boo
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
+/// Whether it is the base64 of 16 bytes (RFC 6455, section 4.2.1).
+fn is_key(key: &[u8]) -> bool {
+    let digits = key.strip_suffix(b"==").unwrap_or_default();
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    digits.len() == 22 && digits.iter().all(is_digit)
 }
 
 /// Makes a WebSocket of a connection (RFC 6455, section 4.2).
@@ -58,11 +66,12 @@ pub(crate) fn upgrade<I: Inner>(
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         return response;
     }
-    let Some(key) = parts.headers.get(header::SEC_WEBSOCKET_KEY) else {
+    let key = only(&parts.headers, &header::SEC_WEBSOCKET_KEY);
+    let Some(key) = key.filter(|key| is_key(key.as_bytes())) else {
         return problem(
             StatusCode::BAD_REQUEST,
             path,
-            "a WebSocket's handshake has a `sec-websocket-key`",
+            "a WebSocket's handshake has one `sec-websocket-key`: 16 bytes in base64",
         );
     };
     let Some(protocol) = Protocol::chosen(&parts.headers) else {
@@ -99,4 +108,27 @@ pub(crate) fn upgrade<I: Inner>(
         HeaderValue::from_static(protocol.name()),
     );
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_sixteen_bytes_in_base64() {
+        assert!(is_key(b"dGhlIHNhbXBsZSBub25jZQ=="));
+        for wrong in [
+            "",
+            "x",
+            "==",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZQ=",
+            "dGhlIHNhbXBsZSBub25jZWU=",
+            "dGhlIHNhbXBsZSBub25jZQ!!",
+            "dGhlIHNhbXBsZS-ub25jZQ==",
+            "dGhlIHNhbXBsZSBub25jZWVlZQ==",
+        ] {
+            assert!(!is_key(wrong.as_bytes()), "{wrong}");
+        }
+    }
 }
