@@ -1,17 +1,14 @@
-//! Answers on their way to a client, over any transport: bounded in size, counted, and without the fields that were added to the operation on its
-//! way.
+//! Answers on their way to a client, over any transport: bounded in size, and counted.
 
 use axum::body::Body;
 use axum::http::{Response, header};
 use bytes::Bytes;
 use tandem_runtime::trace_context::TraceContext;
 
-use super::aliases::restored;
 use super::bounded_answer::{Unread, whole, with_null};
 use super::chosen_operation::Chosen;
 use super::endpoint::GraphQl;
 use super::error::Refused;
-use super::fillers::without_fillers;
 use super::negotiation::Format;
 use super::telemetry::Named;
 
@@ -49,21 +46,6 @@ impl GraphQl {
         let refused = refused.of_operation(operation.sent_name.clone());
         self.log_too_large(operation, named, trace, &refused);
         with_null(&refused)
-    }
-}
-
-/// An answer without what the client did not ask for.
-pub(super) fn filtered(operation: &Chosen, bytes: Bytes) -> Bytes {
-    if !operation.is_altered() {
-        return bytes;
-    }
-    let Ok(text) = std::str::from_utf8(&bytes) else {
-        return bytes;
-    };
-    match (operation.has_fillers, operation.has_renamed) {
-        (true, true) => restored(&without_fillers(text)).into(),
-        (true, false) => without_fillers(text).into(),
-        (false, _) => restored(text).into(),
     }
 }
 

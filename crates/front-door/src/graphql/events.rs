@@ -16,12 +16,14 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::server_sent::Parser;
 use self::share::Share;
 use self::source::{Ending, Source};
+use super::as_asked::{as_asked, without_places_in};
 use super::chosen_operation::Chosen;
 use super::consistency::{self, Ignored};
 use super::error::{Code, RequestError};
@@ -201,6 +203,7 @@ impl Receiver {
             } else if let Some((root, Some(key))) = &self.operation.cursor {
                 self.last = cursor::cursor(&event, root, key);
             }
+            let event = as_asked(&self.operation, event);
             return Some(Event::Next(match self.ignored.take() {
                 Some(Ignored) => consistency::warned(event),
                 None => event,
@@ -238,11 +241,12 @@ impl Receiver {
     }
 
     /// Errors of upstream, with where to go on in the first, if that is known and not said.
-    fn resumable(&self, mut errors: Vec<serde_json::Value>) -> String {
+    fn resumable(&self, mut errors: Vec<Map<String, Value>>) -> String {
+        if self.operation.has_other_places {
+            without_places_in(&mut errors);
+        }
         if let Some(cursor) = self.cursor()
-            && let Some(first) = errors
-                .first_mut()
-                .and_then(serde_json::Value::as_object_mut)
+            && let Some(first) = errors.first_mut()
             && let Some(extensions) = first
                 .entry("extensions")
                 .or_insert_with(|| serde_json::json!({}))
@@ -250,7 +254,7 @@ impl Receiver {
         {
             extensions.entry("cursor").or_insert_with(|| cursor.into());
         }
-        serde_json::Value::from(errors).to_string()
+        Value::from_iter(errors).to_string()
     }
 
     fn cut(&self) -> RequestError {
@@ -299,19 +303,15 @@ impl Receiver {
 }
 
 /// The errors of a response that has nothing else.
-fn only_errors(event: &Bytes) -> Option<Vec<serde_json::Value>> {
+fn only_errors(event: &Bytes) -> Option<Vec<Map<String, Value>>> {
     if !event.starts_with(b"{\"errors\"") && !event.starts_with(b"{\"data\":null") {
         return None;
     }
-    let mut response: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(event).ok()?;
+    let mut response: Map<String, Value> = serde_json::from_slice(event).ok()?;
     if response.get("data").is_some_and(|data| !data.is_null()) {
         return None;
     }
-    match response.remove("errors")? {
-        serde_json::Value::Array(errors) => Some(errors),
-        _ => None,
-    }
+    serde_json::from_value(response.remove("errors")?).ok()
 }
 
 #[cfg(test)]

@@ -9,12 +9,13 @@
 //!    `numbers`, `default_values`, `escapes`, `fillers`, `steps`, `subscription_root`, `duplicates`, `typenames`. `docs/upstream.md` lists the faults.
 //! 4. The request itself: `variables`, `request_checks`, `prepared_operation`, `consistency`.
 //! 5. Handing on: `inner` (the one form), `forwarding`, `time_limit`.
-//! 6. Answers: `answers`, `bounded_answer`, `joined_answer`, `events` (subscriptions), `outgoing`, `error`,
+//! 6. Answers: `answers`, `as_asked`, `bounded_answer`, `joined_answer`, `events` (subscriptions), `outgoing`, `error`,
 //!    `telemetry`.
 
 mod absent_variables;
 mod aliases;
 mod answers;
+mod as_asked;
 mod bounded_answer;
 mod bounds;
 mod call;

@@ -15,7 +15,8 @@ use self::refusals::{
     is_of_single_connection, json, method_not_allowed, not_acceptable, single_connection_refused,
     unreadable_answer,
 };
-use super::answers::{filtered, is_event_stream, json_of};
+use super::answers::{is_event_stream, json_of};
+use super::as_asked::as_asked;
 use super::bounded_answer::{Unread, whole};
 use super::call::Call;
 use super::chosen_operation::Chosen;
@@ -203,7 +204,7 @@ impl GraphQl {
             Err(Unread::BrokenOff) => return unreadable_answer(format),
         };
         self.log_errors_of(operation, named, parts.extensions.get(), &bytes);
-        let bytes = filtered(operation, bytes);
+        let bytes = as_asked(operation, bytes);
         parts.headers.remove(header::CONTENT_LENGTH);
         Response::from_parts(parts, Body::from(bytes))
     }
@@ -225,7 +226,7 @@ impl GraphQl {
             let Some(bytes) = self.read_answer(&operation, answer, named).await else {
                 return unreadable_answer(Format::OwnJson);
             };
-            return streams::single_event(filtered(&operation, bytes));
+            return streams::single_event(as_asked(&operation, bytes));
         }
         let client = subscriber.share.client();
         let Some(counted) = self.subscriptions.admit(client) else {

@@ -51,6 +51,8 @@ pub(super) struct Prepared {
     pub(super) has_fillers: bool,
     /// Whether answers hold names that are not the client's.
     pub(super) has_renamed: bool,
+    /// Whether errors may tell of places in a document that is not the client's.
+    pub(super) has_other_places: bool,
     /// The fields of a mutation by their keys, if they are several: each is an operation of its own, behind which none is begun if it fails as a whole.
     pub(super) steps: Vec<(Arc<str>, Prepared)>,
     /// The keys of a subscription's root field and of its cursor, if it is selected.
@@ -74,6 +76,12 @@ impl Prepared {
             .text
             .or_else(|| is_changed.then(|| document.serialize().no_indent().to_string()));
         let steps = Self::steps(schema, document, operation, treatment);
+        let variants = Variants::of(schema, document, operation, treatment);
+        // Of a subscription a router makes a document of its own, and tells of places in that.
+        let has_other_places = rewritten.is_some()
+            || variants.is_some()
+            || !steps.is_empty()
+            || treatment.is_federated && operation.is_subscription();
         Self {
             sent_name: name.as_deref().map(|name| kept_name(treatment, name)),
             name,
@@ -83,9 +91,10 @@ impl Prepared {
             variables: Self::variables(schema, document, operation),
             has_fillers: written.has_fillers || steps.iter().any(|(_, step)| step.has_fillers),
             has_renamed: written.has_renamed,
+            has_other_places,
             steps,
             cursor: Self::cursor(schema, document, operation, treatment),
-            variants: Variants::of(schema, document, operation, treatment),
+            variants,
         }
     }
 
@@ -140,7 +149,7 @@ impl Prepared {
 
     /// Whether answers are not yet as the client asked for them.
     pub(super) fn is_altered(&self) -> bool {
-        self.has_fillers || self.has_renamed
+        self.has_fillers || self.has_renamed || self.has_other_places
     }
 
     /// The form for a request that brings variables as `is_given` says; `None` if it is the one for all of them.
@@ -184,6 +193,7 @@ pub(super) fn unvalidated(document: &ast::Document, is_changed: bool) -> Vec<Pre
             variables: Vec::new(),
             has_fillers: false,
             has_renamed: false,
+            has_other_places: is_changed,
             steps: Vec::new(),
             cursor: None,
             variants: None,

@@ -154,7 +154,8 @@ pub(super) fn coerced(
     Ok((is_changed || count > given.0.len()).then_some(written))
 }
 
-fn member(written: &mut String, at: usize, name: &str, value: &str) {
+/// Writes a member of a JSON object, which is the first or not.
+pub(super) fn member(written: &mut String, at: usize, name: &str, value: &str) {
     if at > 0 {
         written.push(',');
     }

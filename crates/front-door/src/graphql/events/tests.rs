@@ -7,6 +7,7 @@ use crate::graphql::document::Documents;
 use crate::graphql::document_limits::DocumentLimits;
 use crate::graphql::error::Refused;
 use crate::graphql::schema::GraphSchema;
+use crate::graphql::test_support::documents;
 use crate::graphql::treatment::Treatment;
 
 fn operation() -> Chosen {
@@ -193,4 +194,27 @@ async fn what_is_held_for_all_has_a_bound_and_is_given_back() {
     assert!(!sender.put(event(1, 10)));
     open.clear();
     assert!(held.0.load(Ordering::Relaxed) < 1_000);
+}
+
+#[tokio::test]
+async fn an_event_has_nothing_that_its_client_did_not_ask_for() {
+    let document = "subscription($s:Boolean!){orderUpdated{order{id@skip(if:$s)}}}";
+    let operation = documents(true).operation(document, None).unwrap();
+    let (sender, mut receiver) = queue(&Held::default(), operation, None);
+    for event in [
+        r#"{"data":{"orderUpdated":{"order":{"tandemSelectionFiller":"Order"}}}}"#,
+        r#"{"errors":[{"message":"m","locations":[{"line":1,"column":38}]}]}"#,
+    ] {
+        assert!(sender.put(Bytes::from_static(event.as_bytes())));
+    }
+    sender.complete();
+    drop(sender);
+    let Some(Event::Next(event)) = receiver.next().await else {
+        panic!("there is an event");
+    };
+    assert_eq!(event, r#"{"data":{"orderUpdated":{"order":{}}}}"#);
+    let Some(Event::Failed(errors)) = receiver.next().await else {
+        panic!("there are errors");
+    };
+    assert_eq!(errors, r#"[{"message":"m"}]"#);
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::graphql::answers::filtered;
+use crate::graphql::as_asked::as_asked;
 use crate::graphql::chosen_operation::Chosen;
 use crate::graphql::endpoint::GraphQl;
 use crate::graphql::error::{Refused, RequestError};
@@ -40,7 +40,7 @@ impl Output {
         named: Named<'_>,
     ) {
         match graphql.read_answer(operation, answer, named).await {
-            Some(bytes) => self.finish(graphql, filtered(operation, bytes)),
+            Some(bytes) => self.finish(graphql, as_asked(operation, bytes)),
             None => self.put(What::Complete),
         }
     }
@@ -63,7 +63,7 @@ impl Output {
                         if !self.queue.has_room(payload.len()) {
                             Box::pin(self.queue.room(payload.len())).await;
                         }
-                        self.put(What::Next(filtered(events.operation(), payload)));
+                        self.put(What::Next(payload));
                     }
                     Event::End(None) => self.put(What::Complete),
                     Event::Failed(errors) => self.put(What::Failed(errors)),
