@@ -98,15 +98,17 @@ mod tests {
             }
             is_in_unknown_coding(&headers)
         };
-        for known in [&[][..], &["chunked"], &["Chunked "]] {
+        let known: [&[&'static str]; 3] = [&[], &["chunked"], &["Chunked "]];
+        for known in known {
             assert!(!is_unknown(known), "{known:?}");
         }
-        for unknown in [
-            &["gzip, chunked"][..],
+        let unknown: [&[&'static str]; 4] = [
+            &["gzip, chunked"],
             &["gzip", "chunked"],
             &["chunked, chunked"],
             &["identity"],
-        ] {
+        ];
+        for unknown in unknown {
             assert!(is_unknown(unknown), "{unknown:?}");
         }
     }

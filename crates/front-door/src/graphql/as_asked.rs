@@ -92,7 +92,7 @@ mod tests {
     fn an_error_has_no_place_in_a_document_that_the_client_did_not_send() {
         for (is_federated, document) in [
             (false, "query Renamed{__typename}"),
-            (false, "query($b:Boolean!){order(id:1){id@skip(if:$b)}}"),
+            (false, "query($n:Int){orders(first:$n){nodes{id}}}"),
             (
                 false,
                 r#"mutation{a:cancelOrder(id:"1"){order{id}} b:cancelOrder(id:"2"){order{id}}}"#,

@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_block_string_is_handed_on_as_the_text_that_it_means() {
-        let document = "mutation{createCustomer(input:{id:\"a\",name:{firstName:\"\"\"a\\\"\"\"b\"\"\",lastName:\"\"\"\n  x\ry\r\n  z\n\"\"\"}}){customer{id}}}";
+        let document = "mutation{updateCustomer(id:\"a\",input:{name:{firstName:\"\"\"a\\\"\"\"b\"\"\",lastName:\"\"\"\n  x\ry\r\n  z\n\"\"\"}}){customer{id}}}";
         let without_schema = Documents::new(None, DocumentLimits::default(), Treatment::default());
         for documents in [documents(false), documents(true), without_schema] {
             let operation = documents.operation(document, None).unwrap();

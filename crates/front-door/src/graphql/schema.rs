@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use apollo_compiler::ast::{
-    Definition, DirectiveList, FieldDefinition, InputValueDefinition, Type,
-};
+use apollo_compiler::ast::{Definition, DirectiveList, FieldDefinition, InputValueDefinition};
 use apollo_compiler::schema::{ExtendedType, Schema};
 use apollo_compiler::validation::Valid;
 use apollo_compiler::{ExecutableDocument, Node, ast};
@@ -27,15 +25,13 @@ const MACHINERY: [&str; 2] = ["join__", "link__"];
 #[error("the schema cannot be used: {0}")]
 pub struct SchemaError(String);
 
-/// A schema, and which of its input types need a value's exact text.
+/// A schema, and what a router asks for of its types.
 #[derive(Debug, Clone)]
 pub struct GraphSchema(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     schema: Valid<Schema>,
-    /// Input types with a [`Scalar`] of note in them, at any depth.
-    noted: HashSet<String>,
     /// Fields by which a router knows objects again.
     keys: HashSet<String>,
     described: Described,
@@ -160,11 +156,9 @@ impl GraphSchema {
         }
         let schema = Schema::parse_and_validate(text, "schema.graphql")
             .map_err(|error| SchemaError(error.errors.to_string()))?;
-        let noted = noted(&schema);
         let described = Described::of(&schema);
         Ok(Self(Arc::new(Inner {
             schema,
-            noted,
             keys,
             described,
         })))
@@ -192,11 +186,6 @@ impl GraphSchema {
     /// Whether a router asks for a field of this name beside what a client asks for.
     pub(super) fn is_key(&self, name: &str) -> bool {
         name == "__typename" || self.0.keys.contains(name)
-    }
-
-    /// Whether values of this type need a look at their text.
-    pub(super) fn is_noted(&self, ty: &Type) -> bool {
-        self.0.noted.contains(ty.inner_named_type().as_str())
     }
 
     pub(super) fn scalar(name: &str) -> Option<Scalar> {
@@ -317,32 +306,6 @@ fn directives(list: &mut DirectiveList) {
         .retain(|directive| OF_CLIENTS.contains(&directive.name.as_str()));
 }
 
-/// Scalars of note and the input types that hold one.
-fn noted(schema: &Schema) -> HashSet<String> {
-    let mut noted: HashSet<String> = schema
-        .types
-        .keys()
-        .filter(|name| Scalar::of(name).is_some())
-        .map(ToString::to_string)
-        .collect();
-    loop {
-        let before = noted.len();
-        for (name, ty) in &schema.types {
-            if let ExtendedType::InputObject(input) = ty
-                && input
-                    .fields
-                    .values()
-                    .any(|field| noted.contains(field.ty.inner_named_type().as_str()))
-            {
-                noted.insert(name.to_string());
-            }
-        }
-        if noted.len() == before {
-            return noted;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -374,21 +337,6 @@ mod tests {
                 "{text}"
             );
             assert!(!text.contains("@key") && !text.contains("@shareable"));
-        }
-    }
-
-    #[test]
-    fn input_types_are_known_by_what_they_hold() {
-        let schema = GraphSchema::from_sdl(SUPERGRAPH).unwrap();
-        for (ty, is_noted) in [
-            ("PlaceOrderInput!", true),
-            ("[OrderItemInput!]!", true),
-            ("CreateCustomerInput", true),
-            ("NameInput!", false),
-            ("OrderStatus", false),
-        ] {
-            let ty = Type::parse(ty, "type").unwrap();
-            assert_eq!(schema.is_noted(&ty), is_noted, "{ty}");
         }
     }
 }

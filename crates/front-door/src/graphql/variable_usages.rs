@@ -129,7 +129,7 @@ mod tests {
     fn a_variable_that_does_not_fit_its_place_inside_of_an_object_or_a_list_is_refused_there() {
         let name = |variable: &str| {
             format!(
-                r#"mutation({variable}){{createCustomer(input:{{id:"a",name:{{firstName:$f,lastName:"b"}}}}){{customer{{id}}}}}}"#
+                r#"mutation({variable}){{updateCustomer(id:"a",input:{{name:{{lastName:"b",firstName:$f}}}}){{customer{{id}}}}}}"#
             )
         };
         let item = |variable: &str, items: &str| {
