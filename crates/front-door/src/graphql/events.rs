@@ -173,11 +173,6 @@ impl Receiver {
         Self::of(source, operation, ends)
     }
 
-    /// The operation whose events they are.
-    pub(super) fn operation(&self) -> &Chosen {
-        &self.operation
-    }
-
     /// The next event; `None` behind the end. Safe to cancel.
     pub(super) async fn next(&mut self) -> Option<Event> {
         if self.is_over {
