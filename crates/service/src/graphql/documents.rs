@@ -19,7 +19,11 @@ const LONGEST: usize = 4_096;
 #[derive(Clone)]
 pub(super) struct ParsedDocuments(Arc<Mutex<Documents>>);
 
-type Documents = LruCache<String, Arc<ExecutableDocument>>;
+type Documents = LruCache<String, KeptDocument>;
+
+/// A document that is kept, among the data of each request for it.
+#[derive(Clone)]
+pub(super) struct KeptDocument(pub(super) Arc<ExecutableDocument>);
 
 impl fmt::Debug for ParsedDocuments {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,12 +45,17 @@ impl ParsedDocuments {
             return;
         }
         let known = self.lock().get(&request.query).cloned();
-        if let Some(document) = known {
-            request.set_parsed_query(document.as_ref().clone());
+        let document = if let Some(document) = known {
+            request.set_parsed_query(document.0.as_ref().clone());
+            document
         } else if let Ok(document) = request.parsed_query() {
-            let document = Arc::new(document.clone());
-            self.lock().put(request.query.clone(), document);
-        }
+            let document = KeptDocument(Arc::new(document.clone()));
+            self.lock().put(request.query.clone(), document.clone());
+            document
+        } else {
+            return;
+        };
+        request.data.insert(document);
     }
 
     fn lock(&self) -> MutexGuard<'_, Documents> {

@@ -1,17 +1,28 @@
 //! The order of an answer's members: that of the fields in the document (GraphQL, section Serialized Map Ordering). The library puts each field where
 //! it became ready.
 
-use std::sync::OnceLock;
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use async_graphql::indexmap::IndexMap;
 use async_graphql::parser::types::{ExecutableDocument, Selection, SelectionSet};
 use async_graphql::{Name, Value};
 
+use super::documents::KeptDocument;
+
 /// The order in which a request asks for what it asks for.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct MemberOrder {
-    document: OnceLock<ExecutableDocument>,
+    document: OnceLock<Arc<ExecutableDocument>>,
     selected: OnceLock<Selected>,
+}
+
+impl fmt::Debug for MemberOrder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("MemberOrder")
+    }
 }
 
 /// The keys of an object, each with those of what it holds. Fields of several types under one key are one.
@@ -19,9 +30,12 @@ pub(super) struct MemberOrder {
 struct Selected(IndexMap<Name, Selected>);
 
 impl MemberOrder {
-    /// Takes it from the document of the request.
-    pub(super) fn take(&self, document: &ExecutableDocument) {
-        self.document.get_or_init(|| document.clone());
+    /// Takes it from the document of the request, which is shared if it is kept.
+    pub(super) fn take(&self, kept: Option<&KeptDocument>, document: &ExecutableDocument) {
+        self.document.get_or_init(|| match kept {
+            Some(kept) => kept.0.clone(),
+            None => Arc::new(document.clone()),
+        });
     }
 
     /// Puts what the operation of this name came to into its order. The operation has been validated: its fragments go in no circle and have a

@@ -15,12 +15,11 @@ use super::INTERNAL_MESSAGE;
 use super::async_graphql_messages::{field_of, is_refused_input};
 use crate::error_code::ErrorCode;
 use crate::graphql::field_errors::FieldErrors;
-use crate::graphql::member_order::MemberOrder;
+use crate::graphql::{documents::KeptDocument, member_order::MemberOrder};
 
 /// Gives every error a code: what the GraphQL layer itself refuses (syntax, validation, wrong types, limits) becomes
 /// `BAD_USER_INPUT`, with the field where it is known; what a resolver let slip becomes `INTERNAL`, without its text. And every field
-/// that fails its place in the answer, and every member the place
-/// that the document gives it.
+/// that fails its place in the answer, and every member the place that the document gives it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ErrorCodes;
 
@@ -60,7 +59,8 @@ impl Extension for OfRequest {
         next: NextParseQuery<'_>,
     ) -> ServerResult<ExecutableDocument> {
         let document = next.run(context, query, variables).await?;
-        self.order.take(&document);
+        self.order
+            .take(context.data_opt::<KeptDocument>(), &document);
         Ok(document)
     }
 
