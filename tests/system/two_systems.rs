@@ -207,7 +207,7 @@ fn wrong_key(ground: &Ground) {
     // The store knows its key.
     let said = refused(ground.spawn_with_key(WRONG));
     assert!(
-        said.contains("is not the one that this store was made with"),
+        said.contains("this store was used with the sealing key"),
         "{said}"
     );
     // So do the topics, when the stores are new.

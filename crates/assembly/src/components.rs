@@ -13,11 +13,11 @@ use tandem_event_path::{
     log_memory::LogWatch,
     outbox::relay::{Lateness, RelayHandle},
     projection::ProjectionStatus,
+    sealing::Sealer,
     store::AggregateStore,
     waiting::Waiting,
 };
 use tandem_model::aggregate::Aggregate;
-use tandem_runtime::clock::Clock;
 use tandem_service::web::actuator::{Affects, ComponentHealth, Health};
 
 /// `store`: whether it answers, and whether it could be written when that was tried last. Affects readiness by the former alone: what can
@@ -74,30 +74,41 @@ const KEY_DELAY: TimeDelta = TimeDelta::seconds(5);
 /// So many of those whose keys are waited for are named.
 const NAMED: usize = 10;
 
-/// `dataKeys`: whether events wait for their data key, and, for operators, whose.
-pub fn data_keys(health: &Health, waiting: Vec<Waiting>, clock: &Clock) {
-    let clock = clock.clone();
+/// `dataKeys`: whether events wait for their data key, or a key that is there does not open, and, for operators, whose.
+pub fn data_keys(health: &Health, waiting: Vec<Waiting>, sealer: &Sealer) {
+    let sealer = sealer.clone();
     health.register("dataKeys", Affects::HealthOnly, move || {
-        let subjects: BTreeSet<String> = waiting.iter().flat_map(Waiting::subjects).collect();
-        let since = waiting.iter().filter_map(Waiting::since).min();
-        let now = DateTime::<Utc>::from(clock.now());
-        let is_late = since.is_some_and(|since| now - since > KEY_DELAY);
-        let told = if is_late {
-            ComponentHealth::degraded(
-                "events wait for data keys that are not on the topic of keys, or do not open; `tandem keys waiting` says more",
-            )
-        } else {
-            ComponentHealth::up()
-        };
-        let told = told.with("waiting", subjects.len());
-        let named: Vec<String> = subjects.into_iter().take(NAMED).collect();
-        let told = if named.is_empty() {
-            told
-        } else {
-            told.with_confidential("of", named.join(", "))
-        };
+        let told = data_keys_now(&waiting, &sealer);
         async move { told }
     });
+}
+
+fn data_keys_now(waiting: &[Waiting], sealer: &Sealer) -> ComponentHealth {
+    let subjects: BTreeSet<String> = waiting.iter().flat_map(Waiting::subjects).collect();
+    let since = waiting.iter().filter_map(Waiting::since).min();
+    let now = DateTime::<Utc>::from(sealer.clock().now());
+    let is_late = since.is_some_and(|since| now - since > KEY_DELAY);
+    let unopened = sealer.unopened();
+    let told = if !unopened.is_empty() {
+        ComponentHealth::degraded(
+            "data keys do not open with the sealing keys that were given: give the service the key that sealed them, too",
+        )
+    } else if is_late {
+        ComponentHealth::degraded(
+            "events wait for data keys that are not on the topic of keys, or do not open; `tandem keys waiting` says more",
+        )
+    } else {
+        ComponentHealth::up()
+    };
+    let told = told
+        .with("waiting", subjects.len())
+        .with("unopened", unopened.len());
+    let all: BTreeSet<String> = subjects.into_iter().chain(unopened).collect();
+    let named: Vec<String> = all.into_iter().take(NAMED).collect();
+    match named.is_empty() {
+        true => told,
+        false => told.with_confidential("of", named.join(", ")),
+    }
 }
 
 /// `log`: whether the logs are those that the store was made from.

@@ -3,6 +3,7 @@
 //!
 //! * [`service`]: the life of the process: port, stores, everything beside requests, end.
 //! * [`store_settings`], [`stores`]: the stores that the settings name.
+//! * [`sealing_keys`]: which sealing keys a store needs.
 //! * [`admin`]: the operator's routes under `/admin`: rebuild, dead letters, keys, log, audit.
 //! * [`components`]: the health of the event path.
 //! * [`consistency`]: whether this instance shows what a client wrote.
@@ -11,6 +12,7 @@
 pub mod admin;
 pub mod components;
 pub mod consistency;
+pub mod sealing_keys;
 pub mod service;
 pub mod store_settings;
 pub mod stores;

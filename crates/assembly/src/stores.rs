@@ -5,7 +5,10 @@ use std::{path::Path, sync::Arc};
 
 use secrecy::ExposeSecret;
 
-use crate::store_settings::StoreSettings;
+use crate::{
+    sealing_keys::{MissingKey, STORE_KEY, admit, store_key},
+    store_settings::StoreSettings,
+};
 use tandem_event_path::{
     sealing::Sealer,
     store::{
@@ -71,76 +74,12 @@ pub enum StoresError {
     /// The store does not answer, or holds something else.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The store was made with another sealing key.
-    #[error(
-        "the sealing key is not the one that this store was made with (fingerprint {given}, the store's is {stored}): give the service the key that it had, by TANDEM_SEALING_KEY or --sealing-key-file"
-    )]
-    SealingKey {
-        /// The fingerprint of the key that was given.
-        given: String,
-        /// The fingerprint of the key that the store was made with.
-        stored: String,
-    },
+    /// The store holds what a key may have sealed that was not given.
+    #[error(transparent)]
+    SealingKey(#[from] MissingKey),
     /// Opening was cut off by the end of the process.
     #[error("opening the store was interrupted")]
     Interrupted,
-}
-
-/// Under this name a store remembers the fingerprint of the sealing key that it was made with.
-const SEALING_KEY: &str = "sealing-key";
-
-/// Under this name an embedded store remembers the key that its records are sealed with, sealed with the sealing key.
-const STORE_KEY: &str = "store-key";
-/// What the store's key is sealed for.
-const STORE_KEY_PLACE: &[u8] = b"store-key";
-
-fn same_key(sealer: &Sealer, stored: String) -> Result<(), StoresError> {
-    if sealer.has(&stored) {
-        return Ok(());
-    }
-    let given = sealer.fingerprints().join(", ");
-    Err(StoresError::SealingKey { given, stored })
-}
-
-/// Notes that a store needs no other sealing key than the newest: of an embedded store the key of its records is sealed anew.
-///
-/// # Errors
-/// When the store does not answer, or its key does not open.
-pub async fn settle_sealing_key(
-    registry: &dyn Registry,
-    sealer: &Sealer,
-) -> Result<(), StoreError> {
-    if let Some(sealed) = registry.recall(STORE_KEY).await? {
-        let resealed = sealer
-            .reseal(&sealed, STORE_KEY_PLACE)
-            .map_err(|error| StoreError::Corrupt(format!("the key of the store: {error}")))?;
-        if let Some(resealed) = resealed {
-            registry.note(STORE_KEY, &resealed).await?;
-        }
-    }
-    registry.note(SEALING_KEY, &sealer.fingerprint()).await
-}
-
-/// The key of an embedded store's records, and the same sealed, by what its registry remembers.
-fn store_key(sealer: &Sealer, recall: &dyn Fn(&str) -> Option<String>) -> ([u8; 32], String) {
-    if let Some(sealed) = recall(STORE_KEY) {
-        let opened = sealer.open(&sealed, STORE_KEY_PLACE).ok();
-        // Where it does not open the sealing key is another one, which is told before anything is read.
-        let key = opened.and_then(|key| key.try_into().ok());
-        return (key.unwrap_or_default(), sealed);
-    }
-    let made_with = recall(SEALING_KEY);
-    let made_with = made_with.and_then(|made_with| sealer.with_fingerprint(&made_with).cloned());
-    // A store from before it had a key of its own goes on with the one that was derived.
-    let key = match &made_with {
-        Some(old) => Codec::derived(old),
-        None => sealer.fresh_key(),
-    };
-    let sealed = made_with
-        .as_ref()
-        .unwrap_or(sealer)
-        .seal(&key, STORE_KEY_PLACE);
-    (key, sealed)
 }
 
 impl<A: Aggregate> Stores<A> {
@@ -162,15 +101,14 @@ impl<A: Aggregate> Stores<A> {
                 let uri = uri.expose_secret().trim();
                 let opened = Self::mongodb(names, uri, waiting, shutdown).await?;
                 let registry = &opened.0.registry;
-                let given = sealer.fingerprint();
-                let stored = until_answered(
+                let admitted = until_answered(
                     |reason| waiting.down(reason),
                     shutdown,
-                    || registry.remember(SEALING_KEY, &given),
+                    || admit(registry.as_ref(), sealer),
                 )
                 .await
                 .ok_or(StoresError::Interrupted)?;
-                same_key(sealer, stored)?;
+                admitted?;
                 Ok(opened)
             }
             None => Self::embedded(names, &settings.data_dir, sealer).await,
@@ -200,10 +138,7 @@ impl<A: Aggregate> Stores<A> {
         let (store, sealed) = opening.await.map_err(|_| StoresError::Interrupted)??;
         let shared = || Arc::clone(&store);
         let registry = EmbeddedRegistry::open(shared()).await?;
-        let stored = registry
-            .remember(SEALING_KEY, &sealer.fingerprint())
-            .await?;
-        same_key(sealer, stored)?;
+        admit(&registry, sealer).await??;
         // Before the first record.
         if registry.remember(STORE_KEY, &sealed).await? != sealed {
             let reason = "the key of the store was not read when it was opened".to_owned();

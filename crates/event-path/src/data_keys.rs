@@ -48,9 +48,11 @@ impl DataKey {
     /// # Errors
     /// When another service's key wrapped it, or it is another subject's.
     pub fn unwrap(service: &Sealer, wrapped: &str, subject: &str) -> Result<Self, OpenError> {
-        let key = service.open(wrapped, place(subject).as_bytes())?;
-        let key: [u8; 32] = key.try_into().map_err(|_| OpenError::Malformed)?;
-        Ok(Self(Sealer::new(&key)))
+        let opened = service.open(wrapped, place(subject).as_bytes());
+        let key: Result<[u8; 32], OpenError> =
+            opened.and_then(|key| key.try_into().map_err(|_| OpenError::Malformed));
+        service.note_opened(subject, key.is_ok());
+        Ok(Self(Sealer::new(&key?)))
     }
 
     /// The same key wrapped with the newest key of the services; `None` if it is so already.
@@ -228,6 +230,18 @@ mod tests {
         assert!(again.open(&sealed, "customer/1/2").is_err());
         assert!(DataKey::unwrap(&service, &wrapped, "2").is_err());
         assert!(DataKey::unwrap(&Sealer::new(&[8; 32]), &wrapped, "1").is_err());
+    }
+
+    #[test]
+    fn whose_key_does_not_open_is_told_until_it_does() {
+        let (_, wrapped) = DataKey::make(&Sealer::replacing(&[7; 32], &[]), "1");
+        let (_, newer) = DataKey::make(&Sealer::replacing(&[8; 32], &[]), "1");
+        let service = Sealer::replacing(&[7; 32], &[]);
+        assert!(service.unopened().is_empty());
+        assert!(DataKey::unwrap(&service.clone(), &newer, "1").is_err());
+        assert_eq!(service.unopened(), ["1".to_owned()].into());
+        DataKey::unwrap(&service, &wrapped, "1").unwrap();
+        assert!(service.unopened().is_empty());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! The key of the services can be replaced: several are given, the first one seals, and all open. What it seals names it: `v2.`, the
 //! fingerprint of the key, `.`, and the same base64url. What was sealed before keys had names is tried with each.
 
+mod unopened;
+
 use std::{
     path::PathBuf,
     process::{Command, Stdio},
@@ -26,6 +28,8 @@ use secrecy::{ExposeSecret, SecretBox, SecretString};
 use sha2::{Digest, Sha256};
 pub use tandem_model::seal::OpenError;
 use tandem_runtime::clock::Clock;
+
+use unopened::UnopenedKeys;
 
 const PREFIX: &str = "v1.";
 const NAMED_PREFIX: &str = "v2.";
@@ -101,6 +105,7 @@ pub struct Sealer {
     name: Option<Arc<str>>,
     /// The keys that this one has replaced.
     older: Option<Arc<[Sealer]>>,
+    unopened: Option<UnopenedKeys>,
     clock: Clock,
 }
 
@@ -186,6 +191,7 @@ impl Sealer {
             key: Arc::new(SecretBox::new(Box::new(*key))),
             name: None,
             older: None,
+            unopened: None,
             clock: Clock::default(),
         }
     }
@@ -201,6 +207,7 @@ impl Sealer {
         let older: Arc<[Self]> = older.iter().map(named).collect();
         Self {
             older: Some(older).filter(|older| !older.is_empty()),
+            unopened: Some(UnopenedKeys::default()),
             ..named(key)
         }
     }

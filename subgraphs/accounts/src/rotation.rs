@@ -72,8 +72,9 @@ impl Rewraps for RewrapCustomers {
         self.publish_states(&with_cards).await?;
         self.customers.restore(&changed).await?;
         let changed: HashSet<String> = changed.iter().map(|it| it.id().to_owned()).collect();
+        page.rewrapped = changed.len() as u64;
         let published = self.publish_keys(&customers, &changed).await?;
-        page.rewrapped = changed.union(&published).count() as u64;
+        page.republished = published.difference(&changed).count() as u64;
         Ok(page)
     }
 }
@@ -124,9 +125,11 @@ impl RewrapCustomers {
             .collect();
         let stored = self.customers.get_many(&suspects).await?;
         let publishing = stored.iter().flatten().filter_map(|stored| {
-            let wrapped = stored.state.data_key()?;
+            let id = stored.state.id();
+            // One that does not open would take the place of one that does.
+            let wrapped = stored.state.data_key();
+            let wrapped = wrapped.filter(|wrapped| is_newest(&self.sealer, wrapped, id))?;
             Some(async move {
-                let id = stored.state.id();
                 let sent = self.topic.publish(id, Some(wrapped)).await;
                 sent.map(|()| id.to_owned())
                     .map_err(|error| StoreError::Away(format!("the topic of keys: {error}")))
@@ -137,7 +140,35 @@ impl RewrapCustomers {
     }
 }
 
-/// Whether a key on the topic is wrapped with another key than the newest.
+/// Whether a key opens, and is wrapped with another key than the newest. Of one that does not open nothing better may be known: that is
+/// [`KeyHealing`](crate::keys::KeyHealing)'s to judge.
 fn is_older(sealer: &Sealer, wrapped: &str, id: &str) -> bool {
-    !matches!(DataKey::rewrap(sealer, wrapped, id), Ok(None))
+    matches!(DataKey::rewrap(sealer, wrapped, id), Ok(Some(_)))
+}
+
+/// Whether a key is wrapped with the newest key.
+fn is_newest(sealer: &Sealer, wrapped: &str, id: &str) -> bool {
+    matches!(DataKey::rewrap(sealer, wrapped, id), Ok(None))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_key_that_does_not_open_is_neither_older_nor_the_newest() {
+        let both = Sealer::replacing(&[8; 32], &[[7; 32]]);
+        let wrapped_with = |key: [u8; 32]| DataKey::make(&Sealer::replacing(&key, &[]), "1").1;
+        let judged = |wrapped: &str| {
+            (
+                is_older(&both, wrapped, "1"),
+                is_newest(&both, wrapped, "1"),
+            )
+        };
+        assert_eq!(judged(&wrapped_with([7; 32])), (true, false));
+        assert_eq!(judged(&wrapped_with([8; 32])), (false, true));
+        assert_eq!(judged(&wrapped_with([9; 32])), (false, false));
+        assert_eq!(judged("forged"), (false, false));
+    }
 }

@@ -289,7 +289,7 @@ fn assemble(
     components::kafka(health, &log);
     components::log(health, &watch);
     components::projection(health, "audit", audit_status, i64::MAX, None);
-    components::data_keys(health, vec![waiting.clone()], shutdown.clock());
+    components::data_keys(health, vec![waiting.clone()], sealer);
     let operator = office
         .routes()
         .merge(rebuilder.routes())

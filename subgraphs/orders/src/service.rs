@@ -359,7 +359,7 @@ fn assemble(
     components::data_keys(
         health,
         vec![waiting_customers.clone(), waiting_orders.clone()],
-        shutdown.clock(),
+        sealer,
     );
     let key_office = KeyOffice::new(vec![waiting_customers, waiting_orders.clone()], None);
     let commands = OrderCommands::new(

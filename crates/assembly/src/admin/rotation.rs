@@ -25,7 +25,7 @@ use tandem_runtime::{backoff::Backoff, shutdown::Shutdown};
 
 use utoipa::ToSchema;
 
-use crate::stores::settle_sealing_key;
+use crate::sealing_keys::settle_sealing_key;
 
 /// Under this name a store remembers how far the work is.
 const PLACE: &str = "sealing-key-rotation";
@@ -43,6 +43,8 @@ pub struct RewrappedPage {
     pub looked_at: u64,
     /// How many of them were sealed anew.
     pub rewrapped: u64,
+    /// How many were published again as they are: the store had them already, and the log did not.
+    pub republished: u64,
     /// Ids of which something opens with none of the keys.
     pub unopened: Vec<String>,
     /// The last id; `None` when there are no more.
@@ -105,7 +107,9 @@ struct RotationPlace {
     key: String,
     part: usize,
     after: Option<String>,
-    rewrapped_in_pass: u64,
+    /// What was sealed anew or published again.
+    #[serde(alias = "rewrapped_in_pass")]
+    found_in_pass: u64,
     unopened_in_pass: u64,
 }
 
@@ -237,7 +241,7 @@ impl KeyRotation {
             key: key.clone(),
             part: 0,
             after: None,
-            rewrapped_in_pass: 0,
+            found_in_pass: 0,
             unopened_in_pass: 0,
         };
         let recalled = self.until_done(|| registry.recall(PLACE)).await;
@@ -256,7 +260,7 @@ impl KeyRotation {
                     .await
                     .ok_or_else(stopping)?;
                 self.count(&page);
-                place.rewrapped_in_pass += page.rewrapped;
+                place.found_in_pass += page.rewrapped + page.republished;
                 place.unopened_in_pass += page.unopened.len() as u64;
                 match page.last {
                     Some(last) => place.after = Some(last),
@@ -279,7 +283,7 @@ impl KeyRotation {
                     place.unopened_in_pass
                 ));
             }
-            if place.rewrapped_in_pass == 0 {
+            if place.found_in_pass == 0 {
                 break;
             }
             if passes >= PASSES {
