@@ -1,6 +1,8 @@
 //! `tandem rebuild` and `tandem restore`: the running service rebuilds its store from the log; the progress is shown here. What the log
 //! lacks is removed at an order alone, and kept in a file first.
 
+mod counts;
+
 use std::{
     fs::File,
     io::{BufRead, BufReader, BufWriter, IsTerminal, Write},
@@ -21,6 +23,8 @@ use super::{
     reach::{Place, Services},
     service::{Operator, Service},
 };
+use counts::Counts;
+
 use crate::terminal::{one_line, say};
 
 /// Copies sent in one request, and so many bytes of them at most, if there is more than one.
@@ -82,21 +86,14 @@ pub(crate) async fn run(settings: RebuildSettings) -> anyhow::Result<()> {
         ..Wanted::default()
     };
     let (lacking, counts) = rebuild(&operator, wanted, true).await?;
-    if !settings.remove_what_the_log_lacks {
-        return tell_left(&counts);
+    if let Some(kept) = counts.kept() {
+        say(&kept);
     }
-    remove(&settings, &operator, &lacking).await
-}
-
-#[allow(clippy::print_stdout)] // the command's answer
-fn tell_left(counts: &Counts) -> anyhow::Result<()> {
-    let count = counts.all();
-    if count > 0 {
-        println!(
-            "{count} stored are not as the log has them ({} unknown to it, {} ahead of it, {} with another content): left as they are. \
-             To put the log right: tandem log restore. To remove them: --remove-what-the-log-lacks --confirm-removals {count}",
-            counts.unknown, counts.ahead, counts.differing
-        );
+    if settings.remove_what_the_log_lacks {
+        return remove(&settings, &operator, &lacking).await;
+    }
+    if let Some(left) = counts.left() {
+        say(&left);
     }
     Ok(())
 }
@@ -109,7 +106,9 @@ async fn remove(
     lacking: &[Copy],
 ) -> anyhow::Result<()> {
     if lacking.is_empty() {
-        println!("everything that is stored is in the log: nothing is to be removed");
+        println!(
+            "nothing is to be removed: what is stored is in the log, or was before it was restored"
+        );
         return Ok(());
     }
     let count = lacking.len() as u64;
@@ -243,28 +242,6 @@ async fn take_back(operator: &Operator, copies: Vec<Copy>) -> anyhow::Result<u64
         .json()
         .await?;
     Ok(done.taken_back)
-}
-
-/// What is stored and not as the log has it.
-#[derive(Default)]
-struct Counts {
-    unknown: u64,
-    ahead: u64,
-    differing: u64,
-    revert: u64,
-}
-
-impl Counts {
-    fn all(&self) -> u64 {
-        self.unknown + self.ahead + self.differing
-    }
-
-    fn add(&mut self, progress: &Progress) {
-        self.unknown += progress.unknown;
-        self.ahead += progress.ahead;
-        self.differing += progress.differing;
-        self.revert += progress.revert;
-    }
 }
 
 /// Has everything rebuilt; copies of what the log lacks, if they are wanted, and the counts.

@@ -172,6 +172,19 @@ fn lost(ground: &mut Ground) {
         tandem.operated(&["log", "accept", service]);
         tandem.operated(&["log", "status", service]);
     }
+    // It is put right: what the restored log cannot have is told, stays, and is not offered for removal.
+    for service in ["accounts", "orders"] {
+        let output = tandem.operated(&["rebuild", service]);
+        assert_eq!(left(&output), 0, "{output}");
+        assert!(
+            output.contains("history entries are only in the store"),
+            "{output}"
+        );
+        let output = tandem.operated(&["rebuild", service, "--remove-what-the-log-lacks"]);
+        assert!(output.contains("nothing is to be removed"), "{output}");
+    }
+    tandem.audited(&client, "customer", "old0", 2);
+    tandem.audited(&client, "order", &order, 2);
     let log = Log::of(&tandem);
     for (topic, key, count) in [(CUSTOMERS, "old0", 2), (ORDERS, order.as_str(), 2)] {
         let told: Vec<_> = log

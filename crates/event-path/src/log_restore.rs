@@ -7,6 +7,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use async_trait::async_trait;
 use futures::future::try_join_all;
+pub use tandem_model::cloudevents::RESTORED;
 use tandem_model::{aggregate::Aggregate, cloudevents, event::CloudEvent};
 use tandem_runtime::shutdown::Shutdown;
 
@@ -19,8 +20,6 @@ use crate::{
 
 /// Aggregates looked at together.
 const SOME: usize = 500;
-/// The header of the extension attribute that marks a restored event.
-pub const RESTORED: &str = "ce_tandemrestored";
 
 /// Makes the event that describes a stored state.
 pub trait Reencodes<A>: Send + Sync + 'static {

@@ -15,6 +15,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 pub const SYSTEM: &str = "ce_tandemsystem";
 /// The same attribute's name.
 const SYSTEM_ATTRIBUTE: &str = "tandemsystem";
+/// The header of the extension attribute that marks an event which was made anew from a store's state, because the log had lost it or holds what
+/// an older sealing key has sealed.
+pub const RESTORED: &str = "ce_tandemrestored";
 /// Names, in a message that was read, the system that read it, where the message may be another system's: its events are refused. It
 /// is never in the log.
 pub const READ_BY: &str = "tandem-read-by";

@@ -7,12 +7,13 @@ const WORDS = { RUNNING: "goes on", FINISHED: "finished", FAILED: "could not go 
 
 function target(name, progress) {
   if (!progress) return make("div", { kind: "target", text: `${name}: not begun` });
-  const { read, total, written, refused, waiting, unknown, ahead, differing, of_the_log: log, seconds } = progress;
+  const { read, total, written, refused, waiting, unknown, ahead, differing, only_stored: kept, of_the_log: log, seconds } = progress;
   const label = `${name}: ${read} of ${Math.max(total, read)} events read, ${written} written, in ${seconds.toFixed(1)} s`;
   const more = [
     refused > 0 && `${refused} refused: they are dead letters`,
     waiting > 0 && `${several(waiting, "aggregate")} waiting for data keys`,
     unknown + ahead + differing > 0 && `${unknown} unknown to the log, ${ahead} ahead of it, ${differing} with another content: left as they are`,
+    kept > 0 && `of the history only in the store, since the log was restored: ${kept}`,
     log,
   ].filter(Boolean);
   return make(

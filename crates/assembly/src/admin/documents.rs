@@ -132,10 +132,14 @@ pub(super) struct Progress {
     waiting: u64,
     /// What is stored under ids that the log does not know. It is left as it is.
     unknown: u64,
+    /// Of these, entries of aggregates that the log knows: no restoring of the log brings them back to it.
+    gaps: u64,
     /// What is stored at revisions ahead of the log. It is left as it is.
     ahead: u64,
     /// Entries whose content is not the log's. They are left as they are, unless they were ordered to be made as the log has them.
     differing: u64,
+    /// Entries that only the store has as they were, because the log was restored from newer states. They stay.
+    only_stored: u64,
     /// Entries that were made as the log has them.
     revert: u64,
     /// What is to be said of the log, if it is not whole or not the one that the store was made from.

@@ -144,6 +144,7 @@ impl Rebuilder {
                 unknown = done.unknown,
                 ahead = done.ahead,
                 differing = done.differing,
+                only_stored = done.only_stored,
                 revert = done.revert,
                 seconds = done.seconds,
                 "rebuilt from the log"

@@ -19,6 +19,9 @@ pub(super) struct Logged {
     known: HashMap<Box<str>, Revisions>,
     /// Ids of messages that could not be read: of those nothing is certain, so nothing of theirs is touched.
     doubtful: HashSet<Box<str>>,
+    /// The newest revision of an id that was first shown by an event which was made anew from a store's state: what was before is gone from
+    /// the log for good.
+    restored: HashMap<Box<str>, i64>,
 }
 
 /// The revisions of one id.
@@ -69,6 +72,18 @@ impl Logged {
             return revisions.insert(revision);
         }
         self.known.entry(id.into()).or_default().insert(revision)
+    }
+
+    /// Notes that the first occurrence of a revision is an event that was made anew from a store's state.
+    pub(super) fn note_restored(&mut self, id: &str, revision: i64) {
+        let newest = self.restored.entry(id.into()).or_default();
+        *newest = revision.max(*newest);
+    }
+
+    /// Whether an entry is older than what the log was restored with: such entries are only in the store.
+    pub(super) fn is_before_restored(&self, seen: &PublishedRow) -> bool {
+        let restored = self.restored.get(seen.id.as_str());
+        restored.is_some_and(|restored| seen.revision < *restored)
     }
 
     /// Notes that a message of this id could not be read.
@@ -163,6 +178,20 @@ mod tests {
             let misses = logged.misses(&seen(id, revision), Keeps::Each);
             assert_eq!(misses, missed, "{id} {revision}");
         }
+    }
+
+    #[test]
+    fn what_is_older_than_a_restored_revision_is_only_in_the_store() {
+        let mut logged = Logged::default();
+        for revision in [3, 2] {
+            logged.note("a", revision);
+            logged.note_restored("a", revision);
+        }
+        logged.note("b", 3);
+        for (id, revision, is_before) in [("a", 1, true), ("a", 2, true), ("a", 3, false)] {
+            assert_eq!(logged.is_before_restored(&seen(id, revision)), is_before);
+        }
+        assert!(!logged.is_before_restored(&seen("b", 1)));
     }
 
     #[test]

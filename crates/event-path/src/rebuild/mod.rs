@@ -39,5 +39,5 @@ pub use order::{Lacking, Order, Outcome};
 pub use progress::Progress;
 pub use rebuilt::{Decoded, Differing, Entries, Rebuilt, content_of};
 pub use target::Target;
-pub use trail::RebuildTrail;
+pub use trail::{LoggedEntry, RebuildTrail};
 pub use unread::Unread;

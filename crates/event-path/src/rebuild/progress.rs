@@ -22,12 +22,18 @@ pub struct Progress {
     /// What is stored under ids that the log does not know. It is left as it is.
     #[serde(default)]
     pub unknown: u64,
+    /// Of these, entries of aggregates that the log knows: no restoring of the log brings them back to it.
+    #[serde(default)]
+    pub gaps: u64,
     /// What is stored at revisions ahead of the log. It is left as it is.
     #[serde(default)]
     pub ahead: u64,
     /// Entries whose content is not the log's. They are left as they are, unless they were ordered to be made as the log has them.
     #[serde(default)]
     pub differing: u64,
+    /// Entries that only the store has as they were, because the log was restored from newer states. They stay.
+    #[serde(default)]
+    pub only_stored: u64,
     /// Entries that were made as the log has them.
     #[serde(default)]
     pub revert: u64,

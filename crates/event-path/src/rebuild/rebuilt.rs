@@ -128,6 +128,8 @@ pub struct Differing {
     pub replaced: u64,
     /// What is left as it is: the contents as they would be taken back, empty if they cannot be read.
     pub left: Vec<Vec<u8>>,
+    /// How many stay because the log has no more than what was made anew from a newer state.
+    pub only_stored: u64,
 }
 
 /// What is stored, as bytes from which it is taken back; `None` if it has no JSON form, which no state has brought about.

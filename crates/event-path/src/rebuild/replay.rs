@@ -100,6 +100,7 @@ impl<R: Rebuilt> Rebuild<'_, R> {
             progress.refused += batch.refused;
             progress.revert += batch.differing.replaced;
             progress.differing += batch.differing.left.len() as u64;
+            progress.only_stored += batch.differing.only_stored;
             differing.extend(batch.differing.left);
             progress.waiting += batch.waiting;
             reporter.step();

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
-use tandem_model::message::Message;
+use tandem_model::{cloudevents::RESTORED, message::Message};
 
 use super::{Decoded, Differing, Entries, Keeps, Rebuilt, content_of};
 use crate::{
@@ -88,6 +88,14 @@ impl<P: Projection<Item: Into<ChangeRecord>>> RebuildTrail<P> {
     }
 }
 
+/// An entry as the log has it.
+#[derive(Clone, Debug)]
+pub struct LoggedEntry {
+    record: ChangeRecord,
+    /// Whether it is of an event that was made anew from a store's state.
+    is_restored: bool,
+}
+
 /// What is stored in the place of an entry.
 enum Entry {
     None,
@@ -114,9 +122,9 @@ fn entry(page: Vec<ChangeRecord>, revision: i64) -> Entry {
 
 #[async_trait]
 impl<P: Projection<Item: Into<ChangeRecord>>> Rebuilt for RebuildTrail<P> {
-    type Event = ChangeRecord;
+    type Event = LoggedEntry;
     type Keys = ();
-    type Row = ChangeRecord;
+    type Row = LoggedEntry;
 
     fn name(&self) -> &'static str {
         self.projection.name()
@@ -130,20 +138,23 @@ impl<P: Projection<Item: Into<ChangeRecord>>> Rebuilt for RebuildTrail<P> {
         Keeps::Each
     }
 
-    fn decode(&self, message: &Message) -> Option<Decoded<ChangeRecord>> {
+    fn decode(&self, message: &Message) -> Option<Decoded<LoggedEntry>> {
         let record: ChangeRecord = self.projection.decode(message).ok()?.into();
         Some(Decoded {
             id: record.subject.clone(),
             revision: record.revision,
-            event: record,
+            event: LoggedEntry {
+                record,
+                is_restored: message.header(RESTORED).is_some(),
+            },
         })
     }
 
-    async fn keys(&self, _: &[&ChangeRecord]) -> Result<(), StoreError> {
+    async fn keys(&self, _: &[&LoggedEntry]) -> Result<(), StoreError> {
         Ok(())
     }
 
-    fn open(&self, event: ChangeRecord, (): &()) -> Result<ChangeRecord, Unopened> {
+    fn open(&self, event: LoggedEntry, (): &()) -> Result<LoggedEntry, Unopened> {
         Ok(event)
     }
 
@@ -152,31 +163,41 @@ impl<P: Projection<Item: Into<ChangeRecord>>> Rebuilt for RebuildTrail<P> {
         Ok(HashMap::new())
     }
 
-    async fn write(
-        &self,
-        rows: &[ChangeRecord],
-        entries: Entries,
-    ) -> Result<Differing, StoreError> {
-        if entries == Entries::Replaced {
-            return Ok(Differing {
-                replaced: self.changes.put_back(rows).await?,
-                left: Vec::new(),
-            });
-        }
+    async fn write(&self, rows: &[LoggedEntry], entries: Entries) -> Result<Differing, StoreError> {
+        let places = rows.iter();
         let stored = self
-            .stored(rows.iter().map(|row| (&row.subject, row.revision)))
+            .stored(places.map(|row| (&row.record.subject, row.record.revision)))
             .await?;
-        let both = stored.into_iter().zip(rows);
-        let differing = both.filter(|(stored, row)| match stored {
-            Entry::None => false,
-            Entry::Some(stored) => stored != *row,
-            Entry::Unreadable => true,
-        });
-        let left = differing
-            .filter_map(|(stored, _)| stored.content())
-            .collect();
-        self.changes.append(rows.to_vec()).await?;
-        Ok(Differing { replaced: 0, left })
+        let mut differing = Differing::default();
+        let mut records = Vec::with_capacity(rows.len());
+        for (
+            stored,
+            LoggedEntry {
+                record,
+                is_restored,
+            },
+        ) in stored.into_iter().zip(rows)
+        {
+            let differs = match &stored {
+                Entry::None => false,
+                // What was made anew knows less than what was seen when the change was made.
+                Entry::Some(stored) if stored != record && *is_restored => {
+                    differing.only_stored += 1;
+                    continue;
+                }
+                Entry::Some(stored) => stored != record,
+                Entry::Unreadable => true,
+            };
+            if differs && entries == Entries::Left {
+                differing.left.extend(stored.content());
+            }
+            records.push(record.clone());
+        }
+        match entries {
+            Entries::Left => self.changes.append(records).await?,
+            Entries::Replaced => differing.replaced = self.changes.put_back(&records).await?,
+        }
+        Ok(differing)
     }
 
     async fn contents(&self, seen: &[PublishedRow]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
@@ -186,9 +207,18 @@ impl<P: Projection<Item: Into<ChangeRecord>>> Rebuilt for RebuildTrail<P> {
         Ok(stored.into_iter().map(Entry::content).collect())
     }
 
-    fn row_of(&self, content: &[u8]) -> Result<(String, i64, ChangeRecord), serde_json::Error> {
+    fn row_of(&self, content: &[u8]) -> Result<(String, i64, LoggedEntry), serde_json::Error> {
         let record: ChangeRecord = serde_json::from_slice(content)?;
-        Ok((record.subject.clone(), record.revision, record))
+        let (subject, revision) = (record.subject.clone(), record.revision);
+        let is_restored = false;
+        Ok((
+            subject,
+            revision,
+            LoggedEntry {
+                record,
+                is_restored,
+            },
+        ))
     }
 
     async fn published(
@@ -203,7 +233,7 @@ impl<P: Projection<Item: Into<ChangeRecord>>> Rebuilt for RebuildTrail<P> {
         self.changes.remove(seen).await
     }
 
-    async fn revert(&self, _: &[(PublishedRow, ChangeRecord)]) -> Result<u64, StoreError> {
+    async fn revert(&self, _: &[(PublishedRow, LoggedEntry)]) -> Result<u64, StoreError> {
         // An entry has no newer state: one that differs is put back, any other that the log has not is removed.
         Ok(0)
     }

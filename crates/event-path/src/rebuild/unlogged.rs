@@ -24,6 +24,10 @@ impl<R: Rebuilt> Rebuild<'_, R> {
         let keeps = self.target.keeps();
         missed.retain(|seen| self.misses(seen));
         for seen in missed {
+            if keeps == Keeps::Each && self.logged.is_before_restored(&seen) {
+                self.reporter.progress.only_stored += 1;
+                continue;
+            }
             tracing::warn!(
                 target_name = self.target.name(),
                 id = seen.id,
@@ -35,6 +39,7 @@ impl<R: Rebuilt> Rebuild<'_, R> {
                 lacking.push(Lacking::Ahead(seen));
             } else {
                 self.reporter.progress.unknown += 1;
+                self.reporter.progress.gaps += u64::from(self.logged.knows(&seen.id));
                 lacking.push(Lacking::Unknown(seen));
             }
         }

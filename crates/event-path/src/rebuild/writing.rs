@@ -12,7 +12,7 @@ use super::{
     retry::until_done,
 };
 use crate::store::StoreError;
-use tandem_model::message::Message;
+use tandem_model::{cloudevents::RESTORED, message::Message};
 use tandem_runtime::shutdown::Shutdown;
 
 /// Rows ready to be written, and what they came of.
@@ -65,6 +65,9 @@ pub(super) async fn prepare<R: Rebuilt>(
         match one {
             Ok((decoded, message)) => {
                 let is_first = logged.note(&decoded.id, decoded.revision);
+                if is_first && message.header(RESTORED).is_some() {
+                    logged.note_restored(&decoded.id, decoded.revision);
+                }
                 if is_first || target.keeps() == Keeps::Newest {
                     let revisions = by_id.entry(decoded.id.clone()).or_default();
                     // Of the same revision the one published last: it was published again with another sealing key.
