@@ -18,7 +18,7 @@ mod remembered_partition;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -32,6 +32,7 @@ use tokio::sync::watch;
 
 use crate::{
     checkpoint::Checkpoint,
+    data_keys::KeyRing,
     log::{Log, TopicState},
     projection::ProjectionStatus,
     store::{Registry, StoreError},
@@ -71,6 +72,7 @@ struct Inner {
     clock: Clock,
     registry: Arc<dyn Registry>,
     logs: Vec<(&'static str, ProjectionStatus)>,
+    keys: OnceLock<KeyRing>,
     state: Mutex<State>,
     /// Looking, noting and accepting take turns: a look that began before the logs were accepted would tell its old alarms after it.
     turn: tokio::sync::Mutex<()>,
@@ -103,10 +105,19 @@ impl LogWatch {
             clock: clock.clone(),
             registry,
             logs,
+            keys: OnceLock::new(),
             state: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             is_held: watch::channel(false).0,
         }))
+    }
+
+    /// The same; whether the topic of keys is the one that was read is looked at, too. No store is made from it, and no store remembers it: each
+    /// start reads all of it.
+    #[must_use]
+    pub fn with_keys(self, keys: &KeyRing) -> Self {
+        self.0.keys.get_or_init(|| keys.clone());
+        self
     }
 
     /// Looks at the logs, then notes what is applied, in the background until the service stops.
@@ -237,15 +248,19 @@ impl LogWatch {
                 self.state().known.remove(&(topic, *partition));
             }
         }
+        if let Some(keys) = self.0.keys.get() {
+            keys.accept();
+        }
         self.set_alarms(Vec::new());
         Ok(accepted)
     }
 
     fn set_alarms(&self, alarms: Vec<Alarm>) {
-        for (topic, _) in &self.0.logs {
-            let count = alarms.iter().filter(|alarm| alarm.topic == *topic).count();
+        let logs = self.0.logs.iter().map(|(topic, _)| *topic);
+        for topic in logs.chain(self.0.keys.get().map(KeyRing::topic)) {
+            let count = alarms.iter().filter(|alarm| alarm.topic == topic).count();
             #[allow(clippy::cast_precision_loss)] // a gauge
-            metrics::gauge!("log_alarms", "topic" => *topic).set(count as f64);
+            metrics::gauge!("log_alarms", "topic" => topic).set(count as f64);
         }
         self.state().alarms = Some(alarms);
     }

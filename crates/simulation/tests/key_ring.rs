@@ -6,10 +6,12 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tandem_accounts::domain::event::KEY_TOPIC;
 use tandem_event_path::{
+    claims::Claim,
     data_keys::{KeyRing, Known, Role, StoredKeys, publication},
     log::{Log, Record},
+    log_memory::LogWatch,
     signing::{Signatures, Signer, SigningKey, SigningSettings},
-    store::{DeadLetterFilter, DeadLetterStore, StoreError},
+    store::{DeadLetterFilter, DeadLetterStore, Registry, StoreError},
 };
 use tandem_orders::domain::Order;
 use tandem_simulation::{
@@ -22,6 +24,8 @@ use tandem_simulation::{
 
 /// Longer than anything takes here, in the world's time.
 const LONG: Duration = Duration::from_secs(5);
+/// By then the logs have been looked at closely.
+const LOOKED: Duration = Duration::from_secs(90);
 
 #[derive(Debug)]
 struct NothingStored;
@@ -46,8 +50,10 @@ fn subjects(names: &[&str]) -> HashSet<String> {
 /// A topic of keys, and orders' ring on it.
 struct Scene {
     world: World,
+    cluster: Cluster,
     log: Arc<dyn Log>,
     letters: Arc<dyn DeadLetterStore>,
+    registry: Arc<dyn Registry>,
     orders: Signatures,
     process: Process,
 }
@@ -58,16 +64,14 @@ impl Scene {
         let cluster = Cluster::new(&world, &faults);
         cluster.make(KEY_TOPIC, true, 1);
         let process = Process::new("orders", &world, &Wrong::by(0));
+        let database = Database::<Order>::new(&world, "orders", Kind::Replicated, &faults);
         Self {
             log: Arc::new(SimLog::new(&cluster, &process)),
-            letters: Arc::new(Database::<Order>::new(
-                &world,
-                "orders",
-                Kind::Replicated,
-                &faults,
-            )),
+            letters: Arc::new(database.clone()),
+            registry: Arc::new(database),
             orders: signatures("orders", 9),
             world,
+            cluster,
             process,
         }
     }
@@ -99,6 +103,65 @@ impl Scene {
         );
         self.world.sleep(LONG).await;
         ring
+    }
+
+    /// The ring of accounts, which has claimed the topics and published a key, and who watches over the topic.
+    async fn owned(&self) -> (KeyRing, LogWatch) {
+        let accounts = signatures("accounts", 1);
+        let signer = Signer {
+            keys: vec![*accounts.verifying()],
+            ..Signer::default()
+        };
+        accounts.trust("accounts", signer);
+        let shutdown = &self.process.shutdown;
+        let ring = KeyRing::start_signed(
+            &self.log,
+            KEY_TOPIC,
+            Role::Owner,
+            Arc::new(NothingStored),
+            accounts,
+            Arc::clone(&self.letters),
+            shutdown,
+        );
+        let claim = Claim {
+            system: "a".to_owned(),
+            number: 1,
+            ..Claim::default()
+        };
+        ring.claim("accounts", Some(&claim)).await.unwrap();
+        ring.admit();
+        ring.publish("1", Some("a")).await.unwrap();
+        let watch = LogWatch::new(
+            &self.log,
+            Arc::clone(&self.registry),
+            Vec::new(),
+            shutdown.clock(),
+        );
+        let watch = watch.with_keys(&ring);
+        watch.start(shutdown);
+        self.world.sleep(LONG).await;
+        assert_eq!(watch.alarms(), Some(Vec::new()));
+        assert!(!ring.publish_lost_claim("accounts").await.unwrap());
+        (ring, watch)
+    }
+
+    /// The topic was made anew: that is told until it is accepted, and the claim is published again.
+    async fn is_made_good(&self, ring: &KeyRing, watch: &LogWatch) {
+        self.world.sleep(LOOKED).await;
+        let told = watch.alarms().unwrap();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].topic == KEY_TOPIC && told[0].what.contains("made anew"));
+        let keys = subjects(&["1"]);
+        assert!(ring.published(&keys).await.unwrap().wrapped.is_empty());
+        assert!(ring.publish_lost_claim("accounts").await.unwrap());
+        assert!(!ring.publish_lost_claim("accounts").await.unwrap());
+        ring.publish("1", Some("a")).await.unwrap();
+        assert_eq!(ring.published(&keys).await.unwrap().wrapped["1"], "a");
+        self.world.sleep(LOOKED).await;
+        assert_eq!(watch.alarms().unwrap(), told);
+        watch.accept().await.unwrap();
+        self.world.sleep(LOOKED).await;
+        assert_eq!(watch.alarms(), Some(Vec::new()));
     }
 
     async fn set_aside(&self) -> usize {
@@ -177,4 +240,30 @@ async fn a_key_that_was_added_meanwhile_takes_nothing_back() {
     assert_eq!(shown.wrapped["1"], "a");
     assert_eq!(shown.wrapped["2"], "b");
     assert_eq!(scene.set_aside().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_made_anew_is_told_until_it_is_accepted_and_gets_its_claim_back() {
+    let scene = Scene::new();
+    let (ring, watch) = scene.owned().await;
+    scene.cluster.remake(KEY_TOPIC);
+    scene.is_made_good(&ring, &watch).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_made_anew_and_has_grown_past_the_old_one_is_known_by_its_claim() {
+    let scene = Scene::new();
+    let (ring, watch) = scene.owned().await;
+    scene.cluster.remake(KEY_TOPIC);
+    for other in ["2", "3", "4", "5"] {
+        scene
+            .publish(&signatures("accounts", 1), other, Some("b"))
+            .await;
+    }
+    scene.is_made_good(&ring, &watch).await;
+    let all = ring.published(&subjects(&["2", "5"])).await.unwrap();
+    assert_eq!(
+        (all.wrapped["2"].as_str(), all.wrapped["5"].as_str()),
+        ("b", "b")
+    );
 }

@@ -12,9 +12,12 @@ use tandem_event_path::{
 };
 use tandem_model::aggregate::Aggregate;
 use tandem_runtime::{backoff::Backoff, shutdown::Shutdown};
+use tokio::sync::Mutex;
 
 use crate::domain::Customer;
 
+/// Who claims the topics.
+const SERVICE: &str = "accounts";
 /// Customers looked at together.
 const PAGE: usize = 1_000;
 /// The pauses after a failure.
@@ -45,14 +48,16 @@ impl StoredKeys for CustomerKeys {
     }
 }
 
-/// Publishes again what the topic of keys has lost: the keys of customers, and the tombstones of those who were erased. A key that was published is lost
-/// also where another record outlives it that does not do as well: an older one, written once more. Clones share it.
+/// Publishes again what the topic of keys has lost: the claim of the topics, the keys of customers, and the tombstones of those who were erased. A
+/// key that was published is lost also where another record outlives it that does not do as well: an older one, written once more. Clones share it.
 #[derive(Clone)]
 pub struct KeyHealing {
     customers: Arc<dyn AggregateStore<Customer>>,
     changes: Arc<dyn ChangeLog>,
     topic: KeyRing,
     sealer: Sealer,
+    /// Of two at a time the second one would not see yet what the first has published.
+    turn: Arc<Mutex<()>>,
 }
 
 impl KeyHealing {
@@ -69,36 +74,35 @@ impl KeyHealing {
             changes,
             topic,
             sealer,
+            turn: Arc::default(),
         }
     }
 
-    /// Heals once, in the background, as soon as the store has what the log has and the topic answers: a store that was put back from a copy
-    /// holds the keys of those who were erased since, and does not know of it before.
+    /// Heals in the background, as soon as the store has what the log has and the topic answers: a store that was put back from a copy holds
+    /// the keys of those who were erased since, and does not know of it before. Heals again whenever the topic was made anew.
     pub fn start(&self, watch: &LogWatch, shutdown: &Shutdown) {
         let (healing, watch, stop) = (self.clone(), watch.clone(), shutdown.clone());
         shutdown.spawn(async move {
-            tokio::select! {
-                biased;
-                () = stop.requested() => return,
-                () = watch.caught_up() => {}
-            }
-            let mut pauses = BACKOFF.pauses(stop.clock());
-            loop {
-                let healed = tokio::select! {
-                    biased;
-                    () = stop.requested() => return,
-                    healed = healing.heal() => healed,
-                };
-                let pause = pauses.next_pause();
-                match healed {
-                    Ok(_) => return,
-                    Err(error) => {
-                        tracing::warn!(%error, ?pause, "whether the topic of keys is whole cannot be told yet; trying again");
+            let working = async {
+                watch.caught_up().await;
+                let mut replaced = healing.topic.replaced();
+                loop {
+                    let healed = stop.retry(
+                        BACKOFF,
+                        || healing.heal(),
+                        |error, pause| {
+                            tracing::warn!(%error, ?pause, "whether the topic of keys is whole cannot be told yet; trying again");
+                        },
+                    );
+                    if healed.await.is_none() || replaced.changed().await.is_err() {
+                        return;
                     }
                 }
-                if !stop.sleep(pause).await {
-                    return;
-                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.requested() => {}
+                () = working => {}
             }
         });
     }
@@ -107,6 +111,12 @@ impl KeyHealing {
 #[async_trait]
 impl Heals for KeyHealing {
     async fn heal(&self) -> Result<u64, StoreError> {
+        let _turn = self.turn.lock().await;
+        if self.topic.publish_lost_claim(SERVICE).await? {
+            tracing::warn!(
+                "the topic of keys lacked the claim of the topics; it was published again"
+            );
+        }
         let mut published = 0;
         let mut after = None;
         loop {

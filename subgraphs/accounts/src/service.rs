@@ -232,7 +232,8 @@ fn assemble(
         Arc::clone(&stores.registry),
         vec![(TOPIC, audit_status.clone())],
         shutdown.clock(),
-    );
+    )
+    .with_keys(&keys);
     let gate = Gate::closed();
     fill_new_store(
         Arc::clone(&stores.registry),

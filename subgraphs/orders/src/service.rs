@@ -315,7 +315,8 @@ fn assemble(
             (replica::event::TOPIC, replica_status.clone()),
         ],
         shutdown.clock(),
-    );
+    )
+    .with_keys(&keys);
     let gate = Gate::closed();
     fill_new_store(
         Arc::clone(&own.registry),

@@ -1,6 +1,6 @@
 //! What was read from the topic of keys: data keys, claims, and records that wait to be judged.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use tandem_model::message::{Message, Position};
 
@@ -20,6 +20,10 @@ pub(super) struct Held {
     pub(super) missed: HashSet<Box<str>>,
     /// Claims of the topics, in order.
     pub(super) claims: Vec<Message>,
+    /// The keys of those that another topic of this name had, and that this one has not shown.
+    pub(super) lost_claims: HashSet<Box<str>>,
+    /// In what partitions were found to be others than those that were read, until somebody accepts it.
+    pub(super) replaced: BTreeMap<i32, String>,
     /// What was read before it was known whose signatures count, in order, or while a look is made for the key of the first.
     pub(super) unjudged: VecDeque<Message>,
     /// Whether such a look is being made.
@@ -92,6 +96,7 @@ impl Held {
             is_behind_itself: true,
             is_looking: self.is_looking,
             identity: self.identity.take(),
+            replaced: std::mem::take(&mut self.replaced),
             ..Self::default()
         };
     }
@@ -113,29 +118,74 @@ impl Held {
     }
 
     /// Compares what was read with what the topic is now. One that was made anew, or ends before what was read of it, is read from its
-    /// beginning. One that was made anew and has grown as far as what was read, where the client tells no identity, the next start finds.
-    pub(super) fn compare(&mut self, state: &TopicState) {
+    /// beginning. One that was made anew and has grown as far as what was read, where the client tells no identity, is found by
+    /// [`Self::placed_claim`]. `before` is what was read before the topic was asked. Answers whether it is another one.
+    pub(super) fn compare(&mut self, before: &Offsets, state: &TopicState) -> bool {
         let is_another =
             matches!((&self.identity, &state.identity), (Some(was), Some(is)) if was != is);
         if state.identity.is_some() {
             self.identity.clone_from(&state.identity);
         }
         if is_another {
-            self.next.clear();
-            self.keys.values_mut().for_each(|key| key.at = None);
-            return;
+            self.replace("it has another identity: the topic was made anew");
+            return true;
         }
+        let mut is_shorter = false;
         for (partition, next) in &mut self.next {
             let Some((low, high)) = state.ends.get(partition) else {
                 continue;
             };
-            if *next > *high {
+            // What was read meanwhile may lie behind the end that was told.
+            let before = before.get(partition);
+            if *next > *high && before.is_some_and(|before| before > high) {
+                is_shorter = true;
+                let what = format!(
+                    "it ends before offset {high}, and was read to offset {next}: the topic was made anew, or lost its end"
+                );
+                self.replaced.insert(*partition, what);
+                let lost = self.claims.iter();
+                let lost = lost.filter(|claim| claim.position.partition == *partition);
+                self.lost_claims
+                    .extend(lost.filter_map(|claim| claim.key.as_deref().map(Box::<str>::from)));
                 *next = *low;
                 for key in self.keys.values_mut() {
                     key.at.take_if(|at| at.partition == *partition);
                 }
             }
         }
+        is_shorter
+    }
+
+    /// Takes all of the topic for another one than the one that was read, and says in what each partition differs.
+    pub(super) fn replace(&mut self, what: &str) {
+        // What comes before the new beginning is read says nothing of how far that is.
+        self.is_to_be_read_again = true;
+        let read = std::mem::take(&mut self.next);
+        self.replaced.extend(
+            read.into_keys()
+                .map(|partition| (partition, what.to_owned())),
+        );
+        self.keys.values_mut().for_each(|key| key.at = None);
+        let claims = self.claims.iter();
+        self.lost_claims
+            .extend(claims.filter_map(|claim| claim.key.as_deref().map(Box::<str>::from)));
+    }
+
+    /// The last claim of the topics that has this key, if the topic still has it where it was read.
+    pub(super) fn claim_on_topic(&self, key: &str, ends: &Ends) -> Option<&Message> {
+        let last = self
+            .claims
+            .iter()
+            .rfind(|claim| claim.key.as_deref() == Some(key))?;
+        let Position { partition, offset } = last.position;
+        let (low, high) = ends.get(&partition)?;
+        let is_there = !self.lost_claims.contains(key) && (*low..*high).contains(&offset);
+        is_there.then_some(last)
+    }
+
+    /// A claim that the topic has at its place, whatever was compacted, if it is the one that was read.
+    pub(super) fn placed_claim(&self, ends: &Ends) -> Option<&Message> {
+        self.claim_on_topic(self.claims.last()?.key.as_deref()?, ends)
     }
 
     pub(super) fn on_topic<'a>(
@@ -239,6 +289,55 @@ mod tests {
         }
     }
 
+    fn claim(at: Position) -> Message {
+        Message {
+            topic: "keys".to_owned(),
+            position: at,
+            key: Some("!claim/accounts".to_owned()),
+            headers: Vec::new(),
+            payload: Some(b"{}".to_vec()),
+            published_ms: None,
+        }
+    }
+
+    #[test]
+    fn a_topic_that_was_made_anew_is_told_and_has_lost_its_claim_until_it_shows_it_again() {
+        let key = "!claim/accounts";
+        let has_claim =
+            |held: &Held, state: &TopicState| held.claim_on_topic(key, &state.ends).is_some();
+        let whole = topic("a", &[(0, 5), (0, 1)]);
+        let (shorter, another) = (topic("a", &[(0, 2), (0, 1)]), topic("b", &[(0, 9), (0, 9)]));
+        for (made_anew, partitions) in [(&shorter, vec![0]), (&another, vec![0, 1])] {
+            let mut held = Held {
+                claims: vec![claim(at(0, 1))],
+                next: [(0, 5), (1, 1)].into(),
+                ..Held::default()
+            };
+            let read = held.next.clone();
+            assert!(!held.compare(&read, &whole) && has_claim(&held, &whole));
+            assert!(held.replaced.is_empty());
+            assert!(held.compare(&read, made_anew));
+            assert!(!has_claim(&held, made_anew), "it was another topic's");
+            assert!(held.placed_claim(&made_anew.ends).is_none());
+            assert!(!held.compare(&read, made_anew), "it is told once");
+            held.read_again();
+            let told: Vec<i32> = held.replaced.keys().copied().collect();
+            assert_eq!(told, partitions);
+        }
+        // The end was told before the last of it was read.
+        let mut held = Held {
+            next: [(0, 5), (1, 1)].into(),
+            ..Held::default()
+        };
+        assert!(!held.compare(&[(0, 2), (1, 1)].into(), &shorter));
+        // What was removed from the topic is gone, too.
+        let held = Held {
+            claims: vec![claim(at(0, 1))],
+            ..Held::default()
+        };
+        assert!(!has_claim(&held, &topic("a", &[(2, 5)])));
+    }
+
     #[test]
     fn what_was_removed_from_the_topic_counts_as_lost_and_nothing_else() {
         let mut held = Held::default();
@@ -249,7 +348,7 @@ mod tests {
         held.next = [(0, 5), (1, 1)].into();
         let all = ["early", "late", "other", "gone", "unheard"].map(str::to_owned);
         let mut told = |state: &TopicState| {
-            held.compare(state);
+            held.compare(&held.next.clone(), state);
             let shown = held.on_topic(all.iter(), &state.ends);
             assert!(shown.erased.contains("gone"), "a tombstone is final");
             let mut there: Vec<String> =

@@ -4,6 +4,7 @@
 mod claims;
 mod early;
 mod reading;
+mod watching;
 
 use std::{
     collections::HashSet,
@@ -51,6 +52,8 @@ struct Ring {
     stored: Arc<dyn StoredKeys>,
     /// Whether the topics are known to be this system's.
     is_claimed: watch::Sender<bool>,
+    /// How often the topic was found to be another one than the one that was read.
+    replaced: watch::Sender<u64>,
     /// One of those that wait for the end of the topic reads on to it for all of them, so that it is not read once for each.
     reading_on: tokio::sync::Mutex<()>,
     signing: Option<Signing>,
@@ -114,6 +117,7 @@ impl KeyRing {
             role,
             stored,
             is_claimed: watch::channel(false).0,
+            replaced: watch::channel(0).0,
             reading_on: tokio::sync::Mutex::default(),
             signing,
         }));

@@ -94,6 +94,14 @@ impl LogWatch {
                 self.state().read_again.insert(topic, read_again);
             }
         }
+        if let Some(keys) = self.0.keys.get() {
+            let found = keys.look(closely).await?;
+            alarms.extend(found.into_iter().map(|(partition, what)| Alarm {
+                topic: keys.topic().to_owned(),
+                partition,
+                what,
+            }));
+        }
         for alarm in alarms.iter().filter(|alarm| !before.contains(alarm)) {
             tracing::error!(
                 topic = alarm.topic,

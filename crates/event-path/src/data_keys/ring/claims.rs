@@ -115,6 +115,28 @@ impl KeyRing {
             .map_err(|error| StoreError::Away(format!("{}: {error}", self.0.topic)))
     }
 
+    /// Publishes the claim of a service again if the topic has shown it and lost it: who reads the topic from its beginning would know
+    /// neither whose it is nor whose signatures count. Answers whether it did.
+    ///
+    /// # Errors
+    /// When Kafka does not take it, or the topic cannot be read to its end now.
+    pub async fn publish_lost_claim(&self, service: &str) -> Result<bool, StoreError> {
+        if !*self.0.is_claimed.borrow() {
+            // It is being made.
+            return Ok(false);
+        }
+        let ends = self.caught_up().await?;
+        let key = format!("{CLAIM}{service}");
+        if self.held().claim_on_topic(&key, &ends).is_some() {
+            return Ok(false);
+        }
+        let Some(claim) = self.claims_so_far().of.remove(service) else {
+            return Ok(false);
+        };
+        self.claim(service, Some(&claim)).await?;
+        Ok(true)
+    }
+
     /// Has the claim of a service name another sealing key; nothing if there is no claim.
     ///
     /// # Errors

@@ -50,10 +50,10 @@ impl KeyRing {
     /// Reads on from where it was, for ever; ends only when the client cannot go on, or is to read in another way.
     async fn read(&self) -> Result<(), LogError> {
         self.0.log.ready().await;
-        let state = self.0.log.topic(self.0.topic).await?;
+        let mut replaced = self.0.replaced.subscribe();
+        let state = self.state().await?;
         let start: Offsets = {
             let mut held = self.held();
-            held.compare(&state);
             held.is_to_be_read_again = false;
             state
                 .ends
@@ -77,6 +77,8 @@ impl KeyRing {
         loop {
             let arrival = tokio::select! {
                 biased;
+                // The new topic is read from its beginning.
+                Ok(()) = replaced.changed() => return Ok(()),
                 arrival = log.next() => arrival?,
                 Ok(()) = is_claimed.changed() => {
                     if self.0.role == Role::Owner || self.held().is_to_be_read_again {
@@ -108,11 +110,10 @@ impl KeyRing {
             }
             let Position { partition, offset } = message.position;
             held.next.insert(partition, offset + 1);
-            if message
-                .key
-                .as_deref()
-                .is_some_and(|key| key.starts_with(CLAIM))
+            if let Some(key) = message.key.as_deref()
+                && key.starts_with(CLAIM)
             {
+                held.lost_claims.remove(key);
                 if held.claims.len() == MOST_CLAIMS {
                     held.claims.remove(MOST_CLAIMS / 2);
                 }
@@ -307,9 +308,8 @@ impl KeyRing {
     /// Waits until everything is read that is in the topic now.
     pub(super) async fn catch_up(&self) -> Result<Ends, StoreError> {
         let away = |reason: String| StoreError::Away(format!("{}: {reason}", self.0.topic));
-        let state = self.0.log.topic(self.0.topic).await;
+        let state = self.state().await;
         let state = state.map_err(|error| away(error.to_string()))?;
-        self.held().compare(&state);
         let ends = state.ends;
         let mut steps = self.0.steps.subscribe();
         let reached = |_: &u64| {

@@ -1,0 +1,115 @@
+//! Whether the topic of keys is still the one that was read: it is compacted, so what tells it is where it ends, and the claim at its place.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tandem_model::message::Message;
+use tandem_runtime::backoff::Backoff;
+use tokio::sync::watch;
+
+use super::KeyRing;
+use crate::{
+    checkpoint::Checkpoint,
+    log::{Attention, LogError, Offsets, TopicState, record_at},
+    store::StoreError,
+};
+
+/// How long one record may take to be read.
+const READ: Duration = Duration::from_secs(10);
+/// The pauses while Kafka is away.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+
+impl KeyRing {
+    /// What the topic is now, compared with what was read of it.
+    pub(super) async fn state(&self) -> Result<TopicState, LogError> {
+        let before = self.held().next.clone();
+        let state = self.0.log.topic(self.0.topic).await?;
+        let is_another = self.held().compare(&before, &state);
+        if is_another {
+            self.tell_replaced();
+        }
+        Ok(state)
+    }
+
+    fn tell_replaced(&self) {
+        tracing::error!(
+            topic = self.0.topic,
+            "the topic of keys was made anew or lost its end; it is read again, and accounts publishes what it lacks"
+        );
+        self.0.replaced.send_modify(|count| *count += 1);
+        // Who only reads it may have no other reason to ask for its end.
+        let (ring, shutdown) = (self.clone(), self.0.shutdown.clone());
+        self.0.shutdown.spawn(async move {
+            let reading = shutdown.retry(
+                BACKOFF,
+                || ring.caught_up(),
+                |error, pause| {
+                    tracing::warn!(%error, ?pause, "the new topic of keys cannot be read yet; trying again");
+                },
+            );
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => {}
+                _ = reading => {}
+            }
+        });
+    }
+
+    /// Changes when the topic is found to be another one than the one that was read.
+    #[must_use]
+    pub fn replaced(&self) -> watch::Receiver<u64> {
+        self.0.replaced.subscribe()
+    }
+
+    /// In what partitions of the topic differ from those that were read, until that is accepted. `closely`: a topic that was made anew may
+    /// have grown as far as the old one, so a claim is looked for at its place.
+    ///
+    /// # Errors
+    /// When Kafka is away.
+    pub(crate) async fn look(&self, closely: bool) -> Result<BTreeMap<i32, String>, StoreError> {
+        let state = match self.state().await {
+            Ok(state) => state,
+            // It was there, if it was read.
+            Err(LogError::NoPartitions(_)) => {
+                let gone = "the partition is not there any more";
+                let read = self.held().next.clone().into_keys();
+                return Ok(read.map(|partition| (partition, gone.to_owned())).collect());
+            }
+            Err(error) => return Err(self.away(&error)),
+        };
+        if closely {
+            let claim = self.held().placed_claim(&state.ends).cloned();
+            if let Some(claim) = claim
+                && self.has_another_at(&claim).await?
+            {
+                self.held().replace(&format!(
+                    "the claim at offset {} of partition {} is another record: the topic was made anew",
+                    claim.position.offset, claim.position.partition
+                ));
+                self.tell_replaced();
+            }
+        }
+        Ok(self.held().replaced.clone())
+    }
+
+    /// Takes the topic as it is now for the right one.
+    pub(crate) fn accept(&self) {
+        self.held().replaced.clear();
+    }
+
+    /// Whether another record is at the place of this one. That there is none says nothing.
+    async fn has_another_at(&self, message: &Message) -> Result<bool, StoreError> {
+        let at: Offsets = [(message.position.partition, message.position.offset)].into();
+        let tail = self.0.log.tail(self.0.topic, &at, Attention::Prompt);
+        let tail = tail.map_err(|error| self.away(&error))?;
+        let read = record_at(tail.as_ref(), message.position);
+        let read = self.0.shutdown.clock().timeout(READ, read).await;
+        let found = read
+            .map_err(|_| StoreError::Away(format!("{} was silent", self.0.topic)))?
+            .map_err(|error| self.away(&error))?;
+        Ok(found.is_some_and(|found| Checkpoint::of(&found) != Checkpoint::of(message)))
+    }
+
+    fn away(&self, error: &LogError) -> StoreError {
+        StoreError::Away(format!("{}: {error}", self.0.topic))
+    }
+}
