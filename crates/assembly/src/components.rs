@@ -203,3 +203,29 @@ pub fn projection(
         async move { told }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use tandem_event_path::data_keys::DataKey;
+    use tandem_service::web::actuator::Status;
+
+    use super::*;
+
+    #[test]
+    fn a_data_key_that_does_not_open_degrades_until_it_does() {
+        let (_, newer) = DataKey::make(&Sealer::replacing(&[8; 32], &[]), "1");
+        let (_, older) = DataKey::make(&Sealer::replacing(&[7; 32], &[]), "1");
+        let sealer = Sealer::replacing(&[7; 32], &[]);
+        let well = data_keys_now(&[], &sealer);
+        assert_eq!(
+            well,
+            ComponentHealth::up().with("waiting", 0).with("unopened", 0)
+        );
+        assert!(DataKey::unwrap(&sealer, &newer, "1").is_err());
+        let told = data_keys_now(&[], &sealer);
+        assert_eq!(told.status, Status::Degraded);
+        assert_eq!(told.details["unopened"], 1);
+        assert!(DataKey::unwrap(&sealer, &older, "1").is_ok());
+        assert_eq!(data_keys_now(&[], &sealer), well);
+    }
+}
