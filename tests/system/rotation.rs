@@ -207,6 +207,21 @@ fn a_replacement_that_is_interrupted_goes_on_by_itself() {
         // Whole system killed, in whatever state the work is.
         drop(tandem);
     }
+    // A configuration that is rolled back now opens nothing that the new key has sealed.
+    ground.write_key(OLD);
+    let mut refused = ground.builder().spawn();
+    let status = refused
+        .process
+        .wait_for_end(std::time::Duration::from_secs(120));
+    assert!(!status.success());
+    let (output, errors) = refused.process.all_output();
+    let said = output + &errors;
+    assert!(
+        said.contains("this store was used with the sealing key"),
+        "{said}"
+    );
+    drop(refused);
+    ground.write_key(&format!("{NEW},{OLD}"));
     let tandem = ground.start();
     let told = tandem.operated(&["keys", "rotate"]);
     assert!(told.contains("may go"), "{told}");
