@@ -6,13 +6,14 @@ use chrono::{DateTime, Utc};
 use tandem_assembly::admin::dead_letters::dead_letter_topic;
 use tandem_event_path::{
     held_back::readable_ends,
-    log::{Arrival, Attention, Log, Offsets},
+    log::{Attention, Log, LogError, Offsets, records_at},
 };
 use tandem_log_kafka::{
     connection::Kafka,
     inspect::{self, InspectError, Inspection, TopicState},
-    settings::KafkaSettings,
+    settings::{KafkaSettings, READABLE_COMPRESSION},
 };
+use tandem_model::message::Message;
 use tandem_runtime::shutdown::Shutdown;
 
 use super::{DoctorSettings, Finding};
@@ -22,8 +23,8 @@ const CUSTOMERS: &str = tandem_accounts::domain::event::TOPIC;
 const KEYS: &str = tandem_accounts::domain::event::KEY_TOPIC;
 const ORDERS: &str = tandem_orders::domain::event::TOPIC;
 
-/// For the newest event to be read.
-const READ_LIMIT: Duration = Duration::from_secs(5);
+/// For the newest events of a topic to be read: longer than a tail tries what it cannot read.
+const READ_LIMIT: Duration = Duration::from_secs(8);
 /// For a transaction to end: most do within moments.
 const OPEN_LIMIT: Duration = Duration::from_secs(3);
 /// Events further ahead of this machine's clock than so many seconds come from a clock that goes wrong, or this one does.
@@ -76,19 +77,17 @@ pub(super) async fn examine(doctor: &DoctorSettings, found: &Found) -> Vec<Findi
         let is_running = found.alive().is_some();
         findings.push(topic(name, name == keys, &inspection, is_running));
     }
-    if inspection
-        .topics
-        .contains_key(settings.physical(CUSTOMERS).as_ref())
-    {
-        findings.extend(newest_event(&settings).await);
-    }
     let there = |topic: &&str| {
         inspection
             .topics
             .contains_key(settings.physical(topic).as_ref())
     };
-    let there = [CUSTOMERS, ORDERS, KEYS].into_iter().filter(there);
-    findings.extend(held_back(&settings, there.collect()).await);
+    let there: Vec<&'static str> = [CUSTOMERS, ORDERS, KEYS]
+        .into_iter()
+        .filter(there)
+        .collect();
+    findings.extend(newest_events(&settings, &there).await);
+    findings.extend(held_back(&settings, there).await);
     findings
 }
 
@@ -153,7 +152,7 @@ fn topic(name: &str, compacted: bool, inspection: &Inspection, runs: bool) -> Fi
     }
 }
 
-/// What would lose events.
+/// What would lose events, or keep them from being read.
 fn unfit(name: &str, state: &TopicState, compacted: bool) -> Option<Finding> {
     let subject = "topic";
     if let Some(policy) = &state.cleanup_policy {
@@ -174,6 +173,20 @@ fn unfit(name: &str, state: &TopicState, compacted: bool) -> Option<Finding> {
             ));
         }
     }
+    if let Some(compression) = &state.compression_type
+        && !READABLE_COMPRESSION.contains(&compression.as_str())
+    {
+        return Some(Finding::bad(
+            subject,
+            format!(
+                "{name} has compression.type {compression}, which this version cannot read: everything behind such a batch waits"
+            ),
+            format!(
+                "set compression.type=producer on it, or one of {}",
+                READABLE_COMPRESSION.join(", ")
+            ),
+        ));
+    }
     let retention = state.retention_ms.as_deref().filter(|_| !compacted)?;
     (retention != "-1" && retention.parse::<i64>().is_ok()).then(|| {
         Finding::bad(
@@ -184,16 +197,36 @@ fn unfit(name: &str, state: &TopicState, compacted: bool) -> Option<Finding> {
     })
 }
 
-/// The clock of the newest event's producer, as far as its time shows it.
-#[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
-async fn newest_event(settings: &KafkaSettings) -> Option<Finding> {
+/// Whether the newest events of these topics can be read, and the clock of the producer of the newest of all, as far as its time shows it.
+async fn newest_events(settings: &KafkaSettings, topics: &[&'static str]) -> Vec<Finding> {
     let shutdown = Shutdown::new();
-    let kafka = Kafka::connect(settings.clone(), Vec::new(), &shutdown).ok()?;
-    let newest = tokio::time::timeout(READ_LIMIT, newest_time(&kafka)).await;
-    shutdown.request("the newest event is read");
-    let newest = newest.ok()??;
+    let Ok(kafka) = Kafka::connect(settings.clone(), Vec::new(), &shutdown) else {
+        return Vec::new();
+    };
+    let read = topics.iter().map(|topic| newest_of(&kafka, *topic));
+    let read = futures::future::join_all(read).await;
+    shutdown.request("the newest events are read");
+    let mut findings = Vec::new();
+    let mut newest: Option<DateTime<Utc>> = None;
+    for messages in read {
+        match messages {
+            Ok(messages) => newest = newest.max(messages.iter().filter_map(time).max()),
+            Err(error @ LogError::Unreadable(_)) => findings.push(Finding::bad(
+                "topic",
+                format!("{error}: everything behind it waits"),
+                "docs/runbooks.md (ReaderCannotRead) says what the reasons mean",
+            )),
+            // What is away was told of already, or will be by the services.
+            Err(_) => {}
+        }
+    }
+    findings.extend(newest.map(clock_of));
+    findings
+}
+
+fn clock_of(newest: DateTime<Utc>) -> Finding {
     let ahead = (newest - Utc::now()).num_seconds();
-    Some(if ahead > AHEAD {
+    if ahead > AHEAD {
         Finding::bad(
             "clock",
             format!("the newest event is dated {ahead} s ahead of this machine's clock"),
@@ -201,44 +234,37 @@ async fn newest_event(settings: &KafkaSettings) -> Option<Finding> {
         )
     } else {
         Finding::good("clock", "no event is dated ahead of this machine's clock")
-    })
+    }
 }
 
-async fn newest_time(kafka: &Kafka) -> Option<DateTime<Utc>> {
-    let ends = kafka.topic(CUSTOMERS).await.ok()?.ends;
+/// When an event was made.
+fn time(event: &Message) -> Option<DateTime<Utc>> {
+    let time = DateTime::parse_from_rfc3339(event.header("ce_time")?).ok()?;
+    Some(time.with_timezone(&Utc))
+}
+
+/// The last record of each partition of a topic that has any.
+#[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
+async fn newest_of(kafka: &Kafka, topic: &'static str) -> Result<Vec<Message>, LogError> {
+    let silent = |_| LogError::Away(format!("{topic} was silent"));
+    let read = tokio::time::timeout(READ_LIMIT, read_newest(kafka, topic)).await;
+    read.map_err(silent)?
+}
+
+async fn read_newest(kafka: &Kafka, topic: &'static str) -> Result<Vec<Message>, LogError> {
+    let ends = kafka.topic(topic).await?.ends;
     let lasts: Offsets = ends
         .iter()
         .filter(|(_, (low, high))| low < high)
         .map(|(partition, (_, high))| (*partition, high - 1))
         .collect();
     if lasts.is_empty() {
-        return None;
+        return Ok(Vec::new());
     }
-    let (mut left, mut ended) = (lasts.len(), 0);
-    let tail = kafka.tail(CUSTOMERS, &lasts, Attention::Prompt).ok()?;
-    let mut newest = None;
-    while left > 0 {
-        let message = match tail.next().await.ok()? {
-            Arrival::Record(message) => message,
-            // The last offset was a hole, or its record was read before.
-            Arrival::End(_) => {
-                ended += 1;
-                if ended == lasts.len() {
-                    break;
-                }
-                continue;
-            }
-        };
-        if lasts.get(&message.position.partition) == Some(&message.position.offset) {
-            left -= 1;
-        }
-        let time = message
-            .header("ce_time")
-            .and_then(|time| DateTime::parse_from_rfc3339(time).ok())
-            .map(|time| time.with_timezone(&Utc));
-        newest = newest.max(time);
-    }
-    newest
+    let tail = kafka.tail(topic, &lasts, Attention::Prompt)?;
+    let found = records_at(tail.as_ref(), &lasts).await?;
+    // Where the last offset is a hole there is none.
+    Ok(found.into_values().flatten().collect())
 }
 
 #[cfg(test)]
@@ -252,6 +278,7 @@ mod tests {
             replicas: 3,
             cleanup_policy: Some(policy.to_owned()),
             retention_ms: Some(retention.to_owned()),
+            compression_type: Some("producer".to_owned()),
         };
         Inspection {
             brokers: 3,
@@ -277,6 +304,22 @@ mod tests {
             );
             assert_eq!(finding.verdict, verdict, "{finding:?}");
             assert_eq!(finding.mend.is_some(), verdict != Verdict::Good);
+        }
+    }
+
+    #[test]
+    fn a_topic_whose_records_cannot_be_read_is_to_be_mended() {
+        for (compression, verdict) in [
+            ("uncompressed", Verdict::Good),
+            ("zstd", Verdict::Good),
+            ("brotli", Verdict::Bad),
+        ] {
+            let mut inspection = inspection(ORDERS, "delete", "-1");
+            for state in inspection.topics.values_mut() {
+                state.compression_type = Some(compression.to_owned());
+            }
+            let finding = topic(ORDERS, false, &inspection, true);
+            assert_eq!(finding.verdict, verdict, "{finding:?}");
         }
     }
 

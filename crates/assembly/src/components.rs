@@ -57,13 +57,14 @@ pub fn filling(health: &Health, gate: &Gate) {
     });
 }
 
-/// `kafka`: whether it can be reached, and if not, why. No request waits for it.
+/// `kafka`: whether it can be reached and what is in it can be read, and if not, why. No request waits for it.
 pub fn kafka(health: &Health, log: &Arc<dyn Log>) {
     let log = Arc::clone(log);
     health.register("kafka", Affects::HealthOnly, move || {
-        let told = match log.failure() {
-            None => ComponentHealth::up(),
-            Some(trouble) => ComponentHealth::down(trouble),
+        let told = match (log.failure(), log.unreadable()) {
+            (Some(trouble), _) => ComponentHealth::down(trouble),
+            (None, unreadable) if unreadable.is_empty() => ComponentHealth::up(),
+            (None, unreadable) => ComponentHealth::degraded(unreadable.join("; ")),
         };
         async move { told }
     });
@@ -170,7 +171,7 @@ fn outbox_now(relay: &RelayHandle) -> ComponentHealth {
     }
 }
 
-/// A projection under its name: how far it is behind, and whether it waits for its store. Being more than `late` messages behind
+/// A projection under its name: how far it is behind, what it cannot read, and whether it waits for its store. Being more than `late` messages behind
 /// degrades; all instances share what it writes, so readiness is affected only where the settings say from when (`unready`).
 pub fn projection(
     health: &Health,
@@ -188,6 +189,8 @@ pub fn projection(
         // Dead letters are no reason to take a whole service out: they hold back their own keys.
         let told = if unready.is_some_and(|most| status.unread() > most) {
             ComponentHealth::out_of_service("too far behind the log")
+        } else if let Some(error) = status.read_error() {
+            ComponentHealth::degraded(error)
         } else if lag > late {
             ComponentHealth::degraded("far behind the log; what is read here is older")
         } else if status.is_waiting_for_store() {

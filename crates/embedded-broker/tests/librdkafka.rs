@@ -69,16 +69,19 @@ async fn records_come_back_as_they_were_sent_in_order_with_headers_and_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn compressed_batches_come_back() {
+async fn batches_of_every_compression_come_back() {
     let broker = TestBroker::start();
     broker.create("events", 1, &[]).await;
-    for codec in ["lz4", "snappy"] {
+    let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
+    for codec in codecs {
         let producer: FutureProducer = broker.client(&[("compression.codec", codec)]);
         send(&producer, "events", codec, Some(&"again and ".repeat(500))).await;
     }
-    let messages = read(&broker.reader("events", 1), 2);
-    assert_eq!((key(&messages[0]), key(&messages[1])), ("lz4", "snappy"));
-    assert_eq!(value(&messages[1]).unwrap().len(), 5_000);
+    let messages = read(&broker.reader("events", 1), codecs.len());
+    for (message, codec) in messages.iter().zip(codecs) {
+        assert_eq!(key(message), codec);
+        assert_eq!(value(message).unwrap().len(), 5_000);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

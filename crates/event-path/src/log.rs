@@ -5,6 +5,7 @@
 //! publication was acknowledged is read by everybody; one whose publication failed may be in the log all the same, once or more often.
 //! Offsets grow and have holes: of transaction markers, of compaction.
 
+mod read_errors;
 mod records_at;
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tandem_model::message::{Message, Position};
 
+pub use read_errors::{ReadErrors, Told};
 pub use records_at::{record_at, records_at};
 
 /// For each partition the offset of the next record to read.
@@ -39,6 +41,9 @@ pub enum LogError {
     /// This reader cannot go on: a new one may.
     #[error("the reader cannot go on: {0}")]
     Ended(String),
+    /// It answers, and something that is in it cannot be read: what and why, as a sentence.
+    #[error("{0}")]
+    Unreadable(String),
 }
 
 /// Why a record was not acknowledged.
@@ -113,6 +118,8 @@ pub struct Membership {
     pub attention: Attention,
     /// Told every few seconds how many records of its partitions are behind its stored positions.
     pub on_lag: Arc<dyn Fn(i64) + Send + Sync>,
+    /// Takes note of what cannot be read.
+    pub errors: ReadErrors,
 }
 
 impl Debug for Membership {
@@ -133,6 +140,11 @@ pub trait Log: Debug + Send + Sync + 'static {
 
     /// Why the log has not been reached yet, as a sentence; `None` when it has.
     fn failure(&self) -> Option<String>;
+
+    /// What tails cannot read, and have tried to for some time, as sentences. Members tell of theirs by [`Membership::errors`].
+    fn unreadable(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// The name of the system whose log it is, where that is known.
     fn system(&self) -> Option<Arc<str>> {
@@ -232,7 +244,8 @@ pub trait Tail: Debug + Send + Sync {
     /// What comes next; waits for it, however long the log is away meanwhile. Safe to cancel.
     ///
     /// # Errors
-    /// [`LogError::Ended`] when this reader cannot go on.
+    /// [`LogError::Ended`] when this reader cannot go on, and [`LogError::Unreadable`] when it could not read something for some seconds: a
+    /// new one may.
     async fn next(&self) -> Result<Arrival, LogError>;
 
     /// What comes next if it is here already.

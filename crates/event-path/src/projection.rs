@@ -37,7 +37,7 @@ use crate::{
     checkpoint::Checkpoint,
     data_keys::{Keys, Unopened},
     dead_letter_topic::DeadLetterTopic,
-    log::{Attention, Log, LogError, Membership},
+    log::{Attention, Log, LogError, Membership, ReadErrors},
     spans::Processing,
     store::{DeadLetterStore, StoreError, WriteEpoch},
     waiting::Waiting,
@@ -142,6 +142,7 @@ struct Status {
     read_again: AtomicU64,
     /// Messages that came to the log since nothing is read, which would tell of them.
     grown: AtomicI64,
+    read_errors: ReadErrors,
     checkpoints: Mutex<BTreeMap<i32, Checkpoint>>,
 }
 
@@ -193,6 +194,12 @@ impl ProjectionStatus {
         self.0.read_again.load(Ordering::Acquire)
     }
 
+    /// What it cannot read, where that has lasted for some time: everything behind it waits.
+    #[must_use]
+    pub fn read_error(&self) -> Option<String> {
+        self.0.read_errors.lasting()
+    }
+
     /// Whether it waits for a store that does not answer.
     #[must_use]
     pub fn is_waiting_for_store(&self) -> bool {
@@ -215,7 +222,11 @@ pub fn run_projection<P: Projection>(
     dead_letters: Arc<dyn DeadLetterStore>,
     shutdown: &Shutdown,
 ) -> Result<ProjectionStatus, LogError> {
-    let (name, status) = (projection.name(), ProjectionStatus::default());
+    let name = projection.name();
+    let status = ProjectionStatus(Arc::new(Status {
+        read_errors: ReadErrors::new(shutdown.clock()),
+        ..Status::default()
+    }));
     // A series that begins with the first dead letter is no increase.
     for counter in [
         "dead_letters_total",
@@ -240,7 +251,10 @@ pub fn run_projection<P: Projection>(
             told.0.lag.store(lag, Ordering::Relaxed);
             #[allow(clippy::cast_precision_loss)] // a gauge
             metrics::gauge!("projection_lag_messages", "projection" => name).set(told.lag() as f64);
+            let is_stuck = told.read_error().is_some();
+            metrics::gauge!("projection_read_error", "projection" => name).set(u8::from(is_stuck));
         }),
+        errors: status.0.read_errors.clone(),
     })?;
     let mut runner = Runner {
         projection,

@@ -33,6 +33,7 @@ use crate::{
     settings::{COMMITTED, KafkaSettings, UNCOMMITTED},
     tail::{self, KafkaTail},
     topics::{self, Topic},
+    unreadable::Tails,
 };
 
 /// The pauses between two tries to reach Kafka, at first and while it is known to be out of reach.
@@ -53,6 +54,7 @@ pub struct Kafka {
     topics_ready: watch::Receiver<bool>,
     link: Link,
     clock: Clock,
+    tails: Tails,
     records: Arc<Mutex<Option<FutureProducer<Link>>>>,
 }
 
@@ -94,6 +96,7 @@ impl Kafka {
             topics_ready,
             link: link.clone(),
             clock: shutdown.clock().clone(),
+            tails: Tails::default(),
             records: Arc::default(),
         };
         shutdown.spawn(watch_link(kafka.clone(), Arc::clone(&admin), token.clone()));
@@ -204,6 +207,10 @@ impl Log for Kafka {
         Some(self.reason().unwrap_or_else(|| unknown.to_owned()))
     }
 
+    fn unreadable(&self) -> Vec<String> {
+        self.tails.lasting()
+    }
+
     fn largest_record(&self) -> usize {
         self.settings.largest_message()
     }
@@ -267,7 +274,8 @@ impl Log for Kafka {
         from: &Offsets,
         attention: Attention,
     ) -> Result<Box<dyn Tail>, LogError> {
-        let tail = KafkaTail::open(&self.settings, topic, from, attention, &self.clock)?;
+        let told = self.tails.of(topic, &self.clock);
+        let tail = KafkaTail::open(&self.settings, topic, from, attention, told, &self.clock)?;
         Ok(Box::new(tail))
     }
 

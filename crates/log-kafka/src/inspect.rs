@@ -35,6 +35,8 @@ pub struct TopicState {
     pub cleanup_policy: Option<String>,
     /// `retention.ms`, where it may be read.
     pub retention_ms: Option<String>,
+    /// `compression.type`, where it may be read.
+    pub compression_type: Option<String>,
 }
 
 /// Why nothing could be found out.
@@ -126,6 +128,7 @@ pub async fn inspect(
             let value = |key: &str| resource.get(key).and_then(|entry| entry.value.clone());
             state.cleanup_policy = value("cleanup.policy");
             state.retention_ms = value("retention.ms");
+            state.compression_type = value("compression.type");
         }
     }
     // The end of a client blocks its thread.

@@ -6,6 +6,7 @@
 //! * `tail`: reads a whole topic by assignment, outside any group, for live readers, rebuilds and audits.
 //! * [`settings`]: brokers, login, and any librdkafka property.
 //! * [`reason`], [`link`], `certificate`: why Kafka cannot be reached, as one sentence.
+//! * `unreadable`: what cannot be read though it can be reached.
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ mod record;
 pub mod settings;
 mod tail;
 pub mod topics;
+mod unreadable;
 
 /// Longest wait for one answer of a broker to an administrative or metadata request.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(10);

@@ -26,6 +26,7 @@ use tokio::{sync::oneshot, time::timeout};
 use crate::{
     away, no_client, record,
     settings::{COMMITTED, KafkaSettings, READ_AHEAD, READ_ON},
+    unreadable,
 };
 
 pub(crate) struct KafkaMember {
@@ -50,6 +51,10 @@ struct Places {
     stored: BTreeMap<i32, i64>,
     /// Partitions whose end was come to behind that record.
     ended: BTreeSet<i32>,
+    /// For each partition that was behind when the lag was told last, the offset behind the last record that had been handed out then.
+    behind: BTreeMap<i32, Option<i64>>,
+    /// Partitions that are behind, and of which nothing was handed out between the last two times.
+    stuck: BTreeSet<i32>,
 }
 
 impl Progress {
@@ -74,6 +79,21 @@ impl Progress {
         }
         (end - done).max(0)
     }
+
+    /// Takes note of the partitions that are behind.
+    fn note(&self, behind: impl IntoIterator<Item = i32>) {
+        let mut places = self.places();
+        let behind: BTreeMap<i32, Option<i64>> = behind
+            .into_iter()
+            .map(|partition| (partition, places.handed_out.get(&partition).copied()))
+            .collect();
+        places.stuck = behind
+            .iter()
+            .filter(|(partition, at)| places.behind.get(*partition) == Some(*at))
+            .map(|(partition, _)| *partition)
+            .collect();
+        places.behind = behind;
+    }
 }
 
 impl KafkaMember {
@@ -89,13 +109,20 @@ impl KafkaMember {
                 let mut places = self.progress.places();
                 places.handed_out.insert(partition, offset + 1);
                 places.ended.remove(&partition);
+                self.membership.errors.arrived();
                 Some(Ok(message))
             }
             Err(KafkaError::PartitionEOF(partition)) => {
                 self.progress.places().ended.insert(partition);
+                self.membership.errors.arrived();
                 None
             }
-            Err(error) => Some(Err(away(error))),
+            Err(error) => {
+                let stuck = self.progress.places().stuck.clone();
+                let Membership { topic, errors, .. } = &self.membership;
+                unreadable::note([errors], topic, stuck, &error);
+                Some(Err(away(error)))
+            }
         }
     }
 
@@ -252,14 +279,16 @@ struct Context {
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
-        let lag: i64 = statistics
+        let lags: Vec<(i32, i64)> = statistics
             .topics
             .values()
             .flat_map(|topic| topic.partitions.values())
             .filter(|partition| partition.partition >= 0 && partition.desired)
-            .map(|partition| self.progress.lag(partition))
-            .sum();
-        (self.membership.on_lag)(lag);
+            .map(|partition| (partition.partition, self.progress.lag(partition)))
+            .collect();
+        let behind = lags.iter().filter(|(_, lag)| *lag > 0);
+        self.progress.note(behind.map(|(partition, _)| *partition));
+        (self.membership.on_lag)(lags.iter().map(|(_, lag)| lag).sum());
     }
 }
 

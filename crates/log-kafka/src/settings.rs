@@ -89,6 +89,11 @@ pub struct KafkaSettings {
     pub claim_topics: bool,
 }
 
+/// What a topic's `compression.type` may be for its records to be read: what this build of librdkafka decompresses, and what leaves the choice
+/// to the producers.
+pub const READABLE_COMPRESSION: [&str; 6] =
+    ["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"];
+
 /// Longest prefix: a topic's name has at most 249 characters.
 const LONGEST_PREFIX: usize = 100;
 

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use rdkafka::{
     message::BorrowedMessage,
     metadata::Metadata,
 };
-use tandem_event_path::log::{Arrival, Attention, Ends, LogError, Offsets, Tail};
+use tandem_event_path::log::{Arrival, Attention, Ends, LogError, Offsets, ReadErrors, Tail};
 use tandem_runtime::{clock::Clock, rate_limited_log::RateLimitedLog};
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -28,11 +28,14 @@ use crate::{
     reason::Cause,
     record,
     settings::{COMMITTED, KafkaSettings, NOTICE_PARTITIONS, READ_AHEAD, READ_ON},
+    unreadable,
 };
 
 /// How long one look for a topic takes at most, and how long a broker that starts just now is waited for.
 const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long what cannot be read is tried again before the tail ends: shorter than those who read up to an end wait for it.
+const UNREADABLE: Duration = Duration::from_secs(5);
 
 fn config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
     let mut config = settings.client_config_with(&[
@@ -218,6 +221,12 @@ pub(crate) struct KafkaTail {
     /// Looks for partitions that are added.
     _watch: AbortOnDropHandle<()>,
     errors: RateLimitedLog,
+    /// The partitions that were not read to their ends since they were assigned.
+    unread: Mutex<BTreeSet<i32>>,
+    /// What this tail cannot read ...
+    unreadable: ReadErrors,
+    /// ... and what is told of all tails of the topic.
+    told: ReadErrors,
 }
 
 impl std::fmt::Debug for KafkaTail {
@@ -235,6 +244,7 @@ impl KafkaTail {
         topic: &'static str,
         from: &Offsets,
         attention: Attention,
+        told: ReadErrors,
         clock: &Clock,
     ) -> Result<Self, LogError> {
         let mut config = config(settings);
@@ -259,21 +269,40 @@ impl KafkaTail {
             known,
             _watch: AbortOnDropHandle::new(tokio::spawn(watching)),
             errors: RateLimitedLog::new(format!("the tail of {topic}"), clock),
+            unread: Mutex::default(),
+            unreadable: ReadErrors::new(clock),
+            told,
         };
         tail.assign(from)?;
         Ok(tail)
     }
 }
 
-/// What was received, `None` if it is trouble that the client goes on from by itself.
-fn arrival(
-    received: Result<BorrowedMessage<'_>, KafkaError>,
-    topic: &str,
-) -> Result<Arrival, KafkaError> {
-    match received {
-        Ok(message) => Ok(Arrival::Record(record::message(&message, topic))),
-        Err(KafkaError::PartitionEOF(partition)) => Ok(Arrival::End(partition)),
-        Err(error) => Err(error),
+impl KafkaTail {
+    /// What was received, or the trouble that the client goes on from by itself.
+    fn arrival(
+        &self,
+        received: Result<BorrowedMessage<'_>, KafkaError>,
+    ) -> Result<Arrival, KafkaError> {
+        let arrival = match received {
+            Ok(message) => Arrival::Record(record::message(&message, self.topic)),
+            Err(KafkaError::PartitionEOF(partition)) => {
+                self.unread().remove(&partition);
+                Arrival::End(partition)
+            }
+            Err(error) => {
+                let unread = self.unread().clone();
+                unreadable::note([&self.unreadable, &self.told], self.topic, unread, &error);
+                return Err(error);
+            }
+        };
+        self.unreadable.arrived();
+        self.told.arrived();
+        Ok(arrival)
+    }
+
+    fn unread(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -287,13 +316,22 @@ impl Tail for KafkaTail {
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         *known = from.keys().copied().collect();
+        self.unread().clone_from(&known);
+        self.unreadable.forget();
         self.consumer()?.assign(&list).map_err(away)
     }
 
     async fn next(&self) -> Result<Arrival, LogError> {
         let consumer = self.consumer()?;
         loop {
-            match arrival(consumer.recv().await, self.topic) {
+            let received = tokio::select! {
+                biased;
+                reason = self.unreadable.until_lasting(UNREADABLE) => {
+                    return Err(LogError::Unreadable(reason));
+                }
+                received = consumer.recv() => received,
+            };
+            match self.arrival(received) {
                 Ok(arrival) => return Ok(arrival),
                 Err(error) if consumer.client().fatal_error().is_some() => {
                     return Err(LogError::Ended(error.to_string()));
@@ -305,7 +343,7 @@ impl Tail for KafkaTail {
 
     fn next_ready(&self) -> Option<Arrival> {
         let received = self.consumer.as_ref()?.recv().now_or_never()?;
-        arrival(received, self.topic).ok()
+        self.arrival(received).ok()
     }
 }
 

@@ -8,7 +8,11 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::{REQUEST_LIMIT, link::Link, settings::KafkaSettings};
+use super::{
+    REQUEST_LIMIT,
+    link::Link,
+    settings::{KafkaSettings, READABLE_COMPRESSION},
+};
 
 /// A topic that a service needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +187,15 @@ async fn check(
                 policy,
                 wanted = if topic.compacted { "compact" } else { "delete" },
                 "the topic's cleanup.policy is not what it should be"
+            );
+        }
+        let compression = value("compression.type").unwrap_or_default();
+        if !compression.is_empty() && !READABLE_COMPRESSION.contains(&compression.as_str()) {
+            tracing::warn!(
+                topic = topic.name,
+                compression,
+                readable = ?READABLE_COMPRESSION,
+                "the topic's compression.type is one that cannot be read here"
             );
         }
         let retention = value("retention.ms").unwrap_or_default();

@@ -39,6 +39,8 @@ pub(super) struct Reading {
 pub(super) enum Ended {
     /// Nothing came for [`SILENCE`].
     Silent,
+    /// Something could not be read, however often it was tried.
+    Unreadable(LogError),
     /// Nobody takes the batches any more.
     Unwanted,
 }
@@ -47,6 +49,7 @@ pub(super) fn early(ended: &Ended, topic: &'static str, read: u64, total: u64) -
     match ended {
         Ended::Unwanted => RebuildError::Stopping,
         Ended::Silent => RebuildError::Silent { topic, read, total },
+        Ended::Unreadable(error) => RebuildError::Log(error.clone()),
     }
 }
 
@@ -194,7 +197,7 @@ impl Reader {
         let mut batch = Batch::default();
         let clock = self.clock.clone();
         let first = clock.timeout(SILENCE, self.wait()).await;
-        self.take(first.map_err(|_| Ended::Silent)?, &mut batch);
+        self.take(first.map_err(|_| Ended::Silent)??, &mut batch);
         let lingered = clock.instant() + LINGER;
         loop {
             while !batch.is_full() && !self.left.is_empty() {
@@ -215,14 +218,15 @@ impl Reader {
                 }
                 () = clock.sleep_until(lingered), if !is_due => continue,
             };
-            self.take(arrival, &mut batch);
+            self.take(arrival?, &mut batch);
         }
     }
 
-    async fn wait(&self) -> Arrival {
+    async fn wait(&self) -> Result<Arrival, Ended> {
         loop {
             match self.log.next().await {
-                Ok(arrival) => return arrival,
+                Ok(arrival) => return Ok(arrival),
+                Err(error @ LogError::Unreadable(_)) => return Err(Ended::Unreadable(error)),
                 Err(error) => {
                     tracing::debug!(%error, "the log is being reached");
                     self.clock.sleep(PAUSE).await;

@@ -114,6 +114,10 @@ impl Log for SystemLog {
         })
     }
 
+    fn unreadable(&self) -> Vec<String> {
+        self.log.unreadable()
+    }
+
     fn system(&self) -> Option<Arc<str>> {
         self.name.get()
     }
