@@ -244,3 +244,48 @@ fn inherited(
     }
     Ok(environment)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a setting limits what is let through, so that 0 would let through nothing.
+    fn is_limit(name: &str) -> bool {
+        name.starts_with("max-")
+            || [
+                "request-timeout",
+                "rate-limit",
+                "ping-seconds",
+                "topic-retention-ms",
+            ]
+            .contains(&name)
+            || name.ends_with("timeout-seconds")
+    }
+
+    #[test]
+    fn no_process_starts_with_a_limit_that_lets_nothing_through() {
+        let mut tried = 0;
+        for process in ["up", "accounts", "orders", "router"] {
+            let command = Cli::command();
+            let arguments = command
+                .get_subcommands()
+                .filter(|command| command.get_name() == process)
+                .flat_map(clap::Command::get_arguments);
+            for name in arguments
+                .filter_map(clap::Arg::get_long)
+                .filter(|name| is_limit(name))
+            {
+                let zero = if name == "request-timeout" { "0s" } else { "0" };
+                let refused = Cli::try_parse_from(["tandem", process, &format!("--{name}"), zero]);
+                let kind = refused.err().map(|error| error.kind());
+                assert_eq!(
+                    kind,
+                    Some(clap::error::ErrorKind::ValueValidation),
+                    "{process} --{name} {zero}"
+                );
+                tried += 1;
+            }
+        }
+        assert!(tried > 40, "{tried}");
+    }
+}

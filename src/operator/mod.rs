@@ -21,7 +21,7 @@ pub(crate) use dead_letters::DeadLettersSettings;
 pub(crate) use events::EventsSettings;
 pub(crate) use keys::KeysSettings;
 pub(crate) use log::LogsSettings;
-pub(crate) use reach::{KAFKA_PORT, KafkaPlace, Place, Services, key_and_value, reachable};
+pub(crate) use reach::{KAFKA_PORT, KafkaPlace, Place, Services, reachable};
 pub(crate) use rebuild::{RebuildSettings, RestoreSettings};
 pub(crate) use service::{Service, innermost, what_answers};
 

@@ -392,16 +392,6 @@ fn base_url(text: &str) -> Result<String, String> {
     }
 }
 
-/// librdkafka's properties are checked by the services; here only their form is.
-pub(crate) fn key_and_value(text: &str) -> Result<String, String> {
-    match text.split_once('=') {
-        // A text from a file often ends with a line end.
-        None if text.trim().is_empty() => Ok(String::new()),
-        Some((key, _)) if !key.trim().is_empty() => Ok(text.to_owned()),
-        _ => Err("write KEY=VALUE, for example security.protocol=SASL_SSL".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

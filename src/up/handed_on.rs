@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
+use clap::{ValueEnum, builder::RangedU64ValueParser};
 use tandem_accounts::encoding::PersonalData;
-use tandem_service::settings::parse_duration;
+use tandem_log_kafka::settings::parse_retention;
+use tandem_runtime::duration::parse_time_limit;
 use tandem_service::web::legacy::Sunset;
 
 /// What is not set here is as each service has it by default.
@@ -29,7 +30,8 @@ pub(crate) struct HandedOn {
         long,
         env = "TANDEM_TOPIC_RETENTION_MS",
         value_name = "MS",
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = parse_retention
     )]
     topic_retention_ms: Option<i64>,
 
@@ -43,7 +45,7 @@ pub(crate) struct HandedOn {
     request_timeout: Option<String>,
 
     /// The largest body that a service takes, in bytes; 1048576 by default.
-    #[arg(long, env = "TANDEM_MAX_BODY", value_name = "BYTES")]
+    #[arg(long, env = "TANDEM_MAX_BODY", value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     max_body: Option<usize>,
 
     /// When the REST routes of older clients will be gone: a day such as 2027-06-30, or a moment.
@@ -61,7 +63,7 @@ pub(crate) struct HandedOn {
 
 /// Checked here, understood by the service.
 fn duration(text: &str) -> Result<String, String> {
-    parse_duration(text).map(|_| text.to_owned())
+    parse_time_limit(text).map(|_| text.to_owned())
 }
 
 fn date(text: &str) -> Result<String, String> {

@@ -91,13 +91,13 @@ pub(crate) struct UpSettings {
     pub(crate) kafka_brokers: Option<String>,
 
     /// Any librdkafka property; may be given many times (in the environment: one a line).
+    // Looked at later: what clap refuses it quotes, and this may be a password.
     #[arg(
         long = "kafka-property",
         env = "TANDEM_KAFKA_PROPERTIES",
         value_name = "KEY=VALUE",
         value_delimiter = '\n',
-        hide_env_values = true,
-        value_parser = crate::operator::key_and_value
+        hide_env_values = true
     )]
     pub(crate) kafka_properties: Vec<String>,
 
@@ -207,6 +207,7 @@ async fn plan(
     directory: &DataDirectory,
     terminal: &Terminal,
 ) -> anyhow::Result<Plan> {
+    tandem_log_kafka::settings::pairs(&settings.kafka_properties)?;
     ports::check(&ports_in_use(&settings), directory.was_left_in_a_hurry()).await?;
     if let Some(line) = short_of_room(directory.path()) {
         terminal.say(&line);

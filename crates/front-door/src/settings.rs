@@ -1,7 +1,13 @@
 //! Limits and rules of the front door, as flags and variables.
 
+mod allowed;
+
 use std::num::NonZeroU32;
 use std::time::Duration;
+
+use clap::builder::RangedU64ValueParser;
+
+use allowed::{parse_host, parse_origin};
 
 /// What one WebSocket may do.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +22,11 @@ pub(crate) struct SocketLimits {
     pub(crate) ping: Duration,
 }
 
+/// A limit of 0 would let nothing through.
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
 /// What a port takes from the network. The defaults leave an honest client alone, also one with ten thousand subscriptions.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Front door")]
@@ -26,7 +37,8 @@ pub struct FrontDoorSettings {
         long,
         env = "TANDEM_ALLOWED_HOSTS",
         value_name = "HOST",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = parse_host
     )]
     pub allowed_hosts: Vec<String>,
 
@@ -35,12 +47,13 @@ pub struct FrontDoorSettings {
         long,
         env = "TANDEM_ALLOWED_ORIGINS",
         value_name = "ORIGIN",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = parse_origin
     )]
     pub allowed_origins: Vec<String>,
 
     /// Connections open at once. Unless it is set, 20,000, or as many as the limit of open files leaves.
-    #[arg(long, env = "TANDEM_MAX_CONNECTIONS", value_name = "NUMBER")]
+    #[arg(long, env = "TANDEM_MAX_CONNECTIONS", value_name = "NUMBER", value_parser = at_least_one())]
     pub max_connections: Option<usize>,
 
     /// Connections open at once of one address.
@@ -48,7 +61,8 @@ pub struct FrontDoorSettings {
         long,
         env = "TANDEM_MAX_CONNECTIONS_PER_CLIENT",
         value_name = "NUMBER",
-        default_value_t = 16_000
+        default_value_t = 16_000,
+        value_parser = at_least_one()
     )]
     pub max_connections_per_client: usize,
 
@@ -57,13 +71,14 @@ pub struct FrontDoorSettings {
         long,
         env = "TANDEM_MAX_IN_FLIGHT",
         value_name = "NUMBER",
-        default_value_t = 4_096
+        default_value_t = 4_096,
+        value_parser = at_least_one()
     )]
     pub max_in_flight: usize,
 
     /// Requests of one client being answered at once, those that it is still sending among them. Unless it is set, half of all of one address, and a
     /// quarter of one subject of tokens.
-    #[arg(long, env = "TANDEM_MAX_IN_FLIGHT_PER_CLIENT", value_name = "NUMBER")]
+    #[arg(long, env = "TANDEM_MAX_IN_FLIGHT_PER_CLIENT", value_name = "NUMBER", value_parser = at_least_one())]
     pub max_in_flight_per_client: Option<usize>,
 
     /// Requests a second of one address, and of one subject of tokens; as many again may come in a burst. What is large counts as several: a request
@@ -81,7 +96,8 @@ pub struct FrontDoorSettings {
         long,
         env = "TANDEM_MAX_SUBSCRIPTIONS_PER_CONNECTION",
         value_name = "NUMBER",
-        default_value_t = 1_000
+        default_value_t = 1_000,
+        value_parser = at_least_one()
     )]
     pub max_subscriptions_per_connection: usize,
 
@@ -90,7 +106,8 @@ pub struct FrontDoorSettings {
     #[arg(
         long,
         env = "TANDEM_MAX_SUBSCRIPTIONS_PER_CLIENT",
-        value_name = "NUMBER"
+        value_name = "NUMBER",
+        value_parser = at_least_one()
     )]
     pub max_subscriptions_per_client: Option<usize>,
 
@@ -99,7 +116,8 @@ pub struct FrontDoorSettings {
         long,
         env = "TANDEM_MAX_MESSAGE",
         value_name = "BYTES",
-        default_value_t = 1_048_576
+        default_value_t = 1_048_576,
+        value_parser = at_least_one()
     )]
     pub max_message: usize,
 
@@ -128,7 +146,8 @@ pub struct FrontDoorSettings {
         long,
         env = "TANDEM_MAX_COST",
         value_name = "FIELDS",
-        default_value_t = 50_000
+        default_value_t = 50_000,
+        value_parser = clap::value_parser!(u64).range(1..)
     )]
     pub max_cost: u64,
 
@@ -137,7 +156,8 @@ pub struct FrontDoorSettings {
         long,
         env = "TANDEM_MAX_ANSWER",
         value_name = "BYTES",
-        default_value_t = 16_777_216
+        default_value_t = 16_777_216,
+        value_parser = at_least_one()
     )]
     pub max_answer: usize,
 
@@ -146,7 +166,8 @@ pub struct FrontDoorSettings {
         long,
         env = "TANDEM_HEADER_TIMEOUT_SECONDS",
         value_name = "SECONDS",
-        default_value_t = 10
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..)
     )]
     pub header_timeout_seconds: u64,
 
@@ -155,7 +176,8 @@ pub struct FrontDoorSettings {
         long,
         env = "TANDEM_BODY_TIMEOUT_SECONDS",
         value_name = "SECONDS",
-        default_value_t = 10
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..)
     )]
     pub body_timeout_seconds: u64,
 
@@ -164,7 +186,8 @@ pub struct FrontDoorSettings {
         long,
         env = "TANDEM_IDLE_TIMEOUT_SECONDS",
         value_name = "SECONDS",
-        default_value_t = 75
+        default_value_t = 75,
+        value_parser = clap::value_parser!(u64).range(1..)
     )]
     pub idle_timeout_seconds: u64,
 }

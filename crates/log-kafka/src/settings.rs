@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 pub use client_config::{COMMITTED, LARGEST_MESSAGE};
 pub(crate) use client_config::{NOTICE_PARTITIONS, READ_AHEAD, READ_ON, UNCOMMITTED};
-pub use properties::KafkaSettingsError;
+pub use properties::{KafkaSettingsError, pairs};
 
 /// Brokers, librdkafka properties and what topics are made like.
 #[derive(Args, Clone, Debug)]
@@ -64,7 +64,8 @@ pub struct KafkaSettings {
         long = "topic-retention-ms",
         env = "TANDEM_TOPIC_RETENTION_MS",
         default_value_t = -1,
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = parse_retention
     )]
     pub retention_ms: i64,
 
@@ -96,6 +97,17 @@ pub const READABLE_COMPRESSION: [&str; 6] =
 
 /// Longest prefix: a topic's name has at most 249 characters.
 const LONGEST_PREFIX: usize = 100;
+
+/// Reads for how many milliseconds a topic keeps its events.
+///
+/// # Errors
+/// Says what would be right.
+pub fn parse_retention(text: &str) -> Result<i64, String> {
+    match text.trim().parse() {
+        Ok(milliseconds @ (-1 | 1..)) => Ok(milliseconds),
+        _ => Err("give milliseconds, 1 or more, or -1 for ever".to_owned()),
+    }
+}
 
 /// Reads what the names of topics are to begin with.
 ///

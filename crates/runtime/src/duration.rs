@@ -28,3 +28,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .map(Duration::from_millis)
         .ok_or_else(complaint)
 }
+
+/// Reads how long something may take: a duration above zero, within which nothing could be done.
+///
+/// # Errors
+///
+/// A sentence that says what is wrong with it.
+pub fn parse_time_limit(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => {
+            Err("nothing can be done within no time; write for example 10s".to_owned())
+        }
+        limit => Ok(limit),
+    }
+}

@@ -307,6 +307,35 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_no_toml_is_told_by_its_place_and_never_by_its_text() {
+        for (text, place) in [
+            (
+                "quiet = true\nkafka-property = \"sasl.password=S3CRET",
+                "line 2, column ",
+            ),
+            (
+                "mongodb-uri = \"mongodb://user:S3CRET@host\" x",
+                "line 1, column ",
+            ),
+            (
+                "mongodb-uri = mongodb://user:S3CRET@host",
+                "line 1, column ",
+            ),
+            (
+                "[mongodb]\nuri = \"S3CRET\"\nuri = \"S3CRET\"",
+                "is not TOML: ",
+            ),
+        ] {
+            let error = read(text, &["up"]).unwrap_err();
+            assert!(error.to_string().contains(place), "{error}");
+            assert!(
+                !format!("{error} {error:?}").contains("S3CRET"),
+                "{error:?}"
+            );
+        }
+    }
+
+    #[test]
     fn without_a_file_a_required_flag_is_still_asked_for() {
         let error = try_parse_from::<Sample, _, _>(["sample", "orders"]).unwrap_err();
         assert!(error.to_string().contains("--mongodb-uri"), "{error}");

@@ -46,6 +46,27 @@ impl From<KafkaSettingsError> for LogError {
     }
 }
 
+/// Properties as keys and values.
+///
+/// # Errors
+/// Says which one is no `KEY=VALUE`, without quoting it.
+pub fn pairs(properties: &[String]) -> Result<Vec<(String, String)>, KafkaSettingsError> {
+    let mut pairs = Vec::new();
+    for (number, text) in (1..).zip(properties) {
+        // A value that comes from a file often ends with a line end.
+        if text.trim().is_empty() {
+            continue;
+        }
+        match text.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => {
+                pairs.push((key.trim().to_owned(), value.trim().to_owned()));
+            }
+            _ => return Err(KafkaSettingsError::NoPair(number)),
+        }
+    }
+    Ok(pairs)
+}
+
 impl KafkaSettings {
     /// Whether everything that can be told without Kafka fits. To be called before the first client is made, which would leave out
     /// what does not.
@@ -80,19 +101,7 @@ impl KafkaSettings {
 
     /// The user's properties with the login among them, in the order in which they count: later ones win.
     fn resolve(&self) -> Result<Vec<(String, String)>, KafkaSettingsError> {
-        let mut pairs = Vec::new();
-        for (number, text) in (1..).zip(&self.properties) {
-            // A value that comes from a file often ends with a line end.
-            if text.trim().is_empty() {
-                continue;
-            }
-            match text.split_once('=') {
-                Some((key, value)) if !key.trim().is_empty() => {
-                    pairs.push((key.trim().to_owned(), value.trim().to_owned()));
-                }
-                _ => return Err(KafkaSettingsError::NoPair(number)),
-            }
-        }
+        let mut pairs = pairs(&self.properties)?;
         let jaas = pairs
             .iter()
             .rev()

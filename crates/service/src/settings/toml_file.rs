@@ -25,11 +25,26 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<Entry>, SettingsError> {
         text.parse()
             .map_err(|error: toml::de::Error| SettingsError::NotToml {
                 path: path.to_owned(),
-                message: error.to_string(),
+                message: place_and_reason(&text, &error),
             })?;
     let mut entries = Vec::new();
     flatten(&mut Vec::new(), table, &mut entries);
     Ok(entries)
+}
+
+/// Where the file is no TOML, and why. Without the line itself, which toml's own message shows: a password may stand in it.
+fn place_and_reason(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let Some(before) = before else {
+        return error.message().to_owned();
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .map_or(0, |last| last.chars().count())
+        + 1;
+    format!("line {line}, column {column}: {}", error.message())
 }
 
 fn flatten(prefix: &mut Vec<String>, table: toml::Table, entries: &mut Vec<Entry>) {

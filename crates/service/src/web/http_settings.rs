@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use tandem_authentication::AuthenticationSettings;
 use tandem_front_door::{FrontDoorSettings, TlsSettings};
+use tandem_runtime::duration::parse_time_limit;
 
 use super::legacy::Sunset;
 
@@ -22,7 +24,7 @@ pub struct HttpSettings {
     pub host: IpAddr,
 
     /// How long an answer may take, such as `10s` or `500ms`; then the request is answered with 503.
-    #[arg(long, env = "TANDEM_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = crate::settings::parse_duration)]
+    #[arg(long, env = "TANDEM_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = parse_time_limit)]
     pub request_timeout: Duration,
 
     /// The largest body that is taken, in bytes.
@@ -30,7 +32,8 @@ pub struct HttpSettings {
         long,
         env = "TANDEM_MAX_BODY",
         value_name = "BYTES",
-        default_value = "1048576"
+        default_value = "1048576",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..)
     )]
     pub max_body: usize,
 
