@@ -20,6 +20,7 @@ use redb::ReadTransaction;
 use super::{
     Codec, Durable, EmbeddedStore, WorkError,
     answers::{self, FORGOTTEN_AT_ONCE},
+    last_failure::LastFailure,
 };
 use tandem_event_path::store::{
     AggregateStore, Outcome, PageRequest, PublishedRow, Span, SpanRequest, StoreError, Stored,
@@ -44,6 +45,8 @@ const FEW: usize = 8;
 pub struct EmbeddedAggregates<A> {
     store: Arc<EmbeddedStore>,
     names: Arc<Names>,
+    /// Of commands' writes: what the service notes beside them is small, and finds room where they do not.
+    last_failure: LastFailure,
     aggregate: PhantomData<fn() -> A>,
 }
 
@@ -63,6 +66,7 @@ impl<A: Aggregate> EmbeddedAggregates<A> {
         Ok(Self {
             store,
             names,
+            last_failure: LastFailure::default(),
             aggregate: PhantomData,
         })
     }
@@ -89,11 +93,14 @@ impl<A: Aggregate> AggregateStore<A> for EmbeddedAggregates<A> {
     async fn write(&self, write: &Write<A>) -> Result<Outcome, StoreError> {
         let prepared = Prepared::new(write, self.store.codec())?;
         let names = Arc::clone(&self.names);
-        self.store
+        let ended = self
+            .store
             .write(Durable::Yes, move |transaction| {
                 prepared.apply(transaction, &names)
             })
-            .await
+            .await;
+        self.last_failure.note(&ended);
+        ended
     }
 
     async fn first_answer(
@@ -266,7 +273,8 @@ impl<A: Aggregate> AggregateStore<A> for EmbeddedAggregates<A> {
     }
 
     fn last_failure(&self) -> Option<StoreError> {
-        self.store.last_failure()
+        let of_commands = self.last_failure.get();
+        of_commands.or_else(|| self.store.last_failure())
     }
 }
 

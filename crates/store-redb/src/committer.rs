@@ -6,7 +6,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
@@ -16,7 +16,7 @@ use std::{
 use redb::{Durability, WriteTransaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{WorkError, away, file::File};
+use super::{WorkError, away, file::File, last_failure::LastFailure};
 use tandem_event_path::store::StoreError;
 use tandem_runtime::{
     backoff::Backoff,
@@ -100,23 +100,6 @@ pub(super) struct Committer {
     turns: Arc<Semaphore>,
     writer: Option<JoinHandle<()>>,
     last_failure: LastFailure,
-}
-
-/// Why the file could not be written, until something has been made durable again. Clones share it.
-#[derive(Clone, Debug, Default)]
-struct LastFailure(Arc<Mutex<Option<StoreError>>>);
-
-impl LastFailure {
-    fn get(&self) -> Option<StoreError> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn set(&self, failure: Option<StoreError>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
-    }
 }
 
 impl Committer {

@@ -13,6 +13,7 @@ mod dead_letters;
 mod embedded_store;
 mod error;
 mod file;
+mod last_failure;
 mod registry;
 
 pub use aggregates::EmbeddedAggregates;

@@ -1,0 +1,48 @@
+//! Why a write failed of the file itself, as on a full disk, until one like it has succeeded again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tandem_event_path::store::{Outcome, StoreError};
+
+/// The last failure, if it is not over. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LastFailure(Arc<Mutex<Option<StoreError>>>);
+
+impl LastFailure {
+    pub(super) fn get(&self) -> Option<StoreError> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn set(&self, failure: Option<StoreError>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    /// Takes note of how a command's write ended. One that found nothing to write says nothing of the file.
+    pub(super) fn note(&self, ended: &Result<Outcome, StoreError>) {
+        match ended {
+            Ok(Outcome::Written) => self.set(None),
+            Err(failure @ StoreError::Away(_)) => self.set(Some(failure.clone())),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_over_when_a_command_has_been_written() {
+        let last = LastFailure::default();
+        last.note(&Err(StoreError::Away("no space left on device".to_owned())));
+        assert!(last.get().is_some());
+        last.note(&Ok(Outcome::Stale));
+        last.note(&Ok(Outcome::KeyTaken));
+        assert!(last.get().is_some(), "nothing was written");
+        last.note(&Ok(Outcome::Written));
+        assert!(last.get().is_none());
+    }
+}
