@@ -2,7 +2,11 @@
 //! clear it, colour it or write into its input, and marks that turn the direction of what follows. They are shown, not obeyed.
 
 use std::borrow::Cow;
-use std::io::{IsTerminal, Write};
+use std::io::{Error, ErrorKind, IsTerminal, Result, Write};
+use std::sync::OnceLock;
+
+/// Why standard output could not be written, unless nobody reads it any more: a command that was asked for something has failed then.
+static UNWRITTEN: OnceLock<Error> = OnceLock::new();
 
 /// A text as a part of a line: with nothing in it that a terminal obeys, and no end of the line.
 pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
@@ -30,8 +34,7 @@ pub(crate) fn json(text: &str) -> String {
 
 /// Writes to standard output, with the end of a line.
 pub(crate) fn say(text: &str) {
-    // Nobody is there to read when it fails.
-    let _ = writeln!(std::io::stdout(), "{}", lines(text));
+    tell(&lines(text));
 }
 
 /// Whether standard output is a terminal that is to show colours: <https://no-color.org>.
@@ -42,10 +45,31 @@ pub(crate) fn has_colours() -> bool {
 
 /// Writes what was made fit for a terminal to standard output, with the end of a line, at once. Whether anybody is there to read on.
 pub(crate) fn tell(shown: &str) -> bool {
+    print(format!("{shown}\n").as_bytes())
+}
+
+/// Writes to standard output as it is, at once. Whether anybody is there to read on.
+pub(crate) fn print(bytes: &[u8]) -> bool {
     let mut output = std::io::stdout().lock();
-    writeln!(output, "{shown}")
-        .and_then(|()| output.flush())
-        .is_ok()
+    note(output.write_all(bytes).and_then(|()| output.flush()))
+}
+
+/// Takes note of how writing to standard output ended. Whether anybody is there to read on.
+pub(crate) fn note(written: Result<()>) -> bool {
+    let Err(error) = written else {
+        return true;
+    };
+    // `tandem … | head`: the reader has what it wanted.
+    if error.kind() != ErrorKind::BrokenPipe {
+        // The first one counts.
+        let _ = UNWRITTEN.set(error);
+    }
+    false
+}
+
+/// Why something that was to be written to standard output is not there.
+pub(crate) fn unwritten() -> Option<&'static Error> {
+    UNWRITTEN.get()
 }
 
 /// Writes to standard error, with the end of a line.

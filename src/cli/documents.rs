@@ -1,10 +1,12 @@
 //! `tandem documents manifest`: the trusted documents of a gateway, made of a folder.
 
-use std::{fs, io::Write, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use tandem_front_door::graphql::manifest;
+
+use crate::terminal::print;
 
 /// What to do with documents.
 #[derive(Args, Clone, Debug)]
@@ -45,9 +47,8 @@ pub(super) fn run(settings: &DocumentsSettings) -> anyhow::Result<()> {
         .collect::<anyhow::Result<Vec<String>>>()?;
     let text =
         manifest(&documents).with_context(|| format!("{} does not fit", folder.display()))?;
-    let mut output = std::io::stdout().lock();
-    output.write_all(text.as_bytes())?;
-    Ok(output.flush()?)
+    print(text.as_bytes());
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use tandem_service::settings::SettingsError;
 
-use crate::terminal::say_aside;
+use crate::terminal::{note, say_aside};
 
 /// The status after a wrong flag or setting.
 const USAGE: u8 = 2;
@@ -16,8 +16,7 @@ pub(super) fn report_usage(problem: &clap::Error) -> ExitCode {
         problem.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
-        // Nothing can be done when standard output is closed.
-        let _ = problem.print();
+        note(problem.print());
         return ExitCode::SUCCESS;
     }
     if problem.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
@@ -27,6 +26,14 @@ pub(super) fn report_usage(problem: &clap::Error) -> ExitCode {
     }
     let message = problem.render().to_string();
     let sentence = sentence(&message);
+    if let Some(number) = number_below_zero(problem) {
+        let command = command_of(&message);
+        tell(&format!(
+            "no setting here takes a number below 0, as {number} is; {}",
+            help(&command)
+        ));
+        return ExitCode::from(USAGE);
+    }
     match problem.kind() {
         ErrorKind::InvalidSubcommand
         | ErrorKind::MissingRequiredArgument
@@ -44,6 +51,19 @@ pub(super) fn report_usage(problem: &clap::Error) -> ExitCode {
         _ => tell(&sentence),
     }
     ExitCode::from(USAGE)
+}
+
+/// A number below 0 where a flag is expected: clap takes it for one, and advises what does not help.
+fn number_below_zero(problem: &clap::Error) -> Option<&str> {
+    match problem.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) if problem.kind() == ErrorKind::UnknownArgument => {
+            let digits = word.strip_prefix('-')?;
+            digits
+                .starts_with(|first: char| first.is_ascii_digit())
+                .then_some(word.as_str())
+        }
+        _ => None,
+    }
 }
 
 /// The word that stands where a command is expected.
@@ -96,6 +116,12 @@ pub(super) fn report_settings(problem: &SettingsError) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
+/// Tells why nobody can read what the command said.
+pub(super) fn report_unwritten(reason: &std::io::Error) -> ExitCode {
+    tell(&format!("standard output cannot be written: {reason}"));
+    ExitCode::FAILURE
+}
+
 /// Tells why the command failed, with its causes.
 pub(super) fn report(problem: &anyhow::Error) -> ExitCode {
     let mut told = problem.to_string();
@@ -135,6 +161,22 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_below_zero_is_told_from_a_flag() {
+        let command = || {
+            clap::Command::new("tandem").arg(
+                clap::Arg::new("number")
+                    .long("number")
+                    .value_parser(clap::value_parser!(u64)),
+            )
+        };
+        let refused = |arguments: [&str; 3]| command().try_get_matches_from(arguments).err();
+        let below = refused(["tandem", "--number", "-1"]);
+        assert_eq!(below.as_ref().and_then(number_below_zero), Some("-1"));
+        let other = refused(["tandem", "--number", "--other"]);
+        assert_eq!(other.as_ref().and_then(number_below_zero), None);
+    }
 
     #[test]
     fn the_help_that_is_named_is_that_of_the_command() {

@@ -1,10 +1,12 @@
 //! `tandem completions` and `tandem man`: what a shell and `man` are to know of the commands, made from the commands themselves.
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Command};
 use clap_complete::Shell;
+
+use crate::terminal::print;
 
 /// For which shell.
 #[derive(Args, Clone, Debug)]
@@ -23,35 +25,24 @@ pub(super) struct ManSettings {
 }
 
 /// Prints what a shell is to know.
-///
-/// # Errors
-/// When standard output cannot be written.
-pub(super) fn completions(
-    settings: &CompletionsSettings,
-    mut command: Command,
-) -> anyhow::Result<()> {
+pub(super) fn completions(settings: &CompletionsSettings, mut command: Command) {
     let mut script = Vec::new();
     clap_complete::generate(settings.shell, &mut command, "tandem", &mut script);
-    print(&script)
+    print(&script);
 }
 
 /// Prints or writes manual pages.
 ///
 /// # Errors
-/// When standard output or the folder cannot be written.
+/// When the folder cannot be written.
 pub(super) fn man(settings: &ManSettings, command: Command) -> anyhow::Result<()> {
     let Some(folder) = &settings.to else {
         let mut page = Vec::new();
         clap_mangen::Man::new(command).render(&mut page)?;
-        return print(&page);
+        print(&page);
+        return Ok(());
     };
     let unwritten = || format!("{} cannot be written", folder.display());
     std::fs::create_dir_all(folder).with_context(unwritten)?;
     clap_mangen::generate_to(command, folder).with_context(unwritten)
-}
-
-fn print(bytes: &[u8]) -> anyhow::Result<()> {
-    let mut output = std::io::stdout().lock();
-    output.write_all(bytes)?;
-    Ok(output.flush()?)
 }

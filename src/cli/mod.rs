@@ -21,7 +21,7 @@ use tandem_service::{
     telemetry::{LogSettings, init_logging},
 };
 
-use crate::{broker, doctor, operator, parent, router, up};
+use crate::{broker, doctor, operator, parent, router, terminal, up};
 use threads::{ThreadSettings, WORKER_THREADS_ENV};
 
 /// Tandem: customer accounts and orders as two services, Kafka between them, one GraphQL gateway in front.
@@ -111,8 +111,16 @@ struct Child<S: Args> {
     shutdown: ShutdownSettings,
 }
 
-/// Runs the command that the arguments name.
+/// Runs the command that the arguments name. It has failed also where what it says could not be written.
 pub(crate) fn main() -> ExitCode {
+    let ended = perform();
+    match terminal::unwritten() {
+        None => ended,
+        Some(reason) => error::report_unwritten(reason),
+    }
+}
+
+fn perform() -> ExitCode {
     let cli = match parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(SettingsError::Arguments(problem)) => return error::report_usage(&problem),
@@ -204,7 +212,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             router::run(child.settings, &cli.log)
         }
         Command::Schema(settings) => schema::run(&settings),
-        Command::Completions(settings) => generated::completions(&settings, Cli::command()),
+        Command::Completions(settings) => {
+            generated::completions(&settings, Cli::command());
+            Ok(())
+        }
         Command::Man(settings) => generated::man(&settings, Cli::command()),
         Command::Documents(settings) => documents::run(&settings),
         Command::Rebuild(settings) => cli.threads.runtime()?.block_on(operator::rebuild(settings)),

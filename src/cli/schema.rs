@@ -1,10 +1,9 @@
 //! `tandem schema`: the contracts as the code has them, which the files in schema/ are made from, and whether a change of them breaks anybody.
 
-use std::io::Write;
-
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::compatibility::{self, CheckSettings};
+use crate::terminal::tell;
 
 /// What to do with schemas.
 #[derive(Args, Clone, Debug)]
@@ -42,7 +41,7 @@ enum Schema {
 ///
 /// # Errors
 ///
-/// When standard output cannot be written, and when a check finds that something breaks.
+/// When a schema cannot be made, and when a check finds that something breaks.
 pub(super) fn run(settings: &SchemaSettings) -> anyhow::Result<()> {
     let schema = match &settings.action {
         Action::Print { schema } => schema,
@@ -55,7 +54,6 @@ pub(super) fn run(settings: &SchemaSettings) -> anyhow::Result<()> {
         Schema::EventOrderChange => tandem_orders::domain::OrderChangeEvent::json_schema()?,
         Schema::Asyncapi => super::asyncapi::document()?,
     };
-    let mut output = std::io::stdout().lock();
-    writeln!(output, "{}", text.trim_end())?;
-    Ok(output.flush()?)
+    tell(text.trim_end());
+    Ok(())
 }

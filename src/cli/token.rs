@@ -8,6 +8,8 @@ use clap::Args;
 use tandem_authentication::{DevelopmentKey, Scope, Scopes, seconds_since_1970};
 use tandem_service::settings::parse_duration;
 
+use crate::terminal::tell;
+
 /// The longest life of a token, in seconds: a development key is no reason for tokens that never end.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -40,7 +42,6 @@ pub(super) struct TokenSettings {
 ///
 /// # Errors
 /// When there is no development key, or a scope is not one of ours.
-#[allow(clippy::print_stdout)] // What this command is for.
 pub(super) fn print(settings: &TokenSettings) -> anyhow::Result<()> {
     let scopes = settings
         .scope
@@ -60,6 +61,6 @@ pub(super) fn print(settings: &TokenSettings) -> anyhow::Result<()> {
         seconds_since_1970(),
         settings.expires_in.as_secs(),
     )?;
-    println!("{token}");
+    tell(&token);
     Ok(())
 }

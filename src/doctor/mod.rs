@@ -15,13 +15,13 @@ mod settings;
 mod store;
 mod system;
 
-use std::{fmt, io::Write, time::Duration};
+use std::{fmt, time::Duration};
 
 use anyhow::bail;
 use clap::Args;
 use secrecy::SecretString;
 
-use crate::terminal::{has_colours, one_line};
+use crate::terminal::{self, has_colours, one_line};
 
 use crate::operator::{KafkaPlace, Place, Services};
 
@@ -142,8 +142,8 @@ pub(crate) async fn run(
             .count()
     };
     match (count(Verdict::Bad), count(Verdict::Doubtful)) {
-        (0, 0) => say("\neverything is as it should be"),
-        (0, doubtful) => say(&format!("\nit works; {doubtful} to look at")),
+        (0, 0) => terminal::say("\neverything is as it should be"),
+        (0, doubtful) => terminal::say(&format!("\nit works; {doubtful} to look at")),
         (bad, _) => bail!("{bad} to mend, see above"),
     }
     Ok(())
@@ -176,11 +176,6 @@ fn tell(findings: &[Finding]) {
         } else {
             word
         };
-        say(&format!("{word} {finding}"));
+        terminal::tell(&format!("{word} {finding}"));
     }
-}
-
-fn say(line: &str) {
-    // Nobody is there to read when it fails.
-    let _ = writeln!(std::io::stdout(), "{line}");
 }

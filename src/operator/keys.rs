@@ -11,7 +11,7 @@ use super::{
     reach::{Place, Services},
     service::Service,
 };
-use crate::terminal::{self, one_line};
+use crate::terminal::{self, one_line, say, say_aside};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// How often it is asked how far a rotation is, and after how many it is told.
@@ -56,7 +56,6 @@ enum What {
 }
 
 /// Carries it out on the running services.
-#[allow(clippy::print_stdout)] // the command's answer
 pub(crate) async fn run(settings: KeysSettings) -> anyhow::Result<()> {
     match settings.what {
         What::Waiting { service, json } => {
@@ -71,12 +70,12 @@ pub(crate) async fn run(settings: KeysSettings) -> anyhow::Result<()> {
                 all.extend(answer.json::<Vec<WaitingView>>().await?);
             }
             if json {
-                println!("{}", terminal::json(&serde_json::to_string_pretty(&all)?));
+                say(&terminal::json(&serde_json::to_string_pretty(&all)?));
             } else if all.is_empty() {
-                println!("no event waits for its data key");
+                say("no event waits for its data key");
             } else {
                 for waiting in all {
-                    println!(
+                    say(&format!(
                         "{}  key of {}  {} {}/{}/{}  since {}  {}",
                         one_line(&waiting.reader),
                         one_line(&waiting.subject),
@@ -86,7 +85,7 @@ pub(crate) async fn run(settings: KeysSettings) -> anyhow::Result<()> {
                         waiting.offset,
                         waiting.since.to_rfc3339(),
                         one_line(&waiting.reason)
-                    );
+                    ));
                 }
             }
         }
@@ -103,7 +102,7 @@ pub(crate) async fn run(settings: KeysSettings) -> anyhow::Result<()> {
                 .await?
                 .json()
                 .await?;
-            println!("{} published", healed.published);
+            say(&format!("{} published", healed.published));
         }
         What::Rotate { json } => {
             let mut ended = Vec::new();
@@ -113,10 +112,10 @@ pub(crate) async fn run(settings: KeysSettings) -> anyhow::Result<()> {
             }
             if json {
                 let all: std::collections::BTreeMap<_, _> = ended.into_iter().collect();
-                println!("{}", terminal::json(&serde_json::to_string_pretty(&all)?));
+                say(&terminal::json(&serde_json::to_string_pretty(&all)?));
             } else {
                 for (_, view) in ended.iter().take(1) {
-                    println!("{}", told(view));
+                    say(&told(view));
                 }
             }
         }
@@ -138,7 +137,6 @@ fn told(view: &RotationView) -> String {
 }
 
 /// Has a service replace its sealing key, and waits until that is through.
-#[allow(clippy::print_stdout)] // the command's answer
 #[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 async fn rotate(settings: &KeysSettings, service: Service) -> anyhow::Result<RotationView> {
     let operator = settings.place.operator(&settings.services, service)?;
@@ -148,7 +146,7 @@ async fn rotate(settings: &KeysSettings, service: Service) -> anyhow::Result<Rot
     while view.is_running() {
         if view.looked_at >= told + TOLD_EVERY {
             told = view.looked_at;
-            terminal::say_aside(&format!(
+            say_aside(&format!(
                 "{}: {} looked at, {} sealed anew",
                 service.name(),
                 view.looked_at,
@@ -160,13 +158,13 @@ async fn rotate(settings: &KeysSettings, service: Service) -> anyhow::Result<Rot
         view = shown.await?.json().await?;
     }
     let name = service.name();
-    terminal::say_aside(&format!(
+    say_aside(&format!(
         "{name}: {} looked at, {} sealed anew",
         view.looked_at, view.rewrapped
     ));
     if !view.unopened_ids.is_empty() {
         let ids: Vec<_> = view.unopened_ids.iter().map(|id| one_line(id)).collect();
-        terminal::say_aside(&format!("{name}: these do not open: {}", ids.join(", ")));
+        say_aside(&format!("{name}: these do not open: {}", ids.join(", ")));
     }
     match &view.failed {
         Some(reason) => anyhow::bail!("{name}: {}", one_line(reason)),

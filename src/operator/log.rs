@@ -13,7 +13,7 @@ use super::{
     rebuild::Lines,
     service::Service,
 };
-use crate::terminal::one_line;
+use crate::terminal::{one_line, say};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -53,7 +53,6 @@ enum What {
 }
 
 /// Carries it out on the running service.
-#[allow(clippy::print_stdout)] // the command's answer
 pub(crate) async fn run(settings: LogsSettings) -> anyhow::Result<()> {
     match settings.what {
         What::Status { service } => {
@@ -63,7 +62,7 @@ pub(crate) async fn run(settings: LogsSettings) -> anyhow::Result<()> {
                 .await?;
             let alarms: Vec<Alarm> = answer.json().await?;
             if alarms.is_empty() {
-                println!("the logs are those that the store was made from");
+                say("the logs are those that the store was made from");
                 return Ok(());
             }
             tell(&alarms);
@@ -76,7 +75,7 @@ pub(crate) async fn run(settings: LogsSettings) -> anyhow::Result<()> {
                 .await?;
             let alarms: Vec<Alarm> = answer.json().await?;
             tell(&alarms);
-            println!("the logs are taken as they are");
+            say("the logs are taken as they are");
         }
         What::Restore { service } => {
             let operator = settings.place.operator(&settings.services, service)?;
@@ -88,7 +87,7 @@ pub(crate) async fn run(settings: LogsSettings) -> anyhow::Result<()> {
                 let line = lines.next().await?;
                 match line.context("the service went away; start it again at any time")? {
                     Line::Done(done) => {
-                        println!("{} written to the log", done.restored);
+                        say(&format!("{} written to the log", done.restored));
                         return Ok(());
                     }
                     Line::Failed(reason) => bail!("{reason}; start it again at any time"),
@@ -100,14 +99,13 @@ pub(crate) async fn run(settings: LogsSettings) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[allow(clippy::print_stdout)] // the command's answer
 fn tell(alarms: &[Alarm]) {
     for alarm in alarms {
-        println!(
+        say(&format!(
             "{}/{}: {}",
             one_line(&alarm.topic),
             alarm.partition,
             one_line(&alarm.what)
-        );
+        ));
     }
 }

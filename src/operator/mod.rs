@@ -7,6 +7,7 @@
 //! service.
 
 mod audit;
+mod bounded_lines;
 mod dead_letters;
 mod events;
 mod keys;

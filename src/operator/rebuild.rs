@@ -5,7 +5,7 @@ mod counts;
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, BufWriter, IsTerminal, Write},
+    io::{BufReader, BufWriter, IsTerminal, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,6 +20,7 @@ use tandem_assembly::admin::rebuild::{Copies, Copy, Done, Lack, Line, Wanted};
 use tandem_event_path::rebuild::Progress;
 
 use super::{
+    bounded_lines::BoundedLines,
     reach::{Place, Services},
     service::{Operator, Service},
 };
@@ -30,6 +31,8 @@ use crate::terminal::{one_line, say};
 /// Copies sent in one request, and so many bytes of them at most, if there is more than one.
 const SOME: usize = 200;
 const SOME_BYTES: usize = 256 * 1024;
+/// The longest line of a file of copies, in bytes: far more than an aggregate may have.
+const LONGEST_LINE: u64 = 16 * 1024 * 1024;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What to rebuild.
@@ -211,7 +214,7 @@ pub(crate) async fn restore(settings: RestoreSettings) -> anyhow::Result<()> {
     let mut some: Vec<Copy> = Vec::new();
     let mut bytes = 0;
     let mut taken = 0;
-    for line in BufReader::new(file).lines() {
+    for line in BoundedLines::new(BufReader::new(file), LONGEST_LINE) {
         let line = line.with_context(unreadable)?;
         let copy: Copy = serde_json::from_str(&line).with_context(unreadable)?;
         if !some.is_empty() && (some.len() >= SOME || bytes + line.len() > SOME_BYTES) {

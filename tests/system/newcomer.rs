@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{Ipv4Addr, TcpListener},
     os::unix::fs::PermissionsExt,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 
@@ -265,6 +265,45 @@ fn shells_and_manual_know_every_command() {
         assert!(page.contains(".TH tandem"), "{page}");
     }
     assert!(text(&run(&["man"]).stdout).contains(".TH tandem"));
+}
+
+#[test]
+fn a_command_whose_reader_has_enough_says_nothing_of_it() {
+    for words in [
+        &["completions", "bash"][..],
+        &["schema", "print", "asyncapi"],
+        &["--help"],
+    ] {
+        let mut command = tandem_command();
+        command
+            .args(words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        drop(process.stdout.take());
+        let ended = process.wait_with_output().unwrap();
+        let told = text(&ended.stderr);
+        assert!(
+            ended.status.success() && told.is_empty(),
+            "{words:?}: {told}"
+        );
+    }
+}
+
+#[test]
+fn a_command_whose_answer_cannot_be_written_fails() {
+    for words in [
+        &["--version"][..],
+        &["--help"],
+        &["completions", "bash"],
+        &["schema", "print", "accounts"],
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let ended = tandem_command().args(words).stdout(full).output().unwrap();
+        let told = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{words:?}: {told}");
+        assert!(told.contains("standard output cannot be written"), "{told}");
+    }
 }
 
 #[test]

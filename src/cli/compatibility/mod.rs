@@ -6,7 +6,6 @@ mod graphql;
 use std::{
     collections::BTreeMap,
     fmt, fs,
-    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +13,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use tandem_front_door::graphql::GraphSchema;
 
-use crate::terminal::one_line;
+use crate::terminal::{one_line, tell};
 
 /// What to compare.
 #[derive(Args, Clone, Debug)]
@@ -120,18 +119,15 @@ pub(super) fn check(settings: &CheckSettings) -> anyhow::Result<()> {
             .count()
     };
     let breaking = count(Severity::Breaking);
-    let mut output = std::io::stdout().lock();
     for (file, finding) in &findings {
-        writeln!(output, "{}", line(file, finding))?;
+        tell(&line(file, finding));
     }
-    writeln!(
-        output,
+    tell(&format!(
         "{breaking} breaking, {} dangerous, {} safe; {} schemas compared, {documents} operations looked at",
         count(Severity::Dangerous),
         count(Severity::Safe),
         old.len(),
-    )?;
-    output.flush()?;
+    ));
     if breaking > 0 {
         bail!(
             "{breaking} changes break what is in use: keep what there was and deprecate it, or give events a new version (docs/events.md)"
