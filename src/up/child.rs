@@ -9,6 +9,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{child_log::ChildLog, service::Call};
 
@@ -83,15 +84,20 @@ impl Child {
         let _ = self.process.start_kill();
     }
 
-    /// Asks it to end, and ends it when it has not done so in time.
-    pub(super) async fn stop(&mut self, patience: Duration) {
+    /// Asks it to end, and ends it when it has not done so in time, or is to end at once.
+    pub(super) async fn stop(&mut self, patience: Duration, at_once: &CancellationToken) {
         let id = i32::try_from(self.id).ok().and_then(Pid::from_raw);
         // Its id cannot belong to another process: it is waited for below alone.
         if let (Ok(None), Some(id)) = (self.process.try_wait(), id) {
             // A failure means that it ended in this moment.
             let _ = kill_process(id, Signal::TERM);
         }
-        if timeout(patience, self.process.wait()).await.is_err() {
+        let has_ended = tokio::select! {
+            biased;
+            () = at_once.cancelled() => false,
+            ended = timeout(patience, self.process.wait()) => ended.is_ok(),
+        };
+        if !has_ended {
             // As above.
             let _ = self.process.kill().await;
         }

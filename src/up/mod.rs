@@ -35,7 +35,8 @@ use tandem_assembly::admin::AdminToken;
 use tandem_authentication::AuthenticationSettings;
 use tandem_event_path::sealing::{Sealer, SealingSettings};
 use tandem_front_door::TlsSettings;
-use tandem_runtime::shutdown::{Shutdown, ShutdownSettings};
+use tandem_runtime::shutdown::{HARD_EXIT_CODE, Shutdown, ShutdownSettings};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::{self, BrokerError},
@@ -177,9 +178,11 @@ pub(crate) async fn run(
     };
 
     // The signals are handled before the first child exists, so that none is left behind.
-    let shutdown = Shutdown::install(&ShutdownSettings::default())?;
+    let at_once = CancellationToken::new();
+    let shutdown = Shutdown::install_above_others(&ShutdownSettings::default(), &at_once)?;
     let prober = Prober::new(&plan.settings.tls)?;
-    let mut supervision = Supervision::new(plan, prober, terminal.clone(), shutdown);
+    let mut supervision =
+        Supervision::new(plan, prober, terminal.clone(), shutdown, at_once.clone());
     let settings = supervision.plan().settings.clone();
     let absent = tokio::spawn(servers::tell_of_the_absent(settings, terminal.clone()));
     let outcome = supervision.start().await;
@@ -196,6 +199,10 @@ pub(crate) async fn run(
     supervision.stop().await;
     terminal.finish_progress();
     supervision.close_record();
+    if at_once.is_cancelled() {
+        // Nothing was left in order; all processes have ended.
+        std::process::exit(HARD_EXIT_CODE);
+    }
     directory.left_in_order();
     outcome.map(drop)
 }

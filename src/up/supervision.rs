@@ -46,6 +46,8 @@ struct Shared {
     terminal: Terminal,
     prober: Prober,
     shutdown: Shutdown,
+    /// Cancelled when nobody wants to wait for an orderly end.
+    at_once: CancellationToken,
 }
 
 /// A service whose process is started again when it dies.
@@ -57,7 +59,13 @@ struct Watched {
 }
 
 impl Supervision {
-    pub(super) fn new(plan: Plan, prober: Prober, terminal: Terminal, shutdown: Shutdown) -> Self {
+    pub(super) fn new(
+        plan: Plan,
+        prober: Prober,
+        terminal: Terminal,
+        shutdown: Shutdown,
+        at_once: CancellationToken,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 record: Record::of(&plan),
@@ -65,6 +73,7 @@ impl Supervision {
                 terminal,
                 prober,
                 shutdown,
+                at_once,
             }),
             watched: Vec::new(),
         }
@@ -368,7 +377,9 @@ impl Watch {
     }
 
     async fn end(&self, mut child: Child) {
-        child.stop(self.service.patience()).await;
+        child
+            .stop(self.service.patience(), &self.shared.at_once)
+            .await;
     }
 
     fn say(&self, line: &str) {

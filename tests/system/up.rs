@@ -98,6 +98,27 @@ fn ctrl_c_stops_all_in_under_five_seconds() {
 }
 
 #[test]
+fn ctrl_c_twice_ends_every_process_before_up_ends() {
+    let mut tandem = Tandem::start();
+    let children = tandem.children();
+    // None of them hears that it is to end.
+    for child in &children {
+        signal(*child, Signal::STOP);
+    }
+
+    tandem.process.signal(Signal::INT);
+    poll("the first one is heard", || {
+        let output = tandem.process.output();
+        output.contains("Ctrl-C once more").then_some(())
+    });
+    tandem.process.signal(Signal::INT);
+
+    let status = tandem.process.wait_for_end(LIMIT);
+    assert!(!children.iter().any(|child| is_alive(*child)));
+    assert_eq!(status.code(), Some(70));
+}
+
+#[test]
 fn a_killed_up_leaves_no_child_and_its_data_can_be_used_again() {
     let directory = tempfile::tempdir().unwrap();
     let mut tandem = Tandem::builder().data_dir(directory.path()).start();

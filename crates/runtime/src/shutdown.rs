@@ -93,6 +93,26 @@ impl Shutdown {
     ///
     /// When the operating system refuses a signal handler or a thread.
     pub fn install(settings: &ShutdownSettings) -> std::io::Result<Self> {
+        Self::listen(settings, None)
+    }
+
+    /// The same for a process that has others to end: the second signal cancels `at_once`, for it to end them without waiting, and then
+    /// itself. A third one ends it as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Shutdown::install`].
+    pub fn install_above_others(
+        settings: &ShutdownSettings,
+        at_once: &CancellationToken,
+    ) -> std::io::Result<Self> {
+        Self::listen(settings, Some(at_once.clone()))
+    }
+
+    fn listen(
+        settings: &ShutdownSettings,
+        at_once: Option<CancellationToken>,
+    ) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
 
         let shutdown = Self {
@@ -109,6 +129,11 @@ impl Shutdown {
                     _ = terminate.recv() => "SIGTERM",
                 };
                 if on_signal.is_requested() {
+                    let unheard = at_once.as_ref().filter(|at_once| !at_once.is_cancelled());
+                    if let Some(at_once) = unheard {
+                        at_once.cancel();
+                        continue;
+                    }
                     tracing::warn!(signal = name, "second signal: ending at once");
                     std::process::exit(HARD_EXIT_CODE);
                 }
