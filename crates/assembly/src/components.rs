@@ -61,13 +61,17 @@ pub fn filling(health: &Health, gate: &Gate) {
 pub fn kafka(health: &Health, log: &Arc<dyn Log>) {
     let log = Arc::clone(log);
     health.register("kafka", Affects::HealthOnly, move || {
-        let told = match (log.failure(), log.unreadable()) {
-            (Some(trouble), _) => ComponentHealth::down(trouble),
-            (None, unreadable) if unreadable.is_empty() => ComponentHealth::up(),
-            (None, unreadable) => ComponentHealth::degraded(unreadable.join("; ")),
-        };
+        let told = kafka_now(log.failure(), &log.unreadable());
         async move { told }
     });
+}
+
+fn kafka_now(failure: Option<String>, unreadable: &[String]) -> ComponentHealth {
+    match failure {
+        Some(trouble) => ComponentHealth::down(trouble),
+        None if unreadable.is_empty() => ComponentHealth::up(),
+        None => ComponentHealth::degraded(unreadable.join("; ")),
+    }
 }
 
 /// How long an event may wait for its data key before health says so: a key that is published with its event may come a moment later.
@@ -209,7 +213,13 @@ pub fn projection(
 
 #[cfg(test)]
 mod tests {
-    use tandem_event_path::data_keys::DataKey;
+    use std::time::Duration;
+
+    use tandem_event_path::{
+        data_keys::DataKey,
+        log::{ReadErrors, Told},
+    };
+    use tandem_runtime::shutdown::Shutdown;
     use tandem_service::web::actuator::Status;
 
     use super::*;
@@ -230,5 +240,40 @@ mod tests {
         assert_eq!(told.details["unopened"], 1);
         assert!(DataKey::unwrap(&sealer, &older, "1").is_ok());
         assert_eq!(data_keys_now(&[], &sealer), well);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_projection_could_not_read_for_ten_seconds_degrades_it() {
+        let (shutdown, clock) = (Shutdown::new(), Clock::default());
+        let health = Health::new(&shutdown);
+        let errors = ReadErrors::new(&clock);
+        let status = ProjectionStatus::of(errors.clone());
+        projection(&health, "replica", status, 10_000, None);
+        let told = async || health.report().await.components.remove("replica");
+
+        for _ in 0..10 {
+            assert_eq!(told().await.map(|told| told.status), Some(Status::Up));
+            errors.failed("partition 3 cannot be read".to_owned(), Told::EachTime);
+            clock.sleep(Duration::from_secs(1)).await;
+        }
+        errors.failed("partition 3 cannot be read".to_owned(), Told::EachTime);
+        let replica = told().await;
+        let reason = replica.as_ref().map(|told| told.details["reason"].clone());
+        assert_eq!(replica.map(|told| told.status), Some(Status::Degraded));
+        assert_eq!(reason, Some("partition 3 cannot be read".into()));
+
+        clock.sleep(Duration::from_secs(10)).await;
+        assert_eq!(told().await.map(|told| told.status), Some(Status::Up));
+    }
+
+    #[test]
+    fn kafka_is_degraded_where_it_answers_and_cannot_be_read() {
+        let unreadable = ["accounts.customer.key cannot be read".to_owned()];
+        assert_eq!(kafka_now(None, &[]).status, Status::Up);
+        let told = kafka_now(None, &unreadable);
+        assert_eq!(told.status, Status::Degraded);
+        assert_eq!(told.details["reason"], unreadable[0].as_str());
+        let told = kafka_now(Some("the port is closed".to_owned()), &unreadable);
+        assert_eq!(told.status, Status::Down);
     }
 }

@@ -147,6 +147,15 @@ struct Status {
 }
 
 impl ProjectionStatus {
+    /// That of a projection which notes there what it cannot read.
+    #[must_use]
+    pub fn of(read_errors: ReadErrors) -> Self {
+        Self(Arc::new(Status {
+            read_errors,
+            ..Status::default()
+        }))
+    }
+
     /// Messages in the topic that are not applied yet, of the partitions that this instance reads, and dead letters, which
     /// are held back; as of some seconds ago.
     #[must_use]
@@ -223,10 +232,7 @@ pub fn run_projection<P: Projection>(
     shutdown: &Shutdown,
 ) -> Result<ProjectionStatus, LogError> {
     let name = projection.name();
-    let status = ProjectionStatus(Arc::new(Status {
-        read_errors: ReadErrors::new(shutdown.clock()),
-        ..Status::default()
-    }));
+    let status = ProjectionStatus::of(ReadErrors::new(shutdown.clock()));
     // A series that begins with the first dead letter is no increase.
     for counter in [
         "dead_letters_total",

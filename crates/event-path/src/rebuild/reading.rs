@@ -314,7 +314,7 @@ mod tests {
             _: &Offsets,
             _: Attention,
         ) -> Result<Box<dyn Tail>, LogError> {
-            Err(LogError::Away("nothing is read".to_owned()))
+            Ok(Box::new(Broken))
         }
 
         fn join(&self, _: Membership) -> Result<Box<dyn Member>, LogError> {
@@ -322,9 +322,40 @@ mod tests {
         }
     }
 
+    /// A tail that nothing can be read of.
+    #[derive(Debug)]
+    struct Broken;
+
+    #[async_trait]
+    impl Tail for Broken {
+        fn assign(&self, _: &Offsets) -> Result<(), LogError> {
+            Ok(())
+        }
+
+        async fn next(&self) -> Result<Arrival, LogError> {
+            Err(LogError::Unreadable(
+                "partition 0 cannot be read".to_owned(),
+            ))
+        }
+
+        fn next_ready(&self) -> Option<Arrival> {
+            None
+        }
+    }
+
     fn reading(readable: &Arc<AtomicI64>, shutdown: &Shutdown) -> Reading {
         let log: Arc<dyn Log> = Arc::new(Held(Arc::clone(readable)));
         Reading::new(&log, "held", shutdown)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_read_ends_the_reading_with_its_reason() {
+        let (readable, shutdown) = (Arc::new(AtomicI64::new(9)), Shutdown::new());
+        let mut reading = reading(&readable, &shutdown);
+        let ahead = reading.start(&Ends::from([(0, (0, 9))])).unwrap();
+        let ended = reading.finish(ahead).await.unwrap_err();
+        let told = early(&ended, "held", 0, 9).to_string();
+        assert_eq!(told, "partition 0 cannot be read");
     }
 
     #[tokio::test(start_paused = true)]
