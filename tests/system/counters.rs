@@ -60,7 +60,7 @@ fn what_alerts_watch_is_at_zero_before_anything_happens() {
         (&orders, "orders-replica"),
         (&orders, "orders-audit"),
     ] {
-        for name in ["dead_letters", "dead_letter_keys"] {
+        for name in ["dead_letters", "dead_letter_keys", "projection_read_error"] {
             expected.push((base, name, vec![label("projection", projection)]));
         }
     }
