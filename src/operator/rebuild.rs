@@ -101,7 +101,6 @@ pub(crate) async fn run(settings: RebuildSettings) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[allow(clippy::print_stdout)] // the command's answer
 #[expect(clippy::disallowed_methods, reason = "a file is named by the time")]
 async fn remove(
     settings: &RebuildSettings,
@@ -109,8 +108,8 @@ async fn remove(
     lacking: &[Copy],
 ) -> anyhow::Result<()> {
     if lacking.is_empty() {
-        println!(
-            "nothing is to be removed: what is stored is in the log, or was before it was restored"
+        say(
+            "nothing is to be removed: what is stored is in the log, or was before it was restored",
         );
         return Ok(());
     }
@@ -125,11 +124,11 @@ async fn remove(
         PathBuf::from(format!("tandem-removed-{service}-{now}.ndjson"))
     });
     write(&file, lacking)?;
-    println!(
+    say(&format!(
         "{count} written to {}; tandem restore {service} {} takes them back",
         file.display(),
         file.display()
-    );
+    ));
     let mut done = Done::default();
     for some in lacking.chunks(SOME) {
         let copies = some.iter().cloned().map(|copy| Copy {
@@ -160,11 +159,11 @@ async fn remove(
         ..Wanted::default()
     };
     let (_, counts) = rebuild(operator, wanted, false).await?;
-    println!(
+    say(&format!(
         "{} removed, {} set back",
         done.removed,
         done.revert + counts.revert
-    );
+    ));
     Ok(())
 }
 
@@ -204,7 +203,6 @@ fn write(path: &Path, lacking: &[Copy]) -> anyhow::Result<()> {
 }
 
 /// Takes back what a rebuild removed.
-#[allow(clippy::print_stdout)] // the command's answer
 pub(crate) async fn restore(settings: RestoreSettings) -> anyhow::Result<()> {
     let operator = settings
         .place
@@ -225,7 +223,7 @@ pub(crate) async fn restore(settings: RestoreSettings) -> anyhow::Result<()> {
         some.push(copy);
     }
     taken += take_back(&operator, some).await?;
-    println!("{taken} taken back");
+    say(&format!("{taken} taken back"));
     Ok(())
 }
 
