@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tandem_model::seal::Seals;
 
 use crate::{
+    fault::{self, Fault},
     outbox::Companion,
     sealing::{OpenError, Sealer},
     store::StoreError,
@@ -65,6 +66,22 @@ impl DataKey {
         subject: &str,
     ) -> Result<Option<String>, OpenError> {
         service.reseal(wrapped, place(subject).as_bytes())
+    }
+
+    /// What is to be written of a wrapped key: while the sealing key is being replaced, what the newest has wrapped. Whoever decided by a state from
+    /// before would otherwise bring back what needs the older one, when nobody looks for that any more.
+    ///
+    /// # Errors
+    /// As [`Self::unwrap`].
+    pub fn for_writing(
+        service: &Sealer,
+        wrapped: String,
+        subject: &str,
+    ) -> Result<String, OpenError> {
+        if service.older().is_empty() || fault::is_on(Fault::SealedAsBefore) {
+            return Ok(wrapped);
+        }
+        Ok(Self::rewrap(service, &wrapped, subject)?.unwrap_or(wrapped))
     }
 
     /// Whether whoever has `published` can read what `stored` opens, now and when older sealing keys are gone. Of a `stored` that does not open

@@ -51,6 +51,12 @@ pub enum Fault {
     RestoredByHalf,
     /// What was read of the topic of keys is believed to be there still, whatever somebody else has written behind it.
     OutlivedBelieved,
+    /// A snapshot is read without a look whether its primary was deposed.
+    BarrierNotPassed,
+    /// What an older sealing key has sealed is written again as it was.
+    SealedAsBefore,
+    /// While the sealing key is replaced the log is not told of the cards that are sealed anew.
+    ResealedCardsNotTold,
 }
 
 /// A moment at which a process can be told to end.

@@ -20,8 +20,10 @@ use tandem_runtime::{backoff::Backoff, clock::Clock, shutdown::Shutdown};
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 pub mod dead_letters;
+mod read_barrier;
 
 pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterStore, LetterId};
+pub use read_barrier::ReadBarrier;
 
 /// Why a store did not do as asked.
 #[derive(Clone, Debug, thiserror::Error)]

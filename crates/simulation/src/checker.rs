@@ -260,7 +260,10 @@ fn marks_are_there_once(db: &Db<Customer>, events: &Events, wrong: &mut Wrong) {
     }
     // An acknowledged change is what its revision says: two of them never share one.
     let mut by_revision: BTreeMap<(&str, i64), &str> = BTreeMap::new();
-    for Acknowledged { id, revision, mark } in &events.customers {
+    for Acknowledged {
+        id, revision, mark, ..
+    } in &events.customers
+    {
         let other = by_revision.insert((id, *revision), mark);
         wrong.unless(other.is_none_or(|other| other == mark), || {
             format!("{id} {revision} was answered to {mark} and to {other:?}")

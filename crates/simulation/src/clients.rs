@@ -1,5 +1,7 @@
 //! Clients: they make, change and erase customers, place and advance orders, ask again when there is no answer, and read what they wrote.
 
+mod reading;
+
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -10,22 +12,19 @@ use tandem_accounts::{
     customers::{NewCustomer, Origin},
     domain::{Customer, CustomerId, UpdateCustomer},
 };
-use tandem_event_path::{commands::CommandError, store::ChangesRequest};
+use tandem_event_path::commands::CommandError;
 use tandem_model::{
     aggregate::Aggregate,
     request_key::{Request, RequestKey},
 };
 use tandem_orders::{
     commands::{Origin as OrderOrigin, PlaceOrder, Refused},
-    consistency::Of,
     domain::{AddressType as ShipTo, Order, OrderError},
-    replica::Waited,
 };
-use tandem_runtime::consistency::{Kind, Written};
 
 use crate::{
     chance::draw,
-    drafts::{address, contact, item, name},
+    drafts::{address, card, contact, item, name},
     history::{Acknowledged, History},
     system::System,
 };
@@ -206,6 +205,7 @@ impl Client {
             id: customer.id().to_owned(),
             revision: customer.revision(),
             mark: mark.to_owned(),
+            at: self.system.world.elapsed(),
         };
         self.history.events().customers.insert(acknowledged);
         self.known.add(|names| &mut names.customers, customer.id());
@@ -221,7 +221,11 @@ impl Client {
             name: name(mark),
             contact: contact(mark),
             addresses: vec![address(mark)],
-            credit_cards: Vec::new(),
+            // Every other one has a card.
+            credit_cards: draw(|chance| chance.happens(500))
+                .then(|| card(mark))
+                .into_iter()
+                .collect(),
         };
         let now = self.system.world.elapsed();
         self.history
@@ -328,7 +332,7 @@ impl Client {
         }
     }
 
-    async fn place(&self, mark: &str) {
+    pub(crate) async fn place(&self, mark: &str) {
         let Some(customer_id) = self.known.customer() else {
             return;
         };
@@ -358,7 +362,7 @@ impl Client {
         }
     }
 
-    async fn advance(&self, mark: &str) {
+    pub(crate) async fn advance(&self, mark: &str) {
         let Some(id) = self.known.order() else {
             return;
         };
@@ -391,102 +395,10 @@ impl Client {
             id: order.id.clone(),
             revision: order.revision,
             mark: mark.to_owned(),
+            at: self.system.world.elapsed(),
         };
         self.history.events().orders.insert(acknowledged);
         self.known.add(|names| &mut names.orders, &order.id);
         self.answered("ordered", &order.id, order.revision);
-    }
-
-    /// Reads a customer of orders, and of accounts, whose answers must not be older than what was acknowledged before.
-    async fn read(&self) {
-        let Some(id) = self.known.customer() else {
-            return;
-        };
-        let newest = {
-            let events = self.history.events();
-            let of_it = events.customers.iter().filter(|it| it.id == id);
-            of_it.map(|it| it.revision).max().unwrap_or(1)
-        };
-        self.asked();
-        let (ids, slots) = (vec![id.clone()], &self.system.accounts_slots);
-        let asked = self.system.ask(slots, move |accounts| async move {
-            accounts.store.get_many(&ids).await
-        });
-        if let Some(Ok(found)) = asked.await {
-            let revision = found
-                .into_iter()
-                .flatten()
-                .map(|it| it.state.revision())
-                .next();
-            if revision.unwrap_or(0) < newest {
-                let said = "was acknowledged, and accounts shows";
-                self.history
-                    .violated(format!("{id} {newest} {said} {revision:?}"));
-            }
-        }
-        self.read_at_least(&id, newest).await;
-    }
-
-    /// Reads an order and its history by a consistency token, on any instance.
-    async fn read_own(&self) {
-        let own = {
-            let events = self.history.events();
-            let orders: Vec<Acknowledged> = events.orders.iter().cloned().collect();
-            draw(|chance| chance.pick(&orders).cloned())
-        };
-        let Some(Acknowledged { id, revision, .. }) = own else {
-            return;
-        };
-        self.asked();
-        let (wanted, slots) = (id.clone(), &self.system.orders_slots);
-        let asked = self.system.ask(slots, move |orders| async move {
-            let written = Written {
-                kind: Kind::Order,
-                id: wanted.clone(),
-                revision,
-            };
-            let behind = (orders.shows)(vec![written], Of::StateAndAudit).await;
-            if !behind.is_empty() {
-                return None;
-            }
-            let request = ChangesRequest {
-                subject: wanted.clone(),
-                after_revision: 0,
-                limit: 1_000,
-            };
-            let changes = orders.changes.changes(&[request]).await.ok()?.pop()?;
-            let found = orders.store.get_many(&[wanted]).await.ok()?.pop()??;
-            let audited = changes.last().map(|change| change.revision);
-            Some((found.state.revision, audited))
-        });
-        if let Some(Some((stored, audited))) = asked.await {
-            self.answered("read", &id, stored);
-            if stored < revision || audited.is_none_or(|audited| audited < revision) {
-                self.history.violated(format!(
-                    "{id} {revision} was written, and its token gave {stored}, {audited:?} in the audit trail"
-                ));
-            }
-        }
-    }
-
-    /// Reads a customer of orders at a revision or a newer one.
-    async fn read_at_least(&self, id: &str, revision: i64) {
-        self.asked();
-        let (wanted, slots) = (id.to_owned(), &self.system.orders_slots);
-        let asked = self.system.ask(slots, move |orders| async move {
-            let limit = Duration::from_secs(2);
-            orders
-                .replica
-                .wait_for_revision(&wanted, revision, limit)
-                .await
-        });
-        if let Some(Ok(Waited::Arrived(customer))) = asked.await {
-            self.answered("read", id, customer.revision);
-            if customer.revision < revision || customer.id != id {
-                let said = "was asked for, and the replica gave";
-                self.history
-                    .violated(format!("{id} {revision} {said} {}", customer.revision));
-            }
-        }
     }
 }

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
-use tandem_accounts::domain::{Address, AddressType, Contact, Name};
+use tandem_accounts::domain::{Address, AddressType, CardDraft, Contact, CreditCardType, Name};
 use tandem_orders::domain::{OrderItem, Product};
 
 pub(crate) fn name(mark: &str) -> Name {
@@ -31,6 +31,16 @@ pub(crate) fn address(mark: &str) -> Address {
         city: "New York".to_owned(),
         state: "NY".to_owned(),
         postal_code: "10110".to_owned(),
+    }
+}
+
+pub(crate) fn card(mark: &str) -> CardDraft {
+    CardDraft {
+        kind: CreditCardType::Primary,
+        description: None,
+        number: "4111 1111 1111 1111".to_owned(),
+        expiration: "12/2031".to_owned(),
+        name_on_card: mark.to_owned(),
     }
 }
 

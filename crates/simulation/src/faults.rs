@@ -29,6 +29,10 @@ pub enum Fault {
     OlderRevisionWins,
     /// A rebuild puts an older revision in the place of a newer one.
     RestoredOverNewer,
+    /// A primary that was deposed and does not know it acknowledges writes.
+    DeposedAcknowledges,
+    /// A write does not look at the revision that is stored where its state was read from a primary that was deposed.
+    DeposedStateTrusted,
 }
 
 /// Those that a thousand seeds do not find. [`Fault::EpochNotLookedAt`] takes a failover within milliseconds of a write that is shown early, and
@@ -39,7 +43,7 @@ pub const RARE: [Fault; 2] = [
 ];
 
 /// Those that a thousand seeds find.
-pub const ALL: [Fault; 28] = [
+pub const ALL: [Fault; 33] = [
     Fault::Code(InTheCode::ClearBeforePublish),
     Fault::Code(InTheCode::CommitBeforeWrite),
     Fault::Code(InTheCode::HintTrusted),
@@ -68,6 +72,11 @@ pub const ALL: [Fault; 28] = [
     Fault::Code(InTheCode::OtherLogNotTold),
     Fault::Code(InTheCode::RestoredByHalf),
     Fault::Code(InTheCode::OutlivedBelieved),
+    Fault::DeposedAcknowledges,
+    Fault::DeposedStateTrusted,
+    Fault::Code(InTheCode::BarrierNotPassed),
+    Fault::Code(InTheCode::SealedAsBefore),
+    Fault::Code(InTheCode::ResealedCardsNotTold),
 ];
 
 impl Fault {

@@ -14,6 +14,8 @@ pub struct Acknowledged {
     pub revision: i64,
     /// The text that this change alone has written.
     pub mark: String,
+    /// When it was answered, in nanoseconds since the world began.
+    pub at: u64,
 }
 
 /// A subscription to all orders, over all its connections.

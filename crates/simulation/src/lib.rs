@@ -13,6 +13,7 @@
 pub mod chance;
 pub mod checker;
 pub mod clients;
+pub mod cut_off;
 mod drafts;
 pub mod faults;
 pub mod history;
@@ -23,6 +24,7 @@ pub mod losses;
 pub mod nemesis;
 pub mod process;
 pub mod replaced_key;
+pub mod replaced_sealing_key;
 pub mod run;
 pub mod store;
 pub mod subscribers;

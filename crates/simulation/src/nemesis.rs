@@ -30,6 +30,8 @@ pub enum Trouble {
     TailBroken,
     /// A database has another primary.
     FailOver,
+    /// A database's primary is cut off and another takes its place, which the old one does not know for a while.
+    PrimaryCutOff,
     /// A database does not answer for a while.
     StoreAway,
     /// A machine's clock jumps.
@@ -54,7 +56,7 @@ pub enum Trouble {
     TopicMadeAnew,
 }
 
-const ALL: [Trouble; 16] = [
+const ALL: [Trouble; 17] = [
     Trouble::Kill,
     Trouble::Restart,
     Trouble::BrokersAway,
@@ -62,6 +64,7 @@ const ALL: [Trouble; 16] = [
     Trouble::Rebalance,
     Trouble::TailBroken,
     Trouble::FailOver,
+    Trouble::PrimaryCutOff,
     Trouble::StoreAway,
     Trouble::ClockJump,
     Trouble::Compaction,
@@ -98,7 +101,7 @@ pub fn troubles(loses: bool, forgers: Forgers) -> Vec<Trouble> {
     troubles
 }
 
-/// How often things go wrong on the way to log and store in this run.
+/// How often things go wrong on the way to log and store from now on.
 pub fn set_odds(system: &System, forgers: Forgers) {
     let often = |most: u64| {
         draw(|chance| {
@@ -204,6 +207,14 @@ fn make(system: &System, trouble: Trouble) {
                 system.customers.fail_over(time);
             } else {
                 system.orders.fail_over(time);
+            }
+        }
+        Trouble::PrimaryCutOff => {
+            let (away, lingers) = (milliseconds(1, 6_000), milliseconds(500, 10_000));
+            if of_accounts {
+                system.customers.depose(away, lingers);
+            } else {
+                system.orders.depose(away, lingers);
             }
         }
         Trouble::StoreAway => {

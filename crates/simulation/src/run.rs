@@ -9,11 +9,12 @@ use crate::{
     chance::{self, Chance, draw},
     checker,
     clients::{Client, Known, change_one_at_once},
+    cut_off,
     faults::Faults,
     history::History,
     key_topic,
     log::foreign::Forgers,
-    loss, nemesis, replaced_key,
+    loss, nemesis, replaced_key, replaced_sealing_key,
     store::Kind,
     subscribers,
     system::{Layout, System},
@@ -70,7 +71,7 @@ pub fn run(seed: u64, options: &Options) -> std::io::Result<Report> {
 }
 
 fn layout(seed: u64) -> Layout {
-    // From a stream of its own: whether keys are mixed or replaced changes nothing else of a run.
+    // From a stream of its own: what is done in the end, and whether keys are mixed, changes nothing else of a run.
     let mut of_keys = Chance::new(!seed);
     let is_embedded = draw(|chance| chance.happens(300));
     let instances = draw(|chance| chance.between(1, 3));
@@ -89,6 +90,7 @@ fn layout(seed: u64) -> Layout {
         partitions: usize::try_from(partitions).unwrap_or(1),
         mixes_sealing_keys: of_keys.happens(300),
         replaces_signing_keys: of_keys.happens(200),
+        cuts_a_primary_off: of_keys.happens(300),
     }
 }
 
@@ -110,8 +112,17 @@ async fn until_well(system: &System, judge: impl Fn() -> Vec<String>) -> Vec<Str
 /// Whether the signing keys are replaced in this run. Not where the claims of the topics may lie in several partitions, as after some were
 /// added to the topic of keys: which of them is the last is not said then, and whoever takes over goes by the last.
 fn replaces_signing_keys(system: &System, layout: Layout, options: &Options) -> bool {
-    let has_its_partitions = system.cluster.partitions(KEY_TOPIC) == layout.partitions;
-    layout.replaces_signing_keys && !options.loses && has_its_partitions
+    layout.replaces_signing_keys && !options.loses && has_its_partitions(system, layout)
+}
+
+/// Whether the topic of keys has those partitions that it was made with. It is to have one: between several none of its records is the last.
+fn has_its_partitions(system: &System, layout: Layout) -> bool {
+    system.cluster.partitions(KEY_TOPIC) == layout.partitions
+}
+
+/// Whether the sealing key is replaced to the end. Not where an older record of a data key may stay in another partition of its topic for ever.
+fn replaces_sealing_key(system: &System, layout: Layout, options: &Options) -> bool {
+    layout.mixes_sealing_keys && !options.loses && has_its_partitions(system, layout)
 }
 
 async fn simulate(seed: u64, options: &Options) -> Report {
@@ -149,6 +160,21 @@ async fn simulate(seed: u64, options: &Options) -> Report {
     if violations.is_empty() {
         violations = until_well(&system, || checker::judge(&system, &history)).await;
     }
+    if violations.is_empty() && replaces_sealing_key(&system, layout, options) {
+        violations =
+            replaced_sealing_key::replace(&system, &history, &known, options.forgers).await;
+        if violations.is_empty() {
+            violations = until_well(&system, || {
+                let mut wrong = checker::judge(&system, &history);
+                wrong.extend(replaced_sealing_key::sealed_before(&system));
+                wrong
+            })
+            .await;
+        }
+        if violations.is_empty() {
+            violations = replaced_sealing_key::read_anew(&system).await;
+        }
+    }
     if violations.is_empty() && replaces_signing_keys(&system, layout, options) {
         violations = replaced_key::replace(&system, &history, &known).await;
         if violations.is_empty() {
@@ -156,6 +182,9 @@ async fn simulate(seed: u64, options: &Options) -> Report {
         }
     }
     if violations.is_empty() {
+        if layout.cuts_a_primary_off {
+            cut_off::subscribe_behind_it(&system, &history, &known).await;
+        }
         change_one_at_once(&system, &history, &known).await;
         violations = until_well(&system, || checker::judge(&system, &history)).await;
     }

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use tandem_event_path::{
     commands::Decision,
     data_keys::{DataKey, publication},
+    fault::{self, Fault},
     log_restore::Reencodes,
     sealing::Sealer,
     store::ChangeRecord,
@@ -11,9 +12,12 @@ use tandem_event_path::{
 use tandem_model::event::CloudEvent;
 use uuid::Uuid;
 
-use crate::domain::{
-    Change, ChangeType, Customer, CustomerError,
-    event::{CustomerChangeEvent, KEY_TOPIC},
+use crate::{
+    domain::{
+        Change, ChangeType, Customer, CustomerError,
+        event::{CustomerChangeEvent, KEY_TOPIC},
+    },
+    vault,
 };
 
 /// How what is personal is written into events.
@@ -43,6 +47,11 @@ impl EventEncoder {
         }
     }
 
+    /// Whether the sealing key is being replaced: what is written then needs the newest alone, whatever it was decided by.
+    fn is_replacing(&self) -> bool {
+        !self.service.older().is_empty() && !fault::is_on(Fault::SealedAsBefore)
+    }
+
     /// What is to be stored and published of a change, its event under this id.
     ///
     /// # Errors
@@ -55,6 +64,12 @@ impl EventEncoder {
         let unencodable = |error: serde_json::Error| CustomerError::NotEncoded(error.to_string());
         let id = change.customer.customer_id().to_string();
         let mut companions = Vec::new();
+        // What does not open stays as it is: if it is the data key, that is told below.
+        if self.is_replacing()
+            && let Ok(Some((resealed, _))) = vault::resealed(&self.service, &change.customer)
+        {
+            change.customer = resealed;
+        }
         let told = CustomerChangeEvent::of(&change);
         let told = match (change.kind, self.personal_data) {
             (ChangeType::Erased, _) => {

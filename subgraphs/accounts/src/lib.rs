@@ -17,7 +17,7 @@ pub mod encoding;
 pub mod graphql;
 pub mod keys;
 pub mod rest;
-mod rotation;
+pub mod rotation;
 pub mod service;
 pub mod stores;
 pub mod vault;

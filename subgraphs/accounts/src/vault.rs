@@ -1,8 +1,11 @@
 //! Card numbers sealed with the service's key: the adapter of the domain's [`CardVault`].
 
-use tandem_event_path::sealing::{OpenError, Sealer};
+use tandem_event_path::{
+    data_keys::DataKey,
+    sealing::{OpenError, Sealer},
+};
 
-use crate::domain::{CardNumber, CardVault, CreditCardType, CustomerId, VaultError};
+use crate::domain::{CardNumber, CardVault, CreditCardType, Customer, CustomerId, VaultError};
 
 /// Seals each number for its customer and type of card.
 #[derive(Clone, Debug)]
@@ -20,13 +23,28 @@ impl SealedCards {
 ///
 /// # Errors
 /// When it does not open.
-pub fn reseal(
+fn reseal(
     service: &Sealer,
     sealed: &str,
     customer: &CustomerId,
     kind: CreditCardType,
 ) -> Result<Option<String>, OpenError> {
     service.reseal(sealed, place(customer, kind).as_bytes())
+}
+
+/// A customer with all that the services' key has sealed sealed with the newest, and whether a card is; `None` if it is so already.
+///
+/// # Errors
+/// When something does not open.
+pub fn resealed(
+    service: &Sealer,
+    customer: &Customer,
+) -> Result<Option<(Customer, bool)>, OpenError> {
+    let id = customer.customer_id();
+    customer.resealed(
+        |wrapped| DataKey::rewrap(service, wrapped, id.as_str()),
+        |card| reseal(service, &card.sealed_number, id, card.kind),
+    )
 }
 
 /// The place that a sealed number belongs to. No id holds a `/`.

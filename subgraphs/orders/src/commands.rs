@@ -278,7 +278,14 @@ impl OrderCommands {
         }
     }
 
-    fn decision(&self, state: Order, origin: &Origin) -> Result<Decision<Order>, Refused> {
+    fn decision(&self, mut state: Order, origin: &Origin) -> Result<Decision<Order>, Refused> {
+        state.data_key = match state.data_key {
+            Some(wrapped) => {
+                let subject = &state.customer_id;
+                Some(DataKey::for_writing(&self.sealer, wrapped, subject)?)
+            }
+            None => None,
+        };
         let told = OrderChangeEvent::of(&state, &origin.changed_by);
         let told = match &state.data_key {
             Some(wrapped) => {

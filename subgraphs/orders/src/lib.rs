@@ -22,7 +22,7 @@ pub mod graphql;
 pub mod live;
 pub mod replica;
 pub mod rest;
-mod rotation;
+pub mod rotation;
 pub mod service;
 pub mod stores;
 #[cfg(test)]

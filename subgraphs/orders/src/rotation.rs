@@ -19,7 +19,7 @@ use crate::{
 const PAGE: usize = 500;
 
 /// The customers of the replica.
-pub(crate) struct RewrapReplica {
+pub struct RewrapReplica {
     /// Where they are.
     pub store: Arc<dyn ReplicaStore>,
     /// All keys.
@@ -27,7 +27,7 @@ pub(crate) struct RewrapReplica {
 }
 
 /// The orders.
-pub(crate) struct RewrapOrders {
+pub struct RewrapOrders {
     /// Where they are.
     pub orders: Arc<dyn AggregateStore<Order>>,
     /// All keys.
@@ -58,19 +58,23 @@ impl Rewraps for RewrapReplica {
             last: customers.last().map(|customer| customer.id.clone()),
             ..RewrappedPage::default()
         };
-        let mut changed: Vec<ReplicaCustomer> = Vec::new();
+        let mut sealed: Vec<ReplicaCustomer> = Vec::with_capacity(customers.len());
         for mut customer in customers {
             match rewrapped(&self.sealer, customer.data_key.as_deref(), &customer.id) {
                 Ok(None) => {}
                 Ok(wrapped) => {
                     customer.data_key = wrapped;
-                    changed.push(customer);
+                    page.rewrapped += 1;
                 }
-                Err(_) => page.unopened.push(customer.id),
+                Err(_) => {
+                    page.unopened.push(customer.id);
+                    continue;
+                }
             }
+            sealed.push(customer);
         }
-        self.store.upsert(&changed, Replaces::OlderOrSame).await?;
-        page.rewrapped = changed.len() as u64;
+        // Also those that need nothing: the replica shows what is not certain to stay, and what another instance has wrapped anew may be lost yet.
+        self.store.upsert(&sealed, Replaces::OlderOrSame).await?;
         Ok(page)
     }
 }

@@ -30,6 +30,7 @@ use tandem_event_path::{
     refused_records,
     sealing::{Sealer, SealingSettings},
     signing::{Signatures, SigningKey, SigningSettings, Topics},
+    store::ReadBarrier,
     system::{self, Claimant, SystemLog},
     waiting::{Waiting, WithoutWaiting},
 };
@@ -254,6 +255,7 @@ fn assemble(
     let sources = Sources {
         orders: Arc::clone(&own.aggregates),
         changes: Arc::clone(&own.changes),
+        barrier: ReadBarrier::new(Arc::clone(&own.registry), shutdown.clock()),
         replica: replica.clone(),
         progress: Progress::new(
             Arc::clone(&own.registry),

@@ -17,7 +17,7 @@ use tandem_event_path::{
     data_keys::{DataKeys, FixedKeys, Known, Opener},
     projection::Projection as _,
     sealing::Sealer,
-    store::{AggregateStore, PublishedRow, StoreError, WriteEpoch},
+    store::{AggregateStore, PublishedRow, ReadBarrier, StoreError, WriteEpoch},
 };
 use tandem_model::{
     event::CloudEvent,
@@ -342,6 +342,7 @@ impl World {
             Sources {
                 orders: Arc::clone(&stores.own.aggregates),
                 changes: Arc::clone(&stores.own.changes),
+                barrier: ReadBarrier::new(Arc::clone(&stores.own.registry), shutdown.clock()),
                 replica: replica.clone(),
                 progress: Progress::new(
                     Arc::clone(&stores.own.registry),

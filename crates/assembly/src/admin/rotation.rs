@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tandem_event_path::{
     data_keys::KeyRing,
     sealing::Sealer,
-    store::{Registry, StoreError},
+    store::{ReadBarrier, Registry, StoreError},
 };
 use tandem_runtime::{backoff::Backoff, shutdown::Shutdown};
 
@@ -251,7 +251,12 @@ impl KeyRotation {
             .filter(|place| place.key == key && place.part < parts.len())
             .unwrap_or_else(|| fresh.clone());
         tracing::info!(key, older = ?self.view().older, part = place.part, after = place.after, "the sealing key is being replaced");
+        let barrier = ReadBarrier::new(Arc::clone(registry), self.0.shutdown.clock());
         loop {
+            // What a primary shows that was deposed would be nothing to conclude from that all is done.
+            self.until_done(|| barrier.pass())
+                .await
+                .ok_or_else(stopping)?;
             while let Some(part) = parts.get(place.part) {
                 self.view().part = Some(part.name().to_owned());
                 let after = place.after.clone();

@@ -107,9 +107,11 @@ impl Opener {
             ..Keys::default()
         };
         for (subject, wrapped) in known.wrapped {
-            match DataKey::unwrap(&self.service, &wrapped, &subject) {
-                Ok(key) => {
-                    keys.open.insert(subject, (key, wrapped));
+            let opened = DataKey::unwrap(&self.service, &wrapped, &subject)
+                .and_then(|key| Ok((key, DataKey::for_writing(&self.service, wrapped, &subject)?)));
+            match opened {
+                Ok(opened) => {
+                    keys.open.insert(subject, opened);
                 }
                 // Another sealing key than the one that wrapped it. To take the customer for erased would be wrong, and so would be
                 // to stop everybody else.

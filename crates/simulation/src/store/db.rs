@@ -1,7 +1,10 @@
 //! What a service's database holds: aggregates with their pending events, first answers, audit trail, dead letters, the replica, and
 //! what it remembers of itself.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use chrono::{DateTime, Utc};
 use tandem_event_path::{
@@ -60,9 +63,32 @@ pub struct Db<A> {
     pub registry: BTreeMap<String, String>,
     /// By id, each with its version.
     pub replica: BTreeMap<String, (ReplicaCustomer, u64)>,
+    /// How often something was made certain.
+    pub confirmed: u64,
 }
 
 impl<A> Db<A> {
+    /// Another number with every write that changes something.
+    #[must_use]
+    pub fn versions(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for (id, row) in &self.aggregates {
+            (id, row.version, row.stored.pending.len()).hash(&mut hasher);
+        }
+        for (key, answer) in &self.answers {
+            (key, answer.number, answer.state.is_some()).hash(&mut hasher);
+        }
+        for (place, (_, version)) in &self.changes {
+            (place, version).hash(&mut hasher);
+        }
+        for (id, (_, version)) in &self.replica {
+            (id, version).hash(&mut hasher);
+        }
+        let letters = self.letters.len();
+        (letters, self.confirmed, &self.registry).hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// What it has pinned of a service that signs, which says also where those records are that were written before any had to be signed.
     #[must_use]
     pub fn pinned(&self, service: &str) -> Option<Signer> {
@@ -82,6 +108,7 @@ impl<A> Default for Db<A> {
             letters: BTreeMap::new(),
             registry: BTreeMap::new(),
             replica: BTreeMap::new(),
+            confirmed: 0,
         }
     }
 }
@@ -98,13 +125,26 @@ impl<A: Aggregate> Db<A> {
     /// # Errors
     /// When the aggregate would be too large.
     pub fn write(&mut self, write: &Write<A>, version: u64) -> Result<Outcome, StoreError> {
+        self.write_if(write, version, !self.faults.has(Fault::RevisionNotChecked))
+    }
+
+    /// The same with or without a look at the revision that is stored.
+    ///
+    /// # Errors
+    /// When the aggregate would be too large.
+    pub fn write_if(
+        &mut self,
+        write: &Write<A>,
+        version: u64,
+        checks_revision: bool,
+    ) -> Result<Outcome, StoreError> {
         let id = write.state.id();
         if self.answer(write.idempotency_key.as_ref()).is_some() {
             return Ok(Outcome::KeyTaken);
         }
         let held = self.aggregates.get(id);
         let is_stale = held.map_or(0, |row| row.stored.state.revision()) != write.expected_revision;
-        if is_stale && !self.faults.has(Fault::RevisionNotChecked) {
+        if is_stale && checks_revision {
             return Ok(Outcome::Stale);
         }
         let mut pending = held.map_or_else(Vec::new, |row| row.stored.pending.clone());

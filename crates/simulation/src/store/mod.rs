@@ -1,6 +1,8 @@
-//! The simulated store: a primary that loses what no majority has when another takes its place, and answers that do not come.
+//! The simulated store: a primary that loses what no majority has when another takes its place, one that does not know that it was replaced, and
+//! answers that do not come.
 
 pub mod db;
+mod deposed;
 mod ports;
 mod replica;
 
@@ -21,6 +23,7 @@ use crate::{
     world::World,
 };
 use db::Db;
+use deposed::{Connection, Deposed, Deposition};
 
 /// How often things go wrong on the way, in thousandths.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,7 +57,39 @@ struct State<A> {
     written: u64,
     epoch: u64,
     away_until: u64,
+    /// The primary that was deposed last, while it does not know it.
+    deposed: Option<Deposed<A>>,
+    /// All that were deposed without knowing it.
+    depositions: Vec<Deposition>,
     odds: Odds,
+}
+
+/// Who answers a request.
+enum Answering {
+    /// The primary.
+    Primary,
+    /// One that was deposed and does not know it.
+    Deposed,
+}
+
+impl<A> State<A> {
+    /// Who answers what arrives now over this connection, if anybody does.
+    fn answering(&self, connection: Connection, now: u64) -> Option<Answering> {
+        let holds = |it: &Deposed<A>| it.deposition.holds(connection, now);
+        if self.deposed.as_ref().is_some_and(holds) {
+            return Some(Answering::Deposed);
+        }
+        (now >= self.away_until).then_some(Answering::Primary)
+    }
+
+    /// Whoever was deposed knows it now.
+    fn step_down(&mut self, now: u64) {
+        if self.deposed.take().is_some()
+            && let Some(last) = self.depositions.last_mut()
+        {
+            last.until = last.until.min(now.max(last.since));
+        }
+    }
 }
 
 struct Shared<A> {
@@ -65,12 +100,12 @@ struct Shared<A> {
     state: Mutex<State<A>>,
 }
 
-/// A database of one service. Clones share it.
-pub struct Database<A>(Arc<Shared<A>>);
+/// A database of one service, as it is reached over one connection. Clones share both.
+pub struct Database<A>(Arc<Shared<A>>, Connection);
 
 impl<A> Clone for Database<A> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self(Arc::clone(&self.0), self.1)
     }
 }
 
@@ -87,6 +122,10 @@ fn empty<A>(faults: &Faults) -> Db<A> {
     }
 }
 
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn unknown() -> StoreError {
     StoreError::Away("it did not answer in time".to_owned())
 }
@@ -95,7 +134,7 @@ impl<A: Aggregate> Database<A> {
     /// An empty database.
     #[must_use]
     pub fn new(world: &World, name: &'static str, kind: Kind, faults: &Faults) -> Self {
-        Self(Arc::new(Shared {
+        let shared = Shared {
             world: world.clone(),
             name,
             kind,
@@ -107,9 +146,18 @@ impl<A: Aggregate> Database<A> {
                 written: 0,
                 epoch: 0,
                 away_until: 0,
+                deposed: None,
+                depositions: Vec::new(),
                 odds: Odds::default(),
             }),
-        }))
+        };
+        Self(Arc::new(shared), Connection::default())
+    }
+
+    /// The same database over another connection: that of the process of this number.
+    #[must_use]
+    pub fn connected(&self, number: u64) -> Self {
+        Self(Arc::clone(&self.0), Connection(number))
     }
 
     fn state(&self) -> MutexGuard<'_, State<A>> {
@@ -141,8 +189,33 @@ impl<A: Aggregate> Database<A> {
 
     /// Another primary takes over, or the one there is crashes: what no majority has is lost. For a time nobody answers.
     pub fn fail_over(&self, away: Duration) {
+        self.replace_primary(away, None);
+    }
+
+    /// The primary is cut off from the others: after a time another takes over, and so long the old one does not know it and answers whoever
+    /// reaches it alone. A file of one process has none of that: there it is a crash.
+    pub fn depose(&self, away: Duration, lingers: Duration) {
+        self.replace_primary(away, (!self.is_embedded()).then_some(lingers));
+    }
+
+    fn replace_primary(&self, away: Duration, lingers: Option<Duration>) {
         let now = self.0.world.elapsed();
         let mut state = self.state();
+        state.step_down(now);
+        if let Some(lingers) = lingers {
+            let deposition = Deposition {
+                epoch: state.epoch,
+                since: now,
+                until: now + nanoseconds(lingers),
+            };
+            state.depositions.push(deposition);
+            state.deposed = Some(Deposed {
+                deposition,
+                primary: state.primary.clone(),
+                majority: state.majority.clone(),
+                is_ahead: !state.ahead.is_empty(),
+            });
+        }
         // Some of it may have got to a majority without the primary knowing.
         let held = draw(|chance| chance.below(state.ahead.len() as u64 + 1));
         for _ in 0..held {
@@ -154,27 +227,44 @@ impl<A: Aggregate> Database<A> {
         state.ahead.clear();
         state.primary = state.majority.clone();
         state.epoch += 1;
-        state.away_until = now + u64::try_from(away.as_nanos()).unwrap_or(u64::MAX);
+        state.away_until = now + nanoseconds(away);
         drop(state);
         let name = self.0.name;
         self.0
             .world
-            .note(|| format!("store {name} fails over, {held} held, {lost} lost"));
+            .note(|| format!("store {name} fails over, {held} held, {lost} lost, the old primary stays {lingers:?}"));
+    }
+
+    /// When the primary was cut off that answered over this connection at some time since `time`, if one did that was deposed.
+    #[must_use]
+    pub fn cut_off_since(&self, time: u64) -> Option<u64> {
+        let state = self.state();
+        let depositions = state.depositions.iter();
+        depositions
+            .filter(|it| it.held_since(self.1, time))
+            .map(|it| it.since)
+            .min()
     }
 
     /// Nobody answers for a time.
     pub fn go_away(&self, time: Duration) {
-        let until = self.0.world.elapsed() + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.state().away_until = until;
+        let now = self.0.world.elapsed();
+        let mut state = self.state();
+        state.step_down(now);
+        state.away_until = now + nanoseconds(time);
     }
 
-    /// It answers again.
+    /// It answers again, and there is one primary.
     pub fn come_back(&self) {
-        self.state().away_until = 0;
+        let now = self.0.world.elapsed();
+        let mut state = self.state();
+        state.step_down(now);
+        state.away_until = 0;
     }
 
-    fn is_away(&self) -> bool {
-        self.0.world.elapsed() < self.state().away_until
+    /// Who answers what arrives now, if anybody does.
+    fn answering(&self) -> Option<Answering> {
+        self.state().answering(self.1, self.0.world.elapsed())
     }
 
     /// What the primary has is held by a majority up to this write, if it is of this epoch still. Answers whether.
@@ -205,6 +295,23 @@ impl<A: Aggregate> Database<A> {
         (result, number, epoch)
     }
 
+    /// Applies a job on the primary that was deposed. Answers its result with its epoch, and after how long it is given up for want of a majority;
+    /// `None` where nothing has to be waited for: what changes nothing is answered by a primary that knows a majority to have all that it has.
+    fn apply_deposed<R>(
+        &self,
+        job: impl Fn(&mut Db<A>) -> R,
+    ) -> Option<(R, u64, Option<Duration>)> {
+        let now = self.0.world.elapsed();
+        let mut state = self.state();
+        let deposed = state.deposed.as_mut()?;
+        let before = deposed.primary.versions();
+        let result = job(&mut deposed.primary);
+        deposed.is_ahead |= deposed.primary.versions() != before;
+        let gives_up = deposed.deposition.gives_up_after(now);
+        let gives_up = deposed.is_ahead.then_some(gives_up);
+        Some((result, deposed.deposition.epoch, gives_up))
+    }
+
     /// Writes, and waits until that is held by a majority.
     async fn write<R: Send + 'static>(
         &self,
@@ -226,8 +333,28 @@ impl<A: Aggregate> Database<A> {
         let (arrives, is_told, delay) = self.fate();
         let held_after = self.delay(6);
         self.0.world.later(delay, move || {
-            if !arrives || database.is_away() {
+            let answering = database.answering().filter(|_| arrives);
+            let Some(answering) = answering else {
                 let _ = answer.send(Err(unknown()));
+                return;
+            };
+            if matches!(answering, Answering::Deposed) {
+                let Some((result, epoch, gives_up)) = database.apply_deposed(job) else {
+                    return;
+                };
+                let name = database.0.name;
+                world.note(|| format!("store {name} {what} at a deposed primary, {gives_up:?}"));
+                let acknowledges = database.0.faults.has(Fault::DeposedAcknowledges);
+                let is_refused = gives_up.is_some() && !acknowledges;
+                let told = if is_refused || !is_told {
+                    Err(unknown())
+                } else {
+                    Ok((result, WriteEpoch(epoch.to_string())))
+                };
+                let after = gives_up.filter(|_| is_refused).unwrap_or(held_after);
+                world.later(after, move || {
+                    let _ = answer.send(told);
+                });
                 return;
             }
             let (result, number, epoch) = database.apply(job);
@@ -266,13 +393,23 @@ impl<A: Aggregate> Database<A> {
         let (arrives, is_told, delay) = self.fate();
         let held_after = self.delay(80);
         self.0.world.later(delay, move || {
-            if !arrives || database.is_away() {
+            let answering = database.answering().filter(|_| arrives);
+            let Some(answering) = answering else {
                 let _ = answer.send(Err(unknown()));
+                return;
+            };
+            let tell = |result, epoch: u64| {
+                let told = (result, WriteEpoch(epoch.to_string()));
+                let _ = answer.send(if is_told { Ok(told) } else { Err(unknown()) });
+            };
+            if matches!(answering, Answering::Deposed) {
+                if let Some((result, epoch, _)) = database.apply_deposed(job) {
+                    tell(result, epoch);
+                }
                 return;
             }
             let (result, number, epoch) = database.apply(job);
-            let told = (result, WriteEpoch(epoch.to_string()));
-            let _ = answer.send(if is_told { Ok(told) } else { Err(unknown()) });
+            tell(result, epoch);
             world.later(held_after, move || {
                 database.replicate(number, epoch);
             });
@@ -305,15 +442,18 @@ impl<A: Aggregate> Database<A> {
         let database = self.clone();
         let (arrives, is_told, delay) = self.fate();
         let reading = self.0.world.effect(delay, move || {
-            if !arrives || !is_told || database.is_away() {
+            let now = database.0.world.elapsed();
+            let state = database.state();
+            let answering = state.answering(database.1, now);
+            let (primary, majority) = match (answering, &state.deposed) {
+                (Some(Answering::Deposed), Some(old)) => (&old.primary, &old.majority),
+                (Some(Answering::Primary), _) => (&state.primary, &state.majority),
+                _ => return Err(unknown()),
+            };
+            if !arrives || !is_told {
                 return Err(unknown());
             }
-            let state = database.state();
-            Ok(read(if early {
-                &state.primary
-            } else {
-                &state.majority
-            }))
+            Ok(read(if early { primary } else { majority }))
         });
         reading.await
     }

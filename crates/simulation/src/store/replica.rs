@@ -36,7 +36,8 @@ impl<A: Aggregate> ReplicaStore for Database<A> {
 
     async fn confirm_durable(&self, epoch: &WriteEpoch) -> Result<bool, StoreError> {
         // A write that a majority has, of the same epoch, has all before it held too.
-        let ((), held) = self.write_in_epoch("confirm", |_| ()).await?;
+        let confirm = |db: &mut Db<A>| db.confirmed += 1;
+        let ((), held) = self.write_in_epoch("confirm", confirm).await?;
         Ok(held == *epoch || self.0.faults.has(Fault::EpochNotLookedAt))
     }
 
@@ -109,7 +110,7 @@ impl<A: Aggregate> ReplicaStore for Database<A> {
         limit: usize,
     ) -> Result<Vec<ReplicaCustomer>, StoreError> {
         let after = after.map(str::to_owned);
-        self.read(move |db| {
+        self.read_early(move |db| {
             let rows = db.replica.iter();
             let mut bytes = 0;
             rows.filter(|(id, _)| after.as_ref().is_none_or(|after| *id > after))

@@ -11,8 +11,10 @@ use tandem_accounts::{
     },
     encoding::{EventEncoder, PersonalData},
     keys::{CustomerKeys, KeyHealing},
+    rotation::RewrapCustomers,
     vault::SealedCards,
 };
+use tandem_assembly::admin::rotation::KeyRotation;
 use tandem_event_path::{
     commands::{CommandHandler, Gate, forget_old_keys},
     data_keys::{KeyRing, Opener, Role},
@@ -30,6 +32,7 @@ use tandem_event_path::{
 use tandem_model::aggregate::Aggregate;
 
 use super::Parted;
+use crate::store::Database;
 
 /// Topics whose records are signed, each with who signs them.
 const SIGNED: Topics = &[(TOPIC, "accounts"), (KEY_TOPIC, "accounts")];
@@ -41,6 +44,8 @@ pub struct Accounts {
     pub customers: Customers,
     /// Reads customers.
     pub store: Arc<dyn AggregateStore<Customer>>,
+    /// Where they are, over its connection.
+    pub database: Database<Customer>,
     /// What can be rebuilt.
     pub targets: Vec<Arc<dyn Target>>,
     /// The log as it sees it.
@@ -53,6 +58,10 @@ pub struct Accounts {
     pub restores: Arc<dyn RestoresLog>,
     /// Publishes again what the topic of keys has lost.
     pub healing: KeyHealing,
+    /// Seals anew what an older sealing key has sealed.
+    pub rotation: KeyRotation,
+    /// What the topic of keys says.
+    pub keys: KeyRing,
 }
 
 /// Starts everything that runs beside requests.
@@ -133,6 +142,19 @@ pub(super) fn assemble(parts: &Parted<Customer>) -> Accounts {
         EventEncoder::new(sealer.clone(), PersonalData::Sealed),
         Arc::clone(&log),
     ));
+    let rotation = KeyRotation::new(
+        vec![Arc::new(RewrapCustomers {
+            customers: Arc::clone(&aggregates),
+            topic: keys.clone(),
+            log: Arc::clone(&restores),
+            sealer: sealer.clone(),
+        })],
+        Arc::clone(&registry),
+        sealer.clone(),
+        Some(("accounts", keys.clone())),
+        shutdown.clone(),
+    );
+    rotation.resume();
     let targets: Vec<Arc<dyn Target>> = vec![
         customers,
         Arc::new(RebuildTrail::new(audit, changes, TOPIC)),
@@ -159,11 +181,14 @@ pub(super) fn assemble(parts: &Parted<Customer>) -> Accounts {
     Accounts {
         customers: Customers::new(handler, vault, encoder),
         store: aggregates,
+        database: database.clone(),
         targets,
         log,
         gate,
         watch,
         restores,
         healing,
+        rotation,
+        keys,
     }
 }

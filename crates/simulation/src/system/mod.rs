@@ -1,6 +1,7 @@
 //! The system that is simulated: instances of both services on one log, each service with its database.
 
 mod accounts;
+mod keys;
 mod orders;
 
 use std::{
@@ -20,7 +21,7 @@ use tandem_event_path::{
     log::Log,
     rebuild::{Lacking, Order as RebuildOrder, Target},
     sealing::Sealer,
-    signing::{Signatures, SigningKey, SigningKeyError, SigningSettings, Topics},
+    signing::{Signatures, SigningKey, SigningSettings, Topics},
     store::{identity, until_answered},
 };
 use tandem_model::aggregate::Aggregate;
@@ -38,6 +39,7 @@ use crate::{
 };
 
 pub use accounts::Accounts;
+pub use keys::{SealingKeys, new_sealer, signing_key};
 pub use orders::Orders;
 
 /// The topics, each with whether it is compacted.
@@ -56,9 +58,6 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(1_200);
 
 /// So many pending events are as much as an aggregate has room for: what is published late is refused for a while.
 const MOST_PENDING: usize = 5;
-/// The sealing key of before, and the one that takes its place.
-const SEALING_KEYS: [[u8; 32]; 2] = [[7; 32], [8; 32]];
-
 /// How a system is laid out.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
@@ -73,6 +72,8 @@ pub struct Layout {
     pub mixes_sealing_keys: bool,
     /// Whether the signing keys are replaced in the end.
     pub replaces_signing_keys: bool,
+    /// Whether a primary is cut off in the end while subscribers begin.
+    pub cuts_a_primary_off: bool,
 }
 
 /// A place where a process of a service runs, or is not running now.
@@ -140,7 +141,7 @@ pub struct Parts {
     pub orders_slots: Vec<Arc<Slot<Orders>>>,
     /// What its log has lost.
     pub losses: Losses,
-    mixes_sealing_keys: bool,
+    sealing_keys: Mutex<SealingKeys>,
     has_new_signing_keys: AtomicBool,
     refusals: Mutex<Vec<String>>,
     /// Whether nothing goes wrong any more.
@@ -174,7 +175,11 @@ impl System {
             faults: faults.clone(),
             customers,
             orders,
-            mixes_sealing_keys: layout.mixes_sealing_keys,
+            sealing_keys: Mutex::new(if layout.mixes_sealing_keys {
+                SealingKeys::Mixed
+            } else {
+                SealingKeys::Before
+            }),
             has_new_signing_keys: AtomicBool::new(false),
             accounts_slots: slots("accounts", layout.instances),
             orders_slots: slots("orders", layout.instances),
@@ -217,6 +222,22 @@ impl System {
     /// Whatever is started from now on has the new signing key of its service. Nothing may run that has the old one.
     pub fn replace_signing_keys(&self) {
         self.has_new_signing_keys.store(true, Ordering::Relaxed);
+    }
+
+    /// Whatever is started from now on has these sealing keys.
+    pub fn seal_with(&self, keys: SealingKeys) {
+        *self.sealing_keys() = keys;
+    }
+
+    /// What seals and opens with all sealing keys that processes are started with now.
+    #[must_use]
+    pub fn sealer(&self) -> Sealer {
+        self.sealing_keys().sealer(1)
+    }
+
+    fn sealing_keys(&self) -> MutexGuard<'_, SealingKeys> {
+        let keys = self.sealing_keys.lock();
+        keys.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts everything that does not run.
@@ -341,8 +362,9 @@ impl System {
             process: process.clone(),
             service: None,
         });
-        let (cluster, database) = (self.cluster.clone(), database.clone());
-        let (shutdown, sealer) = (process.shutdown.clone(), self.sealer(number));
+        let (cluster, database) = (self.cluster.clone(), database.connected(number));
+        let sealer = self.sealing_keys().sealer(number);
+        let shutdown = process.shutdown.clone();
         self.watch(process.clone(), Arc::clone(&slot), database.clone());
         let is_new = self.has_new_signing_keys.load(Ordering::Relaxed);
         let Ok(signing_key) = signing_key(&slot.name, is_new) else {
@@ -366,16 +388,6 @@ impl System {
             }
         };
         drop(shutdown.spawn(opening));
-    }
-
-    /// What the process of this number seals and opens with.
-    fn sealer(&self, number: u64) -> Sealer {
-        let [before, new] = SEALING_KEYS;
-        match (self.mixes_sealing_keys, number % 2) {
-            (false, _) => Sealer::new(&before),
-            (true, 0) => Sealer::replacing(&before, &[new]),
-            (true, _) => Sealer::replacing(&new, &[before]),
-        }
     }
 
     fn kill<A: Aggregate, S: Clone>(&self, slot: &Slot<S>, database: &Database<A>) {
@@ -458,14 +470,6 @@ impl System {
         self.world.sleep(way()).await;
         told.ok()?.ok()
     }
-}
-
-/// Each service has a signing key of its own, which all its instances share, and a new one that may take its place.
-///
-/// # Errors
-/// When there is none of this seed.
-pub fn signing_key(service: &str, is_new: bool) -> Result<SigningKey, SigningKeyError> {
-    SigningKey::from_seed(&[service.as_bytes()[0] + u8::from(is_new); 32])
 }
 
 fn slots<S: Clone>(service: &str, count: usize) -> Vec<Arc<Slot<S>>> {

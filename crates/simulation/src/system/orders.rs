@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tandem_assembly::admin::rotation::KeyRotation;
 use tandem_event_path::{
     commands::{CommandHandler, Gate, forget_old_keys},
     data_keys::{KeyRing, Opener, Role},
@@ -12,7 +13,7 @@ use tandem_event_path::{
     projection::run_projection,
     rebuild::{RebuildAggregates, RebuildTrail, Target, TruncatedLog, fill_new_store},
     signing::Topics,
-    store::{AggregateStore, ChangeLog, DeadLetterStore, Registry},
+    store::{AggregateStore, ChangeLog, DeadLetterStore, ReadBarrier, Registry},
     system::{self, Claimant, SystemLog},
     waiting::Waiting,
 };
@@ -28,6 +29,7 @@ use tandem_orders::{
         self, Replica, ReplicaStore, keys::ReplicaKeys, progress::Progress,
         projection::ReplicaProjection, rebuild::RebuildReplica,
     },
+    rotation::{RewrapOrders, RewrapReplica},
 };
 
 use super::Parted;
@@ -64,6 +66,10 @@ pub struct Orders {
     pub watch: LogWatch,
     /// Writes to the log what it lacks.
     pub restores: Arc<dyn RestoresLog>,
+    /// Seals anew what an older sealing key has sealed.
+    pub rotation: KeyRotation,
+    /// What the topic of keys says.
+    pub keys: KeyRing,
 }
 
 /// Starts everything that runs beside requests.
@@ -113,6 +119,23 @@ pub(super) fn assemble(parts: &Parted<Order>) -> Orders {
     let settings = RelaySettings::default();
     let outbox = Arc::new(database.clone());
     let relay = relay::start(outbox, &log, TOPIC, &settings, shutdown).ok();
+    let rotation = KeyRotation::new(
+        vec![
+            Arc::new(RewrapReplica {
+                store: Arc::clone(&replica_store),
+                sealer: sealer.clone(),
+            }),
+            Arc::new(RewrapOrders {
+                orders: Arc::clone(&aggregates),
+                sealer: sealer.clone(),
+            }),
+        ],
+        Arc::clone(&registry),
+        sealer.clone(),
+        None,
+        shutdown.clone(),
+    );
+    rotation.resume();
     let replica = Replica::new(replica_store).with_clock(clock.clone());
     let forgetting = Forgetting::new(Arc::clone(&aggregates));
     let replica_projection = Arc::new(ReplicaProjection::new(
@@ -147,6 +170,7 @@ pub(super) fn assemble(parts: &Parted<Order>) -> Orders {
     let sources = Sources {
         orders: Arc::clone(&aggregates),
         changes: Arc::clone(&changes),
+        barrier: ReadBarrier::new(Arc::clone(&registry), clock),
         replica: replica.clone(),
         progress: Progress::new(Arc::clone(&registry), letters, clock),
         opener: opener.clone(),
@@ -215,5 +239,7 @@ pub(super) fn assemble(parts: &Parted<Order>) -> Orders {
         gate,
         watch,
         restores,
+        rotation,
+        keys,
     }
 }

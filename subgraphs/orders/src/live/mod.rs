@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 use tandem_event_path::{
     self as event_path,
     data_keys::Opener,
-    store::{AggregateStore, ChangeLog},
+    store::{AggregateStore, ChangeLog, ReadBarrier},
 };
 use tandem_runtime::shutdown::Shutdown;
 
@@ -60,6 +60,7 @@ use crate::{
     replica::{self, progress::Progress},
 };
 use log::{Log, Topic};
+use snapshot::Snapshots;
 
 /// Why a subscription cannot begin or go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +103,8 @@ pub struct Sources {
     pub orders: Arc<dyn AggregateStore<domain::Order>>,
     /// The audit trail of orders.
     pub changes: Arc<dyn ChangeLog>,
+    /// What is passed before these are read for a snapshot.
+    pub barrier: ReadBarrier,
     /// The customers.
     pub replica: replica::Replica,
     /// How far those have come in the log.
@@ -134,6 +137,7 @@ impl Live {
         let Sources {
             orders,
             changes,
+            barrier,
             replica,
             progress,
             opener,
@@ -143,7 +147,13 @@ impl Live {
             metrics::counter!(counter).increment(0);
         }
         Self {
-            orders: OrderFeed::start(order_log, orders, changes, opener.clone(), shutdown),
+            orders: OrderFeed::start(
+                order_log,
+                Snapshots::new(orders, Arc::clone(&changes), barrier),
+                changes,
+                opener.clone(),
+                shutdown,
+            ),
             customers: CustomerFeed::start(customer_log, replica, progress, opener, shutdown),
         }
     }

@@ -7,10 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt, future, stream};
-use tandem_event_path::{
-    data_keys::Opener,
-    store::{AggregateStore, ChangeLog},
-};
+use tandem_event_path::{data_keys::Opener, store::ChangeLog};
 use tandem_model::message::{Message, Position};
 use tandem_runtime::shutdown::Shutdown;
 
@@ -29,18 +26,18 @@ use super::{
     subscribers::{Channel, Subscribers},
     subscription::{OrderSubscription, Phase},
 };
-use crate::domain::{Order, OrderChangeEvent};
+use crate::domain::OrderChangeEvent;
 
 /// The feed of orders' changes. Clones share it.
 #[derive(Clone)]
 pub struct OrderFeed(Arc<Common>);
 
 impl OrderFeed {
-    /// Starts to read the log at its end; `changes` is the audit trail that is made from the same log, `orders` what snapshots are of.
+    /// Starts to read the log at its end; `changes` is the audit trail that is made from the same log.
     #[must_use]
-    pub fn start(
+    pub(super) fn start(
         log: Arc<dyn Log>,
-        orders: Arc<dyn AggregateStore<Order>>,
+        snapshots: Snapshots,
         changes: Arc<dyn ChangeLog>,
         opener: Opener,
         shutdown: &Shutdown,
@@ -50,8 +47,8 @@ impl OrderFeed {
             subscribers: Subscribers::new(
                 metrics::gauge!("live_subscribers", "subscription" => "orderUpdated"),
             ),
-            audit_lookup: AuditLookup::start(Arc::clone(&changes), shutdown),
-            snapshots: Snapshots::new(orders, changes),
+            audit_lookup: AuditLookup::start(changes, shutdown),
+            snapshots,
             opener,
             shutdown: shutdown.clone(),
         }));

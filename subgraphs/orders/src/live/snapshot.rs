@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tandem_event_path::{
     log::Offsets,
-    store::{AggregateStore, ChangeLog, ChangesRequest, Filter, PageRequest, StoreError},
+    store::{
+        AggregateStore, ChangeLog, ChangesRequest, Filter, PageRequest, ReadBarrier, StoreError,
+    },
 };
 
 use super::Interest;
@@ -27,11 +29,28 @@ pub(super) struct Page {
 pub(super) struct Snapshots {
     orders: Arc<dyn AggregateStore<Order>>,
     changes: Arc<dyn ChangeLog>,
+    barrier: ReadBarrier,
 }
 
 impl Snapshots {
-    pub(super) fn new(orders: Arc<dyn AggregateStore<Order>>, changes: Arc<dyn ChangeLog>) -> Self {
-        Self { orders, changes }
+    pub(super) fn new(
+        orders: Arc<dyn AggregateStore<Order>>,
+        changes: Arc<dyn ChangeLog>,
+        barrier: ReadBarrier,
+    ) -> Self {
+        Self {
+            orders,
+            changes,
+            barrier,
+        }
+    }
+
+    /// To be called once before the first page, behind the position in the log: what is read then shows all that was stored before.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(super) async fn begin(&self) -> Result<(), StoreError> {
+        self.barrier.pass().await
     }
 
     /// The page of orders behind this id. `since` is the position in the log after which the store is read: what is published before it is

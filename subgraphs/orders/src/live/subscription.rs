@@ -3,11 +3,19 @@
 
 mod catch_up;
 
-use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use futures::future::OptionFuture;
-use tandem_event_path::log::Offsets;
+use tandem_event_path::{log::Offsets, store::StoreError};
 use tandem_runtime::clock::{Clock, Instant};
 
 use super::{
@@ -70,6 +78,8 @@ pub(super) struct OrderSubscription {
     chain: Chain,
     beat: Beat,
     phase: Phase,
+    /// Whether the store was asked to show all that was stored before `place`.
+    has_begun_snapshot: AtomicBool,
     ready: VecDeque<Ready>,
 }
 
@@ -92,6 +102,7 @@ impl OrderSubscription {
             chain,
             beat,
             phase,
+            has_begun_snapshot: AtomicBool::new(false),
             ready: VecDeque::new(),
         }
     }
@@ -352,17 +363,24 @@ impl OrderSubscription {
         Ok(Phase::Snapshot(queue))
     }
 
+    async fn try_page(&self, behind: &str) -> Result<Page, StoreError> {
+        let snapshots = &self.feed.snapshots;
+        if !self.has_begun_snapshot.load(Ordering::Relaxed) {
+            snapshots.begin().await?;
+            self.has_begun_snapshot.store(true, Ordering::Relaxed);
+        }
+        snapshots
+            .page(&self.interest, behind, &self.place.seen)
+            .await
+    }
+
     /// Reads a page, however long the store is away.
     async fn read_page(&self, behind: &str) -> Page {
         let clock = self.feed.shutdown.clock();
         let mut pauses = BACKOFF.pauses(clock);
         loop {
-            let read = self
-                .feed
-                .snapshots
-                .page(&self.interest, behind, &self.place.seen);
             let pause = pauses.next_pause();
-            match read.await {
+            match self.try_page(behind).await {
                 Ok(page) => return page,
                 Err(error) => {
                     tracing::warn!(feed = FEED, %error, ?pause, "a snapshot waits for the store");

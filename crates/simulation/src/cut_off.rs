@@ -1,0 +1,51 @@
+//! Subscribers that begin while a primary of orders is deposed and does not know it, and orders are changed on the new one: by chance alone it
+//! happens too seldom that they meet.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use crate::{
+    clients::{Client, Known},
+    history::History,
+    subscribers,
+    system::System,
+};
+
+/// After this another primary is there.
+const AWAY: Duration = Duration::from_millis(10);
+/// So long the old one does not know it.
+const LINGERS: Duration = Duration::from_secs(10);
+/// Clients that place and advance orders meanwhile, and how often each does.
+const CLIENTS: usize = 6;
+const CHANGES: usize = 3;
+/// Subscribers that begin, and the pauses between them.
+const SUBSCRIBERS: usize = 5;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Cuts the primary of orders off, where its instances may reach one primary or the other.
+pub async fn subscribe_behind_it(system: &System, history: &History, known: &Known) {
+    if system.orders.is_embedded() || system.orders_slots.len() < 2 {
+        return;
+    }
+    let world = &system.world;
+    world.note(|| "the primary of orders is cut off".to_owned());
+    system.orders.depose(AWAY, LINGERS);
+    let clients = (0..CLIENTS).map(|number| {
+        let client = Client::new(system, history, known, &format!("d{number}"));
+        world.task(async move {
+            for change in 0..CHANGES {
+                let mark = format!("d{number}x{change}");
+                client.place(&mark).await;
+                client.advance(&mark).await;
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    for _ in 0..SUBSCRIBERS {
+        world.sleep(PAUSE).await;
+        world.spawn(subscribers::follow_orders(system.clone(), history.clone()));
+    }
+    world.sleep(LINGERS).await;
+    join_all(clients).await;
+}
