@@ -31,7 +31,7 @@ pub enum Fault {
     RestoredOverNewer,
     /// A primary that was deposed and does not know it acknowledges writes.
     DeposedAcknowledges,
-    /// A write does not look at the revision that is stored where its state was read from a primary that was deposed.
+    /// What was decided by what a deposed primary has said is written on the new one without a look at the revision that is stored.
     DeposedStateTrusted,
 }
 

@@ -29,7 +29,6 @@ impl Deposition {
     /// Until when this connection takes it for the primary; `since` where it never does.
     fn taken_for_primary_until(&self, connection: Connection) -> u64 {
         let mut chance = Chance::new(connection.0 ^ self.epoch.rotate_left(32));
-        // The first number of streams that begin near each other is mixed well; the seeds themselves are not.
         if chance.happens(600) {
             let lasts = chance.below(self.until - self.since + 1);
             self.since + lasts

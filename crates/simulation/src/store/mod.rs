@@ -262,9 +262,16 @@ impl<A: Aggregate> Database<A> {
         state.away_until = 0;
     }
 
-    /// Who answers what arrives now, if anybody does.
+    /// Who takes a write that arrives now, if anybody does.
     fn answering(&self) -> Option<Answering> {
-        self.state().answering(self.1, self.0.world.elapsed())
+        let (state, now) = (self.state(), self.0.world.elapsed());
+        match state.answering(self.1, now) {
+            // What was decided by what it has said reaches the new one.
+            Some(Answering::Deposed) if self.0.faults.has(Fault::DeposedStateTrusted) => {
+                (now >= state.away_until).then_some(Answering::Primary)
+            }
+            answering => answering,
+        }
     }
 
     /// What the primary has is held by a majority up to this write, if it is of this epoch still. Answers whether.

@@ -100,7 +100,7 @@ impl<A: Aggregate> AggregateStore<A> for Database<A> {
     async fn write(&self, write: &Write<A>) -> Result<Outcome, StoreError> {
         let (write, version) = (write.clone(), self.0.world.number());
         let (id, revision) = (write.state.id().to_owned(), write.state.revision());
-        // What was decided just now by what a deposed primary said.
+        // Decided by what a deposed primary has said.
         let trusts = self.0.faults.has(Fault::DeposedStateTrusted)
             && self
                 .cut_off_since(self.0.world.elapsed().saturating_sub(JUST_NOW))
