@@ -90,7 +90,7 @@ fn layout(seed: u64) -> Layout {
         partitions: usize::try_from(partitions).unwrap_or(1),
         mixes_sealing_keys: of_keys.happens(300),
         replaces_signing_keys: of_keys.happens(200),
-        cuts_a_primary_off: of_keys.happens(300),
+        cuts_a_primary_off: of_keys.happens(150),
     }
 }
 
