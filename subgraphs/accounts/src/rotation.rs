@@ -113,12 +113,13 @@ impl RewrapCustomers {
             return Ok(HashSet::new());
         }
         let topic = self.topic.published(&ids).await?;
-        let suspects: Vec<String> = topic
+        let mut suspects: Vec<String> = topic
             .wrapped
             .iter()
             .filter(|(id, wrapped)| changed.contains(*id) || is_older(&self.sealer, wrapped, id))
             .map(|(id, _)| id.clone())
             .collect();
+        suspects.sort_unstable();
         let stored = self.customers.get_many(&suspects).await?;
         let publishing = stored.iter().flatten().filter_map(|stored| {
             let id = stored.state.id();

@@ -106,7 +106,12 @@ impl Opener {
             erased: known.erased,
             ..Keys::default()
         };
-        for (subject, wrapped) in known.wrapped {
+        let mut wrapped: Vec<(String, String)> = known.wrapped.into_iter().collect();
+        if !self.service.older().is_empty() {
+            // To wrap anew takes chance: in an order that is the same every time.
+            wrapped.sort_unstable();
+        }
+        for (subject, wrapped) in wrapped {
             let opened = DataKey::unwrap(&self.service, &wrapped, &subject)
                 .and_then(|key| Ok((key, DataKey::for_writing(&self.service, wrapped, &subject)?)));
             match opened {
