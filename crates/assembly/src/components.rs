@@ -219,7 +219,7 @@ mod tests {
         data_keys::DataKey,
         log::{ReadErrors, Told},
     };
-    use tandem_runtime::shutdown::Shutdown;
+    use tandem_runtime::{clock::Clock, shutdown::Shutdown};
     use tandem_service::web::actuator::Status;
 
     use super::*;
