@@ -295,7 +295,7 @@ async fn a_customers_event_becomes_orders_whose_changes_reach_subscribers(orders
     let after = update["cursor"].as_str().unwrap();
     let mut resumed = client
         .subscribe(&format!(
-            "subscription {{ orderUpdated(after: \"{after}\") {{ type }} }}"
+            "subscription {{ orderUpdated(customerId: \"123456\", after: \"{after}\") {{ type }} }}"
         ))
         .await;
     assert_eq!(resumed.next().await["orderUpdated"]["type"], "CONFIRMED");
