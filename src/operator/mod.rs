@@ -1,10 +1,8 @@
 //! An operator's commands on a running system: rebuild a store, retry dead letters, publish or replace keys, compare
-//! and restore logs, read
-//! the audit of a customer, watch the events.
+//! and restore logs, read the audit of a customer, watch the events.
 //!
 //! `reach` finds the system, `service` calls the `/admin` routes of its services. `audit` and `events` read Kafka
-//! themselves and need no
-//! service.
+//! themselves and need no service.
 
 mod audit;
 mod bounded_lines;

@@ -1,6 +1,5 @@
 //! The gateway: Hive Router as a library, behind the front door, with the start page, GraphiQL, the operator's page,
-//! the REST routes and
-//! the actuator on the same port.
+//! the REST routes and the actuator on the same port.
 //!
 //! * `server`, `configuration`, `in_process`: the router, its configuration, and how the front door calls it.
 //! * `judged`: the router executes only what the front door has judged.

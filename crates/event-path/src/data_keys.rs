@@ -1,10 +1,8 @@
 //! Data keys: one key for each customer, which seals everything personal in the log. Destroying the key makes it
-//! unreadable, even in an
-//! immutable log.
+//! unreadable, even in an immutable log.
 //!
 //! A key is published wrapped (sealed with the key of the services) on a compacted topic; its tombstone is the erasure.
-//! A
-//! [`KeyRing`] holds what that topic says.
+//! A [`KeyRing`] holds what that topic says.
 
 mod held;
 mod opener;

@@ -2,8 +2,8 @@
 //! never read back.
 //!
 //! A letter is durable in the service's own store before it is copied, so a copy delays nothing. What Kafka refuses is
-//! sent without the
-//! message's own content, then left out and counted. While Kafka is down copies wait in a bounded queue.
+//! sent without the message's own content, then left out and counted. While Kafka is down copies wait in a bounded
+//! queue.
 
 use std::{
     borrow::Cow,

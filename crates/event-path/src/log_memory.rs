@@ -1,14 +1,11 @@
 //! What a store remembers of the logs that it was made from, and the alarm when a log differs from it.
 //!
 //! Kafka gives no notice when a topic is created again, or when retention cuts it. A store that takes such a log for
-//! complete would conclude
-//! that everything missing from it never existed. So each store remembers, of each partition that it reads, where it
-//! began, the last message
-//! that was applied, and a fingerprint of that message. A log that begins later, ends earlier, or has another message
-//! at that place is another
-//! log: that is reported, and nothing is concluded from it. `docs/decisions/0015-identity-of-a-log.md` says why this
-//! goes by content and not
-//! by Kafka's topic id.
+//! complete would conclude that everything missing from it never existed. So each store remembers, of each partition
+//! that it reads, where it began, the last message that was applied, and a fingerprint of that message. A log that
+//! begins later, ends earlier, or has another message at that place is another log: that is reported, and nothing is
+//! concluded from it. `docs/decisions/0015-identity-of-a-log.md` says why this goes by content and not by Kafka's topic
+//! id.
 
 mod comparison;
 mod judging;

@@ -2,19 +2,14 @@
 //! write.
 //!
 //! * What has arrived is processed at once: a single message does not wait (unless its projection is patient), a
-//!   backlog comes in large
-//!   batches.
+//!   backlog comes in large batches.
 //! * Offsets are stored for commit only after the projection's writes are durable, so a crash repeats messages and
-//!   never skips one.
-//!   Readers need not wait for that, because the log has the change. So a projection may show a batch at once, and is
-//! asked a moment later
-//!   to make durable what it has shown, many batches together. Until then they are held here, to be written again if
-//! the store lost them.
+//!   never skips one. Readers need not wait for that, because the log has the change. So a projection may show a batch
+//!   at once, and is asked a moment later to make durable what it has shown, many batches together. Until then they are
+//!   held here, to be written again if the store lost them.
 //! * What cannot be processed is parked with the later messages of the same key, and copied to `<topic>.DLT`;
-//!   everything else goes on. A
-//!   message without a key and without a recognizable subject stands alone. An erasure settles its key: it is
-//! processed, and what was parked
-//!   is removed.
+//!   everything else goes on. A message without a key and without a recognizable subject stands alone. An erasure
+//!   settles its key: it is processed, and what was parked is removed.
 //! * While the store is down the projection waits, and keeps its group membership.
 
 mod runner;

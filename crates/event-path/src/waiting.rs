@@ -1,15 +1,13 @@
 //! Events that wait for their data key: each is kept in the store until the key comes. Nothing is concluded from a
-//! missing key, and no other
-//! event is held up.
+//! missing key, and no other event is held up.
 //!
 //! They are kept beside dead letters, under a name of their own, so that a restart loses none. They are not dead
-//! letters, and are not copied
-//! to a dead letter topic. When the topic of keys shows the key, or proves that there is none any more, they are
-//! processed by themselves.
+//! letters, and are not copied to a dead letter topic. When the topic of keys shows the key, or proves that there is
+//! none any more, they are processed by themselves.
 //!
 //! Most wait for a moment only: two readers read the two topics, and one read the event before the other read its key.
-//! So the log warns of an
-//! event that has waited for 10 s, once in the life of a process. Health and the metric show it from the first moment.
+//! So the log warns of an event that has waited for 10 s, once in the life of a process. Health and the metric show it
+//! from the first moment.
 
 mod in_memory;
 mod release;

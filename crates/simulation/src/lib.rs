@@ -1,6 +1,6 @@
 //! Runs the event path of both services on one thread, in virtual time, from one seed, on a simulated log and store
-//! that fail in the ways
-//! in which Kafka and a database fail. For development only; `docs/simulation.md` says how to use it.
+//! that fail in the ways in which Kafka and a database fail. For development only; `docs/simulation.md` says how to use
+//! it.
 //!
 //! * [`run`]: one run of a seed. [`world`]: virtual time. [`process`], [`system`]: instances of the services.
 //! * [`log`], [`store`]: what stands in for Kafka and the databases. [`nemesis`], [`loss`], [`replaced_key`]: what goes

@@ -1,10 +1,8 @@
 //! The operator's routes of a running service: dead letters, and other work that only the owner of the store can do.
 //!
 //! The routes are under `/admin` on the service's own port; the gateway passes some of them on for its operator's page.
-//! Either way access is
-//! decided here: by the token that is derived from the sealing key (so there is no second secret to hand out), or by a
-//! token with the
-//! scope `operations`.
+//! Either way access is decided here: by the token that is derived from the sealing key (so there is no second secret
+//! to hand out), or by a token with the scope `operations`.
 
 use std::sync::Arc;
 

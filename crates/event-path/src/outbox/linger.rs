@@ -1,9 +1,7 @@
 //! When to publish, so that batches form only under load. While few events are on their way to Kafka, a change is sent
-//! at once. While many
-//! are, new changes wait until those are acknowledged, and are sent together. So requests to Kafka, and the writes of
-//! its readers, are
-//! shared only when there is a queue, and a single change never waits. (TCP does the same with small segments, RFC
-//! 896.)
+//! at once. While many are, new changes wait until those are acknowledged, and are sent together. So requests to Kafka,
+//! and the writes of its readers, are shared only when there is a queue, and a single change never waits. (TCP does the
+//! same with small segments, RFC 896.)
 
 use std::time::Duration;
 

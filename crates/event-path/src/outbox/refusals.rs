@@ -1,9 +1,8 @@
 //! Events that Kafka refuses however often they are sent: each holds back its own key and nothing else.
 //!
 //! Such an event is too large, or violates a rule of its topic. A retry helps only after somebody has changed the
-//! topic, so retries become
-//! rare. Meanwhile nothing of the key is held in memory: it is in the store, and the sweep offers it again when the
-//! pause is over.
+//! topic, so retries become rare. Meanwhile nothing of the key is held in memory: it is in the store, and the sweep
+//! offers it again when the pause is over.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

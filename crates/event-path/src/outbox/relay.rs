@@ -1,26 +1,20 @@
 //! The relay: publishes pending events in order of revision per key, then clears them from the store.
 //!
 //! **Order.** An event is sent only when the one before it of the same key is acknowledged, and an offer contains
-//! everything that is pending
-//! of its key. So everything before a published event of a key has been published before, also when several instances
-//! publish the same
-//! backlog. The log may repeat events; it never shows one before an older one of its key for the first time. The next
-//! event also waits for
-//! the companions of the one before.
+//! everything that is pending of its key. So everything before a published event of a key has been published before,
+//! also when several instances publish the same backlog. The log may repeat events; it never shows one before an older
+//! one of its key for the first time. The next event also waits for the companions of the one before.
 //!
 //! **Loss.** An offer in memory is only a hint that saves a read. After a dropped hint, a crash, a failed clear, or a
-//! clear that a failover
-//! of the store undid, the event is still in the store, where the sweep finds it. An event that is known to be
-//! published is only cleared
-//! again. One that merely has the revision of a published one (its key was removed and made again) is published.
+//! clear that a failover of the store undid, the event is still in the store, where the sweep finds it. An event that
+//! is known to be published is only cleared again. One that merely has the revision of a published one (its key was
+//! removed and made again) is published.
 //!
 //! **Clocks.** The time at which an event was recorded decides how long it is left to its own instance. That clock may
-//! have been wrong: what
-//! was recorded in the future is found by the first sweep, and by every tenth.
+//! have been wrong: what was recorded in the future is found by the first sweep, and by every tenth.
 //!
 //! **Refusals.** While Kafka is down the whole relay pauses. An event that Kafka refuses for good holds back only its
-//! own key: see
-//! `refusals`.
+//! own key: see `refusals`.
 
 mod acknowledgement;
 mod handle;

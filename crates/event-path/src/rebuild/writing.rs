@@ -15,6 +15,9 @@ use crate::store::StoreError;
 use tandem_model::{cloudevents::RESTORED, message::Message};
 use tandem_runtime::shutdown::Shutdown;
 
+/// An event, and the record that it came in.
+type FromRecord<E> = (Decoded<E>, Message);
+
 /// Rows ready to be written, and what they came of.
 pub(super) struct Prepared<Row> {
     /// Each with its id and revision, in order of these.
@@ -60,7 +63,7 @@ pub(super) async fn prepare<R: Rebuilt>(
     .await
     .map_err(RebuildError::BrokenOff)?;
     // Of each id the revisions, the one to be written last.
-    let mut by_id: HashMap<String, Vec<(Decoded<R::Event>, Message)>> = HashMap::new();
+    let mut by_id: HashMap<String, Vec<FromRecord<R::Event>>> = HashMap::new();
     for one in decoded {
         match one {
             Ok((decoded, message)) => {

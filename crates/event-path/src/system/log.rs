@@ -1,8 +1,6 @@
 //! The log as one system uses it. It is used only once its topics are known to belong to this system. Every event that
-//! is published gets the
-//! system's identity, and every record the service's signature. A record of another system, or of an unauthorized
-//! writer, is marked for
-//! its readers.
+//! is published gets the system's identity, and every record the service's signature. A record of another system, or of
+//! an unauthorized writer, is marked for its readers.
 
 use std::{borrow::Cow, sync::Arc};
 

@@ -1,8 +1,7 @@
 //! The feed of customers' changes: each is delivered after the replica shows it.
 //!
 //! While nobody subscribes, the log is read patiently: reading each change at once would cost the brokers, and the
-//! replica's own
-//! reader, as much again.
+//! replica's own reader, as much again.
 
 use std::{sync::Arc, time::Duration};
 

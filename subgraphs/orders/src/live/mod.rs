@@ -5,11 +5,9 @@
 //!
 //! * Feeds, one reader of a topic for all its subscribers: `orders`, `customers`; `log` is the topic that they read.
 //! * Subscriptions, one for each subscriber: `subscription` (orders), `customer_subscription`; `snapshot` is what they
-//!   may begin with,
-//!   `catch_up` what they missed, `heartbeat` what they get when nothing happens.
+//!   may begin with, `catch_up` what they missed, `heartbeat` what they get when nothing happens.
 //! * Each change once: `deduplication` knows the first occurrence of a revision, `audit_lookup` asks the audit trail
-//!   where memory does not,
-//!   `held_back` keeps what cannot be sent yet.
+//!   where memory does not, `held_back` keeps what cannot be sent yet.
 //! * Places: `cursor` (a position, opaque to clients), `seen`, `recent`.
 //! * Delivery: `subscribers`, `inbox`, `item`, `delivery`.
 

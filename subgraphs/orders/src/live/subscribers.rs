@@ -1,6 +1,5 @@
 //! The subscribers of a feed, and the feed's position: both change under one lock, so that a new subscriber knows
-//! exactly from which
-//! position on it gets everything.
+//! exactly from which position on it gets everything.
 
 use std::{
     collections::{BTreeMap, HashMap},

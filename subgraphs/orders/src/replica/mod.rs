@@ -3,9 +3,8 @@
 //! It answers while accounts is down. Events may come twice or late: the newest revision wins, whatever the order.
 //!
 //! `event` reads accounts' event, `projection` applies it, `rebuild` restores the replica from the log.
-//! [`ReplicaStore`] is the port,
-//! `mongo` and `embedded` are its adapters, and `contract` is the suite that both pass. `waiting` is for readers that
-//! ask for a revision.
+//! [`ReplicaStore`] is the port, `mongo` and `embedded` are its adapters, and `contract` is the suite that both pass.
+//! `waiting` is for readers that ask for a revision.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
