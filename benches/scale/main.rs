@@ -6,6 +6,7 @@
 //! The same load, 128 requests in flight, meets one instance and two in turns; the second is started for its turn and stopped behind it, and the median of the
 //! rounds is shown. Each instance is pinned to one processor (`taskset`). Where there are too few for all, a second instance has nothing to add; what carries over
 //! then is the processor time of each process for one request, from which `docs/scale.md` computes.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
