@@ -203,7 +203,7 @@ async fn newest_events(settings: &KafkaSettings, topics: &[&'static str]) -> Vec
     let Ok(kafka) = Kafka::connect(settings.clone(), Vec::new(), &shutdown) else {
         return Vec::new();
     };
-    let read = topics.iter().map(|topic| newest_of(&kafka, *topic));
+    let read = topics.iter().map(|topic| newest_of(&kafka, topic));
     let read = futures::future::join_all(read).await;
     shutdown.request("the newest events are read");
     let mut findings = Vec::new();
@@ -224,6 +224,7 @@ async fn newest_events(settings: &KafkaSettings, topics: &[&'static str]) -> Vec
     findings
 }
 
+#[expect(clippy::disallowed_methods, reason = "it examines the machine's clock")]
 fn clock_of(newest: DateTime<Utc>) -> Finding {
     let ahead = (newest - Utc::now()).num_seconds();
     if ahead > AHEAD {
