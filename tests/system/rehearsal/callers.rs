@@ -279,9 +279,13 @@ impl Caller {
             }
             None => return Err(Refused::AskAgain(format!("status {status} without data"))),
         };
-        // All of them must be such: one that is not does not go away.
         let codes: Vec<&str> = code.map(Option::unwrap_or_default).collect();
-        match codes.iter().find(|code| !ASK_AGAIN.contains(code)) {
+        // What a replica that is behind does not know yet is not unknown.
+        let is_behind = codes.contains(&"REPLICA_BEHIND");
+        let is_passing =
+            |code: &&str| ASK_AGAIN.contains(code) || (is_behind && *code == "CUSTOMER_UNKNOWN");
+        // All of them must be such: one that is not does not go away.
+        match codes.iter().find(|code| !is_passing(code)) {
             None => Err(Refused::AskAgain(codes.concat())),
             Some(code) => Err(Refused::ForGood {
                 code: (*code).to_owned(),
