@@ -19,9 +19,19 @@ use tandem_simulation::{
 /// So many seeds may be needed to find one.
 const SEEDS: u64 = 1_000;
 
-/// The first seed that shows something wrong which it does not show without the fault, and what.
-fn found_by(planted: &Options) -> Option<(u64, String)> {
-    (0..SEEDS).find_map(|seed| {
+/// Which seed was the first to find a fault for which many had to be tried. It is tried first, so that what is found again is found at once; a change
+/// of what is simulated makes other runs of all seeds, and then all are tried.
+const FIRST_TRIED: [(&str, u64); 3] = [
+    ("Code(CommitBeforeWrite)", 445),
+    ("Code(ReadMeanwhileDropped)", 962),
+    ("Code(SealedAsBefore)", 235),
+];
+
+/// A seed that shows something wrong which it does not show without the fault, and what.
+fn found_by(fault: &str, planted: &Options) -> Option<(u64, String)> {
+    let known = FIRST_TRIED.iter().filter(|(name, _)| *name == fault);
+    let mut seeds = known.map(|(_, seed)| *seed).chain(0..SEEDS);
+    seeds.find_map(|seed| {
         let report = run(seed, planted).unwrap();
         let violation = report.violations.into_iter().next()?;
         let whole = Options {
@@ -44,12 +54,13 @@ fn every_planted_fault_is_found() {
                 loses: fault.is_of_losses(),
                 ..Options::default()
             };
-            let result = found_by(&planted);
+            let name = format!("{fault:?}");
+            let result = found_by(&name, &planted);
             match &result {
-                Some((seed, violation)) => println!("{fault:?}: {} seeds: {violation}", seed + 1),
-                None => println!("{fault:?}: NOT FOUND"),
+                Some((seed, violation)) => println!("{name}: seed {seed}: {violation}"),
+                None => println!("{name}: NOT FOUND"),
             }
-            found.lock().unwrap().insert(format!("{fault:?}"), result);
+            found.lock().unwrap().insert(name, result);
         }
     };
     let threads = available_parallelism().map_or(1, usize::from);
