@@ -280,10 +280,7 @@ impl Caller {
             None => return Err(Refused::AskAgain(format!("status {status} without data"))),
         };
         let codes: Vec<&str> = code.map(Option::unwrap_or_default).collect();
-        // What a replica that is behind does not know yet is not unknown.
-        let is_behind = codes.contains(&"REPLICA_BEHIND");
-        let is_passing =
-            |code: &&str| ASK_AGAIN.contains(code) || (is_behind && *code == "CUSTOMER_UNKNOWN");
+        let is_passing = |code: &&str| ASK_AGAIN.contains(code);
         // All of them must be such: one that is not does not go away.
         match codes.iter().find(|code| !is_passing(code)) {
             None => Err(Refused::AskAgain(codes.concat())),

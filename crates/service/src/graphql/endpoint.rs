@@ -37,7 +37,7 @@ use super::entities::Entities;
 use super::written::is_refusal;
 use crate::web::{
     Problem,
-    consistency::Shows,
+    consistency::{Behind, Shows},
     graphql_refusal::{PATH, refused},
     pages,
 };
@@ -168,6 +168,9 @@ async fn answer<E: Executor>(
         None => Vec::new(),
     };
     let mut request = request.data(caller).data(access).data(trace);
+    if let Some(behind) = Behind::of(&behind) {
+        request = request.data(behind);
+    }
     if accepts(&headers, "text/event-stream") {
         return events(&endpoint.executor, request, endpoint.shutdown);
     }

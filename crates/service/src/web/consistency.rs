@@ -53,6 +53,26 @@ fn thing(written: &Written) -> String {
     format!("revision {} of {kind} `{}`", written.revision, written.id)
 }
 
+/// What the caller of a request wrote and is not shown also after waiting for it. That it is missing from a store says nothing of it then: the
+/// request's resolvers and routes find this in their context, and answer `REPLICA_BEHIND` where they would answer that there is none.
+#[derive(Clone, Debug)]
+pub struct Behind(Arc<[Written]>);
+
+impl Behind {
+    /// Of these; `None` where all is shown.
+    #[must_use]
+    pub fn of(behind: &[Written]) -> Option<Self> {
+        (!behind.is_empty()).then(|| Self(behind.into()))
+    }
+
+    /// Whether the caller wrote this thing and it is not shown yet.
+    #[must_use]
+    pub fn has(&self, kind: Kind, id: &str) -> bool {
+        let mut written = self.0.iter();
+        written.any(|written| written.kind == kind && written.id == id)
+    }
+}
+
 /// What a client is told that wrote this.
 #[must_use]
 pub fn header(kind: Kind, id: &str, revision: i64) -> Option<HeaderValue> {
@@ -100,11 +120,14 @@ pub fn waiting(routes: Router, shows: Shows) -> Router {
     routes.layer(middleware::from_fn_with_state(shows, wait_first))
 }
 
-async fn wait_first(State(shows): State<Shows>, request: Request, next: Next) -> Response {
+async fn wait_first(State(shows): State<Shows>, mut request: Request, next: Next) -> Response {
     let access = request.extensions().get::<Access>().cloned();
     let access = access.unwrap_or_default();
     let (_, is_read) = brought(request.headers());
     let behind = wait(&shows, request.headers(), &access, Of::State).await;
+    if let Some(behind) = Behind::of(&behind) {
+        request.extensions_mut().insert(behind);
+    }
     let mut response = next.run(request).await;
     let mut warn = |warning| {
         let warning = HeaderValue::from_static(warning);

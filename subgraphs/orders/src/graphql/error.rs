@@ -48,6 +48,14 @@ pub(super) fn replica_behind(wanted: u64, actual: Option<u64>) -> ApiError {
     }
 }
 
+/// The caller wrote this customer, and the replica does not show it yet.
+pub(super) fn customer_behind(customer_id: &str) -> ApiError {
+    let message = format!(
+        "orders does not know customer `{customer_id}` yet, whom you wrote; nothing was ordered: ask again in a moment"
+    );
+    ApiError::new(ErrorCode::REPLICA_BEHIND, message).with_field("input.customerId")
+}
+
 /// `input` is the path of the argument that the rules' fields are part of, such as `input.`.
 pub(super) fn of_command(refused: Refused, input: &str) -> ApiError {
     match refused {

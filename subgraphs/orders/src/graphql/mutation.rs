@@ -5,8 +5,9 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, Object, SimpleObject};
 use tandem_authentication::Scope;
 use tandem_runtime::{consistency::Kind, trace_context::TraceContext};
-use tandem_service::graphql::{
-    ApiError, Caller, access, refuse_access, require, require_or_own, wrote,
+use tandem_service::{
+    graphql::{ApiError, Caller, access, refuse_access, require, require_or_own, wrote},
+    web::consistency::Behind,
 };
 
 use super::{
@@ -18,7 +19,10 @@ use super::{
     query::{backing, customer_of_order},
     shown::{require_shown, require_shown_of_order},
 };
-use crate::{commands::Origin, domain::Order};
+use crate::{
+    commands::{Origin, Refused},
+    domain::{Order, OrderError},
+};
 
 /// The root of changes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,6 +61,17 @@ fn expected(revision: Option<i32>) -> Result<Option<i64>, ApiError> {
     }
 }
 
+/// A customer whom the caller wrote and the replica does not show yet is not unknown.
+fn refuse_placement(ctx: &Context<'_>, refused: Refused) -> ApiError {
+    if let Refused::Rule(OrderError::CustomerUnknown { customer_id }) = &refused
+        && let Some(behind) = ctx.data_opt::<Behind>()
+        && behind.has(Kind::Customer, customer_id)
+    {
+        return error::customer_behind(customer_id);
+    }
+    error::of_command(refused, "input.")
+}
+
 /// Customers may cancel what they ordered.
 async fn may_cancel(ctx: &Context<'_>, id: &str) -> Result<(), ApiError> {
     let access = access(ctx);
@@ -84,7 +99,7 @@ impl Mutation {
         let origin = origin(ctx);
         let request = input.asked_by(&origin.changed_by)?;
         let placed = backing.commands.place(request, &origin).await;
-        let order = placed.map_err(|refused| error::of_command(refused, "input."))?;
+        let order = placed.map_err(|refused| refuse_placement(ctx, refused))?;
         wrote(ctx, Kind::Order, &order.id, order.revision);
         Ok(OrderPayload::new(order, backing))
     }

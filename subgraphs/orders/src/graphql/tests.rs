@@ -6,7 +6,8 @@ use std::sync::{Arc, atomic::Ordering};
 use async_graphql::{Request, Variables};
 use serde_json::{Value, json};
 use tandem_authentication::Access;
-use tandem_service::graphql::Cursor;
+use tandem_runtime::consistency::{Kind, Written};
+use tandem_service::{graphql::Cursor, web::consistency::Behind};
 
 use super::{OrdersSchema, schema, sdl};
 use crate::{
@@ -180,6 +181,28 @@ async fn what_is_refused_says_so_with_code_and_field() {
         client.refusal(page, json!({})).await,
         ("BAD_USER_INPUT".into(), field)
     );
+}
+
+#[tokio::test]
+async fn a_customer_whom_the_caller_wrote_and_the_replica_lacks_is_not_unknown() {
+    let client = Client::new().await;
+    let written = |id: &str| Written {
+        kind: Kind::Customer,
+        id: id.to_owned(),
+        revision: 1,
+    };
+    let behind = Behind::of(&[written("new")]).unwrap();
+    for (id, code) in [("new", "REPLICA_BEHIND"), ("nobody", "CUSTOMER_UNKNOWN")] {
+        let request = Request::new(PLACE)
+            .variables(Variables::from_json(placement(id)))
+            .data(Access::Open)
+            .data(behind.clone())
+            .data(client.world.backing.loaders());
+        let answer = serde_json::to_value(client.schema.execute(request).await).unwrap();
+        let extensions = &answer["errors"][0]["extensions"];
+        assert_eq!(extensions["code"], code, "{answer}");
+        assert_eq!(extensions["field"], "input.customerId", "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
-    extract::{Path, State, rejection::PathRejection},
+    extract::{Extension, Path, State, rejection::PathRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -16,9 +16,11 @@ use tandem_event_path::{
     store::{AggregateStore, StoreError},
 };
 use tandem_service::web::legacy::{ALL_ORDERS, ORDERS_OF_CUSTOMER, deprecate, replaced_by};
+use tandem_runtime::consistency::Kind;
 use tandem_service::web::{
     Problem,
     access::{Requester, denied},
+    consistency::Behind,
 };
 use utoipa::OpenApi;
 
@@ -115,12 +117,13 @@ async fn all(State(rest): State<Rest>, Requester(access): Requester) -> Response
         (status = 401, description = "Authentication is on, and there is no token", content_type = "application/problem+json"),
         (status = 403, description = "The token has neither both scopes `orders:read` and `customers:read` nor `self` of this customer", content_type = "application/problem+json"),
         (status = 404, description = "Orders knows no such customer", body = String, content_type = "text/plain", example = "Customer not found!"),
-        (status = 503, description = "The store is away, or new and being filled from the log", content_type = "application/problem+json")
+        (status = 503, description = "The store is away, or new and being filled from the log, or does not show yet whom the bearer of `tandem-consistency` wrote", content_type = "application/problem+json")
     )
 )]
 async fn of_customer(
     State(rest): State<Rest>,
     Requester(access): Requester,
+    behind: Option<Extension<Behind>>,
     path: Result<Path<String>, PathRejection>,
 ) -> Response {
     // What is not UTF-8 is nobody's id.
@@ -140,6 +143,12 @@ async fn of_customer(
     };
     match found {
         Ok(Some(body)) => json(body),
+        Ok(None) if behind.is_some_and(|Extension(behind)| behind.has(Kind::Customer, &id)) => {
+            Problem::unavailable(format!(
+                "orders does not know customer `{id}` yet, whom you wrote; ask again in a moment"
+            ))
+            .into_response()
+        }
         Ok(None) => (StatusCode::NOT_FOUND, "Customer not found!").into_response(),
         Err(error) => refuse(&error),
     }

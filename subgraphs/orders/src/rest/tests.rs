@@ -12,6 +12,8 @@ use axum::{
 use futures::StreamExt;
 use tandem_authentication::Access;
 use tandem_event_path::commands::Gate;
+use tandem_runtime::consistency::{Kind, Written};
+use tandem_service::web::consistency::Behind;
 use tower::ServiceExt;
 
 use super::{Rest, description, router};
@@ -62,6 +64,31 @@ async fn an_unknown_customer_is_not_found() {
             answer,
             (StatusCode::NOT_FOUND, "Customer not found!".to_owned())
         );
+    }
+}
+
+#[tokio::test]
+async fn a_customer_whom_the_caller_wrote_and_the_replica_lacks_is_not_called_missing() {
+    let world = World::new().await;
+    let behind = Behind::of(&[Written {
+        kind: Kind::Customer,
+        id: "new".to_owned(),
+        revision: 1,
+    }]);
+    for (id, status) in [
+        ("new", StatusCode::SERVICE_UNAVAILABLE),
+        ("nobody", StatusCode::NOT_FOUND),
+    ] {
+        let request = Request::get(format!("/orders/order/{id}"));
+        let response = router(rest(&world))
+            .layer(Extension(Access::Open))
+            .layer(Extension(behind.clone().unwrap()))
+            .oneshot(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(response.status(), status, "{id}");
+        let is_told_when = response.headers().contains_key("retry-after");
+        assert_eq!(is_told_when, status != StatusCode::NOT_FOUND, "{id}");
     }
 }
 
