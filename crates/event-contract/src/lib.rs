@@ -1,7 +1,11 @@
-//! What tests of every service hold their events to: samples of all versions, and schemas that only grow.
+//! The contract that the tests of every service check events against: samples of all versions, and schemas that may
+//! only grow.
 //!
-//! `test-data/events/` has for each event `EVENT.vN.json`, a message as a topic holds it, beside `EVENT.vN.expected.json`, what
-//! each service reads in it, and `EVENT.vN.schema.json`, the schema of version N as it was published. None is ever changed.
+//! `test-data/events/` has three kinds of files for each event. None of them is ever changed.
+//!
+//! * `EVENT.vN.json`: a message in the form that a topic holds.
+//! * `EVENT.vN.expected.json`: what each service reads from that message.
+//! * `EVENT.vN.schema.json`: the published schema of version N.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
@@ -19,7 +23,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// What this service must read in it.
+    /// What the given service must read from the sample.
     #[must_use]
     pub fn expected(&self, service: &str) -> &Value {
         let expected = &self.expected[service];
@@ -31,7 +35,7 @@ impl Sample {
         expected
     }
 
-    /// The same with another body.
+    /// The same message with a changed body.
     #[must_use]
     pub fn with_body(&self, change: impl Fn(&mut Value)) -> Message {
         let mut message = self.message.clone();
@@ -51,7 +55,7 @@ fn files(event: &str, ending: &str) -> BTreeMap<String, Value> {
             let name = path.file_name()?.to_str()?.to_owned();
             let version = name.strip_prefix(event)?.strip_prefix('.')?;
             let version = version.strip_suffix(ending)?;
-            // `v1` or `v1-minimal`, and none of the other endings.
+            // `v1` or `v1-minimal`. The other endings contain a dot and are left out.
             (!version.contains('.')).then(|| {
                 (
                     name,
@@ -68,7 +72,7 @@ fn files(event: &str, ending: &str) -> BTreeMap<String, Value> {
     found
 }
 
-/// All samples of an event; never none.
+/// All samples of an event. There is always at least one.
 #[must_use]
 pub fn samples(event: &str) -> Vec<Sample> {
     let mut expected = files(event, ".expected.json");
@@ -104,10 +108,10 @@ pub fn samples(event: &str) -> Vec<Sample> {
     found
 }
 
-/// Holds the schema of the code to the published one of the same version (the same `$id`), which must be there.
+/// Compares the schema that the code produces with the published schema of the same version, which has the same `$id`.
 ///
 /// # Panics
-/// When there is none, or something was removed, has another type, or is newly required.
+/// When no such schema is published, or the change would break an older reader or writer: see [`breaks`].
 pub fn assert_compatible(event: &str, schema: &str) {
     let new: Value = serde_json::from_str(schema).unwrap();
     let published = files(event, ".schema.json");
@@ -129,7 +133,7 @@ pub fn assert_compatible(event: &str, schema: &str) {
     );
 }
 
-/// What of a schema's change breaks an older reader or writer.
+/// The changes of a schema that break an older reader or writer.
 #[must_use]
 pub fn breaks(old: &Value, new: &Value) -> Vec<String> {
     let mut found = Vec::new();
@@ -137,7 +141,7 @@ pub fn breaks(old: &Value, new: &Value) -> Vec<String> {
     found
 }
 
-/// The schema itself, also where it stands in `$defs` or in an `anyOf` with null.
+/// The schema itself: follows a `$ref`, and takes the part of an `anyOf` that is not null.
 fn resolved<'a>(root: &'a Value, mut schema: &'a Value) -> &'a Value {
     loop {
         if let Some(target) = schema["$ref"].as_str() {
@@ -150,7 +154,7 @@ fn resolved<'a>(root: &'a Value, mut schema: &'a Value) -> &'a Value {
     }
 }
 
-/// Whether null is allowed.
+/// Whether the schema allows null.
 fn may_be_null(schema: &Value) -> bool {
     let types = |schema: &Value| match &schema["type"] {
         Value::Array(types) => types.iter().any(|kind| kind == "null"),
@@ -172,7 +176,7 @@ fn kind(schema: &Value) -> Option<String> {
                 .find(|kind| **kind != "null")
                 .map(|kind| (*kind).to_owned())
         }
-        // An enumeration of constants is a text.
+        // An enumeration of constants counts as a string.
         _ if schema["oneOf"].is_array() || schema["enum"].is_array() => Some("string".to_owned()),
         _ => None,
     }
@@ -198,7 +202,7 @@ fn compare(
     found: &mut Vec<String>,
 ) {
     let name = if path.is_empty() { "the body" } else { path };
-    // An older reader takes no null where there was none.
+    // An older reader does not accept null where there was none.
     if may_be_null(new) && !may_be_null(old) {
         found.push(format!("{name} may be null now"));
     }
@@ -243,13 +247,13 @@ fn compare(
             None => found.push(format!("{path} was removed")),
             Some(after) => compare(&path, (old_root, before), (new_root, after), found),
         }
-        // A reader may rely on it.
+        // A reader may rely on the property.
         if required(old, property) && !required(new, property) {
             found.push(format!("{path} is no longer required"));
         }
     }
     for property in is.keys() {
-        // An older event has it not.
+        // An older event may lack the property.
         if required(new, property) && !required(old, property) {
             found.push(
                 format!("{path}.{property} is newly required")

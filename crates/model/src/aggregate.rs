@@ -1,30 +1,30 @@
-//! What a store needs to know of an aggregate in order to keep it, without knowing its rules.
+//! What a store needs to know about an aggregate to keep it, without knowing its rules.
 
 use serde::{Serialize, de::DeserializeOwned};
 
 /// A state that changes one revision at a time.
 ///
-/// It is stored through serde. Types that a database has of its own (times, decimals) are written as such
-/// where the format is not meant for people (BSON) and as text where it is (JSON).
+/// Stores write it through serde. Times and decimals use the database's own types in binary formats (BSON), and text in
+/// human-readable formats (JSON).
 pub trait Aggregate:
     Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static
 {
-    /// What one is called in messages and metrics, such as `customer`.
+    /// The name of this kind of aggregate in messages and metrics, such as `customer`.
     const NAME: &'static str;
 
-    /// The collection that holds them, such as `customer.accounts`.
+    /// The collection that holds these aggregates, such as `customer.accounts`.
     const COLLECTION: &'static str;
 
-    /// The lists that can be read, each as the fields it is narrowed by; all are in order of id.
-    /// The list of all needs no entry.
+    /// The lists that can be read. Each entry names the fields that narrow the list. Every list is in order of id. The
+    /// list of all aggregates needs no entry.
     const INDEXES: &'static [&'static [&'static str]];
 
-    /// Its identity: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
+    /// The id of the aggregate: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
     fn id(&self) -> &str;
 
-    /// 1 at creation, one more with every change.
+    /// The revision: 1 at creation, and one more with every change.
     fn revision(&self) -> i64;
 
-    /// The value of a field named in [`Self::INDEXES`], as it is stored; `None` if there is no such field.
+    /// The stored value of a field that [`Self::INDEXES`] names. `None` if there is no such field.
     fn field(&self, name: &str) -> Option<String>;
 }

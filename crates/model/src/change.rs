@@ -1,5 +1,5 @@
-//! The rules that every message about a change of an aggregate must keep, for all of its readers: the one place that judges it, so that
-//! no service refuses what another accepts.
+//! The rules that every message about a change of an aggregate must keep. All readers judge messages here, so no
+//! service refuses a message that another one accepts.
 
 use crate::{
     event::ReceivedEvent,
@@ -15,11 +15,15 @@ pub fn is_id(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
-/// Holds a message to the rules: it is of this kind, its key (if it has one) and its event's subject (if it has one) are the
-/// body's `id`, which is one, and its `revision` is 1 or more.
+/// Checks that a message keeps the rules:
+///
+/// * The event has the given kind.
+/// * `id`, which comes from the body, is a valid id.
+/// * The message's key and the event's subject equal `id`, where they are present.
+/// * `revision` is 1 or more.
 ///
 /// # Errors
-/// Names what breaks a rule, and what would be right.
+/// Names the broken rule and what was expected.
 pub fn judge(
     message: &Message,
     event: &ReceivedEvent,

@@ -1,7 +1,10 @@
-//! The Kafka protocol binding of CloudEvents. Written in binary content mode: attributes in `ce_` headers, the JSON body as it is. Read
-//! in that mode and in the structured one, where the whole event is the body, from any producer.
+//! The Kafka protocol binding of CloudEvents.
 //!
-//! See <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>, sections 3.2 and 3.3.
+//! Events are written in binary content mode: the attributes are `ce_` headers, and the body is plain JSON. Events of
+//! any producer are read in binary mode and in structured mode, where the body holds the whole event.
+//!
+//! See <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>, sections 3.2
+//! and 3.3.
 
 use std::borrow::Cow;
 
@@ -11,17 +14,18 @@ use crate::{
 };
 use chrono::{DateTime, SecondsFormat, Utc};
 
-/// The header of the extension attribute that names the system that an event is of.
+/// The header of the extension attribute that names the system to which an event belongs.
 pub const SYSTEM: &str = "ce_tandemsystem";
-/// The same attribute's name.
+/// The name of the same attribute without the `ce_` prefix.
 const SYSTEM_ATTRIBUTE: &str = "tandemsystem";
-/// The header of the extension attribute that marks an event which was made anew from a store's state, because the log had lost it or holds what
-/// an older sealing key has sealed.
+/// The header of the extension attribute that marks a restored event. Such an event was made again from the state in a
+/// store. The reason is that the log lost the original, or that an older sealing key sealed it.
 pub const RESTORED: &str = "ce_tandemrestored";
-/// Names, in a message that was read, the system that read it, where the message may be another system's: its events are refused. It
-/// is never in the log.
+/// A header that readers add to a message when the message may come from another system. It names the system that
+/// reads. Events of other systems are refused. The log never contains this header.
 pub const READ_BY: &str = "tandem-read-by";
-/// Says, in a message that was read, why it is not to be taken: nobody who may write there signed it. It is never in the log.
+/// A header that readers add to a message that they refuse, because nobody who may write to the topic signed it. It
+/// holds the reason. The log never contains this header.
 pub const REFUSED: &str = "tandem-refused";
 
 /// The headers of an event, in order.
@@ -47,16 +51,16 @@ pub fn headers(event: &CloudEvent) -> Vec<(&str, Cow<'_, [u8]>)> {
     headers
 }
 
-/// The media type of an event that is all in the body: structured content mode.
+/// The media type of an event in structured content mode: the body holds the whole event.
 const STRUCTURED: &str = "application/cloudevents";
-/// The media type of several such events in one body.
+/// The media type of several structured events in one body.
 const BATCH: &str = "application/cloudevents-batch";
 
-/// Reads an event from a message, in binary or structured content mode. Optional attributes may be missing, and extension
-/// attributes are ignored.
+/// Reads an event from a message, in binary or structured content mode. Optional attributes may be missing. Extension
+/// attributes are ignored, except the one that names the system ([`SYSTEM`]).
 ///
 /// # Errors
-/// Names the header or attribute that is missing or is not what the specification says, and what would be right.
+/// Names the header or attribute that is missing or breaks the specification, and what was expected.
 pub fn read(message: &Message) -> Result<ReceivedEvent, Rejection> {
     if let Some(reason) = message.header(REFUSED) {
         return Err(Rejection::foreign(reason));
@@ -87,7 +91,7 @@ pub fn read(message: &Message) -> Result<ReceivedEvent, Rejection> {
     }
 }
 
-/// Whether a message's whole event is in its body, by what it says of itself.
+/// Whether the content type of a message says that the body holds the whole event.
 #[must_use]
 pub fn is_structured(message: &Message) -> bool {
     let kind = message.header("content-type").map(media_type);
@@ -104,7 +108,7 @@ fn is_json(kind: &str) -> bool {
     kind == "application/json" || kind == "text/json" || kind.ends_with("+json")
 }
 
-/// A header as text; `None` if it is not there.
+/// The value of a header as text. `None` if the header is missing.
 fn header<'a>(message: &'a Message, name: &str) -> Result<Option<&'a str>, Rejection> {
     let found = message
         .headers
@@ -118,7 +122,8 @@ fn header<'a>(message: &'a Message, name: &str) -> Result<Option<&'a str>, Rejec
         .map_err(|_| Rejection::new(format!("header {name} is not text; expected UTF-8")))
 }
 
-/// What attributes must be, whichever way they came. `where_is` makes of an attribute's name what it is called there.
+/// Reads and checks the attributes in either content mode. `where_is` turns the name of an attribute into the text by
+/// which messages refer to it.
 fn event(
     message: &Message,
     attribute: impl Fn(&str) -> Result<Option<String>, Rejection>,
@@ -190,7 +195,7 @@ fn binary(message: &Message, body: &str) -> Result<ReceivedEvent, Rejection> {
 
 /// See <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>.
 fn structured(message: &Message, body: &str) -> Result<ReceivedEvent, Rejection> {
-    // Not serde's own words, which quote a body that is a text: reasons are told where bodies are not.
+    // Serde's own error text may quote a body that is a string. Reasons are shown in places where bodies must not be.
     let whole: serde_json::Map<String, serde_json::Value> =
         crate::json::read_object(body.as_bytes()).map_err(|error| {
             Rejection::new(format!(

@@ -1,7 +1,7 @@
-//! The envelope of every fact that leaves a service: a CloudEvents 1.0 event with a JSON body.
+//! The envelope of every event that leaves a service: a CloudEvents 1.0 event with a JSON body.
 //!
-//! What the body says belongs to the service that states the fact; the envelope is the same for all.
-//! See <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md>.
+//! The service that publishes the event defines the body. The envelope is the same for all services. See
+//! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md>.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,9 +10,9 @@ use uuid::Uuid;
 /// A CloudEvents 1.0 event, with `datacontenttype` `application/json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CloudEvent {
-    /// `id`: unique within `source`. A version 7 UUID, so that ids sort by time of making.
+    /// `id`: unique within `source`. It is a version 7 UUID, so ids sort by the time at which they were made.
     pub id: Uuid,
-    /// `source`: the service that states the fact, such as `/accounts`.
+    /// `source`: the service that publishes the event, such as `/accounts`.
     pub source: String,
     /// `type`: the kind of event, such as `CustomerChangeEvent`.
     #[serde(rename = "type")]
@@ -21,17 +21,17 @@ pub struct CloudEvent {
     pub subject: String,
     /// `time`: when the change was made.
     pub time: DateTime<Utc>,
-    /// `dataschema`: which version of the body's schema this is.
+    /// `dataschema`: the version of the body's schema.
     #[serde(rename = "dataschema")]
     pub data_schema: String,
-    /// `traceparent` (the Distributed Tracing extension): the trace in which the change was asked for.
+    /// `traceparent` (the Distributed Tracing extension): the trace of the request that asked for the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// `data`: the JSON body, kept as the text that was made once, so that every copy is the same to the byte.
+    /// `data`: the JSON body. It is serialized once and kept as text, so every copy has the same bytes.
     pub data: String,
 }
 
-/// An event as it was received, from any producer: what another producer may leave out is optional.
+/// An event that was received, from any producer. Attributes that another producer may omit are optional.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReceivedEvent {
     /// `id`: any text that is not empty.

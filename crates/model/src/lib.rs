@@ -1,12 +1,12 @@
-//! The values that services and event path exchange. No I/O, no clock.
+//! The values that the services and the event path exchange. No I/O, no clock.
 //!
-//! * [`aggregate`]: what a store needs to know of an aggregate.
+//! * [`aggregate`]: what a store needs to know about an aggregate.
 //! * [`event`], [`cloudevents`], [`change`]: the envelope of an event, its form in Kafka, and the rules that every
 //!   change event keeps.
 //! * [`pending`], [`message`]: events that wait to be published, and records that were read.
-//! * [`printable`]: which characters texts may have.
+//! * [`printable`]: the characters that texts may contain.
 //! * [`request_key`]: idempotency keys.
-//! * [`seal`]: the interface by which a domain seals data without knowing the key.
+//! * [`seal`]: the interface through which a domain seals data without knowing the key.
 //! * [`values`], [`json`]: times, exact decimals, and JSON from outside.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 

@@ -1,4 +1,4 @@
-//! A message as it was read from a topic, owned, so that it can wait, be parked and be sent on.
+//! A message that was read from a topic. It owns its data, so it can wait, be parked and be sent on.
 
 /// A place in a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -9,25 +9,27 @@ pub struct Position {
     pub offset: i64,
 }
 
-/// A message as it was read.
+/// A message that was read from a topic.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// Where it was read.
+    /// The topic.
     pub topic: String,
-    /// Where in that topic.
+    /// The place in that topic.
     pub position: Position,
-    /// Its key as text; `None` when it has none. A key that is not UTF-8 is read with replacement characters.
+    /// The key as text. `None` if the message has no key. In a key that is not UTF-8, invalid bytes become replacement
+    /// characters.
     pub key: Option<String>,
-    /// Its headers, in order.
+    /// The headers, in order.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// Its body; `None` for a tombstone.
+    /// The body. `None` for a tombstone.
     pub payload: Option<Vec<u8>>,
-    /// When it was published, in milliseconds since 1970, by the clock of its publisher or of the log; `None` where nobody said so.
+    /// When the message was published, in milliseconds since 1970, by the clock of its publisher or of the log. `None`
+    /// if the message does not say.
     pub published_ms: Option<i64>,
 }
 
 impl Message {
-    /// The value of a header as text, if it is there and is UTF-8.
+    /// The value of a header as text, if the header exists and is UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
@@ -37,13 +39,14 @@ impl Message {
     }
 }
 
-/// Why a message cannot be taken: it cannot be read, or it breaks a rule. It becomes a dead letter.
+/// Why a message cannot be processed: it cannot be read, or it breaks a rule. The message becomes a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Rejection {
-    /// The reason, as an operator reads it.
+    /// The reason, in words for an operator.
     pub reason: String,
-    /// Whether it says nothing of those that come behind it with the same key: it is none of theirs.
+    /// Whether later messages of the same key can still be processed, because this message is not one of their
+    /// sequence.
     pub stands_alone: bool,
 }
 
@@ -57,7 +60,7 @@ impl Rejection {
         }
     }
 
-    /// A rejection of what is not meant for this reader: others of the same key are taken all the same.
+    /// A rejection of a message that is not meant for this reader. Other messages of the same key are still processed.
     #[must_use]
     pub fn foreign(reason: impl Into<String>) -> Self {
         Self {

@@ -1,4 +1,5 @@
-//! Events that are stored with the change they tell of and wait to be published, with what is published beside them.
+//! Events that wait to be published, with their companions. They are stored together with the change that they
+//! describe.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -8,28 +9,29 @@ use crate::event::CloudEvent;
 /// An event that is stored and not yet known to be published.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PendingEvent {
-    /// The Kafka key: all events of one key are published in order of revision.
+    /// The Kafka key. All events of one key are published in order of revision.
     pub key: String,
-    /// The aggregate's revision that this event made.
+    /// The revision of the aggregate that this change made.
     pub revision: i64,
-    /// When it was stored.
+    /// When the event was stored.
     pub recorded_at: DateTime<Utc>,
-    /// What will be published.
+    /// The event that will be published.
     pub event: CloudEvent,
-    /// What is published with the event, which counts as published when all of it is acknowledged. A tombstone goes ahead of
-    /// the event; the rest may go out together with it, so that its readers may have to wait for it.
+    /// Messages that are published with the event. The event counts as published when all of them are acknowledged. A
+    /// tombstone is published before the event. The others may go out together with the event, so readers of the event
+    /// may have to wait for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub companions: Vec<Companion>,
 }
 
-/// A message that goes with an event.
+/// A message that is published with an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Companion {
-    /// Where it is published.
+    /// The topic that it is published to.
     pub topic: String,
-    /// Its key.
+    /// The key.
     pub key: String,
-    /// Its body; `None` for a tombstone.
+    /// The body. `None` for a tombstone.
     #[serde(default)]
     pub payload: Option<String>,
 }

@@ -1,11 +1,13 @@
-//! Which characters a text may have that people write and read: those that are shown. One that is invisible, or turns the direction of what stands
-//! beside it, makes texts look alike that are not, and a text look empty that is none.
+//! Which characters may occur in a text that people write and read: only visible ones. Invisible characters, and
+//! characters that change the direction of the text beside them, make different texts look alike and make a text look
+//! empty that is not.
 
-/// The characters of a text that are not to be in it, each with its place, counted in characters from 0: control characters, line and paragraph
-/// separators, and what is invisible (most of Unicode's category Cf, and the letters and marks of other categories that are drawn as nothing).
+/// The characters that a text must not contain, each with its position, counted in characters from 0. They are control
+/// characters, line and paragraph separators, and invisible characters: most of Unicode's category Cf, and letters and
+/// marks of other categories that are drawn as nothing.
 ///
-/// Joiners and variation selectors may stand behind a character that they change: Persian writes words with U+200C, Malayalam and emoji with
-/// U+200D, and no script does so behind a letter of ASCII.
+/// Joiners and variation selectors are allowed behind a character that they change. Persian writes words with U+200C.
+/// Malayalam and emoji use U+200D. No script uses a joiner behind an ASCII letter.
 pub fn unprintable(text: &str) -> impl Iterator<Item = (usize, char)> {
     let before = std::iter::once(' ').chain(text.chars());
     text.chars()
@@ -19,7 +21,7 @@ fn is_printable(character: char, before: char) -> bool {
     let is_behind_one = !before.is_whitespace() && !is_joiner(before);
     match character {
         _ if is_joiner(character) => is_behind_one && !before.is_ascii(),
-        // Variation selectors, and the grapheme joiner.
+        // Variation selectors, and the combining grapheme joiner.
         '\u{034F}'
         | '\u{180B}'..='\u{180D}'
         | '\u{180F}'
@@ -33,21 +35,22 @@ fn is_joiner(character: char) -> bool {
     matches!(character, '\u{200C}' | '\u{200D}')
 }
 
-/// Whether a character is drawn as nothing. Those of category Cf that are drawn, such as U+0600, the Arabic number sign, are not.
+/// Whether a character is drawn as nothing. Some characters of category Cf are drawn, such as U+0600, the Arabic number
+/// sign. They are not hidden.
 fn is_hidden(character: char) -> bool {
     matches!(
         character,
         // The soft hyphen.
         '\u{00AD}'
-        // Marks that say in which direction the text beside them runs.
+        // Marks that set the direction of the text beside them.
         | '\u{061C}' | '\u{200E}' | '\u{200F}'
-        // Line and paragraph separators, and what embeds or overrides a direction.
+        // Line and paragraph separators, and characters that embed or override a direction.
         | '\u{2028}'..='\u{202E}'
-        // Fillers of Hangul, and inherent vowels of Khmer.
+        // Hangul fillers, and Khmer inherent vowels.
         | '\u{115F}' | '\u{1160}' | '\u{3164}' | '\u{FFA0}' | '\u{17B4}' | '\u{17B5}'
-        // Spaces without width, invisible operators, and what isolates a direction.
+        // Spaces without width, invisible operators, and characters that isolate a direction.
         | '\u{180E}' | '\u{200B}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
-        // Annotations, shorthand, music and tags.
+        // Control characters of annotations, shorthand and music, and tags.
         | '\u{FFF9}'..='\u{FFFB}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}'
         | '\u{E0000}'..='\u{E007F}'
     )
@@ -70,7 +73,7 @@ mod tests {
             ("a\u{E0041}", 1, '\u{E0041}'),
             ("a\nb", 1, '\n'),
             ("a\u{85}", 1, '\u{85}'),
-            // Joiners and selectors that have nothing to change.
+            // Joiners and selectors that have no character to change.
             ("\u{200D}", 0, '\u{200D}'),
             ("Jo\u{200C}", 2, '\u{200C}'),
             ("é \u{200D}", 2, '\u{200D}'),

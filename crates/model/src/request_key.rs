@@ -1,16 +1,17 @@
-//! What makes two requests the same one: an idempotency key with who asks, for what, and with which input.
+//! Idempotency keys. Two requests are the same if key, caller, operation, target and input are the same.
 
 use sha2::{Digest, Sha256};
 
-/// A caller's key for one request. It belongs to the caller, the operation and what that is carried out on: the same text
-/// of another caller, or for another operation or target, is another key.
+/// A caller's key for one request. The key is scoped to the caller, the operation and the target. The same text from
+/// another caller, or for another operation or target, is another key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestKey {
-    /// What it is kept under: a digest in lower-case hexadecimal.
+    /// The key under which the answer is stored: a digest in lower-case hexadecimal.
     pub key: String,
-    /// What a version before this one would have kept it under. Such an answer, a day old at most, is still good.
+    /// The key under which an earlier version would have stored the answer. Such an answer is at most a day old and
+    /// still valid.
     pub before: Option<String>,
-    /// A digest of what was asked for: the same key with another input is a mistake of the caller's.
+    /// A digest of the input. The same key with another input is a mistake of the caller.
     pub input: String,
 }
 
@@ -19,15 +20,15 @@ pub struct RequestKey {
 pub struct Request<'a> {
     /// The caller.
     pub caller: &'a str,
-    /// For what, such as `updateCustomer`.
+    /// The operation, such as `updateCustomer`.
     pub operation: &'a str,
-    /// On which aggregate; empty where the request makes a new one.
+    /// The id of the aggregate. Empty if the request creates a new one.
     pub target: &'a str,
-    /// The input. Fields that are null count as absent, so that a field that a later version adds changes nothing.
+    /// The input. Fields that are null count as absent, so the digest stays the same when a later version adds a field.
     pub input: &'a serde_json::Value,
 }
 
-/// A key that cannot be one.
+/// The given text cannot be an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "has {characters} characters; expected 1 to {max} without control characters, such as a UUID",
@@ -38,13 +39,13 @@ pub struct InvalidKey {
 }
 
 impl RequestKey {
-    /// Most characters of what a caller gives.
+    /// Most characters in a key that a caller gives.
     pub const MAX_LENGTH: usize = 200;
 
-    /// The key that the caller `given` to this request.
+    /// Makes the key of this request from the text that the caller gave.
     ///
     /// # Errors
-    /// When it is empty, has more than [`Self::MAX_LENGTH`] characters, or control characters.
+    /// When the text is empty, has more than [`Self::MAX_LENGTH`] characters, or contains control characters.
     pub fn new(request: Request<'_>, given: &str) -> Result<Self, InvalidKey> {
         let characters = given.chars().count();
         if !(1..=Self::MAX_LENGTH).contains(&characters) || given.chars().any(char::is_control) {
@@ -59,34 +60,35 @@ impl RequestKey {
         Ok(Self {
             key: digest(&[caller, operation, target, given]),
             before: None,
-            // With what the caller gave, which is kept nowhere: the digest of a card number alone could be tried out.
+            // The digest includes the caller's key, which is stored nowhere. The digest of a card number alone could be
+            // found by trying all numbers.
             input: digest(&[given, &without_nulls(input.clone()).to_string()]),
         })
     }
 
-    /// The same, with what a version before this one would have kept it under.
+    /// The same, with the key under which an earlier version would have stored the answer.
     #[must_use]
     pub fn also_known_as(mut self, before: String) -> Self {
         self.before = Some(before);
         self
     }
 
-    /// All that an answer to this request may be kept under.
+    /// All keys under which an answer to this request may be stored.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.key.as_str()).chain(self.before.as_deref())
     }
 }
 
-/// The answer that a request with a key was given first.
+/// The answer that the first request with a key got.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FirstAnswer<A> {
-    /// The state that it made.
+    /// The state after that request.
     pub state: A,
-    /// [`RequestKey::input`] of that request; `None` where a version before this one kept the answer.
+    /// [`RequestKey::input`] of that request. `None` if an earlier version stored the answer.
     pub input: Option<String>,
 }
 
-/// Each part is preceded by its length, so that no two lists of parts read alike.
+/// The length precedes each part, so two different lists of parts never give the same bytes.
 fn digest(parts: &[&str]) -> String {
     let all = parts.iter().fold(Sha256::new(), |all, part| {
         all.chain_update(part.len().to_be_bytes())

@@ -1,6 +1,7 @@
-//! Values that every format writes in its own way: times and exact decimals.
+//! Values whose form depends on the format: times and exact decimals.
 //!
-//! Where people read (JSON) they are text; in BSON they are dates and Decimal128, so that a database can compare them.
+//! In human-readable formats (JSON) they are text. In BSON they are dates and Decimal128, so a database can compare
+//! them.
 
 use std::{
     fmt,
@@ -10,29 +11,29 @@ use std::{
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An exact decimal number. Stored fields say `#[serde(with = "tandem_model::values::decimal")]`.
+/// An exact decimal number. Stored fields need `#[serde(with = "tandem_model::values::decimal")]`.
 pub use rust_decimal::Decimal;
 
-/// A time in UTC with milliseconds, as text RFC 3339 such as `2026-11-23T16:21:44.123Z`.
+/// A time in UTC with milliseconds. As text it has the form of RFC 3339, such as `2026-11-23T16:21:44.123Z`.
 ///
-/// Finer parts of a second are cut off, so that what is stored, sent and compared is the same everywhere.
+/// Finer parts of a second are cut off, so stored, sent and compared times are the same everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {
-    /// The time this many milliseconds after 1970 began (before it, if negative); `None` outside chrono's range.
+    /// The time at this many milliseconds since 1970 (before 1970, if negative). `None` outside chrono's range.
     #[must_use]
     pub fn from_millis(millis: i64) -> Option<Self> {
         DateTime::from_timestamp_millis(millis).map(Self)
     }
 
-    /// Milliseconds since 1970 began.
+    /// Milliseconds since 1970.
     #[must_use]
     pub fn as_millis(&self) -> i64 {
         self.0.timestamp_millis()
     }
 
-    /// The same as chrono has it.
+    /// The same time as a type of chrono.
     #[must_use]
     pub fn as_datetime(&self) -> DateTime<Utc> {
         self.0
@@ -100,10 +101,11 @@ impl<'de> Deserialize<'de> for Timestamp {
 pub mod decimal {
     use super::{Decimal, Deserialize, Deserializer, Serialize, Serializer};
 
-    /// Writes it.
+    /// Writes a decimal.
     ///
     /// # Errors
-    /// When the format fails, or the number has no Decimal128 (none of ours: 28 digits fit into 34).
+    /// When the format fails, or the number has no Decimal128. Our numbers always have one: their 28 digits fit into
+    /// its 34.
     pub fn serialize<S: Serializer>(value: &Decimal, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
             return serializer.collect_str(value);
@@ -115,10 +117,10 @@ pub mod decimal {
             .serialize(serializer)
     }
 
-    /// Reads it.
+    /// Reads a decimal.
     ///
     /// # Errors
-    /// When it is no decimal number, or has more digits than can be held.
+    /// When the value is not a decimal number, or has more digits than [`Decimal`] can hold.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
         let text = if deserializer.is_human_readable() {
             String::deserialize(deserializer)?
@@ -131,7 +133,8 @@ pub mod decimal {
     }
 }
 
-/// How long ago something was at this time; nothing if it is yet to come, by whoever's clock said when it was.
+/// The time from `since` to `now`. Zero if `since` is in the future, which happens when another machine's clock is
+/// ahead.
 #[must_use]
 pub fn elapsed(since: DateTime<Utc>, now: SystemTime) -> Duration {
     let elapsed = DateTime::<Utc>::from(now) - since;
@@ -178,7 +181,7 @@ mod tests {
 
     #[test]
     fn bson_holds_a_date_and_a_decimal_and_reads_them_back() {
-        // Not `serialize_to_document`: that one asks for what people read.
+        // Not `serialize_to_document`, because that function asks for the human-readable form.
         let bytes = bson::serialize_to_vec(&held()).unwrap();
         let document = bson::Document::from_reader(bytes.as_slice()).unwrap();
         assert!(

@@ -1,5 +1,5 @@
-//! Reading JSON that comes from outside: what does not fit is told by field, reason and what would be right, in the terms of JSON and
-//! without the value, which may be personal.
+//! Reads JSON that comes from outside. An error names the field, the reason and the expected value in JSON's terms. It
+//! leaves out the given value, which may be personal data.
 
 mod survey;
 
@@ -10,14 +10,14 @@ use serde_json::{Value, error::Category};
 
 pub use survey::{lenient_misfit, misfits};
 
-/// A part of a document that is not what is read there.
+/// A part of a document that does not have the expected form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Misfit {
-    /// Where, such as `addresses[0].city`; empty for the whole document.
+    /// The place in the document, such as `addresses[0].city`. Empty for the whole document.
     pub field: String,
     /// What is wrong.
     pub reason: String,
-    /// What would be right, if that can be told.
+    /// What was expected, if that is known.
     pub expected: Option<String>,
 }
 
@@ -37,13 +37,14 @@ impl fmt::Display for Misfit {
 /// Why a document cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
-    /// It is no JSON; the error has line and column.
+    /// The document is not JSON. The error has line and column.
     #[error("no JSON: {0}")]
     Syntax(serde_json::Error),
-    /// It is not UTF-8, as JSON has to be (RFC 8259, section 8.1), be it in a member that nobody reads.
+    /// The document is not UTF-8, which JSON must be (RFC 8259, section 8.1). This also covers members that nobody
+    /// reads.
     #[error("no JSON: {0}")]
     Encoding(Utf8Error),
-    /// It is JSON, and something else than is read.
+    /// The document is JSON but does not have the expected form.
     #[error("{0}")]
     Misfit(Misfit),
 }
@@ -51,16 +52,16 @@ pub enum JsonError {
 /// Reads a document that is an object.
 ///
 /// # Errors
-/// When it is no JSON, or does not fit `T`.
+/// When the document is not JSON, or does not fit `T`.
 pub fn read_object<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
-    // Serde looks at what it reads alone.
+    // Serde checks the encoding only of the parts that it reads.
     let json = str::from_utf8(json).map_err(JsonError::Encoding)?;
-    // Serde would take an array for a struct, field by field.
+    // Serde would accept an array for a struct, field by field.
     let is_array = json.trim_ascii_start().starts_with('[');
     if !is_array {
         match serde_json::from_str(json) {
             Ok(value) => return Ok(value),
-            // A misfit may come before a syntax error further down: well-formedness is told first.
+            // Other errors fall through: a syntax error further down takes precedence over a misfit.
             Err(error) if matches!(error.classify(), Category::Eof | Category::Io) => {
                 return Err(JsonError::Syntax(error));
             }
@@ -77,7 +78,7 @@ pub fn read_object<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
             expected: Some(OBJECT.to_owned()),
         }));
     }
-    // Only now, because to keep the path costs time.
+    // This second pass runs only after an error, because tracking the path costs time.
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let error = match serde_path_to_error::deserialize(&mut deserializer) {
         Ok(value) => return Ok(value),
@@ -95,12 +96,12 @@ pub fn read_object<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
 
 const OBJECT: &str = "an object";
 const ARRAY: &str = "an array";
-/// What serde_json says where the name of a variant is to come and something else does.
+/// The start of serde_json's error when it expects the name of a variant and finds something else.
 const NO_VARIANT: &str = "expected value";
 
-/// Turns serde's sentence into field, reason and expectation, without the value that was given.
+/// Turns serde's error text into field, reason and expectation, without the given value.
 fn explain(path: &str, sentence: &str) -> Misfit {
-    // The position of a misfit helps nobody who has its path.
+    // The path locates the misfit, so line and column are not needed.
     let sentence = sentence
         .rsplit_once(" at line ")
         .map_or(sentence, |(sentence, _)| sentence);
@@ -135,7 +136,7 @@ fn explain(path: &str, sentence: &str) -> Misfit {
     }
     if sentence.starts_with("invalid length ") {
         let expected = expectation(sentence);
-        // Serde takes an array for a struct, field by field.
+        // Serde accepts an array for a struct, field by field.
         let is_struct = expected.as_deref().is_some_and(|it| it.starts_with(OBJECT));
         let reason = if is_struct {
             "wrong type: an array"
@@ -153,7 +154,7 @@ fn explain(path: &str, sentence: &str) -> Misfit {
         }
     }
     if let Some(rest) = sentence.strip_prefix("invalid type: ") {
-        // The kind comes first, the value (if any) follows in quotes.
+        // The kind comes first. The value, if there is one, follows in quotes.
         let kind = rest
             .split([',', '"', '`'])
             .next()
@@ -165,7 +166,7 @@ fn explain(path: &str, sentence: &str) -> Misfit {
     misfit(here.to_owned(), sentence, None)
 }
 
-/// The name in backticks that follows `prefix` at the start of a sentence.
+/// The name in backticks behind `prefix`, if the text starts with `prefix`.
 fn quoted_after<'a>(sentence: &'a str, prefix: &str) -> Option<&'a str> {
     sentence
         .strip_prefix(prefix)?
@@ -174,14 +175,14 @@ fn quoted_after<'a>(sentence: &'a str, prefix: &str) -> Option<&'a str> {
         .next()
 }
 
-/// What serde expected: the value that was given comes before it and may hold anything, so the last one counts.
+/// What serde expected. The given value comes first and may contain any text, so the last match counts.
 fn expectation(sentence: &str) -> Option<String> {
     let (_, expected) = sentence.rsplit_once(", expected ")?;
     let expected = expected.replace('`', "");
     Some(in_terms_of_json(&expected).map_or(expected, str::to_owned))
 }
 
-/// What serde expects by the names of Rust, as callers know it; `None` for what is said in words.
+/// The term of JSON for an expectation that serde names in Rust's terms. `None` if serde's own words are clear enough.
 fn in_terms_of_json(expected: &str) -> Option<&'static str> {
     Some(match expected {
         "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => "a whole number that is not negative",
@@ -198,7 +199,7 @@ fn in_terms_of_json(expected: &str) -> Option<&'static str> {
     })
 }
 
-/// serde speaks of Rust's kinds, callers think in JSON's.
+/// The term of JSON for a kind that serde names in Rust's terms.
 fn json_kind(kind: &str) -> &str {
     match kind {
         "map" => OBJECT,
@@ -211,7 +212,8 @@ fn json_kind(kind: &str) -> &str {
     }
 }
 
-/// The same with the members of every object in order of name, whichever order the build's serde_json keeps.
+/// The same value with the members of every object sorted by name. The order in which serde_json keeps members depends
+/// on how it was built.
 #[must_use]
 pub fn in_order_of_name(value: Value) -> Value {
     match value {
@@ -311,7 +313,7 @@ mod tests {
                 "wrong type: a string; expected an object",
             ),
         ] {
-            // serde joins two names with "or".
+            // Serde joins two names with "or".
             let told = told::<Document>(&json).replace("ONE or OTHER", "one of ONE, OTHER");
             assert_eq!(told, expected, "{json}");
         }

@@ -1,7 +1,8 @@
-//! Everything about a document that does not fit, where serde stops at the first.
+//! Finds all misfits of a document, where serde stops at the first one.
 //!
-//! The document is read again and again: what did not fit the last time is taken for anything that would, so the next misfit shows.
-//! Members that are not known are told too, each with the known name that is most like it, though alone they are no reason to refuse.
+//! The document is read several times. Each place that did not fit is replaced by a fitting placeholder in the next
+//! pass, so the next misfit shows. Unknown members are reported too, each with the most similar known name. Unknown
+//! members alone are no reason to refuse a document.
 
 mod hole_filling_deserializer;
 mod unknown_member;
@@ -15,11 +16,11 @@ use hole_filling_deserializer::{MOST, Part, Seen};
 
 use super::{Misfit, explain};
 
-/// Bytes of the longest document that is read so: of a longer one serde's first misfit has to do.
+/// Bytes of the longest document that is surveyed. For a longer one only serde's first misfit is reported.
 const LONGEST: usize = 65_536;
 
-/// Whatever does not fit of a document that is not `T`: first the members that are not known, then what is missing or wrong; no more than
-/// twenty. Empty if the document is no object, is longer than 64 KiB, or is well.
+/// All misfits of a document that is not a `T`, at most twenty. Unknown members come first, then missing and wrong
+/// ones. Empty if the document is not an object, is longer than 64 KiB, or has no misfits.
 #[must_use]
 pub fn misfits<T: DeserializeOwned>(json: &[u8]) -> Vec<Misfit> {
     if json.len() > LONGEST {
@@ -56,8 +57,8 @@ pub fn misfits<T: DeserializeOwned>(json: &[u8]) -> Vec<Misfit> {
     }
 }
 
-/// The first misfit of a document that serde reads all the same, for it takes an array for an object, member by member, and an object for
-/// the name of a variant.
+/// The first misfit of a document that serde accepts although it has the wrong form. Serde accepts an array for an
+/// object, member by member, and an object for the name of a variant.
 #[must_use]
 pub fn lenient_misfit<T: DeserializeOwned>(json: &[u8]) -> Option<Misfit> {
     let document = serde_json::from_slice::<Value>(json).ok()?;
@@ -126,7 +127,8 @@ mod tests {
                 "name: missing"
             ]
         );
-        // serde_json keeps members in the order of the document, or of their names, as the build has it.
+        // serde_json keeps members in the order of the document or in the order of names, depending on how it was
+        // built.
         let sorted = |mut told: Vec<String>| {
             told.sort();
             told

@@ -1,5 +1,5 @@
-//! A document as serde reads it, which notes where reading failed and which members are not known, and in which holes are filled with
-//! whatever would fit.
+//! A deserializer over a JSON document. It notes where reading failed and which members are unknown, and it fills holes
+//! with placeholder values that fit.
 
 use std::{cell::RefCell, collections::HashSet};
 
@@ -16,18 +16,18 @@ use serde_json::{Error, Map, Value};
 use super::unknown_member::unknown;
 use crate::json::Misfit;
 
-/// Misfits that are told at most of one document: for each it is read once more.
+/// Most misfits that are reported of one document. The document is read once more for each.
 pub(super) const MOST: usize = 20;
 
-/// What one reading found.
+/// What one pass found.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// Where it failed.
+    /// The path of the place where the pass failed.
     pub(super) failed: Option<String>,
     pub(super) unknown: Vec<Misfit>,
 }
 
-/// A part of the document; nothing, where one is to be thought that fits.
+/// A part of the document. `given` is `None` for a hole, which is read as a placeholder that fits.
 pub(super) struct Part<'a> {
     pub(super) given: Option<&'a Value>,
     pub(super) path: String,
@@ -53,7 +53,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Notes where reading failed, if it did: the innermost place counts.
+    /// Notes the path of a failure. The innermost place notes it first and wins.
     fn noting<T>(&self, read: Result<T, Error>) -> Result<T, Error> {
         if read.is_err() {
             let mut seen = self.seen.borrow_mut();
@@ -84,7 +84,8 @@ impl<'a> Part<'a> {
         Members::of(members.iter().map(member).collect())
     }
 
-    /// The members that a struct knows: those that are given, and those that are to be thought.
+    /// The members of a struct: the known ones that are given, and placeholders for the holes. Notes the members that
+    /// are unknown.
     fn fields(
         &self,
         given: Option<&'a Map<String, Value>>,
@@ -116,7 +117,7 @@ impl<'a> Part<'a> {
     }
 }
 
-/// What would fit, as serde asks for it.
+/// Reads the given value, or a placeholder of the type that serde asks for.
 macro_rules! thought {
     ($($method:ident => $visit:ident($value:expr)),* $(,)?) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -203,7 +204,7 @@ impl<'de> Deserializer<'de> for Part<'de> {
     ) -> Result<V::Value, Error> {
         let read = match self.given {
             Some(Value::Object(members)) => visitor.visit_map(self.fields(Some(members), fields)),
-            // An array that is too short is told by its length, and one whose items do not fit by those.
+            // The array is visited first: its wrong length or an item that does not fit is the better message.
             Some(Value::Array(items)) => visitor
                 .visit_seq(self.items(items))
                 .and_then(|_| Err(Error::invalid_type(Unexpected::Seq, &"an object"))),
@@ -283,7 +284,7 @@ impl<'de> MapAccess<'de> for Members<'de> {
     }
 }
 
-/// The first variant of an enum, which holds nothing.
+/// The first variant of an enum, without data. It is the placeholder for an enum.
 struct First(&'static str);
 
 impl<'de> EnumAccess<'de> for First {

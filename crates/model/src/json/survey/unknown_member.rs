@@ -1,13 +1,14 @@
-//! A member that is not known, told with the known name that is most like it.
+//! Reports an unknown member, with the most similar known name.
 
 use serde_json::{Map, Value};
 
 use crate::json::Misfit;
 
-/// How like a name must be to one that is known: 1 for the same.
+/// The lowest similarity at which a known name is suggested. 1 means the same name.
 const ALIKE: f64 = 0.75;
 
-/// A member that is not known: the known name that is most like it is told if it is not given, too, and else all that are known.
+/// The misfit of an unknown member. The reason suggests the most similar known name that the document does not contain.
+/// The expectation lists all known names.
 pub(super) fn unknown(
     field: String,
     name: &str,
