@@ -1,4 +1,4 @@
-//! Rebuilds aggregates: the newest revision of each is restored.
+//! Rebuilds aggregates: restores the newest revision of each.
 
 use std::{collections::HashMap, marker::PhantomData, sync::Arc};
 
@@ -12,27 +12,27 @@ use crate::{
     waiting::Waiting,
 };
 
-/// Makes states of messages.
+/// Turns messages into states.
 #[async_trait]
 pub trait ReadStates<A>: Send + Sync + 'static {
-    /// What a message says.
+    /// The decoded content of a message.
     type Event: Send + Sync + 'static;
-    /// What it takes to open what is sealed in messages.
+    /// The keys that are needed to open sealed parts of messages.
     type Keys: Send + Sync + 'static;
 
-    /// Decodes a message, `None` if it cannot be. Pure: it asks nobody.
+    /// Decodes a message. `None` if it cannot be decoded. A pure function without I/O.
     fn decode(&self, message: &Message) -> Option<Decoded<Self::Event>>;
 
-    /// What it takes to open these.
+    /// The keys for these events.
     ///
     /// # Errors
-    /// When that cannot be told now: it is asked again.
+    /// When the keys cannot be read now. The call is repeated.
     async fn keys(&self, events: &[&Self::Event]) -> Result<Self::Keys, StoreError>;
 
-    /// The state after the change. Pure: it asks nobody.
+    /// The state after the change. A pure function without I/O.
     ///
     /// # Errors
-    /// Why it does not open.
+    /// Why the event cannot be opened.
     fn open(&self, event: Self::Event, keys: &Self::Keys) -> Result<A, Unopened>;
 }
 
@@ -46,7 +46,7 @@ pub struct RebuildAggregates<A: Aggregate, S> {
 }
 
 impl<A: Aggregate, S: ReadStates<A>> RebuildAggregates<A, S> {
-    /// Rebuilds this store from this topic, as this reader reads it. What does not open waits there.
+    /// Rebuilds this store from this topic with this reader. Events that cannot be opened are kept in `waiting`.
     #[must_use]
     pub fn new(
         store: Arc<dyn AggregateStore<A>>,

@@ -4,10 +4,10 @@ use std::{num::NonZero, sync::Arc, thread::available_parallelism};
 
 use crate::store::StoreError;
 
-/// Fewer things than this are not worth another thread.
+/// With fewer items than this, another thread does not pay off.
 const FEW: usize = 64;
 
-/// Does `work` on each thing, in parts on as many threads as there are cores. The results are in the order of the things.
+/// Applies `work` to each item, on as many threads as there are cores. The results have the order of the items.
 ///
 /// # Errors
 /// When a part panicked, or the runtime is ending.

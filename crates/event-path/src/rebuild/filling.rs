@@ -1,12 +1,14 @@
-//! Brings a store up to date with the log before it takes commands: a new, empty store is filled from the beginning, and one that was restored from a
-//! copy reads what was published since.
+//! Brings a store up to date with the log before it accepts commands. A new, empty store is filled from the beginning.
+//! A store that was restored from a backup reads what was published since.
 //!
-//! Whether a store is behind follows from offsets: those up to which it remembers to have read its topics are compared with their ends. It has no other
-//! way to know: the offsets that its consumer groups have committed are those of the store that was there before. A start after a crash reads
-//! the last moment so, and one in order nothing.
+//! A store finds out whether it is behind by comparing offsets: the last ones that it remembers reading with the ends
+//! of its topics. The committed offsets of its consumer groups are no help, because they belong to the store that was
+//! there before the restore. After a crash a start reads only the last moments again, and after an orderly stop
+//! nothing.
 //!
-//! What a store does not remember is read, not judged: of it is taken what is newer than what is stored, as a rebuild does, and only what is
-//! verified. A log that is not the one that the store was made from says nothing, and nothing of it is taken here.
+//! The part of the log that a store does not remember is read as in a rebuild: only verified records count, and only
+//! revisions newer than the stored ones are written. Nothing is read from a log that is not the one that the store was
+//! made from.
 
 use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
@@ -19,29 +21,33 @@ use crate::{
 };
 use tandem_runtime::shutdown::Shutdown;
 
-/// How long a store that was filled waits for the log before it takes commands without knowing whether it is behind, and for what is made from
-/// the topics of other services: a service that starts while Kafka is away, or that has been away for long itself, serves nevertheless.
+/// How long a store that was filled before waits, for two things. The first is the log: after this time the store
+/// accepts commands without knowing whether it is behind. The second is data from other services' topics. So a service
+/// that starts while Kafka is down, or after a long absence, still serves.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What the gate says while a store is compared with the log.
+/// The reason that the gate gives while a store is compared with the log.
 const COMPARED: &str =
     "the store is compared with the log, and takes no commands until it has what the log has";
 
-/// What is done when the log that a new store is filled from has lost its beginning.
+/// What to do if a new store is to be filled from a log that has lost its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TruncatedLog {
-    /// The store does not open: who is not in the log may have been, and would be made a second time.
+    /// The store does not open. An aggregate that is missing in the log may have existed, and could be created a second
+    /// time.
     Refused,
-    /// The store takes what is left for all there ever was.
+    /// The store takes the remaining part for the whole log.
     Accepted,
 }
 
-/// Fills a new, empty store from the log, then opens the gate. A store that was filled before is brought up to date first, if the log holds
-/// more than the store remembers to have read: see [`Unread`].
+/// Fills a new, empty store from the log, then opens the gate. A store that was filled before is first brought up to
+/// date, if the log holds more than the store remembers reading: see [`Unread`].
 ///
-/// The first target is what commands are carried out on. What is made from another topic than its own is brought up to date behind the open
-/// gate where that takes long. Until all is done the watch notes nothing, so that a start that ends early begins again at the same place.
+/// Commands are carried out on the first target. Targets that are made from another topic than that one's are also
+/// brought up to date. If that takes long, the gate opens before it is done. Until everything is done the watch notes
+/// no progress, so that a start that is interrupted begins again at the same place.
 ///
-/// Runs in the background and goes on trying until it is done or the service stops. The gate says meanwhile why it is closed.
+/// Runs in the background and retries until it is done or the service stops. Until then the gate gives the reason why
+/// it is closed.
 pub fn fill_new_store(
     registry: Arc<dyn Registry>,
     targets: Vec<Arc<dyn Target>>,
@@ -66,9 +72,10 @@ pub fn fill_new_store(
     });
 }
 
-/// Under this name a store remembers that it was filled.
+/// The name under which a store remembers that it was filled.
 const FILLED: &str = "filled";
-/// What it remembers since it also remembers, of each partition, what it reads from the first message on; before, it was another word.
+/// The value of that entry if the store also remembers, for each partition, what it has read since the first message.
+/// Older versions wrote another value.
 const REMEMBERS_ALL: &str = "and remembers what it reads";
 
 /// Remembers that a store holds what the log holds, so that it is not filled again.
@@ -93,7 +100,7 @@ enum FillError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Rebuild(#[from] RebuildError),
-    /// What was before is not known.
+    /// The log has lost its beginning, and what was there is unknown.
     #[error(
         "{topic} begins at offset {offset} of partition {partition}, so what was told before is gone: whoever was told of there alone is not known here, could be created a second time, and would be missing for good. Bring the whole log back, or start with --accept-truncated-log to take what is left for all there ever was"
     )]
@@ -104,13 +111,13 @@ enum FillError {
     },
 }
 
-/// What is behind the log.
+/// A target that is behind the log.
 struct Behind {
     target: Arc<dyn Target>,
     unread: Unread,
 }
 
-/// A store on its way to where the log is.
+/// The work of bringing a store up to date with the log.
 struct Filling {
     registry: Arc<dyn Registry>,
     targets: Vec<Arc<dyn Target>>,
@@ -122,7 +129,7 @@ struct Filling {
 }
 
 impl Filling {
-    /// `None` when the service stops before.
+    /// Returns `None` when the service stops before it is done.
     async fn run(&self) -> Option<()> {
         let what = "whether the store was filled cannot be told";
         if self.retried(what, || self.was_filled()).await? {
@@ -136,7 +143,8 @@ impl Filling {
         Some(())
     }
 
-    /// Tries until it is done, with growing pauses, and says meanwhile `what` is the matter. `None` when the service stops before.
+    /// Retries until it succeeds, with growing pauses. Logs `what` as the problem. `None` when the service stops
+    /// before.
     async fn retried<T, F>(&self, what: &str, attempt: impl FnMut() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, FillError>>,
@@ -157,7 +165,7 @@ impl Filling {
         Ok(is_filled(self.registry.as_ref()).await?)
     }
 
-    /// Waits until the log is known to be ours.
+    /// Waits until the log is known to be the one of our system.
     async fn log_is_ready(&self) -> Result<(), FillError> {
         tokio::select! {
             biased;
@@ -194,7 +202,8 @@ impl Filling {
         if others.is_empty() {
             return Some(());
         }
-        // Reading the own topic takes its time, in which another may be made anew.
+        // If the own topic was read first, that took time in which another topic may have been created again. So look
+        // again.
         let mut seen = is_new.then_some(others);
         let mut catching_up = pin!(self.retried(what, || self.catch_up(false, seen.take())));
         match clock.timeout(PATIENCE, catching_up.as_mut()).await {
@@ -206,13 +215,13 @@ impl Filling {
         }
     }
 
-    /// Whether it is made from the topic that commands of this store are told on.
+    /// Whether the target is made from the topic to which this store's commands publish.
     fn is_own(&self, behind: &Behind) -> bool {
         let own = self.targets.first().map(|target| target.log());
         own == Some(behind.target.log())
     }
 
-    /// What the log holds that the store does not remember to have read.
+    /// What the log holds that the store does not remember reading.
     async fn look(&self) -> Result<Vec<Behind>, FillError> {
         let registry = self.registry.as_ref();
         let remembers_all = registry.recall(FILLED).await?.as_deref() == Some(REMEMBERS_ALL);
@@ -256,8 +265,8 @@ impl Filling {
         Ok(behind.collect())
     }
 
-    /// Reads what is unread of the own topic or of the others: what was `seen` just now, and at every further try what there is then, for a topic
-    /// may be made anew meanwhile.
+    /// Reads the unread part of the own topic, or of the others. The first try reads what was `seen` just now. Each
+    /// further try looks again, because a topic may be created again in the meantime.
     async fn catch_up(&self, own: bool, seen: Option<Vec<Behind>>) -> Result<(), FillError> {
         let behind = match seen {
             Some(seen) => seen,

@@ -1,4 +1,5 @@
-//! The revisions of each id that a rebuild has read from the log, held in memory and compared with what is stored.
+//! The revisions of each id that a rebuild has read from the log. They are held in memory and compared with the stored
+//! ones.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -7,35 +8,36 @@ use crate::store::PublishedRow;
 /// Which revisions of an id a store keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeps {
-    /// The newest: aggregates, replicas.
+    /// The newest: aggregates and replicas.
     Newest,
-    /// Each one, as it was first seen: an audit trail.
+    /// Every one, as it was first seen: an audit trail.
     Each,
 }
 
-/// The ids and revisions of the messages read so far: about 100 bytes an id, whose revisions are most often 1, 2, 3, …
+/// The ids and revisions of the messages read so far. An id takes about 100 bytes, because its revisions are nearly
+/// always 1, 2, 3, …
 #[derive(Debug, Default)]
 pub(super) struct Logged {
     known: HashMap<Box<str>, Revisions>,
-    /// Ids of messages that could not be read: of those nothing is certain, so nothing of theirs is touched.
+    /// Ids of messages that could not be read. Nothing is certain about these ids, so their rows are left alone.
     doubtful: HashSet<Box<str>>,
-    /// The newest revision of an id that was first shown by an event which was made anew from a store's state: what was before is gone from
-    /// the log for good.
+    /// For each id, the newest revision that the log first showed as a restored event. The original events before it
+    /// are lost for good.
     restored: HashMap<Box<str>, i64>,
 }
 
 /// The revisions of one id.
 #[derive(Debug, Default)]
 struct Revisions {
-    /// All from 1 to this one.
+    /// All revisions from 1 to this one are known.
     through: i64,
-    /// Those behind a gap, which only a log has that was tampered with or is not whole.
-    #[allow(clippy::box_collection)] // 8 bytes where there is nearly always none, not 24
+    /// Known revisions behind a gap. Only a log that was tampered with or is incomplete has such gaps.
+    #[allow(clippy::box_collection)] // 8 bytes instead of 24, for a set that is nearly always missing
     others: Option<Box<BTreeSet<i64>>>,
 }
 
 impl Revisions {
-    /// Returns whether it is new.
+    /// Adds a revision. Returns whether it is new.
     fn insert(&mut self, revision: i64) -> bool {
         if self.contains(revision) {
             return false;
@@ -74,13 +76,13 @@ impl Logged {
         self.known.entry(id.into()).or_default().insert(revision)
     }
 
-    /// Notes that the first occurrence of a revision is an event that was made anew from a store's state.
+    /// Notes that the first occurrence of a revision is a restored event.
     pub(super) fn note_restored(&mut self, id: &str, revision: i64) {
         let newest = self.restored.entry(id.into()).or_default();
         *newest = revision.max(*newest);
     }
 
-    /// Whether an entry is older than what the log was restored with: such entries are only in the store.
+    /// Whether an entry is older than the state that the log was restored from. Only the store still has such entries.
     pub(super) fn is_before_restored(&self, seen: &PublishedRow) -> bool {
         let restored = self.restored.get(seen.id.as_str());
         restored.is_some_and(|restored| seen.revision < *restored)
@@ -93,17 +95,17 @@ impl Logged {
         }
     }
 
-    /// Whether the log has shown anything of this id.
+    /// Whether the log has shown any revision of this id.
     pub(super) fn knows(&self, id: &str) -> bool {
         self.known.contains_key(id)
     }
 
-    /// Whether a message of this id could not be read: it may be what seems to be missing.
+    /// Whether a message of this id could not be read. It may be the one that seems to be missing.
     pub(super) fn is_doubtful(&self, id: &str) -> bool {
         self.doubtful.contains(id)
     }
 
-    /// Whether the log has not shown what is stored: an unknown id, or a revision that it has not.
+    /// Whether the log has not shown what is stored: either the id is unknown, or the revision is.
     pub(super) fn misses(&self, seen: &PublishedRow, keeps: Keeps) -> bool {
         match (self.known.get(seen.id.as_str()), keeps) {
             (None, _) => true,

@@ -1,15 +1,17 @@
-//! Rebuilds a store from the log: every event from the beginning, the newest revision of each aggregate written once.
+//! Rebuilds a store from the log: reads every event from the beginning, and writes the newest revision of each
+//! aggregate once.
 //!
-//! What is rebuilt replaces what is stored aggregate by aggregate, each in one step and never by an older revision. So a
-//! reader never sees less than before, commands go on meanwhile on every instance, an interruption at any point leaves
-//! nothing half-built, and starting again is always right. `docs/decisions/0003-rebuild-in-place.md` says why this and not a swap.
+//! A rebuild replaces the stored aggregates one by one, each in one step and never with an older revision. So a reader
+//! never sees less than before, and all instances accept commands in the meantime. An interruption leaves nothing
+//! half-built, and starting again is always right. `docs/decisions/0003-rebuild-in-place.md` says why this is not a
+//! swap.
 //!
-//! What is stored and the log has not is told, and left as it is: a log that was lost, cut or made anew has little, which says
-//! nothing of what is stored. To remove it or to set it back takes an order that names the number. An event is cleared
-//! from the store after Kafka has it, so what is stored with nothing pending is in the log *by then*. Hence the order of a look:
-//! look at what is stored, then read on to the end of the log, and only then judge.
+//! A rebuild reports what is stored and missing in the log, and leaves it alone. A log that was lost, cut or created
+//! again holds little, so it proves nothing about what is stored. Removing or reverting such rows takes an order that
+//! names their number. An event is cleared from the store only after Kafka has it, so a row with nothing pending is in
+//! the log *by then*. So a look reads the stored rows first, then reads the log to its end, and only then judges.
 //!
-//! Reading, decoding and writing go on at the same time, each a batch ahead of the next.
+//! Reading, decoding and writing run at the same time, each one batch ahead of the next.
 
 mod aggregates;
 mod cores;

@@ -1,4 +1,4 @@
-//! Reads the newest revision of a few aggregates from the log once more: the revision that they are reverted to.
+//! Reads the log once more, for the newest revision of a few aggregates. They are reverted to that revision.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,7 +14,7 @@ use super::{
 use crate::{log::Log, store::PublishedRow};
 use tandem_runtime::shutdown::Shutdown;
 
-/// Reads the log once more, for the newest revision of a few.
+/// Reads the log once more, for the newest revision of `few`.
 pub(super) async fn newest_of<R: Rebuilt>(
     target: &Arc<R>,
     log: &Arc<dyn Log>,

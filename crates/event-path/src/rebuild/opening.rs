@@ -1,4 +1,4 @@
-//! Decrypts what is sealed in messages. A message that cannot be decrypted yet is kept until its data key arrives.
+//! Decrypts the sealed parts of messages. A message that cannot be decrypted yet is kept until its data key arrives.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::{data_keys::Unopened, store::StoreError, waiting::Takes};
 use tandem_model::message::Message;
 use tandem_runtime::shutdown::Shutdown;
 
-/// An event that does not open.
+/// An event that cannot be opened.
 #[derive(Clone)]
 pub(super) struct Shut {
     pub(super) id: String,
@@ -18,7 +18,7 @@ pub(super) struct Shut {
     pub(super) unopened: Unopened,
 }
 
-/// Opens decoded messages; each row comes with its id and revision.
+/// Opens decoded messages. Each row comes with its id and revision.
 pub(super) async fn open<R: Rebuilt>(
     target: &Arc<R>,
     decoded: Vec<Decoded<R::Event>>,
@@ -36,7 +36,7 @@ pub(super) async fn open<R: Rebuilt>(
     .map_err(RebuildError::BrokenOff)
 }
 
-/// Keeps events that do not open until they do, unless what they say is stored. Returns how many wait.
+/// Keeps events until they can be opened, unless the store already has their revision. Returns how many wait.
 pub(super) async fn keep<R: Rebuilt>(target: &R, shut: &[Shut]) -> Result<u64, StoreError> {
     if shut.is_empty() {
         return Ok(0);

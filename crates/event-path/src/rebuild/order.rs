@@ -3,36 +3,38 @@
 use super::{Entries, Progress};
 use crate::store::PublishedRow;
 
-/// How a rebuild is to be done.
+/// The options of a rebuild.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Order {
-    /// Whether what is stored and not in the log is looked for. A new store has nothing of the kind.
+    /// Whether to look for rows that are stored and missing in the log. A new store has none.
     pub looks: bool,
-    /// What is done about entries that differ.
+    /// What to do about audit trail entries that differ from the log.
     pub entries: Entries,
-    /// The log is not the one that the store was made from: what is stored at the same revision stays too.
+    /// Whether the log is not the one that the store was made from. Then a stored row of the same revision is kept too.
     pub distrusts: bool,
-    /// What the log lacks is to be written to it. So whatever it does not show counts as lacking, also where a message of the same id cannot
-    /// be read, be it forged: to write once more what was there changes nothing. Where it may be removed from the store it does not count.
+    /// Whether the log's gaps will be filled from the store. Then everything that the log does not show counts as
+    /// missing, even if a message of the same id cannot be read, which may be a forged one. Writing an event a second
+    /// time changes nothing. Otherwise such rows could be removed from the store, so they do not count.
     pub restores: bool,
 }
 
-/// Something stored that the log has not.
+/// Something that is stored and missing in the log.
 #[derive(Clone, Debug)]
 pub enum Lacking {
-    /// Under an id that the log does not know, or an entry that it does not show.
+    /// A row whose id the log does not know, or an entry that the log does not show.
     Unknown(PublishedRow),
-    /// At a revision that is ahead of the log.
+    /// A row whose revision is ahead of the log.
     Ahead(PublishedRow),
-    /// An entry with other content than the log's, as it would be taken back; empty if it cannot be read.
+    /// An entry whose content differs from the log's, in the form for [`super::Target::take_back`]. Empty if it cannot
+    /// be read.
     Differing(Vec<u8>),
 }
 
-/// What a rebuild did, and what it found stored that the log has not.
+/// What a rebuild did, and which stored rows are missing in the log.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// What it did.
+    /// What the rebuild did.
     pub progress: Progress,
-    /// What it left.
+    /// The rows that it left alone.
     pub lacking: Vec<Lacking>,
 }

@@ -6,47 +6,49 @@ use tandem_runtime::clock::{Clock, Instant};
 /// What a rebuild has done so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// What is being rebuilt.
+    /// The name of the target.
     pub target: String,
     /// Messages read.
     pub read: u64,
-    /// Messages to read; grows while the log does.
+    /// Messages to read. Grows while the log grows.
     pub total: u64,
-    /// Aggregates or entries written, or found to be right: less than read where several revisions collapsed into one write.
+    /// Aggregates or entries that were written or found correct. Fewer than `read` if several revisions went into one
+    /// write.
     pub written: u64,
-    /// Messages that cannot be taken; they are dead letters of the consumer of this topic.
+    /// Messages that cannot be processed. They are dead letters of the consumer of this topic.
     pub refused: u64,
-    /// Aggregates whose newest event in the log does not open and is not stored: it waits for its data key.
+    /// Aggregates whose newest event in the log cannot be opened and is not stored. It waits for its data key.
     #[serde(default)]
     pub waiting: u64,
-    /// What is stored under ids that the log does not know. It is left as it is.
+    /// Rows under ids that the log does not know. They are left alone.
     #[serde(default)]
     pub unknown: u64,
-    /// Of these, entries of aggregates that the log knows: no restoring of the log brings them back to it.
+    /// The part of `unknown` that are entries of aggregates which the log knows. Restoring the log does not bring them
+    /// back.
     #[serde(default)]
     pub gaps: u64,
-    /// What is stored at revisions ahead of the log. It is left as it is.
+    /// Rows whose revision is ahead of the log. They are left alone.
     #[serde(default)]
     pub ahead: u64,
-    /// Entries whose content is not the log's. They are left as they are, unless they were ordered to be made as the log has them.
+    /// Entries whose content differs from the log's. They are left alone, unless the order was to replace them.
     #[serde(default)]
     pub differing: u64,
-    /// Entries that only the store has as they were, because the log was restored from newer states. They stay.
+    /// Entries whose original form only the store has, because the log was restored from newer states. They are kept.
     #[serde(default)]
     pub only_stored: u64,
-    /// Entries that were made as the log has them.
+    /// Entries that were replaced with the log's content.
     #[serde(default)]
     pub revert: u64,
-    /// What is to be said of the log, if it is not whole or not the one that the store was made from.
+    /// A warning about the log, if it is incomplete or not the one that the store was made from.
     #[serde(default)]
     pub of_the_log: Option<String>,
     /// Seconds since the start.
     pub seconds: f64,
-    /// Whether everything is read and written.
+    /// Whether everything has been read and written.
     pub done: bool,
 }
 
-/// The progress of a rebuild, and where it is reported.
+/// The progress of a rebuild, and the callback that reports it.
 pub(super) struct Reporter<'a> {
     pub(super) begun: Instant,
     pub(super) clock: Clock,

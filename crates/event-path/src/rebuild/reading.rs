@@ -1,4 +1,4 @@
-//! Reads a topic in batches, ahead of the writer that takes them.
+//! Reads a topic in batches, ahead of the writer that consumes them.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -12,36 +12,37 @@ use crate::log::{Arrival, Attention, Ends, Log, LogError, Offsets, Tail};
 use tandem_model::message::{Message, Position};
 use tandem_runtime::{clock::Clock, shutdown::Shutdown};
 
-/// Messages in a batch: the more, the more revisions of one aggregate collapse into one write.
+/// Messages in a batch. In larger batches, more revisions of one aggregate go into one write.
 const BATCH: usize = 5_000;
-/// Bytes of bodies after which a batch takes no further message.
+/// A batch is full when its bodies have this many bytes.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// A batch of so many goes on when nothing more is here and somebody waits for it; a smaller one waits for [`LINGER`].
+/// A batch of this size is handed over when no more messages are ready and the writer waits. A smaller one first waits
+/// for [`LINGER`].
 const ENOUGH: usize = 1_000;
 const LINGER: Duration = Duration::from_millis(100);
-/// How long a transaction that hides a part of the log is waited for.
+/// How long to wait for the end of a transaction that hides a part of the log.
 const HELD_BACK: Duration = Duration::from_secs(15);
-/// Pause after an error that the client does not go on from by itself.
+/// Pause after an error from which the client does not recover by itself.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A place in a topic, from which it is read on.
+/// A position in a topic, from which reading continues.
 pub(super) struct Reading {
     port: Arc<dyn Log>,
     shutdown: Shutdown,
     topic: &'static str,
     next: Offsets,
-    /// Open between two readings, so that the second need not find the brokers again.
+    /// Kept open between two readings, so that the second need not connect to the brokers again.
     log: Option<Box<dyn Tail>>,
 }
 
-/// Why the reading ended before the end.
+/// Why reading stopped before the end.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// Nothing came for [`SILENCE`].
+    /// Nothing arrived for [`SILENCE`].
     Silent,
-    /// Something could not be read, however often it was tried.
+    /// Something could not be read, even after retries.
     Unreadable(LogError),
-    /// Nobody takes the batches any more.
+    /// The consumer of the batches is gone.
     Unwanted,
 }
 
@@ -53,17 +54,17 @@ pub(super) fn early(ended: &Ended, topic: &'static str, read: u64, total: u64) -
     }
 }
 
-/// The open log and where it is read on from, or why the reading ended early.
+/// The open tail and the offsets from which to continue, or why reading stopped early.
 type Read = Result<(Box<dyn Tail>, Offsets), Ended>;
 
-/// A reading that is under way: at most two batches are read and not taken.
+/// Reading in the background. At most two batches wait for the consumer.
 pub(super) struct Ahead {
     pub(super) batches: mpsc::Receiver<Vec<Message>>,
     task: AbortOnDropHandle<Read>,
 }
 
 impl Reading {
-    /// At the beginning of a topic.
+    /// Starts at the beginning of a topic.
     pub(super) fn new(port: &Arc<dyn Log>, topic: &'static str, shutdown: &Shutdown) -> Self {
         Self {
             port: Arc::clone(port),
@@ -74,7 +75,7 @@ impl Reading {
         }
     }
 
-    /// At these places of a topic.
+    /// Starts at these offsets of a topic.
     pub(super) fn at(
         port: &Arc<dyn Log>,
         topic: &'static str,
@@ -87,10 +88,11 @@ impl Reading {
         }
     }
 
-    /// The topic's ends as of now. While a transaction hides what lies behind it, it is waited for: for [`HELD_BACK`] at most.
+    /// The present ends of the topic. If a transaction hides records behind it, this waits for its end, for
+    /// [`HELD_BACK`] at most.
     ///
     /// # Errors
-    /// [`RebuildError::HeldBack`] when it is still open then; when the log does not answer.
+    /// [`RebuildError::HeldBack`] when the transaction is still open then. Also when the log does not answer.
     pub(super) async fn ends(&self) -> Result<Ends, RebuildError> {
         let tell = |parts: &HeldBackParts| {
             tracing::warn!(topic = self.topic, limit = ?HELD_BACK, "waiting for the end of a transaction, behind which nothing can be read: {parts}");
@@ -111,7 +113,7 @@ impl Reading {
         })
     }
 
-    /// Messages from here to these ends.
+    /// The number of messages from here to these ends.
     pub(super) fn left(&self, ends: &Ends) -> u64 {
         let left: i64 = ends
             .iter()
@@ -123,12 +125,13 @@ impl Reading {
         u64::try_from(left).unwrap_or_default()
     }
 
-    /// Begins to read on to these ends.
+    /// Starts reading to these ends.
     pub(super) fn start(&mut self, ends: &Ends) -> Result<Ahead, LogError> {
         for (partition, (low, _)) in ends {
             self.next.entry(*partition).or_insert(*low);
         }
-        // Assigned anew also where it is open: an end that was reached before these ends were known must not be taken for them.
+        // The tail is assigned again even if it is open. Otherwise an end that it reached earlier could be taken for
+        // one of these ends.
         let log = match self.log.take() {
             Some(log) => log.assign(&self.next).map(|()| log)?,
             None => self.port.tail(self.topic, &self.next, Attention::Prompt)?,
@@ -151,7 +154,7 @@ impl Reading {
         })
     }
 
-    /// Takes note of where a reading ended.
+    /// Takes over the tail and the offsets where reading ended.
     pub(super) async fn finish(&mut self, ahead: Ahead) -> Result<(), Ended> {
         drop(ahead.batches);
         let (log, next) = ahead.task.await.map_err(|_| Ended::Unwanted)??;
@@ -164,7 +167,7 @@ struct Reader {
     log: Box<dyn Tail>,
     clock: Clock,
     next: Offsets,
-    /// For each partition that is not at its end, its end.
+    /// The ends of the partitions that are not read to their end yet.
     left: HashMap<i32, i64>,
 }
 
@@ -192,7 +195,7 @@ impl Reader {
         Ok((self.log, self.next))
     }
 
-    /// Reads until the batch is full or its time has come.
+    /// Reads until the batch is full or its time is up.
     async fn batch(&mut self, batches: &mpsc::Sender<Vec<Message>>) -> Result<Batch, Ended> {
         let mut batch = Batch::default();
         let clock = self.clock.clone();
@@ -240,7 +243,7 @@ impl Reader {
             Arrival::Record(message) => message,
             Arrival::End(_) if fault::is_on(Fault::HoleTakenForRecord) => return,
             Arrival::End(partition) => {
-                // What is missing up to the end are holes.
+                // Only gaps remain up to the end.
                 if let Some(high) = self.left.remove(&partition) {
                     self.next.insert(partition, high);
                 }
@@ -271,7 +274,7 @@ mod tests {
     use super::*;
     use crate::log::{Member, Membership, PublishError, Publisher, Record, TopicState};
 
-    /// A log of one partition that ends at 9 and is shown up to here.
+    /// A log of one partition that ends at 9. Readers see it up to this offset.
     #[derive(Debug)]
     struct Held(Arc<AtomicI64>);
 
@@ -322,7 +325,7 @@ mod tests {
         }
     }
 
-    /// A tail that nothing can be read of.
+    /// A tail from which nothing can be read.
     #[derive(Debug)]
     struct Broken;
 

@@ -1,4 +1,4 @@
-//! A rebuild in progress: replays the log up to its end, which moves meanwhile.
+//! A rebuild in progress: replays the log up to its end, which moves in the meantime.
 
 use std::sync::Arc;
 
@@ -16,18 +16,18 @@ use super::{
 use crate::log::Ends;
 use tandem_runtime::shutdown::Shutdown;
 
-/// So many messages behind the end, after two rounds, is the end.
+/// After two rounds, fewer messages than this behind the end count as the end.
 const NEAR: u64 = 1_000;
 /// Batches being written at once.
 const WRITES: usize = 2;
 
-/// A rebuild that is under way.
+/// A rebuild in progress.
 pub(super) struct Rebuild<'a, R: Rebuilt> {
     pub(super) target: Arc<R>,
     pub(super) order: Order,
     pub(super) reading: Reading,
     pub(super) logged: Logged,
-    /// Entries that are left with other content than the log's.
+    /// Entries that were left with content that differs from the log's.
     pub(super) differing: Vec<Vec<u8>>,
     pub(super) shutdown: &'a Shutdown,
     pub(super) reporter: Reporter<'a>,
@@ -39,7 +39,7 @@ impl<R: Rebuilt> Rebuild<'_, R> {
         loop {
             let ends = self.reading.ends().await?;
             let left = self.reading.left(&ends);
-            // Under traffic the end is never reached for good: what came during the last short round came the live way too.
+            // Under traffic the end keeps moving. Messages of the last short round also reach the store the normal way.
             rounds += 1;
             if left == 0 || (rounds > 2 && left < NEAR) {
                 if let Some((partition, (low, _))) = ends.iter().find(|(_, (low, _))| *low > 0) {
@@ -62,7 +62,7 @@ impl<R: Rebuilt> Rebuild<'_, R> {
         self.read_to(&ends).await
     }
 
-    /// Reads on to these ends and writes what the messages say.
+    /// Reads to these ends and writes the rows.
     pub(super) async fn read_to(&mut self, ends: &Ends) -> Result<(), RebuildError> {
         let Self {
             target,
@@ -88,7 +88,7 @@ impl<R: Rebuilt> Rebuild<'_, R> {
             drop(prepared_in);
             Ok::<_, RebuildError>(())
         };
-        // While one batch is being committed, the next is being encoded. In which order they are written does not matter.
+        // While one batch is being committed, the next is being encoded. The order of the writes does not matter.
         let written = ReceiverStream::new(prepared)
             .map(|batch| write(target, batch, *order, shutdown))
             .buffered(WRITES);

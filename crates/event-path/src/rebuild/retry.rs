@@ -1,4 +1,5 @@
-//! What a rebuild asks of the store is tried until it is done: a store that is away delays a rebuild and does not end it.
+//! Retries requests of a rebuild to the store until they succeed, so an unavailable store delays a rebuild and does not
+//! end it.
 
 use std::time::Duration;
 
@@ -6,11 +7,11 @@ use super::{RebuildError, Rebuilt};
 use crate::store::StoreError;
 use tandem_runtime::{backoff::Backoff, shutdown::Shutdown};
 
-/// The pauses while store or log are away.
+/// The pauses while the store or the log is unavailable.
 pub(super) const BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-/// Tries until it is done, with growing pauses; not when the store holds what it should not.
+/// Retries until it succeeds, with growing pauses. Does not retry if the store holds corrupt data.
 pub(super) async fn until_done<R: Rebuilt, T, F>(
     target: &R,
     shutdown: &Shutdown,
@@ -20,7 +21,7 @@ where
     F: Future<Output = Result<T, StoreError>>,
 {
     let attempt = async || match attempt().await {
-        // It will not read better the next time.
+        // A retry would read the same data.
         Err(error @ StoreError::Corrupt(_)) => Ok(Err(error)),
         Ok(done) => Ok(Ok(done)),
         Err(error) => Err(error),

@@ -1,4 +1,5 @@
-//! A target of a rebuild as its caller sees it, of whatever kind its data is: it is rebuilt, checked, and rows are taken out of it and put back.
+//! A target of a rebuild, as its caller sees it, whatever the kind of its data: it is rebuilt and checked, and rows are
+//! removed and put back.
 
 use std::sync::Arc;
 
@@ -15,20 +16,20 @@ use crate::{
 };
 use tandem_runtime::shutdown::Shutdown;
 
-/// Something that can be rebuilt, whatever it is made of.
+/// Something that can be rebuilt, for any kind of data.
 #[async_trait]
 pub trait Target: Send + Sync + 'static {
-    /// What it is called, as progress shows it.
+    /// The name that progress reports show.
     fn name(&self) -> &'static str;
 
-    /// The topic it is rebuilt from.
+    /// The topic that it is rebuilt from.
     fn log(&self) -> &'static str;
 
-    /// Rebuilds it from the beginning of its topic to its end, and on to where the end has moved meanwhile. It removes nothing and
-    /// sets nothing back.
+    /// Rebuilds the target from the beginning of its topic to its end, and on to where the end has moved in the
+    /// meantime. It removes and reverts nothing.
     ///
-    /// It holds in memory about 100 bytes for each aggregate, and up to five batches of messages in their stages. `tell` hears of
-    /// every step.
+    /// It holds about 100 bytes for each aggregate in memory, and up to five batches of messages in its stages. It
+    /// calls `tell` at every step.
     ///
     /// # Errors
     /// See [`RebuildError`].
@@ -40,7 +41,8 @@ pub trait Target: Send + Sync + 'static {
         tell: &mut (dyn FnMut(Progress) + Send + Sync),
     ) -> Result<Outcome, RebuildError>;
 
-    /// Reads this part of its topic and takes of it what is newer than what is stored. It removes nothing and sets nothing back.
+    /// Reads this part of the topic and writes revisions that are newer than the stored ones. It removes and reverts
+    /// nothing.
     ///
     /// # Errors
     /// See [`RebuildError`].
@@ -51,28 +53,31 @@ pub trait Target: Send + Sync + 'static {
         shutdown: &Shutdown,
     ) -> Result<Progress, RebuildError>;
 
-    /// Reads which events of it wait for a data key: whose aggregates they are is not to be decided on before.
+    /// Loads which of its events wait for a data key. Before that, nothing may be decided about the aggregates of these
+    /// events.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     async fn recall_waiting(&self) -> Result<(), StoreError>;
 
-    /// What is stored of these, as it would be taken back; `None` for what is no longer stored.
+    /// The stored content of these rows, in the form for [`Self::take_back`]. `None` for a row that is no longer
+    /// stored.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     async fn keep_copies(&self, seen: &[PublishedRow]) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
 
-    /// Removes these, each only if it is still as it was seen. Returns how many.
+    /// Removes these rows, each only if it is unchanged since it was seen. Returns how many.
     ///
     /// # Errors
-    /// When the store is away; some may then be removed.
+    /// When the store is unavailable. Some rows may then be removed.
     async fn take_out(&self, seen: &[PublishedRow]) -> Result<u64, StoreError>;
 
-    /// Puts what the log tells last in the place of these, each only if it is still as it was seen. Returns how many.
+    /// Reverts these rows to the newest revision in the log, each only if it is unchanged since it was seen. Returns
+    /// how many.
     ///
     /// # Errors
-    /// See [`RebuildError`]; some may then be set back.
+    /// See [`RebuildError`]. Some rows may then be reverted.
     async fn back_to_the_log(
         self: Arc<Self>,
         log: &Arc<dyn Log>,
@@ -80,10 +85,10 @@ pub trait Target: Send + Sync + 'static {
         shutdown: &Shutdown,
     ) -> Result<u64, RebuildError>;
 
-    /// Takes back what [`Self::keep_copies`] answered, unless something newer is stored. Returns how many.
+    /// Puts back what [`Self::keep_copies`] returned, unless something newer is stored. Returns how many.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when it is no such content; when the store is away.
+    /// [`StoreError::Corrupt`] when the bytes are not such content. Also when the store is unavailable.
     async fn take_back(&self, contents: &[Vec<u8>]) -> Result<u64, StoreError>;
 }
 
@@ -202,7 +207,7 @@ impl<R: Rebuilt> Target for R {
 
     async fn take_back(&self, contents: &[Vec<u8>]) -> Result<u64, StoreError> {
         let mut rows = Vec::with_capacity(contents.len());
-        // What could not be read is nothing to take back.
+        // An empty content could not be read when it was copied, so there is nothing to put back.
         for content in contents.iter().filter(|content| !content.is_empty()) {
             let row = self.row_of(content);
             rows.push(row.map_err(|error| StoreError::Corrupt(error.to_string()))?);

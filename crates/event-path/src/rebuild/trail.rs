@@ -1,5 +1,5 @@
-//! An audit trail: of each revision the first occurrence in the log, with its position, on which live cursors rely
-//! (`docs/decisions/0005-live-cursors.md`).
+//! An audit trail: the first occurrence of each revision in the log, with its position. Live cursors rely on the
+//! position (`docs/decisions/0005-live-cursors.md`).
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -21,7 +21,7 @@ pub struct RebuildTrail<P> {
 }
 
 impl<P: Projection<Item: Into<ChangeRecord>>> RebuildTrail<P> {
-    /// Rebuilds this audit trail from this topic, as its projection reads it.
+    /// Rebuilds this audit trail from this topic. The projection decodes its messages.
     #[must_use]
     pub fn new(projection: Arc<P>, changes: Arc<dyn ChangeLog>, topic: &'static str) -> Self {
         Self {
@@ -31,7 +31,7 @@ impl<P: Projection<Item: Into<ChangeRecord>>> RebuildTrail<P> {
         }
     }
 
-    /// The entries that are stored under these subjects and revisions.
+    /// The stored entries with these subjects and revisions.
     async fn stored(
         &self,
         places: impl Iterator<Item = (&String, i64)>,
@@ -61,7 +61,7 @@ impl<P: Projection<Item: Into<ChangeRecord>>> RebuildTrail<P> {
         }
     }
 
-    /// The same where some entry cannot be read: that says nothing of the others.
+    /// The same, one entry at a time. Used when some entry cannot be read, because the others may still be fine.
     async fn stored_one_by_one(
         &self,
         requests: &[ChangesRequest],
@@ -92,7 +92,7 @@ impl<P: Projection<Item: Into<ChangeRecord>>> RebuildTrail<P> {
 #[derive(Clone, Debug)]
 pub struct LoggedEntry {
     record: ChangeRecord,
-    /// Whether it is of an event that was made anew from a store's state.
+    /// Whether the entry comes from a restored event.
     is_restored: bool,
 }
 
@@ -100,12 +100,12 @@ pub struct LoggedEntry {
 enum Entry {
     None,
     Some(ChangeRecord),
-    /// Something, which is no entry.
+    /// Something is stored that cannot be read as an entry.
     Unreadable,
 }
 
 impl Entry {
-    /// As it would be taken back; empty if it cannot be.
+    /// The content in the form for [`Rebuilt::row_of`]. Empty if the entry cannot be read.
     fn content(self) -> Option<Vec<u8>> {
         match self {
             Self::None => None,
@@ -159,7 +159,7 @@ impl<P: Projection<Item: Into<ChangeRecord>>> Rebuilt for RebuildTrail<P> {
     }
 
     async fn revisions(&self, _: &[String]) -> Result<HashMap<String, i64>, StoreError> {
-        // Nothing in an entry is sealed.
+        // Entries have no sealed parts, so no event ever waits and nobody needs the revisions.
         Ok(HashMap::new())
     }
 
@@ -180,7 +180,7 @@ impl<P: Projection<Item: Into<ChangeRecord>>> Rebuilt for RebuildTrail<P> {
         {
             let differs = match &stored {
                 Entry::None => false,
-                // What was made anew knows less than what was seen when the change was made.
+                // A restored event holds less than the original, which was recorded when the change was made.
                 Entry::Some(stored) if stored != record && *is_restored => {
                     differing.only_stored += 1;
                     continue;
@@ -234,7 +234,8 @@ impl<P: Projection<Item: Into<ChangeRecord>>> Rebuilt for RebuildTrail<P> {
     }
 
     async fn revert(&self, _: &[(PublishedRow, LoggedEntry)]) -> Result<u64, StoreError> {
-        // An entry has no newer state: one that differs is put back, any other that the log has not is removed.
+        // An entry has no newer state to revert. An entry that differs is replaced, and one that the log lacks is
+        // removed.
         Ok(0)
     }
 }

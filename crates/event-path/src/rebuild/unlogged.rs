@@ -1,14 +1,14 @@
-//! Finds what is stored and not in the log: the store is read first, then the log to its end, and only then a row
-//! counts as missing.
+//! Finds rows that are stored and missing in the log. It reads the store first, then the log to its end. Only then a
+//! row counts as missing.
 
 use super::{Keeps, Lacking, RebuildError, Rebuilt, replay::Rebuild, retry::until_done};
 use crate::store::PublishedRow;
 
-/// Stored rows looked at, removed and set back at once.
+/// Stored rows that are read, removed or reverted at once.
 pub(super) const PAGE: usize = 1_000;
 
 impl<R: Rebuilt> Rebuild<'_, R> {
-    /// What is stored and not in the log.
+    /// Returns what is stored and missing in the log.
     pub(super) async fn look_for_unlogged(&mut self) -> Result<Vec<Lacking>, RebuildError> {
         let differing = std::mem::take(&mut self.differing);
         let mut lacking: Vec<Lacking> = differing.into_iter().map(Lacking::Differing).collect();
@@ -19,7 +19,7 @@ impl<R: Rebuilt> Rebuild<'_, R> {
         if missed.is_empty() {
             return Ok(lacking);
         }
-        // What was published before the look is known after this.
+        // Everything that was published before the look is known after this.
         self.read_to_the_end_as_of_now().await?;
         let keeps = self.target.keeps();
         missed.retain(|seen| self.misses(seen));
@@ -51,7 +51,7 @@ impl<R: Rebuilt> Rebuild<'_, R> {
         !may_be_unread && self.logged.misses(seen, self.target.keeps())
     }
 
-    /// Looks at all that is stored with nothing pending: those that the log has not shown so far.
+    /// Reads all stored rows with nothing pending. Returns those that the log has not shown so far.
     async fn look(&self) -> Result<Vec<PublishedRow>, RebuildError> {
         let target = self.target.as_ref();
         let mut missed = Vec::new();

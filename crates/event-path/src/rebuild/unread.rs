@@ -1,4 +1,5 @@
-//! The part of a log behind the position up to which a store remembers to have read. It is computed from offsets, without reading the log.
+//! The part of a log behind the last position that a store remembers reading. It is computed from offsets, without
+//! reading the log.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +8,21 @@ use crate::{
     log_memory::Remembered,
 };
 
-/// A part of a topic that a store does not remember to have read: after a crash the last moment, and everything since the copy was made if
-/// the store is a copy that was put back.
+/// The part of a topic that a store does not remember reading. After a crash it is the last moments. If the store was
+/// restored from a backup, it is everything since the backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unread {
-    /// For each partition where the part begins: at the end where nothing is unread. A reader by assignment would find a partition that is
-    /// not named, and read it from its beginning.
+    /// The offset where the part begins, for each partition. It equals the end if nothing is unread. All partitions are
+    /// named, because a reader by assignment would find a missing one and read it from its beginning.
     pub from: Offsets,
     /// The ends of the same partitions.
     pub to: Ends,
 }
 
 impl Unread {
-    /// The part between what is remembered and these ends. Of a partition of which nothing is remembered nothing was read, if the store
-    /// remembers what it reads: not where it is of an older version and remembers nothing of any (`remembers_all` is false then).
+    /// The part between the remembered positions and these ends. A partition without a remembered position counts as
+    /// unread from its beginning. The exception is a store of an older version that remembers no partition
+    /// (`remembers_all` is false): its part is empty.
     pub(super) fn of(
         remembered: &BTreeMap<i32, Remembered>,
         ends: &Ends,

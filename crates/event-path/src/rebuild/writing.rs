@@ -1,4 +1,5 @@
-//! A batch of messages on its way into the store: of each id the revisions that are kept become rows, and the rows are written.
+//! A batch of messages on its way into the store. The revisions that the store keeps become rows, and the rows are
+//! written.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,17 +19,17 @@ use tandem_runtime::shutdown::Shutdown;
 /// An event, and the record that it came in.
 type FromRecord<E> = (Decoded<E>, Message);
 
-/// Rows ready to be written, and what they came of.
+/// Rows that are ready to be written, and counts of the messages that they came from.
 pub(super) struct Prepared<Row> {
-    /// Each with its id and revision, in order of these.
+    /// Each row with its id and revision, in order of these.
     rows: Vec<(String, i64, Row)>,
-    /// Of each id the newest event that does not open.
+    /// For each id, the newest event that cannot be opened.
     unopened: Vec<Shut>,
     read: u64,
     refused: u64,
 }
 
-/// What became of a batch.
+/// The outcome of writing a batch.
 pub(super) struct Written {
     pub(super) read: u64,
     pub(super) refused: u64,
@@ -37,7 +38,7 @@ pub(super) struct Written {
     pub(super) waiting: u64,
 }
 
-/// The ids that a message names outside of its body.
+/// The ids that a message names outside its body.
 pub(super) fn names_of(message: &Message) -> impl Iterator<Item = &str> {
     message
         .key
@@ -46,7 +47,7 @@ pub(super) fn names_of(message: &Message) -> impl Iterator<Item = &str> {
         .chain(message.header("ce_subject"))
 }
 
-/// Makes rows of messages: of each id those revisions that are kept.
+/// Turns messages into rows. Keeps the revisions of each id that the store keeps.
 pub(super) async fn prepare<R: Rebuilt>(
     target: &Arc<R>,
     logged: &mut Logged,
@@ -62,7 +63,7 @@ pub(super) async fn prepare<R: Rebuilt>(
     })
     .await
     .map_err(RebuildError::BrokenOff)?;
-    // Of each id the revisions, the one to be written last.
+    // The revisions of each id. The last one is written.
     let mut by_id: HashMap<String, Vec<FromRecord<R::Event>>> = HashMap::new();
     for one in decoded {
         match one {
@@ -73,7 +74,8 @@ pub(super) async fn prepare<R: Rebuilt>(
                 }
                 if is_first || target.keeps() == Keeps::Newest {
                     let revisions = by_id.entry(decoded.id.clone()).or_default();
-                    // Of the same revision the one published last: it was published again with another sealing key.
+                    // Of equal revisions, the one that was published last comes last. It was published again with
+                    // another sealing key.
                     let place =
                         revisions.partition_point(|(one, _)| one.revision <= decoded.revision);
                     revisions.insert(place, (decoded, message));
@@ -100,7 +102,7 @@ pub(super) async fn prepare<R: Rebuilt>(
                     by_id.remove(&id);
                     rows.push((id, revision, row));
                 }
-                // The one before it may open.
+                // An earlier revision may open.
                 Err(reason) => {
                     unopened.entry(id.clone()).or_insert(Shut {
                         id,
@@ -113,7 +115,7 @@ pub(super) async fn prepare<R: Rebuilt>(
         }
         by_id.retain(|_, revisions| !revisions.is_empty());
     }
-    // In order of id, so that neighbours in the store are written together.
+    // Sorted by id, so that neighbours in the store are written together.
     rows.sort_unstable_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
     Ok(Prepared {
         rows,
@@ -123,7 +125,7 @@ pub(super) async fn prepare<R: Rebuilt>(
     })
 }
 
-/// Writes a batch, on a task of its own.
+/// Writes a batch in a separate task.
 pub(super) async fn write<R: Rebuilt>(
     target: &Arc<R>,
     batch: Prepared<R::Row>,
