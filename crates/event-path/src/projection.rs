@@ -1,15 +1,15 @@
-//! Runs a projection: reads a topic in a consumer group, passes on what has arrived, and commits offsets after the
-//! write.
+//! Runs a projection: reads a topic in a consumer group, passes arrived messages to the projection, and commits offsets
+//! after the write.
 //!
-//! * What has arrived is processed at once: a single message does not wait (unless its projection is patient), a
+//! * Arrived messages are processed at once. A single message does not wait, unless its projection is patient. A
 //!   backlog comes in large batches.
 //! * Offsets are stored for commit only after the projection's writes are durable, so a crash repeats messages and
 //!   never skips one. Readers need not wait for that, because the log has the change. So a projection may show a batch
-//!   at once, and is asked a moment later to make durable what it has shown, many batches together. Until then they are
-//!   held here, to be written again if the store lost them.
-//! * What cannot be processed is parked with the later messages of the same key, and copied to `<topic>.DLT`;
-//!   everything else goes on. A message without a key and without a recognizable subject stands alone. An erasure
-//!   settles its key: it is processed, and what was parked is removed.
+//!   at once. A moment later it is asked to make many shown batches durable together. Until then the runner keeps the
+//!   messages, to write them again if the store lost them.
+//! * A message that cannot be processed is parked, with the later messages of the same key, and copied to
+//!   `<topic>.DLT`. Other keys go on. A message without a key and without a recognizable subject stands alone. An
+//!   erasure settles its key: it is processed, and the parked messages of the key are removed.
 //! * While the store is down the projection waits, and keeps its group membership.
 
 mod runner;
@@ -40,72 +40,74 @@ use crate::{
 use tandem_model::message::{Message, Position, Rejection};
 use tandem_runtime::shutdown::Shutdown;
 
-/// Something that is built from a topic, one message after the other.
+/// Something that is built from a topic, message by message.
 #[async_trait]
 pub trait Projection: Send + Sync + 'static {
-    /// A message that could be read.
+    /// A decoded message.
     type Item: Clone + Send + Sync;
 
-    /// Its name: the consumer group, and the consumer that dead letters name.
+    /// The projection's name: the start of the consumer group's name, and the consumer that dead letters name.
     fn name(&self) -> &'static str;
 
-    /// How long a message waits at the broker for others to share its write: for what nobody waits for.
+    /// How long a message may wait at the broker for others to share its write. Only for projections that nobody waits
+    /// for.
     fn patience(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// Reads a message. Pure: it asks nobody.
+    /// Decodes a message. A pure function without I/O.
     ///
     /// # Errors
-    /// Why the message cannot be taken, now or ever: it becomes a dead letter.
+    /// Why the message can never be processed. It becomes a dead letter.
     fn decode(&self, message: &Message) -> Result<Self::Item, Rejection>;
 
-    /// The subject of a message: what keeps it in order with others if it has no key.
+    /// The subject of a message. It orders the message among others if the message has no key.
     fn subject<'a>(&self, item: &'a Self::Item) -> &'a str;
 
-    /// When the change was made that an item tells of, by the clock of who made it, where readers wait for what this projection shows.
+    /// When the change was made, by the clock of the service that made it. `None` if no reader waits for what this
+    /// projection shows.
     fn changed_at(&self, _item: &Self::Item) -> Option<DateTime<Utc>> {
         None
     }
 
-    /// Whether a message settles its key: it needs nothing that came before it, and nothing of that is to be kept. It is taken also if
-    /// the key is parked, and what is parked of the key is removed.
+    /// Whether a message settles its key. Such a message needs no earlier one, and nothing earlier may be kept. It is
+    /// processed even if the key is parked, and the parked messages of the key are removed.
     fn settles(&self, _item: &Self::Item) -> bool {
         false
     }
 
-    /// Where events wait that do not open, if any of them may be sealed.
+    /// Where events wait that cannot be opened yet. `None` if no event is ever sealed.
     fn waiting(&self) -> Option<&Waiting> {
         None
     }
 
-    /// What it takes to open what is sealed in items.
+    /// The keys that are needed to open sealed parts of these items.
     ///
     /// # Errors
-    /// When nobody can be asked now: the runner tries again.
+    /// When the keys cannot be read now. The runner tries again.
     async fn keys(&self, _items: &[Self::Item]) -> Result<Keys, StoreError> {
         Ok(Keys::default())
     }
 
-    /// Opens what is sealed in an item. Pure: it asks nobody.
+    /// Opens the sealed parts of an item. A pure function without I/O.
     ///
     /// # Errors
-    /// Why it does not open now: it waits for its key by itself.
+    /// Why the item cannot be opened now. It then waits for its key without holding up others.
     fn open(&self, item: Self::Item, _keys: &Keys) -> Result<Self::Item, Unopened> {
         Ok(item)
     }
 
-    /// Writes a batch, in order within each partition. Writing the same again must change nothing.
+    /// Writes a batch, in order within each partition. Writing a batch again must change nothing.
     ///
     /// # Errors
-    /// When the store is away: the runner tries again.
+    /// When the store is unavailable. The runner tries again.
     async fn apply(&self, items: Vec<(Position, Self::Item)>) -> Result<(), StoreError>;
 
-    /// Writes a batch as [`Self::apply`] does, for readers to see at once; a crash of the store may undo it until
-    /// [`Self::confirm_durable`] says otherwise. Answers the epoch in which it was written, `None` if it is durable.
+    /// Writes a batch like [`Self::apply`], visible to readers at once. A crash of the store may undo it, until
+    /// [`Self::confirm_durable`] returns true. Returns the epoch of the write, or `None` if the write is durable.
     ///
     /// # Errors
-    /// When the store is away: the runner tries again.
+    /// When the store is unavailable. The runner tries again.
     async fn apply_early(
         &self,
         items: Vec<(Position, Self::Item)>,
@@ -113,10 +115,11 @@ pub trait Projection: Send + Sync + 'static {
         self.apply(items).await.map(|()| None)
     }
 
-    /// Makes durable what was shown in `epoch`. Answers false if the store may have lost it: the runner has it applied then.
+    /// Makes everything durable that was shown in `epoch`. Returns false if the store may have lost it. The runner then
+    /// applies it again.
     ///
     /// # Errors
-    /// When the store is away: the runner tries again.
+    /// When the store is unavailable. The runner tries again.
     async fn confirm_durable(&self, _epoch: &WriteEpoch) -> Result<bool, StoreError> {
         Ok(false)
     }
@@ -133,16 +136,16 @@ struct Status {
     parked: AtomicU64,
     held_back: AtomicU64,
     waiting_for_store: AtomicBool,
-    /// How often messages came that are not behind those before them.
+    /// How often a message came that was not behind those before it.
     read_again: AtomicU64,
-    /// Messages that came to the log since nothing is read, which would tell of them.
+    /// Messages that came to the log while nothing was read. Reads would otherwise report them as lag.
     grown: AtomicI64,
     read_errors: ReadErrors,
     checkpoints: Mutex<BTreeMap<i32, Checkpoint>>,
 }
 
 impl ProjectionStatus {
-    /// That of a projection which notes there what it cannot read.
+    /// A status that reports these read errors.
     #[must_use]
     pub fn of(read_errors: ReadErrors) -> Self {
         Self(Arc::new(Status {
@@ -151,22 +154,22 @@ impl ProjectionStatus {
         }))
     }
 
-    /// Messages in the topic that are not applied yet, of the partitions that this instance reads, and dead letters, which
-    /// are held back; as of some seconds ago.
+    /// Messages in this instance's partitions that are not applied yet, including dead letters. The number is some
+    /// seconds old.
     #[must_use]
     pub fn lag(&self) -> i64 {
         let held_back = i64::try_from(self.held_back()).unwrap_or(i64::MAX);
         self.unread().saturating_add(held_back)
     }
 
-    /// Messages between what is applied or set aside and the end of the log.
+    /// Messages between the last one that was applied or parked and the end of the log.
     #[must_use]
     pub fn unread(&self) -> i64 {
         let grown = self.0.grown.load(Ordering::Relaxed);
         self.0.lag.load(Ordering::Relaxed).saturating_add(grown)
     }
 
-    /// Dead letters.
+    /// The number of dead letters.
     #[must_use]
     pub fn held_back(&self) -> u64 {
         self.0.held_back.load(Ordering::Relaxed)
@@ -184,34 +187,35 @@ impl ProjectionStatus {
         self.0.parked.load(Ordering::Relaxed)
     }
 
-    /// Of each partition the last message that was applied durably since the start.
+    /// For each partition, the last message that was applied durably since the start.
     #[must_use]
     pub fn checkpoints(&self) -> BTreeMap<i32, Checkpoint> {
         let checkpoints = self.0.checkpoints.lock();
         checkpoints.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How often messages came that are not known to be behind all those that came before in their partition: the first since the start,
-    /// those that are read again after a rebalance, those of a log that begins anew. Told before any checkpoint of theirs.
+    /// How often messages came that are not known to be behind all earlier ones of their partition. These are the first
+    /// messages since the start, messages that are read again after a rebalance, and messages of a log that begins
+    /// again. The count grows before any checkpoint of such a message is stored.
     #[must_use]
     pub fn read_again(&self) -> u64 {
         self.0.read_again.load(Ordering::Acquire)
     }
 
-    /// What it cannot read, where that has lasted for some time: everything behind it waits.
+    /// What the projection has failed to read for some time. Everything behind it waits.
     #[must_use]
     pub fn read_error(&self) -> Option<String> {
         self.0.read_errors.lasting()
     }
 
-    /// Whether it waits for a store that does not answer.
+    /// Whether the projection waits for a store that does not answer.
     #[must_use]
     pub fn is_waiting_for_store(&self) -> bool {
         self.0.waiting_for_store.load(Ordering::Relaxed)
     }
 }
 
-/// Starts to run a projection of `topic`; dead letters are copied to `<topic>.DLT`.
+/// Starts a projection of `topic`. Dead letters are copied to `<topic>.DLT`.
 ///
 /// `store_identity` (see [`crate::store::identity`]) is part of the consumer group's name, so that a new, empty store
 /// reads the topic from the beginning.
@@ -228,7 +232,7 @@ pub fn run_projection<P: Projection>(
 ) -> Result<ProjectionStatus, LogError> {
     let name = projection.name();
     let status = ProjectionStatus::of(ReadErrors::new(shutdown.clock()));
-    // A series that begins with the first dead letter is no increase.
+    // Rates count from the first sample of a series. Starting at 0 makes the first dead letter visible.
     for counter in [
         "dead_letters_total",
         "dead_letter_copies_cut_total",
@@ -242,7 +246,7 @@ pub fn run_projection<P: Projection>(
     let member = log.join(Membership {
         group: group.clone(),
         topic,
-        // The patient let the broker gather, which costs it one answer where it had many.
+        // For a patient projection the broker collects records, and sends fewer answers.
         attention: if patience.is_zero() {
             Attention::Prompt
         } else {
@@ -278,7 +282,7 @@ pub fn run_projection<P: Projection>(
     };
     let (log, stop) = (Arc::clone(log), shutdown.token());
     shutdown.spawn(async move {
-        // Not behind the log, which may be away: who looks at the dead letters must not take silence for none.
+        // This must not wait for the log, which may be unavailable. Without it, health would report no dead letters.
         if runner.recall_parked().await.is_none() {
             return;
         }

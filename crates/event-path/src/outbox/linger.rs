@@ -1,27 +1,29 @@
-//! When to publish, so that batches form only under load. While few events are on their way to Kafka, a change is sent
-//! at once. While many are, new changes wait until those are acknowledged, and are sent together. So requests to Kafka,
-//! and the writes of its readers, are shared only when there is a queue, and a single change never waits. (TCP does the
-//! same with small segments, RFC 896.)
+//! Decides when to publish, so that batches form only under load.
+//!
+//! While few events are in flight to Kafka, a change is sent at once. While many are in flight, new changes wait until
+//! those are acknowledged, and are sent together. So requests to Kafka, and the writes of its readers, are shared only
+//! when there is a queue. A single change never waits. TCP does the same with small segments (Nagle's algorithm, RFC
+//! 896).
 
 use std::time::Duration;
 
 use tandem_runtime::clock::Instant;
 
-/// So many events on their way are few: nothing is gained by waiting for their acknowledgement, which takes as long as the next
+/// With fewer events in flight than this, waiting gains nothing: their acknowledgement takes as long as the next
 /// request would.
 const FEW: usize = 4;
 
-/// The linger of one relay: see the module.
+/// The linger of one relay. See the module.
 #[derive(Debug)]
 pub(super) struct AdaptiveLinger {
-    /// The longest wait, whatever is on its way.
+    /// The longest wait, however many events are in flight.
     longest: Duration,
     /// When the last round was sent.
     sent: Option<Instant>,
 }
 
 impl AdaptiveLinger {
-    /// A linger of at most so long.
+    /// A linger of at most `longest`.
     pub(super) fn new(longest: Duration) -> Self {
         Self {
             longest,
@@ -29,7 +31,7 @@ impl AdaptiveLinger {
         }
     }
 
-    /// When what has come may be sent, while so many events are on their way.
+    /// When the gathered events may be sent, with this many events in flight.
     pub(super) fn due(&self, on_their_way: usize, now: Instant) -> Instant {
         match self.sent {
             Some(sent) if on_their_way >= FEW => (sent + self.longest).max(now),
@@ -37,7 +39,7 @@ impl AdaptiveLinger {
         }
     }
 
-    /// A round was sent.
+    /// Notes that a round was sent.
     pub(super) fn sent(&mut self, now: Instant) {
         self.sent = Some(now);
     }
@@ -51,8 +53,8 @@ mod tests {
 
     const LONGEST: Duration = Duration::from_millis(5);
 
-    /// Changes come at this distance and are acknowledged so long after they were sent: rounds in a second, and the longest wait of
-    /// a change.
+    /// Simulates one second with a change every `gap`, each acknowledged `took` after it was sent. Returns the number
+    /// of rounds and the longest wait of a change.
     fn second_of(gap: Duration, took: Duration) -> (u32, Duration) {
         let start = Instant::now();
         let (mut now, mut next) = (start, start);

@@ -1,7 +1,7 @@
 //! The transactional outbox: state and event are written in one step, so neither exists without the other.
 //!
-//! [`relay`] publishes what is pending and then clears it. A crash in between publishes it twice, and never loses it.
-//! `linger` decides when events wait to share a request, `refusals` keeps apart what Kafka refuses.
+//! [`relay`] publishes pending events and then clears them. A crash in between publishes an event twice, but never
+//! loses it. `linger` decides when events wait to share a request. `refusals` isolates the events that Kafka refuses.
 
 mod linger;
 mod refusals;

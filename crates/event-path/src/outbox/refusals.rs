@@ -1,8 +1,8 @@
-//! Events that Kafka refuses however often they are sent: each holds back its own key and nothing else.
+//! Events that Kafka refuses in every retry. Each holds back its own key and nothing else.
 //!
 //! Such an event is too large, or violates a rule of its topic. A retry helps only after somebody has changed the
-//! topic, so retries become rare. Meanwhile nothing of the key is held in memory: it is in the store, and the sweep
-//! offers it again when the pause is over.
+//! topic, so retries become rare. In the meantime no event of the key is held in memory. The events are in the store,
+//! and the sweep offers them again after the pause.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -11,14 +11,16 @@ use std::{
 
 use tandem_runtime::clock::{Clock, Instant};
 
-/// First and longest pause of a key. The first is short: what is refused may have shared a batch with the event at fault.
+/// First and longest pause of a key. The first is short, because a refused event may only have shared a batch with the
+/// faulty one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A refusal is logged no more often than this.
+/// The shortest time between two log messages about refusals.
 const SILENCE: Duration = Duration::from_secs(60);
-/// A key of which nothing was offered for so long after its pause has been published by another instance.
+/// A key is forgotten if no event of it was offered for this long after its pause. Another instance has published its
+/// events.
 const FORGOTTEN: Duration = Duration::from_secs(60);
-/// Keys that are remembered. When more are refused, it is not the events.
+/// Most keys that are remembered. If more are refused, the cause is not the events.
 const KEYS: usize = 10_000;
 
 #[derive(Debug)]
@@ -34,19 +36,19 @@ pub(super) struct Refusals {
     told: Option<Instant>,
 }
 
-/// What is to be done about a refusal.
+/// How the caller must treat a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Held {
-    /// The key waits; it is time to say so.
+    /// The key waits, and the refusal must be logged.
     Loudly,
     /// The key waits.
     Quietly,
-    /// Too many keys wait already: it is not this event.
+    /// Too many keys wait already, so the cause is not this event.
     TooMany,
 }
 
 impl Refusals {
-    /// Holds a key back, each time for twice as long.
+    /// Holds a key back. Each further pause is twice as long.
     pub(super) fn hold(&mut self, key: &str, clock: &Clock) -> Held {
         let now = clock.instant();
         let is_full = self.keys.len() >= KEYS;
@@ -62,7 +64,7 @@ impl Refusals {
                 pause: FIRST_PAUSE,
             }),
         };
-        // Not all at the same moment: what shared a batch with the event at fault must not share it again.
+        // The jitter separates the keys: events that shared a batch with the faulty one must not share it again.
         refusal.until = now + clock.jittered(refusal.pause);
         if self.told.is_some_and(|told| now < told + SILENCE) {
             return Held::Quietly;
@@ -78,12 +80,12 @@ impl Refusals {
             .is_some_and(|refusal| now < refusal.until)
     }
 
-    /// An event of the key was published.
+    /// Notes that an event of the key was published.
     pub(super) fn release(&mut self, key: &str) {
         self.keys.remove(key);
     }
 
-    /// Forgets keys that nobody offers any more.
+    /// Forgets keys that are no longer offered.
     pub(super) fn tidy(&mut self, now: Instant) {
         self.keys
             .retain(|_, refusal| now < refusal.until + FORGOTTEN);

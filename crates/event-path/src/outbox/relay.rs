@@ -1,17 +1,17 @@
 //! The relay: publishes pending events in order of revision per key, then clears them from the store.
 //!
-//! **Order.** An event is sent only when the one before it of the same key is acknowledged, and an offer contains
-//! everything that is pending of its key. So everything before a published event of a key has been published before,
-//! also when several instances publish the same backlog. The log may repeat events; it never shows one before an older
-//! one of its key for the first time. The next event also waits for the companions of the one before.
+//! **Order.** An event is sent only after the one before it of the same key is acknowledged. An offer contains all
+//! pending events of its key. So everything before a published event of a key has been published before, also when
+//! several instances publish the same backlog. The log may repeat events, but an event never appears for the first time
+//! before an older one of its key. The next event also waits for the companions of the one before.
 //!
-//! **Loss.** An offer in memory is only a hint that saves a read. After a dropped hint, a crash, a failed clear, or a
-//! clear that a failover of the store undid, the event is still in the store, where the sweep finds it. An event that
-//! is known to be published is only cleared again. One that merely has the revision of a published one (its key was
-//! removed and made again) is published.
+//! **Loss.** An offer in memory is only a hint that saves a read. The event stays in the store after a dropped hint, a
+//! crash, a failed clear, or a clear that a failover of the store undid. The sweep finds it there. If the event is
+//! known to be published, it is only cleared again. If it merely has the revision of a published one (its key was
+//! removed and created again), it is published.
 //!
-//! **Clocks.** The time at which an event was recorded decides how long it is left to its own instance. That clock may
-//! have been wrong: what was recorded in the future is found by the first sweep, and by every tenth.
+//! **Clocks.** The time at which an event was recorded decides how long it is left to its own instance. The clock may
+//! have been wrong. The first sweep, and every tenth after it, also finds events that were recorded in the future.
 //!
 //! **Refusals.** While Kafka is down the whole relay pauses. An event that Kafka refuses for good holds back only its
 //! own key: see `refusals`.
@@ -53,26 +53,26 @@ use sending::Delivery;
 pub use settings::RelaySettings;
 use sweep::{LOOK_AHEAD, Swept, rest};
 
-/// What a message has beside the event's body, in bytes: key, headers, framing. All of it is bounded.
+/// Bytes of a message beside the event's body: key, headers, framing. All of them are bounded.
 const ENVELOPE: usize = 1_024;
-/// Most bytes of an event's body where the log takes records of 1,000,000 bytes, as Kafka does unless it is told otherwise.
+/// Most bytes of an event's body if the log takes records of 1,000,000 bytes, which is Kafka's default.
 pub const LARGEST_EVENT: usize = 1_000_000 - ENVELOPE;
-/// How long it took from a change to Kafka's acknowledgement.
+/// The time from a change to Kafka's acknowledgement.
 const PUBLISHED: &str = "change_published_seconds";
-/// Hints that may wait to be looked at; more are dropped and left to the sweep.
+/// Hints that may wait. More are dropped, and the sweep finds their events.
 const HINTS: usize = 8_192;
-/// Events held in memory; a sweep stops there and goes on later.
+/// Events held in memory. A sweep stops there and continues later.
 const HELD: usize = 20_000;
 /// The pauses after the log did not take a record.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-/// How long published events wait to be cleared, so that many share one write: it is not urgent, and a write of its own for each
-/// would slow the commands down.
+/// How long published events wait to be cleared, so that many share one write. Clearing is not urgent, and one write
+/// for each event would slow the commands down.
 const CLEAR_PAUSE: Duration = Duration::from_millis(50);
-/// So many published events are cleared without waiting.
+/// This many published events are cleared without waiting.
 const CLEAR_AT_ONCE: usize = 500;
-/// How long events that could not be cleared wait.
+/// How long to wait after a failed clear.
 const CLEAR_AGAIN: Duration = Duration::from_millis(500);
-/// How long the relay goes on publishing what it holds when the service stops; the rest waits in the store.
+/// How long the relay goes on publishing when the service stops. The rest waits in the store.
 const FAREWELL: Duration = Duration::from_millis(1_000);
 
 /// Starts the relay of `outbox` to `topic`.
@@ -90,7 +90,7 @@ pub fn start(
     let clock = shutdown.clock().clone();
     let (hints, hints_in) = mpsc::channel(HINTS);
     let (status_out, status) = watch::channel(RelayStatus::default());
-    // A series that begins with the first of its kind is no increase.
+    // Rates count from the first sample of a series. Starting at 0 makes the first increment visible.
     metrics::counter!("outbox_hints_dropped_total").increment(0);
     metrics::counter!("outbox_cleared_again_total", "topic" => topic).increment(0);
     let relay = Relay {
@@ -140,23 +140,24 @@ struct Relay {
     published: Remembered,
     published_count: metrics::Counter,
     published_after: metrics::Histogram,
-    /// What was made before this says nothing of how soon changes are published.
+    /// Events that were made before this are left out of the measurement: they waited for a relay to start.
     started: DateTime<Utc>,
     to_clear: HashMap<String, i64>,
     paused_until: Option<Instant>,
     pauses: Pauses,
     refusals: Refusals,
-    /// Whether Kafka took the last companions: an event does not go out with a key that may be refused.
+    /// Whether Kafka took the last companions. If not, an event is not sent together with its data key, because Kafka
+    /// may refuse the key.
     companions_are_taken: bool,
     /// Sweeps begun so far.
     sweeps: u32,
-    /// Whether the present sweep looks for what was recorded in the future, too.
+    /// Whether the present sweep also looks for events that were recorded in the future.
     looks_ahead: bool,
     status: watch::Sender<RelayStatus>,
     clock: Clock,
 }
 
-/// What became of a clear; what was not cleared comes back.
+/// The outcome of a clear. A failure returns what was not cleared.
 type Cleared = Result<(), (StoreError, Vec<(String, i64)>)>;
 
 impl Relay {
@@ -294,7 +295,7 @@ impl Relay {
         }
     }
 
-    /// Waits until the topics are there; meanwhile the backlog is looked at, so that readiness tells the truth.
+    /// Waits until the topics exist. In the meantime it reads the backlog, so that the readiness check is correct.
     async fn await_topics(&mut self, stop: &tokio_util::sync::CancellationToken) -> bool {
         let (log, clock) = (Arc::clone(&self.log), self.clock.clone());
         let mut look_at = clock.instant();
@@ -317,7 +318,7 @@ impl Relay {
     }
 }
 
-/// Waits for the future if there is one, for ever if there is none.
+/// Waits for the future if there is one. Otherwise never returns.
 async fn maybe<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
     match future {
         Some(future) => future.await,

@@ -35,36 +35,37 @@ use crate::{
 };
 use set_aside::{Decoded, Sorted};
 
-/// Messages handed over at once.
+/// Messages in one batch.
 const BATCH: usize = 2_000;
-/// A write that takes longer than this pauses the reading, so that the group keeps this member.
+/// A write that takes longer than this pauses reading, so that this member stays in the group.
 const SLOW: Duration = Duration::from_millis(500);
-/// How long what is shown may wait to be kept, and so many messages of it at most.
+/// How long shown messages may wait until they are made durable, and how many may wait.
 const SHOWN: Duration = Duration::from_millis(200);
 const SHOWN_AT_MOST: usize = BATCH;
-/// The histogram of how soon changes can be read.
+/// The histogram of the time until changes are visible to readers.
 const VISIBLE: &str = "change_visible_seconds";
-/// How long keeping it may take when the service stops.
+/// How long making messages durable may take when the service stops.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// The pauses after a failure.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-/// The pause after an error of a client that goes on by itself.
+/// The pause after an error of the client, which recovers by itself.
 const BREATH: Duration = Duration::from_millis(50);
 /// Longest wait for the last commit and for leaving the group.
 const LEAVE_LIMIT: Duration = Duration::from_millis(800);
-/// How often the parked keys are read again, so that what an operator freed flows again.
+/// How often the parked keys are read again, so that keys which an operator released continue.
 const PARKED_REFRESH: Duration = Duration::from_secs(2);
-/// How often the log's ends are looked up while nothing is read, which otherwise tells them.
+/// How often the ends of the log are read while nothing else reports them.
 const ENDS_REFRESH: Duration = Duration::from_secs(5);
 
-/// A projection that runs.
+/// A running projection.
 pub(super) struct Runner<P: Projection> {
     pub(super) projection: Arc<P>,
     pub(super) topic: &'static str,
     pub(super) group: String,
-    /// What was made before this is read again or late, and says nothing of how soon changes are visible.
+    /// Changes that were made before this are not measured. They are read late or again, and would distort the
+    /// histogram.
     pub(super) started: DateTime<Utc>,
-    /// What is recorded of the messages that are being taken.
+    /// The spans of the messages that are being processed.
     pub(super) processing: Processing,
     pub(super) member: Box<dyn Member>,
     pub(super) log: Arc<dyn Log>,
@@ -73,30 +74,30 @@ pub(super) struct Runner<P: Projection> {
     pub(super) parked: HashSet<String>,
     pub(super) parked_read: Option<Instant>,
     pub(super) shown: Option<Shown<P::Item>>,
-    /// For each partition the last message that was taken and is not stored for commit.
+    /// For each partition, the last processed message whose offset is not stored for commit yet.
     pub(super) taken: HashMap<i32, Checkpoint>,
-    /// For each partition the offset of the last message that came.
+    /// For each partition, the offset of the last message that arrived.
     pub(super) newest: HashMap<i32, i64>,
     pub(super) status: ProjectionStatus,
     pub(super) clock: Clock,
     pub(super) shutdown: Shutdown,
 }
 
-/// What readers see and the store may still lose.
+/// Messages that readers see and that the store may still lose.
 pub(super) struct Shown<I> {
     epoch: WriteEpoch,
-    /// Whether the store has begun another epoch since the first of it.
+    /// Whether the store has begun another epoch since the first of these writes.
     epoch_changed: bool,
     messages: Vec<(Position, I)>,
-    /// When it is to be kept.
+    /// When they must be made durable.
     due: Instant,
 }
 
 impl<P: Projection> Runner<P> {
-    /// Reads what was parked before the start, and reports it: the first message may be long in coming. `None` when the service stops
-    /// before.
+    /// Reads and reports what was parked before the start, because the first message may come late. `None` when the
+    /// service stops before.
     pub(super) async fn recall_parked(&mut self) -> Option<()> {
-        // Nothing is read before the subscription.
+        // No messages arrive before the subscription.
         self.read_parked(&mut Vec::new()).await
     }
 
@@ -162,8 +163,8 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// When something is to be done though nothing is read: what is shown is to be kept, or what an operator freed is to be
-    /// looked for.
+    /// When something must be done even if no message arrives: shown messages must be made durable, or the parked keys
+    /// must be read again.
     fn due(&self) -> Option<Instant> {
         let shown = self.shown.as_ref().map(|shown| shown.due);
         let parked = self.parked_read.map(|read| read + PARKED_REFRESH);
@@ -171,8 +172,8 @@ impl<P: Projection> Runner<P> {
         shown.into_iter().chain(parked).min()
     }
 
-    /// Takes a batch, which may be empty, and keeps what is shown if it is time to. Returns what was read meanwhile, `None` when the
-    /// service stops.
+    /// Processes a batch, which may be empty, and makes shown messages durable when it is time. Returns messages that
+    /// were read in the meantime, or `None` when the service stops.
     async fn take(&mut self, batch: Vec<Message>) -> Option<Vec<Message>> {
         let mut read_meanwhile = Vec::new();
         self.processing = Processing::begin(self.projection.name(), &self.group, &batch);
@@ -224,12 +225,12 @@ impl<P: Projection> Runner<P> {
             self.apply_early(readable, read_meanwhile).await?;
             self.measure_visible(&changed, &traced);
         }
-        // What is made durable later was visible before.
+        // The spans end here, because the messages are visible already. They may become durable later.
         self.processing = Processing::default();
         for key in settled {
             self.settle(&key, read_meanwhile).await?;
         }
-        // Not before: a service that stops while the store is away must not commit what was not written.
+        // Only after the write: a service that stops while the store is unavailable must not commit unwritten messages.
         self.taken.extend(last);
         let may_wait = self.shown.as_ref().is_some_and(|shown| {
             shown.messages.len() < SHOWN_AT_MOST && self.clock.instant() < shown.due
@@ -243,7 +244,7 @@ impl<P: Projection> Runner<P> {
         Some(())
     }
 
-    /// When the changes were made that are about to be shown, and where they are, without what this projection catches up with.
+    /// When the changes in these items were made, and their positions. Leaves out changes from before the start.
     fn changed_at(&self, items: &[(Position, P::Item)]) -> Vec<(Position, DateTime<Utc>)> {
         let made = items
             .iter()
@@ -251,7 +252,7 @@ impl<P: Projection> Runner<P> {
         made.filter(|(_, made)| *made >= self.started).collect()
     }
 
-    /// Counts how long it took until changes could be read here. Two clocks are compared: the producer's and this one.
+    /// Records the time until changes are visible here. The time compares two clocks: the producer's and this one.
     fn measure_visible(
         &self,
         changed: &[(Position, DateTime<Utc>)],
@@ -273,7 +274,7 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// Takes note of messages that are not known to be behind those before them.
+    /// Notes messages that are not known to be behind those before them.
     fn note_read_again(&mut self, batch: &[Message]) {
         let mut is_again = false;
         for of_one in batch.chunk_by(|one, next| {
@@ -293,7 +294,7 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// Writes what was read, however long the store is away. `None` when the service stops before.
+    /// Writes decoded messages, however long the store is unavailable. `None` when the service stops before.
     async fn apply_early(
         &mut self,
         readable: Vec<(Position, P::Item)>,
@@ -321,7 +322,8 @@ impl<P: Projection> Runner<P> {
         Some(())
     }
 
-    /// Makes what is shown durable and stores the offsets of all that was taken. `None` when the service stops before.
+    /// Makes shown messages durable and stores the offsets of all processed messages. `None` when the service stops
+    /// before.
     async fn confirm_durable(&mut self, read_meanwhile: &mut Vec<Message>) -> Option<()> {
         if let Some(shown) = &self.shown {
             self.until_done("the store is away", read_meanwhile, || {
@@ -332,7 +334,7 @@ impl<P: Projection> Runner<P> {
         self.shown = None;
         fault::abort_if_ordered(fault::Instant::BeforeCommit, self.projection.name());
         if let Err(error) = self.member.store(&offsets_behind(&self.taken)) {
-            // The partitions went to another member meanwhile: it reads these messages again, which changes nothing.
+            // The partitions were assigned to another member. It reads these messages again, which changes nothing.
             tracing::debug!(projection = self.projection.name(), %error, "offsets not stored");
         }
         let checkpoints = self.status.0.checkpoints.lock();
@@ -354,7 +356,7 @@ impl<P: Projection> Runner<P> {
         self.projection.apply(shown.messages.clone()).await
     }
 
-    /// Tries until it is done, with growing pauses. `None` when the service stops before.
+    /// Retries until it succeeds, with growing pauses. `None` when the service stops before.
     async fn until_done<T, E, F>(
         &self,
         trouble: &str,
@@ -391,7 +393,7 @@ impl<P: Projection> Runner<P> {
             () = self.clock.sleep(SLOW) => {}
         }
         self.member.pause();
-        // Nothing is read meanwhile that would tell how far the log has gone on.
+        // While the partitions are paused, nothing else reports how far the log has grown.
         let looking = look_up_ends(
             Arc::clone(&self.log),
             self.topic,
@@ -404,8 +406,8 @@ impl<P: Projection> Runner<P> {
                 biased;
                 done = &mut work => break done,
                 received = self.member.next() => match received {
-                    // Read before the pause took effect, or of a partition that was assigned since: kept for the next
-                    // batch, in order.
+                    // The message was read before the pause took effect, or from a partition that was assigned since.
+                    // It is kept for the next batch, in order.
                     Ok(message) => {
                         if !fault::is_on(Fault::ReadMeanwhileDropped) {
                             read_meanwhile.push(message);
@@ -426,14 +428,14 @@ impl<P: Projection> Runner<P> {
     }
 }
 
-/// For each partition the offset behind the last message.
+/// For each partition, the offset behind the last message.
 fn offsets_behind(last: &HashMap<i32, Checkpoint>) -> Offsets {
     last.iter()
         .map(|(partition, checkpoint)| (*partition, checkpoint.offset + 1))
         .collect()
 }
 
-/// Of each partition of a batch the last message.
+/// The last message of each partition in a batch.
 fn last_of(batch: &[Message]) -> HashMap<i32, Checkpoint> {
     let mut last: HashMap<i32, &Message> = HashMap::new();
     for message in batch {
@@ -454,7 +456,7 @@ async fn until(clock: &Clock, due: Option<Instant>) {
     }
 }
 
-/// Looks up where the partitions end, now and then, until it is dropped.
+/// Reads the ends of the partitions at intervals, until the future is dropped.
 async fn look_up_ends(
     log: Arc<dyn Log>,
     topic: &'static str,

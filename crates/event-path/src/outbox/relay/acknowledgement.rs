@@ -1,4 +1,5 @@
-//! What happens to an event when Kafka has answered: it is published, retried after a pause, or holds back its key.
+//! What happens to an event after Kafka's answer: it is published, it is retried after a pause, or it holds back its
+//! key.
 
 use super::{PUBLISHED, Relay};
 use crate::{
@@ -10,7 +11,7 @@ use tandem_model::values::elapsed;
 use tandem_runtime::{exemplars, span, trace_context::TraceContext};
 
 impl Relay {
-    /// Takes note of what Kafka said of one message.
+    /// Handles Kafka's answer to one event.
     pub(super) fn settle(
         &mut self,
         key: &str,
@@ -62,7 +63,7 @@ impl Relay {
         }
     }
 
-    /// Counts how long it took from the change to Kafka's acknowledgement.
+    /// Records the time from the change to Kafka's acknowledgement.
     fn measure_published(&self, event: &PendingEvent) {
         let made = event.event.time;
         if made >= self.started {
@@ -78,8 +79,9 @@ impl Relay {
         }
     }
 
-    /// Holds back the key of an event that Kafka does not take: nothing of it is kept here, the store has it, and the sweep
-    /// offers it again. Returns false when it is to be treated as trouble of Kafka's.
+    /// Holds back the key of an event that Kafka does not take. The relay drops the key's events from memory. They are
+    /// in the store, and the sweep offers them again. Returns false if the caller must treat the refusal as a failure
+    /// of Kafka.
     pub(super) fn refuse(&mut self, event: &PendingEvent, error: &PublishError) -> bool {
         let key = &event.key;
         match self.refusals.hold(key, &self.clock) {
@@ -118,7 +120,7 @@ impl Relay {
     }
 
     pub(super) fn back_off(&mut self, error: &PublishError) {
-        // A record that was not delivered in time does not know why; the log does.
+        // An error about a late record does not say why it is late. The log knows the reason.
         let reason = self.log.failure();
         let is_full = matches!(error, PublishError::Full(_));
         if self.paused_until.is_none() {

@@ -1,4 +1,4 @@
-//! The handle of a running relay: events are offered through it, and it gives the relay's status.
+//! The handle of a running relay: it takes offered events and returns the relay's status.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,16 +8,16 @@ use crate::outbox::{Backlog, PendingEvent};
 use tandem_model::values::elapsed;
 use tandem_runtime::clock::Clock;
 
-/// What the relay knows of itself.
+/// What the relay knows about itself.
 #[derive(Clone, Debug, Default)]
 pub struct RelayStatus {
-    /// What was pending in the store at the last look; `None` when the store did not answer.
+    /// What was pending in the store at the last sweep. `None` if the store did not answer.
     pub backlog: Option<Backlog>,
-    /// The last refusal of Kafka, gone with the next success.
+    /// Kafka's last failure. Reset by the next success.
     pub trouble: Option<String>,
-    /// How many keys have an event that Kafka does not take, whatever is tried.
+    /// How many keys have an event that Kafka refuses in every retry.
     pub refused: usize,
-    /// What Kafka said of the last of them, and of which key; gone with the last of them.
+    /// The key and the reason of the last such refusal. Reset when no key is refused any more.
     pub refusal: Option<String>,
 }
 
@@ -32,14 +32,14 @@ impl RelayStatus {
     }
 }
 
-/// How long the oldest pending event has waited, by the bounds that are set.
+/// Whether the oldest pending event exceeds the configured bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lateness {
-    /// It is young, or there is none.
+    /// The event is within the bounds, or there is none.
     None,
-    /// Readers get to know of changes late.
+    /// Readers learn of changes late.
     Late,
-    /// So late that the settings want no requests sent here.
+    /// So late that, by the settings, this instance must get no requests.
     Unready,
 }
 
@@ -55,20 +55,20 @@ pub struct RelayHandle {
 }
 
 impl RelayHandle {
-    /// Tells the relay what is pending of one key, all of it, in order of revision. Never waits.
+    /// Offers all pending events of one key to the relay, in order of revision. Never waits.
     pub fn offer(&self, pending: Vec<PendingEvent>) {
         if self.hints.try_send(pending).is_err() {
             metrics::counter!("outbox_hints_dropped_total").increment(1);
         }
     }
 
-    /// Most bytes that the body of an event may have: the producer takes none that is larger.
+    /// Most bytes of an event's body. The publisher takes none that is larger.
     #[must_use]
     pub fn largest_event(&self) -> usize {
         self.largest_event
     }
 
-    /// What the relay knows of itself now.
+    /// The present status of the relay.
     #[must_use]
     pub fn status(&self) -> RelayStatus {
         self.status.borrow().clone()
@@ -80,7 +80,7 @@ impl RelayHandle {
         self.status.borrow().oldest_age(self.clock.now())
     }
 
-    /// Whether the oldest pending event is older than the bounds that were set: of being late, and of being ready.
+    /// Whether the oldest pending event is older than the configured bounds for being late and for being unready.
     #[must_use]
     pub fn lateness(&self) -> Lateness {
         let age = self.oldest_age();

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::Relay;
 use crate::outbox::PendingEvent;
 
-/// What is held of one key.
+/// The events of one key that the relay holds.
 #[derive(Default)]
 pub(super) struct KeyQueue {
     pub(super) waiting: VecDeque<PendingEvent>,
@@ -13,7 +13,7 @@ pub(super) struct KeyQueue {
 }
 
 impl Relay {
-    /// Holds what is not published and not held yet.
+    /// Queues the events that are neither published nor queued yet.
     pub(super) fn hold(&mut self, pending: Vec<PendingEvent>) {
         let now = self.clock.instant();
         for event in pending {

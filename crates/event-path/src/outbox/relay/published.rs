@@ -1,5 +1,5 @@
-//! The newest published revision of each recent key. By it a late hint is not published a second time, and an event that is still pending though it
-//! was published is cleared.
+//! The newest published revision of each recent key. With it the relay does not publish a late hint again, and clears
+//! an event that is still pending although it was published.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::outbox::PendingEvent;
 
-/// Keys whose newest published revision is remembered, so that a late hint is not published again.
+/// Keys in one generation of [`Remembered`].
 const REMEMBERED: usize = 50_000;
 
 /// An event that was published.
@@ -24,7 +24,7 @@ impl Published {
     }
 }
 
-/// The newest published event of the keys seen lately, in two generations so that it stays bounded.
+/// The newest published event of recent keys. Two generations keep the memory bounded.
 #[derive(Default)]
 pub(super) struct Remembered {
     young: HashMap<String, Published>,

@@ -1,4 +1,4 @@
-//! Sends events: of each key the next one, once nothing of that key is in flight; an event goes out together with its
+//! Sends events: for each key the next one, once nothing of that key is in flight. An event goes out together with its
 //! companions, such as its data key.
 
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::{
 use tandem_model::cloudevents;
 use tandem_runtime::span::Span;
 
-/// Messages on their way to Kafka at once.
+/// Events in flight to Kafka at once.
 const WINDOW: usize = 2_000;
 
-/// What became of an event that was sent.
+/// The outcome of an event that was sent.
 pub(super) struct Delivery {
     pub(super) key: String,
     pub(super) event: PendingEvent,
@@ -31,7 +31,7 @@ pub(super) struct Delivery {
 }
 
 impl Relay {
-    /// Sends the next event of each key that has one and nothing in flight.
+    /// Sends the next event of each key that has one and has nothing in flight.
     pub(super) fn send_ready(
         &mut self,
         in_flight: &mut FuturesUnordered<BoxFuture<'static, Delivery>>,
@@ -105,7 +105,7 @@ impl Relay {
         }
     }
 
-    /// Takes note that a revision of a key is on its way.
+    /// Notes that a revision of a key is in flight.
     fn flies(&mut self, key: &str, revision: i64) {
         if let Some(queue) = self.keys.get_mut(key) {
             queue.in_flight = Some(revision);
@@ -116,7 +116,7 @@ impl Relay {
     }
 }
 
-/// Whether an event and its companions may be sent at once: what takes something away goes ahead of the event that says so.
+/// Whether an event and its companions may be sent at the same time. A tombstone must be acknowledged before its event.
 fn may_go_together(event: &PendingEvent) -> bool {
     event
         .companions
@@ -124,8 +124,9 @@ fn may_go_together(event: &PendingEvent) -> bool {
         .all(|companion| companion.payload.is_some())
 }
 
-/// Sends an event with its companions; it counts as published when all are acknowledged. `together` saves a way to the log and back, and
-/// readers wait for a companion that is late; otherwise each is sent when the one before it is acknowledged, the event last.
+/// Sends an event with its companions. The event counts as published when all are acknowledged. With `together` all are
+/// sent at once, which saves round trips to the log; readers wait for a companion that is late. Otherwise each is sent
+/// after the one before it is acknowledged, and the event is last.
 async fn send_with_companions(
     publisher: &dyn Publisher,
     topic: &str,

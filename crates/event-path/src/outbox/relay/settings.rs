@@ -1,5 +1,5 @@
-//! The relay's settings: how long an event waits for others, how often the store is swept for pending events, and from
-//! when on a backlog counts as late.
+//! The relay's settings: how long an event waits for others, how often the store is swept for pending events, and when
+//! a backlog counts as late.
 
 use std::time::Duration;
 

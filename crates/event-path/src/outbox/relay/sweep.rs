@@ -13,16 +13,17 @@ use crate::{
 
 /// Events read from the store at once.
 const SWEEP_PAGE: usize = 1_000;
-/// Every so many sweeps what was recorded in the future is looked for, too.
+/// Every tenth sweep also looks for events that were recorded in the future.
 pub(super) const LOOK_AHEAD: u32 = 10;
-/// How far, in days: a clock that is wrong by more was never set.
+/// How far it looks into the future, in days. No clock is set further ahead.
 const AHEAD_DAYS: i64 = 36_500;
 
-/// The longest pause between two sweeps that the settings do not ask for: the reported backlog is that old at most.
+/// The longest rest that `orphan_ms` may cause. The reported backlog is at most this old, unless `sweep_ms` is longer.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
-/// The pause after a sweep that found nothing pending. What is stored since belongs to the instance that stored it until it counts as left behind:
-/// to look before that finds nothing to do, and nobody else tells of it when its instance ends.
+/// The pause after a sweep that found nothing pending. An event that was stored since belongs to the instance that
+/// stored it, until it counts as orphaned. An earlier sweep would find nothing to do. A later one would delay the
+/// events of an instance that ended, because nobody else reports them.
 pub(super) fn rest(settings: &RelaySettings) -> Duration {
     let left_behind = Duration::from_millis(settings.orphan_ms);
     Duration::from_millis(settings.sweep_ms).max(left_behind.min(LONGEST_REST))
@@ -31,7 +32,7 @@ pub(super) fn rest(settings: &RelaySettings) -> Duration {
 pub(super) struct Swept {
     backlog: Result<Backlog, StoreError>,
     events: Result<Vec<PendingEvent>, StoreError>,
-    /// Behind which key the next page begins, if there is one.
+    /// The key behind which the next page begins, if there is one.
     next: Option<String>,
 }
 
@@ -55,7 +56,7 @@ impl Relay {
         } else {
             now - age
         };
-        // Who looks ahead is given what was recorded just now, too: that is its instance's to publish.
+        // A sweep that looks ahead also finds events that were recorded just now. Their own instance publishes them.
         let is_recent = move |oldest: &PendingEvent| (now - oldest.recorded_at).abs() < age;
         let finds_recent = self.looks_ahead && !everything;
         async move {
@@ -87,7 +88,7 @@ impl Relay {
         .boxed()
     }
 
-    /// Whether nothing is pending, by the last sweep and by what is held here.
+    /// Whether nothing is pending, by the last sweep and by what the relay holds.
     pub(super) fn is_at_rest(&self) -> bool {
         let is_empty = |backlog: Backlog| backlog.events == 0;
         self.held == 0
@@ -96,7 +97,7 @@ impl Relay {
             && self.status.borrow().backlog.is_some_and(is_empty)
     }
 
-    /// Holds what a sweep found. Returns where the next page begins, if there is one.
+    /// Queues what a sweep found. Returns where the next page begins, if there is one.
     pub(super) fn take_sweep(&mut self, swept: Swept, first: &mut bool) -> Option<String> {
         let trouble = self.status.borrow().trouble.clone();
         self.refusals.tidy(self.clock.instant());
@@ -128,8 +129,8 @@ impl Relay {
         swept.next
     }
 
-    /// Judges what the sweep found of one key, all that is pending of it: published events that are pending still, or again, are cleared
-    /// once more.
+    /// Judges the events of one key that the sweep found, which are all pending events of that key. Published events
+    /// that are still pending, or pending again, are cleared once more.
     fn judge_left(&mut self, pending: &[PendingEvent]) {
         let Some(oldest) = pending.first() else {
             return;
@@ -146,7 +147,7 @@ impl Relay {
             let newest = self.to_clear.entry(key.to_owned()).or_default();
             *newest = published.revision.max(*newest);
         } else {
-            // Whether these were published is not known: the log may repeat events, and must not miss one.
+            // It is unknown whether these events were published. The log may repeat events, but must not miss one.
             self.published.forget(key);
         }
     }

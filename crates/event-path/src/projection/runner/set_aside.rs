@@ -1,4 +1,5 @@
-//! Sets aside what a projection cannot apply: dead letters with the messages that follow of the same keys, and events that wait for their data key.
+//! Parks what a projection cannot apply: dead letters with the later messages of their keys, and events that wait for
+//! their data key.
 
 use std::sync::atomic::Ordering;
 
@@ -17,7 +18,8 @@ use crate::{
 };
 
 impl<P: Projection> Runner<P> {
-    /// Reads a message. Its key is told only where one may matter: while keys are parked, and of what cannot be taken.
+    /// Decodes a message. Its ordering key is computed only if it may matter: while keys are parked, or if the message
+    /// cannot be processed.
     pub(super) fn decoded(&self, message: Message) -> Decoded<P::Item> {
         let content = self.projection.decode(&message);
         let key = (!self.parked.is_empty() || content.is_err())
@@ -29,13 +31,13 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// Whether a message is held back by an earlier one of its key, as far as was read.
+    /// Whether an earlier message of the same key holds this one back, by the parked keys as they were last read.
     pub(super) fn is_parked(&self, decoded: &Decoded<P::Item>) -> bool {
         let key = decoded.key.as_ref();
         key.is_some_and(|key| self.parked.contains(key))
     }
 
-    /// Splits a batch into what was read and what is to be set aside, in order.
+    /// Splits a batch into messages to process and messages to park, in order.
     pub(super) fn sort(&mut self, batch: Vec<Decoded<P::Item>>) -> Sorted<P::Item> {
         let mut sorted = Sorted {
             messages: Vec::with_capacity(batch.len()),
@@ -54,7 +56,7 @@ impl<P: Projection> Runner<P> {
                 None if !self.parked.is_empty() => {
                     key_of(self.projection.as_ref(), &message, &content)
                 }
-                // Nothing is parked, and this can be taken: whatever its key is, it is taken.
+                // Nothing is parked and this message can be processed, so its key does not matter.
                 None => String::new(),
             };
             let is_parked = self.parked.contains(&key);
@@ -93,7 +95,7 @@ impl<P: Projection> Runner<P> {
         sorted
     }
 
-    /// Removes what is parked of a key that was settled.
+    /// Removes the parked messages of a settled key.
     pub(super) async fn settle(
         &mut self,
         key: &str,
@@ -117,7 +119,8 @@ impl<P: Projection> Runner<P> {
         Some(())
     }
 
-    /// Opens what was read. What does not open now is kept in the store until its key comes. `None` when the service stops before.
+    /// Opens decoded messages. The store keeps those that cannot be opened now, until their key arrives. `None` when
+    /// the service stops before.
     pub(super) async fn opened(
         &mut self,
         messages: Vec<Message>,
@@ -170,8 +173,9 @@ impl<P: Projection> Runner<P> {
         Some(())
     }
 
-    /// Reads the parked keys anew after a rebalance, now and then while there are some, and when a message of one of them came, whose
-    /// letters may be discarded since: otherwise it would be set aside behind nothing.
+    /// Reads the parked keys again after a rebalance, at intervals while there are some, and when a message of a parked
+    /// key arrives. The last case matters because an operator may have discarded the key's letters. The message would
+    /// then be parked behind nothing.
     pub(super) async fn refresh_parked(
         &mut self,
         concerned: bool,
@@ -224,15 +228,15 @@ impl<P: Projection> Runner<P> {
     }
 }
 
-/// A message as it was read.
+/// A decoded message.
 pub(super) struct Decoded<I> {
     pub(super) message: Message,
     pub(super) content: Result<I, Rejection>,
-    /// What keeps it in order with others, if that was told.
+    /// The ordering key, if it was computed.
     pub(super) key: Option<String>,
 }
 
-/// What keeps a message in order with others: none goes ahead of a dead letter of its key.
+/// The ordering key of a message. A message never overtakes a dead letter of its key.
 fn key_of<P: Projection>(
     projection: &P,
     message: &Message,
@@ -245,9 +249,9 @@ fn key_of<P: Projection>(
     }
 }
 
-/// A batch, sorted.
+/// A batch, split.
 pub(super) struct Sorted<I> {
-    /// What can be taken, each message with its item at the same place.
+    /// Messages to process. `items` holds the decoded content of each at the same index.
     pub(super) messages: Vec<Message>,
     pub(super) items: Vec<I>,
     pub(super) letters: Vec<DeadLetter>,
