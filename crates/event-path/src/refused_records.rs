@@ -1,17 +1,17 @@
-//! Counts records that are refused, because the service whose topic it is has not signed them.
+//! Counts refused records: those that were not signed by the service that owns the topic.
 
 use metrics::SharedString;
 
 /// The counter, by topic.
 const REFUSED: &str = "events_refused_total";
 
-/// Shows the counter of a topic before anything is refused: a series that begins with the first record is no increase, and the alert on it
-/// would never hear of one that comes alone.
+/// Starts the counter of a topic at 0 before any record is refused. Rates count from the first sample of a series.
+/// Without a sample of 0, the alert would miss a single refused record.
 pub fn show(topic: &'static str) {
     metrics::counter!(REFUSED, "topic" => topic).increment(0);
 }
 
-/// Counts a record that is refused.
+/// Counts a refused record.
 pub(crate) fn count(topic: impl Into<SharedString>) {
     let topic: SharedString = topic.into();
     metrics::counter!(REFUSED, "topic" => topic).increment(1);

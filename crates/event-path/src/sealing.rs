@@ -1,10 +1,11 @@
-//! Sealing of what must not be read at rest: AES-256-GCM with a random nonce and associated data.
+//! Seals data that must not be readable at rest: AES-256-GCM with a random nonce and associated data.
 //!
-//! A sealed text is `v1.` and the base64url of nonce, ciphertext and tag (NIST SP 800-38D). The associated data
-//! binds it to its place, so that one customer's sealed number does not open in another customer's record.
+//! A sealed text is `v1.` and the base64url of nonce, ciphertext and tag (NIST SP 800-38D). The associated data binds
+//! it to its place. So one customer's sealed number does not open in another customer's record.
 //!
-//! The key of the services can be replaced: several are given, the first one seals, and all open. What it seals names it: `v2.`, the
-//! fingerprint of the key, `.`, and the same base64url. What was sealed before keys had names is tried with each.
+//! The key of the services can be replaced. Then several keys are given: the first one seals, and all open. A text that
+//! it seals names the key: `v2.`, the fingerprint of the key, `.`, and the same base64url. An older text without a name
+//! is tried with each key.
 
 mod unopened;
 
@@ -33,7 +34,7 @@ use unopened::UnopenedKeys;
 
 const PREFIX: &str = "v1.";
 const NAMED_PREFIX: &str = "v2.";
-/// How long the command that tells the key may take.
+/// How long the command that prints the key may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 const NONCE_BYTES: usize = 12;
 
@@ -61,7 +62,7 @@ pub struct SealingSettings {
 }
 
 impl SealingSettings {
-    /// Whether they name a key.
+    /// Whether the settings name a key.
     #[must_use]
     pub fn names_a_key(&self) -> bool {
         self.sealing_key.is_some()
@@ -73,7 +74,7 @@ impl SealingSettings {
 /// Why there is no usable sealing key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// Neither the environment nor a file gives one.
+    /// Neither the environment nor a file nor a command gives a key.
     #[error(
         "no sealing key: set TANDEM_SEALING_KEY to 32 random bytes in base64 (openssl rand -base64 32), or TANDEM_SEALING_KEY_FILE to a file that holds them, or TANDEM_SEALING_KEY_COMMAND to a command that prints them"
     )]
@@ -81,29 +82,29 @@ pub enum KeyError {
     /// The file cannot be read.
     #[error("the sealing key file {path} cannot be read: {source}")]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: std::io::Error,
     },
-    /// The command does not tell it.
+    /// The command does not print the key.
     #[error("the command of --sealing-key-command does not tell the sealing key: {0}")]
     Command(String),
-    /// It is not 32 bytes of base64.
+    /// A key is not 32 bytes in base64.
     #[error("the sealing key must be 32 bytes in base64 (openssl rand -base64 32)")]
     Malformed,
 }
 
-/// Seals with one key, and opens with it and with those that it has replaced.
+/// Seals with one key. Opens with that key and with the keys that it replaced.
 #[derive(Clone)]
 pub struct Sealer {
     /// Shared: it holds more than a kilobyte of round keys, and every subscription has a sealer.
     cipher: Arc<Aes256Gcm>,
     key: Arc<SecretBox<[u8; 32]>>,
-    /// The key's fingerprint, where what is sealed names it.
+    /// The key's fingerprint, if sealed texts name it.
     name: Option<Arc<str>>,
-    /// The keys that this one has replaced.
+    /// The keys that this one replaced.
     older: Option<Arc<[Sealer]>>,
     unopened: Option<UnopenedKeys>,
     clock: Clock,
@@ -115,7 +116,7 @@ impl std::fmt::Debug for Sealer {
     }
 }
 
-/// The keys in a text, between lines, spaces or commas.
+/// Parses keys that are separated by whitespace or commas.
 fn parse(text: &str) -> Result<Vec<[u8; 32]>, KeyError> {
     let mut texts = text
         .split(|character: char| character.is_whitespace() || character == ',')
@@ -132,7 +133,7 @@ fn parse(text: &str) -> Result<Vec<[u8; 32]>, KeyError> {
         .collect()
 }
 
-/// What a command prints.
+/// The output of a command.
 fn printed(command: &str) -> Result<String, KeyError> {
     let failed = |reason: String| KeyError::Command(reason);
     let child = Command::new("sh")
@@ -143,7 +144,7 @@ fn printed(command: &str) -> Result<String, KeyError> {
         .spawn()
         .map_err(|error| failed(error.to_string()))?;
     let (told, answer) = mpsc::channel();
-    // Waiting blocks; a command that never ends is left to itself.
+    // Waiting blocks, so a thread does it. A command that never ends is abandoned.
     std::thread::spawn(move || told.send(child.wait_with_output()));
     let output = answer
         .recv_timeout(COMMAND_LIMIT)
@@ -161,10 +162,10 @@ fn printed(command: &str) -> Result<String, KeyError> {
 }
 
 impl Sealer {
-    /// A sealer with the keys that the settings name: the first one seals, all open.
+    /// A sealer with the keys of the settings: the first one seals, all open.
     ///
     /// # Errors
-    /// When there is none, or one is not 32 bytes of base64.
+    /// When there is no key, or one is not 32 bytes in base64.
     pub fn from_settings(settings: &SealingSettings) -> Result<Self, KeyError> {
         let text = if let Some(key) = &settings.sealing_key {
             key.expose_secret().to_owned()
@@ -183,7 +184,7 @@ impl Sealer {
         Ok(Self::replacing(newest, older))
     }
 
-    /// A sealer with this key, whose sealed texts do not name it.
+    /// A sealer with this key. Its sealed texts do not name the key.
     #[must_use]
     pub fn new(key: &[u8; 32]) -> Self {
         Self {
@@ -196,7 +197,7 @@ impl Sealer {
         }
     }
 
-    /// A sealer with this key, which is named beside what is sealed, and has replaced those.
+    /// A sealer with this key, which replaced `older`. Its sealed texts name the key.
     #[must_use]
     pub fn replacing(key: &[u8; 32], older: &[[u8; 32]]) -> Self {
         let named = |key| {
@@ -212,40 +213,41 @@ impl Sealer {
         }
     }
 
-    /// Those that it has replaced.
+    /// The keys that this one replaced.
     #[must_use]
     pub fn older(&self) -> &[Self] {
         self.older.as_deref().unwrap_or_default()
     }
 
-    /// It and those that it has replaced.
+    /// This key and those that it replaced.
     fn all(&self) -> impl Iterator<Item = &Self> {
         std::iter::once(self).chain(self.older())
     }
 
-    /// The fingerprints of all keys that open, the one that seals first.
+    /// The fingerprints of all keys that can open. The first one is the key that seals.
     #[must_use]
     pub fn fingerprints(&self) -> Vec<String> {
         self.all().map(Self::fingerprint).collect()
     }
 
-    /// Whether a key with this fingerprint opens.
+    /// Whether one of the keys has this fingerprint.
     #[must_use]
     pub fn has(&self, fingerprint: &str) -> bool {
         self.all().any(|sealer| sealer.fingerprint() == fingerprint)
     }
 
-    /// The one of its keys that has this fingerprint, by itself.
+    /// The key with this fingerprint, as a sealer of its own.
     #[must_use]
     pub fn with_fingerprint(&self, fingerprint: &str) -> Option<&Self> {
         self.all()
             .find(|sealer| sealer.fingerprint() == fingerprint)
     }
 
-    /// Seals what was sealed with another of its keys, or without a name, with the newest; `None` if it is so already.
+    /// Seals a text with the newest key if another key sealed it, or if it names no key. `None` if nothing has to
+    /// change.
     ///
     /// # Errors
-    /// When it does not open.
+    /// When the text does not open.
     pub fn reseal(&self, sealed: &str, associated: &[u8]) -> Result<Option<String>, OpenError> {
         let is_named = self.name.as_deref().is_some_and(|name| {
             let rest = sealed.strip_prefix(NAMED_PREFIX);
@@ -260,20 +262,20 @@ impl Sealer {
         Ok(Some(self.seal(&plain, associated)))
     }
 
-    /// The same with nonces and keys by the chance of another clock.
+    /// The same sealer with another clock, which supplies the randomness for nonces and keys.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The clock whose chance it takes.
+    /// The clock that supplies the randomness.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// A new key.
+    /// A new random key.
     #[must_use]
     pub fn fresh_key(&self) -> [u8; 32] {
         let mut key = [0; 32];
@@ -283,7 +285,7 @@ impl Sealer {
         key
     }
 
-    /// A secret for another purpose, from which the key cannot be told: SHA-256 of key and purpose.
+    /// A secret for another purpose, which does not reveal the key: SHA-256 of key and purpose.
     #[must_use]
     pub fn derive(&self, purpose: &str) -> [u8; 32] {
         Sha256::new_with_prefix(self.key.expose_secret())
@@ -292,7 +294,7 @@ impl Sealer {
             .into()
     }
 
-    /// Tells this key from every other one, and nothing of the key: 64 bits of a secret derived from it, in hexadecimal digits.
+    /// Identifies the key without revealing it: 64 bits of a secret derived from it, in hexadecimal digits.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let secret = self.derive("tandem sealing key fingerprint");
@@ -323,7 +325,7 @@ impl Sealer {
             aad: associated,
         };
         let mut sealed = nonce.to_vec();
-        // AES-GCM refuses only texts of more than 64 GiB; an empty one would then not open, which loses nothing silently.
+        // AES-GCM refuses only texts over 64 GiB. The empty ciphertext would not open, so nothing is lost silently.
         sealed.extend(
             self.cipher
                 .encrypt(Nonce::from_slice(&nonce), payload)
@@ -332,10 +334,10 @@ impl Sealer {
         sealed
     }
 
-    /// Opens what was sealed for the place that `associated` names.
+    /// Opens a text that was sealed for the place that `associated` names.
     ///
     /// # Errors
-    /// When it is no sealed text, or another key or place sealed it.
+    /// When it is not a sealed text, or was sealed with another key or for another place.
     pub fn open(&self, sealed: &str, associated: &[u8]) -> Result<Vec<u8>, OpenError> {
         let named = sealed.strip_prefix(NAMED_PREFIX);
         let (name, text) = match named.and_then(|rest| rest.split_once('.')) {
@@ -366,7 +368,7 @@ impl Sealer {
     /// Opens bytes that were sealed for the place that `associated` names.
     ///
     /// # Errors
-    /// When they are too few, or another key or place sealed them.
+    /// When they are too few, or were sealed with another key or for another place.
     pub fn open_bytes(&self, sealed: &[u8], associated: &[u8]) -> Result<Vec<u8>, OpenError> {
         let (nonce, ciphertext) = sealed
             .split_at_checked(NONCE_BYTES)

@@ -1,7 +1,8 @@
-//! What is recorded of events on their way: a span when one is published and one when a projection takes it, each within the trace in
-//! which the change was asked for. Names and attributes are those of OpenTelemetry's conventions for messaging and Kafka.
+//! The spans of an event's path: one when it is published, and one when a projection processes it. Both belong to the
+//! trace of the request that asked for the change. Names and attributes follow OpenTelemetry's conventions for
+//! messaging and Kafka.
 //!
-//! What is done for several at once is within the trace of the first of them, and the others link to it.
+//! Work for several events at once belongs to the trace of the first one. The others link to it.
 
 use tandem_model::{
     event::CloudEvent,
@@ -12,10 +13,10 @@ use tandem_runtime::{
     trace_context::TraceContext,
 };
 
-/// The header by which an event carries its trace on (CloudEvents, Distributed Tracing extension).
+/// The header in which an event carries its trace (CloudEvents, Distributed Tracing extension).
 const TRACE_HEADER: &str = "ce_traceparent";
 
-/// The trace that a message belongs to, if it says so and spans are recorded here.
+/// The trace that a message names, if it names one and this process records spans.
 #[must_use]
 pub fn trace_of(message: &Message) -> Option<TraceContext> {
     if !span::is_recording() {
@@ -24,7 +25,7 @@ pub fn trace_of(message: &Message) -> Option<TraceContext> {
     message.header(TRACE_HEADER)?.parse().ok()
 }
 
-/// Begins to record that an event is published, until it is acknowledged.
+/// Starts the span of publishing an event. It ends when the event is acknowledged.
 pub(crate) fn publishing(topic: &'static str, key: &str, event: &CloudEvent) -> Span {
     if !span::is_recording() {
         return Span::none();
@@ -43,12 +44,12 @@ pub(crate) fn publishing(topic: &'static str, key: &str, event: &CloudEvent) -> 
     span
 }
 
-/// The messages of a batch whose traces are recorded, while a projection takes them.
+/// The spans of the recorded messages of a batch, while a projection processes it.
 #[derive(Debug, Default)]
 pub(crate) struct Processing(Vec<(Position, Span)>);
 
 impl Processing {
-    /// Begins to record a batch.
+    /// Starts the spans of a batch.
     pub(crate) fn begin(consumer: &'static str, group: &str, batch: &[Message]) -> Self {
         if !span::is_recording() {
             return Self::default();
@@ -73,7 +74,7 @@ impl Processing {
             span.set("messaging.destination.partition.id", partition.to_string());
             span.set("messaging.kafka.offset", offset);
             match &first {
-                // What is written is written for all of them.
+                // The whole batch shares one write, which is recorded in the first trace.
                 Some(first) => span.link(first),
                 None => first = span.context(),
             }
@@ -82,12 +83,12 @@ impl Processing {
         Self(taken)
     }
 
-    /// Where what is done for all of them is recorded.
+    /// The trace context for work that is done for the whole batch.
     pub(crate) fn context(&self) -> Option<TraceContext> {
         self.0.first().and_then(|(_, span)| span.context())
     }
 
-    /// The traces of all of them.
+    /// The trace contexts of all recorded messages.
     pub(crate) fn traces(&self) -> Vec<(Position, TraceContext)> {
         let spans = self.0.iter();
         spans
@@ -95,7 +96,7 @@ impl Processing {
             .collect()
     }
 
-    /// Says that a message was set aside.
+    /// Notes that a message was parked.
     pub(crate) fn set_aside(&mut self, position: Position, reason: &str) {
         self.say(position, |span| {
             span.set("tandem.outcome", "dead letter");
@@ -103,7 +104,7 @@ impl Processing {
         });
     }
 
-    /// Says that a message waits for its data key.
+    /// Notes that a message waits for its data key.
     pub(crate) fn waits(&mut self, position: Position) {
         self.say(position, |span| {
             span.set("tandem.outcome", "waits for its data key");

@@ -1,4 +1,5 @@
-//! Whose data keys did not open when they were last needed: health tells of them, because nobody waits for such a key.
+//! The subjects whose data keys did not open at the last try. Health reports them, because no event waits for such a
+//! key.
 
 use std::{
     collections::BTreeSet,
@@ -7,10 +8,10 @@ use std::{
 
 use super::Sealer;
 
-/// So many are remembered: where the sealing key is the wrong one, they are all.
+/// Most subjects that are remembered. With a wrong sealing key, no data key opens.
 const MOST: usize = 1_000;
 
-/// Subjects whose data keys did not open. Clones share them.
+/// Subjects whose data keys did not open. Clones share the set.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnopenedKeys(Arc<Mutex<BTreeSet<String>>>);
 
@@ -21,7 +22,8 @@ impl UnopenedKeys {
 }
 
 impl Sealer {
-    /// Whose data keys did not open when they were last tried, 1000 of them at most. Known of a sealer that names its key.
+    /// The subjects whose data keys did not open at the last try, 1000 at most. Only a sealer that names its key tracks
+    /// them.
     #[must_use]
     pub fn unopened(&self) -> BTreeSet<String> {
         let unopened = self.unopened.as_ref();

@@ -1,10 +1,20 @@
 //! What is signed of a record: its canonical form, as a hash.
 //!
-//! The form is a sequence of parts, each as its length (8 bytes, big-endian) and its bytes; a part that is not there has the length 2^64-1
-//! and no bytes. The parts: the topic's name without prefix, the key, the number of attributes (8 bytes), the name in lower case and the
-//! value of each attribute in order of name and value, the body. Attributes are the headers that begin with `ce_`, and `content-type`; not
-//! among them are the signature and those of the Distributed Tracing extension, which brokers and mirrors may set. The hash is SHA-256 of a
-//! byte 0, which tells a leaf from an inner node (RFC 6962, section 2.1), and the form. The partition is none of it, for it follows from the key.
+//! The form is a sequence of parts. Each part is its length (8 bytes, big-endian) and its bytes. A missing part has the
+//! length 2^64-1 and no bytes. The parts are, in this order:
+//!
+//! * the name of the topic without prefix
+//! * the key
+//! * the number of attributes (8 bytes)
+//! * for each attribute, in order of name and value: the name in lower case, and the value
+//! * the body
+//!
+//! The attributes are the headers that begin with `ce_`, and `content-type`. The signature itself is left out. So are
+//! the attributes of the Distributed Tracing extension, which brokers and mirrors may set. The partition is left out
+//! too, because it follows from the key.
+//!
+//! The hash is SHA-256 of a byte 0 and the form. The byte distinguishes a leaf from an inner node (RFC 6962, section
+//! 2.1).
 
 use std::borrow::Cow;
 
@@ -20,12 +30,12 @@ pub type Leaf = [u8; 32];
 /// Attributes that are not signed.
 const UNSIGNED: [&str; 3] = [SIGNATURE, "ce_traceparent", "ce_tracestate"];
 const LEAF: u8 = 0;
-/// The length of a part that is not there.
+/// The length of a missing part.
 const NOT_THERE: [u8; 8] = u64::MAX.to_be_bytes();
-/// Bytes that the form of an event has without its body, about.
+/// The approximate size of an event's form without its body.
 const USUAL: usize = 768;
 
-/// The hash of what is signed of a record.
+/// The hash of the signed parts of a record.
 #[must_use]
 pub fn leaf<'a>(
     topic: &str,
@@ -40,7 +50,7 @@ pub fn leaf<'a>(
         })
         .collect();
     attributes.sort_unstable();
-    // All but the body is small, and cheaper to hash in one piece.
+    // Everything except the body is small, and cheaper to hash in one piece.
     let mut form = Vec::with_capacity(USUAL);
     form.push(LEAF);
     put(&mut form, topic.as_bytes());
@@ -59,7 +69,7 @@ pub fn leaf<'a>(
     digest.finalize().into()
 }
 
-/// The length of a part that is there.
+/// The length of a part that exists.
 fn length(part: &[u8]) -> [u8; 8] {
     (part.len() as u64).to_be_bytes()
 }
@@ -69,7 +79,7 @@ fn put(form: &mut Vec<u8>, part: &[u8]) {
     form.extend(part);
 }
 
-/// A name as it is signed: brokers and clients may write it otherwise, and hardly ever do.
+/// The signed form of a name. Brokers and clients may change its case, but rarely do.
 fn lower_case(name: &str) -> Cow<'_, str> {
     if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(name.to_ascii_lowercase())
@@ -78,7 +88,7 @@ fn lower_case(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// The hash of what is signed of a record that is to be published.
+/// The hash of a record that will be published.
 pub(super) fn of_record(record: &Record<'_>) -> Leaf {
     let headers = record.headers.iter();
     leaf(
@@ -89,7 +99,7 @@ pub(super) fn of_record(record: &Record<'_>) -> Leaf {
     )
 }
 
-/// The hash of what was to be signed of a message that was read.
+/// The hash of a message that was read.
 pub(super) fn of_message(message: &Message) -> Leaf {
     let headers = message.headers.iter();
     leaf(

@@ -1,4 +1,4 @@
-//! The key pair that a service signs with, and where it comes from.
+//! The key pair with which a service signs, and where it comes from.
 
 use std::{
     fmt,
@@ -19,7 +19,7 @@ use tandem_runtime::clock::Clock;
 
 /// Bytes of a key's id.
 pub(super) const KEY_ID_BYTES: usize = 8;
-/// Names a verifying key: the first 64 bits of its SHA-256.
+/// Identifies a verifying key: the first 64 bits of its SHA-256.
 pub(super) type KeyId = [u8; KEY_ID_BYTES];
 
 const KEY_BYTES: usize = 32;
@@ -65,27 +65,27 @@ pub enum SigningKeyError {
     /// The file cannot be read.
     #[error("the signing key file {} cannot be read: {source}", path.display())]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: Error,
     },
-    /// A key was to be made, and cannot be kept.
+    /// No key was given, and a new one could not be stored.
     #[error("no signing key is given, and none can be made as {} ({source}): set TANDEM_SIGNING_KEY to 32 random bytes in base64 (openssl rand -base64 32), others for each service, or TANDEM_SIGNING_KEY_FILE to a file that holds them", path.display())]
     NotMade {
-        /// The file that was to hold it.
+        /// The file for the new key.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: Error,
     },
-    /// It is not 32 bytes of base64.
+    /// The key is not 32 bytes in base64.
     #[error("the signing key must be 32 bytes in base64 (openssl rand -base64 32)")]
     Malformed,
 }
 
-/// Signs. Clones share the key.
+/// Signs records. Clones share the key.
 #[derive(Clone)]
 pub struct SigningKey {
     pair: Arc<Ed25519KeyPair>,
@@ -99,10 +99,10 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// The key pair of a seed: RFC 8032, section 5.1.5.
+    /// Makes the key pair of a seed: RFC 8032, section 5.1.5.
     ///
     /// # Errors
-    /// When there is none, which no seed of this length has been seen to bring about.
+    /// When the seed has no key pair. No seed of this length is known to cause that.
     pub fn from_seed(seed: &[u8; KEY_BYTES]) -> Result<Self, SigningKeyError> {
         let pair =
             Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| SigningKeyError::Malformed)?;
@@ -114,11 +114,11 @@ impl SigningKey {
         })
     }
 
-    /// The key that the settings give. Where they give none, the one in the file `<service>.signing.key` of the data directory, which is
-    /// made if it is not there.
+    /// The key that the settings give. If they give none, the key in the file `<service>.signing.key` of the data
+    /// directory. The file is created if it does not exist.
     ///
     /// # Errors
-    /// When a file cannot be read or made, or what is given is not 32 bytes of base64.
+    /// When a file cannot be read or created, or the key is not 32 bytes in base64.
     pub fn from_settings(
         settings: &SigningSettings,
         service: &str,
@@ -156,14 +156,14 @@ impl SigningKey {
         Self::from_seed(&seed)
     }
 
-    /// What its signatures are verified with.
+    /// The key that verifies its signatures.
     #[must_use]
     pub fn verifying(&self) -> &VerifyingKey {
         &self.verifying
     }
 
     pub(super) fn sign(&self, bytes: &[u8]) -> [u8; 64] {
-        // Its length is given by the algorithm; one of zeros would verify nowhere.
+        // The algorithm fixes the length. A signature of zeros would be valid nowhere.
         self.pair
             .sign(bytes)
             .as_ref()
@@ -172,7 +172,7 @@ impl SigningKey {
     }
 }
 
-/// Makes a file with a new key. If another process is faster its key stays.
+/// Creates a file with a new key. If another process was faster, its key stays.
 fn make(path: &Path, clock: &Clock) -> Result<(), Error> {
     let mut seed = [0; KEY_BYTES];
     for part in seed.chunks_exact_mut(16) {
@@ -184,7 +184,7 @@ fn make(path: &Path, clock: &Clock) -> Result<(), Error> {
             .mode(0o700)
             .create(directory)?;
     }
-    // Under another name first: a crash must not leave half a key.
+    // First written under another name, so that a crash does not leave half a key.
     let unfinished = path.with_extension(format!("{}.new", std::process::id()));
     let _ = std::fs::remove_file(&unfinished);
     let mut file = std::fs::OpenOptions::new()
@@ -202,12 +202,12 @@ fn make(path: &Path, clock: &Clock) -> Result<(), Error> {
     }
 }
 
-/// What signatures are verified with: an Ed25519 public key. As text it is base64.
+/// The key that verifies signatures: an Ed25519 public key. As text it is base64.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct VerifyingKey {
     bytes: [u8; KEY_BYTES],
-    /// Kept, for each record asks for it.
+    /// Computed once, because it is needed for each record.
     id: KeyId,
 }
 
@@ -270,7 +270,7 @@ impl From<VerifyingKey> for String {
     }
 }
 
-/// A verifying key that a setting names, and whose it is.
+/// A verifying key from the settings, and the service that owns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedSigner {
     /// The service.

@@ -1,5 +1,5 @@
-//! Looks for a signer's new key before a record that names it is refused: the claim that announces the key and the records that it signed are on
-//! different topics, so either may be read first.
+//! Looks for a signer's new key before a record that names it is refused. The claim that announces the key and the
+//! records that it signed are in different topics, so either may be read first.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -11,12 +11,12 @@ use tokio::sync::watch;
 
 /// How long a record waits for a look.
 const LIMIT: Duration = Duration::from_secs(5);
-/// The most looks in one [`PERIOD`]: a writer to the topics can name as many keys as it likes, and is refused at
-/// once from there on.
+/// The most looks in one [`PERIOD`]. A writer to the topics can name any number of keys. Beyond this number its records
+/// are refused at once.
 const MOST: u32 = 20;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Looks that readers of records ask for and the reader of claims makes.
+/// The looks that readers of records ask for, and that the reader of claims makes.
 #[derive(Debug)]
 pub(super) struct Looks {
     asked: watch::Sender<u64>,
@@ -24,7 +24,7 @@ pub(super) struct Looks {
     spent: Mutex<Option<Spent>>,
 }
 
-/// What was asked for in a period.
+/// The looks of one period.
 #[derive(Clone, Copy, Debug)]
 struct Spent {
     since: Instant,
@@ -40,12 +40,12 @@ impl Looks {
         }
     }
 
-    /// Told of each look that is asked for. While such a receiver lives, looks are made.
+    /// A receiver that gets each request for a look. Looks are made while such a receiver lives.
     pub(super) fn asked(&self) -> watch::Receiver<u64> {
         self.asked.subscribe()
     }
 
-    /// Says that a look was made that began after it was asked for.
+    /// Notes that a look was made which began after this request.
     pub(super) fn made(&self, asked: u64) {
         self.made.send_replace(asked);
     }
@@ -59,7 +59,8 @@ impl Looks {
         spent.is_none_or(|spent| spent.looks < MOST || clock.since(spent.since) >= PERIOD)
     }
 
-    /// Asks for a look, and waits until it is made, 5 s at most. Those who ask while one is being made share the next one.
+    /// Asks for a look, and waits until it is made, 5 s at most. Callers who ask while a look is being made share the
+    /// next one.
     pub(super) async fn ask(&self, clock: &Clock) {
         {
             let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +80,7 @@ impl Looks {
             *asked += 1;
             mine = *asked;
         });
-        // The record is judged afterwards by what is known then.
+        // After a timeout, the record is judged by what is known then.
         let _ = clock
             .timeout(LIMIT, made.wait_for(|made| *made >= mine))
             .await;

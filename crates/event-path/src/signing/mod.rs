@@ -1,10 +1,10 @@
-//! Signatures of events: whoever may write to the topics could make every reader believe anything, so each record is signed by the service that owns
-//! its topic.
+//! Signatures of events. Anyone who may write to the topics could make every reader believe anything. So each record is
+//! signed by the service that owns its topic.
 //!
-//! Each service has an Ed25519 key pair (RFC 8032) of its own. Nothing that another service holds, the sealing key included, lets it sign in
-//! this one's name. A signature goes with the record as the header `ce_tandemsignature`, an extension attribute of CloudEvents, also with
-//! tombstones. Readers know the verifying keys from the claim of the topics, and pin them in their stores
-//! (`docs/decisions/0017-signed-events.md`).
+//! Each service has its own Ed25519 key pair (RFC 8032). Another service holds nothing with which it could sign in this
+//! one's name; the sealing key does not help. The signature is the record's header `ce_tandemsignature`, an extension
+//! attribute of CloudEvents. Tombstones have it too. Readers learn the verifying keys from the claim of the topics, and
+//! pin them in their stores (`docs/decisions/0017-signed-events.md`).
 
 mod canonical;
 mod key;

@@ -1,10 +1,16 @@
-//! A signature as it goes with a record. Records that are published together share one: what is signed is the root of a hash tree over
-//! them (as in RFC 6962, section 2.1), and each takes the way from its leaf to that root along. So a record costs a few hashes where many come,
-//! and a signature of its own where one comes alone.
+//! The signature of a record. Records that are published together share one signature. It covers the root of a hash
+//! tree over them (as in RFC 6962, section 2.1), and each record carries the path from its leaf to that root. So a
+//! record costs only a few hashes when many come together, and one signature when it comes alone.
 //!
-//! As text: `v1.` and base64url without padding of the id of the key (8 bytes), the Ed25519 signature (64 bytes), and for each step from the
-//! leaf to the root the side of the other node (a byte, 0 for left and 1 for right) and its hash (32 bytes). Signed are the 20 bytes
-//! `tandem signature v1`, 0, and the root. An inner node is SHA-256 of a byte 1, the left and the right hash.
+//! The text is `v1.` and base64url without padding of:
+//!
+//! * the id of the key (8 bytes)
+//! * the Ed25519 signature (64 bytes)
+//! * for each step from the leaf to the root: the side of the other node (a byte, 0 for left and 1 for right) and its
+//!   hash (32 bytes)
+//!
+//! The signed bytes are the 20 bytes `tandem signature v1`, 0, and the root. An inner node is SHA-256 of a byte 1, the
+//! left hash and the right hash.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
@@ -14,48 +20,48 @@ use super::{
     key::{KEY_ID_BYTES, KeyId, SigningKey, VerifyingKey},
 };
 
-/// Records that share a signature at most.
+/// Most records that share a signature.
 pub const MOST_TOGETHER: usize = 64;
-/// Steps from a leaf to its root at most.
+/// Most steps from a leaf to its root.
 const MOST_STEPS: usize = 8;
 const PREFIX: &str = "v1.";
 const SIGNED_PREFIX: &[u8; 20] = b"tandem signature v1\0";
 const SIGNATURE_BYTES: usize = 64;
 const NODE: u8 = 1;
 
-/// Why a record counts as nobody's.
+/// Why a record does not count as one of the service.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unverified {
-    /// It has no signature where it needs one.
+    /// The record needs a signature and has none.
     #[error(
         "header ce_tandemsignature is missing: this topic's records are signed by {0} from here on"
     )]
     Missing(String),
-    /// What is there is no signature.
+    /// The header is not a valid signature.
     #[error("header ce_tandemsignature is not a signature of version 1")]
     Malformed,
-    /// It has more than one.
+    /// The record has more than one signature.
     #[error("header ce_tandemsignature is there twice")]
     Twice,
-    /// It is signed by a key that is none of the service's.
+    /// The record is signed with a key that does not belong to the service.
     #[error("it is signed by the key {key}, which is none of those of {service}")]
     OtherKey {
         /// The id of the key.
         key: String,
-        /// Whose key it needs.
+        /// The service whose key is needed.
         service: String,
     },
-    /// It is signed by a key of the service that had been replaced when it was written.
+    /// The record is signed with a key of the service that had already been replaced.
     #[error(
         "it is signed by the key {key} of {service}, which had been replaced before it was written"
     )]
     Replaced {
         /// The id of the key.
         key: String,
-        /// Whose key it was.
+        /// The service that owned the key.
         service: String,
     },
-    /// It is signed by the right key, and was changed since.
+    /// The record is signed with the right key, but was changed afterwards.
     #[error(
         "header ce_tandemsignature is the signature of another record: its topic, key, attributes or body were changed"
     )]
@@ -71,7 +77,7 @@ impl Unverified {
     }
 }
 
-/// The id of a key as it is shown.
+/// The id of a key in hexadecimal digits.
 pub(super) fn hexadecimal(key: &KeyId) -> String {
     key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -83,7 +89,7 @@ struct Step {
     hash: Leaf,
 }
 
-/// A signature that was read.
+/// A signature that was parsed from a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Signature {
     pub(super) key: KeyId,
@@ -91,7 +97,8 @@ pub(super) struct Signature {
     steps: Vec<Step>,
 }
 
-/// What was signed by which key, and the signature of it: a right root beside wrong bytes is no signature.
+/// The key, the root and the signature. The signature's bytes are included, because a correct root with wrong bytes is
+/// not a valid signature.
 pub(super) type Signed = (KeyId, Leaf, [u8; SIGNATURE_BYTES]);
 
 fn node(left: &Leaf, right: &Leaf) -> Leaf {
@@ -101,7 +108,7 @@ fn node(left: &Leaf, right: &Leaf) -> Leaf {
     Sha256::digest(node).into()
 }
 
-/// What is signed where this is the root.
+/// The bytes that are signed for this root.
 fn signed(root: &Leaf) -> [u8; SIGNED_PREFIX.len() + 32] {
     let mut signed = [0; SIGNED_PREFIX.len() + 32];
     signed[..SIGNED_PREFIX.len()].copy_from_slice(SIGNED_PREFIX);
@@ -110,12 +117,12 @@ fn signed(root: &Leaf) -> [u8; SIGNED_PREFIX.len() + 32] {
 }
 
 impl Signature {
-    /// What it says of a record whose root this is.
+    /// This signature as one of this root.
     pub(super) fn of_root(&self, root: Leaf) -> Signed {
         (self.key, root, self.bytes)
     }
 
-    /// Reads the text of a header.
+    /// Parses the value of a header.
     pub(super) fn parse(text: &[u8]) -> Result<Self, Unverified> {
         let bytes = std::str::from_utf8(text)
             .ok()
@@ -165,7 +172,7 @@ impl Signature {
         format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// The root that a record with this leaf leads to.
+    /// The root to which the path of a record with this leaf leads.
     pub(super) fn root(&self, leaf: Leaf) -> Leaf {
         self.steps.iter().fold(leaf, |hash, step| {
             if step.is_right {
@@ -176,7 +183,7 @@ impl Signature {
         })
     }
 
-    /// Whether a key has signed this root.
+    /// Whether this key signed this root.
     pub(super) fn is_of(&self, root: &Leaf, key: &VerifyingKey) -> bool {
         key.verifies(&signed(root), &self.bytes)
     }
@@ -185,7 +192,7 @@ impl Signature {
 /// The signatures of records with these leaves, in order.
 pub(super) fn sign(key: &SigningKey, leaves: &[Leaf]) -> Vec<String> {
     let mut steps: Vec<Vec<Step>> = vec![Vec::new(); leaves.len()];
-    // Of each node of the level the first leaf below it and the one behind the last.
+    // For each node of the level: its hash, the index of the first leaf below it, and the index behind the last one.
     let mut level: Vec<(Leaf, usize, usize)> = leaves
         .iter()
         .enumerate()
@@ -210,7 +217,7 @@ pub(super) fn sign(key: &SigningKey, leaves: &[Leaf]) -> Vec<String> {
                     }
                     (node(&left.0, &right.0), left.1, right.2)
                 }
-                // The odd one goes up as it is.
+                // A node without a partner moves up unchanged.
                 alone => alone[0],
             })
             .collect();
@@ -266,7 +273,8 @@ mod tests {
         let leaves: [Leaf; 4] = [[1; 32], [2; 32], [3; 32], [4; 32]];
         let text = sign(&key, &leaves).remove(0);
         let mut cut = Signature::parse(text.as_bytes()).unwrap();
-        // A leaf that is the node above leads to the root too; no canonical form has it as its hash, for it begins with another byte.
+        // A leaf equal to the inner node above it leads to the root too. No canonical form has such a hash, because it
+        // begins with another byte.
         cut.steps.remove(0);
         assert!(cut.is_of(&cut.root(node(&leaves[0], &leaves[1])), key.verifying()));
         assert_ne!(

@@ -1,4 +1,4 @@
-//! A service whose signatures count: its verifying keys, and from where on its records must be signed.
+//! A service whose signatures count: its verifying keys, and the offsets from which its records must be signed.
 
 use std::collections::BTreeMap;
 
@@ -15,23 +15,24 @@ use tandem_model::message::Message;
 /// A service whose signatures count, as a store pins it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signer {
-    /// Its verifying keys, the newest first.
+    /// The verifying keys, the newest first.
     pub keys: Vec<VerifyingKey>,
-    /// For each of its topics and each partition the offset from which on every record must be signed. What is not named is so from 0 on.
+    /// For each topic and partition, the offset from which every record must be signed. A missing entry means 0.
     #[serde(default)]
     pub from: BTreeMap<String, Offsets>,
-    /// Those of its keys that were replaced.
+    /// The keys that were replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<ReplacedKey>,
 }
 
-/// A verifying key that was replaced: somebody else may have it by now, so that what is signed with it counts only where it lay already.
+/// A verifying key that was replaced. Somebody else may have its private part by now, so its signatures count only on
+/// records that existed before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplacedKey {
     /// The key.
     pub key: VerifyingKey,
-    /// For each of the service's topics and each partition the offset from which on nothing counts that is signed with it. Where none is
-    /// named it is 0.
+    /// For each topic and partition of the service, the offset from which the key's signatures no longer count. A
+    /// missing entry means 0.
     pub before: BTreeMap<String, Offsets>,
 }
 
@@ -43,7 +44,7 @@ impl Signer {
         message.position.offset < from.copied().unwrap_or_default()
     }
 
-    /// Whether what is signed with this key counts where this record lies.
+    /// Whether signatures with this key count at this record's position.
     pub(super) fn counts(&self, key: &VerifyingKey, message: &Message) -> bool {
         let replaced = self.replaced.iter().find(|replaced| replaced.key == *key);
         replaced.is_none_or(|replaced| {
@@ -53,7 +54,7 @@ impl Signer {
         })
     }
 
-    /// Whether this is one of its keys, and was not replaced.
+    /// Whether this is one of the service's keys and was not replaced.
     pub(crate) fn signs_with(&self, key: &VerifyingKey) -> bool {
         self.keys.contains(key) && !self.was_replaced(key)
     }
@@ -63,7 +64,7 @@ impl Signer {
         self.replaced.iter().any(|replaced| replaced.key == *key)
     }
 
-    /// Puts a key before the others, which count from now on before these offsets alone.
+    /// Adds a key as the newest. The signatures of the others count only before these offsets from now on.
     pub(crate) fn replace_keys(&mut self, key: VerifyingKey, before: &BTreeMap<String, Offsets>) {
         let replaced = self.keys.iter().filter(|known| !self.was_replaced(known));
         let replaced: Vec<_> = replaced
@@ -79,7 +80,7 @@ impl Signer {
     /// Judges a record that must be signed.
     ///
     /// # Errors
-    /// Why it is not the service's.
+    /// Why the record does not count as one of the service.
     pub fn has_signed(&self, service: &str, message: &Message) -> Result<(), Unverified> {
         self.verified(service, message)
     }
@@ -87,7 +88,7 @@ impl Signer {
     /// Judges a record of one of the service's topics.
     ///
     /// # Errors
-    /// Why it is not the service's.
+    /// Why the record does not count as one of the service.
     pub fn judge(&self, service: &str, message: &Message) -> Result<(), Unverified> {
         match self.has_signed(service, message) {
             Err(Unverified::Missing(_)) if self.may_lack(message) => Ok(()),
@@ -95,7 +96,7 @@ impl Signer {
         }
     }
 
-    /// Whether one of its keys has signed a record.
+    /// Checks that one of the service's keys signed a record.
     fn verified(&self, service: &str, message: &Message) -> Result<(), Unverified> {
         let signed = signature_of(message)?;
         let signed = signed.ok_or_else(|| Unverified::Missing(service.to_owned()))?;
@@ -112,7 +113,7 @@ impl Signer {
     }
 }
 
-/// The key among these that made a signature.
+/// The key among `keys` that made a signature.
 pub(super) fn key_of<'a>(
     service: &str,
     signed: &Signature,
@@ -125,7 +126,7 @@ pub(super) fn key_of<'a>(
         })
 }
 
-/// The signature that a record brings, if it does.
+/// The signature of a record, if it has one.
 pub(super) fn signature_of(message: &Message) -> Result<Option<Signature>, Unverified> {
     let mut signatures = message
         .headers

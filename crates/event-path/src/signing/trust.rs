@@ -1,4 +1,4 @@
-//! Whose signatures count on which topic, and from where on there must be one.
+//! Whose signatures count in which topic, and from which offset on they are required.
 
 mod judging;
 mod pinning;
@@ -24,13 +24,14 @@ use super::{
 };
 use crate::log::Record;
 
-/// So many groups of records are remembered whose common signature was found good: those that come next are most likely of one of them.
+/// Verified signatures that are remembered. Records that were published together share one, so the next records most
+/// likely have one of these.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
 
-/// Topics, each with the service that alone writes there.
+/// Topics, each with the only service that may write to it.
 pub type Topics = &'static [(&'static str, &'static str)];
 
-/// Signs what a service publishes, and judges what it reads. Clones share it.
+/// Signs what a service publishes, and judges what it reads. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Signatures(Arc<Shared>);
 
@@ -42,16 +43,17 @@ struct Shared {
     accepts_unsigned: bool,
     given: BTreeMap<String, Vec<VerifyingKey>>,
     pinned: RwLock<BTreeMap<String, Signer>>,
-    /// The number of the newest claim that is known of a service, also from before this process.
+    /// For each service, the number of the newest known claim. It may be from before this process.
     claim_numbers: Mutex<BTreeMap<String, u64>>,
-    /// Whether a claim need only be signed by a key that it names itself: an operator's order.
+    /// Whether a claim is believed if it is signed with a key that it names itself. Only an operator orders this.
     believes_claims: AtomicBool,
     good: Mutex<LruCache<Signed, ()>>,
     looks: Looks,
 }
 
 impl Signatures {
-    /// Signs as this service with this key, and judges records of these topics by what the settings trust; the rest is pinned later.
+    /// Signs as this service with this key. Judges records of these topics by the keys that the settings trust. Further
+    /// keys are pinned later.
     #[must_use]
     pub fn new(
         service: &'static str,
@@ -86,7 +88,7 @@ impl Signatures {
         self.0.service
     }
 
-    /// What its signatures are verified with.
+    /// The key that verifies this service's signatures.
     #[must_use]
     pub fn verifying(&self) -> &VerifyingKey {
         self.0.key.verifying()
@@ -100,7 +102,7 @@ impl Signatures {
         services
     }
 
-    /// The topics that a service alone writes to.
+    /// The topics to which only this service may write.
     pub(crate) fn topics_of(&self, service: &str) -> Vec<&'static str> {
         let topics = self.0.topics.iter();
         topics
@@ -109,7 +111,7 @@ impl Signatures {
             .collect()
     }
 
-    /// Whether records without a signature are taken wherever they are.
+    /// Whether records without a signature are accepted at any position.
     pub(crate) fn accepts_unsigned(&self) -> bool {
         self.0.accepts_unsigned
     }
@@ -127,7 +129,7 @@ impl Signatures {
         self.owner(topic) == Some(self.0.service)
     }
 
-    /// The record with its signature if it is on a topic of the service's own.
+    /// Adds a signature to the record if its topic belongs to this service.
     #[must_use]
     pub fn signed<'a>(&self, mut record: Record<'a>) -> Record<'a> {
         if self.signs(record.topic) {
@@ -140,30 +142,30 @@ impl Signatures {
         record
     }
 
-    /// The signatures of records that are published together; [`super::MOST_TOGETHER`] at most.
+    /// The signatures of records that are published together, [`super::MOST_TOGETHER`] at most.
     #[must_use]
     pub fn sign_together(&self, records: &[Record<'_>]) -> Vec<String> {
         let leaves: Vec<Leaf> = records.iter().map(canonical::of_record).collect();
         self.sign(&leaves)
     }
 
-    /// What is signed of a record.
+    /// The hash of the signed parts of a record.
     pub(crate) fn leaf(record: &Record<'_>) -> Leaf {
         canonical::of_record(record)
     }
 
-    /// Signs records together that have these leaves; [`super::MOST_TOGETHER`] at most.
+    /// Signs records with these leaves together, [`super::MOST_TOGETHER`] at most.
     pub(crate) fn sign(&self, leaves: &[Leaf]) -> Vec<String> {
         signature::sign(&self.0.key, leaves)
     }
 
-    /// What is pinned of a service.
+    /// The pinned keys and offsets of a service.
     #[must_use]
     pub fn signer(&self, service: &str) -> Option<Signer> {
         self.pinned(|pinned| pinned.get(service).cloned())
     }
 
-    /// What is pinned of the service that alone writes to a topic.
+    /// The pinned keys and offsets of the service that owns a topic.
     pub(crate) fn signer_of(&self, topic: &str) -> Option<Signer> {
         self.signer(self.owner(topic)?)
     }
@@ -172,7 +174,7 @@ impl Signatures {
         read(&self.0.pinned.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From now on a service is known by this.
+    /// Sets the pinned keys and offsets of a service.
     pub fn trust(&self, service: &str, signer: Signer) {
         let mut pinned = self
             .0
@@ -182,13 +184,13 @@ impl Signatures {
         pinned.insert(service.to_owned(), signer);
     }
 
-    /// The number of the newest claim that is known of a service; 0 if none is.
+    /// The number of the newest known claim of a service. 0 if none is known.
     pub(crate) fn claim_number(&self, service: &str) -> u64 {
         let numbers = self.claim_numbers();
         numbers.get(service).copied().unwrap_or_default()
     }
 
-    /// From now on claims of a service with a lower number are old ones.
+    /// Notes the number of a claim. Claims of the service with a lower number count as old.
     pub(crate) fn know_claim_number(&self, service: &str, number: u64) {
         let mut numbers = self.claim_numbers();
         let known = numbers.entry(service.to_owned()).or_default();
@@ -200,12 +202,13 @@ impl Signatures {
         numbers.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on a claim need only be signed by a key that it names itself: an operator says that the known one is lost.
+    /// From now on a claim is believed if it is signed with a key that it names itself. An operator says that the known
+    /// key is lost.
     pub(crate) fn believe_claims(&self) {
         self.0.believes_claims.store(true, Ordering::Relaxed);
     }
 
-    /// Whether that was said.
+    /// Whether [`Self::believe_claims`] was called.
     pub(crate) fn believes_claims(&self) -> bool {
         self.0.believes_claims.load(Ordering::Relaxed)
     }

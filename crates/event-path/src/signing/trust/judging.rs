@@ -1,4 +1,4 @@
-//! Judges records that are read by who has signed them, and marks those that are not to be taken.
+//! Judges records by their signatures, and marks those that are refused.
 
 use std::sync::{MutexGuard, PoisonError};
 
@@ -20,11 +20,11 @@ use crate::{
 };
 
 impl Signatures {
-    /// Judges a record that was read. Where nothing is known of the service whose topic it is, and no key of it was given, everything is taken,
-    /// as before there were signatures.
+    /// Judges a record that was read. If nothing is pinned for the service that owns the topic and the settings give no
+    /// key of it, every record is accepted, as before signatures existed.
     ///
     /// # Errors
-    /// Why it is not the service's.
+    /// Why the record does not count as one of the service.
     pub fn judge(&self, message: &Message) -> Result<(), Unverified> {
         let Some(owner) = self.owner(&message.topic) else {
             return Ok(());
@@ -49,18 +49,18 @@ impl Signatures {
         })
     }
 
-    /// Judges a record before the claims were: `None` where nothing is pinned of the service whose topic it is, or an operator has said that what is
-    /// pinned does not count.
+    /// Judges a record before the claims are read. `None` if nothing is pinned for the service that owns the topic, or
+    /// if an operator has said that the pinned keys do not count.
     pub(crate) fn judge_by_pinned(&self, message: &Message) -> Option<Result<(), Unverified>> {
         let owner = self.owner(&message.topic)?;
         let is_pinned = !self.believes_claims() && self.pinned(|pinned| pinned.contains_key(owner));
         is_pinned.then(|| self.judge(message))
     }
 
-    /// Judges a record by these keys of a service alone: it must be signed by one of them.
+    /// Judges a record by these keys of a service only. It must be signed with one of them.
     ///
     /// # Errors
-    /// Why it is not.
+    /// Why the record does not count as one of the service.
     pub(crate) fn judge_by(
         &self,
         service: &str,
@@ -73,10 +73,10 @@ impl Signatures {
         }
     }
 
-    /// Judges a record by what a claim says of a service: it must be signed by one of its keys that counts there.
+    /// Judges a record by what a claim says about a service. It must be signed with a key that counts at its position.
     ///
     /// # Errors
-    /// Why it is not.
+    /// Why the record does not count as one of the service.
     pub(crate) fn judge_by_signer(
         &self,
         service: &str,
@@ -119,36 +119,36 @@ impl Signatures {
         self.0.good.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a record that is refused for this reason is to be judged once more after [`Self::look_again`]: it is signed by a key of another
-    /// service that is not known, and a claim may tell of it that was not read yet.
+    /// Whether a record that is refused for this reason must be judged again after [`Self::look_again`]. It is signed
+    /// with an unknown key of another service, and a claim that was not read yet may announce that key.
     pub(crate) fn is_doubtful(&self, reason: &Unverified, clock: &Clock) -> bool {
         matches!(reason, Unverified::OtherKey { service, .. } if service != self.0.service)
             && self.0.looks.may_ask(clock)
     }
 
-    /// Waits until all claims that there are now have been read and believed or not, 5 s at most.
+    /// Waits until all claims in the log have been read and judged, 5 s at most.
     pub(crate) async fn look_again(&self, clock: &Clock) {
         self.0.looks.ask(clock).await;
     }
 
-    /// Told of each look at the claims that is asked for. As long as such a receiver lives somebody has to make them, each to be followed by
-    /// [`Self::looked`].
+    /// A receiver that gets each request for a look at the claims. While it lives, its owner must make these looks, and
+    /// call [`Self::looked`] after each.
     pub(crate) fn looks(&self) -> watch::Receiver<u64> {
         self.0.looks.asked()
     }
 
-    /// Says that all claims were read after this look was asked for.
+    /// Notes that all claims were read after this request for a look.
     pub(crate) fn looked(&self, asked: u64) {
         self.0.looks.made(asked);
     }
 
-    /// Marks a record that is not to be taken, and removes such a mark that it brought along.
+    /// Marks a record that is refused. Removes such a mark if the record came with one.
     pub fn mark(&self, message: &mut Message) {
         let judged = self.judge(message);
         Self::put_mark(message, judged);
     }
 
-    /// The same, but for a record that is [doubtful](Self::is_doubtful), which stays as it is: then the answer is false.
+    /// The same, except that it leaves a [doubtful](Self::is_doubtful) record unchanged and returns false.
     pub(crate) fn mark_undoubted(&self, message: &mut Message, clock: &Clock) -> bool {
         let judged = self.judge(message);
         if let Err(reason) = &judged

@@ -1,23 +1,23 @@
-//! What a store remembers of the services that sign: the first keys that it sees of a service are pinned.
+//! What a store remembers about the services that sign. The first keys that it sees of a service are pinned.
 
 use super::{Signatures, Signer};
 use crate::store::{Registry, StoreError};
 
-/// Under this name a store remembers a service's verifying keys.
+/// The name under which a store remembers a service's verifying keys.
 fn name(service: &str) -> String {
     format!("signer/{service}")
 }
 
-/// Under this name a store remembers the number of a service's newest claim.
+/// The name under which a store remembers the number of a service's newest claim.
 fn number_name(service: &str) -> String {
     format!("claim-number/{service}")
 }
 
 impl Signatures {
-    /// What a store has pinned of a service.
+    /// What a store has pinned for a service.
     ///
     /// # Errors
-    /// When the store does not answer, or what it answers cannot be read.
+    /// When the store does not answer, or its entry cannot be read.
     pub(crate) async fn recall(
         registry: &dyn Registry,
         service: &str,
@@ -26,7 +26,7 @@ impl Signatures {
         text.map(|text| parse(service, &text)).transpose()
     }
 
-    /// Pins a service in a store, where nothing is pinned yet; answers what is pinned then.
+    /// Pins a service in a store, unless something is pinned. Returns what is pinned then.
     ///
     /// # Errors
     /// As [`Self::recall`].
@@ -39,7 +39,7 @@ impl Signatures {
         parse(service, &pinned)
     }
 
-    /// Takes up the number that a store has noted of a service's newest claim.
+    /// Loads the number of a service's newest claim from a store.
     ///
     /// # Errors
     /// As [`Self::recall`].
@@ -59,7 +59,7 @@ impl Signatures {
         Ok(())
     }
 
-    /// Notes the number of a service's newest claim, where it is higher than what is known.
+    /// Stores the number of a service's newest claim, if it is higher than the known one.
     ///
     /// # Errors
     /// As [`Self::recall`].
@@ -77,7 +77,7 @@ impl Signatures {
         Ok(())
     }
 
-    /// Pins a service anew, whatever was pinned.
+    /// Pins a service, replacing what was pinned.
     ///
     /// # Errors
     /// As [`Self::recall`].

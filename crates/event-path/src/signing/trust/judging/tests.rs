@@ -1,4 +1,4 @@
-//! Whose record is taken, and whose is not.
+//! Which records are accepted, and which are refused.
 #![allow(clippy::unwrap_used)]
 use tandem_model::message::Position;
 
@@ -19,7 +19,7 @@ fn signatures(service: &'static str, seed: u8) -> Signatures {
     Signatures::new(service, key, TOPICS, &SigningSettings::default())
 }
 
-/// Accounts, and orders, which knows accounts and asks for signatures from offset 5 of partition 0 of `changes` on.
+/// Accounts and orders. Orders trusts accounts, and requires signatures from offset 5 of partition 0 of `changes` on.
 fn both() -> (Signatures, Signatures) {
     let (accounts, orders) = (signatures("accounts", 1), signatures("orders", 2));
     orders.trust(
@@ -82,7 +82,7 @@ fn what_the_service_signed_is_taken_as_it_is_alone() {
         changed(|it| it.headers.push(it.headers[1].clone())),
         Err(Unverified::Twice)
     );
-    // Where it lies, and what mirrors add, says nothing.
+    // The partition and headers that mirrors add are not signed.
     assert_eq!(changed(|it| it.position.partition = 3), Ok(()));
     assert_eq!(
         changed(|it| it.headers.push(("mirror".to_owned(), Vec::new()))),
@@ -115,7 +115,8 @@ fn a_right_record_with_another_ones_signature_is_refused_whatever_was_judged_bef
     let (right, other) = (tombstone("1"), tombstone("2"));
     assert_eq!(orders.judge(&right), Ok(()));
     assert_eq!(orders.judge(&other), Ok(()));
-    // When compaction leaves it alone, a reader that begins then has nothing else to go by.
+    // After compaction the tombstone may be all that is left. A reader that starts then has only its signature to judge
+    // by.
     let forged = Message {
         headers: other.headers,
         ..right
@@ -150,7 +151,7 @@ fn what_a_replaced_key_has_signed_counts_where_it_lay_before_and_nowhere_else() 
         );
         assert_eq!(by(&new, partition, offset), Ok(()));
     }
-    // Once replaced it ends there, whatever replaces its successor.
+    // The end of a replaced key does not move when its successor is replaced.
     signer.replace_keys(
         *signatures("accounts", 4).verifying(),
         &[("changes".to_owned(), [(0, 20)].into())].into(),
@@ -169,7 +170,7 @@ fn no_other_service_signs_in_this_ones_name() {
         orders.judge(&forged),
         Err(Unverified::OtherKey { .. })
     ));
-    // Even where there need not be a signature yet.
+    // Also at an offset where signatures are not required yet.
     let early = Message {
         position: Position {
             partition: 0,
