@@ -1,9 +1,12 @@
-//! The port to the log: topics in partitions that keep records in order, published to with acknowledgement, read by groups whose
-//! positions are kept, or by assignment.
+//! The port to the log. A log has topics, and the partitions of a topic keep records in order. Publishing is
+//! acknowledged. Records are read by consumer groups, whose positions are stored, or by assignment.
 //!
-//! What an adapter must hold to: records of one partition are read in the order in which they were published; a record whose
-//! publication was acknowledged is read by everybody; one whose publication failed may be in the log all the same, once or more often.
-//! Offsets grow and have holes: of transaction markers, of compaction.
+//! Every adapter must keep these rules:
+//!
+//! * Records of one partition are read in the order in which they were published.
+//! * Every reader gets a record whose publication was acknowledged.
+//! * A record whose publication failed may still be in the log, once or several times.
+//! * Offsets grow and have gaps, which transaction markers and compaction leave.
 
 mod read_errors;
 mod records_at;
@@ -17,31 +20,31 @@ use tandem_model::message::{Message, Position};
 pub use read_errors::{ReadErrors, Told};
 pub use records_at::{record_at, records_at};
 
-/// For each partition the offset of the next record to read.
+/// The offset of the next record to read, for each partition.
 pub type Offsets = BTreeMap<i32, i64>;
 
-/// For each partition the first offset that is kept, and the one behind the last record that readers are shown.
+/// For each partition, the first offset that is kept, and the offset behind the last record that readers can see.
 pub type Ends = BTreeMap<i32, (i64, i64)>;
 
-/// Why the log did not do as asked.
+/// Why a request to the log failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LogError {
-    /// A setting that the client does not know or take: trying again does not help.
+    /// The client does not know or does not accept a setting. A retry does not help.
     #[error("{0}")]
     Settings(String),
-    /// It does not answer, or not in time.
+    /// The log does not answer, or not in time.
     #[error("the log is away: {0}")]
     Away(String),
-    /// It cannot be reached, and why, as a sentence.
+    /// The log cannot be reached. Holds the reason as a sentence.
     #[error("{0}")]
     Unreachable(String),
-    /// The topic was made a moment ago and its partitions are not known everywhere yet; asking again will work.
+    /// The topic was created a moment ago, and its partitions are not known everywhere yet. A retry will work.
     #[error("the log does not know the partitions of {0} yet")]
     NoPartitions(String),
-    /// This reader cannot go on: a new one may.
+    /// This reader cannot go on. A new one may.
     #[error("the reader cannot go on: {0}")]
     Ended(String),
-    /// It answers, and something that is in it cannot be read: what and why, as a sentence.
+    /// The log answers, but something in it cannot be read. Holds what and why, as a sentence.
     #[error("{0}")]
     Unreadable(String),
 }
@@ -49,16 +52,17 @@ pub enum LogError {
 /// Why a record was not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// The log will never take this record, as it is and as the topic is: it is too large, or breaks a rule of the topic.
+    /// The log will never take this record while the topic is as it is now. The record is too large, or breaks a rule
+    /// of the topic.
     #[error("{0}")]
     Refused(String),
-    /// Nothing is wrong with this record: another one of its batch was refused.
+    /// This record is fine, but another one in its batch was refused.
     #[error("{0}")]
     Neighbour(String),
-    /// The publisher holds as many records as it may; there is room again when some are acknowledged.
+    /// The publisher's buffer is full. There is room again when some records are acknowledged.
     #[error("{0}")]
     Full(String),
-    /// The log does not answer, or not in time: whether it has the record is unknown.
+    /// The log does not answer, or not in time. Whether it has the record is unknown.
     #[error("{0}")]
     Away(String),
 }
@@ -66,18 +70,18 @@ pub enum PublishError {
 /// A record to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Where it goes.
+    /// The topic.
     pub topic: &'a str,
-    /// Its key: records of one key go to one partition.
+    /// The key. Records of one key go to one partition.
     pub key: &'a str,
-    /// Its headers, in order.
+    /// The headers, in order.
     pub headers: Vec<(&'a str, Cow<'a, [u8]>)>,
-    /// Its body; `None` for a tombstone.
+    /// The body. `None` for a tombstone.
     pub payload: Option<&'a [u8]>,
 }
 
 impl<'a> Record<'a> {
-    /// A record without headers; a tombstone if `payload` is `None`.
+    /// A record without headers. It is a tombstone if `payload` is `None`.
     #[must_use]
     pub fn new(topic: &'a str, key: &'a str, payload: Option<&'a [u8]>) -> Self {
         Self {
@@ -89,36 +93,38 @@ impl<'a> Record<'a> {
     }
 }
 
-/// How soon a reader hears of a record.
+/// How soon a reader gets a new record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attention {
     /// At once.
     Prompt,
-    /// Within this time: the brokers gather, and give one answer where they gave many.
+    /// Within this time. The brokers collect records and send fewer, larger answers.
     Patient(Duration),
 }
 
-/// What a topic is now.
+/// The present state of a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicState {
-    /// What tells this topic from one of the same name that is made after it was deleted; `None` where the client cannot tell.
+    /// Distinguishes this topic from one of the same name that is created after it was deleted. `None` if the client
+    /// cannot tell.
     pub identity: Option<String>,
-    /// Its partitions, each with its ends.
+    /// The partitions, each with its ends.
     pub ends: Ends,
 }
 
-/// A member of a group that is to be.
+/// How to join a consumer group.
 #[derive(Clone)]
 pub struct Membership {
     /// The group.
     pub group: String,
-    /// What it reads.
+    /// The topic that the member reads.
     pub topic: &'static str,
-    /// How soon it hears of a record.
+    /// How soon the member gets a new record.
     pub attention: Attention,
-    /// Told every few seconds how many records of its partitions are behind its stored positions.
+    /// Called every few seconds with the lag: the number of records in the member's partitions behind its stored
+    /// positions.
     pub on_lag: Arc<dyn Fn(i64) + Send + Sync>,
-    /// Takes note of what cannot be read.
+    /// Notes what cannot be read.
     pub errors: ReadErrors,
 }
 
@@ -135,45 +141,47 @@ impl Debug for Membership {
 /// A log with topics.
 #[async_trait]
 pub trait Log: Debug + Send + Sync + 'static {
-    /// Waits until the topics that the service needs are known to be there. Returns false if the service stops before.
+    /// Waits until the topics that the service needs are known to exist. Returns false if the service stops before.
     async fn ready(&self) -> bool;
 
-    /// Why the log has not been reached yet, as a sentence; `None` when it has.
+    /// Why the log has not been reached yet, as a sentence. `None` once it has been reached.
     fn failure(&self) -> Option<String>;
 
-    /// What tails cannot read, and have tried to for some time, as sentences. Members tell of theirs by [`Membership::errors`].
+    /// What tails have failed to read for some time, as sentences. Members report theirs through
+    /// [`Membership::errors`].
     fn unreadable(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// The name of the system whose log it is, where that is known.
+    /// The name of the system to which the log belongs, if it is known.
     fn system(&self) -> Option<Arc<str>> {
         None
     }
 
-    /// Most bytes of a record that it takes: key, headers, body and framing together.
+    /// Most bytes of a record that the log takes: key, headers, body and framing together.
     fn largest_record(&self) -> usize;
 
-    /// A publisher of its own, for many records at once.
+    /// Makes a publisher for many records at once.
     ///
     /// # Errors
     /// When a setting is wrong.
     fn publisher(&self) -> Result<Arc<dyn Publisher>, LogError>;
 
-    /// Publishes a single record; returns where it is when it is acknowledged, after 20 s at most.
+    /// Publishes one record. Returns its position when it is acknowledged, after 20 s at most.
     ///
     /// # Errors
     /// When it is not acknowledged in that time.
     async fn publish(&self, record: Record<'_>) -> Result<Position, PublishError>;
 
-    /// What a topic is now.
+    /// The present state of a topic.
     ///
     /// # Errors
     /// When the log does not answer within 10 s.
     async fn topic(&self, topic: &str) -> Result<TopicState, LogError>;
 
-    /// For each partition of a topic its first offset, and the one behind its last record whether readers are shown that yet or not: what
-    /// lies behind a transaction that is open is not.
+    /// For each partition of a topic, its first offset and the offset behind its last record. Unlike
+    /// [`TopicState::ends`], this counts records that readers cannot see yet, because they lie behind an open
+    /// transaction.
     ///
     /// # Errors
     /// When the log does not answer within 10 s.
@@ -184,14 +192,14 @@ pub trait Log: Debug + Send + Sync + 'static {
     /// Whether a group has members now.
     ///
     /// # Errors
-    /// When that cannot be told now; it may have some.
+    /// When this is not known now. The group may have members.
     async fn has_members(&self, group: &str) -> Result<bool, LogError> {
         Err(LogError::Away(format!(
             "this log does not tell who is in the group {group}"
         )))
     }
 
-    /// A reader of all partitions that `from` names, from there on.
+    /// Makes a reader of all partitions that `from` names, from those offsets on.
     ///
     /// # Errors
     /// When it cannot be opened now.
@@ -202,96 +210,99 @@ pub trait Log: Debug + Send + Sync + 'static {
         attention: Attention,
     ) -> Result<Box<dyn Tail>, LogError>;
 
-    /// A member of a group, which reads once it has subscribed.
+    /// Makes a member of a group. The member reads after it has subscribed.
     ///
     /// # Errors
     /// When a setting is wrong.
     fn join(&self, membership: Membership) -> Result<Box<dyn Member>, LogError>;
 }
 
-/// Publishes many records at once. Records of one partition that are on their way at the same time arrive in the order in which they
-/// were given.
+/// Publishes many records at once. Records of one partition that are in flight together arrive in the order in which
+/// they were given.
 pub trait Publisher: Debug + Send + Sync {
-    /// Takes a record on its way; the future ends when it is acknowledged, or given up after half a minute at most.
+    /// Starts to publish a record. The future ends when the record is acknowledged, or with an error after half a
+    /// minute at most.
     ///
     /// # Errors
-    /// When it is not even taken on its way.
+    /// When the publisher does not accept the record at all.
     fn send(
         &self,
         record: &Record<'_>,
     ) -> Result<BoxFuture<'static, Result<Position, PublishError>>, PublishError>;
 }
 
-/// What comes out of a tail.
+/// What a tail returns.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arrival {
     /// A record.
     Record(Message),
-    /// Of this partition everything was read that was in it when the log was asked last, whatever holes are at its end. It was asked after
-    /// the tail was assigned.
+    /// The tail has read all of this partition, up to the end that the log reported last, including gaps at that end.
+    /// The log was asked after the tail was assigned.
     End(i32),
 }
 
-/// Reads by assignment, outside of any group.
+/// Reads by assignment, outside of any consumer group.
 #[async_trait]
 pub trait Tail: Debug + Send + Sync {
-    /// Reads on from there; what was read ahead is dropped.
+    /// Continues reading from these offsets. Records that were read ahead are dropped.
     ///
     /// # Errors
-    /// When the client does not take the assignment.
+    /// When the client does not accept the assignment.
     fn assign(&self, from: &Offsets) -> Result<(), LogError>;
 
-    /// What comes next; waits for it, however long the log is away meanwhile. Safe to cancel.
+    /// Waits for the next arrival, even while the log is unavailable. Safe to cancel.
     ///
     /// # Errors
-    /// [`LogError::Ended`] when this reader cannot go on, and [`LogError::Unreadable`] when it could not read something for some seconds: a
-    /// new one may.
+    /// [`LogError::Ended`] when this reader cannot go on. [`LogError::Unreadable`] when something could not be read for
+    /// some seconds. A new reader may succeed in both cases.
     async fn next(&self) -> Result<Arrival, LogError>;
 
-    /// What comes next if it is here already.
+    /// The next arrival, if it is here already.
     fn next_ready(&self) -> Option<Arrival>;
 }
 
-/// Reads as a member of a group, which shares the partitions of a topic among its members and keeps a position in each.
+/// Reads as a member of a consumer group. The group shares the partitions of a topic among its members and stores a
+/// position in each partition.
 #[async_trait]
 pub trait Member: Send + Sync {
     /// Begins to read.
     ///
     /// # Errors
-    /// When the client does not take the subscription now.
+    /// When the client does not accept the subscription now.
     fn subscribe(&self) -> Result<(), LogError>;
 
-    /// The next record of an assigned partition; waits for it. Safe to cancel.
+    /// Waits for the next record of an assigned partition. Safe to cancel.
     ///
     /// # Errors
-    /// What the client says of its connection: it goes on by itself, and is to be asked again.
+    /// What the client reports about its connection. The client recovers by itself; call this again.
     async fn next(&self) -> Result<Message, LogError>;
 
-    /// The next record if it is here already.
+    /// The next record, if it is here already.
     fn next_ready(&self) -> Option<Message>;
 
-    /// Whether partitions came or went since this was asked last; true at first.
+    /// Whether partitions were assigned or revoked since the last call. True at the first call.
     fn was_reassigned(&self) -> bool;
 
-    /// Notes positions, which are committed within half a second: everything before them is done.
+    /// Notes positions, which are committed within half a second. Everything before them is done.
     ///
     /// # Errors
-    /// When a partition is another member's meanwhile.
+    /// When a partition has been assigned to another member.
     fn store(&self, next: &Offsets) -> Result<(), LogError>;
 
-    /// Commits the noted positions now. It blocks.
+    /// Commits the noted positions now. Blocks the thread.
     ///
     /// # Errors
-    /// When the log does not take them.
+    /// When the log does not take the positions.
     fn commit(&self) -> Result<(), LogError>;
 
-    /// Stops the flow of records; the membership is kept alive by asking for the next one. Partitions that are assigned later flow until
-    /// this is called again.
+    /// Stops the flow of records. The caller must go on asking for the next record to stay a member. Partitions that
+    /// are assigned later flow until this is called again.
     fn pause(&self);
 
-    /// Lets everything flow that was paused.
+    /// Resumes all partitions.
     fn resume(&self);
 
-    /// Commits the noted positions and leaves the group. Returns false if that was not done within `limit`; it is then left to itself.
+    /// Commits the noted positions and leaves the group. Returns false if that was not done within `limit`. It then
+    /// goes on by itself.
     async fn leave(self: Box<Self>, limit: Duration) -> bool;
 }

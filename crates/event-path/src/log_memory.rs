@@ -1,11 +1,11 @@
 //! What a store remembers of the logs that it was made from, and the alarm when a log differs from it.
 //!
 //! Kafka gives no notice when a topic is created again, or when retention cuts it. A store that takes such a log for
-//! complete would conclude that everything missing from it never existed. So each store remembers, of each partition
-//! that it reads, where it began, the last message that was applied, and a fingerprint of that message. A log that
-//! begins later, ends earlier, or has another message at that place is another log: that is reported, and nothing is
-//! concluded from it. `docs/decisions/0015-identity-of-a-log.md` says why this goes by content and not by Kafka's topic
-//! id.
+//! complete would conclude that everything missing from it never existed. So each store remembers three things of each
+//! partition that it reads: where the partition began, the last message that was applied, and a fingerprint of that
+//! message. A log that begins later, ends earlier, or has another message at that offset is another log. The service
+//! reports that and concludes nothing from such a log. `docs/decisions/0015-identity-of-a-log.md` says why this uses
+//! content and not Kafka's topic id.
 
 mod comparison;
 mod judging;
@@ -39,28 +39,28 @@ pub use partitions::{LogView, PartitionView};
 use remembered_partition::name;
 pub use remembered_partition::{Remembered, remembered};
 
-/// How often what was applied is noted.
+/// How often progress is noted.
 const NOTE: Duration = Duration::from_secs(1);
-/// How often the ends of the logs are looked at while the service runs.
+/// How often the ends of the logs are checked while the service runs.
 const LOOK: Duration = Duration::from_secs(10);
-/// How often the messages that were applied last are looked at, too: a topic that was made anew may have outgrown the old one.
+/// How often the last applied messages are checked too. A topic that was created again may have outgrown the old one.
 const LOOK_CLOSELY: Duration = Duration::from_secs(60);
-/// The pauses while the log or the store is away.
+/// The pauses while the log or the store is unavailable.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 
-/// In what a log differs from what a store remembers of it.
+/// How a log differs from what a store remembers of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Alarm {
-    /// Which topic.
+    /// The topic.
     pub topic: String,
-    /// Which partition.
+    /// The partition.
     pub partition: i32,
-    /// In what, as a sentence.
+    /// The difference, as a sentence.
     pub what: String,
 }
 
-/// Watches over the logs that a store is made from. Clones share it.
+/// Watches the logs that a store is made from. Clones share the state.
 #[derive(Clone)]
 pub struct LogWatch(Arc<Inner>);
 
@@ -71,25 +71,27 @@ struct Inner {
     logs: Vec<(&'static str, ProjectionStatus)>,
     keys: OnceLock<KeyRing>,
     state: Mutex<State>,
-    /// Looking, noting and accepting take turns: a look that began before the logs were accepted would tell its old alarms after it.
+    /// Looking, noting and accepting take turns. Otherwise a look that began before an accept could report old alarms
+    /// after it.
     turn: tokio::sync::Mutex<()>,
-    /// Whether what is applied is not to be noted yet.
+    /// Whether progress must not be noted yet.
     is_held: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 struct State {
-    /// `None` until the logs were looked at.
+    /// `None` until the first look at the logs.
     alarms: Option<Vec<Alarm>>,
     known: HashMap<(&'static str, i32), Remembered>,
-    /// What the projections had applied at the last note.
+    /// The checkpoints of the projections at the last note.
     noted: HashMap<(&'static str, i32), Checkpoint>,
-    /// How often each log had been read again when it was looked at closely.
+    /// For each log, the projection's count of re-reads at the last close look.
     read_again: HashMap<&'static str, u64>,
 }
 
 impl LogWatch {
-    /// Watches over these topics, each read by the projection of this status; remembers in this registry.
+    /// Watches these topics. Each is read by the projection with the given status. The registry holds what is
+    /// remembered.
     #[must_use]
     pub fn new(
         log: &Arc<dyn Log>,
@@ -109,15 +111,15 @@ impl LogWatch {
         }))
     }
 
-    /// The same; whether the topic of keys is the one that was read is looked at, too. No store is made from it, and no store remembers it: each
-    /// start reads all of it.
+    /// The same watch, which also checks that the topic of keys is still the one that was read. No store is made from
+    /// that topic and none remembers it: each start reads all of it.
     #[must_use]
     pub fn with_keys(self, keys: &KeyRing) -> Self {
         self.0.keys.get_or_init(|| keys.clone());
         self
     }
 
-    /// Looks at the logs, then notes what is applied, in the background until the service stops.
+    /// Looks at the logs and notes progress in the background, until the service stops.
     pub fn start(&self, shutdown: &Shutdown) {
         let (watch, stop) = (self.clone(), shutdown.clone());
         shutdown.spawn(async move {
@@ -156,7 +158,7 @@ impl LogWatch {
                     }
                 };
                 if !stop.sleep(wait).await {
-                    // What was applied last is known at the next start.
+                    // Note the last progress for the next start.
                     let _ = watch.0.clock.timeout(NOTE, watch.note()).await;
                     return;
                 }
@@ -164,33 +166,34 @@ impl LogWatch {
         });
     }
 
-    /// Notes nothing until [`Self::release`]: what is remembered is where a store that is behind is to be read on from, and the projections
-    /// apply what is far behind that meanwhile.
+    /// Stops noting until [`Self::release`]. A store that is behind reads on from the remembered positions. In the
+    /// meantime the projections apply messages far behind those, which must not replace them.
     pub(crate) fn hold(&self) {
         self.0.is_held.send_replace(true);
     }
 
-    /// Notes what is applied from now on.
+    /// Notes progress again.
     pub(crate) fn release(&self) {
         self.0.is_held.send_replace(false);
     }
 
-    /// Waits until the store has what the log had when the service started, or it is known that this cannot be told.
+    /// Waits until the store has everything that the log had when the service started, or until it is clear that this
+    /// cannot be known.
     pub async fn caught_up(&self) {
         let mut is_held = self.0.is_held.subscribe();
-        // It is told as long as this watch is there.
+        // The sender lives as long as this watch.
         drop(is_held.wait_for(|is_held| !*is_held).await);
     }
 
-    /// Looks at all logs now, also at the messages that were applied last.
+    /// Looks at all logs now, and at the messages that were applied last.
     ///
     /// # Errors
-    /// When Kafka or the store is away.
+    /// When Kafka or the store is unavailable.
     pub(crate) async fn look_closely(&self) -> Result<(), StoreError> {
         self.look(true).await
     }
 
-    /// In what the logs differ from what is remembered; `None` until they were looked at.
+    /// How the logs differ from what is remembered. `None` until the first look.
     #[must_use]
     pub fn alarms(&self) -> Option<Vec<Alarm>> {
         self.state().alarms.clone()
@@ -204,10 +207,10 @@ impl LogWatch {
         alarms.is_some_and(|alarms| alarms.iter().all(|alarm| alarm.topic != topic))
     }
 
-    /// Takes the logs as they are now for those that the store is made from: what was remembered is forgotten.
+    /// Accepts the logs in their present state as those that the store is made from. Forgets what was remembered.
     ///
     /// # Errors
-    /// When Kafka or the store is away.
+    /// When Kafka or the store is unavailable.
     pub async fn accept(&self) -> Result<Vec<Alarm>, StoreError> {
         let _turn = self.0.turn.lock().await;
         let accepted = self.alarms().unwrap_or_default();
@@ -215,7 +218,8 @@ impl LogWatch {
             let topic = *topic;
             let TopicState { identity, ends } = self.topic(topic).await?;
             let remembered = self.recall(topic).await?;
-            // What was applied of the log as it was says nothing of this one.
+            // These checkpoints belong to the old log and say nothing about this one. As they count as noted, `note`
+            // skips them.
             for (partition, checkpoint) in status.checkpoints() {
                 self.state().noted.insert((topic, partition), checkpoint);
             }
@@ -262,7 +266,7 @@ impl LogWatch {
         self.state().alarms = Some(alarms);
     }
 
-    /// Notes what was applied since the last note, of logs without an alarm.
+    /// Notes progress since the last note, for logs without an alarm.
     async fn note(&self) -> Result<(), StoreError> {
         let _turn = self.0.turn.lock().await;
         if *self.0.is_held.borrow() {
@@ -279,12 +283,13 @@ impl LogWatch {
                     continue;
                 }
                 let known = self.state().known.get(&(*topic, partition)).cloned();
-                // What came again is perhaps of another log: that is found out before it is remembered in the place of the old one.
+                // A message that was read again may belong to another log. A close look must find that out before the
+                // message replaces the old one.
                 if was_read_again && known.is_some() {
                     continue;
                 }
                 let (begin, proven, identity) = match known {
-                    // What was applied first is proof until it was looked closely.
+                    // The first applied message is the proof until the next close look.
                     Some(known) => (
                         known.begin,
                         known.proven.or(Some(known.last)),

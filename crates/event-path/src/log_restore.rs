@@ -1,7 +1,9 @@
-//! Restores a log from the store: what the store holds and the log lacks is published again, so that a lost topic can be made good.
+//! Restores a log from the store. It publishes again what the store holds and the log lacks, so that a lost topic can
+//! be repaired.
 //!
-//! Of each aggregate the newest state is told, with its revision and, where the audit trail still has it, with the id, the author
-//! and the time of the event that was lost. Such an event is marked as restored by the extension attribute `tandemrestored`.
+//! It publishes the newest state of each aggregate with its revision. The audit trail may still have the lost event.
+//! Then the restored event gets the id, the author and the time of the lost one. The extension attribute
+//! `tandemrestored` marks a restored event.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -18,33 +20,33 @@ use crate::{
     store::{AggregateStore, ChangeLog, ChangeRecord, ChangesRequest, PublishedRow, StoreError},
 };
 
-/// Aggregates looked at together.
+/// Aggregates that are restored together.
 const SOME: usize = 500;
 
 /// Makes the event that describes a stored state.
 pub trait Reencodes<A>: Send + Sync + 'static {
-    /// The event; `seen` is what the audit trail knows of the change that made this revision.
+    /// Makes the event. `seen` is what the audit trail knows about the change that made this revision.
     ///
     /// # Errors
-    /// Why there is none, as a sentence.
+    /// Why the event cannot be made, as a sentence.
     fn reencode(&self, state: &A, seen: Option<&ChangeRecord>) -> Result<CloudEvent, String>;
 }
 
-/// Why the log was not restored, or not to the end. It can be started again at any time.
+/// Why the log was not restored, or not completely. A restore can be started again at any time.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// What the log lacks could not be found out.
+    /// What the log lacks could not be determined.
     #[error(transparent)]
     Look(#[from] RebuildError),
-    /// The store is away.
+    /// The store is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// An event cannot be made.
     #[error("{id} cannot be told: {reason}")]
     Untold {
-        /// Of which aggregate.
+        /// The id of the aggregate.
         id: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// Kafka does not take an event.
@@ -52,10 +54,11 @@ pub enum RestoreError {
     Log(#[from] PublishError),
 }
 
-/// Restores a service's own log, whatever it is made of.
+/// Restores a service's own log, for any kind of aggregate.
 #[async_trait]
 pub trait RestoresLog: Send + Sync + 'static {
-    /// Writes to the log what is stored and not in it. `tell` hears how far the look is. Returns how many events were written.
+    /// Publishes what is stored and missing in the log. Calls `tell` with the progress of the search. Returns the
+    /// number of events that were written.
     ///
     /// # Errors
     /// See [`RestoreError`].
@@ -76,7 +79,8 @@ pub struct LogRestore<A, T> {
 }
 
 impl<A: Aggregate, T: Reencodes<A>> LogRestore<A, T> {
-    /// Restores the log that `target` is rebuilt from, of the aggregates in this store with this audit trail.
+    /// Restores the log that `target` is rebuilt from. The aggregates come from `store`, and what is known of lost
+    /// events from the audit trail in `changes`.
     #[must_use]
     pub fn new(
         store: Arc<dyn AggregateStore<A>>,
@@ -96,7 +100,7 @@ impl<A: Aggregate, T: Reencodes<A>> LogRestore<A, T> {
 
     async fn publish_some(&self, ids: &[String]) -> Result<u64, RestoreError> {
         let stored = self.store.get_many(ids).await?;
-        // What is pending is published by the relay.
+        // The relay publishes pending events, so aggregates with pending events are skipped.
         let stored: Vec<A> = stored
             .into_iter()
             .flatten()
@@ -106,7 +110,7 @@ impl<A: Aggregate, T: Reencodes<A>> LogRestore<A, T> {
         self.publish_states(&stored).await
     }
 
-    /// Publishes these states again. Returns how many events were written.
+    /// Publishes these states again. Returns the number of events that were written.
     ///
     /// # Errors
     /// See [`RestoreError`].

@@ -1,13 +1,13 @@
-//! Events that wait for their data key: each is kept in the store until the key comes. Nothing is concluded from a
+//! Events that wait for their data key. Each is kept in the store until the key arrives. Nothing is concluded from a
 //! missing key, and no other event is held up.
 //!
-//! They are kept beside dead letters, under a name of their own, so that a restart loses none. They are not dead
-//! letters, and are not copied to a dead letter topic. When the topic of keys shows the key, or proves that there is
-//! none any more, they are processed by themselves.
+//! They are stored beside dead letters, under a separate name, so that a restart loses none. They are not dead letters,
+//! and are not copied to a dead letter topic. When the topic of keys shows the key, or proves that it was deleted, the
+//! events are processed automatically.
 //!
-//! Most wait for a moment only: two readers read the two topics, and one read the event before the other read its key.
-//! So the log warns of an event that has waited for 10 s, once in the life of a process. Health and the metric show it
-//! from the first moment.
+//! Most events wait only a moment: two readers read the two topics, and one of them was ahead. So the log warns of an
+//! event only after it has waited 10 s, once in the life of a process. Health and the metric show it from the first
+//! moment.
 
 mod in_memory;
 mod release;
@@ -33,11 +33,11 @@ use in_memory::{Wait, Waits};
 pub use release::Takes;
 pub use without_waiting::WithoutWaiting;
 
-/// Ends the name under which a reader's waiting events are kept.
+/// The end of the name under which a reader's waiting events are kept.
 const SUFFIX: &str = ".waiting";
-/// The header that a waiting event is kept with: whose key it takes.
+/// The header of a stored waiting event that names the subject of its data key.
 const WAITS_FOR: &str = "tandem-waits-for";
-/// Events taken at once.
+/// Events that are processed at once.
 const SOME: usize = 500;
 
 /// The name under which a reader's waiting events are kept in the store of dead letters.
@@ -46,35 +46,35 @@ pub fn kept_under(reader: &str) -> String {
     format!("{reader}{SUFFIX}")
 }
 
-/// Whether a name in the store of dead letters is one of waiting events.
+/// Whether a name in the store of dead letters stands for waiting events.
 #[must_use]
 pub fn is_waiting(consumer: &str) -> bool {
     consumer.ends_with(SUFFIX)
 }
 
-/// An event that waits, as an operator sees it.
+/// A waiting event, as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingView {
-    /// Who waits for it: the projection or the aggregates that are made of these events.
+    /// The reader that waits: a projection, or the aggregates that are made from these events.
     pub reader: String,
-    /// Whose data key it takes.
+    /// The subject of the missing data key.
     pub subject: String,
     /// The message's key: the id of the aggregate.
     pub key: String,
-    /// Where it is in the log.
+    /// The topic of the message.
     pub topic: String,
-    /// Where it is in the log.
+    /// The partition of the message.
     pub partition: i32,
-    /// Where it is in the log.
+    /// The offset of the message.
     pub offset: i64,
-    /// Since when.
+    /// Since when it waits.
     pub since: DateTime<Utc>,
-    /// Why it does not open.
+    /// Why it cannot be opened.
     pub reason: String,
 }
 
-/// The waiting events of one reader. Clones share them.
+/// The waiting events of one reader. Clones share the state.
 #[derive(Clone)]
 pub struct Waiting(Arc<Inner>);
 
@@ -101,10 +101,10 @@ impl Waiting {
         }))
     }
 
-    /// Keeps messages until their keys come. Keeping one again does no harm.
+    /// Keeps messages until their keys arrive. Keeping one again does no harm.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     pub async fn keep(&self, messages: Vec<(Message, Unopened)>) -> Result<(), StoreError> {
         if messages.is_empty() {
             return Ok(());
@@ -143,7 +143,7 @@ impl Waiting {
                     reason: unopened.reason,
                     parked_at: since,
                     headers,
-                    // Whole: what is cut could never be opened.
+                    // The whole body. A cut one could never be opened.
                     payload: message.payload,
                     is_cut: false,
                 }
@@ -154,18 +154,18 @@ impl Waiting {
             self.known().add(place, wait);
         }
         self.measure();
-        // The key may have come in between.
+        // The key may have arrived in between.
         self.0.changed.notify_one();
         Ok(())
     }
 
-    /// Whether an event of this aggregate waits: then what is stored of it is not the newest.
+    /// Whether an event of this aggregate waits. If so, the stored state is not the newest.
     #[must_use]
     pub fn holds(&self, key: &str) -> bool {
         self.known().keys.contains_key(key)
     }
 
-    /// The subjects whose keys are waited for, in order.
+    /// The subjects whose keys are missing, in order.
     #[must_use]
     pub fn subjects(&self) -> BTreeSet<String> {
         let known = self.known();
@@ -182,7 +182,7 @@ impl Waiting {
     /// At most `limit` waiting events, in order of topic and position.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     pub async fn list(&self, limit: usize) -> Result<Vec<WaitingView>, StoreError> {
         let letters = self.page(None, limit).await?;
         let view = |(letter, subject): (DeadLetter, String)| WaitingView {
@@ -198,10 +198,10 @@ impl Waiting {
         Ok(letters.into_iter().map(view).collect())
     }
 
-    /// Reads what waits from the store.
+    /// Loads the waiting events from the store.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     pub async fn load(&self) -> Result<(), StoreError> {
         let mut waits = Waits::default();
         let mut after = None;

@@ -1,5 +1,5 @@
-//! What a reader cannot read, and since when. A client goes on trying by itself; an error that lasts nevertheless has to be told, because
-//! what lies behind it waits for as long.
+//! What a reader cannot read, and since when. A client retries by itself. An error that lasts has to be reported
+//! nevertheless, because the records behind it wait as long.
 
 use std::{
     future::pending,
@@ -9,26 +9,26 @@ use std::{
 
 use tandem_runtime::clock::{Clock, Instant};
 
-/// An error that goes on for so long lasts; one that did not come again for so long is over.
+/// An error lasts if it has gone on for this long. It is over if it has not been repeated for this long.
 const LASTING: Duration = Duration::from_secs(10);
 
-/// Whether a client tells again of an error that goes on.
+/// How often a client reports an error that goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// At every try.
     EachTime,
-    /// Once: it is over when something is read again.
+    /// Once. The error is over when something is read again.
     Once,
 }
 
-/// What a reader cannot read. Clones share it.
+/// What a reader cannot read. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct ReadErrors {
     clock: Clock,
     series: Arc<Mutex<Option<Series>>>,
 }
 
-/// Errors of which each came soon after the one before.
+/// A series of errors. Each came soon after the one before.
 #[derive(Clone, Debug)]
 struct Series {
     reason: String,
@@ -44,7 +44,7 @@ impl Series {
 }
 
 impl ReadErrors {
-    /// None yet.
+    /// A state without errors.
     #[must_use]
     pub fn new(clock: &Clock) -> Self {
         Self {
@@ -57,7 +57,7 @@ impl ReadErrors {
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something could not be read, and which and why, as a sentence.
+    /// Notes that something could not be read. `reason` is a sentence that says what and why.
     pub fn failed(&self, reason: String, told: Told) {
         let now = self.clock.instant();
         let mut series = self.series();
@@ -73,7 +73,8 @@ impl ReadErrors {
         });
     }
 
-    /// Something was read. Another partition may be the one that fails, so this ends only what is told once.
+    /// Notes that something was read. That ends only an error that is reported once, because the error may be in
+    /// another partition.
     pub fn arrived(&self) {
         let mut series = self.series();
         if series
@@ -84,12 +85,12 @@ impl ReadErrors {
         }
     }
 
-    /// Forgets everything: what is read from here on is something else.
+    /// Forgets all errors, because the reader starts to read something else.
     pub fn forget(&self) {
         *self.series() = None;
     }
 
-    /// The reason of an error that lasts.
+    /// The reason of an error that lasts, if there is one.
     #[must_use]
     pub fn lasting(&self) -> Option<String> {
         self.lasting_for(LASTING)
@@ -104,7 +105,8 @@ impl ReadErrors {
         lasting.map(|series| series.reason.clone())
     }
 
-    /// Waits until the error that there is now has gone on for so long, and answers its reason. Never returns where there is none.
+    /// Waits until the present error has gone on for `limit`, and returns its reason. Never returns if there is no
+    /// error now, or if it ends before.
     pub async fn until_lasting(&self, limit: Duration) -> String {
         let first = self.series().as_ref().map(|series| series.first);
         if let Some(first) = first {

@@ -1,4 +1,4 @@
-//! Reads back what is at known places of a topic now.
+//! Reads the records at known positions of a topic.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,9 @@ use tandem_model::message::{Message, Position};
 
 use super::{Arrival, LogError, Offsets, Tail};
 
-/// What is at one offset in each of some partitions, read by a tail that was assigned these offsets; `None` where there is no record, as where
-/// a transaction ended, or none any more. It waits for as long as the log is away: the caller sets a limit.
+/// The record at one offset in each of some partitions. The given tail must have been assigned these offsets. `None`
+/// stands for an offset without a record, such as a transaction marker or a record that was removed. Waits as long as
+/// the log is unavailable: the caller sets a limit.
 ///
 /// # Errors
 /// When the tail cannot go on.
@@ -21,11 +22,11 @@ pub async fn records_at(
             Arrival::Record(record) => (record.position.partition, Some(record)),
             Arrival::End(partition) => (partition, None),
         };
-        // Partitions that were added are read too, and were not asked for.
+        // A tail also reads partitions that were added later. Those were not asked for.
         let Some(asked) = at.get(&partition) else {
             continue;
         };
-        // Where the log does not have the offset, a tail begins at the first that there is.
+        // If the log does not have the offset, a tail begins at the first offset that exists.
         if record
             .as_ref()
             .is_some_and(|record| record.position.offset < *asked)
@@ -38,7 +39,7 @@ pub async fn records_at(
     Ok(found)
 }
 
-/// The same for one place.
+/// The same for one position.
 ///
 /// # Errors
 /// When the tail cannot go on.
@@ -60,7 +61,7 @@ mod tests {
 
     use super::*;
 
-    /// A tail out of which this comes.
+    /// A tail that returns these arrivals.
     #[derive(Debug)]
     struct Coming(Mutex<VecDeque<Arrival>>);
 

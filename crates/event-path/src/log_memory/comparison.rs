@@ -1,4 +1,4 @@
-//! Compares all logs with what the store remembers of them; each difference is an alarm.
+//! Compares all logs with what the store remembers of them. Each difference is an alarm.
 
 use super::{
     Alarm, LogWatch, Remembered,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl LogWatch {
-    /// Whether any log was read again since it was looked at closely.
+    /// Whether any log was read again since its last close look.
     pub(super) fn is_read_again(&self) -> bool {
         let mut logs = self.0.logs.iter();
         logs.any(|(topic, status)| self.was_read_again(topic, status))
@@ -23,7 +23,7 @@ impl LogWatch {
         status.read_again() != seen.unwrap_or_default()
     }
 
-    /// Looks at all logs. `closely`: also at the messages that were applied last.
+    /// Looks at all logs. With `closely`, it also compares the messages that were applied last.
     pub(super) async fn look(&self, closely: bool) -> Result<(), StoreError> {
         let _turn = self.0.turn.lock().await;
         let before = self.alarms().unwrap_or_default();
@@ -31,14 +31,15 @@ impl LogWatch {
         for (topic, status) in &self.0.logs {
             let topic = *topic;
             let read_again = status.read_again();
-            // An alarm ends when the log is back, or when another instance was told to accept the log as it is.
+            // Look closely at a topic with an alarm. The alarm ends when the old log is back, or when another instance
+            // has accepted the log.
             let closely = closely
                 || before.iter().any(|alarm| alarm.topic == topic)
                 || self.was_read_again(topic, status);
             let recalled = self.recall(topic).await?;
             let ends = match self.0.log.topic(topic).await {
                 Ok(state) => state.ends,
-                // It was there.
+                // The store remembers partitions, so their absence is a difference and not a failure.
                 Err(LogError::NoPartitions(_)) if !recalled.is_empty() => Ends::new(),
                 Err(error) => return Err(StoreError::Away(error.to_string())),
             };

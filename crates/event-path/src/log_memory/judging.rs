@@ -1,13 +1,14 @@
-//! Judges a partition by what is remembered of it. Pure: it asks nobody.
+//! Judges a partition by what is remembered of it. A pure function without I/O.
 
 use std::collections::HashMap;
 
 use super::Remembered;
 use crate::checkpoint::Checkpoint;
 
-/// Judges one partition by its ends and, if it still reaches so far, by the messages at the remembered places.
+/// Judges one partition by its ends and, if it still reaches that far, by the messages at the remembered offsets.
+/// Returns the difference as a sentence.
 ///
-/// `found` says what is at the place of a message; `None` when there is none.
+/// `found` returns what is at the position of a message, or `None` if there is no message.
 pub(super) fn judge<'a>(
     remembered: &'a Remembered,
     (low, high): (i64, i64),
@@ -34,11 +35,11 @@ pub(super) fn judge<'a>(
     ))
 }
 
-/// What was found at places of partitions; `None` where there is no message.
+/// What was found at positions of partitions. `None` stands for a position without a message.
 pub(super) type Found = HashMap<(i32, i64), Option<Checkpoint>>;
 
-/// What is at the place of a message that was applied. What was not looked at, or was removed since, says nothing: that it was removed is told
-/// by where the log begins.
+/// What is at the position of an applied message. A position that was not read counts as unchanged. If its message was
+/// removed, the beginning of the log shows that.
 pub(super) fn at<'a>(
     found: &'a Found,
     partition: i32,

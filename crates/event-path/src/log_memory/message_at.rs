@@ -1,4 +1,4 @@
-//! Reads the positions of applied messages again, to compare what the log has there now.
+//! Reads the positions of applied messages again, to compare them with what the log has there now.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,11 +9,11 @@ use crate::{
     store::StoreError,
 };
 
-/// How long the remembered messages of a topic may take to be read.
+/// How long reading the remembered messages of a topic may take.
 const READ: Duration = Duration::from_secs(10);
 
 impl LogWatch {
-    /// The checkpoint of the message at an offset; `None` if there is none at that place, as where a transaction ended.
+    /// The checkpoint of the message at an offset. `None` if there is no message, such as at a transaction marker.
     pub(super) async fn message_at(
         &self,
         topic: &'static str,
@@ -26,7 +26,7 @@ impl LogWatch {
         Ok(found.remove(&partition).flatten())
     }
 
-    /// The same for one offset in each of some partitions, all of which must be within the log.
+    /// The same for one offset in each of some partitions. All offsets must be within the log.
     pub(super) async fn messages_at(
         &self,
         topic: &'static str,

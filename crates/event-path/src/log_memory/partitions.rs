@@ -1,4 +1,5 @@
-//! The logs partition by partition, as an operator looks at them: what there is now, what the store remembers, and how much is unread.
+//! The logs partition by partition, as an operator sees them: what exists now, what the store remembers, and how much
+//! is unread.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +16,13 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogView {
-    /// Which topic.
+    /// The topic.
     pub topic: String,
-    /// What tells the topic from others of its name now; `None` where the client cannot tell.
+    /// Distinguishes the present topic from others of its name. `None` if the client cannot tell.
     pub identity: Option<String>,
-    /// Whether the log was compared with what is remembered of it: until then nobody knows whether it is the same.
+    /// Whether the log was compared with what is remembered of it. Until then it is unknown whether it is the same log.
     pub checked: bool,
-    /// Its partitions, in order: those that are there, and those that the store remembers.
+    /// The partitions, in order: those that exist, and those that the store remembers.
     pub partitions: Vec<PartitionView>,
 }
 
@@ -29,22 +30,23 @@ pub struct LogView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PartitionView {
-    /// Which one.
+    /// The number of the partition.
     pub partition: i32,
-    /// The first offset that there is; `None` if the partition is not there.
+    /// The first offset that exists. `None` if the partition does not exist.
     pub begin: Option<i64>,
-    /// The offset behind the last message; `None` if the partition is not there.
+    /// The offset behind the last message. `None` if the partition does not exist.
     pub end: Option<i64>,
-    /// Messages that are neither applied nor set aside, at most: where a transaction ended there is an offset without a message.
+    /// Upper bound of the messages that are neither applied nor parked. Transaction markers take an offset each, so
+    /// there may be fewer.
     pub unread: i64,
-    /// What the store expects: where the log began, and the last message that was applied; `None` while nothing was applied.
+    /// What the store expects: where the log began, and the last applied message. `None` while nothing was applied.
     pub remembered: Option<Remembered>,
-    /// In what the log differs from that.
+    /// How the log differs from that.
     pub alarm: Option<String>,
 }
 
-/// The partitions of a topic. What this instance has applied may be ahead of what is remembered, and what another one has applied is
-/// remembered alone.
+/// The partitions of a topic. The checkpoints that this instance has applied may be ahead of what is remembered. What
+/// another instance has applied is known only from what is remembered.
 fn partitions(
     topic: &str,
     ends: &Ends,
@@ -81,17 +83,18 @@ fn partitions(
 }
 
 impl LogWatch {
-    /// The logs as they are now, each with what the store remembers of it.
+    /// The present state of the logs, each with what the store remembers of it.
     ///
     /// # Errors
-    /// When Kafka or the store is away.
+    /// When Kafka or the store is unavailable.
     pub async fn logs(&self) -> Result<Vec<LogView>, StoreError> {
         let looked = self.alarms();
         let checked = looked.is_some();
         let alarms = looked.unwrap_or_default();
         let mut logs = Vec::with_capacity(self.0.logs.len());
         for (topic, status) in &self.0.logs {
-            // Before the ends: what comes meanwhile is unread rather than read before it was there.
+            // This must come before reading the ends. A message that arrives in between then counts as unread. In the
+            // other order, applied offsets could lie behind the end.
             let remembered = self.recall(topic).await?;
             let applied = status.checkpoints();
             let TopicState { identity, ends } = match self.0.log.topic(topic).await {

@@ -1,4 +1,4 @@
-//! What a store remembers of one partition, as it is written in its registry.
+//! What a store remembers of one partition, in the form that its registry holds.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +12,17 @@ use crate::{
 /// What is remembered of one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remembered {
-    /// The first offset that there was.
+    /// The first offset that existed.
     pub begin: i64,
     /// The last message that was applied.
     pub last: Checkpoint,
-    /// One that was applied before, and was found there when it was looked closely last. A topic that is made anew and outgrows the old one
-    /// within moments is read on without a break: what is applied of it takes the place of `last`, and not of this.
+    /// A message that was applied earlier and was still there at the last close look. If a topic is created again and
+    /// outgrows the old one within moments, reading continues without a break. Messages of the new topic then replace
+    /// `last`, but not this one.
     #[serde(default)]
     pub proven: Option<Checkpoint>,
-    /// What told the topic from others of its name, where the client could tell; a copy of a log on another cluster is the same log.
+    /// Distinguished the topic from others of its name, if the client could tell. A copy of a log on another cluster is
+    /// the same log.
     #[serde(default)]
     pub identity: Option<String>,
 }
@@ -29,10 +31,11 @@ pub(super) fn name(topic: &str, partition: i32) -> String {
     format!("log/{topic}/{partition}")
 }
 
-/// What a store remembers of each partition of a topic, whichever instance noted it: a moment behind what is applied.
+/// What a store remembers of each partition of a topic, noted by any instance. It may be a moment behind what is
+/// applied.
 ///
 /// # Errors
-/// When the store does not answer, or what it remembers cannot be read.
+/// When the store does not answer, or its entry cannot be read.
 pub async fn remembered(
     registry: &dyn Registry,
     topic: &str,

@@ -1,4 +1,4 @@
-//! The port through which a service keeps its dead letters: messages that could not be taken, each bounded in size.
+//! The port through which a service keeps its dead letters: messages that could not be processed, each bounded in size.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -8,46 +8,46 @@ use sha2::{Digest, Sha256};
 use super::StoreError;
 use tandem_model::message::{Message, Position};
 
-/// Most bytes of a body that are kept; of a larger one the beginning. The log has it whole.
+/// Most bytes of a body that are kept. Of a larger body only the beginning is kept; the log has all of it.
 pub const KEPT_BODY: usize = 256 * 1024;
-/// Most bytes of headers that are kept; those beyond are left out.
+/// Most bytes of headers that are kept. Headers that do not fit are left out.
 pub const KEPT_HEADERS: usize = 64 * 1024;
-/// Most bytes of a key that are kept as they are.
+/// Most bytes of a key that are kept unchanged.
 const KEPT_KEY: usize = 512;
 /// Most bytes of a reason.
 const KEPT_REASON: usize = 2_000;
-/// With this begins the key of a message that has none. No id of an aggregate does.
+/// The first character of the ordering key of a message without key and subject. No id of an aggregate begins with it.
 const ALONE: char = '#';
 
-/// A message that could not be taken, or that came behind one of the same key that could not.
+/// A message that could not be processed, or a later one of the same key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetter {
-    /// The consumer that did not take it: a projection's name.
+    /// The consumer that could not process it: a projection's name.
     pub consumer: String,
-    /// Where it was read.
+    /// The topic of the message.
     pub topic: String,
-    /// Where it was read.
+    /// The partition of the message.
     pub partition: i32,
-    /// Where it was read.
+    /// The offset of the message.
     pub offset: i64,
-    /// What keeps messages in order: those of one key are parked and retried in order. The message's key, or the subject of one
-    /// that has none; one of which neither can be told stands alone under `#<partition>/<offset>`.
+    /// The ordering key: letters of one key are parked and retried in order. It is the message's key, or its subject if
+    /// it has no key. A message with neither stands alone under `#<partition>/<offset>`.
     pub key: String,
-    /// Why it was not taken.
+    /// Why the message was not processed.
     pub reason: String,
-    /// When it was set aside.
+    /// When the message was parked.
     pub parked_at: DateTime<Utc>,
-    /// The message's headers as they were, [`KEPT_HEADERS`] bytes at most.
+    /// The message's headers, [`KEPT_HEADERS`] bytes at most.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The message's body as it was, [`KEPT_BODY`] bytes at most; `None` for a tombstone.
+    /// The message's body, [`KEPT_BODY`] bytes at most. `None` for a tombstone.
     pub payload: Option<Vec<u8>>,
-    /// Whether the message has more than is kept here.
+    /// Whether a part of the message is left out here.
     #[serde(default)]
     pub is_cut: bool,
 }
 
 impl DeadLetter {
-    /// A message set aside by a consumer, cut to what may be kept.
+    /// A message that a consumer parks, cut to the sizes that are kept.
     #[must_use]
     pub fn new(
         consumer: &str,
@@ -96,7 +96,7 @@ impl DeadLetter {
         }
     }
 
-    /// Where its message was read.
+    /// The position of the message.
     #[must_use]
     pub fn position(&self) -> Position {
         Position {
@@ -105,7 +105,7 @@ impl DeadLetter {
         }
     }
 
-    /// Its name.
+    /// The id of the letter.
     #[must_use]
     pub fn id(&self) -> LetterId {
         LetterId {
@@ -117,8 +117,7 @@ impl DeadLetter {
     }
 }
 
-/// What keeps a message in order with others: its key, or else the subject that it tells of, if that can be told; else it
-/// stands alone.
+/// The ordering key of a message: its key, or else its subject if that is known. A message with neither stands alone.
 #[must_use]
 pub fn ordering_key(message: &Message, subject: Option<&str>) -> String {
     let key = message.key.as_deref().filter(|key| !key.is_empty());
@@ -132,53 +131,54 @@ pub fn ordering_key(message: &Message, subject: Option<&str>) -> String {
     }
 }
 
-/// The key of a letter that stands alone.
+/// The ordering key of a message that stands alone.
 #[must_use]
 pub fn alone(message: &Message) -> String {
     let position = message.position;
     format!("{ALONE}{}/{}", position.partition, position.offset)
 }
 
-/// Whether nothing can come behind a letter of this key.
+/// Whether this is the ordering key of a message that stands alone. No later message waits behind such a letter.
 #[must_use]
 pub fn stands_alone(key: &str) -> bool {
     key.starts_with(ALONE)
 }
 
-/// Names one letter. They are in order of their names.
+/// Identifies one letter. Letters are in order of their ids.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 pub struct LetterId {
-    /// The consumer that refused it.
+    /// The consumer that parked it.
     pub consumer: String,
-    /// Where it was read.
+    /// The topic of the message.
     pub topic: String,
-    /// Where it was read.
+    /// The partition of the message.
     pub partition: i32,
-    /// Where it was read.
+    /// The offset of the message.
     pub offset: i64,
 }
 
-/// Which letters: all, or those of one consumer, or of one key.
+/// Selects letters: all, those of one consumer, or those of one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DeadLetterFilter {
-    /// Only of this consumer.
+    /// Only letters of this consumer.
     #[serde(default)]
     pub consumer: Option<String>,
-    /// Only of this key.
+    /// Only letters of this key.
     #[serde(default)]
     pub key: Option<String>,
 }
 
-/// Messages set aside, until somebody retries or discards them.
+/// Parked messages, until somebody retries or discards them.
 #[async_trait]
 pub trait DeadLetterStore: Send + Sync + 'static {
-    /// Sets messages aside. One that is there already (same consumer, topic, partition, offset) changes nothing.
+    /// Parks messages. Parking one again (same consumer, topic, partition, offset) changes nothing.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn park(&self, letters: Vec<DeadLetter>) -> Result<(), StoreError>;
 
-    /// At most `limit` dead letters behind `after` that the filter takes, in order of consumer, topic, partition, offset.
+    /// At most `limit` dead letters behind `after` that the filter selects, in order of consumer, topic, partition,
+    /// offset.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -189,13 +189,13 @@ pub trait DeadLetterStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError>;
 
-    /// One dead letter, if it is there.
+    /// One dead letter, if it exists.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn dead_letter(&self, id: &LetterId) -> Result<Option<DeadLetter>, StoreError>;
 
-    /// How many dead letters the filter takes.
+    /// How many dead letters the filter selects.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -207,7 +207,7 @@ pub trait DeadLetterStore: Send + Sync + 'static {
     /// When the store does not answer.
     async fn parked_keys(&self, consumer: &str) -> Result<Vec<String>, StoreError>;
 
-    /// Removes one dead letter. Returns whether it was there.
+    /// Removes one dead letter. Returns whether it existed.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -216,7 +216,7 @@ pub trait DeadLetterStore: Send + Sync + 'static {
     /// Removes all dead letters of a consumer's key. Returns how many.
     ///
     /// # Errors
-    /// When the store does not answer; some may then be removed.
+    /// When the store does not answer. Some may then be removed.
     async fn unpark_key(&self, consumer: &str, key: &str) -> Result<u64, StoreError>;
 }
 

@@ -1,5 +1,7 @@
-//! What makes a read show all that was acknowledged before it. A primary that was deposed and does not know it answers reads with what it had
-//! when it was cut off, and can acknowledge no write. So what is read behind a write that was acknowledged is no older than that write.
+//! A barrier that makes a read show everything that was acknowledged before it.
+//!
+//! A deposed primary that does not know that it was deposed answers reads with old data, but cannot acknowledge a
+//! write. So a read after an acknowledged write is no older than that write.
 
 use std::sync::{
     Arc,
@@ -12,24 +14,25 @@ use tokio::sync::Mutex;
 use super::{Registry, StoreError};
 use crate::fault::{self, Fault};
 
-/// Under this name a store remembers the last such write.
+/// The name under which a store remembers the last such write.
 const NAME: &str = "read-barrier";
 
-/// Passed before reads that must not be old. Clones share it: who asks while a write is on its way shares the next one.
+/// Must be passed before reads that must not be stale. Clones share the state. Callers who ask while a write is in
+/// flight share the next one.
 #[derive(Clone)]
 pub struct ReadBarrier(Arc<Barrier>);
 
 struct Barrier {
     registry: Arc<dyn Registry>,
     clock: Clock,
-    /// How many have asked.
+    /// How many calls have been made.
     asked: AtomicU64,
-    /// How many of them had asked when the last write that was acknowledged began.
+    /// How many calls had been made when the last acknowledged write began.
     passed: Mutex<u64>,
 }
 
 impl ReadBarrier {
-    /// A barrier before reads from the store that has this registry.
+    /// A barrier for reads from the store with this registry.
     #[must_use]
     pub fn new(registry: Arc<dyn Registry>, clock: &Clock) -> Self {
         Self(Arc::new(Barrier {
@@ -40,11 +43,11 @@ impl ReadBarrier {
         }))
     }
 
-    /// Waits for a write that began after this call. What is read from then on, over the same connection, shows all that was acknowledged before
-    /// the call.
+    /// Waits for a write that began after this call. Later reads over the same connection show everything that was
+    /// acknowledged before the call.
     ///
     /// # Errors
-    /// When the store does not take a write: nothing is known then.
+    /// When the store does not acknowledge the write. Then nothing is known.
     pub async fn pass(&self) -> Result<(), StoreError> {
         if fault::is_on(Fault::BarrierNotPassed) {
             return Ok(());
@@ -56,7 +59,7 @@ impl ReadBarrier {
             return Ok(());
         }
         let asked = barrier.asked.load(Ordering::Relaxed);
-        // Another value each time: what changes nothing a deposed primary may acknowledge.
+        // The value differs each time, because a deposed primary may acknowledge a write that changes nothing.
         let value = barrier.clock.new_id().to_string();
         barrier.registry.note(NAME, &value).await?;
         *passed = asked;

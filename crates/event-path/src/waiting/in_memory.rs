@@ -1,4 +1,4 @@
-//! What waits, in memory: for whose key, since when, and what the log has warned of.
+//! The waiting events in memory: whose key is missing, since when, and which ones the log has warned of.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry};
 
@@ -8,13 +8,13 @@ use tandem_model::message::Position;
 /// How long an event has waited when the log warns of it.
 const LONG: TimeDelta = TimeDelta::seconds(10);
 
-/// What waits, without the messages.
+/// The waiting events, without the messages.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     pub(super) waits: BTreeMap<(String, Position), Wait>,
-    /// How many wait of each aggregate.
+    /// The number of waiting events of each aggregate.
     pub(super) keys: HashMap<String, usize>,
-    /// Those that the log has warned of.
+    /// The events that the log has warned of.
     pub(super) told: BTreeSet<(String, Position)>,
 }
 
@@ -27,7 +27,7 @@ impl Waits {
         }
     }
 
-    /// What has waited long at this time and was not told before.
+    /// The events that have waited long by now and were not returned before.
     pub(super) fn long(&mut self, now: DateTime<Utc>) -> Vec<((String, Position), Wait)> {
         self.told.retain(|place| self.waits.contains_key(place));
         let long: Vec<_> = self
@@ -56,7 +56,7 @@ impl Waits {
     }
 }
 
-/// Whose key an event takes, of which aggregate it is, since when it waits, and why.
+/// The subject of the missing key, the aggregate, the time since when, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
     pub(super) subject: String,
@@ -85,7 +85,7 @@ mod tests {
         let mut waits = Waits::default();
         waits.add(place(0), wait(0));
         waits.add(place(1), wait(5));
-        // One that waits for a moment alone is never warned of.
+        // An event that waits only a moment causes no warning.
         waits.add(place(2), wait(0));
         waits.remove(&place(2));
         let almost = begun + LONG - TimeDelta::milliseconds(1);
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(waits.long(begun + LONG), []);
         let later = begun + LONG + TimeDelta::seconds(5);
         assert_eq!(waits.long(later), [(place(1), wait(5))]);
-        // One that comes back waits anew.
+        // An event that is added again starts to wait again.
         waits.remove(&place(0));
         assert_eq!(waits.long(later), []);
         waits.add(place(0), wait(5));

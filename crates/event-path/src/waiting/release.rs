@@ -1,4 +1,4 @@
-//! Takes waiting events once more when their keys have come, and warns of those that have waited long.
+//! Processes waiting events again when their keys have arrived, and warns of those that have waited long.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,23 +13,24 @@ use crate::{
     store::{DeadLetter, StoreError},
 };
 
-/// How often waiting events are looked at though no key has come: another instance may have set some aside or taken some.
+/// How often waiting events are tried even if no key arrives. Another instance may have kept or processed some.
 const LOOK: Duration = Duration::from_secs(5);
-/// Keys that come within this time are looked at together.
+/// Keys that arrive within this time are handled together.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// Takes events that have waited once more.
+/// Processes events that have waited.
 #[async_trait]
 pub trait Takes: Send + Sync + 'static {
-    /// Takes these messages, in order of position. Answers, for each, why it still does not open; `None` for those that are taken.
+    /// Processes these messages, in order of position. Returns for each why it still cannot be opened, or `None` if it
+    /// was processed.
     ///
     /// # Errors
-    /// When the store is away; some may then be taken, and taking them again does no harm.
+    /// When the store is unavailable. Some may then be processed. Processing them again does no harm.
     async fn take(&self, messages: &[Message]) -> Result<Vec<Option<Unopened>>, StoreError>;
 }
 
 impl Waiting {
-    /// Warns of what has waited long.
+    /// Warns of events that have waited long.
     fn warn(&self) {
         let now = DateTime::<Utc>::from(self.0.clock.now());
         for ((topic, position), wait) in self.known().long(now) {
@@ -47,7 +48,7 @@ impl Waiting {
         }
     }
 
-    /// Takes waiting events once more whenever keys come, in the background until the service stops.
+    /// Processes waiting events whenever keys arrive, in the background until the service stops.
     pub fn release(&self, takes: Arc<dyn Takes>, keys: &KeyRing, shutdown: &Shutdown) {
         let (waiting, keys, stop) = (self.clone(), keys.clone(), shutdown.clone());
         shutdown.spawn(async move {
@@ -77,7 +78,7 @@ impl Waiting {
         });
     }
 
-    /// Takes all that can be taken now.
+    /// Processes all events that can be opened now.
     async fn take(&self, takes: &dyn Takes) -> Result<(), StoreError> {
         self.load().await?;
         let mut after = None;

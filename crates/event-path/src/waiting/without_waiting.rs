@@ -1,5 +1,5 @@
-//! The dead letters of a store without the waiting events that are kept beside them: operators of dead letters see only
-//! dead letters.
+//! The dead letters of a store without the waiting events that are kept beside them, so that operators see only dead
+//! letters.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use super::{Waiting, is_waiting};
 use crate::store::{DeadLetter, DeadLetterFilter, DeadLetterStore, LetterId, StoreError};
 
-/// The same dead letters without waiting events, which are none: for operators that list, retry or discard them.
+/// The dead letters without waiting events. For operators that list, retry or discard dead letters.
 pub struct WithoutWaiting {
-    /// All.
+    /// The store that holds both.
     pub letters: Arc<dyn DeadLetterStore>,
-    /// Those that wait.
+    /// The waiting events of each reader.
     pub waiting: Vec<Waiting>,
 }
 

@@ -49,7 +49,7 @@ fn a_log_that_has_outgrown_the_old_one_is_known_by_what_was_proven_before() {
         judge(&remembered, (0, 30), |applied| same.get(&applied.offset)),
         None
     );
-    // Not outgrown yet, and read from its beginning.
+    // The new log has not outgrown the old one, and was read from its beginning.
     let shorter = Remembered {
         last: checkpoint(0, "of the new one"),
         ..remembered
