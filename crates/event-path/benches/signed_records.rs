@@ -1,5 +1,8 @@
-//! What signatures cost a record: signing it and judging it, by how many are published together, in microseconds of one processor. The floor is
-//! what a record of this size costs a reader anyway: the fingerprint that the checkpoint of its partition has (SHA-256 of key, id and body).
+//! What signatures cost per record, in microseconds of one processor: signing and judging, by the number of records
+//! that are published together.
+//!
+//! The floor is a cost that every reader has anyway: the fingerprint of a record of this size for the checkpoint of its
+//! partition (SHA-256 of key, id and body).
 //!
 //!     cargo bench -p tandem-event-path --bench signed_records
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
@@ -20,7 +23,7 @@ use tandem_event_path::{
 use tandem_model::message::{Message, Position};
 
 const TOPICS: Topics = &[("changes", "accounts")];
-/// Bytes of a body: a customer with two addresses and a card, sealed.
+/// Bytes of a body: a sealed customer with two addresses and a card.
 const BODY: usize = 1_400;
 const RECORDS: usize = 4_096;
 const ROUNDS: usize = 7;
@@ -66,7 +69,7 @@ fn message(record: &Record<'_>, signature: &str) -> Message {
     }
 }
 
-/// Microseconds a record: the median of the rounds.
+/// Microseconds per record: the median of the rounds.
 fn median(mut work: impl FnMut()) -> f64 {
     let mut rounds: Vec<f64> = (0..ROUNDS)
         .map(|_| {
@@ -105,7 +108,7 @@ fn main() {
             .map(|(record, signature)| message(record, signature))
             .collect();
         let judging = median(|| {
-            // A new reader each round: what was found good before does not count.
+            // A new reader each round, because a reader remembers signatures that it found valid.
             let reader = signatures("orders");
             reader.trust(
                 "accounts",

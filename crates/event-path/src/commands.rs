@@ -1,6 +1,6 @@
-//! Carries out a command on an aggregate: load, decide, write, and decide again if another writer was faster.
+//! Carries out a command on an aggregate: load, decide, write. If another writer was faster, it decides again.
 //!
-//! The rules are the aggregate's, passed in as a function that decides. This part is the same for all aggregates.
+//! The aggregate's rules are passed in as a function that decides. This module is the same for all aggregates.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -31,44 +31,48 @@ use tandem_model::{
 };
 use tandem_runtime::{clock::Clock, shutdown::Shutdown, trace_context::TraceContext};
 
-/// Commands on one aggregate take turns within a process: so many aggregates at once do not share a turn.
+/// Number of locks for commands. Commands on one aggregate take turns within a process. With this many locks,
+/// concurrent commands on different aggregates rarely share one.
 const TURNS: usize = 1_024;
-/// How often a command is decided anew because other instances changed the aggregate meanwhile.
+/// How often a command is decided again because other instances changed the aggregate in the meantime.
 const TRIES: usize = 16;
-/// Events of one aggregate that may wait for Kafka. In MongoDB they are part of its document, which may not exceed 16 MiB.
+/// Events of one aggregate that may wait for Kafka. In MongoDB they are part of the aggregate's document, which is
+/// limited to 16 MiB.
 pub const PENDING_LIMIT: usize = 1_000;
-/// Bytes of the events of one aggregate that may wait, for the same reason: state and first answers need room too.
+/// Bytes of the events of one aggregate that may wait for Kafka. The same document also holds the state and first
+/// answers.
 pub const PENDING_BYTES: usize = 8 * 1024 * 1024;
-/// Most bytes of an event, however much Kafka takes: its state and a full backlog must fit into one document of MongoDB.
+/// Most bytes of an event, even if Kafka takes more. Its state and a full backlog must fit into one MongoDB document.
 pub const LARGEST_STORED_EVENT: usize = 3 * 1024 * 1024;
-/// The first event of an aggregate must leave this part of what an event may have, so that later changes, which add little,
-/// are not refused for its size.
+/// The first event of an aggregate must leave 1/50 of the largest size free. Later changes add little, and so are not
+/// refused for their size.
 const LEFT_BY_THE_FIRST: usize = 50;
 
-/// What a command makes of an aggregate.
+/// The result of a command on an aggregate.
 #[derive(Clone, Debug)]
 pub struct Decision<A> {
-    /// The state after the change; its revision is one more than before.
+    /// The state after the change. Its revision is one more than before.
     pub state: A,
     /// The event that describes the change.
     pub event: CloudEvent,
-    /// What must be published before the event.
+    /// Messages that are published with the event: see [`PendingEvent::companions`].
     pub companions: Vec<Companion>,
-    /// Whether earlier states must not be kept as first answers: see [`Write::forget_answers`].
+    /// Whether earlier states must be removed from the stored first answers: see [`Write::forget_answers`].
     pub forget_answers: bool,
 }
 
-/// Whether the aggregate is expected to exist, which saves a read when it is not.
+/// Whether the aggregate is expected to exist. For a new one this saves a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expectation {
-    /// It is most likely new: write first, read only if it was there.
+    /// The aggregate is most likely new. The handler writes first, and reads only if that fails.
     New,
-    /// It most likely exists.
+    /// The aggregate most likely exists.
     Existing,
 }
 
-/// Keeps commands out while a store is filled from the log, a new, empty one or one that is behind it: a customer that is in the log and not
-/// yet in the store must not be created a second time. Clones share it.
+/// Keeps commands out while a store is filled from the log: a new, empty store, or one that is behind the log. Without
+/// the gate, a customer that is in the log and not yet in the store could be created a second time. Clones share the
+/// state.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<GateState>);
 
@@ -86,29 +90,29 @@ impl Gate {
         }))
     }
 
-    /// A gate that lets commands through.
+    /// A gate that is open.
     #[must_use]
     pub fn open() -> Self {
         Self::new(true)
     }
 
-    /// A gate that keeps commands out until [`Self::let_through`].
+    /// A gate that keeps commands out until [`Self::let_through`] is called.
     #[must_use]
     pub fn closed() -> Self {
         Self::new(false)
     }
 
-    /// Lets commands through from now on.
+    /// Opens the gate.
     pub fn let_through(&self) {
         self.0.is_open.store(true, Ordering::Release);
     }
 
-    /// Says why it is still closed.
+    /// Sets the reason why the gate is still closed.
     pub fn close_because(&self, reason: String) {
         *self.reason_now() = Some(reason);
     }
 
-    /// Why it is still closed, if that was said.
+    /// The reason why the gate is still closed, if one was set.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
         self.reason_now().clone()
@@ -119,7 +123,7 @@ impl Gate {
         reason.unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Whether it lets commands through.
+    /// Whether the gate is open.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.0.is_open.load(Ordering::Acquire)
@@ -132,20 +136,20 @@ pub enum CommandError<E> {
     /// The aggregate's rules do not allow it.
     #[error("refused")]
     Rejected(E),
-    /// Other instances changed the aggregate again and again meanwhile.
+    /// Other instances kept changing the aggregate in the meantime.
     #[error("the aggregate is being changed by too many at once")]
     Contended,
     /// Too many events of this aggregate wait for Kafka.
     #[error("too many changes of this aggregate wait to be published")]
     Backlogged,
-    /// The event that describes the change would be larger than Kafka takes.
+    /// The event that describes the change would be larger than Kafka or the store can take.
     #[error(
         "the change is too large to be published: {bytes} bytes, expected at most {most}; give less or shorter texts"
     )]
     TooLarge {
-        /// Bytes of its body.
+        /// Bytes of the event's body.
         bytes: usize,
-        /// Most bytes that it may have.
+        /// Most bytes that the body may have.
         most: usize,
     },
     /// The idempotency key was used for a request with another input.
@@ -153,25 +157,25 @@ pub enum CommandError<E> {
         "this idempotency key was used for another request; give each request a key of its own, and the same input when asking again"
     )]
     KeyReused,
-    /// The store is still being filled from the log: it is new, or behind it.
+    /// The store is still being filled from the log: it is new, or behind the log.
     #[error("the store is being filled from the log; try again in a moment")]
     Filling,
-    /// The log holds an event of this aggregate that cannot be opened yet: what is stored is not its newest state.
+    /// The log holds an event of this aggregate that cannot be opened yet, so the stored state is not the newest.
     #[error(
         "the log holds a change that waits for its data key, so what is stored is not the newest; `tandem keys waiting` says more"
     )]
     Waiting,
-    /// The store does not answer; whether the change was written is unknown.
+    /// The store does not answer. Whether the change was written is unknown.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
 }
 
 /// How long idempotency keys are kept.
 const KEYS_KEPT: TimeDelta = TimeDelta::hours(24);
-/// How often old ones are removed.
+/// How often expired idempotency keys are removed.
 const KEY_SWEEP: Duration = Duration::from_secs(600);
 
-/// Removes idempotency keys that are older than a day, at once and then every ten minutes, until the service stops.
+/// Removes idempotency keys that are older than a day: now, and then every ten minutes until the service stops.
 pub fn forget_old_keys<A: Aggregate>(store: Arc<dyn AggregateStore<A>>, shutdown: &Shutdown) {
     let stop = shutdown.clone();
     shutdown.spawn(async move {
@@ -193,7 +197,7 @@ pub fn forget_old_keys<A: Aggregate>(store: Arc<dyn AggregateStore<A>>, shutdown
     });
 }
 
-/// Carries out commands on aggregates of one kind. Clones share it.
+/// Carries out commands on aggregates of one kind. Clones share the store, the relay and the locks.
 #[derive(Clone)]
 pub struct CommandHandler<A: Aggregate> {
     store: Arc<dyn AggregateStore<A>>,
@@ -201,15 +205,15 @@ pub struct CommandHandler<A: Aggregate> {
     gate: Gate,
     waiting: Option<Waiting>,
     turns: Arc<Vec<Arc<Mutex<()>>>>,
-    /// Makes the turns of ids hard to foretell.
+    /// A random salt, so that nobody can choose ids that share a lock.
     salt: u128,
     clock: Clock,
     shutdown: Shutdown,
 }
 
 impl<A: Aggregate> CommandHandler<A> {
-    /// A handler on this store that tells this relay of what it wrote. Without a relay the events stay pending. What was begun
-    /// when the service stops is waited for.
+    /// A handler on this store. It offers the events that it wrote to the relay. Without a relay the events stay
+    /// pending. A service that stops waits for writes that have begun.
     #[must_use]
     pub fn new(
         store: Arc<dyn AggregateStore<A>>,
@@ -228,46 +232,47 @@ impl<A: Aggregate> CommandHandler<A> {
         }
     }
 
-    /// The same behind a gate.
+    /// The same handler behind a gate.
     #[must_use]
     pub fn behind(mut self, gate: Gate) -> Self {
         self.gate = gate;
         self
     }
 
-    /// The same with another clock than the operating system's.
+    /// The same handler with another clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The clock that it works by.
+    /// The clock of this handler.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Now, to the millisecond, as every store keeps it.
+    /// The present time in milliseconds, the precision of every store.
     fn now(&self) -> DateTime<Utc> {
         Timestamp::from(self.clock.now()).as_datetime()
     }
 
-    /// The same without the aggregates that one of these events is of, until it is taken: a customer who is in the log and not in
-    /// the store must not be created a second time.
+    /// The same handler, but it refuses commands on an aggregate while one of its events is among these. Without that,
+    /// a customer that is in the log and not in the store could be created a second time.
     #[must_use]
     pub fn except(mut self, waiting: Waiting) -> Self {
         self.waiting = Some(waiting);
         self
     }
 
-    /// The store that it works on.
+    /// The store of this handler.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn AggregateStore<A>> {
         &self.store
     }
 
-    /// Whether the store is new and still being filled from the log: what is not in it may be in the log.
+    /// Whether the store is still being filled from the log. Until then, an aggregate that is missing in the store may
+    /// be in the log.
     #[must_use]
     pub fn is_filling(&self) -> bool {
         !self.gate.is_open()
@@ -281,11 +286,12 @@ impl<A: Aggregate> CommandHandler<A> {
 
     /// Carries out one command and returns the state after it.
     ///
-    /// `decide` is given the present state, `None` if there is none, and may be called several times. It returns
-    /// `Ok(None)` when nothing is to change: the present state is then the answer, and is kept under the key. With an idempotency key that was
-    /// used before, the first answer is returned and `decide` is not asked.
+    /// `decide` gets the present state, or `None` if there is none. It may be called several times. It returns
+    /// `Ok(None)` if nothing has to change. Then the present state is the answer, and it is stored under the
+    /// idempotency key. If the idempotency key was used before, the first answer is returned and `decide` is not
+    /// called.
     ///
-    /// A caller may go away at any moment: a write that has begun is finished, and the relay is notified.
+    /// The caller may be cancelled at any moment: a write that has begun is finished, and the relay is notified.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -335,8 +341,8 @@ impl<A: Aggregate> CommandHandler<A> {
             }) = decision
             else {
                 match (state, &idempotency_key) {
-                    // The key is kept also when nothing changes: asked again after somebody else's change, the same
-                    // request would otherwise undo that one.
+                    // The answer is stored also if nothing changes. Otherwise a repeated request could undo a change
+                    // that somebody else made in between.
                     (Some(state), Some(key)) => {
                         if self.store.keep_answer(key, &state, self.now()).await?
                             == Outcome::Written
@@ -346,7 +352,7 @@ impl<A: Aggregate> CommandHandler<A> {
                         continue;
                     }
                     (Some(state), None) => return Ok(state),
-                    // Assumed to be new and nothing to do: look before answering.
+                    // The aggregate was assumed to be new and there is nothing to do: read the store before answering.
                     (None, _) => continue,
                 }
             };
@@ -386,7 +392,8 @@ impl<A: Aggregate> CommandHandler<A> {
         Err(CommandError::Contended)
     }
 
-    /// Writes and, in the same step, tells the relay. Runs to its end also if the caller goes away, and keeps the turn so long.
+    /// Writes and, in the same step, offers the events to the relay. The task runs to its end even if the caller is
+    /// cancelled, and keeps the lock until then.
     async fn write(
         &self,
         turn: OwnedMutexGuard<()>,
@@ -416,7 +423,8 @@ impl<A: Aggregate> CommandHandler<A> {
             .map_err(|error| StoreError::Away(format!("a write was broken off: {error}")))?
     }
 
-    /// Most bytes of the event that makes this revision. What Kafka would not take must not be stored: it could never go.
+    /// Most bytes of the event of this revision. An event that Kafka would not take must not be stored, because it
+    /// could never be published.
     fn largest_event(&self, revision: i64) -> usize {
         let most = self
             .relay
@@ -429,7 +437,7 @@ impl<A: Aggregate> CommandHandler<A> {
         most - most / LEFT_BY_THE_FIRST
     }
 
-    /// Which turn commands on this id take.
+    /// The index of the lock for commands on this id.
     fn turn_of(&self, id: &str) -> usize {
         let mut hasher = DefaultHasher::new();
         (self.salt, id).hash(&mut hasher);
@@ -442,17 +450,18 @@ impl<A: Aggregate> CommandHandler<A> {
     }
 }
 
-/// What became of a write, with what it was given.
+/// The outcome of a write, with the state and the lock that went into it.
 struct Written<A> {
     outcome: Outcome,
     state: A,
     turn: OwnedMutexGuard<()>,
 }
 
-/// What a request with a key that was used before is told. `target` is the aggregate it is for, if it names one.
+/// The answer to a request whose key was used before. `target` is the aggregate that the request is for, if it names
+/// one.
 ///
 /// # Errors
-/// [`CommandError::KeyReused`] when the first one asked for something else.
+/// [`CommandError::KeyReused`] if the first request asked for something else.
 pub fn repeated<A: Aggregate, E>(
     first: FirstAnswer<A>,
     key: &RequestKey,
@@ -460,7 +469,7 @@ pub fn repeated<A: Aggregate, E>(
 ) -> Result<A, CommandError<E>> {
     let is_same = match &first.input {
         Some(input) => *input == key.input,
-        // Kept by a version that did not remember the input.
+        // Stored by an earlier version that did not keep the input.
         None => target.is_none_or(|target| target == first.state.id()),
     };
     if is_same {

@@ -1,9 +1,9 @@
-//! Copies of dead letters in `<topic>.DLT`, and notes on what happened to each: a record for people and other tools,
-//! never read back.
+//! Copies of dead letters in `<topic>.DLT`, and notes on what happened to each letter. They are for people and other
+//! tools, and are never read back.
 //!
-//! A letter is durable in the service's own store before it is copied, so a copy delays nothing. What Kafka refuses is
-//! sent without the message's own content, then left out and counted. While Kafka is down copies wait in a bounded
-//! queue.
+//! A letter is durable in the service's own store before it is copied, so a copy delays nothing. If Kafka refuses a
+//! copy, it is sent without the message's own headers and body. If Kafka refuses that too, the copy is left out and
+//! counted. While Kafka is down, copies wait in a bounded queue.
 
 use std::{
     borrow::Cow,
@@ -24,20 +24,20 @@ use crate::{
 };
 use tandem_runtime::{backoff::Backoff, shutdown::Shutdown};
 
-/// How long a projection that sets letters aside waits for their copies.
+/// How long a projection that parks letters waits for their copies.
 const IN_LINE: Duration = Duration::from_secs(1);
-/// Copies on their way at once.
+/// Copies in flight at once.
 const AT_ONCE: usize = 256;
-/// Most bytes of a body whose copy waits.
+/// Most bytes of a body in the queue of waiting copies.
 const KEPT_WAITING: usize = 16 * 1024;
-/// Letters whose copies wait; of more the copies are left out.
+/// Letters in the queue. When it is full, further copies are left out.
 const QUEUE: usize = 1_000;
-/// How long a copy that waits is tried.
+/// How long the copy of a waiting letter is retried.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// The pauses between two tries.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
 
-/// The topic that dead letters of a topic are copied to.
+/// The topic that receives copies of a topic's dead letters.
 #[must_use]
 pub fn dead_letter_topic(topic: &str) -> String {
     format!("{topic}.DLT")
@@ -52,19 +52,19 @@ pub struct DeadLetterTopic {
     waiting: Arc<AtomicUsize>,
 }
 
-/// What became of a record.
+/// The outcome of publishing a copy or a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
-    /// It is in the topic.
+    /// The record is in the topic.
     Whole,
-    /// It is in the topic without the message's own headers and body.
+    /// The record is in the topic, without the message's own headers and body.
     Cut,
-    /// Kafka does not take it, whatever is tried.
+    /// Kafka does not take the record in any form.
     Refused,
 }
 
 impl DeadLetterTopic {
-    /// Starts to copy what waits, until the service stops.
+    /// Starts the task that copies waiting letters, until the service stops.
     #[must_use]
     pub fn start(log: &Arc<dyn Log>, shutdown: &Shutdown) -> Self {
         let (queue, waiting_letters) = mpsc::channel(QUEUE);
@@ -83,9 +83,9 @@ impl DeadLetterTopic {
         copies
     }
 
-    /// Copies letters in order. What is not done in `IN_LINE` is done in the background.
+    /// Copies letters in order. Copies that take longer than `IN_LINE` are left to the background task.
     pub async fn copy(&self, letters: &[DeadLetter]) {
-        // In order: not before those that wait.
+        // Letters that wait already go first, to keep the order.
         if self.waiting.load(Ordering::Acquire) > 0 {
             for letter in letters {
                 self.put_off(letter);
@@ -105,7 +105,7 @@ impl DeadLetterTopic {
         }
     }
 
-    /// What became of a copy, `None` if that is not known in time.
+    /// The outcome of a copy. `None` if it is not known within the limit.
     async fn copy_within<'a>(
         &self,
         limit: Duration,
@@ -116,7 +116,7 @@ impl DeadLetterTopic {
         (letter, copied.ok().and_then(Result::ok))
     }
 
-    /// Leaves a copy to the background. What is large is left out of it: many may wait.
+    /// Leaves a copy to the background task. A large body is removed first, because many letters may wait.
     fn put_off(&self, letter: &DeadLetter) {
         let mut letter = letter.clone();
         if letter
@@ -134,10 +134,10 @@ impl DeadLetterTopic {
         }
     }
 
-    /// Records what became of a letter.
+    /// Publishes a note on what happened to a letter.
     ///
     /// # Errors
-    /// When Kafka is away. What it refuses for good is left out and counted.
+    /// When Kafka is unavailable. A note that Kafka refuses for good is left out and counted.
     pub async fn record(&self, letter: &DeadLetter, resolution: &str) -> Result<(), PublishError> {
         let now = DateTime::<Utc>::from(self.shutdown.clock().now());
         let mut headers = described(letter, now);
@@ -256,7 +256,7 @@ fn skip(letter: &DeadLetter, reason: &str) {
     );
 }
 
-/// The headers that a copy or a note has beside the message's own, each with what it says.
+/// The headers that a copy or a note adds to the message's own, each with its meaning.
 pub const HEADERS: [(&str, &str); 8] = [
     (REASON, "Why it was set aside."),
     (CONSUMER, "Who set it aside: a projection of a service."),
@@ -279,10 +279,10 @@ const OFFSET: &str = "dead-letter-offset";
 const AT: &str = "dead-letter-at";
 const RESOLUTION: &str = "dead-letter-resolution";
 const CUT_NAME: &str = "dead-letter-cut";
-/// Says that something of the message is left out.
+/// Marks a record that lacks the message's own headers or body.
 const CUT: (&str, Cow<'static, [u8]>) = (CUT_NAME, Cow::Borrowed(b"true"));
 
-/// Why and from where the message was set aside, and when this was.
+/// Headers that say why, where and when the message was parked.
 fn described(letter: &DeadLetter, at: DateTime<Utc>) -> Headers<'_> {
     let text = |text: String| Cow::from(text.into_bytes());
     vec![

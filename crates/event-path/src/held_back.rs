@@ -1,7 +1,9 @@
-//! Records that a log holds and does not show yet: those behind an open transaction, up to the end of the partition.
+//! Records that a log holds and does not show yet: those behind the start of an open transaction, up to the end of the
+//! partition.
 //!
-//! Readers see what is committed. While a transaction of another producer is open, its partition can be read up to where that began only,
-//! and what others wrote behind it is hidden too. A reader that concludes anything from what is missing at an end asks here first.
+//! Readers see only committed records. While another producer's transaction is open, a partition can be read only up to
+//! the start of that transaction. Records of others behind it are hidden too. A reader that draws conclusions from what
+//! is missing at an end must ask here first.
 
 use std::{fmt, time::Duration};
 
@@ -9,13 +11,13 @@ use tandem_runtime::{backoff::Backoff, clock::Clock};
 
 use crate::log::{Ends, Log, LogError};
 
-/// The pauses between two looks.
+/// The pauses between two looks at the ends.
 const LOOK: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
 /// The part of a partition that cannot be read yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldBack {
-    /// Which partition.
+    /// The partition.
     pub partition: i32,
     /// The first offset that cannot be read.
     pub from: i64,
@@ -28,7 +30,7 @@ pub struct HeldBack {
 pub struct HeldBackParts(pub Vec<HeldBack>);
 
 impl HeldBackParts {
-    /// What of a whole topic cannot be read up to these ends.
+    /// The parts between the readable ends and the ends of the whole topic.
     #[must_use]
     pub fn between(readable: &Ends, whole: &Ends) -> Self {
         let part = |(&partition, &(low, end)): (&i32, &(i64, i64))| {
@@ -67,9 +69,10 @@ impl fmt::Display for HeldBackParts {
     }
 }
 
-/// The ends of a topic as far as it can be read, and what cannot be of what was in it when this was asked.
+/// Returns the readable ends of a topic, and the parts that were in the topic at the time of the call and still cannot
+/// be read.
 ///
-/// An open transaction is waited for, for this long at most; `told` hears of it once.
+/// It waits for open transactions to end, for about `limit` at most. If it has to wait, it calls `told` once.
 ///
 /// # Errors
 /// When the log does not answer.
@@ -110,7 +113,7 @@ mod tests {
             parts.to_string(),
             "partition 0 from offset 4 to 9, partition 2 from offset 3 to 7"
         );
-        // What was written since is no part of it.
+        // A record that was written later is not held back.
         assert!(HeldBackParts::between(&whole, &readable).is_empty());
     }
 }

@@ -1,6 +1,6 @@
 #![allow(clippy::disallowed_methods, reason = "tests date what they make")]
 #![allow(clippy::unwrap_used)]
-//! The relay between an outbox and a log in memory: whatever the store does, what is pending is published and cleared.
+//! The relay between an outbox and a log in memory: whatever the store does, pending events are published and cleared.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 const TOPIC: &str = "changes";
 
-/// What is pending, by key and revision; a clear may be undone.
+/// The pending events, by key and revision. A test may undo a clear.
 #[derive(Debug, Default)]
 struct MemoryOutbox {
     pending: Mutex<BTreeMap<(String, i64), PendingEvent>>,
@@ -191,7 +191,7 @@ async fn a_clear_that_a_failover_undid_is_done_again_and_nothing_is_published_tw
     events.iter().for_each(|event| outbox.put(event));
     let _relay = start(&outbox, &log);
     outbox.emptied().await;
-    // The new primary has not got what was cleared last.
+    // The new primary has lost the last clear.
     events[1..].iter().for_each(|event| outbox.put(event));
     outbox.emptied().await;
     let mut published = log.published();
@@ -218,7 +218,7 @@ async fn events_of_a_key_that_was_removed_and_made_anew_are_published() {
     );
 }
 
-/// What a clock that is days ahead recorded, and its instance did not publish, does not wait until it is that time.
+/// A clock was days ahead, and the instance did not publish what it recorded. The event does not wait until that time.
 #[tokio::test(start_paused = true)]
 async fn what_was_recorded_in_the_future_is_published_now() {
     let (outbox, log) = (Arc::new(MemoryOutbox::default()), MemoryLog::default());
@@ -229,7 +229,7 @@ async fn what_was_recorded_in_the_future_is_published_now() {
     outbox.put(&ahead("before the start"));
     let _relay = start(&outbox, &log);
     outbox.emptied().await;
-    // Of another instance, which ended before it had published it.
+    // The event of another instance, which ended before it published it.
     outbox.put(&ahead("while it runs"));
     outbox.emptied().await;
     let published = [
@@ -239,7 +239,8 @@ async fn what_was_recorded_in_the_future_is_published_now() {
     assert_eq!(log.published(), named(&published));
 }
 
-/// Nobody offers what an instance leaves behind when it ends, and until it counts as left behind there is nothing to do about it.
+/// Nobody offers the events that an instance leaves behind. Until they count as left behind, there is nothing to do
+/// about them.
 #[tokio::test(start_paused = true)]
 async fn while_nothing_is_pending_it_is_looked_for_what_was_left_behind_as_often_as_something_can_be()
  {
@@ -248,12 +249,12 @@ async fn while_nothing_is_pending_it_is_looked_for_what_was_left_behind_as_often
     let looks = || outbox.looks.load(Ordering::Relaxed);
     sleep(Duration::from_secs(61)).await;
     assert!((12..=14).contains(&looks()), "{}", looks());
-    // The backlog is told as of now where something happens.
+    // The reported backlog is current when something happens.
     let before = looks();
     relay.offer(vec![event("a", 1, "offered")]);
     sleep(Duration::from_millis(1_500)).await;
     assert_eq!(looks(), before + 1);
-    // Another instance stores something and ends: it is no later than it was when each second was looked at.
+    // Another instance stores an event and ends. It is published no later than with a look every second.
     outbox.put(&PendingEvent {
         recorded_at: DateTime::from(std::time::SystemTime::now()),
         ..event("b", 1, "left behind")
