@@ -175,7 +175,7 @@ impl<P: Projection> Runner<P> {
 
     /// Reads the parked keys again after a rebalance, at intervals while there are some, and when a message of a parked
     /// key arrives. The last case matters because an operator may have discarded the key's letters. The message would
-    /// then be parked behind nothing.
+    /// then be parked although no letter comes before it.
     pub(super) async fn refresh_parked(
         &mut self,
         concerned: bool,
