@@ -1,39 +1,41 @@
-//! What a request may do: the one place in which scopes are compared with what is asked for.
+//! What a request may do: the only place that compares scopes with what is requested.
 
 use std::sync::Arc;
 
 use crate::principal::Principal;
 use crate::scope::{Scope, Scopes};
 
-/// With what rights a request comes.
+/// The rights of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Access {
     /// Authentication is off: everything is allowed.
     Open,
-    /// No token: nothing that needs one is allowed. What nobody decided about is treated so.
+    /// There is no token: nothing that requires one is allowed. This is the default, so a missing decision allows
+    /// nothing.
     #[default]
     Anonymous,
     /// A verified token.
     Bearer(Principal),
 }
 
-/// What decides what somebody sees: whoever has the same sees the same of everything, whoever they are and whenever their token ends.
+/// Determines what a caller may see. Callers with equal values see the same data, whoever they are and whenever their
+/// tokens expire.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Sight {
     /// Authentication is off.
     Open,
-    /// Without a token.
+    /// There is no token.
     Anonymous,
-    /// By a token.
+    /// There is a token.
     Bearer {
-        /// What it allows.
+        /// The scopes of the token.
         scopes: Scopes,
-        /// The customer whose own data it shows, if it does that.
+        /// The customer whose own data the token shows, if it has that scope.
         own: Option<Arc<str>>,
     },
 }
 
-/// Why a request may not do what it asks for.
+/// Why a request is not allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// There is no valid token.
@@ -47,7 +49,7 @@ pub enum Denial {
 }
 
 impl Access {
-    /// Whose name is recorded as `changedBy`; none without a token.
+    /// The subject that is recorded as `changedBy`; `None` without a token.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         match self {
@@ -65,7 +67,7 @@ impl Access {
         }
     }
 
-    /// What decides what is seen with it.
+    /// Determines what a caller with this access may see.
     #[must_use]
     pub fn sight(&self) -> Sight {
         match self {
@@ -80,11 +82,11 @@ impl Access {
         }
     }
 
-    /// Whether what needs `scope` is allowed.
+    /// Whether this access has `scope`.
     ///
     /// # Errors
     ///
-    /// [`Denial`] where it is not.
+    /// [`Denial`] if it does not.
     pub fn require(&self, scope: Scope) -> Result<(), Denial> {
         match self {
             Self::Open => Ok(()),
@@ -94,11 +96,11 @@ impl Access {
         }
     }
 
-    /// Whether what needs `scope`, or concerns the caller's own customer, is allowed.
+    /// Whether this access has `scope`, or `customer_id` is the caller's own customer.
     ///
     /// # Errors
     ///
-    /// [`Denial`] where it is not.
+    /// [`Denial`] if neither is true.
     pub fn require_or_own(&self, scope: Scope, customer_id: &str) -> Result<(), Denial> {
         match self {
             Self::Bearer(principal) if principal.is_customer(customer_id) => Ok(()),
@@ -106,11 +108,11 @@ impl Access {
         }
     }
 
-    /// To which customer a list is narrowed: all where the token has `scope` ([`None`]), else the caller's own.
+    /// The customer to whom a list is restricted: none ([`None`]) if the token has `scope`, otherwise the caller's own.
     ///
     /// # Errors
     ///
-    /// [`Denial`] where not even that is allowed.
+    /// [`Denial`] if not even that is allowed.
     pub fn narrowed_to(&self, scope: Scope) -> Result<Option<&str>, Denial> {
         match (self.require(scope), self) {
             (Ok(()), _) => Ok(None),

@@ -1,4 +1,6 @@
-//! A key of one's own for a laptop: made once, kept in the data directory, good for signing tokens to try things out with.
+//! A signing key for development on one machine.
+//!
+//! It is generated once and kept in the data directory. It signs tokens for trying things out.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -15,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::key_set;
 use crate::scope::Scopes;
 
-/// What comes before the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410, section 7).
+/// The bytes before the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410, section 7).
 pub(crate) const PKCS8_PREFIX: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
@@ -44,21 +46,21 @@ pub enum DevelopmentKeyError {
     /// A file cannot be read or written.
     #[error("{path}: {source}", path = path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file is not what was written there.
+    /// The file does not contain such a key.
     #[error("{path} is no Ed25519 key in PKCS #8; delete it, and another one is made", path = .0.display())]
     Damaged(PathBuf),
-    /// There is none yet.
+    /// There is no key yet.
     #[error("there is no development key in {path}; `up --auth` makes one", path = .0.display())]
     Absent(PathBuf),
-    /// The key does not sign.
+    /// The key cannot sign the token.
     #[error("the token cannot be signed: {0}")]
     Signing(#[from] jsonwebtoken::errors::Error),
-    /// The public keys cannot be written down.
+    /// The public keys cannot be written as JSON.
     #[error("the public keys cannot be written: {0}")]
     Public(#[from] serde_json::Error),
 }
@@ -74,14 +76,14 @@ struct Claims<'a> {
 }
 
 impl DevelopmentKey {
-    /// Where it is kept, below the data directory.
+    /// The directory of the key, below the data directory.
     pub const DIRECTORY: &'static str = "auth";
     /// The claim `iss` of its tokens.
     pub const ISSUER: &'static str = "tandem-development";
     /// The claim `aud` of its tokens.
     pub const AUDIENCE: &'static str = "tandem";
 
-    /// The key of this directory. A new one gets mode 600.
+    /// Opens the key in this directory, or generates one. The file of a new one has mode 600.
     ///
     /// # Errors
     ///
@@ -102,7 +104,7 @@ impl DevelopmentKey {
         Self::open(directory)
     }
 
-    /// The key that an earlier start made.
+    /// Opens the key that an earlier start generated.
     ///
     /// # Errors
     ///
@@ -143,17 +145,17 @@ impl DevelopmentKey {
         })
     }
 
-    /// The file with its public half: what `--auth-jwks` wants.
+    /// The file with the public key, for `--auth-jwks`.
     #[must_use]
     pub fn public_keys(&self) -> &Path {
         &self.public_keys
     }
 
-    /// A token from `now` on (seconds since 1970), for so many seconds.
+    /// Signs a token that is issued at `now` (seconds since 1970) and valid for `lifetime` seconds.
     ///
     /// # Errors
     ///
-    /// When it cannot be signed.
+    /// When the token cannot be signed.
     pub fn token(
         &self,
         subject: &str,
@@ -180,7 +182,8 @@ fn file(path: &Path) -> impl FnOnce(io::Error) -> DevelopmentKeyError {
     move |source| DevelopmentKeyError::File { path, source }
 }
 
-/// Nobody else may read it, at no instant; and of two that make it at once, one is kept.
+/// Writes a file that nobody else can read at any moment. If two processes write it at once, the first one's file
+/// stays.
 fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match OpenOptions::new()
         .write(true)

@@ -1,4 +1,4 @@
-//! Public keys that tokens are verified with: a JSON Web Key Set (RFC 7517), checked when it is read.
+//! The public keys for verifying tokens: a JSON Web Key Set (RFC 7517), which is checked when it is read.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 
 /// The largest document that is read, in bytes.
 pub(crate) const MAX_DOCUMENT: usize = 256 * 1024;
-/// The most keys of a set: what is above is no set of an issuer, but an attack on memory.
+/// The most keys in a set. No issuer has more; a larger set would be an attack on memory.
 const MAX_KEYS: usize = 100;
 
 /// Verification keys by their id.
@@ -23,7 +23,8 @@ pub struct KeySet {
 #[derive(Clone)]
 pub(crate) struct VerificationKey {
     pub(crate) key: DecodingKey,
-    /// What this key may have signed with. Pinned by the key, never by the token (RFC 8725, section 3.1).
+    /// The algorithms that this key may have signed with. The key determines them, never the token (RFC 8725, section
+    /// 3.1).
     pub(crate) algorithms: Vec<Algorithm>,
 }
 
@@ -36,16 +37,16 @@ impl std::fmt::Debug for KeySet {
     }
 }
 
-/// Why a document is no set of keys.
+/// Why a document is not a usable key set.
 #[derive(Debug, thiserror::Error)]
 pub enum KeySetError {
-    /// It is not JSON of that shape.
+    /// It is not JSON of the right structure.
     #[error("this is no JSON Web Key Set (RFC 7517): {0}")]
     Malformed(#[from] serde_json::Error),
     /// It is too large.
     #[error("the key set has more than {MAX_DOCUMENT} bytes or {MAX_KEYS} keys")]
     TooLarge,
-    /// No key of it can verify a signature.
+    /// None of its keys can verify a signature.
     #[error(
         "the key set has no key that can be used: RSA of 2048 bits or more, P-256, P-384 or Ed25519, with `use` absent or `sig` and `key_ops` absent or with `verify`{}",
         reasons(.0)
@@ -62,16 +63,16 @@ fn reasons(reasons: &[String]) -> String {
 }
 
 impl KeySet {
-    /// Reads a set. Keys for encryption, symmetric keys and kinds that are not known are passed over.
+    /// Reads a set. It skips keys for encryption, symmetric keys and unknown kinds.
     ///
     /// # Errors
     ///
-    /// When no key is left.
+    /// When the document cannot be read or is too large, or when no key is left.
     pub fn parse(document: &[u8]) -> Result<Self, KeySetError> {
         if document.len() > MAX_DOCUMENT {
             return Err(KeySetError::TooLarge);
         }
-        // One key of a kind that is not known must not cost the others: each is read by itself.
+        // Each key is parsed separately, so one of an unknown kind does not make the others unusable.
         #[derive(serde::Deserialize)]
         struct Document {
             keys: Vec<serde_json::Value>,
@@ -107,7 +108,7 @@ impl KeySet {
         Ok(set)
     }
 
-    /// The key that a token names; the only one where the set has just one without an id.
+    /// The key that a token names, or the only key of a set if the token names none or the key has no id.
     pub(crate) fn find(&self, id: Option<&str>) -> Option<&VerificationKey> {
         match id {
             Some(id) => self.keys.get(id).or(self.nameless.as_ref()),
@@ -143,7 +144,7 @@ fn usable(jwk: &Jwk) -> Result<VerificationKey, String> {
     }
     let mut algorithms = match &jwk.algorithm {
         AlgorithmParameters::RSA(rsa) => {
-            // 2048 bits are 342 characters of base64url (RFC 7518, section 3.3, asks for 2048 or more).
+            // 2048 bits are 342 characters of base64url. RFC 7518, section 3.3, requires 2048 or more.
             if rsa.n.len() < 342 {
                 return Err("an RSA key of less than 2048 bits".to_owned());
             }

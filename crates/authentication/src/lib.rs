@@ -1,7 +1,7 @@
-//! Callers and their rights: JSON Web Tokens (RFC 7519) verified, and their scopes.
+//! Callers and their rights: verifies JSON Web Tokens (RFC 7519) and reads their scopes.
 //!
-//! The gateway and both services use this one crate, so that a token means the same wherever it arrives. It knows nothing of
-//! HTTP or GraphQL: a transport hands it a token and gets a [`Principal`], or the reason why not.
+//! The gateway and both services use this one crate, so a token means the same everywhere. It does not depend on HTTP
+//! or GraphQL: a transport passes a token and gets a [`Principal`], or the reason for the refusal.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 mod access;

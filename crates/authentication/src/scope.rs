@@ -1,9 +1,9 @@
-//! What a token allows: the scopes of the API's contract.
+//! The scopes of tokens, as the API's contract defines them.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// One permission, as the claim `scope` names it.
+/// One permission in the claim `scope`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Read every customer.
@@ -16,14 +16,14 @@ pub enum Scope {
     OrdersRead,
     /// Place, advance and cancel orders.
     OrdersWrite,
-    /// What operators do: rebuilds, dead letters, audit.
+    /// The tasks of operators: rebuilds, dead letters, audit.
     Operations,
     /// The customer whose id is the token's subject, and that customer's orders.
     Own,
 }
 
 impl Scope {
-    /// All of them.
+    /// All scopes.
     pub const ALL: [Self; 7] = [
         Self::CustomersRead,
         Self::CustomersWrite,
@@ -34,7 +34,7 @@ impl Scope {
         Self::Own,
     ];
 
-    /// The scope as tokens and the schema write it.
+    /// The name of the scope in tokens and in the schema.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -59,7 +59,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A text that names no scope.
+/// A text that is not the name of a scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "there is no scope `{0}`; there are customers:read, customers:write, customers:erase, orders:read, orders:write, operations and self"
@@ -82,7 +82,8 @@ impl FromStr for Scope {
 pub struct Scopes(u8);
 
 impl Scopes {
-    /// The scopes of a claim: names between spaces (RFC 8693, section 4.2). Names that are not ours belong to other services and are passed over.
+    /// The scopes of a claim: names separated by spaces (RFC 8693, section 4.2). Unknown names belong to other services
+    /// and are ignored.
     #[must_use]
     pub fn of_claim(claim: &str) -> Self {
         claim
@@ -91,7 +92,7 @@ impl Scopes {
             .collect()
     }
 
-    /// Whether this one is among them.
+    /// Whether the set contains this scope.
     #[must_use]
     pub const fn contains(self, scope: Scope) -> bool {
         self.0 & scope.bit() != 0

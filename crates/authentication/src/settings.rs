@@ -1,4 +1,4 @@
-//! How authentication is set, and what is refused before anything listens.
+//! The settings of authentication, and what is refused before anything listens.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::source::{Issuer, SourceError};
 use crate::verifier::Verifier;
 
-/// By how much the clocks of issuer and service may differ at the most, in seconds.
+/// The largest permitted difference between the clocks of issuer and service, in seconds.
 const MOST_CLOCK_SKEW: u64 = 300;
 
 /// Settings of authentication. Without `--auth-jwks` it is off.
@@ -62,7 +62,7 @@ pub struct AuthenticationSettings {
 /// Why a process must not start with these settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// Somebody else could reach it.
+    /// Other machines could reach the port.
     #[error(
         "{host} can be reached from other machines, and without authentication whoever reaches it may read and change everything: \
          set --auth-jwks, --auth-issuer and --auth-audience, or listen on 127.0.0.1, or say --insecure-no-auth"
@@ -71,17 +71,17 @@ pub enum SettingsError {
         /// The address.
         host: IpAddr,
     },
-    /// Keys and issuers do not go together.
+    /// The numbers of key sets and issuers differ.
     #[error(
         "--auth-jwks is given {keys} times and --auth-issuer {issuers} times; each issuer needs its keys, in the same order"
     )]
     Unpaired {
-        /// How many key sets.
+        /// The number of key sets.
         keys: usize,
-        /// How many issuers.
+        /// The number of issuers.
         issuers: usize,
     },
-    /// Keys that would never be used.
+    /// Some of the keys would never be used.
     #[error(
         "--auth-issuer names {issuer} more than once, and of its keys only those of the first --auth-jwks would be used: name each issuer once"
     )]
@@ -89,27 +89,27 @@ pub enum SettingsError {
         /// The issuer.
         issuer: String,
     },
-    /// Tokens for anybody would be taken.
+    /// Tokens for any audience would be accepted.
     #[error(
         "--auth-audience is missing: without it a token that was made for another service would be taken here"
     )]
     NoAudience,
-    /// Two wishes that exclude each other.
+    /// Two settings that exclude each other.
     #[error("--insecure-no-auth and --auth-jwks exclude each other: leave one out")]
     Contradiction,
-    /// The keys cannot be had.
+    /// The keys cannot be read.
     #[error("--auth-jwks: {0}")]
     Keys(#[from] SourceError),
 }
 
 impl AuthenticationSettings {
-    /// Whether tokens are asked for.
+    /// Whether tokens are verified.
     #[must_use]
     pub fn is_on(&self) -> bool {
         !self.jwks.is_empty() || !self.issuers.is_empty() || !self.audiences.is_empty()
     }
 
-    /// The same settings as the environment of another process.
+    /// The same settings as environment variables for another process.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let mut environment = Vec::new();
@@ -130,7 +130,7 @@ impl AuthenticationSettings {
         environment
     }
 
-    /// Checks the settings against the address that will be listened on.
+    /// Checks the settings for the address that the process will listen on.
     ///
     /// # Errors
     ///
@@ -149,11 +149,12 @@ impl AuthenticationSettings {
         }
     }
 
-    /// Checks the settings as [`Self::check`] does, and starts the verifier; [`None`] where authentication is off.
+    /// Checks the settings as [`Self::check`] does, and starts the verifier. [`None`] if authentication is off.
     ///
     /// # Errors
     ///
-    /// [`SettingsError`] says which setting does not fit, and what would be right; also when keys in a file cannot be read.
+    /// [`SettingsError`] says which setting does not fit, and what would be right. It is also returned when keys in a
+    /// file cannot be read.
     pub async fn verifier(
         &self,
         host: IpAddr,

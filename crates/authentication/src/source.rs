@@ -1,4 +1,5 @@
-//! Where an issuer's keys come from, and how they are kept: read again when a token names one that is not known, at a bounded rate.
+//! The source of an issuer's keys and their cache. If a token names an unknown key, the source is read again, at a
+//! bounded rate.
 #![expect(clippy::disallowed_methods, reason = "issuers are real servers")]
 
 use std::path::PathBuf;
@@ -11,9 +12,9 @@ use tokio::sync::Mutex;
 
 use crate::key_set::{KeySet, KeySetError, MAX_DOCUMENT};
 
-/// The least time between two readings, whatever keys tokens name.
+/// The shortest time between two reads that unknown keys cause.
 const LEAST_INTERVAL: Duration = Duration::from_secs(10);
-/// How long one reading may take.
+/// How long one read may take.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where a JSON Web Key Set is.
@@ -21,43 +22,43 @@ const READ_LIMIT: Duration = Duration::from_secs(5);
 pub enum KeySource {
     /// A file.
     File(PathBuf),
-    /// An address: `https`, or `http` on this machine.
+    /// A URL: `https`, or `http` on this machine.
     Url(reqwest::Url),
 }
 
 /// Why keys could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The text is an address that must not be used.
+    /// The text is a URL that must not be used.
     #[error(
         "{0}: keys that come over plain http from another machine could be anybody's; use https"
     )]
     Insecure(reqwest::Url),
-    /// The text is no address.
+    /// The text is not a URL.
     #[error("{0} is neither a file nor an address that begins with https://")]
     NoAddress(String),
     /// The file cannot be read.
     #[error("{path} cannot be read: {source}", path = path.display())]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The address does not answer with a document.
+    /// The URL does not return a document.
     #[error("{url} cannot be read: {reason}")]
     Url {
-        /// Which address.
+        /// The URL.
         url: reqwest::Url,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// What is there is no set of keys.
+    /// The document is not a usable key set.
     #[error("{from}: {source}")]
     KeySet {
-        /// The file or the address.
+        /// The file or the URL.
         from: String,
-        /// What is wrong with it.
+        /// What is wrong with the document.
         source: KeySetError,
     },
 }
@@ -92,11 +93,11 @@ impl std::fmt::Display for KeySource {
 }
 
 impl KeySource {
-    /// Reads the keys, within 5 seconds and 256 KiB.
+    /// Reads the keys. A URL must answer within 5 seconds, and the document may have at most 256 KiB.
     ///
     /// # Errors
     ///
-    /// [`SourceError`] says where and why not.
+    /// [`SourceError`] says which source failed and why.
     pub async fn read(&self) -> Result<KeySet, SourceError> {
         self.parsed(&self.document().await?)
     }
@@ -147,7 +148,7 @@ async fn fetch(url: &reqwest::Url) -> Result<Vec<u8>, String> {
     Ok(document)
 }
 
-/// The innermost cause: the outer ones only say that a request failed.
+/// The innermost cause. The outer ones only say that a request failed.
 fn reason(error: &reqwest::Error) -> String {
     let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {
@@ -156,21 +157,23 @@ fn reason(error: &reqwest::Error) -> String {
     innermost.to_string()
 }
 
-/// The keys of one issuer as they were last read. What was read once stays while the source is away.
+/// The keys of one issuer as they were last read. They stay while the source is not available.
 #[derive(Debug)]
 pub(crate) struct KnownKeys {
     source: KeySource,
     known: RwLock<Option<Known>>,
-    /// When the source was last asked. Held while it is being asked, so that many askers make one request, and one of them waits for it.
+    /// When an unknown key last caused a read. The lock is held during that read, so that concurrent callers cause one
+    /// request and only one of them waits for it.
     asked: Mutex<Option<Instant>>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) keys: Arc<KeySet>,
-    /// Of the document that they were read from.
+    /// The digest of the document with these keys.
     digest: [u8; 32],
-    /// Counts the documents that differ from the one before: what was verified with an older one is verified again.
+    /// Grows with each document that differs from the one before. Tokens that were verified with an older one are
+    /// verified again.
     pub(crate) generation: u64,
 }
 
@@ -187,7 +190,7 @@ impl KnownKeys {
         &self.source
     }
 
-    /// The keys of the last reading that succeeded.
+    /// The keys of the last successful read.
     pub(crate) fn known(&self) -> Option<Known> {
         self.known
             .read()
@@ -195,9 +198,11 @@ impl KnownKeys {
             .clone()
     }
 
-    /// Reads the source again unless that was done less than [`LEAST_INTERVAL`] ago. `seen` is the generation that the caller
-    /// found wanting: where another caller has read a newer one meanwhile, that one is taken. [`None`] where nothing is known, and where
-    /// another caller is still reading: a source that hangs must not hold all who ask, so they are told to ask again.
+    /// Reads the source again, unless it was read less than [`LEAST_INTERVAL`] ago.
+    ///
+    /// `seen` is the generation that lacked the caller's key. If another caller has read a newer one meanwhile, that
+    /// one is returned. [`None`] if no keys are known, or if another caller is still reading: a source that hangs must
+    /// not block all callers, so they are told to try again.
     pub(crate) async fn refresh(&self, seen: Option<u64>) -> Option<Known> {
         let Ok(mut asked) = self.asked.try_lock() else {
             return self.known().filter(|known| Some(known.generation) != seen);
@@ -219,8 +224,8 @@ impl KnownKeys {
         }
     }
 
-    /// Reads the source now. What is known stays where the document is the same: a token of a key that nobody has must not have all the
-    /// others verified again.
+    /// Reads the source now. If the document is the same, the generation stays: a token with an unknown key must not
+    /// cause all other tokens to be verified again.
     pub(crate) async fn load(&self) -> Result<Known, SourceError> {
         let document = self.source.document().await?;
         let digest: [u8; 32] = Sha256::digest(&document).into();
@@ -240,7 +245,7 @@ impl KnownKeys {
     }
 }
 
-/// An issuer whose tokens are taken.
+/// An issuer whose tokens are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer {
     /// The claim `iss`.
@@ -287,7 +292,7 @@ mod tests {
             .await
             .unwrap_err();
         assert!(error.to_string().contains("/nowhere/keys.json"), "{error}");
-        // A port that nobody listens on any more.
+        // A port that is not listening any more.
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()

@@ -1,30 +1,33 @@
-//! Subjects qualified by their issuer. Each issuer names its own subjects, and the services record and count callers by one name, so subjects of
+//! Subjects qualified by their issuer.
+//!
+//! Each issuer chooses its own subjects, and the services record and count callers by a single name. So subjects of
 //! different issuers must never be equal.
 
 use std::sync::Arc;
 
-/// The longest subject, in characters, with its issuer where it has one: it is recorded with every change.
+/// The longest subject, in characters, including its issuer if it has one. It is recorded with every change.
 pub(crate) const MAX_SUBJECT: usize = 200;
-/// What stands between a further issuer and its subject. No customer's id has it, so only subjects of the first issuer are customers.
+/// Separates a further issuer from its subject. No customer's id contains it, so only subjects of the first issuer can
+/// be customers.
 const SEPARATOR: char = '|';
-/// What the services record of callers without a token. It is not to be claimed by one.
+/// The names that the services record for callers without a token. No token may claim them.
 const RESERVED: [&str; 2] = ["anonymous", "legacy-rest"];
 
-/// Why a subject is not taken.
+/// Why a subject is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoSubject {
     /// It is empty, too long, or not printable.
     Unfit,
-    /// It is the name of somebody else.
+    /// It is reserved for another caller.
     Reserved,
 }
 
-/// The subject of a token from the issuer at this place of the configured ones, as everything behind the verifier has it: as it is from the
-/// first of them, `ISSUER|SUBJECT` from a further one.
+/// The name of a token's subject after verification. `issuer` is the index of the token's issuer among the
+/// configured ones. A subject of the first issuer stays as it is. One of a further issuer becomes `ISSUER|SUBJECT`.
 ///
 /// # Errors
 ///
-/// [`NoSubject`] where it is none, or one that belongs to another issuer or to nobody.
+/// [`NoSubject`] if it is not a valid subject, or is reserved for another issuer or for callers without a token.
 pub(crate) fn named<'a>(
     subject: &str,
     issuer: usize,
@@ -47,8 +50,8 @@ pub(crate) fn named<'a>(
     Ok(name.into())
 }
 
-/// Whose a name is: of the further issuers that it begins with that of the longest name, else of the first. So each name has one owner,
-/// also where one issuer's name begins with another's.
+/// The issuer that owns a name. It is the further issuer with the longest name that the name begins with, otherwise the
+/// first issuer. So each name has one owner, even if one issuer's name begins with another's.
 fn owner<'a>(name: &str, issuers: impl Iterator<Item = &'a str>) -> usize {
     issuers
         .enumerate()
@@ -84,7 +87,7 @@ mod tests {
         assert_eq!(of(0, "https://b|7"), Err(NoSubject::Reserved));
         assert_eq!(of(0, "https://b|c|7"), Err(NoSubject::Reserved));
         assert_eq!(of(1, "c|7"), Err(NoSubject::Reserved));
-        // The first issuer's own name means nothing in a subject.
+        // The first issuer's own name has no meaning in a subject.
         assert_eq!(of(0, "https://a|7"), Ok("https://a|7".into()));
     }
 

@@ -1,4 +1,5 @@
-//! Tokens that were verified before: a signature costs up to a tenth of a millisecond, and clients send the same token many times.
+//! A cache of verified tokens: verifying a signature takes up to a tenth of a millisecond, and clients send the same
+//! token many times.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
@@ -8,27 +9,27 @@ use sha2::{Digest, Sha256};
 
 use crate::principal::Principal;
 
-/// How many are kept; about 200 bytes each.
+/// How many tokens are cached. Each takes about 200 bytes.
 const CAPACITY: NonZeroUsize = match NonZeroUsize::new(10_000) {
     Some(capacity) => capacity,
     None => NonZeroUsize::MIN,
 };
 
-/// The token's digest: tokens themselves are not kept in memory.
+/// The digest of a token. Tokens themselves are not kept in memory.
 pub(crate) type TokenDigest = [u8; 32];
 
-/// What is known of a verified token.
+/// The result of a successful verification.
 #[derive(Clone, Debug)]
 pub(crate) struct Verified {
     pub(crate) principal: Principal,
     /// The claim `nbf`.
     pub(crate) not_before: Option<u64>,
-    /// Which issuer's keys it was verified with, and which reading of them.
+    /// The index of the issuer, and the generation of its keys with which the token was verified.
     pub(crate) issuer: usize,
     pub(crate) generation: u64,
 }
 
-/// Only tokens that were good are kept: bad ones must not push good ones out.
+/// The cache. It contains only valid tokens, so that invalid ones cannot evict them.
 #[derive(Debug)]
 pub(crate) struct VerifiedTokens(Mutex<LruCache<TokenDigest, Verified>>);
 

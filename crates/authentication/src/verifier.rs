@@ -17,61 +17,61 @@ use crate::source::{Issuer, Known, KnownKeys, SourceError};
 use crate::subject::{self, MAX_SUBJECT, NoSubject};
 use crate::verified_tokens::{Verified, VerifiedTokens};
 
-/// The longest token that is looked at, in bytes.
+/// The longest accepted token, in bytes.
 const MAX_TOKEN: usize = 8 * 1024;
-/// How often keys are read again without being asked for, so that one that an issuer withdrew is not good for ever.
+/// How often keys are read again without a request for them, so that a key that an issuer withdrew does not stay valid.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(300);
 
-/// Why a token is not taken. What it says may be sent to the caller.
+/// Why a token is not accepted. The message may be sent to the caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// It is not a token at all.
+    /// It is not a token.
     #[error("this is no JSON Web Token of up to {MAX_TOKEN} bytes with a known `alg`")]
     Malformed,
     /// It names a key that the issuer does not publish.
     #[error("the token is signed with a key that its issuer does not publish")]
     UnknownKey,
-    /// The key does not allow this algorithm.
+    /// The key does not permit this algorithm.
     #[error("the token names an algorithm that is not the one of its key")]
     Algorithm,
-    /// The signature is of another key or another text.
+    /// The signature does not match the key or the content.
     #[error("the token's signature is not right")]
     Signature,
-    /// It asks for something to be understood that is not known here (RFC 7515, section 4.1.11).
+    /// Its header requires an extension that is not supported here (RFC 7515, section 4.1.11).
     #[error("the token's header has `crit`, which is not understood here")]
     Critical,
-    /// It is from somebody else.
+    /// Its issuer is not trusted.
     #[error("the token's issuer (`iss`) is not one that is trusted here")]
     Issuer,
-    /// It is for somebody else.
+    /// It is for another audience.
     #[error("the token is not meant for this service (`aud`)")]
     Audience,
-    /// It was good once.
+    /// It has expired.
     #[error("the token has expired (`exp`); ask its issuer for a new one")]
     Expired,
-    /// It will be good.
+    /// It is not valid yet.
     #[error("the token is not valid yet (`nbf`)")]
     NotYetValid,
-    /// It speaks for nobody.
+    /// It has no valid subject.
     #[error("the token has no subject (`sub`) of 1 to {MAX_SUBJECT} printable characters")]
     Subject,
-    /// It speaks for somebody whom its issuer does not name.
+    /// Its subject is reserved for another issuer or for callers without a token.
     #[error(
         "the token's subject (`sub`) is reserved: `anonymous` and `legacy-rest` are callers without a token, and what begins with the name of another issuer is that issuer's"
     )]
     ReservedSubject,
-    /// It was made for something else than to ask with (RFC 8725, section 3.11; RFC 9068, section 4).
+    /// It is not an access token (RFC 8725, section 3.11; RFC 9068, section 4).
     #[error(
         "this is no access token (its `typ` is neither `JWT` nor `at+jwt`, or its `token_use` is not `access`); an ID token says who has signed in, and is not to ask with"
     )]
     NoAccessToken,
-    /// Its issuer's keys have not been had yet: whether it is good is not known.
+    /// Its issuer's keys have not been read yet, so it cannot be verified.
     #[error("the issuer's keys cannot be had at the moment; ask again in a moment")]
     KeysUnavailable,
 }
 
 impl Rejection {
-    /// The reason in a word, as a metric's label has it.
+    /// The reason as a single word, for a metric's label.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -90,7 +90,7 @@ impl Rejection {
     }
 }
 
-/// Verifies tokens of the configured issuers. Clones share keys and memory.
+/// Verifies tokens of the configured issuers. Clones share the keys and the cache.
 #[derive(Clone, Debug)]
 pub struct Verifier(Arc<Inner>);
 
@@ -98,7 +98,7 @@ pub struct Verifier(Arc<Inner>);
 struct Inner {
     issuers: Vec<TrustedIssuer>,
     audiences: Vec<String>,
-    /// By how much clocks may differ, in seconds.
+    /// The permitted difference between clocks, in seconds.
     clock_skew: u64,
     verified: VerifiedTokens,
 }
@@ -118,7 +118,7 @@ struct Claims {
     exp: Option<f64>,
     nbf: Option<f64>,
     scope: Option<String>,
-    /// What some issuers write into their tokens to tell their kinds apart: `access`, `id`.
+    /// The kind of the token, which some issuers write into it: `access`, `id`.
     token_use: Option<String>,
 }
 
@@ -139,13 +139,17 @@ impl Audiences {
 }
 
 impl Verifier {
-    /// A verifier of these issuers. The subjects of the first are as it names them; those of the others have their issuer before them,
-    /// `ISSUER|SUBJECT`, and so are never a customer's id. Keys in files are read at once, others when they can be had: until then
-    /// tokens are answered with [`Rejection::KeysUnavailable`]. Keys are read again every five minutes until `stop`.
+    /// Starts a verifier for these issuers.
+    ///
+    /// Subjects of the first issuer stay as they are. Those of the others become `ISSUER|SUBJECT`, so they are never a
+    /// customer's id.
+    ///
+    /// Keys in files are read at once, others when they become available. Until then tokens are refused with
+    /// [`Rejection::KeysUnavailable`]. Keys are read again every five minutes until `stop`.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or holds no keys: that does not mend itself.
+    /// When a file cannot be read or contains no keys: waiting would not repair that.
     pub async fn start(
         issuers: Vec<Issuer>,
         audiences: Vec<String>,
@@ -183,12 +187,12 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// [`Rejection`] says why it is not taken.
+    /// [`Rejection`] says why it is not accepted.
     pub async fn verify_now(&self, token: &str) -> Result<Principal, Rejection> {
         self.verify(token, seconds_since_1970()).await
     }
 
-    /// The bearer of a token that was verified before and is still good: that costs a look-up.
+    /// The bearer of a token that was verified before and is still valid. This costs one look-up.
     #[must_use]
     pub fn remembered(&self, token: &str) -> Option<Principal> {
         if token.len() > MAX_TOKEN {
@@ -202,17 +206,18 @@ impl Verifier {
         Some(verified.principal)
     }
 
-    /// Until when tokens of this principal are taken, in seconds since 1970: the claim `exp`, and by how much clocks may differ.
+    /// Until when tokens of this principal are accepted, in seconds since 1970: the claim `exp` plus the permitted
+    /// difference between clocks.
     #[must_use]
     pub fn good_until(&self, principal: &Principal) -> u64 {
         principal.expires_at.saturating_add(self.0.clock_skew)
     }
 
-    /// Verifies a token at this instant (seconds since 1970).
+    /// Verifies a token at this time (seconds since 1970).
     ///
     /// # Errors
     ///
-    /// [`Rejection`] says why it is not taken.
+    /// [`Rejection`] says why it is not accepted.
     pub async fn verify(&self, token: &str, now: u64) -> Result<Principal, Rejection> {
         if token.len() > MAX_TOKEN {
             return Err(Rejection::Malformed);
@@ -231,7 +236,7 @@ impl Verifier {
         Ok(verified.principal)
     }
 
-    /// Whether the keys are still those that it was verified with.
+    /// Whether the keys are still those with which the token was verified.
     fn is_current(&self, verified: &Verified) -> bool {
         self.0
             .issuers
@@ -240,7 +245,7 @@ impl Verifier {
             .is_some_and(|known| known.generation == verified.generation)
     }
 
-    /// Everything but the times.
+    /// Checks everything except the times.
     async fn check(&self, token: &str) -> Result<Verified, Rejection> {
         let header = decode_header(token).map_err(|_| Rejection::Malformed)?;
         if header.crit.is_some() {
@@ -253,7 +258,8 @@ impl Verifier {
         let id = header.kid.as_deref();
         let (known, key) = issuer.key(id).await?;
         let claims = verified_claims(token, &key)?;
-        // The claims were read before the signature was known to be right only to find the issuer: compare once more.
+        // Before the signature was verified, the claims were only read to find the issuer. So the issuer is compared
+        // again.
         if claims.iss.as_deref() != Some(issuer.name.as_str()) {
             return Err(Rejection::Issuer);
         }
@@ -318,7 +324,7 @@ impl Inner {
 }
 
 impl TrustedIssuer {
-    /// The key of that id; the source is read again where it is not known.
+    /// The key with that id. If it is not known, the source is read again.
     async fn key(&self, id: Option<&str>) -> Result<(Known, VerificationKey), Rejection> {
         let found = |known: Option<Known>| {
             let known = known?;
@@ -342,7 +348,7 @@ impl TrustedIssuer {
 fn verified_claims(token: &str, key: &VerificationKey) -> Result<Claims, Rejection> {
     let mut validation = Validation::default();
     validation.algorithms.clone_from(&key.algorithms);
-    // These are checked above, against an instant that is given and with words of our own.
+    // The verifier checks these itself, at a given time and with its own messages.
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
     validation.validate_aud = false;
@@ -355,8 +361,8 @@ fn verified_claims(token: &str, key: &VerificationKey) -> Result<Claims, Rejecti
         })
 }
 
-/// Whether the header names no other kind of token. Most issuers name none; the media type may be written without `application/`
-/// (RFC 7515, section 4.1.9).
+/// Whether the header is that of an access token. Most issuers do not state the type. The media type may be written
+/// without `application/` (RFC 7515, section 4.1.9).
 fn has_access_type(header: &Header) -> bool {
     let Some(given) = &header.typ else {
         return true;
@@ -366,18 +372,18 @@ fn has_access_type(header: &Header) -> bool {
     matches!(kind, "jwt" | "at+jwt")
 }
 
-/// Whole seconds of a NumericDate; none for what is no instant.
+/// The whole seconds of a NumericDate; `None` if it is not a valid time.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn seconds(date: f64) -> Option<u64> {
-    // `as` saturates, and the year 10,000 is far enough.
+    // `as` saturates, and the year 10,000 is late enough.
     (date.is_finite() && date >= 0.0).then(|| (date as u64).min(253_402_300_799))
 }
 
-/// Reads all keys again from time to time.
+/// Reads all keys again at intervals.
 #[expect(clippy::disallowed_methods, reason = "issuers are real servers")]
 async fn reload(verifier: Verifier, stop: CancellationToken) {
     loop {
-        // Instances that were started together do not ask together.
+        // The jitter spreads the requests of instances that were started together.
         let pause = RELOAD_INTERVAL.mul_f64(rand::rng().random_range(0.8..1.2));
         tokio::select! {
             () = stop.cancelled() => return,

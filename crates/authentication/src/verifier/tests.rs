@@ -97,7 +97,7 @@ async fn a_good_token_says_who_and_what() {
             60,
         )
         .unwrap();
-    // The second time it is known.
+    // The second time the token is in the cache.
     for _ in 0..2 {
         let principal = fixture.verifier.verify(&token, NOW).await.unwrap();
         assert_eq!(&*principal.subject, "ada");
@@ -111,7 +111,7 @@ async fn a_good_token_says_who_and_what() {
 async fn a_token_ends_when_it_says_also_where_it_is_known() {
     let fixture = Fixture::new().await;
     let token = fixture.signed(&Fixture::claims());
-    // A clock may be 30 s ahead.
+    // Clocks may differ by 30 s.
     for (now, expected) in [
         (0, Ok(())),
         (89, Ok(())),
@@ -177,13 +177,13 @@ async fn forged_tokens_are_refused() {
             Rejection::Malformed
         );
     }
-    // The public key as the secret of a symmetric signature.
+    // The public key is used as the secret of a symmetric signature.
     let mut header = Header::new(Algorithm::HS256);
     header.kid = Some(fixture.id.clone());
     let public = std::fs::read(fixture.key.public_keys()).unwrap();
     let confused = encode(&header, &claims, &EncodingKey::from_secret(&public)).unwrap();
     assert_eq!(refused(confused).await, Rejection::Algorithm);
-    // Another's key under the same id, given along in the header too.
+    // A forger's key: first with its own id, then under the header of a valid token.
     let other = tempfile::tempdir().unwrap();
     let forger = DevelopmentKey::open_or_make(other.path()).unwrap();
     let forged = forger.token("ada", Scopes::default(), NOW, 60).unwrap();
@@ -196,7 +196,7 @@ async fn forged_tokens_are_refused() {
         refused(format!("{header}.{}.{}", parts[1], parts[2])).await,
         Rejection::Signature
     );
-    // Claims changed under a good signature.
+    // The claims are changed and the signature is not.
     let mut raised = claims.clone();
     raised["scope"] = json!("operations");
     let raised = URL_SAFE_NO_PAD.encode(raised.to_string());
@@ -204,7 +204,7 @@ async fn forged_tokens_are_refused() {
         refused(format!("{header}.{raised}.{signature}")).await,
         Rejection::Signature
     );
-    // Something that must be understood, and is not.
+    // An extension that must be understood and is not.
     let mut critical = Header::new(Algorithm::EdDSA);
     critical.kid = Some(fixture.id.clone());
     critical.crit = Some(vec!["exp".to_owned()]);
@@ -273,7 +273,7 @@ async fn unknown_keys_read_the_source_again_at_a_bounded_rate_and_known_ones_sta
             Err(Rejection::UnknownKey)
         );
     }
-    // Once at the start, once for the first unknown key.
+    // Once at the start, and once for the first unknown key.
     assert_eq!(asked.load(Ordering::SeqCst), 2);
     let good = key.token("ada", Scopes::default(), NOW, 60).unwrap();
     assert!(verifier.verify(&good, NOW).await.is_ok());

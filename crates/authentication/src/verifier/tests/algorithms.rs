@@ -1,9 +1,9 @@
-//! Each algorithm with a key of its own, and the swaps that a verifier must not fall for.
+//! Each algorithm with its own key, and the substitutions that a verifier must not accept.
 
 use super::signers::{Signer, claims, issuer, verifier};
 use super::*;
 
-/// What a verifier says of a token that this signs, whose issuer publishes that.
+/// The verdict on a token that `signer` signed, if its issuer publishes `published`.
 async fn said(signer: &Signer, published: Value) -> Result<Principal, Rejection> {
     let directory = tempfile::tempdir().unwrap();
     let verifier = verifier(vec![issuer(directory.path(), "a", &[published])]).await;

@@ -1,4 +1,4 @@
-//! Several issuers side by side: each is believed with its own keys, and about its own subjects.
+//! Several issuers side by side: each one is trusted only with its own keys and for its own subjects.
 
 use super::signers::{Signer, claims, issuer, verifier};
 use super::*;
@@ -17,7 +17,7 @@ async fn a_key_of_one_issuer_signs_nothing_for_another() {
         (&a, "a", None),
         (&b, "b", None),
         (&only_b, "b", None),
-        // Issuers may give their keys the same id.
+        // Different issuers may use the same key id.
         (&a, "b", Some(Rejection::Signature)),
         (&b, "a", Some(Rejection::Signature)),
         (&only_b, "a", Some(Rejection::UnknownKey)),
@@ -46,7 +46,7 @@ async fn a_subject_is_a_customer_of_the_first_issuer_alone() {
     let of_a = verifier.verify(&token, NOW).await.unwrap();
     assert!(of_a.is_customer("7"));
     let token = b.token(&claims("b", "7"));
-    // The second time it is known.
+    // The second time the token is in the cache.
     for _ in 0..2 {
         let of_b = verifier.verify(&token, NOW).await.unwrap();
         assert_eq!(&*of_b.subject, "b|7");

@@ -1,4 +1,4 @@
-//! The type of a token: an ID token, which says who has signed in, is not accepted as an access token.
+//! The kinds of tokens: an ID token says who has signed in and is not accepted as an access token.
 
 use super::signers::{Signer, claims, issuer, verifier};
 use super::*;

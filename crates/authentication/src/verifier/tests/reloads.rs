@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use super::signers::{Signer, claims, key_set, verifier};
 use super::*;
 
-/// An issuer whose keys are at an address.
+/// An issuer that publishes its keys at a URL.
 struct Host {
     document: Arc<Mutex<String>>,
     asked: Arc<AtomicUsize>,
@@ -65,14 +65,14 @@ impl Host {
     }
 }
 
-/// Reads the keys again, as it is done every few minutes.
+/// Reads the keys again, as the verifier does every few minutes.
 async fn reload(verifier: &Verifier) {
     for issuer in &verifier.0.issuers {
         issuer.keys.load().await.unwrap();
     }
 }
 
-/// A token that is good now.
+/// A token that is valid now.
 fn fresh(signer: &Signer) -> String {
     let mut claims = claims("a", "7");
     claims["exp"] = json!(seconds_since_1970() + 60);
@@ -157,7 +157,7 @@ async fn one_waits_for_a_host_that_hangs_and_others_are_told_to_ask_again() {
                 Err(Rejection::KeysUnavailable)
             );
         }
-        // Tokens of a known key are not affected.
+        // Tokens with a known key are not affected.
         assert!(verifier.verify_now(&fresh(&signer)).await.is_ok());
     };
     tokio::time::timeout(Duration::from_secs(3), all)

@@ -1,4 +1,4 @@
-//! Keys of every kind that tokens may be signed with, and what is published of them.
+//! Keys of every kind that may sign tokens, and their published form.
 
 use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::jwk::Jwk;
@@ -6,7 +6,7 @@ use jsonwebtoken::jwk::Jwk;
 use super::*;
 use crate::development::PKCS8_PREFIX;
 
-/// What signs tokens, under an id.
+/// A key that signs tokens, with its id.
 pub(super) struct Signer {
     key: EncodingKey,
     pub(super) algorithm: Algorithm,
@@ -14,20 +14,20 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    /// Another Ed25519 key each time.
+    /// A new Ed25519 key each time.
     pub(super) fn ed25519(id: &str) -> Self {
         let mut der = PKCS8_PREFIX.to_vec();
         der.extend_from_slice(&rand::random::<[u8; 32]>());
         Self::new(EncodingKey::from_ed_der(&der), Algorithm::EdDSA, id)
     }
 
-    /// The RSA key that was made for these tests.
+    /// The RSA key that was generated for these tests.
     pub(super) fn rsa(id: &str, algorithm: Algorithm) -> Self {
         let der = der(include_str!("keys/rsa.pem"));
         Self::new(EncodingKey::from_rsa_der(&der), algorithm, id)
     }
 
-    /// The key on P-256 that was made for these tests.
+    /// The P-256 key that was generated for these tests.
     pub(super) fn p256(id: &str) -> Self {
         let der = der(include_str!("keys/p-256.pem"));
         Self::new(EncodingKey::from_ec_der(&der), Algorithm::ES256, id)
@@ -41,7 +41,7 @@ impl Signer {
         }
     }
 
-    /// The public half as an issuer publishes it, with the algorithm that it is for.
+    /// The public key as an issuer publishes it, with its algorithm.
     pub(super) fn published(&self) -> Value {
         let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
         jwk.common.key_id = Some(self.id.clone());
@@ -70,7 +70,7 @@ fn der(pem: &str) -> Vec<u8> {
     STANDARD.decode(body).unwrap()
 }
 
-/// An issuer whose keys are in a file of this directory.
+/// An issuer whose keys are in a file in this directory.
 pub(super) fn issuer(directory: &std::path::Path, name: &str, keys: &[Value]) -> Issuer {
     let path = directory.join(format!("{name}.json"));
     std::fs::write(&path, key_set(keys)).unwrap();
@@ -91,7 +91,7 @@ pub(super) async fn verifier(issuers: Vec<Issuer>) -> Verifier {
     .unwrap()
 }
 
-/// Claims of a good token of this issuer.
+/// The claims of a valid token from this issuer.
 pub(super) fn claims(issuer: &str, subject: &str) -> Value {
     json!({"iss": issuer, "aud": "tandem", "sub": subject, "scope": "orders:read self", "exp": NOW + 60})
 }
