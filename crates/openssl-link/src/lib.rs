@@ -1,1 +1,1 @@
-//! Links OpenSSL for librdkafka, and has no code of its own: the build script says which OpenSSL, and why.
+//! Links OpenSSL for librdkafka. The crate has no code: its build script selects the OpenSSL and explains the choice.
