@@ -1,4 +1,4 @@
-//! Sends spans by OTLP, from a thread of its own.
+//! Exports spans over OTLP, on a separate thread.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -30,56 +30,56 @@ use super::{
     settings::{Protocol, Sampling, TraceSettings},
 };
 
-/// Room in the library's own queue for what is no span: requests to send what waits, or to end.
+/// Capacity in the library's own queue for items that are not spans: requests to flush or to shut down.
 const REQUESTS: usize = 16;
 
-/// Why spans cannot be sent.
+/// Why spans cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// A setting does not fit.
+    /// A setting is invalid.
     #[error("spans cannot be sent to {endpoint}: {source}")]
     Setting {
         /// The collector.
         endpoint: String,
-        /// What is wrong.
+        /// The cause.
         source: ExporterBuildError,
     },
-    /// A header is none.
+    /// A header is invalid.
     #[error(
         "OTEL_EXPORTER_OTLP_HEADERS: {name} is no header that gRPC can send, or its value is none"
     )]
     Header {
-        /// Its name.
+        /// The name of the header.
         name: String,
     },
     /// A file cannot be read.
     #[error("{name}: {path} cannot be read: {source}")]
     File {
-        /// The variable that names it.
+        /// The variable that names the file.
         name: &'static str,
         /// The file.
         path: String,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
 }
 
-/// Sends what is recorded in this process until it is told to end.
+/// Exports the spans of this process until it is shut down.
 #[derive(Debug)]
 pub struct Exporter(SdkTracerProvider);
 
 impl Exporter {
-    /// Begins to record and to send. Within a Tokio runtime, once in a process.
+    /// Starts to record and export spans. It must run in a Tokio runtime, and only once in a process.
     ///
     /// # Errors
-    /// When a setting does not fit. A collector that is away is no error.
+    /// When a setting is invalid. An unavailable collector is not an error.
     pub fn start(service: &'static str, settings: &TraceSettings) -> Result<Self, ExportError> {
         let losses = Arc::new(Losses::on_the_way_to(&settings.endpoint));
         let places = Places::new(settings.batches.queue);
         let exporter = Sending::new(otlp(settings)?, places.clone(), Arc::clone(&losses));
         let batches = BatchConfigBuilder::default()
             .with_scheduled_delay(settings.batches.delay)
-            // The queue before it is full first, which counts what it drops.
+            // The queue before this one fills up first. It counts what it drops.
             .with_max_queue_size(settings.batches.queue.saturating_add(REQUESTS))
             .with_max_export_batch_size(settings.batches.size)
             .with_max_export_timeout(settings.batches.time_limit)
@@ -97,7 +97,7 @@ impl Exporter {
         Ok(Self(provider))
     }
 
-    /// Sends what waits, for this long at most, and ends.
+    /// Exports the waiting spans, for at most `limit`, and shuts down.
     #[expect(clippy::disallowed_methods, reason = "it waits for a real collector")]
     pub async fn end(self, limit: Duration) {
         let ending = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(limit));
@@ -108,7 +108,7 @@ impl Exporter {
 }
 
 impl Sampling {
-    /// Whether a trace is recorded that this caller has asked within, or that begins here.
+    /// Whether a trace is recorded. `caller` is the caller's context, if the trace did not begin here.
     #[must_use]
     pub fn records(&self, caller: Option<&TraceContext>, trace: &TraceContext) -> bool {
         if let Some(caller) = caller.filter(|_| self.follows_parent) {
@@ -177,7 +177,7 @@ fn metadata(settings: &TraceSettings) -> Result<MetadataMap, ExportError> {
     Ok(MetadataMap::from_headers(headers))
 }
 
-/// The authorities that a collector is verified by, and the certificate that is shown to it.
+/// The authorities for verifying a collector, and the client certificate for it.
 fn tls(settings: &TraceSettings, certificates: &Path) -> Result<ClientTlsConfig, ExportError> {
     let trusted = read("OTEL_EXPORTER_OTLP_CERTIFICATE", certificates)?;
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(trusted));

@@ -1,7 +1,9 @@
-//! Sends the spans of a process to a collector, by OTLP. Set by the standard variables of OpenTelemetry alone, off without an endpoint.
+//! Exports the spans of a process to a collector over OTLP. OpenTelemetry's standard variables configure it, and
+//! without an endpoint it is off.
 //!
-//! It is a crate of its own, which the program has and the services do not: they record spans (`tandem_runtime::span`) and know nothing of
-//! where these go. The collector may be slow or away: spans wait in a queue with a bound and are dropped behind it, callers never wait.
+//! It is a separate crate that the program depends on and the services do not. The services record spans
+//! (`tandem_runtime::span`) and do not know where these go. The collector may be slow or unavailable: spans wait in a
+//! bounded queue and are dropped beyond the bound. Callers never wait.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 mod exporter;

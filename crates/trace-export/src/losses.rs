@@ -1,4 +1,4 @@
-//! Spans that do not reach the collector: each is counted, and the log says so at most once a minute.
+//! Spans that do not reach the collector. Each one is counted, and the log reports them at most once a minute.
 #![expect(clippy::disallowed_methods, reason = "it only limits a log")]
 
 use std::{
@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The counter of spans that are lost.
+/// The counter of lost spans.
 const LOST: &str = "trace_spans_lost_total";
-/// Losses are logged at most once in this time.
+/// The shortest time between two log messages about losses.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// What is lost on the way to a collector.
+/// Counts the spans that are lost on the way to a collector.
 #[derive(Debug)]
 pub(crate) struct Losses {
     endpoint: String,
@@ -22,12 +22,12 @@ pub(crate) struct Losses {
 #[derive(Debug, Default)]
 struct Told {
     last: Option<Instant>,
-    /// Spans that were lost since.
+    /// Spans that were lost since then.
     since: u64,
 }
 
 impl Losses {
-    /// Of what is sent to this collector.
+    /// Counts for this collector.
     pub(crate) fn on_the_way_to(endpoint: &str) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
@@ -35,13 +35,13 @@ impl Losses {
         }
     }
 
-    /// Shows the counter where nothing is lost, too: of one that begins with the first loss nobody sees that as an increase. The recorder of
-    /// metrics is installed after the exporter, so this has to be called with each message.
+    /// Registers the counter even if nothing is lost: a counter that begins with the first loss would show no increase.
+    /// The metrics recorder is installed after the exporter, so this must be called with each message.
     pub(crate) fn show() {
         metrics::counter!(LOST).increment(0);
     }
 
-    /// Counts spans that are lost, and says so in the log once a minute.
+    /// Counts lost spans, and logs them at most once a minute.
     pub(crate) fn count(&self, spans: usize, reason: &dyn Display) {
         let spans = spans as u64;
         metrics::counter!(LOST).increment(spans);
@@ -55,7 +55,7 @@ impl Losses {
         }
     }
 
-    /// How many were lost since losses were logged last, if they are to be logged again.
+    /// The number of losses since the last log message, if a new message is due.
     fn to_be_logged(&self, spans: u64) -> Option<u64> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.since += spans;

@@ -1,5 +1,7 @@
-//! The bound on spans that wait to be sent. The library's own queue drops what does not fit and does not say how much: so the bound is enforced
-//! before it, and what is sent or lost is counted behind it.
+//! The bound on spans that wait for export.
+//!
+//! The library's own queue drops what does not fit and does not say how much. So the bound is enforced before that
+//! queue, and exported and lost spans are counted after it.
 
 use std::{
     sync::{
@@ -18,7 +20,7 @@ use opentelemetry_sdk::{
 
 use crate::losses::Losses;
 
-/// Places in the queue; clones share them. A span has one from its end until it is given to the exporter.
+/// Places in the queue; clones share them. A span has a place from its end until the exporter gets it.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     taken: Arc<AtomicUsize>,
@@ -26,7 +28,7 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// So many.
+    /// Makes this many places.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             taken: Arc::default(),
@@ -34,7 +36,7 @@ impl Places {
         }
     }
 
-    /// Takes one; answers false where there is none.
+    /// Takes a place. Returns false if none is free.
     fn take(&self) -> bool {
         let is_free = self.taken.fetch_add(1, Relaxed) < self.most;
         if !is_free {
@@ -48,7 +50,7 @@ impl Places {
     }
 }
 
-/// Hands on as many spans as there are places, and counts the others as lost.
+/// Passes on as many spans as there are places, and counts the others as lost.
 #[derive(Debug)]
 pub(crate) struct Bounded<P> {
     inner: P,
@@ -57,7 +59,7 @@ pub(crate) struct Bounded<P> {
 }
 
 impl<P> Bounded<P> {
-    /// Before this processor, which must have room for as many spans as there are places.
+    /// Wraps this processor, which must have capacity for as many spans as there are places.
     pub(crate) fn new(inner: P, places: Places, losses: Arc<Losses>) -> Self {
         Self {
             inner,
@@ -73,7 +75,7 @@ impl<P: SpanProcessor> SpanProcessor for Bounded<P> {
     }
 
     fn on_end(&self, span: SpanData) {
-        // The processor behind takes no others either: their places would never be free again.
+        // The inner processor ignores unsampled spans, so their places would never be freed.
         if !span.span_context.is_sampled() {
             return;
         }
@@ -98,7 +100,7 @@ impl<P: SpanProcessor> SpanProcessor for Bounded<P> {
     }
 }
 
-/// Sends spans, which frees their places, and counts as lost what the collector does not take.
+/// Exports spans, which frees their places, and counts as lost what the collector does not accept.
 #[derive(Debug)]
 pub(crate) struct Sending<E> {
     inner: E,
@@ -107,7 +109,7 @@ pub(crate) struct Sending<E> {
 }
 
 impl<E> Sending<E> {
-    /// By this exporter.
+    /// Wraps this exporter.
     pub(crate) fn new(inner: E, places: Places, losses: Arc<Losses>) -> Self {
         Self {
             inner,
@@ -142,7 +144,8 @@ impl<E: SpanExporter> SpanExporter for Sending<E> {
     }
 }
 
-/// A message on its way. It is lost if this is dropped before it has ended, as the library does with one that takes too long.
+/// A message in flight. Its spans are lost if it is dropped before the export has ended, as the library does if an
+/// export takes too long.
 struct Message<'a> {
     spans: usize,
     losses: &'a Losses,
@@ -178,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// What was handed on.
+    /// Collects the spans that were passed on.
     #[derive(Clone, Debug, Default)]
     struct HandedOn(Arc<Mutex<Vec<SpanData>>>);
 
@@ -215,7 +218,7 @@ mod tests {
         }
     }
 
-    /// What the counter says after this; nothing where it is not there.
+    /// The value of the counter after this; `None` if it is not registered.
     fn lost(after: impl FnOnce()) -> Option<u64> {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();

@@ -1,4 +1,4 @@
-//! What is said of this process with every span: OpenTelemetry's resource.
+//! The attributes that describe this process in every span: OpenTelemetry's resource.
 //!
 //! See <https://opentelemetry.io/docs/specs/semconv/resource/service/>.
 
@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use super::settings::TraceSettings;
 
-/// The name of a process.
+/// The attribute with the name of a process.
 const NAME: &str = "service.name";
 
-/// What a process says of itself where the variables say nothing else: its name, its version, and an id made now, by which replicas are told
-/// apart.
+/// The attributes of a process unless the variables set others: its name, its version, and a new id that distinguishes
+/// replicas.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "an id that decides nothing")]
 pub fn own_attributes(service: &str) -> [(String, String); 3] {
@@ -25,7 +25,8 @@ pub fn own_attributes(service: &str) -> [(String, String); 3] {
 }
 
 impl TraceSettings {
-    /// What the variables say of the process; what stands later wins, so `OTEL_SERVICE_NAME` does over `OTEL_RESOURCE_ATTRIBUTES`.
+    /// The attributes from the variables. Later ones take precedence, so `OTEL_SERVICE_NAME` overrides
+    /// `OTEL_RESOURCE_ATTRIBUTES`.
     pub fn given_attributes(&self) -> impl Iterator<Item = (String, String)> + '_ {
         let name = self.service_name.iter();
         let name = name.map(|name| (NAME.to_owned(), name.clone()));
@@ -33,7 +34,7 @@ impl TraceSettings {
     }
 }
 
-/// All of it, with what the library says of itself.
+/// The whole resource, including the library's own attributes.
 pub(crate) fn resource(service: &str, settings: &TraceSettings) -> Resource {
     let attributes = own_attributes(service)
         .into_iter()

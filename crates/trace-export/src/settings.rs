@@ -1,4 +1,4 @@
-//! Where spans go and which are taken: the variables that OpenTelemetry defines for every program.
+//! Where spans are sent and which are recorded, from the variables that OpenTelemetry defines for every program.
 //!
 //! See <https://opentelemetry.io/docs/specs/otel/protocol/exporter/> and
 //! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>.
@@ -9,13 +9,14 @@ use std::{path::PathBuf, time::Duration};
 
 use variables::{Variables, milliseconds, pairs, wrong};
 
-/// What is added to a base URL for spans (OTLP, "Endpoint URLs for OTLP/HTTP").
+/// The path for spans below a base URL (OTLP, "Endpoint URLs for OTLP/HTTP").
 const TRACES_PATH: &str = "v1/traces";
 
-/// Said where an endpoint has a user and a password: the library sends neither, and the endpoint is told in logs.
+/// What is expected instead of an endpoint with user and password. The library sends neither, and the endpoint is
+/// logged.
 const NO_PASSWORD: &str = "a URL without user and password; they are a header: OTEL_EXPORTER_OTLP_HEADERS='authorization=Basic BASE64'";
 
-/// Where Debian and most others keep the certificates that the system trusts.
+/// Where Debian and most other systems keep the certificates that they trust.
 const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// How spans are sent.
@@ -36,20 +37,20 @@ pub struct Sampling {
     pub follows_parent: bool,
 }
 
-/// How spans are gathered before they are sent.
+/// How spans are batched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batches {
     /// How long a span waits at most for others.
     pub delay: Duration,
-    /// Spans that wait; further ones are dropped.
+    /// The most spans that wait. Further ones are dropped.
     pub queue: usize,
-    /// Spans in one message.
+    /// The most spans in one message.
     pub size: usize,
     /// How long one message may take.
     pub time_limit: Duration,
 }
 
-/// Files (PEM) with what this process shows to a collector that asks who it is.
+/// The client certificate (PEM files) for a collector that requires one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// The certificate.
@@ -58,34 +59,34 @@ pub struct ClientCertificate {
     pub key: PathBuf,
 }
 
-/// Where spans go, and which.
+/// Where spans are sent, and which are recorded.
 #[derive(Clone, PartialEq)]
 pub struct TraceSettings {
-    /// The collector: a URL that is asked as it is.
+    /// The URL of the collector. It is used unchanged.
     pub endpoint: String,
-    /// How it is spoken to.
+    /// The protocol.
     pub protocol: Protocol,
-    /// What is sent with each message, such as credentials.
+    /// Headers of each message, such as credentials.
     pub headers: Vec<(String, String)>,
-    /// Certificates (PEM) that a collector with TLS is verified by; those of the system if none is given.
+    /// Certificates (PEM) for verifying a collector with TLS. Without it those of the system are used.
     pub certificates: Option<PathBuf>,
-    /// What a collector with TLS is shown of this process, if anything.
+    /// The client certificate for a collector with TLS, if there is one.
     pub client: Option<ClientCertificate>,
     /// Whether messages are compressed (gzip).
     pub is_compressed: bool,
-    /// Which traces.
+    /// Which traces are recorded.
     pub sampling: Sampling,
-    /// How they are gathered.
+    /// How spans are batched.
     pub batches: Batches,
-    /// What is said of this process with every span, beside its name.
+    /// Attributes that describe this process in every span, in addition to its name.
     pub resource: Vec<(String, String)>,
-    /// The name of this process, if it is to have another one than its own.
+    /// The name of this process, if it is not the default one.
     pub service_name: Option<String>,
 }
 
 impl std::fmt::Debug for TraceSettings {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Headers hold credentials.
+        // Headers contain credentials.
         formatter
             .debug_struct("TraceSettings")
             .field("endpoint", &self.endpoint)
@@ -96,31 +97,31 @@ impl std::fmt::Debug for TraceSettings {
     }
 }
 
-/// A variable that is not what it must be.
+/// A variable with an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name} is {value:?}; expected {expected}")]
 pub struct SettingsError {
     /// The variable.
     pub name: String,
-    /// What it is.
+    /// Its value.
     pub value: String,
     /// What would be right.
     pub expected: &'static str,
 }
 
 impl TraceSettings {
-    /// Reads the variables of this process. `None` without an endpoint, or where tracing is switched off.
+    /// Reads the variables of this process. `None` without an endpoint, or if tracing is switched off.
     ///
     /// # Errors
-    /// Names the variable that cannot be read, and what it may be.
+    /// Names the invalid variable and the values that it may have.
     pub fn from_environment() -> Result<Option<Self>, SettingsError> {
         Self::from_variables(|name| std::env::var(name).ok())
     }
 
-    /// Reads variables.
+    /// Reads the settings from variables.
     ///
     /// # Errors
-    /// Names the variable that cannot be read, and what it may be.
+    /// Names the invalid variable and the values that it may have.
     pub fn from_variables(
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Self>, SettingsError> {
@@ -148,7 +149,7 @@ impl TraceSettings {
             _ => None,
         };
         let authority = authority.unwrap_or_default();
-        // What stands before an @ may be a password.
+        // The part before an `@` may contain a password.
         if authority.contains('@') {
             return Err(wrong(name, "…", NO_PASSWORD));
         }
@@ -172,7 +173,7 @@ impl TraceSettings {
                 return Err(wrong(&protocol_name, other, "grpc or http/protobuf"));
             }
         };
-        // A URL for spans alone is taken as it is, that for all signals is the base of theirs.
+        // A URL for spans is used unchanged. A URL for all signals is the base of the one for spans.
         let endpoint = match (protocol, name) {
             (Protocol::HttpProtobuf, "OTEL_EXPORTER_OTLP_ENDPOINT") => {
                 format!("{}/{TRACES_PATH}", given.trim_end_matches('/'))
@@ -213,7 +214,8 @@ impl TraceSettings {
         }))
     }
 
-    /// The file (PEM) with the certificates that a collector which is asked by gRPC with TLS is verified by; `None` where it is asked without TLS.
+    /// The file (PEM) with the certificates for verifying a collector that uses gRPC with TLS; `None` if it does not
+    /// use TLS.
     #[must_use]
     pub fn collector_certificates(&self) -> Option<PathBuf> {
         self.endpoint.starts_with("https://").then(|| {

@@ -1,20 +1,20 @@
-//! How the values of variables are read, each by the form that the specification gives it.
+//! Parses the values of variables, each in the form that the specification defines.
 
 use std::time::Duration;
 
 use super::{Batches, ClientCertificate, Protocol, Sampling, SettingsError};
 
-/// The variables, by their names.
+/// Looks up variables by their names.
 pub(super) struct Variables<'a>(pub(super) &'a dyn Fn(&str) -> Option<String>);
 
 impl Variables<'_> {
-    /// A variable; an empty one is as one that is not there (SDK, "Parsing empty value").
+    /// The value of a variable. An empty one counts as not set (SDK, "Parsing empty value").
     pub(super) fn get(&self, name: &str) -> Option<String> {
         let value = (self.0)(name)?.trim().to_owned();
         (!value.is_empty()).then_some(value)
     }
 
-    /// The variable of the exporter for spans, otherwise that for all signals.
+    /// The variable for spans, otherwise the one for all signals. Returns its name too.
     pub(super) fn of_traces(&self, what: &str) -> (String, Option<String>) {
         let own = format!("OTEL_EXPORTER_OTLP_TRACES_{what}");
         match self.get(&own) {
@@ -27,8 +27,9 @@ impl Variables<'_> {
         }
     }
 
-    /// Whether messages are compressed. The library looks at these variables by itself: it knows one of the two compressions that the
-    /// specification has, and neither `none` nor an empty text. What it does not take is refused here, with a sentence that names the variable.
+    /// Whether messages are compressed. The library reads these variables itself. It accepts only one of the two
+    /// compressions of the specification, and neither `none` nor an empty text. What it does not accept is refused
+    /// here, with an error that names the variable.
     pub(super) fn is_compressed(&self) -> Result<bool, SettingsError> {
         for name in [
             "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
@@ -153,7 +154,7 @@ pub(super) fn milliseconds(name: &str, value: &str) -> Result<Duration, Settings
     }
 }
 
-/// `name=value` pairs between commas; values may be percent-encoded (W3C Baggage, which OpenTelemetry names as the form).
+/// `name=value` pairs separated by commas. Values may be percent-encoded (W3C Baggage, which OpenTelemetry prescribes).
 pub(super) fn pairs(name: &str, text: &str) -> Result<Vec<(String, String)>, SettingsError> {
     const FORM: &str = "name=value pairs between commas";
     let parts = text
@@ -166,13 +167,13 @@ pub(super) fn pairs(name: &str, text: &str) -> Result<Vec<(String, String)>, Set
                 let value = decoded(value.trim()).ok_or_else(|| wrong(name, "…", FORM))?;
                 Ok((key.trim().to_owned(), value))
             }
-            // The value may be a credential: it is not told.
+            // The value may be a credential, so the error does not contain it.
             _ => Err(wrong(name, "…", FORM)),
         })
         .collect()
 }
 
-/// Percent-decoding (RFC 3986, section 2.1); `None` where it is none, or no text.
+/// Percent-decoding (RFC 3986, section 2.1); `None` if the encoding is invalid or the result is not UTF-8.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
