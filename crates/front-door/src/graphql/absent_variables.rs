@@ -1,5 +1,7 @@
-//! Variables that a request does not bring: where one stands alone in a place that has a default, the default counts (GraphQL, Coercing
-//! Field Arguments).
+//! Variables that a request does not provide.
+//!
+//! If such a variable is the whole value of an argument or input field that has a default, the default counts (GraphQL,
+//! Coercing Field Arguments).
 
 use std::collections::HashSet;
 
@@ -10,7 +12,7 @@ use apollo_compiler::schema::InputValueDefinition;
 
 use super::schema::GraphSchema;
 
-/// Variables that stand where a default would count if they were not given.
+/// Finds the variables whose places have a default, which counts if the variable is not given.
 pub(super) fn defaulted(
     schema: &GraphSchema,
     document: &ExecutableDocument,
@@ -79,8 +81,8 @@ fn defaulted_in(
     }
 }
 
-/// Leaves out a field's arguments, and input fields in them, whose value is one of these variables, given the arguments that the schema
-/// defines; answers whether there was one.
+/// Removes a field's arguments, and input fields inside them, whose value is one of these variables and that have a
+/// default. `definitions` are the arguments that the schema defines. Returns whether it removed any.
 pub(super) fn leave_to_defaults(
     schema: &GraphSchema,
     arguments: &mut Vec<Node<Argument>>,
@@ -109,7 +111,7 @@ pub(super) fn leave_to_defaults(
     is_changed
 }
 
-/// Leaves fields out of an input object; answers whether one was.
+/// Removes such fields from an input object. Returns whether it removed any.
 fn left_out(
     schema: &GraphSchema,
     value: &mut Node<Value>,

@@ -1,20 +1,20 @@
-//! Renames aliases that collide with fields which a router adds to a selection (keys and `__typename`): it would confuse the two. The client's alias
-//! is restored in the answer.
+//! Renames aliases that collide with fields which a router adds to a selection: keys and `__typename`. A router would
+//! confuse the two. The client's alias is restored in the answer.
 
 use apollo_compiler::Name;
 use apollo_compiler::executable::{Selection, SelectionSet};
 
 use super::schema::GraphSchema;
 
-/// Names of the gateway's own in answers begin so.
+/// The prefix of the names that the gateway gives to aliases.
 const BEGIN: &str = "tandemAlias_";
 
-/// The name under which an alias is handed on, if it has one of its own.
+/// The generated name that replaces an alias, if the alias must be renamed.
 pub(super) fn handed_on(schema: &GraphSchema, alias: &str) -> Option<String> {
     schema.is_key(alias).then(|| format!("{BEGIN}{alias}"))
 }
 
-/// Gives such aliases names of their own, in a set and below it; answers whether there was one.
+/// Renames such aliases in a selection set and below it. Returns whether it renamed any.
 pub(super) fn rename(schema: &GraphSchema, set: &mut SelectionSet) -> bool {
     let mut is_changed = false;
     for selection in &mut set.selections {
@@ -45,13 +45,14 @@ pub(super) fn rename(schema: &GraphSchema, set: &mut SelectionSet) -> bool {
     is_changed
 }
 
-/// Whether a document has names that [`restored`] would take for its own.
+/// Whether a document contains names that [`restored`] would take for generated ones.
 pub(super) fn takes_names(document: &str) -> bool {
     document.contains(BEGIN)
 }
 
-/// An answer with the client's aliases: as keys of objects, and in paths of errors. Quotes inside of JSON's strings are escaped, so
-/// a key in its quotes stands nowhere else.
+/// Restores the client's aliases in an answer: as keys of objects, and in the paths of errors.
+///
+/// JSON escapes quotes inside strings, so a key in quotes cannot appear inside another string.
 pub(super) fn restored(answer: &str) -> String {
     let begin = format!("\"{BEGIN}");
     let mut written = String::with_capacity(answer.len());
@@ -64,7 +65,7 @@ pub(super) fn restored(answer: &str) -> String {
             rest = found;
             break;
         };
-        // The end of an escaped text has a backslash before its quote.
+        // In escaped text inside a string, the closing quote follows a backslash.
         let is_name = !name.ends_with('\\');
         if is_name && (after.starts_with(':') || is_in_path(&written)) {
             written.push('"');
@@ -81,7 +82,7 @@ pub(super) fn restored(answer: &str) -> String {
     written
 }
 
-/// Whether what comes next is an element of an error's path: a list without lists in it.
+/// Whether the next value is an element of an error's path, which is a list without nested lists.
 fn is_in_path(before: &str) -> bool {
     before
         .rfind("\"path\":[")

@@ -1,4 +1,4 @@
-//! Answers on their way to a client, over any transport: bounded in size, and counted.
+//! Answers on their way to a client, over any transport: they are limited in size and counted.
 
 use axum::body::Body;
 use axum::http::{Response, header};
@@ -13,7 +13,7 @@ use super::negotiation::Format;
 use super::telemetry::Named;
 
 impl GraphQl {
-    /// An answer as a whole, or what is said in its place, counted; `None` when it broke off.
+    /// Reads a whole answer, or replaces it by a refusal if it is too large, and counts it. `None` if it broke off.
     pub(super) async fn read_answer(
         &self,
         operation: &Chosen,
@@ -35,7 +35,7 @@ impl GraphQl {
         }
     }
 
-    /// What is said in the place of an answer that is too large, counted.
+    /// Replaces an answer that is too large by a refusal, and counts it.
     pub(super) fn refuse_too_large(
         &self,
         operation: &Chosen,

@@ -1,5 +1,7 @@
-//! Answers in the form that the client asked for: without the fields that were added to its operation, under its own names, and without places in a
-//! document that it never sent.
+//! Puts answers into the form that the client asked for.
+//!
+//! It removes fields that were added to the operation, restores the client's names, and removes locations that refer to
+//! a document which the client never sent.
 
 use std::borrow::Cow;
 
@@ -12,7 +14,7 @@ use super::chosen_operation::Chosen;
 use super::fillers::without_fillers;
 use super::variables::{Members, member};
 
-/// An answer, or an event, of an operation as its client asked for it.
+/// Puts an answer, or an event, of an operation into the form that its client asked for.
 pub(super) fn as_asked(operation: &Chosen, answer: Bytes) -> Bytes {
     if !operation.is_altered() {
         return answer;
@@ -39,14 +41,14 @@ pub(super) fn as_asked(operation: &Chosen, answer: Bytes) -> Bytes {
     changed.map_or(answer, Bytes::from)
 }
 
-/// The errors without the places in the document that was carried out.
+/// Removes the locations from errors: they refer to the rewritten document.
 pub(super) fn without_places_in(errors: &mut [Map<String, Value>]) {
     for error in errors {
         error.remove("locations");
     }
 }
 
-/// `None` of an answer whose errors have none.
+/// `None` if no error of the answer has a location.
 fn without_places(answer: &str) -> Option<String> {
     if !answer.contains("\"locations\":") || !answer.contains("\"errors\":") {
         return None;
@@ -97,7 +99,7 @@ mod tests {
                 false,
                 r#"mutation{a:cancelOrder(id:"1"){order{id}} b:cancelOrder(id:"2"){order{id}}}"#,
             ),
-            // Of a subscription a router makes a document of its own.
+            // A router makes its own document from a subscription.
             (true, "subscription{orderUpdated{order{id}}}"),
             (true, "query Renamed{__typename}"),
         ] {

@@ -1,4 +1,4 @@
-//! Answers read as a whole, up to the size that is given: what is larger is refused, not held.
+//! Reads whole answers up to a size limit. A larger answer is refused and not buffered.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -9,13 +9,13 @@ use super::error::{Refused, RequestError};
 
 /// Why there is no answer.
 pub(super) enum Unread {
-    /// It is larger than what is given: what the client is told.
+    /// It is larger than the limit. The refusal is for the client.
     TooLarge(Refused),
-    /// It ended in the middle.
+    /// It broke off before its end.
     BrokenOff,
 }
 
-/// An answer as a whole, if it has at most `most` bytes.
+/// Reads a whole answer of at most `most` bytes.
 pub(super) async fn whole(body: Body, most: usize) -> Result<Bytes, Unread> {
     let announced = body.size_hint().lower();
     let too_large = |size: u64| {
@@ -41,7 +41,7 @@ pub(super) async fn whole(body: Body, most: usize) -> Result<Bytes, Unread> {
     }
 }
 
-/// An answer of an operation that came to nothing.
+/// The answer to an operation that produced no data.
 pub(super) fn with_null(refused: &Refused) -> Bytes {
     serde_json::json!({ "data": null, "errors": refused.errors() })
         .to_string()

@@ -1,5 +1,7 @@
-//! How large a document is once its fragments are put in place: counted by arithmetic, each fragment once, before anything
-//! expands them. Twenty fragments that use the next one twice are a million fields.
+//! How large a document is once its fragments are expanded.
+//!
+//! The size is computed by arithmetic, each fragment once, before anything expands them. Twenty fragments that each use
+//! the next one twice make a million fields.
 
 use std::collections::HashMap;
 
@@ -8,31 +10,32 @@ use apollo_compiler::{Name, Node};
 
 use super::error::RequestError;
 
-/// The longest chain of fields and fragments inside each other: what the recursion of every reader behind stays below.
+/// The longest chain of nested fields and fragments. It bounds the recursion of everything that reads the document
+/// later.
 const LONGEST_CHAIN: usize = 100;
 
-/// Bounds of one operation.
+/// The bounds of one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
     /// The deepest nesting of fields.
     pub(super) depth: usize,
-    /// The most fields, with all fragments in place.
+    /// The most fields, with all fragments expanded.
     pub(super) fields: u64,
 }
 
-/// The size of a set of selections with fragments in place.
+/// The size of a selection set with its fragments expanded.
 #[derive(Debug, Clone, Copy, Default)]
 struct Size {
     fields: u64,
     depth: usize,
-    /// The longest chain of fields and fragments inside.
+    /// The longest chain of nested fields and fragments inside.
     chain: usize,
 }
 
 /// Checks every operation and every fragment of a document.
 ///
 /// # Errors
-/// When fragments go in a circle, or one is larger than its bounds.
+/// When fragments form a cycle, or when an operation or a fragment exceeds its bounds.
 pub(super) fn check(document: &Document, bounds: Bounds) -> Result<(), RequestError> {
     let fragments = document
         .definitions
@@ -88,7 +91,7 @@ fn within_chain(chain: usize) -> Result<(), RequestError> {
 struct Counter<'a> {
     fragments: HashMap<Name, &'a Node<FragmentDefinition>>,
     known: HashMap<Name, Size>,
-    /// Fragments that are being counted: one that comes again goes in a circle.
+    /// Fragments that are being counted. One that appears again closes a cycle.
     open: Vec<Name>,
 }
 
@@ -100,7 +103,8 @@ impl Counter<'_> {
             let one = match selection {
                 Selection::Field(field) => {
                     let below = self.selections(&field.selection_set, chain + 1)?;
-                    // Tools ask deep questions about types; how deep lists go there is checked by itself.
+                    // Tools nest deeply when they introspect types. `introspection` limits how deep the lists may go
+                    // there.
                     let describes = field.name == "__schema" || field.name == "__type";
                     Size {
                         fields: below.fields.saturating_add(1),
@@ -124,11 +128,11 @@ impl Counter<'_> {
 
     fn fragment(&mut self, name: &Name, chain: usize) -> Result<Size, RequestError> {
         if let Some(size) = self.known.get(name) {
-            // It was counted by itself, and may stand deeper here.
+            // It was measured on its own, and its place here may be deeper.
             within_chain(chain + size.chain)?;
             return Ok(*size);
         }
-        // One that is not defined is told by validation.
+        // Validation reports a fragment that is not defined.
         let Some(fragment) = self.fragments.get(name).copied() else {
             return Ok(Size::default());
         };
@@ -160,7 +164,7 @@ mod tests {
         check(&Document::parse(document, "document").unwrap(), bounds)
     }
 
-    /// Fragments of which each uses the next so many times.
+    /// A chain of fragments, each of which uses the next one `times` times.
     fn chain(length: usize, times: usize) -> String {
         let mut document = "{...f0}".to_owned();
         for at in 0..length {
@@ -181,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_chain_of_fragments_is_as_long_whatever_order_they_stand_in() {
-        // The last first: each is known when the one that uses it is counted.
+        // The last fragment comes first, so each one is already known when the fragment that uses it is counted.
         let from_behind = |length: usize| {
             let last = format!("fragment f{length} on Query {{ a }}");
             let others = (0..length)

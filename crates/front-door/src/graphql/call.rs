@@ -1,4 +1,4 @@
-//! A request as the GraphQL over HTTP specification, the WebSocket protocols and Apollo's clients put it.
+//! A GraphQL request in the form of GraphQL over HTTP, of the WebSocket protocols and of Apollo's clients.
 
 use std::borrow::Cow;
 
@@ -12,20 +12,20 @@ use crate::json::{check_depth, check_escapes, count_values};
 /// The most values in the JSON of a request.
 const MOST_VALUES: usize = 50_000;
 
-/// What would be right in place of a body that cannot be read.
+/// What to send instead of a body that cannot be read.
 const ONE_OBJECT: &str =
     r#"send one request as a JSON object: {"query": "…", "variables": {…}}, not a batch"#;
 
-/// One request. Variables and extensions are kept as they were written: what is a number there stays exact.
+/// One request. Variables and extensions stay as they were written, so numbers in them stay exact.
 #[derive(Debug, Default)]
 pub(super) struct Call {
     pub(super) query: Option<String>,
     pub(super) operation_name: Option<String>,
-    /// An object.
+    /// A JSON object.
     pub(super) variables: Option<Box<RawValue>>,
-    /// An object.
+    /// A JSON object.
     pub(super) extensions: Option<Box<RawValue>>,
-    /// The name of a trusted document (GraphQL over HTTP, appendix persisted documents).
+    /// The id of a trusted document (GraphQL over HTTP, appendix persisted documents).
     pub(super) document_id: Option<String>,
 }
 
@@ -48,7 +48,7 @@ impl Call {
     /// Reads a body, or the payload of a `subscribe` message.
     ///
     /// # Errors
-    /// When it is no such request, or nests deeper than `depth` levels.
+    /// When it is not such a request, or nests deeper than `depth` levels.
     pub(super) fn from_json(body: &Bytes, depth: usize) -> Result<Self, RequestError> {
         check_depth(body, depth).map_err(|error| RequestError::request(error.to_string()))?;
         if count_values(body) > MOST_VALUES {
@@ -68,7 +68,8 @@ impl Call {
             };
             return Err(RequestError::request(format!("{what}: {ONE_OBJECT}")));
         }
-        // Whatever stands behind may look at members that are not read here (RFC 8259, section 8.1).
+        // The inner server may read members that are ignored here, so the whole body must be UTF-8 (RFC 8259, section
+        // 8.1).
         let text = std::str::from_utf8(body).map_err(|error| {
             RequestError::request(format!("the body is not UTF-8 ({error}): {ONE_OBJECT}"))
         })?;
@@ -90,10 +91,10 @@ impl Call {
         })
     }
 
-    /// Reads the query of an address.
+    /// Reads the query string of a URL.
     ///
     /// # Errors
-    /// When `variables` or `extensions` are no JSON objects, or nest deeper than `depth` levels.
+    /// When `variables` or `extensions` are not JSON objects, or nest deeper than `depth` levels.
     pub(super) fn from_address(query: &str, depth: usize) -> Result<Self, RequestError> {
         let mut call = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -129,7 +130,7 @@ fn parameter(name: &str, value: &str, depth: usize) -> Result<Option<Box<RawValu
     Ok(object(name, Some(raw))?.map(ToOwned::to_owned))
 }
 
-/// `null` counts as nothing; anything else must be an object.
+/// `null` counts as absent. Anything else must be an object.
 fn object<'a>(
     name: &str,
     value: Option<&'a RawValue>,
@@ -144,7 +145,7 @@ fn object<'a>(
     }
 }
 
-/// What serde found, without the value that it quotes.
+/// What serde reports, without the value that it quotes.
 fn told(error: &serde_json::Error) -> String {
     let said = error.to_string();
     if error.is_data() {

@@ -1,4 +1,4 @@
-//! Which operation of a document a request means (GraphQL, GetOperation).
+//! Selects the operation of a document that a request means (GraphQL, GetOperation).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    /// The operation of this name, or the only one.
+    /// Selects the operation with this name, or the only one.
     ///
     /// # Errors
     /// When there is no such operation.
@@ -45,7 +45,7 @@ impl std::ops::Deref for Chosen {
     }
 }
 
-/// Which operation is meant (GraphQL, GetOperation).
+/// The index of the operation that is meant (GraphQL, GetOperation).
 fn choose(operations: &[Prepared], name: Option<&str>) -> Result<usize, RequestError> {
     match name {
         Some(name) => operations

@@ -1,5 +1,7 @@
-//! The consistency token on its way: what a client brings is read before it goes on, and what services answer becomes one token, in the
-//! header and in the answer itself, for clients that see no headers.
+//! The consistency token of requests and answers.
+//!
+//! The token that a client sends is validated before it is forwarded. The tokens of the services are joined into one.
+//! The answer carries it in the header, and also in its extensions for clients that cannot read headers.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, header};
@@ -11,27 +13,27 @@ use tandem_runtime::consistency::{self, Consistency};
 
 use super::bounded_answer::{Unread, whole, with_null};
 
-/// The header of the token.
+/// The header that carries the token.
 pub(super) const HEADER: HeaderName = HeaderName::from_static(consistency::HEADER);
-/// The member of `extensions` in which an answer warns.
+/// The member of `extensions` that holds warnings.
 const WARNINGS: &str = "warnings";
 
-/// A text that is no token was not handed on. Its bearer is warned.
+/// The client sent text that is not a token. It was not forwarded, and the client gets a warning.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ignored;
 
 impl Ignored {
-    /// What the bearer finds among the extensions of its answer.
+    /// The value of the member `warnings` in the client's answer.
     fn warnings() -> Value {
         let warning = format!("`{}` {}", consistency::HEADER, consistency::Malformed);
         vec![warning].into()
     }
 }
 
-/// Leaves one token in the headers, if they have any that is one.
+/// Joins the tokens in the headers into one, if there is a valid one.
 ///
 /// # Errors
-/// When what they have is none: it is taken out, and the request goes on without it.
+/// When some of the text is not a token. That text is removed, and the request goes on without it.
 pub(super) fn read(headers: &mut HeaderMap) -> Result<(), Ignored> {
     let texts: Vec<&str> = headers
         .get_all(&HEADER)
@@ -51,14 +53,15 @@ pub(super) fn read(headers: &mut HeaderMap) -> Result<(), Ignored> {
     is_read.map_err(|_| Ignored)
 }
 
-/// An event of a subscription with the warning among its extensions; the same if it is no response.
+/// Adds the warning to the extensions of a subscription's event. An event that is not a response stays as it is.
 pub(super) fn warned(event: Bytes) -> Bytes {
     let mut extensions = Map::new();
     extensions.insert(WARNINGS.to_owned(), Ignored::warnings());
     with_extensions(&event, extensions).map_or(event, Bytes::from)
 }
 
-/// Makes one token of those that services answered, puts it into the answer's `extensions` too, and with it a warning.
+/// Joins the client's token and those of the services into one, and adds it to the answer's header and `extensions`.
+/// Also adds the warning if the client's text was ignored.
 pub(super) async fn told(
     answer: Response<Body>,
     brought: Option<&HeaderValue>,
@@ -92,7 +95,7 @@ pub(super) async fn told(
     parts.headers.remove(header::CONTENT_LENGTH);
     let bytes = match whole(body, most).await {
         Ok(bytes) => bytes,
-        // The token is told all the same: what it is of was written.
+        // The token is sent all the same: the write that it stands for has happened.
         Err(Unread::TooLarge(refused)) => with_null(&refused),
         Err(Unread::BrokenOff) => return Response::from_parts(parts, broken_off()),
     };
@@ -100,13 +103,13 @@ pub(super) async fn told(
     Response::from_parts(parts, body)
 }
 
-/// A body that ends in the middle: its reader reports that.
+/// A body that breaks off, so that its reader reports an error.
 fn broken_off() -> Body {
     let end = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
     Body::from_stream(futures::stream::iter([Err::<Bytes, _>(end)]))
 }
 
-/// A response with more extensions; `None` if it is no response. What else it has stays as it was written.
+/// Adds extensions to a response. The other members stay as they were written. `None` if it is not a response.
 fn with_extensions(response: &[u8], more: Map<String, Value>) -> Option<String> {
     #[derive(Deserialize)]
     struct Answer<'a> {
@@ -127,7 +130,8 @@ fn with_extensions(response: &[u8], more: Map<String, Value>) -> Option<String> 
     Some(format!("{{{}}}", members.join(",")))
 }
 
-/// A member as it was written, `null` too: data that is null says that the operation was carried out, none that it was not.
+/// Keeps a member as it was written, including `null`. `"data": null` says that the operation was executed; a missing
+/// `data` says that it was not.
 fn as_written<'de, D: Deserializer<'de>>(member: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&'de RawValue>::deserialize(member).map(Some)
 }

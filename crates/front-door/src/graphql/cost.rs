@@ -1,6 +1,7 @@
-//! What an operation may cost: the most fields that its answer can have. A list multiplies what stands below it by its length;
-//! how long a connection's list is, its argument `first` says, in the document or in a variable. How long the lists are by which a schema
-//! describes itself, the schema says.
+//! The cost of an operation: the most fields that its answer can have.
+//!
+//! A list multiplies the fields below it by its length. The length of a connection's list is its argument `first`, in
+//! the document or in a variable. The lengths of the lists in an introspection come from the schema.
 
 use std::collections::HashMap;
 
@@ -11,20 +12,20 @@ use apollo_compiler::executable::{
 
 use super::schema::GraphSchema;
 
-/// The length that is assumed of a list without an argument that says it, such as the items of an order.
+/// The assumed length of a list that has no argument for it, such as the items of an order.
 const PLAIN_LIST: u64 = 5;
-/// The longest page that services give: more is refused there, with a word about `first`.
+/// The longest page that services return. They refuse more, with a message about `first`.
 const LONGEST_PAGE: u64 = 100;
-/// A mutation writes: it counts as so many fields.
+/// A mutation writes, so it counts as this many fields.
 const MUTATION: u64 = 10;
-/// The text of a whole schema, which a router asks a service for, counts as so many fields.
+/// The text of a whole schema, which a router asks a service for, counts as this many fields.
 const SCHEMA_TEXT: u64 = 1_000;
 
-/// How often what stands below comes.
+/// How often the fields below occur.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Factor {
     Times(u64),
-    /// As often as this variable says.
+    /// As often as the value of this variable.
     Variable {
         name: String,
         otherwise: u64,
@@ -40,28 +41,28 @@ enum Factor {
 struct Part {
     own: u64,
     factor: Factor,
-    /// Parts before this one.
+    /// Indexes of parts before this one.
     below: Vec<usize>,
 }
 
-/// The cost of an operation for whatever variables come with it.
+/// The cost of an operation, for any values of its variables.
 #[derive(Debug)]
 pub(super) struct Cost {
-    /// Each part stands behind the parts that it has below: one pass sums them up.
+    /// Each part comes after the parts below it, so one pass computes the sum.
     parts: Vec<Part>,
     of_all_variables: Option<u64>,
 }
 
-/// What the values of variables say.
+/// Reads what the cost needs from the values of variables.
 pub(super) trait Values {
-    /// A whole number.
+    /// The value, if it is a whole number.
     fn integer(&self, variable: &str) -> Option<i64>;
-    /// How many elements a list has.
+    /// The number of elements, if the value is a list.
     fn length(&self, variable: &str) -> Option<u64>;
 }
 
 impl Cost {
-    /// Of an operation of a valid document.
+    /// Computes the cost of an operation of a valid document.
     pub(super) fn of(
         schema: &GraphSchema,
         document: &ExecutableDocument,
@@ -100,7 +101,7 @@ impl Cost {
         cost
     }
 
-    /// The cost, if it is the same for all variables.
+    /// The cost, if it does not depend on variables.
     pub(super) fn fixed(&self) -> Option<u64> {
         self.of_all_variables
     }
@@ -143,12 +144,12 @@ struct Builder<'a> {
     document: &'a ExecutableDocument,
     operation: &'a Operation,
     parts: Vec<Part>,
-    /// Fragments, once for each length of the list that they stand in.
+    /// Fragments, once for each length of the list in which they occur.
     known: HashMap<(Name, Option<Factor>), usize>,
 }
 
 impl Builder<'_> {
-    /// The parts of a set of selections. `page` is how long the lists of the connection are whose fields these are.
+    /// The parts of a selection set. `page` is the length of the lists if the set belongs to a connection.
     fn set(&mut self, set: &SelectionSet, page: Option<&Factor>) -> Vec<usize> {
         let mut parts = Vec::with_capacity(set.selections.len());
         for selection in &set.selections {
@@ -178,7 +179,7 @@ impl Builder<'_> {
     fn field(&mut self, field: &Field, page: Option<&Factor>) -> usize {
         let own_page = self.page_of(field);
         let factor = if own_page.is_some() || !field.definition.ty.is_list() {
-            // A connection is one object: its lists are multiplied, not what else it has.
+            // A connection is one object. Only its lists are multiplied, not its other fields.
             Factor::Times(1)
         } else if field.selection_set.ty.starts_with("__") {
             Factor::Times(self.schema.described().length(&field.name))
@@ -197,7 +198,7 @@ impl Builder<'_> {
         self.parts.len() - 1
     }
 
-    /// How long the lists of a connection are, if this field is one.
+    /// The length of a connection's lists, if this field is a connection.
     fn page_of(&self, field: &Field) -> Option<Factor> {
         let definition = field.definition.argument_by_name("first")?;
         let default = definition.default_value.as_deref().and_then(integer);
@@ -217,14 +218,14 @@ impl Builder<'_> {
         self.value_without(variable).and_then(integer).map(page)
     }
 
-    /// The value of a variable that is not given.
+    /// The value of a variable that the request does not provide.
     fn value_without(&self, variable: &Name) -> Option<&Value> {
         let mut variables = self.operation.variables.iter();
         let definition = variables.find(|known| known.name == *variable)?;
         definition.default_value.as_deref()
     }
 
-    /// How long the list of entities is that a router asks for.
+    /// The length of the list of entities that a router asks for.
     fn length_of(&self, field: &Field) -> Option<Factor> {
         if field.name != "_entities" {
             return None;

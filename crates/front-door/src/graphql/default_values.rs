@@ -1,4 +1,5 @@
-//! Defaults of variables as JSON, in which they are handed on as if the client had sent them (GraphQL, CoerceVariableValues).
+//! Writes the defaults of variables as JSON, so that they are forwarded as if the client had sent them (GraphQL,
+//! CoerceVariableValues).
 
 use apollo_compiler::ast::Type;
 use apollo_compiler::executable::Value;
@@ -7,10 +8,10 @@ use serde_json::Value as Json;
 use super::numbers::exactly;
 use super::schema::GraphSchema;
 
-/// The JSON text of a default of a variable of this type.
+/// The JSON text of the default of a variable with this type.
 pub(super) fn json(schema: &GraphSchema, value: &Value, ty: &Type) -> String {
     match value {
-        // What a client's number becomes: a text, which keeps every digit.
+        // Numbers from a client become strings too, which keep every digit.
         Value::Int(_) | Value::Float(_) if GraphSchema::scalar(ty.inner_named_type()).is_some() => {
             Json::from(value.to_string()).to_string()
         }
@@ -25,7 +26,7 @@ pub(super) fn json(schema: &GraphSchema, value: &Value, ty: &Type) -> String {
         Value::Object(members) => {
             let members = members.iter().map(|(name, one)| {
                 let field = schema.input_field(ty.inner_named_type(), name);
-                // Inside of a scalar that only the services know everything is of its type.
+                // Inside a scalar that only the services know, every value counts as that scalar.
                 let value = json(schema, one, field.map_or(ty, |field| field.ty.as_ref()));
                 format!("{}:{value}", Json::from(name.as_str()))
             });
@@ -34,7 +35,7 @@ pub(super) fn json(schema: &GraphSchema, value: &Value, ty: &Type) -> String {
         Value::String(text) => Json::from(text.as_str()).to_string(),
         Value::Enum(name) => Json::from(name.as_str()).to_string(),
         Value::Boolean(is_true) => is_true.to_string(),
-        // A default has no variables.
+        // A default contains no variables.
         Value::Null | Value::Variable(_) => "null".to_owned(),
     }
 }

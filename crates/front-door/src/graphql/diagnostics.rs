@@ -1,4 +1,4 @@
-//! What a parser or a validator found wrong with a document, as errors of ours with their places.
+//! Converts what a parser or a validator found wrong in a document into our errors with their locations.
 
 use apollo_compiler::parser::{SourceMap, SourceSpan};
 use apollo_compiler::response::GraphQLError;
@@ -6,9 +6,9 @@ use apollo_compiler::validation::DiagnosticList;
 
 use super::error::{Location, Refused, RequestError};
 
-/// Most errors of one document that are told.
+/// The most errors of one document that are reported.
 pub(super) const MOST_ERRORS: usize = 10;
-/// How the validator begins what it says of an object without selections.
+/// How the validator's message about an object without selections begins.
 const NO_SELECTIONS: &str = "interface, union and object types must have a subselection";
 
 pub(super) fn refused(
@@ -20,7 +20,8 @@ pub(super) fn refused(
         .take(MOST_ERRORS * 2)
         .map(|error| error.to_json())
         .collect();
-    // A field whose selections are all wrong counts as one without any: the mistake itself comes first, for many show the first error alone.
+    // If all selections of a field are invalid, the validator also reports that the field has none. The actual mistake
+    // comes first, because many clients show only the first error.
     written.sort_by_key(|error| error.message.starts_with(NO_SELECTIONS));
     let mut told: Vec<RequestError> = written
         .into_iter()
@@ -44,7 +45,7 @@ pub(super) fn refused(
     Refused::of(told)
 }
 
-/// Where a part of a document begins.
+/// The location at which a part of a document begins.
 pub(super) fn place(span: Option<SourceSpan>, sources: &SourceMap) -> Option<Location> {
     let begin = span?.line_column(sources)?;
     Some(Location {
@@ -53,7 +54,7 @@ pub(super) fn place(span: Option<SourceSpan>, sources: &SourceMap) -> Option<Loc
     })
 }
 
-/// The name in "the required argument `Query.customer(id:)` is not provided".
+/// Extracts the argument's name from "the required argument `Query.customer(id:)` is not provided".
 fn required_argument(message: &str) -> Option<&str> {
     let coordinate = message
         .strip_prefix("the required argument `")?

@@ -1,6 +1,7 @@
-//! Documents, checked once: parsed with limits, counted, validated against the schema, and put into the form that is carried out.
+//! Checks documents and caches the result.
 //!
-//! What has been checked is kept by its text, so that a document that comes again costs a look-up.
+//! A document is parsed with limits, counted, validated against the schema, and rewritten into the form that is
+//! executed. The cache has the text as its key, so a document that comes again costs one look-up.
 
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
@@ -25,12 +26,12 @@ use super::{
     variable_usages,
 };
 
-/// How many documents are kept: those that were used last.
+/// How many documents the cache keeps: the most recently used ones.
 const KEPT: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
-/// Most bytes of a document that is kept.
+/// The most bytes of a document that is cached.
 const LONGEST_KEPT: usize = 8 * 1_024;
 
-/// The documents that were checked last.
+/// The cache of checked documents.
 #[derive(Debug)]
 pub(super) struct Documents {
     schema: Option<GraphSchema>,
@@ -40,7 +41,7 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    /// Without a schema documents are parsed and counted, not validated.
+    /// Without a schema, documents are parsed and counted but not validated.
     pub(super) fn new(
         schema: Option<GraphSchema>,
         limits: DocumentLimits,
@@ -66,15 +67,16 @@ impl Documents {
         &self.treatment
     }
 
-    /// The name of an operation as logs and labels may have it: one of those that are known, or one for all others.
+    /// The name of an operation for logs and labels: a known name, or one name for all others.
     pub(super) fn kept_name(&self, name: Option<&str>) -> Option<String> {
         name.map(|name| kept_name(&self.treatment, name))
     }
 
-    /// How much there is to check of a document, or nothing if it is known: looked over, not parsed.
+    /// How expensive it is to check a document; `None` if the cache has it. This scans the document and does not parse
+    /// it.
     ///
     /// # Errors
-    /// When it is larger, or nests deeper, than what is taken.
+    /// When the document is larger, or nests deeper, than the limits.
     pub(super) fn weight(&self, text: &str) -> Result<Option<Weight>, RequestError> {
         if may_be_kept(text) && self.lock().contains(text) {
             return Ok(None);
@@ -85,7 +87,8 @@ impl Documents {
         }))
     }
 
-    /// The operation of this name, or the only one. What [`Documents::weight`] has not looked over is looked over by the parser alone.
+    /// Selects the operation with this name, or the only one. If [`Documents::weight`] did not scan the document, only
+    /// the parser's limits apply.
     ///
     /// # Errors
     /// When the document cannot be parsed, is too large or not valid, or has no such operation.
@@ -127,7 +130,7 @@ impl Documents {
         };
         bounds::check(&document, bounds)?;
         input_fields::check(&document)?;
-        // What escapes and block strings mean is written plainly: not every reader behind knows all of them.
+        // Escapes and block strings are written out, because some later readers do not know all of them.
         let is_resolved = matches!(resolved, Cow::Owned(_)) || text.contains("\"\"\"");
         match &self.schema {
             Some(schema) => {
@@ -187,7 +190,7 @@ impl Documents {
     }
 }
 
-/// A document with texts in it may hold somebody's data, which must not stay in memory, and will hardly come again.
+/// A document with string literals may contain personal data, which must not stay in memory. It will hardly come again.
 fn may_be_kept(document: &str) -> bool {
     document.len() <= LONGEST_KEPT && !document.contains('"')
 }

@@ -1,17 +1,17 @@
-//! How large a document may be: what is larger is refused before it costs more than to be looked at.
+//! The size limits of documents. A document beyond them is refused after a cheap scan.
 
-/// How large a document may be.
+/// The size limits of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DocumentLimits {
-    /// Tokens.
+    /// The most tokens.
     pub tokens: usize,
-    /// Selections and values inside each other while parsing.
+    /// The deepest nesting of selections and values for the parser.
     pub recursion: usize,
-    /// Fields inside each other.
+    /// The deepest nesting of fields.
     pub depth: usize,
-    /// Fields, with fragments in place.
+    /// The most fields, with fragments expanded.
     pub fields: u64,
-    /// Fields of the answer, see `Cost`.
+    /// The most fields of the answer, see `Cost`.
     pub cost: u64,
 }
 

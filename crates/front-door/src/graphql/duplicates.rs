@@ -1,13 +1,15 @@
-//! Merges selections that occur more than once in a set. Validation of overlapping fields compares each pair of them, which takes a tenth of a second
-//! for a thousand repetitions of one field.
+//! Merges selections that occur more than once in a set.
+//!
+//! Validation compares each pair of fields with the same key. For a thousand repetitions of one field that takes a
+//! tenth of a second.
 
 use std::collections::{HashMap, HashSet};
 
 use apollo_compiler::Name;
 use apollo_compiler::ast::{Definition, Document, Field, Selection};
 
-/// Merges fields of a set that are the same (GraphQL, section Field Selection Merging) and drops fragments that came before as they are;
-/// answers whether anything was changed. The order of an answer stays. What is not valid stays so.
+/// Merges identical fields of a set (GraphQL, section Field Selection Merging) and drops repeated fragments. Returns
+/// whether it changed anything. The order of the answer stays. An invalid document stays invalid.
 pub(super) fn merge(document: &mut Document) -> bool {
     let mut is_changed = false;
     for definition in &mut document.definitions {
@@ -25,12 +27,12 @@ pub(super) fn merge(document: &mut Document) -> bool {
     is_changed
 }
 
-/// Whether there is anything to merge in a set or below it.
+/// Whether a set, or a set below it, has anything to merge.
 fn has_some(set: &[Selection]) -> bool {
     let mut seen = Seen::default();
     set.iter().enumerate().any(|(at, selection)| {
         let is_again = seen.before(at, selection).is_some_and(|before| {
-            // Both are fields of one key, or the same fragment.
+            // Both are fields with the same key, or both are the same fragment.
             match (set.get(before), selection) {
                 (Some(Selection::Field(first)), Selection::Field(field)) => is_same(first, field),
                 _ => true,
@@ -81,16 +83,17 @@ fn merge_set(set: &mut Vec<Selection>) {
     *set = merged;
 }
 
-/// What came before in a set.
+/// What has occurred in a set so far.
 #[derive(Default)]
 struct Seen {
-    /// Where the first field of each key stands.
+    /// The index of the first field of each key.
     fields: HashMap<Name, usize>,
     fragments: HashSet<Selection>,
 }
 
 impl Seen {
-    /// Where the first field of this one's key stands, or anywhere if it is a fragment that came before; otherwise it is noted as the one at `at`.
+    /// The index of the first field with the same key, or any index if the same fragment occurred before. Otherwise
+    /// returns `None` and notes this selection at index `at`.
     fn before(&mut self, at: usize, selection: &Selection) -> Option<usize> {
         let Selection::Field(field) = selection else {
             return (!self.fragments.insert(selection.clone())).then_some(0);
@@ -104,7 +107,7 @@ impl Seen {
     }
 }
 
-/// Whether one answer is both's: a leaf and an object are not, whatever they are called.
+/// Whether two fields share one answer. A leaf and an object never do, whatever their names are.
 fn is_same(one: &Field, other: &Field) -> bool {
     one.name == other.name
         && one.arguments == other.arguments

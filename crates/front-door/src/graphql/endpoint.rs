@@ -1,4 +1,4 @@
-//! The endpoint of GraphQL on one port, as all requests for it share it, whether they come by HTTP or over a WebSocket.
+//! The GraphQL endpoint of one port: the state that all requests share, over HTTP and over WebSockets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,31 +24,34 @@ use crate::runtime::{Task, Tasks};
 /// How GraphQL is served.
 #[derive(Debug, Clone)]
 pub struct GraphQlRules {
-    /// Documents are validated against it; without it they are parsed and counted.
+    /// The schema for validation. Without it documents are only parsed and counted.
     pub schema: Option<GraphSchema>,
-    /// How large documents may be.
+    /// The size limits of documents.
     pub limits: DocumentLimits,
-    /// How documents are treated.
+    /// How documents are rewritten.
     pub treatment: Treatment,
-    /// If there are any, only these are carried out.
+    /// If this is set, only these documents are executed.
     pub trusted: Option<TrustedDocuments>,
-    /// Where it is served, such as `/graphql`; WebSockets also at `/graphql/ws`.
+    /// The path of the endpoint, such as `/graphql`. WebSockets are also served at `/graphql/ws`.
     pub path: Arc<str>,
     /// The deepest nesting of JSON.
     pub json_depth: usize,
     /// The largest body of a request, in bytes.
     pub body_size: usize,
-    /// Whether errors of requests are logged.
+    /// Whether refusals and errors in answers are logged.
     pub log_errors: bool,
-    /// Whether what carries subscriptions out waits until an event is taken. What does not, and drops events instead, is read ahead.
+    /// Whether the executor of subscriptions waits until the client has read an event. An executor that drops events
+    /// instead is read ahead.
     pub waits_for_clients: bool,
-    /// Subscriptions of one client that are set up at once; its others wait for their turn.
+    /// How many subscriptions of one client are set up at once. Its further ones wait for their turn.
     pub set_ups_per_client: usize,
-    /// Connections that each of a client's needs behind this door: a gateway takes one to a service for each that watches.
+    /// How many connections behind this front door each client connection needs. A gateway opens one to a service for
+    /// each subscriber.
     pub connections_behind_each: u64,
-    /// How long an operation may take that is no subscription, all of its steps together; any, where what carries it out has a limit of its own.
+    /// The time limit of a query or mutation, for all of its steps together. `None` if the executor has its own limit.
     pub operation_time: Option<Duration>,
-    /// Whether gateways call this port, each for many clients: what a large answer costs is then paid by subjects of tokens alone, not by addresses.
+    /// Whether gateways call this port, each for many clients. Then only subjects of tokens are charged for large
+    /// answers, not addresses.
     pub serves_gateways: bool,
 }
 
@@ -72,15 +75,15 @@ impl Default for GraphQlRules {
     }
 }
 
-/// What all requests for GraphQL share.
+/// The state that all GraphQL requests share.
 #[derive(Debug)]
 pub(crate) struct GraphQl {
     pub(super) documents: Documents,
     pub(super) persisted: Persisted,
     pub(super) held: Held,
     pub(super) subscriptions: Counter,
-    /// Turns of subscriptions that are being set up, also of those that the client has ended meanwhile: each takes much more of a router than one
-    /// that goes on.
+    /// The turns of subscriptions that are being set up. A subscription that the client ended meanwhile keeps its turn,
+    /// because setting one up costs a router much more than keeping it open.
     set_ups: Turns,
     pub(super) aside: Aside,
     pub(super) path: Arc<str>,
@@ -89,9 +92,9 @@ pub(crate) struct GraphQl {
     /// The largest answer, in bytes.
     pub(super) max_answer: usize,
     operation_time: Option<Duration>,
-    /// Bytes of large answers that clients have yet to read.
+    /// Counts the bytes of large answers that clients have not read yet.
     pub(super) answers: Counter,
-    /// Bytes of bodies that are still arriving.
+    /// Counts the bytes of bodies that are still arriving.
     arriving: Counter,
     pub(super) log_errors: bool,
     waits_for_clients: bool,
@@ -138,7 +141,7 @@ impl GraphQl {
         &self.path
     }
 
-    /// What an operation may take that is no subscription.
+    /// The limits of a query or mutation.
     pub(super) fn bounds(&self) -> Bounds {
         Bounds {
             answer: self.max_answer,
@@ -146,22 +149,22 @@ impl GraphQl {
         }
     }
 
-    /// Bytes of large answers that clients have yet to read.
+    /// Counts the bytes of large answers that clients have not read yet.
     pub(crate) fn answers(&self) -> &Counter {
         &self.answers
     }
 
-    /// A body of this client that begins to arrive, at this path or another.
+    /// Begins to count a body of this client, at any path.
     pub(crate) fn arriving(&self, client: Client) -> Arriving {
         Arriving::new(&self.arriving, client)
     }
 
-    /// The turn of a subscription of this client to be set up. So many wait as there may be subscriptions.
+    /// Waits for this client's turn to set up a subscription. As many may wait as there may be subscriptions.
     pub(super) async fn turn(&self, client: Client) -> Option<Turn> {
         Some(self.set_ups.join(client)?.turn().await)
     }
 
-    /// The events of a subscription, and what reads them ahead, if that is needed.
+    /// The events of a subscription, and the task that reads them ahead, if that is needed.
     pub(super) fn events(
         &self,
         upstream: Body,

@@ -1,4 +1,5 @@
-//! Errors of requests, as clients get them: GraphQL's shape, the contract's codes, and never a byte that the client did not send.
+//! Errors of requests in the form that clients get: GraphQL's shape, our contract's codes, and only text that the
+//! client itself sent.
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -7,20 +8,20 @@ use tandem_authentication::Rejection;
 
 use crate::identity;
 
-/// The longest message, in characters: it may quote what the client sent.
+/// The longest message, in characters. A message may quote what the client sent.
 const LONGEST_MESSAGE: usize = 600;
 
-/// A place in a document; both count from 1.
+/// A location in a document. Both numbers count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Location {
-    /// Lines.
+    /// The line.
     pub line: usize,
-    /// Characters of the line.
+    /// The character in the line.
     pub column: usize,
 }
 
 impl Location {
-    /// The place of a byte of a text.
+    /// The location of a byte in a text.
     pub(super) fn of(text: &str, byte: usize) -> Self {
         let before = text.get(..byte).unwrap_or(text);
         let line_begin = before.rfind('\n').map_or(0, |at| at + 1);
@@ -31,29 +32,29 @@ impl Location {
     }
 }
 
-/// The contract's codes that this crate gives.
+/// The codes of the contract that this crate uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// The request is not right.
+    /// The request is wrong.
     BadUserInput,
-    /// The operation would cost more than is given.
+    /// The operation would cost more than the limit.
     TooExpensive,
     /// The client asks for more than its share.
     RateLimited,
-    /// A subscriber took events too slowly.
+    /// A subscriber read events too slowly.
     SubscriptionLagged,
-    /// What answers is away.
+    /// The service that should answer is not available.
     Unavailable,
-    /// Not for this origin.
+    /// The request or its document is not permitted here.
     Forbidden,
-    /// The token is not taken.
+    /// The token is not accepted.
     Unauthenticated,
-    /// No document has this hash (the code that Apollo's clients wait for, to send the document itself).
+    /// No document has this hash. Apollo's clients wait for this code and then send the document.
     PersistedQueryNotFound,
 }
 
 impl Code {
-    /// As `extensions.code` has it.
+    /// The text in `extensions.code`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -76,15 +77,16 @@ pub struct RequestError {
     message: String,
     location: Option<Location>,
     extensions: Map<String, Value>,
-    /// Why it was refused, as a metric's label.
+    /// The reason for the refusal, as a metric's label.
     reason: &'static str,
     status: StatusCode,
-    /// Whether it is about the document: then a client that accepts `application/json` alone gets it with status 200.
+    /// Whether the error is about the document. A client that accepts only `application/json` gets such an error with
+    /// status 200.
     of_document: bool,
 }
 
 impl RequestError {
-    /// An error with a status of its own.
+    /// Makes an error with its own status. It cuts a message that is too long.
     pub(crate) fn new(
         status: StatusCode,
         code: Code,
@@ -107,7 +109,7 @@ impl RequestError {
         }
     }
 
-    /// The request itself cannot be read.
+    /// The request cannot be read.
     pub(crate) fn request(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
@@ -127,7 +129,7 @@ impl RequestError {
         Self::document("validation", Code::BadUserInput, message).at(location)
     }
 
-    /// An error of the document, with another code.
+    /// An error of the document with another code.
     pub(crate) fn document(reason: &'static str, code: Code, message: impl Into<String>) -> Self {
         Self {
             of_document: true,
@@ -135,7 +137,7 @@ impl RequestError {
         }
     }
 
-    /// The document is larger than what is taken.
+    /// The document is larger than a limit.
     pub(crate) fn limit(message: impl Into<String>, location: Option<Location>) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
@@ -146,14 +148,14 @@ impl RequestError {
         .at(location)
     }
 
-    /// More than is given: what it would cost, and the limit.
+    /// The cost exceeds the limit. The error states both.
     pub(crate) fn too_expensive(cost: u64, limit: u64, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, Code::TooExpensive, "cost", message)
             .with("cost", cost)
             .with("limit", limit)
     }
 
-    /// More than the client's share; it may ask again after some seconds.
+    /// The client asked for more than its share. It may ask again after this many seconds.
     pub(crate) fn rate_limited(seconds: u64, message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -164,7 +166,7 @@ impl RequestError {
         .with("retryAfterSeconds", seconds)
     }
 
-    /// The token is not taken; or nothing is known of it while its issuer's keys cannot be had.
+    /// The token is not accepted, or it cannot be verified because the issuer's keys are not available.
     pub(crate) fn token(rejection: &Rejection) -> Self {
         let code = if identity::is_unknown(rejection) {
             Code::Unavailable
@@ -177,7 +179,7 @@ impl RequestError {
         }
     }
 
-    /// With where in the document it is.
+    /// Sets the location in the document.
     #[must_use]
     pub(super) fn at(mut self, location: Option<Location>) -> Self {
         self.location = location;
@@ -191,7 +193,7 @@ impl RequestError {
         self
     }
 
-    /// Where in the document.
+    /// The location in the document.
     #[must_use]
     pub fn location(&self) -> Option<Location> {
         self.location
@@ -203,7 +205,7 @@ impl RequestError {
         self.code
     }
 
-    /// What it says.
+    /// The message.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
@@ -225,7 +227,7 @@ impl RequestError {
     }
 }
 
-/// Why a request is not carried out: at least one error.
+/// Why a request is not executed: one error or more.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refused {
     errors: Vec<RequestError>,
@@ -233,7 +235,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Of these errors.
+    /// Makes a refusal from these errors.
     pub(crate) fn of(errors: Vec<RequestError>) -> Self {
         debug_assert!(!errors.is_empty());
         Self {
@@ -242,20 +244,20 @@ impl Refused {
         }
     }
 
-    /// With the name of the operation, as logs may have it.
+    /// Sets the operation's name, in the form that logs may contain.
     #[must_use]
     pub(crate) fn of_operation(mut self, name: Option<String>) -> Self {
         self.operation = name;
         self
     }
 
-    /// The name of the operation, as logs may have it.
+    /// The operation's name, in the form that logs may contain.
     #[must_use]
     pub fn operation(&self) -> Option<&str> {
         self.operation.as_deref()
     }
 
-    /// The errors, as the member `errors` of a response has them.
+    /// The value of the member `errors` of a response.
     #[must_use]
     pub fn errors(&self) -> Value {
         self.errors
@@ -265,7 +267,7 @@ impl Refused {
             .into()
     }
 
-    /// A whole response.
+    /// The body of a whole response.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
         serde_json::json!({ "errors": self.errors() })
@@ -273,13 +275,14 @@ impl Refused {
             .into_bytes()
     }
 
-    /// The first error: the others are of its kind.
+    /// The first error. The others are of the same kind.
     #[must_use]
     pub fn first(&self) -> Option<&RequestError> {
         self.errors.first()
     }
 
-    /// The status for a client that accepts GraphQL's own media type, or JSON alone (GraphQL over HTTP, section 6.4).
+    /// The HTTP status for a client that accepts GraphQL's own media type, or only JSON (GraphQL over HTTP, section
+    /// 6.4).
     #[must_use]
     pub fn status(&self, own_media_type: bool) -> StatusCode {
         match self.first() {
@@ -289,13 +292,13 @@ impl Refused {
         }
     }
 
-    /// Why, as a metric's label.
+    /// The reason, as a metric's label.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         self.first().map_or("request", |error| error.reason)
     }
 
-    /// In how many seconds it may be asked again.
+    /// After how many seconds the client may ask again.
     #[must_use]
     pub fn retry_after(&self) -> Option<u64> {
         self.first()?.extensions.get("retryAfterSeconds")?.as_u64()

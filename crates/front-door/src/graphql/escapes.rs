@@ -1,14 +1,16 @@
-//! Unicode escapes of strings in GraphQL documents: surrogate pairs and `\u{…}`, which the parsers behind do not take, become the
-//! characters that they name (GraphQL, section String Value).
+//! Resolves Unicode escapes of strings in GraphQL documents (GraphQL, section String Value).
+//!
+//! The parsers of the inner server do not accept surrogate pairs and `\u{…}`, so these escapes are replaced by the
+//! characters that they encode.
 
 use std::borrow::Cow;
 
 use super::error::{Location, RequestError};
 
-/// The document with its surrogate pairs and variable-width escapes replaced; borrowed if it has none.
+/// Replaces the surrogate pairs and variable-width escapes of a document. Borrows the document if it has none.
 ///
 /// # Errors
-/// When half a surrogate pair stands alone, or an escape names no character.
+/// When half of a surrogate pair stands alone, or an escape encodes no character.
 pub(super) fn resolve(document: &str) -> Result<Cow<'_, str>, RequestError> {
     if !document.contains("\\u{") && !document.contains("\\uD") && !document.contains("\\ud") {
         return Ok(Cow::Borrowed(document));
@@ -55,7 +57,7 @@ impl<'a> Scanner<'a> {
         Ok(self.written)
     }
 
-    /// A block string has one escape only, of its own end.
+    /// A block string has only one escape, the one for its own delimiter.
     fn block_string(&mut self) {
         self.copy(3);
         while !self.rest().is_empty() {
@@ -77,7 +79,7 @@ impl<'a> Scanner<'a> {
                     self.copy(1);
                     return Ok(());
                 }
-                // A string does not go on behind its line: the parser says so.
+                // A string cannot continue on the next line. The parser reports the error.
                 '\n' | '\r' => return Ok(()),
                 '\\' if self.rest().starts_with("\\u") => self.unicode()?,
                 '\\' => {
@@ -105,7 +107,7 @@ impl<'a> Scanner<'a> {
             return Ok(());
         }
         let Some(first) = code_unit(rest) else {
-            // No four hexadecimal digits: the parser says so.
+            // There are no four hexadecimal digits. The parser reports the error.
             self.copy(2);
             return Ok(());
         };
@@ -126,7 +128,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Writes a character that an escape named: itself, unless it would end the string.
+    /// Writes the character of an escape. It stays escaped if it would end the string or is a control character.
     fn write(&mut self, named: char) {
         match named {
             '"' | '\\' => {
@@ -146,7 +148,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The code unit of an escape `\uXXXX` at the beginning.
+/// The code unit of an escape `\uXXXX` at the start of the text.
 fn code_unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     digits

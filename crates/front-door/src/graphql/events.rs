@@ -1,6 +1,8 @@
-//! Events of a subscription on their way to a client. An upstream that drops what nobody takes is read ahead, and its events are buffered within a
-//! bound for a slower client; beyond the bound the subscription ends and says where to resume. An upstream that waits is read as fast as the client
-//! reads, and has a bound of its own.
+//! Delivers the events of a subscription to a client.
+//!
+//! An upstream that drops unread events is read ahead, and its events are buffered for a slower client. Beyond the
+//! bound of the buffer the subscription ends and says where to resume. An upstream that waits for its reader is read at
+//! the client's pace, because it has its own bound.
 #![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 mod cursor;
@@ -29,27 +31,28 @@ use super::consistency::{self, Ignored};
 use super::error::{Code, RequestError};
 use crate::refusals;
 
-/// The most events that are held for one subscription.
+/// The most events that are buffered for one subscription.
 const MOST_EVENTS: usize = 8_192;
-/// Within this time behind its last event upstream says that there are no more.
+/// Upstream signals the end within this time after its last event.
 const END_FOLLOWS: Duration = Duration::from_millis(50);
 
-/// Bytes that are held for all subscriptions.
+/// Counts the bytes that are buffered for all subscriptions.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Held(Arc<AtomicUsize>);
 
-/// What comes out of a subscription.
+/// What a subscription delivers.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Event {
     /// A response, as JSON.
     Next(Bytes),
-    /// The end; with an error if the client was too slow, its token has expired, or what tells the events went away.
+    /// The end. It has an error if the client was too slow, its token has expired, or the source of the events went
+    /// away.
     End(Option<RequestError>),
-    /// The end, with the errors that upstream ended it with, as JSON.
+    /// The end, with the errors from upstream, as JSON.
     Failed(String),
 }
 
-/// Where events are put.
+/// The writing end of the queue of events.
 pub(super) struct Sender {
     operation: Chosen,
     events: mpsc::Sender<Bytes>,
@@ -57,22 +60,22 @@ pub(super) struct Sender {
     ending: Arc<AtomicU8>,
 }
 
-/// Where they are taken out.
+/// The reading end of the queue of events.
 pub(super) struct Receiver {
     source: Source,
-    /// The cursor of the last event that the client got, if it selected it.
+    /// The cursor of the last event that the client got, if the client selected it.
     last: Option<Box<str>>,
-    /// What was taken out already and is to be handed out next.
+    /// An event that was already read and comes out next.
     next: Option<Bytes>,
     operation: Chosen,
-    /// When the subscriber's token ends.
+    /// When the subscriber's token expires.
     ends: Option<Instant>,
-    /// What the first event warns of.
+    /// The warning that the first event carries.
     ignored: Option<Ignored>,
     is_over: bool,
 }
 
-/// A queue for the events of an operation, which ends when the subscriber's token does.
+/// Makes a queue for the events of an operation. It ends when the subscriber's token does.
 pub(super) fn queue(held: &Held, operation: Chosen, ends: Option<Instant>) -> (Sender, Receiver) {
     let (sender, receiver) = mpsc::channel(MOST_EVENTS);
     let ending = Arc::new(AtomicU8::new(Ending::Cut as u8));
@@ -101,7 +104,7 @@ impl Sender {
         &self.operation
     }
 
-    /// Takes what upstream sends until it ends, the client is gone, or too slow.
+    /// Reads upstream until it ends, the client has gone, or the client is too slow.
     pub(super) async fn forward(self, mut body: Body) {
         let (mut parser, mut read) = (Parser::default(), VecDeque::new());
         loop {
@@ -127,12 +130,12 @@ impl Sender {
         }
     }
 
-    /// There are no more, and that is right so.
+    /// Marks the regular end of the events.
     pub(super) fn complete(&self) {
         self.ending.store(Ending::Complete as u8, Ordering::Release);
     }
 
-    /// Puts one event; answers whether there may be more.
+    /// Puts one event into the queue. Returns whether it accepts more.
     pub(super) fn put(&self, event: Bytes) -> bool {
         if self.held.take(event.len()) && self.events.try_send(event).is_ok() {
             return true;
@@ -158,12 +161,13 @@ impl Receiver {
         }
     }
 
-    /// The same, whose first event warns of a consistency token that is none.
+    /// Makes the first event warn about an invalid consistency token.
     pub(super) fn warning(self, ignored: Option<Ignored>) -> Self {
         Self { ignored, ..self }
     }
 
-    /// The events of an operation whose upstream waits for the client, until the subscriber's token ends.
+    /// Reads the events of an operation from an upstream that waits for the client, until the subscriber's token
+    /// expires.
     pub(super) fn of_upstream(body: Body, operation: Chosen, ends: Option<Instant>) -> Self {
         let source = Source::Upstream {
             body,
@@ -173,12 +177,12 @@ impl Receiver {
         Self::of(source, operation, ends)
     }
 
-    /// The next event; `None` behind the end. Safe to cancel.
+    /// The next event; `None` after the end. It is safe to cancel.
     pub(super) async fn next(&mut self) -> Option<Event> {
         if self.is_over {
             return None;
         }
-        // Also where events come so fast that there is always one.
+        // The token is also checked if an event is always ready.
         let received = match self.next.take() {
             _ if self.is_expired() => None,
             Some(event) => Some(event),
@@ -186,7 +190,8 @@ impl Receiver {
         };
         if let Some(event) = received {
             if let Some(errors) = only_errors(&event) {
-                // Where upstream says what is wrong and ends, the two are one. Room for this would be held by each subscription for all its time.
+                // If upstream reports errors and then ends, both become one event. The future is boxed because each
+                // subscription would otherwise hold room for it all the time.
                 match Box::pin(tokio::time::timeout(END_FOLLOWS, self.receive())).await {
                     Ok(Some(next)) => self.next = Some(next),
                     Ok(None) => {
@@ -215,7 +220,7 @@ impl Receiver {
         }))
     }
 
-    /// The end of a subscription whose server is told to stop.
+    /// Ends a subscription because the server is shutting down.
     pub(super) fn stopped(&mut self) -> Event {
         self.is_over = true;
         Event::End(Some(self.with_cursor(RequestError::new(
@@ -235,7 +240,7 @@ impl Receiver {
         }
     }
 
-    /// Errors of upstream, with where to go on in the first, if that is known and not said.
+    /// Renders the errors of upstream. The first one gets the cursor for resuming, if it is known and not yet there.
     fn resumable(&self, mut errors: Vec<Map<String, Value>>) -> String {
         if self.operation.has_other_places {
             without_places_in(&mut errors);
@@ -283,7 +288,7 @@ impl Receiver {
         ))
     }
 
-    /// With where to go on, if that is known.
+    /// Adds the cursor for resuming, if it is known.
     fn with_cursor(&self, error: RequestError) -> RequestError {
         match self.cursor() {
             Some(cursor) => error.with("cursor", cursor),
@@ -291,13 +296,13 @@ impl Receiver {
         }
     }
 
-    /// Where to go on, if that is known.
+    /// The cursor for resuming, if it is known.
     fn cursor(&self) -> Option<String> {
         self.last.as_deref().map(str::to_owned)
     }
 }
 
-/// The errors of a response that has nothing else.
+/// The errors of a response that has no data.
 fn only_errors(event: &Bytes) -> Option<Vec<Map<String, Value>>> {
     if !event.starts_with(b"{\"errors\"") && !event.starts_with(b"{\"data\":null") {
         return None;

@@ -1,4 +1,5 @@
-//! Adds a field to selections that may turn out empty, which executors do not answer as an object. The field is removed from the answer.
+//! Adds a field to selections that may turn out empty, because executors do not answer those as an object. The field is
+//! removed from the answer.
 
 use apollo_compiler::Name;
 use apollo_compiler::executable::{ExecutableDocument, Selection, SelectionSet};
@@ -6,10 +7,10 @@ use apollo_compiler::schema::ExtendedType;
 
 use super::schema::GraphSchema;
 
-/// The key of a field that keeps a selection from coming out empty; it is taken out of answers ([`without_fillers`]).
+/// The key of the added field, which keeps a selection from being empty. [`without_fillers`] removes it from answers.
 pub(super) const FILLER: &str = "tandemSelectionFiller";
 
-/// Whether a selection is there whatever the variables say.
+/// Whether a selection is part of the answer for any values of the variables.
 fn is_certain(
     schema: &GraphSchema,
     document: &ExecutableDocument,
@@ -39,7 +40,7 @@ fn is_certain(
             .any(|selection| is_certain(schema, document, selection, of))
 }
 
-/// Fills a set, and those below it; answers whether one needed it.
+/// Adds the field to a selection set and to those below it where needed. Returns whether it added any.
 pub(super) fn fill(
     schema: &GraphSchema,
     document: &ExecutableDocument,
@@ -69,7 +70,7 @@ pub(super) fn fill(
     is_filled
 }
 
-/// Fills the sets below a set; answers whether one needed it.
+/// Adds the field to the selection sets below a set where needed. Returns whether it added any.
 pub(super) fn fill_below(
     schema: &GraphSchema,
     document: &ExecutableDocument,
@@ -90,8 +91,9 @@ pub(super) fn fill_below(
     is_filled
 }
 
-/// An answer without the fields of [`fill`]. Quotes inside of JSON's strings are escaped, so the key in its
-/// quotes stands nowhere else.
+/// Removes the fields that [`fill`] added from an answer.
+///
+/// JSON escapes quotes inside strings, so the key in quotes cannot appear inside a string.
 pub(super) fn without_fillers(answer: &str) -> String {
     let key = format!("\"{FILLER}\":\"");
     let mut written = String::with_capacity(answer.len());

@@ -1,5 +1,7 @@
-//! Forwards operations to the server behind: an operation that was split into steps goes as several requests, each after the answer to the one before
-//! it.
+//! Forwards operations to the inner server.
+//!
+//! An operation that was split into steps is forwarded as several requests. Each one waits for the answer to the one
+//! before it.
 
 use std::time::Duration;
 
@@ -13,17 +15,17 @@ use super::joined_answer::JoinedAnswer;
 use super::operation_request::Ready;
 use super::time_limit::TimeLimit;
 
-/// What an operation may take that is no subscription.
+/// The limits of a query or mutation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// The bytes of an answer.
+    /// The most bytes of the answer.
     pub(super) answer: usize,
-    /// The time of all steps together; any, where there is no limit.
+    /// The time for all steps together; `None` for no limit.
     pub(super) time: Option<Duration>,
 }
 
-/// Hands an operation on, as often as it has steps, and makes one answer of theirs, within these bounds. Behind a step that fails as a whole, or comes
-/// too late, none is begun.
+/// Forwards all steps of an operation within these limits, and joins their answers into one. After a step that fails as
+/// a whole or is too late, no further step is started.
 pub(super) async fn carry_out<I: Inner>(
     inner: &I,
     origin: &Origin,
@@ -44,7 +46,7 @@ pub(super) async fn carry_out<I: Inner>(
     consistency::told(answer, brought.as_ref(), ignored, most).await
 }
 
-/// The answer to a request that is the whole operation.
+/// The answer to an operation that is a single request.
 async fn alone<I: Inner>(
     inner: &I,
     request: Request<Body>,
@@ -92,7 +94,7 @@ async fn carry_out_all<I: Inner>(
         };
         for one in parts.headers.get_all(&consistency::HEADER) {
             written.push(one.clone());
-            // The next step sees what this one wrote.
+            // The next step must see what this step wrote.
             origin
                 .headers_mut()
                 .append(consistency::HEADER, one.clone());
@@ -107,7 +109,7 @@ async fn carry_out_all<I: Inner>(
             .as_deref()
             .is_some_and(|bytes| joined.take(bytes, key));
         if is_first && !goes_on && joined.is_refusal {
-            // Nothing was carried out at all: it says so best itself.
+            // Nothing was executed at all. This answer explains that best.
             return Response::from_parts(parts, Body::from(bytes.unwrap_or_default()));
         }
         if bytes.is_none() {

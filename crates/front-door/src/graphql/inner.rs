@@ -1,5 +1,7 @@
-//! The one form in which operations are handed on: a POST of JSON, with what is known of the operation among its extensions, answered with
-//! JSON or, for a subscription, with server-sent events.
+//! The one form in which operations are forwarded.
+//!
+//! It is a POST of JSON, with what is known about the operation in the request's extensions. The answer is JSON or, for
+//! a subscription, server-sent events.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -20,7 +22,7 @@ use crate::http::admission::Counted;
 use crate::http::turns::Turn;
 use crate::runtime::Tasks;
 
-/// What carries operations out, and answers everything else.
+/// The inner server, which is behind the front door. It executes operations and answers everything else.
 pub trait Inner: Clone + Send + Sync + 'static {
     /// Answers a request.
     fn answer(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
@@ -41,9 +43,12 @@ where
     }
 }
 
-/// Lets a subscription be set up to its end, also when nobody waits for it any more: then it is ended in the ordinary way, by dropping
-/// the answer. Routers that are stopped half way may leave it open upstream. It is counted until then, and keeps its turn; what nobody waits for any more
-/// keeps it for a moment longer, so that whoever subscribes and ends without pause waits for their own.
+/// Sets up a subscription and completes the setup even if its client has gone meanwhile. Then the answer is dropped,
+/// which ends the subscription in the ordinary way. A router whose setup is cancelled halfway may leave it open
+/// upstream.
+///
+/// Until the setup is complete the subscription is counted and keeps its turn. If its client has gone it keeps the turn
+/// for a moment longer. So a client that subscribes and ends without pause waits only for its own subscriptions.
 #[expect(clippy::disallowed_methods, reason = "connections are real")]
 pub(super) async fn set_up<I: Inner>(
     tasks: Tasks,
@@ -57,7 +62,7 @@ pub(super) async fn set_up<I: Inner>(
     tasks
         .start(async move {
             let answer = inner.answer(request).await;
-            // Nobody waits if it fails: then the answer is dropped here.
+            // Sending fails if the client has gone. The answer is dropped here then.
             if let Err(unwanted) = set_up.send((answer, counted)) {
                 drop(unwanted);
                 tokio::time::sleep(UNWANTED).await;
@@ -68,10 +73,10 @@ pub(super) async fn set_up<I: Inner>(
     waiting.await.ok()
 }
 
-/// How much longer a subscription keeps its turn that was ended while it was set up.
+/// How much longer a subscription keeps its turn if it was ended during its setup.
 const UNWANTED: Duration = Duration::from_millis(100);
 
-/// Headers that say something of a request's own form, which changes on the way.
+/// Headers about the request's own form, which changes when it is forwarded.
 const OF_THE_FORM: [header::HeaderName; 21] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
@@ -96,7 +101,7 @@ const OF_THE_FORM: [header::HeaderName; 21] = [
     header::ACCESS_CONTROL_REQUEST_METHOD,
 ];
 
-/// What an operation takes along of the request or the connection that it came by.
+/// What an operation inherits from the request or the connection that it came by.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
     uri: Uri,
@@ -123,8 +128,8 @@ impl Origin {
         }
     }
 
-    /// The same with headers of its own. As they come, names and values are parts of what was read of the connection, 8 KiB, which would be held
-    /// for as long as a WebSocket is open: ten thousand may be.
+    /// Copies the headers into memory of their own. The parsed ones are slices of the connection's read buffer of 8
+    /// KiB. A WebSocket would hold that buffer while it is open, and there may be ten thousand of them.
     pub(super) fn detached(mut self) -> Self {
         let copies = self.headers.iter().filter_map(|(name, value)| {
             let mut copy = HeaderValue::from_bytes(value.as_bytes()).ok()?;
@@ -144,7 +149,7 @@ impl Origin {
         &self.headers
     }
 
-    /// What operations may do from now on.
+    /// Sets what the operations that come from now on may do.
     pub(super) fn allow(&mut self, access: Access) {
         self.extensions.insert(access);
     }
@@ -153,7 +158,8 @@ impl Origin {
         &mut self.headers
     }
 
-    /// The request that hands an operation of this kind on. The kind goes with it: who carries it out need not look for it in the document again.
+    /// The request that forwards an operation of this kind. It carries the kind, so that the inner server need not
+    /// find it in the document again.
     pub(super) fn request(&self, body: Bytes, accept: &'static str, kind: Kind) -> Request<Body> {
         let mut headers = self.headers.clone();
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));

@@ -1,5 +1,7 @@
-//! Input objects that give a field twice (GraphQL, Input Object Field Uniqueness), which neither parser nor validator refuses: one of the two values
-//! would count, and which one differs with who reads.
+//! Refuses input objects that give a field twice (GraphQL, Input Object Field Uniqueness).
+//!
+//! Neither the parser nor the validator refuses them. Only one of the two values would count, and readers differ in
+//! which one.
 
 use std::collections::HashSet;
 
@@ -9,10 +11,10 @@ use apollo_compiler::ast::{Argument, Definition, DirectiveList, Document, Select
 use super::diagnostics::place;
 use super::error::RequestError;
 
-/// Looks at all values of a document: in arguments of fields and directives, and in defaults of variables.
+/// Checks all values of a document: in arguments of fields and directives, and in defaults of variables.
 ///
 /// # Errors
-/// When an object has a field twice: says which.
+/// When an object has a field twice. The error names the field.
 pub(super) fn check(document: &Document) -> Result<(), RequestError> {
     for definition in &document.definitions {
         match definition {

@@ -1,4 +1,4 @@
-//! Introspection lists within lists: each level multiplies the answer by the size of the schema.
+//! Limits how deep the lists of an introspection may nest: each level multiplies the answer by the size of the schema.
 
 use apollo_compiler::executable::ExecutableDocument;
 use apollo_compiler::introspection;
@@ -6,10 +6,10 @@ use apollo_compiler::validation::Valid;
 
 use super::error::RequestError;
 
-/// Refuses what goes deeper than tools do.
+/// Refuses an introspection that nests deeper than tools do.
 ///
 /// # Errors
-/// When lists of the schema's description stand too deep inside each other.
+/// When the lists of the introspection nest too deep.
 pub(super) fn check(document: &Valid<ExecutableDocument>) -> Result<(), RequestError> {
     for operation in document.operations.iter() {
         introspection::check_max_depth(document, operation)

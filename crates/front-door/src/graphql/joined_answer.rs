@@ -1,4 +1,4 @@
-//! Answers of the steps of a mutation, made into the one answer that its client waits for.
+//! Joins the answers to the steps of a mutation into one answer for the client.
 
 use axum::http::StatusCode;
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::error::{Code, Refused, RequestError};
 
-/// The answer of one step.
+/// The answer to one step.
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(borrow, default)]
@@ -19,20 +19,20 @@ struct Answer<'a> {
     extensions: serde_json::Map<String, Value>,
 }
 
-/// Answers of steps as one.
+/// The answers to the steps, joined into one.
 #[derive(Default)]
 pub(super) struct JoinedAnswer {
-    /// Members of `data`, without the braces around them.
+    /// The members of `data`, without the braces around them.
     members: Vec<String>,
     errors: Vec<Value>,
     extensions: serde_json::Map<String, Value>,
     is_null: bool,
-    /// Whether the last step was not carried out at all.
+    /// Whether the last step was not executed at all.
     pub(super) is_refusal: bool,
 }
 
 impl JoinedAnswer {
-    /// Takes the answer of a step; answers whether the next may begin.
+    /// Adds the answer to a step. Returns whether the next step may start.
     pub(super) fn take(&mut self, bytes: &[u8], key: &str) -> bool {
         let Ok(answer) = serde_json::from_slice::<Answer<'_>>(bytes) else {
             self.break_off(key);
@@ -41,7 +41,7 @@ impl JoinedAnswer {
         self.is_refusal = answer.data.is_none();
         self.errors
             .extend(answer.errors.into_iter().map(|mut error| {
-                // Of several steps a client would not know which.
+                // The client must see which of the steps the error belongs to.
                 if let Some(error) = error.as_object_mut() {
                     error
                         .entry("path")
@@ -67,7 +67,7 @@ impl JoinedAnswer {
         }
     }
 
-    /// Says of a step that its answer broke off, or is none.
+    /// Reports that the answer to a step broke off or is not a response.
     pub(super) fn break_off(&mut self, key: &str) {
         let refused: Refused = RequestError::new(
             StatusCode::BAD_GATEWAY,
@@ -79,7 +79,7 @@ impl JoinedAnswer {
         self.fail(key, &refused);
     }
 
-    /// Says why a step came to nothing.
+    /// Reports why a step failed.
     pub(super) fn fail(&mut self, key: &str, refused: &Refused) {
         self.is_null = true;
         if let Value::Array(errors) = refused.errors() {
@@ -90,7 +90,7 @@ impl JoinedAnswer {
         }
     }
 
-    /// The one answer.
+    /// Writes the joined answer.
     pub(super) fn written(self) -> Bytes {
         let data = if self.is_null {
             "null".to_owned()

@@ -1,4 +1,4 @@
-//! Decimal numbers in documents: what is none is refused with the field that holds it, as it is in variables.
+//! Checks decimal numbers in documents. As in variables, an invalid one is refused, and the error names its field.
 
 use apollo_compiler::executable::{ExecutableDocument, Value};
 
@@ -8,10 +8,10 @@ use super::schema::{GraphSchema, Scalar};
 use super::values::{Placed, in_defaults, in_set};
 use super::variables::{is_decimal, no_decimal};
 
-/// Looks at the values of all arguments of a document, and at the defaults of its variables.
+/// Checks the values of all arguments of a document and the defaults of its variables.
 ///
 /// # Errors
-/// When a decimal is none: says which field.
+/// When a decimal number is invalid. The error names the field.
 pub(super) fn check(
     schema: &GraphSchema,
     document: &ExecutableDocument,

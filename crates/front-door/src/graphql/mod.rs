@@ -1,14 +1,15 @@
-//! GraphQL as clients speak it, made into well-formed and bounded operations.
+//! GraphQL for clients: turns their requests into well-formed and bounded operations.
 //!
 //! In the order in which a request passes:
 //!
 //! 1. Protocols: `over_http`, `negotiation`, `streams`, `websocket`; a request is a `call`.
-//! 2. Documents, checked once and remembered: `document`, `document_limits`, `tokens`, `bounds`, `schema`, `cost`,
+//! 2. Documents, checked once and cached: `document`, `document_limits`, `tokens`, `bounds`, `schema`, `cost`,
 //!    `persisted`.
-//! 3. Rewriting, where the libraries behind do not follow the specification: `rewrite`, `aliases`, `absent_variables`,
-//!    `numbers`, `default_values`, `escapes`, `fillers`, `steps`, `subscription_root`, `duplicates`, `typenames`. `docs/upstream.md` lists the faults.
+//! 3. Rewriting, where other libraries do not follow the specification: `rewrite`, `aliases`, `absent_variables`,
+//!    `numbers`, `default_values`, `escapes`, `fillers`, `steps`, `subscription_root`, `duplicates`, `typenames`.
+//!    `docs/upstream.md` lists the faults.
 //! 4. The request itself: `variables`, `request_checks`, `prepared_operation`, `consistency`.
-//! 5. Handing on: `inner` (the one form), `forwarding`, `time_limit`.
+//! 5. Forwarding: `inner` (the one form), `forwarding`, `time_limit`.
 //! 6. Answers: `answers`, `as_asked`, `bounded_answer`, `joined_answer`, `events` (subscriptions), `outgoing`, `error`,
 //!    `telemetry`.
 

@@ -1,9 +1,9 @@
-//! The form of an answer: the one that the client likes best among those that carry the operation.
+//! Chooses the format of an answer: the one that the client prefers among those that can carry the operation.
 
 use super::prepared_operation::Kind;
 use crate::http::media::MediaRange;
 
-/// A form of answers.
+/// A format of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     /// `application/json`
@@ -19,7 +19,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// As the header `content-type` has it.
+    /// The value of the header `content-type`.
     pub(super) fn content_type(self) -> &'static str {
         match self {
             Self::Json => "application/json; charset=utf-8",
@@ -49,8 +49,8 @@ impl Format {
     }
 }
 
-/// Chooses a form; `None` if the client names none that would do. Of a subscription one must be named: a client that takes
-/// anything does not expect an answer without end.
+/// Chooses a format; `None` if the client accepts no suitable one. For a subscription the client must name one: a
+/// client that accepts anything does not expect an endless answer.
 pub(super) fn choose(accepted: Option<&[MediaRange]>, kind: Kind) -> Option<Format> {
     let Some(ranges) = accepted else {
         return (kind != Kind::Subscription).then_some(Format::Json);
@@ -60,7 +60,7 @@ pub(super) fn choose(accepted: Option<&[MediaRange]>, kind: Kind) -> Option<Form
         let Some(format) = Format::of(range, kind) else {
             continue;
         };
-        // A query is streamed only for a client that takes nothing else.
+        // A query is streamed only if the client accepts nothing else.
         let quality = if kind != Kind::Subscription && format == Format::EventStream {
             range.quality.min(1)
         } else {
@@ -73,7 +73,7 @@ pub(super) fn choose(accepted: Option<&[MediaRange]>, kind: Kind) -> Option<Form
     best.map(|(_, format)| format)
 }
 
-/// Whether a client wants GraphQL's own media type, before it is known what it asks for.
+/// Whether a client wants GraphQL's own media type, before the kind of its operation is known.
 pub(super) fn wants_own_json(accepted: Option<&[MediaRange]>) -> bool {
     choose(accepted, Kind::Query) == Some(Format::OwnJson)
 }

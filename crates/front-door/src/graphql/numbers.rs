@@ -1,5 +1,6 @@
-//! Numbers in documents that the libraries behind would not read as they are written: decimals, and identities beyond what a machine's integer
-//! holds, become strings, which keep every digit.
+//! Turns numbers in documents into strings where the libraries of the inner server would lose digits.
+//!
+//! These are decimals, and identities beyond the range of a machine's integer.
 
 use apollo_compiler::Node;
 use apollo_compiler::ast::{Type, VariableDefinition};
@@ -8,7 +9,8 @@ use apollo_compiler::schema::InputValueDefinition;
 
 use super::schema::{GraphSchema, Scalar};
 
-/// Writes those in a field's arguments so, given the arguments that the schema defines; answers whether there was one.
+/// Turns such numbers in a field's arguments into strings. `definitions` are the arguments that the schema defines.
+/// Returns whether it changed any.
 pub(super) fn write_exactly(
     schema: &GraphSchema,
     arguments: &mut [Node<Argument>],
@@ -27,7 +29,7 @@ pub(super) fn write_exactly(
     is_changed
 }
 
-/// Writes those in the defaults of variables so; answers whether there was one.
+/// Turns such numbers in the defaults of variables into strings. Returns whether it changed any.
 pub(super) fn write_defaults_exactly(
     schema: &GraphSchema,
     variables: &mut [Node<VariableDefinition>],
@@ -49,7 +51,7 @@ pub(super) fn write_defaults_exactly(
     is_changed
 }
 
-/// How a number is written at a place of this type; `None` of one that stays, and of what is none.
+/// How a number must be written at a place of this type. `None` if it stays, or if the value is not a number.
 pub(super) fn exactly(value: &Value, ty: &Type) -> Option<Value> {
     if !matches!(value, Value::Int(_) | Value::Float(_)) {
         return None;
@@ -64,7 +66,7 @@ pub(super) fn exactly(value: &Value, ty: &Type) -> Option<Value> {
     }
 }
 
-/// Whether a machine's integer is written as the number was.
+/// Whether a machine's integer prints exactly as the number was written.
 fn is_kept(written: &str) -> bool {
     written
         .parse::<i64>()

@@ -1,4 +1,4 @@
-//! The requests by which an operation is handed on: its document in the form that is carried out, its name and its variables.
+//! Builds the requests that forward an operation: its rewritten document, its name and its variables.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use bytes::Bytes;
 use super::chosen_operation::Chosen;
 use super::variables::Members;
 
-/// An operation as it is handed on.
+/// An operation that is ready to be forwarded.
 #[derive(Debug, Clone)]
 pub(super) struct Ready {
     pub(super) operation: Chosen,
     pub(super) body: Bytes,
-    /// The steps behind the first, if it is carried out in several.
+    /// The steps after the first, if the operation has several.
     pub(super) further: Vec<Bytes>,
     /// The key of each step's field in the answer.
     pub(super) keys: Vec<Arc<str>>,
@@ -29,7 +29,7 @@ impl Ready {
     }
 }
 
-/// A mutation with each of its fields as a request.
+/// Builds one request for each field of a mutation.
 pub(super) fn in_steps(
     operation: &Chosen,
     variables: &Members<'_>,

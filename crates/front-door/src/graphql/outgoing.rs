@@ -1,5 +1,6 @@
-//! The queue of messages for the client of one connection, over all of its operations. An empty queue takes almost no memory: there may be ten
-//! thousand connections.
+//! The queue of messages for the client of one connection, for all of its operations.
+//!
+//! An empty queue takes almost no memory, because there may be ten thousand connections.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,23 +11,24 @@ use tokio::sync::Notify;
 
 use crate::http::admission::Counted;
 
-/// What waits for one client at most, in bytes.
+/// The most bytes that wait for one client.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
-/// Room for so many messages is kept when none waits.
+/// An empty queue keeps capacity for this many messages.
 const KEPT: usize = 8;
 
-/// Something for the client, of the operation with this id and number.
+/// A message for the client, from the operation with this id and number.
 pub(super) struct Outgoing {
     pub(super) id: Arc<str>,
     pub(super) number: u64,
     pub(super) what: What,
-    /// Counts a large answer for as long as it waits. Few are: room for it would be held by each message.
+    /// Counts a large answer while it waits. It is boxed because few answers are large and each message would hold room
+    /// for it.
     pub(super) _counted: Option<Box<Counted>>,
 }
 
 pub(super) enum What {
     Next(Bytes),
-    /// The errors, as JSON: the operation ends with them.
+    /// The operation ends with these errors, as JSON.
     Failed(String),
     Complete,
 }
@@ -40,7 +42,7 @@ impl What {
     }
 }
 
-/// A queue from many operations to their one connection. Clones share it.
+/// A queue from many operations to their connection. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Queue(Arc<Shared>);
 
@@ -74,7 +76,7 @@ impl Queue {
         self.0.more.notify_one();
     }
 
-    /// Takes the first that waits, if one does.
+    /// Takes the first message, if there is one.
     pub(super) fn take(&self) -> Option<Outgoing> {
         let one = {
             let mut waiting = self.waiting();
@@ -91,24 +93,25 @@ impl Queue {
         Some(one)
     }
 
-    /// The first that waits, or comes. For the connection alone. Safe to cancel.
+    /// Waits for the first message. Only the connection may call it. It is safe to cancel.
     pub(super) async fn next(&self) -> Outgoing {
         loop {
             if let Some(one) = self.take() {
                 return one;
             }
-            // A word that came before is kept.
+            // `Notify` keeps a notification that came before this call.
             self.0.more.notified().await;
         }
     }
 
-    /// Whether so many bytes more may wait. One message always may.
+    /// Whether this many more bytes may wait. If nothing waits, a message of any size may.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         let waiting = self.waiting().bytes;
         waiting == 0 || waiting + bytes <= MOST_BYTES
     }
 
-    /// Waits while the client has much to read: the events behind wait in a queue of their own, which has a bound.
+    /// Waits while the client has much to read. Meanwhile the events wait in the subscription's own queue, which has a
+    /// bound.
     pub(super) async fn room(&self, bytes: usize) {
         notified::until(&self.0.less, || self.has_room(bytes)).await;
     }

@@ -1,4 +1,4 @@
-//! GraphQL over HTTP: queries, mutations and subscriptions as answers of a form that the client accepts.
+//! GraphQL over HTTP: answers queries, mutations and subscriptions in a format that the client accepts.
 
 mod refusals;
 
@@ -36,7 +36,8 @@ use crate::http::serving::About;
 use crate::identity::{self, Identity};
 use crate::shutdown::Stop;
 
-/// An answer as caches are to take it: one of several forms at its address, and of the moment. What it says of that itself counts.
+/// Sets the headers for caches: the answer depends on `accept` and must not be stored. A `cache-control` that the
+/// answer already has takes precedence.
 fn for_this_request(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.append(header::VARY, HeaderValue::from_static("accept"));
@@ -46,7 +47,7 @@ fn for_this_request(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// Who subscribes, and when its token ends.
+/// Who subscribes, and when the subscriber's token expires.
 struct Subscriber {
     share: Share,
     ends: Option<Instant>,
@@ -54,7 +55,7 @@ struct Subscriber {
 }
 
 impl GraphQl {
-    /// Answers a request that came by HTTP.
+    /// Answers a request that came over HTTP.
     pub(crate) async fn answer<I: Inner>(
         self: &Arc<Self>,
         inner: &I,
@@ -149,7 +150,7 @@ impl GraphQl {
         share: &Share,
     ) -> Result<(Call, Option<Bytes>), Refused> {
         let is_right = content_type(&parts.headers).is_some_and(|range| is_json(&range, false));
-        // The body is read in any case: some clients read no answer before they have written all.
+        // The body is read in any case: some clients read no answer until they have written their whole request.
         let mut arriving = self.arriving(share.client());
         let body = read(&parts.headers, body, self.body, &mut arriving).await;
         let is_too_large = matches!(body, Err(BodyRefused::TooLarge(_) | BodyRefused::NoRoom));
@@ -171,7 +172,7 @@ impl GraphQl {
                 error.to_string(),
             ),
         })?;
-        // It may wait for its turn to be read, and counts until then.
+        // The body counts as arriving until this is done, because reading it may wait for the client's turn.
         let call = self.call(&body, share).await?;
         drop(arriving);
         Ok((call, Some(body)))
@@ -251,7 +252,7 @@ impl GraphQl {
         }
         let (sender, receiver) = events::queue(&self.held, operation, subscriber.ends);
         let named = Named::of(&parts.headers);
-        // It was refused: one event says why.
+        // The subscription was refused: one event says why.
         if let Some(bytes) = self.read_answer(sender.operation(), answer, named).await {
             sender.put(bytes);
         }

@@ -1,5 +1,7 @@
-//! Documents named by their hash: trusted ones of a manifest, and those that Apollo's clients send once and name afterwards
-//! (automatic persisted queries).
+//! Documents that requests name by their hash.
+//!
+//! There are the trusted documents of a manifest, and automatic persisted queries: documents that Apollo's clients send
+//! once and then name.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -15,18 +17,18 @@ use sha2::{Digest, Sha256};
 use super::call::Call;
 use super::error::{Code, RequestError};
 
-/// How many documents are kept for clients that name them: those that were used last.
+/// How many automatic persisted queries are kept: the most recently used ones.
 const KEPT: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
 /// The longest document that is kept, in bytes.
 const LONGEST: usize = 16 * 1_024;
 
-/// A manifest that cannot be used.
+/// Why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// It is not of the right form.
+    /// It is not JSON of the right structure.
     #[error("the manifest of trusted documents cannot be read: {0}")]
     Form(#[from] serde_json::Error),
-    /// It is of another format.
+    /// It has another format or version.
     #[error(
         "the manifest of trusted documents is of another format: `format` must be apollo-persisted-query-manifest, `version` 1"
     )]
@@ -34,15 +36,15 @@ pub enum ManifestError {
     /// A document cannot be parsed.
     #[error("the document that begins with `{0}` cannot be parsed: {1}")]
     Document(String, String),
-    /// A document has not one named operation.
+    /// A document does not have exactly one operation, with a name.
     #[error("the document that begins with `{0}` must have one operation, with a name")]
     OneOperation(String),
-    /// A document does not have its id.
+    /// An id is not the hash of its document.
     #[error("the document `{0}` of the manifest has another hash: make the manifest anew")]
     Hash(String),
 }
 
-/// Documents of a manifest, by the hexadecimal SHA-256 of their text.
+/// The documents of a manifest, keyed by the hexadecimal SHA-256 of their text.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedDocuments {
     documents: Arc<HashMap<String, Arc<str>>>,
@@ -68,10 +70,10 @@ struct ManifestOperation {
 const FORMAT: &str = "apollo-persisted-query-manifest";
 const VERSION: u32 = 1;
 
-/// Makes a manifest of documents, each with one named operation.
+/// Makes a manifest of documents that each have one named operation.
 ///
 /// # Errors
-/// When one cannot be parsed, or has no operation, several, or one without a name.
+/// When a document cannot be parsed, or does not have exactly one operation, with a name.
 pub fn manifest(documents: &[String]) -> Result<String, ManifestError> {
     let mut operations = Vec::new();
     for body in documents {
@@ -106,11 +108,12 @@ pub fn manifest(documents: &[String]) -> Result<String, ManifestError> {
 }
 
 impl TrustedDocuments {
-    /// Reads a manifest in the form of Apollo's tools: `{"format": "apollo-persisted-query-manifest", "version": 1, "operations":
+    /// Reads a manifest in the format of Apollo's tools:
+    /// `{"format": "apollo-persisted-query-manifest", "version": 1, "operations":
     /// [{"id": "<sha256>", "name": "…", "type": "query", "body": "…"}]}`.
     ///
     /// # Errors
-    /// When it is not of this form, or an id is not its document's hash.
+    /// When it has another format, or an id is not its document's hash.
     pub fn from_manifest(text: &str) -> Result<Self, ManifestError> {
         let manifest: Manifest = serde_json::from_str(text)?;
         if manifest.format != FORMAT || manifest.version != VERSION {
@@ -131,7 +134,7 @@ impl TrustedDocuments {
         })
     }
 
-    /// The names of their operations.
+    /// The names of all operations.
     #[must_use]
     pub fn names(&self) -> &HashSet<String> {
         &self.names
@@ -145,11 +148,11 @@ pub fn hash(document: &str) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Where the document of a request comes from.
+/// Finds the documents that requests name.
 #[derive(Debug)]
 pub(super) struct Persisted {
     trusted: TrustedDocuments,
-    /// Whether only trusted documents are carried out.
+    /// Whether only trusted documents are executed.
     only_trusted: bool,
     sent: Mutex<LruCache<String, Arc<str>>>,
 }
@@ -179,7 +182,8 @@ impl Persisted {
     /// The document of a request, by its text or by its name.
     ///
     /// # Errors
-    /// When there is none of this name, the text has another hash than it says, or is not trusted where it must be.
+    /// When no document has this name, when the text does not have the stated hash, or when only trusted documents are
+    /// executed and this is not one.
     pub(super) fn document(&self, call: &mut Call) -> Result<Arc<str>, RequestError> {
         let hash_sent = hash_of(call)?;
         let named = call
@@ -189,7 +193,7 @@ impl Persisted {
         if let Some(id) = named.or(hash_sent.as_deref())
             && let Some(document) = self.trusted.documents.get(&id.to_ascii_lowercase())
         {
-            // What is sent along is handed on with the request: of two documents none is carried out.
+            // The text that came along must be the same document: a request with two documents is refused.
             return match call.query.take() {
                 Some(text) if *text != **document => Err(other_hash(match named {
                     Some(_) => "documentId",
@@ -245,7 +249,7 @@ impl Persisted {
         sent.get(&said.to_ascii_lowercase())
             .cloned()
             .ok_or_else(|| {
-                // Apollo's clients look for this very text.
+                // Apollo's clients look for exactly this text.
                 RequestError::document(
                     "persisted_query",
                     Code::PersistedQueryNotFound,

@@ -1,5 +1,6 @@
-//! An operation of a checked document, prepared once for all requests for it: in the form that is carried out, with what has to be known
-//! of its variables, its cost and its answers.
+//! An operation of a checked document, prepared once for all requests for it.
+//!
+//! It has the form that is executed, and what must be known about its variables, its cost and its answers.
 
 use std::sync::Arc;
 
@@ -14,14 +15,14 @@ use super::variables::Variable;
 use super::variants::{Variants, write};
 use super::{aliases, default_values, steps, variable_usages};
 
-/// What kind an operation is. A request by which one is handed on has it among its extensions.
+/// The kind of an operation. A request that forwards an operation carries it in its extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// It reads.
     Query,
-    /// It changes something.
+    /// It writes.
     Mutation,
-    /// It is answered with events.
+    /// Its answer is a stream of events.
     Subscription,
 }
 
@@ -35,33 +36,35 @@ impl Kind {
     }
 }
 
-/// An operation that may be carried out.
+/// An operation that may be executed.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// As the client named it.
+    /// The client's name for it.
     pub(super) name: Option<String>,
-    /// As it is carried out.
+    /// The name with which it is executed.
     pub(super) sent_name: Option<String>,
     pub(super) kind: Kind,
-    /// The document in the form that is carried out, if that is not the client's.
+    /// The document that is executed, if it differs from the client's.
     pub(super) rewritten: Option<Arc<str>>,
     pub(super) cost: Option<Cost>,
     pub(super) variables: Vec<Variable>,
-    /// Whether answers hold fields that the client did not ask for.
+    /// Whether answers contain fields that the client did not ask for.
     pub(super) has_fillers: bool,
-    /// Whether answers hold names that are not the client's.
+    /// Whether answers contain names that are not the client's.
     pub(super) has_renamed: bool,
-    /// Whether errors may tell of places in a document that is not the client's.
+    /// Whether errors may have locations in a document that is not the client's.
     pub(super) has_other_places: bool,
-    /// The fields of a mutation by their keys, if they are several: each is an operation of its own, behind which none is begun if it fails as a whole.
+    /// The fields of a mutation by their keys, if there are several. Each one is an operation of its own. If one fails
+    /// as a whole, the next ones are not started.
     pub(super) steps: Vec<(Arc<str>, Prepared)>,
-    /// The keys of a subscription's root field and of its cursor, if it is selected.
+    /// The keys of a subscription's root field and of its cursor, if the cursor is selected.
     pub(super) cursor: Option<(String, Option<String>)>,
     variants: Option<Variants>,
 }
 
 impl Prepared {
-    /// Of an operation of a valid document. `is_changed` says whether the document is no longer as the client sent it.
+    /// Prepares an operation of a valid document. `is_changed` says whether the document differs from the client's
+    /// text.
     pub(super) fn of(
         schema: &GraphSchema,
         document: &ExecutableDocument,
@@ -71,13 +74,13 @@ impl Prepared {
     ) -> Self {
         let written = write(schema, document, operation, treatment, None);
         let name = operation.name.as_ref().map(ToString::to_string);
-        // What escapes were resolved to, and roots merged to, must be sent, too.
+        // Resolved escapes and merged root fields must be forwarded too.
         let rewritten = written
             .text
             .or_else(|| is_changed.then(|| document.serialize().no_indent().to_string()));
         let steps = Self::steps(schema, document, operation, treatment);
         let variants = Variants::of(schema, document, operation, treatment);
-        // Of a subscription a router makes a document of its own, and tells of places in that.
+        // A router makes its own document from a subscription, and its errors have locations in that document.
         let has_other_places = rewritten.is_some()
             || variants.is_some()
             || !steps.is_empty()
@@ -132,7 +135,7 @@ impl Prepared {
             .collect()
     }
 
-    /// The keys of a subscription's root field and of its cursor, as answers have them before the client's names are restored.
+    /// The keys of a subscription's root field and of its cursor, as they are before the client's names are restored.
     fn cursor(
         schema: &GraphSchema,
         document: &ExecutableDocument,
@@ -147,12 +150,12 @@ impl Prepared {
         Some((name(root), cursor.map(name)))
     }
 
-    /// Whether answers are not yet as the client asked for them.
+    /// Whether answers must be changed into the form that the client asked for.
     pub(super) fn is_altered(&self) -> bool {
         self.has_fillers || self.has_renamed || self.has_other_places
     }
 
-    /// The form for a request that brings variables as `is_given` says; `None` if it is the one for all of them.
+    /// The document for a request with the variables that `is_given` accepts; `None` if the common document fits.
     pub(super) fn without_absent(&self, is_given: impl Fn(&str) -> bool) -> Option<Arc<str>> {
         self.variants
             .as_ref()?
@@ -176,7 +179,7 @@ fn cursor(
     Some((root.response_key().to_string(), cursor))
 }
 
-/// Operations of a document that no schema says anything about.
+/// Prepares the operations of a document on a port that has no schema.
 pub(super) fn unvalidated(document: &ast::Document, is_changed: bool) -> Vec<Prepared> {
     let written = is_changed.then(|| document.serialize().no_indent().to_string());
     let rewritten: Option<Arc<str>> = written.map(Arc::from);

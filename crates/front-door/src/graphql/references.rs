@@ -1,11 +1,11 @@
-//! What a selection refers to: fragments and variables.
+//! Finds the fragments and variables that a selection refers to.
 
 use std::collections::HashSet;
 
 use apollo_compiler::Name;
 use apollo_compiler::executable::{ExecutableDocument, Selection, SelectionSet, Value};
 
-/// Names of the fragments that a selection uses, directly or through others.
+/// Names of the fragments that a selection uses, directly or through other fragments.
 pub(super) fn spreads(document: &ExecutableDocument, set: &SelectionSet, used: &mut HashSet<Name>) {
     for selection in &set.selections {
         match selection {
@@ -22,7 +22,7 @@ pub(super) fn spreads(document: &ExecutableDocument, set: &SelectionSet, used: &
     }
 }
 
-/// Names of the variables that a selection uses itself, without its fragments.
+/// Names of the variables that a selection uses itself, not through fragments.
 pub(super) fn variables_of<'a>(set: &'a SelectionSet, used: &mut HashSet<&'a str>) {
     fn of_value<'a>(value: &'a Value, used: &mut HashSet<&'a str>) {
         match value {

@@ -1,5 +1,6 @@
-//! Checks a request and prepares it for forwarding. Checking a large one is charged to its client and runs on a thread of its own, so that other
-//! clients do not wait for it.
+//! Checks a request and prepares it for forwarding.
+//!
+//! The check of a large request is charged to its client and runs on another thread, so that other clients do not wait.
 
 use std::sync::Arc;
 
@@ -17,26 +18,26 @@ use super::variables::{Members, coerced};
 use crate::http::admission::{Client, Share, TOO_FAST, cost_of_bytes, whole_seconds};
 use crate::http::aside::NotDone;
 
-/// From so many bytes on the body of a request is read aside.
+/// A body of this many bytes or more is parsed on another thread.
 const LARGE: usize = 32 * 1024;
-/// An answer may have so many fields for a request.
+/// The answer to a request may have this many fields without an extra charge.
 const FIELDS_FOR_NOTHING: u64 = 2_000;
-/// So many more cost as much as a request, whether the document is known or not: somebody works each of them out.
+/// This many fields beyond that cost as much as one request, even if the document is known: they must be resolved.
 const FIELDS_OF_A_REQUEST: u64 = 50;
 
-/// A document that is asked for.
+/// The document that a request asks for.
 struct Asked {
     document: Arc<str>,
-    /// Whether the request named it, and has not sent it.
+    /// Whether the request only named the document.
     is_named: bool,
     takes_long: bool,
 }
 
 impl GraphQl {
-    /// Reads a request from JSON: what is large is paid for, and read aside.
+    /// Parses a request from JSON. A large one is charged to its client and parsed on another thread.
     ///
     /// # Errors
-    /// When it is no request, nests too deep, or is more than the client's share.
+    /// When it is not a request, nests too deep, or exceeds the client's share.
     pub(super) async fn call(&self, body: &Bytes, share: &Share) -> Result<Call, RequestError> {
         pay(share, cost_of_bytes(body.len()))?;
         let depth = self.json_depth;
@@ -51,11 +52,11 @@ impl GraphQl {
             .map_err(not_done)?
     }
 
-    /// Checks a request and puts it into the form in which it is handed on. `body` is the one that it was read from. What takes long is paid for, and
-    /// done aside.
+    /// Checks a request and converts it into the form in which it is forwarded. `body` is the text of the request. A
+    /// long check is charged to its client and runs on another thread.
     ///
     /// # Errors
-    /// When it is not to be carried out, or is more than the client's share.
+    /// When the request must not be executed, or exceeds the client's share.
     pub(super) async fn ready(
         self: &Arc<Self>,
         call: Call,
@@ -86,7 +87,7 @@ impl GraphQl {
         ready.map_err(|refused| refused.of_operation(name))
     }
 
-    /// The document that is asked for, if it may be checked: one that is not known is looked over and paid for.
+    /// The document that is asked for. An unknown one is scanned and charged to its client.
     fn asked(&self, mut call: Call, share: &Share) -> Result<(Asked, Call), Refused> {
         let is_named = call.query.is_none();
         let document = self.persisted.document(&mut call)?;
@@ -173,7 +174,7 @@ impl GraphQl {
         let cost = model.fixed().unwrap_or_else(|| model.with(variables));
         let limit = self.documents.limits().cost;
         if cost <= limit {
-            // A gateway is one address for all its clients, whose own it has taken care of.
+            // A gateway has one address for all its clients and has already limited each of them.
             let is_gateway = self.serves_gateways && matches!(share.client(), Client::Address(_));
             return match is_gateway {
                 true => Ok(()),
@@ -190,13 +191,13 @@ impl GraphQl {
     }
 }
 
-/// What an answer costs beside its request, in requests.
+/// The cost of an answer in addition to its request, in requests.
 fn cost_of_fields(fields: u64) -> u32 {
     let more = fields.saturating_sub(FIELDS_FOR_NOTHING) / FIELDS_OF_A_REQUEST;
     u32::try_from(more).unwrap_or(u32::MAX)
 }
 
-/// Pays for what costs as much as so many requests.
+/// Charges the client for the work of this many requests.
 fn pay(share: &Share, requests: u32) -> Result<(), RequestError> {
     share
         .pay(requests)
@@ -243,7 +244,7 @@ mod tests {
         ))
     }
 
-    /// Shares of a door that takes so many requests a second of each client.
+    /// Makes shares of a front door that accepts this many requests a second from each client.
     fn shares(rate_limit: u32) -> impl Fn(&str) -> Share {
         let rate = Arc::new(Rate::new(&FrontDoorSettings {
             rate_limit: rate_limit.try_into().unwrap(),
@@ -269,7 +270,7 @@ mod tests {
     async fn large_documents_that_are_not_known_are_paid_for_by_their_tokens() {
         let (graphql, share) = (graphql(), shares(3_000));
         let (one, other) = (share("10.0.0.1"), share("10.0.0.2"));
-        // 250 requests each: a dozen, and as many as come back meanwhile.
+        // They cost 250 requests each: a dozen, plus what the rate limit gives back meanwhile.
         let mut refused = None;
         for number in 0..1_000 {
             if let Err(code) = ask(&graphql, fields(number, 1_500), &one).await {
@@ -281,7 +282,7 @@ mod tests {
         assert_eq!(code, Code::RateLimited);
         assert!(count >= 11, "{count}");
         assert!(ask(&graphql, fields(0, 1_500), &other).await.is_ok());
-        // Small ones, and what is known, cost nothing beside their requests.
+        // Small and known documents cost nothing in addition to their requests.
         for number in 0..1_000 {
             assert!(ask(&graphql, fields(number, 100), &one).await.is_ok());
             assert!(ask(&graphql, fields(0, 1_500), &one).await.is_ok());
@@ -301,7 +302,7 @@ mod tests {
         };
         let (graphql, shares) = (with(rules(false)), shares(3_000));
         let (one, other) = (shares("10.0.0.1"), shares("10.0.0.2"));
-        // 30,000 fields: 560 requests.
+        // It has 30,000 fields, which cost 560 requests.
         let dear = "{orders(first:100){nodes{customer{orders(first:100){nodes{a:id b:id c:id}}}}}}";
         let ask_often = async |graphql: &Arc<GraphQl>, query: &str, share: &Share| {
             for number in 0..1_000 {
@@ -315,10 +316,10 @@ mod tests {
         assert_eq!(code, Code::RateLimited);
         assert!(count >= 5, "{count}");
         assert!(ask(&graphql, dear.to_owned(), &other).await.is_ok());
-        // A page as clients ask for it costs nothing beside its request.
+        // A usual page costs nothing in addition to its request.
         let page = "{orders(first:100){nodes{id revision total}}}";
         assert_eq!(ask_often(&graphql, page, &one).await, None);
-        // Behind a gateway its clients pay.
+        // Behind a gateway only the subjects of its clients are charged.
         let service = with(rules(true));
         assert_eq!(ask_often(&service, dear, &one).await, None);
         let subject = Share::new(

@@ -1,4 +1,4 @@
-//! Changes to an operation that put it into a form which the libraries behind carry out as the specification says.
+//! Rewrites an operation so that the libraries of the inner server execute it as the specification says.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use super::references::{spreads, variables_of};
 use super::schema::GraphSchema;
 use super::{absent_variables, aliases, numbers, typenames};
 
-/// A document of one operation, and the fragments that it uses.
+/// A document with one operation and the fragments that it uses.
 pub(super) struct Rewriting<'a> {
     schema: &'a GraphSchema,
     document: ExecutableDocument,
@@ -22,7 +22,7 @@ pub(super) struct Rewriting<'a> {
 }
 
 impl<'a> Rewriting<'a> {
-    /// Of an operation of a valid document.
+    /// Starts with an operation of a valid document.
     pub(super) fn of(
         schema: &'a GraphSchema,
         document: &ExecutableDocument,
@@ -36,7 +36,7 @@ impl<'a> Rewriting<'a> {
         }
     }
 
-    /// Gives the operation another name.
+    /// Renames the operation.
     pub(super) fn rename(&mut self, name: &str) {
         if let Ok(name) = Name::new(name) {
             self.operation.name = Some(name);
@@ -44,18 +44,18 @@ impl<'a> Rewriting<'a> {
         }
     }
 
-    /// Gives aliases names of their own that cover what a router asks for by itself. Answers whether there was one.
+    /// Renames aliases that collide with fields which a router adds. Returns whether there were any.
     pub(super) fn uncovered_keys(&mut self) -> bool {
         let schema = self.schema;
         self.each_set(&mut |set| aliases::rename(schema, set))
     }
 
-    /// Puts the conditions of `__typename` around it.
+    /// Moves the conditions of `__typename` to a fragment around it.
     pub(super) fn conditions_around_typenames(&mut self) {
         self.each_set(&mut typenames::with_conditions_around);
     }
 
-    /// Writes numbers as strings that would lose digits, in arguments and in the defaults of variables.
+    /// Turns numbers that would lose digits into strings, in arguments and in the defaults of variables.
     pub(super) fn exact_numbers(&mut self) {
         let schema = self.schema;
         self.each_argument(&mut |arguments, definitions| {
@@ -64,8 +64,8 @@ impl<'a> Rewriting<'a> {
         self.is_changed |= numbers::write_defaults_exactly(schema, &mut self.operation.variables);
     }
 
-    /// Leaves out arguments and input fields whose value is one of these variables, which the request does not bring: their
-    /// defaults count (GraphQL, Coercing Field Arguments).
+    /// Removes arguments and input fields whose value is one of these variables, which the request does not provide.
+    /// Their defaults count then (GraphQL, Coercing Field Arguments).
     pub(super) fn without_variables(&mut self, absent: &HashSet<&str>) {
         let schema = self.schema;
         self.each_argument(&mut |arguments, definitions| {
@@ -81,10 +81,10 @@ impl<'a> Rewriting<'a> {
         });
     }
 
-    /// Adds a field to selections that may come out empty, which executors take for no object at all. Answers whether there
-    /// was one.
+    /// Adds a field to selections that may turn out empty, because executors do not answer those as an object. Returns
+    /// whether it added any.
     pub(super) fn filled_selections(&mut self) -> bool {
-        // A subscription has one field at its root, always.
+        // The root of a subscription must have exactly one field.
         let is_filled = if self.operation.is_subscription() {
             let mut selections = std::mem::take(&mut self.operation.selection_set.selections);
             let mut is_filled = false;
@@ -123,7 +123,7 @@ impl<'a> Rewriting<'a> {
         self.each_set(&mut |set| arguments(set, change));
     }
 
-    /// Changes the selections of the operation and those of the fragments; answers whether one was changed.
+    /// Changes the selection sets of the operation and of the fragments. Returns whether any was changed.
     fn each_set(&mut self, change: &mut dyn FnMut(&mut SelectionSet) -> bool) -> bool {
         let mut is_changed = change(&mut self.operation.selection_set);
         for fragment in self.document.fragments.values_mut() {
@@ -137,7 +137,7 @@ impl<'a> Rewriting<'a> {
         is_changed
     }
 
-    /// The document, if anything in it was changed.
+    /// Writes the document, if anything in it was changed.
     pub(super) fn written(self) -> Option<String> {
         if !self.is_changed {
             return None;
@@ -155,7 +155,7 @@ impl<'a> Rewriting<'a> {
     }
 }
 
-/// Changes a field's arguments, given those that the schema defines; answers whether it did.
+/// Changes a field's arguments, given those that the schema defines. Returns whether it changed any.
 type ChangeArguments<'a> =
     &'a mut dyn FnMut(&mut Vec<Node<Argument>>, &[Node<InputValueDefinition>]) -> bool;
 

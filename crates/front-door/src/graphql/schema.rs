@@ -1,4 +1,4 @@
-//! The schema that documents are checked against: what clients of this port see, made of a subgraph's or a supergraph's SDL.
+//! The schema for checking documents: what clients of this port see, derived from the SDL of a subgraph or supergraph.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use apollo_compiler::schema::{ExtendedType, Schema};
 use apollo_compiler::validation::Valid;
 use apollo_compiler::{ExecutableDocument, Node, ast};
 
-/// Directives that mean something to a client; the others tell routers how to compose and plan.
+/// Directives that matter to clients. The others tell routers how to compose and plan.
 const OF_CLIENTS: [&str; 6] = [
     "deprecated",
     "specifiedBy",
@@ -17,7 +17,7 @@ const OF_CLIENTS: [&str; 6] = [
     "include",
     "defer",
 ];
-/// Names of a supergraph's own machinery begin so.
+/// Prefixes of the names that a supergraph uses internally.
 const MACHINERY: [&str; 2] = ["join__", "link__"];
 
 /// An SDL that cannot be used.
@@ -25,19 +25,20 @@ const MACHINERY: [&str; 2] = ["join__", "link__"];
 #[error("the schema cannot be used: {0}")]
 pub struct SchemaError(String);
 
-/// A schema, and what a router asks for of its types.
+/// A schema, and the fields of its types that a router adds to selections.
 #[derive(Debug, Clone)]
 pub struct GraphSchema(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     schema: Valid<Schema>,
-    /// Fields by which a router knows objects again.
+    /// Fields by which a router identifies objects.
     keys: HashSet<String>,
     described: Described,
 }
 
-/// How long the lists are by which a schema describes itself (GraphQL, section Introspection): those of one type or field on average, rounded up.
+/// The lengths of the lists in an introspection (GraphQL, section Introspection): the average for one type or field,
+/// rounded up.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Described {
     types: u64,
@@ -73,7 +74,7 @@ impl Described {
                 ExtendedType::Scalar(_) => continue,
             };
             interfaces += implemented.len();
-            // Each type that implements one is possible there.
+            // Each type that implements an interface is a possible type of it.
             possible_types += implemented.len();
             fields += of_type.len();
             arguments += of_type
@@ -95,7 +96,7 @@ impl Described {
         }
     }
 
-    /// How long the list is that a field of the description gives.
+    /// The length of the list that a field of the introspection returns.
     pub(super) fn length(&self, field: &str) -> u64 {
         let length = match field {
             "types" => self.types,
@@ -112,12 +113,12 @@ impl Described {
     }
 }
 
-/// Scalars whose values are looked at.
+/// Scalars whose values are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scalar {
-    /// `ID`: a whole number is taken for its text.
+    /// `ID`: a whole number counts as its text.
     Id,
-    /// `Decimal`: a number is taken for its text, so that no digit is lost.
+    /// `Decimal`: a number counts as its text, so that no digit is lost.
     Decimal,
 }
 
@@ -132,10 +133,10 @@ impl Scalar {
 }
 
 impl GraphSchema {
-    /// Reads the SDL of a subgraph (as it is composed) or of a supergraph.
+    /// Reads the SDL of a subgraph, as it is composed, or of a supergraph.
     ///
     /// # Errors
-    /// When it is no valid schema.
+    /// When it is not a valid schema.
     pub fn from_sdl(sdl: &str) -> Result<Self, SchemaError> {
         let mut document = ast::Document::parse(sdl, "schema.graphql")
             .map_err(|error| SchemaError(error.errors.to_string()))?;
@@ -167,7 +168,7 @@ impl GraphSchema {
     /// Whether a document of operations is valid against this schema.
     ///
     /// # Errors
-    /// Says what is not.
+    /// When it is not valid. The error says what is wrong.
     pub fn validate(&self, document: &str) -> Result<(), SchemaError> {
         ExecutableDocument::parse_and_validate(&self.0.schema, document, "document.graphql")
             .map(drop)
@@ -178,12 +179,12 @@ impl GraphSchema {
         &self.0.schema
     }
 
-    /// How long the lists are by which it describes itself.
+    /// The lengths of the lists in an introspection.
     pub(super) fn described(&self) -> &Described {
         &self.0.described
     }
 
-    /// Whether a router asks for a field of this name beside what a client asks for.
+    /// Whether a router adds a field with this name to a client's selection.
     pub(super) fn is_key(&self, name: &str) -> bool {
         name == "__typename" || self.0.keys.contains(name)
     }
@@ -210,7 +211,7 @@ fn is_of_clients(definition: &Definition) -> bool {
         && (!is_directive || OF_CLIENTS.contains(&name))
 }
 
-/// Types with a key: what `_entities` may answer.
+/// Types with a key, which `_entities` may return.
 fn entities(document: &ast::Document) -> Vec<String> {
     let mut named: Vec<String> = document
         .definitions
@@ -228,7 +229,7 @@ fn entities(document: &ast::Document) -> Vec<String> {
     named
 }
 
-/// What a subgraph has for the router alone (Apollo Federation, subgraph specification).
+/// The part of a subgraph's schema that only routers use (Apollo Federation, subgraph specification).
 fn federation(entities: &[String]) -> String {
     let mut text =
         "\nscalar _Any\ntype _Service { sdl: String }\nextend type Query { _service: _Service! }\n"

@@ -1,6 +1,8 @@
-//! The steps of a mutation with several fields at its root: each field as an operation of its own, since they are to be carried out
-//! strictly one after the other (GraphQL, section Mutation), and a router asks other services for parts of the first field's answer when it
-//! has begun the second. Behind a field that fails as a whole neither a router nor a service stops by itself.
+//! Splits a mutation with several root fields into steps, each of which is an operation of its own.
+//!
+//! The fields must be executed strictly one after the other (GraphQL, section Mutation). A router starts the second
+//! field before it has asked other services for all parts of the first one's answer. And if a field fails as a whole,
+//! neither a router nor a service stops by itself.
 
 use std::sync::Arc;
 
@@ -11,15 +13,16 @@ use apollo_compiler::{Name, Node};
 
 use super::references::{spreads, variables_of};
 
-/// One field at the root of a mutation, as a document of its own.
+/// One root field of a mutation, as a document of its own.
 pub(super) struct Step {
     /// The field's key in the answer.
     pub(super) key: Arc<str>,
-    /// One operation with what it uses.
+    /// The document with one operation and what it uses.
     pub(super) document: ExecutableDocument,
 }
 
-/// The steps of a mutation, in the order of its fields. None of what has one field at its root, or is no mutation.
+/// The steps of a mutation, in the order of its fields. The list is empty if the operation has only one root field or
+/// is not a mutation.
 pub(super) fn split(document: &ExecutableDocument, operation: &Operation) -> Vec<Step> {
     if !operation.is_mutation() {
         return Vec::new();
@@ -45,7 +48,7 @@ pub(super) fn split(document: &ExecutableDocument, operation: &Operation) -> Vec
         .collect()
 }
 
-/// Gives each field of a set with the fragments that it stands in: their conditions go on to count.
+/// Passes on each field of a set inside the fragments around it, so that their conditions still apply.
 fn each_field(
     document: &ExecutableDocument,
     set: &SelectionSet,

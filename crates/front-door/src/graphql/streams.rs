@@ -1,5 +1,5 @@
-//! Answers without end over HTTP: server-sent events (graphql-sse, distinct connections mode) and multipart (Apollo's multipart
-//! protocol, incremental delivery).
+//! Endless answers over HTTP: server-sent events (graphql-sse, distinct connections mode) and multipart (Apollo's
+//! multipart protocol, incremental delivery).
 #![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::convert::Infallible;
@@ -17,16 +17,16 @@ use crate::http::admission::Counted;
 use crate::runtime::Task;
 use crate::shutdown::Stop;
 
-/// How often something is sent where nothing happens, so that nobody between takes the connection for dead.
+/// How often a heartbeat is sent if there are no events, so that proxies keep the connection open.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// One response as an event, and the end.
+/// A stream with one response as its only event, and the end.
 pub(super) fn single_event(response: Bytes) -> Response<Body> {
     let text = [sse_event(&response), Bytes::from_static(SSE_END)].concat();
     with_headers(Body::from(text), Format::EventStream)
 }
 
-/// The events of a subscription as they come. `task` takes them from upstream, and ends with this.
+/// Streams the events of a subscription. `task` reads them from upstream, and ends with the stream.
 pub(super) fn response(
     receiver: Receiver,
     format: Format,
@@ -58,7 +58,7 @@ fn with_headers(body: Body, format: Format) -> Response<Body> {
         HeaderValue::from_static(format.content_type()),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // Proxies that gather answers would hold events back.
+    // Proxies that buffer answers would delay events.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
@@ -73,7 +73,7 @@ struct Writer {
     _counted: Counted,
 }
 
-/// The end has data, though empty: browsers drop events without.
+/// The end has a data field, though it is empty: browsers drop events without one.
 const SSE_END: &[u8] = b"event: complete\ndata: \n\n";
 
 impl Writer {
@@ -114,7 +114,7 @@ impl Writer {
     fn heartbeat(&self) -> Bytes {
         match self.format {
             Format::MultipartSubscription => part(b"{}", b"graphql"),
-            // A part of its own would be an empty response: this is whitespace before the next boundary's part.
+            // An empty part would be an empty response. This part only says that more will follow.
             Format::Multipart => Bytes::from_static(
                 b"\r\ncontent-type: application/json\r\n\r\n{\"hasNext\":true}\r\n---",
             ),
@@ -156,7 +156,7 @@ fn sse_event(response: &[u8]) -> Bytes {
     text.into()
 }
 
-/// A part and the boundary behind it: a client knows that a part has ended when it sees the next boundary.
+/// A part and the boundary after it. A client sees the end of a part only when the next boundary arrives.
 fn part(json: &[u8], boundary: &[u8]) -> Bytes {
     [
         b"\r\ncontent-type: application/json\r\n\r\n",

@@ -1,15 +1,16 @@
-//! The one root field of a subscription, put where executors look for it: at the root alone, and once.
+//! Moves the root field of a subscription to where executors look for it: directly at the root, once.
 //!
-//! The specification lets it stand in fragments, and several fields of one key merge into one (GraphQL, sections Single Root Field and
-//! Field Selection Merging).
+//! The specification also permits it inside fragments, and merges several fields with the same key into one (GraphQL,
+//! sections Single Root Field and Field Selection Merging).
 
 use apollo_compiler::Node;
 use apollo_compiler::ast::{
     Definition, Document, Field, FragmentDefinition, OperationType, Selection,
 };
 
-/// Merges the root fields of each subscription of a document, if they are one by the specification's rules; answers whether
-/// anything was changed. What is not one is left as it is, for validation to refuse. `root` is the type of subscriptions.
+/// Merges the root fields of each subscription of a document, if by the specification they are one field. Returns
+/// whether it changed anything. Others stay as they are, and validation refuses them. `root` is the type of
+/// subscriptions.
 pub(super) fn merge(document: &mut Document, root: &str) -> bool {
     let mut merged = Vec::new();
     for (at, definition) in document.definitions.iter().enumerate() {
@@ -68,7 +69,7 @@ fn has_arguments_of(one: &Field, other: &Field) -> bool {
         })
 }
 
-/// The fields at the root; `None` if a fragment there has a condition or a directive.
+/// Collects the fields at the root; `None` if a fragment there has a condition or a directive.
 fn collect(
     document: &Document,
     set: &[Selection],
@@ -108,7 +109,7 @@ fn fragment<'a>(document: &'a Document, name: &str) -> Option<&'a Node<FragmentD
         .find(|fragment| fragment.name == name)
 }
 
-/// Takes out fragments on the root type, which nothing else could use, and which nothing uses now.
+/// Removes the fragments on the root type. Nothing uses them any more, and nothing else could.
 fn drop_unused(document: &mut Document, root: &str) {
     document.definitions.retain(|definition| match definition {
         Definition::FragmentDefinition(fragment) => fragment.type_condition != root,

@@ -1,4 +1,4 @@
-//! What is counted and logged of requests and answers. Not what messages say: they may quote what a client sent.
+//! Counts and logs requests and answers. It does not log messages, which may quote what a client sent.
 
 use std::time::SystemTime;
 
@@ -13,12 +13,12 @@ use super::prepared_operation::Kind;
 use super::treatment::Treatment;
 use crate::refusals;
 
-/// What one without a name is called where it is counted.
+/// The label of operations without a name.
 const UNNAMED: &str = "Unnamed";
-/// How long operations took, by name.
+/// The histogram of how long operations took, by name.
 const OPERATIONS: &str = "graphql_operations_seconds";
 
-/// By what the log names a request: its id, and the trace that it brings.
+/// How the log identifies a request: by its id and its trace.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Named<'a> {
     pub(super) request_id: Option<&'a str>,
@@ -34,7 +34,7 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// The same, by the trace that the request was carried out in where it brought none.
+    /// The same, with the trace in which the request was executed if it provided none.
     fn within(self, trace: Option<&TraceContext>) -> Self {
         Self {
             trace: self.trace.or(trace.copied()),
@@ -48,13 +48,13 @@ impl<'a> Named<'a> {
 }
 
 impl GraphQl {
-    /// Counts a refusal, and logs it where that is wanted.
+    /// Counts a refusal, and logs it if logging is on.
     pub(super) fn log_refusal(&self, refused: &Refused, named: Named<'_>) {
         refusals::count(refused.reason());
         if self.log_errors
             && let Some(error) = refused.first()
         {
-            // Not what the message says: it may quote what the client sent.
+            // The message is not logged: it may quote what the client sent.
             tracing::warn!(
                 request_id = named.request_id,
                 trace_id = named.trace_id(),
@@ -66,8 +66,8 @@ impl GraphQl {
         }
     }
 
-    /// Counts an answer that is larger than what is given, as one with errors, which its client gets in its place, and as a refusal, and logs
-    /// it, where that is wanted. `trace` is what it was carried out in, if that is known.
+    /// Counts an answer that is too large, once as an answer with errors, which the client gets instead, and once as a
+    /// refusal. Logs it if logging is on. `trace` is the trace of its execution, if it is known.
     pub(super) fn log_too_large(
         &self,
         operation: &Chosen,
@@ -79,7 +79,7 @@ impl GraphQl {
         self.log_refusal(refused, named.within(trace));
     }
 
-    /// Counts an answer, and logs its errors, where that is wanted. `trace` is what the request was carried out in, if that is known.
+    /// Counts an answer, and logs its errors if logging is on. `trace` is the trace of its execution, if it is known.
     pub(super) fn log_errors_of(
         &self,
         operation: &Chosen,
@@ -106,7 +106,7 @@ impl GraphQl {
     }
 }
 
-/// Counts an operation that was answered, where the names that it may have are bounded; within this trace if that is recorded.
+/// Counts an answered operation, if the set of possible names is bounded. Keeps an exemplar if its trace is known.
 #[expect(clippy::disallowed_methods, reason = "it measures and decides nothing")]
 fn count(
     treatment: &Treatment,
@@ -138,7 +138,7 @@ fn count(
     }
 }
 
-/// The codes of an answer's errors, each once, a few at most.
+/// The distinct codes of an answer's errors, up to a small number.
 fn codes(answer: &[u8]) -> Vec<String> {
     #[derive(serde::Deserialize)]
     struct Answer {

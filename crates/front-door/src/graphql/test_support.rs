@@ -1,4 +1,4 @@
-//! What tests of several modules ask: documents as they are checked against our own schema.
+//! Shared code of the tests of several modules: documents that are checked against our own schema.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashSet;

@@ -1,5 +1,5 @@
-//! The time limit of a query or mutation, over all of its steps: when it is over, the operation is given up and its client is told what is known of
-//! it.
+//! The time limit of a query or mutation, for all of its steps together. After it the operation is cancelled, and the
+//! client learns what is known about its outcome.
 #![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::time::Duration;
@@ -10,25 +10,26 @@ use tokio::time::Instant;
 use super::error::{Code, Refused, RequestError};
 use super::prepared_operation::Kind;
 
-/// The time that is left of an operation.
+/// The remaining time of an operation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TimeLimit(Option<(Duration, Instant)>);
 
-/// It is over.
+/// The time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Late {
     limit: Duration,
-    /// Whether the work was begun that is given up.
+    /// Whether the cancelled work had begun.
     is_begun: bool,
 }
 
 impl TimeLimit {
-    /// So much from now on; without a limit, any.
+    /// Starts the limit now. Without a limit, any time is permitted.
     pub(super) fn from_now(limit: Option<Duration>) -> Self {
         Self(limit.map(|limit| (limit, Instant::now() + limit)))
     }
 
-    /// What comes of some work within the time. It is dropped when the time is over, and not begun when it was over before.
+    /// Runs some work within the remaining time. The work is dropped when the time is over, and does not start if the
+    /// time was over before.
     ///
     /// # Errors
     /// When the time is over.
@@ -47,7 +48,7 @@ impl TimeLimit {
 }
 
 impl Late {
-    /// What the client is told, of a field of several if `is_step`.
+    /// The error for the client. `is_step` says whether it is about one of several fields.
     pub(super) fn refused(self, kind: Kind, is_step: bool) -> Refused {
         let known = match (kind, is_step, self.is_begun) {
             (Kind::Mutation, true, true) => {

@@ -1,14 +1,16 @@
-//! The tokens of a document and how deep they nest, counted before anything parses it. A parser makes a tree of what it reads, and an error of each
-//! place that it does not understand: what is too large, or nests too deep, is refused here at the cost of looking at its bytes.
+//! Counts the tokens of a document and its nesting before anything parses it.
+//!
+//! A parser builds a tree, and an error for each place that it does not understand. A document that is too large or
+//! nests too deep is refused here, at the cost of scanning its bytes.
 
 use super::document_limits::DocumentLimits;
 use super::error::RequestError;
 
-/// Counts the tokens of a document (GraphQL, section Lexical Tokens), up to its limits. What is no token counts as one for each byte: the
-/// parser says what is wrong with it.
+/// Counts the tokens of a document (GraphQL, section Lexical Tokens), up to its limits. A byte that belongs to no token
+/// counts as one. The parser reports it.
 ///
 /// # Errors
-/// When there are more than are taken, or braces and brackets stand deeper inside each other.
+/// When there are more tokens than the limit, or braces and brackets nest deeper.
 pub(super) fn count(document: &str, limits: &DocumentLimits) -> Result<usize, RequestError> {
     let mut rest = document.as_bytes();
     let (mut tokens, mut depth) = (0, 0_usize);
@@ -18,7 +20,7 @@ pub(super) fn count(document: &str, limits: &DocumentLimits) -> Result<usize, Re
                 rest = behind;
                 continue;
             }
-            // A byte order mark is taken wherever white space is.
+            // A byte order mark may stand wherever white space may.
             0xEF if behind.starts_with(&[0xBB, 0xBF]) => {
                 rest = after(behind, 2);
                 continue;
@@ -60,13 +62,13 @@ pub(super) fn count(document: &str, limits: &DocumentLimits) -> Result<usize, Re
     Ok(tokens)
 }
 
-/// A document with more than `most` tokens.
+/// The error for a document with more than `most` tokens.
 pub(super) fn too_many(most: usize) -> RequestError {
     let message = format!("the document has more than the {most} tokens that are taken");
     RequestError::limit(message, None)
 }
 
-/// A document that nests deeper than `most` levels.
+/// The error for a document that nests deeper than `most` levels.
 pub(super) fn too_deep(most: usize) -> RequestError {
     let message = format!("the document nests more than the {most} levels that are taken");
     RequestError::limit(message, None)
@@ -85,7 +87,7 @@ fn after(bytes: &[u8], count: usize) -> &[u8] {
     bytes.get(count..).unwrap_or_default()
 }
 
-/// What stands behind a number, or what begins as one.
+/// The bytes after a number, or after something that starts like one.
 fn after_number(mut inside: &[u8]) -> &[u8] {
     loop {
         let length = run(inside, is_of_a_name);
@@ -98,7 +100,7 @@ fn after_number(mut inside: &[u8]) -> &[u8] {
     }
 }
 
-/// What stands behind the end of a string, or of the line that it does not end on.
+/// The bytes after the end of a string, or after the end of the line if the string is not terminated.
 fn after_string(mut inside: &[u8]) -> &[u8] {
     loop {
         let length = run(inside, |byte| !matches!(byte, b'"' | b'\\' | b'\n' | b'\r'));

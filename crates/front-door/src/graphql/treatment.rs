@@ -1,18 +1,20 @@
-//! How documents are processed on this port, and which operation names appear in metrics: names that clients make up would be labels without a bound.
+//! How documents are rewritten on this port, and which operation names may appear in metrics. Names that clients invent
+//! would be an unbounded set of labels.
 
 use std::collections::HashSet;
 
-/// The name that an operation gets which is none of the known ones.
+/// The name for operations that are not known.
 pub(super) const OTHER: &str = "Other";
 
-/// How documents are treated.
+/// How documents are rewritten.
 #[derive(Debug, Clone, Default)]
 pub struct Treatment {
-    /// Operations whose names are kept; all others get one name. Without it every name is kept.
+    /// Operations that keep their names. All others get one common name. Without it every name is kept.
     pub known_operations: Option<HashSet<String>>,
-    /// Whether selections that may come out empty are filled.
+    /// Whether selections that may turn out empty get an additional field.
     pub fill_empty_selections: bool,
-    /// Whether a federated router stands behind: aliases that cover what it asks for by itself get other names.
+    /// Whether the inner server is a federated router. Then aliases that collide with the fields that it adds are
+    /// renamed.
     pub is_federated: bool,
 }
 

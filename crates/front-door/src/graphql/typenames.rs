@@ -1,12 +1,14 @@
-//! Conditions on `__typename`: the library behind a service looks for variables everywhere but there, and takes one that stands nowhere else for one
-//! that is not used.
+//! Moves conditions on `__typename` to a fragment.
+//!
+//! The GraphQL library of a service does not look for variables in these conditions. It reports a variable that is used
+//! nowhere else as unused.
 
 use std::mem;
 
 use apollo_compiler::Node;
 use apollo_compiler::executable::{InlineFragment, Selection, SelectionSet};
 
-/// Puts a fragment around each `__typename` that has directives, which are the fragment's then; answers whether there was one.
+/// Puts a fragment around each `__typename` that has directives, and moves them to it. Returns whether there were any.
 pub(super) fn with_conditions_around(set: &mut SelectionSet) -> bool {
     let mut is_changed = false;
     for selection in &mut set.selections {

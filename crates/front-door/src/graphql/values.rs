@@ -1,5 +1,5 @@
-//! The values that a document holds, each with the type of the place where it stands: in arguments of fields and directives, in defaults of
-//! variables, and inside of other values.
+//! Visits the values of a document, each with the type of its place: in arguments of fields and directives, in defaults
+//! of variables, and inside other values.
 
 use apollo_compiler::Node;
 use apollo_compiler::ast::{Argument, DirectiveList, InputValueDefinition, Type};
@@ -12,17 +12,17 @@ use super::schema::GraphSchema;
 pub(super) struct Placed<'a> {
     pub(super) value: &'a Node<Value>,
     pub(super) ty: &'a Type,
-    /// Whether something counts at this place where no value is given.
+    /// Whether the place has a default that counts if no value is given.
     pub(super) has_default: bool,
 }
 
-/// Looks at a value, and at the way to it, such as `input.items[0].product.price`.
+/// Visits a value. The second argument is its path, such as `input.items[0].product.price`.
 pub(super) type Look<'f, 'a> = &'f mut dyn FnMut(&Placed<'a>, &str) -> Result<(), RequestError>;
 
-/// Looks at the defaults of an operation's variables.
+/// Visits the defaults of an operation's variables.
 ///
 /// # Errors
-/// Those of the look.
+/// Those of the visitor.
 pub(super) fn in_defaults<'a>(
     schema: &'a GraphSchema,
     operation: &'a Operation,
@@ -41,10 +41,10 @@ pub(super) fn in_defaults<'a>(
     Ok(())
 }
 
-/// Looks at the arguments of a selection, without those of the fragments that it names.
+/// Visits the arguments of a selection, without those of the fragments that it refers to.
 ///
 /// # Errors
-/// Those of the look.
+/// Those of the visitor.
 pub(super) fn in_set<'a>(
     schema: &'a GraphSchema,
     set: &'a SelectionSet,

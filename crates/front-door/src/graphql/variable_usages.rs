@@ -1,5 +1,6 @@
-//! Where variables stand, and whether each may stand there (GraphQL, All Variable Usages Are Allowed). The validator looks at those alone that are a whole
-//! argument, and takes a default of null for a value.
+//! Checks whether each variable is allowed at its place (GraphQL, All Variable Usages Are Allowed).
+//!
+//! The validator checks only variables that are a whole argument, and wrongly accepts a default of null as a value.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,24 +17,24 @@ use super::values::{Placed, in_set};
 /// A variable at a place.
 struct Usage<'a> {
     variable: &'a Name,
-    /// What belongs there.
+    /// The type of the place.
     ty: &'a Type,
     has_default: bool,
     path: String,
     location: Option<Location>,
 }
 
-/// Looks at every place of every variable of a document.
+/// Checks every place of every variable of a document.
 ///
 /// # Errors
-/// When one is not of its place's type: says which place.
+/// When a variable does not fit the type of its place. The error names the place.
 pub(super) fn check(
     schema: &GraphSchema,
     document: &ExecutableDocument,
 ) -> Result<(), RequestError> {
     for operation in document.operations.iter() {
         for usage in usages(schema, document, operation)? {
-            // What is not declared the validator has refused.
+            // The validator has already refused undeclared variables.
             let Some(variable) = declared(operation, usage.variable) else {
                 continue;
             };
@@ -45,7 +46,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// The variables that may be null, and stand where null may not be: the types of those places, by the names of the variables.
+/// The nullable variables that occur at non-null places: maps the name of each variable to the type of its place.
 pub(super) fn without_null(
     schema: &GraphSchema,
     document: &ExecutableDocument,
@@ -101,7 +102,7 @@ fn usages<'a>(
     Ok(found)
 }
 
-/// Whether a variable may stand at a place of this type (GraphQL, IsVariableUsageAllowed).
+/// Whether a variable is allowed at a place of this type (GraphQL, IsVariableUsageAllowed).
 fn is_allowed(variable: &VariableDefinition, ty: &Type, has_default: bool) -> bool {
     let default = variable.default_value.as_ref();
     let stands_in = has_default || default.is_some_and(|value| !value.is_null());

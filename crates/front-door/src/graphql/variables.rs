@@ -1,8 +1,11 @@
-//! Values of variables, read as they were written: a whole number is taken for an `ID`, and a `Decimal` keeps every digit, because
-//! neither passes through a floating-point number on its way (GraphQL, sections ID and Coercing Variable Values).
+//! Checks and converts the values of variables, from the text in which they were written.
 //!
-//! What is not of its variable's type is refused here, before anything is carried out: of a mutation with several fields, each is an
-//! operation of its own behind the door, and the first would be done when the variables of the second are found wrong.
+//! A whole number is accepted for an `ID`, and a `Decimal` keeps every digit: neither passes through a floating-point
+//! number (GraphQL, sections ID and Coercing Variable Values).
+//!
+//! A value of the wrong type is refused here, before anything is executed. Behind the front door each field of a
+//! mutation is an operation of its own, so the first one would be done when the variables of the second are found
+//! wrong.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,18 +19,19 @@ use super::cost;
 use super::error::RequestError;
 use super::schema::{GraphSchema, Scalar};
 
-/// What a variable of an operation is.
+/// A variable of an operation.
 #[derive(Debug, Clone)]
 pub(super) struct Variable {
     pub(super) name: String,
     pub(super) ty: Type,
-    /// The JSON text of what counts where a request brings no value.
+    /// The JSON text of the value that counts if a request provides none.
     pub(super) default: Option<String>,
-    /// The type of a place where it stands that takes no null, though the variable's own type does: a default is to stand in.
+    /// The non-null type of a place where the variable occurs, if the variable itself is nullable. A default stands in
+    /// for it.
     pub(super) needed: Option<Type>,
 }
 
-/// Members of a JSON object, in their order, unread.
+/// The members of a JSON object, in their order, with unparsed values.
 pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
@@ -72,7 +76,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Of an object; none of anything else.
+    /// The members of an object; none for any other value.
     pub(super) fn of(raw: Option<&'a RawValue>) -> Self {
         raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
             .unwrap_or_else(|| Self(Vec::new()))
@@ -91,7 +95,7 @@ impl cost::Values for Members<'_> {
     fn integer(&self, variable: &str) -> Option<i64> {
         let written = self.get(variable)?.get();
         written.parse().ok().or_else(|| {
-            // A number that no integer holds is no small one.
+            // A number beyond the range of integers counts as a very large one.
             written.bytes().next()?.is_ascii_digit().then_some(i64::MAX)
         })
     }
@@ -102,11 +106,13 @@ impl cost::Values for Members<'_> {
     }
 }
 
-/// The variables with values of [`Scalar`]s written as the services take them, and with the defaults of those that are not given: what stands behind
-/// would decide by the absence of a condition's value, and not by its default. `None` if they are so already.
+/// Writes the variables as the services accept them: converts the values of [`Scalar`]s and adds the defaults of
+/// missing variables. Without these, the inner server would evaluate a condition as if its variable had no default.
+/// `None` if nothing changes.
 ///
 /// # Errors
-/// When a value is missing, or not of its type, with its path as the field; when null is given where a default stands in for what is not given.
+/// When a value is missing or has the wrong type; the error has its path as the field. Also when the value is null
+/// where only a default could stand in for a missing one.
 pub(super) fn coerced(
     schema: &GraphSchema,
     variables: &[Variable],
@@ -154,7 +160,7 @@ pub(super) fn coerced(
     Ok((is_changed || count > given.0.len()).then_some(written))
 }
 
-/// Writes a member of a JSON object, which is the first or not.
+/// Writes a member of a JSON object. `at` is its index.
 pub(super) fn member(written: &mut String, at: usize, name: &str, value: &str) {
     if at > 0 {
         written.push(',');
@@ -164,7 +170,7 @@ pub(super) fn member(written: &mut String, at: usize, name: &str, value: &str) {
     written.push_str(value);
 }
 
-/// The way to a value, such as `input.items[0].product.price`.
+/// The path to a value, such as `input.items[0].product.price`.
 struct Path(Vec<String>);
 
 impl fmt::Display for Path {
@@ -209,7 +215,7 @@ fn value_of<'a>(
         return scalar_value(scalar, text, path);
     }
     if name == "Int" && text == "-0" {
-        // Readers of JSON take it for a floating-point number.
+        // JSON readers take `-0` for a floating-point number.
         return Ok(Cow::Owned("0".to_owned()));
     }
     let is_right = match schema.valid().types.get(name) {
@@ -228,7 +234,7 @@ fn value_of<'a>(
     }
 }
 
-/// Whether it is, or holds, a scalar that only the services know: they read its values, and there are no others in it.
+/// Whether the type is, or is a list of, a scalar that only the services know. They check its values.
 fn is_services_own(schema: &GraphSchema, ty: &Type) -> bool {
     let name = ty.inner_named_type();
     GraphSchema::scalar(name).is_none()
@@ -242,7 +248,7 @@ fn is_services_own(schema: &GraphSchema, ty: &Type) -> bool {
 /// The scalars of GraphQL itself, without `ID`.
 const BUILT_IN: [&str; 4] = ["Int", "Float", "String", "Boolean"];
 
-/// Whether a value is one of such a scalar (GraphQL, section Scalars, Input Coercion).
+/// Whether a value fits such a scalar (GraphQL, section Scalars, Input Coercion).
 fn is_built_in(name: &str, text: &str) -> bool {
     match name {
         "Int" => text.parse::<i32>().is_ok(),
@@ -342,7 +348,7 @@ fn scalar_value<'a>(
     }
 }
 
-/// What stands at `path` is no decimal number.
+/// The error for a value at `path` that is not a decimal number.
 pub(super) fn no_decimal(path: &str) -> RequestError {
     wrong(
         path,
@@ -363,10 +369,10 @@ fn is_whole(text: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// So many digits before the point are read by whatever stands behind; how many a price may have, it says itself.
+/// The most digits before the point that every later reader can parse. The domain limits the digits of a price itself.
 const MOST_DIGITS: usize = 28;
 
-/// An optional sign, digits, and a fraction or none: no exponent, so that what is written is what is meant.
+/// Accepts an optional sign, digits, and an optional fraction. It accepts no exponent, so that the text is unambiguous.
 pub(super) fn is_decimal(text: &str) -> bool {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = whole.trim_start_matches('-').trim_start_matches('0').len();

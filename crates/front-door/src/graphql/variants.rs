@@ -1,5 +1,6 @@
-//! The forms in which a document is carried out: one for all requests, and others for those that leave variables out whose place has a
-//! default.
+//! The forms in which a document is executed.
+//!
+//! One form is for all requests. The others are for requests that omit variables whose places have a default.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,22 +12,22 @@ use super::rewrite::Rewriting;
 use super::schema::GraphSchema;
 use super::treatment::{OTHER, Treatment, is_known};
 
-/// Most forms of one document without some of its variables.
+/// The most forms of one document for requests that omit variables.
 const MOST_VARIANTS: usize = 16;
 
-/// Forms of a document for requests that leave variables out whose place has a default.
+/// The forms of a document for requests that omit variables whose places have a default.
 #[derive(Debug)]
 pub(super) struct Variants {
     schema: GraphSchema,
     document: ExecutableDocument,
-    /// Names of those variables, in order.
+    /// The names of those variables, in order.
     optional: Vec<String>,
     treatment: Treatment,
     known: Mutex<HashMap<Vec<usize>, Arc<str>>>,
 }
 
 impl Variants {
-    /// None of an operation that has no such variables.
+    /// `None` if the operation has no such variables.
     pub(super) fn of(
         schema: &GraphSchema,
         document: &ExecutableDocument,
@@ -43,8 +44,8 @@ impl Variants {
         })
     }
 
-    /// The form of the operation of this name for a request that brings variables as `is_given` says; `None` if it is the one for all of
-    /// them.
+    /// The form of the operation with this name, for a request with the variables that `is_given` accepts. `None` if
+    /// the common form fits.
     pub(super) fn without_absent(
         &self,
         name: Option<&str>,
@@ -121,7 +122,7 @@ pub(super) fn write(
     }
 }
 
-/// Nullable variables without a default of their own, in places that have one.
+/// Nullable variables without a default of their own, at places that have one.
 fn optional_variables(
     schema: &GraphSchema,
     document: &ExecutableDocument,

@@ -1,5 +1,6 @@
-//! GraphQL over a WebSocket (graphql-transport-ws, and the older graphql-ws of subscriptions-transport-ws): one session, from its
-//! handshake (RFC 6455) to its end.
+//! GraphQL over a WebSocket: one session, from its handshake (RFC 6455) to its end.
+//!
+//! It speaks graphql-transport-ws and the older graphql-ws of subscriptions-transport-ws.
 
 mod arriving;
 mod close_code;

@@ -1,17 +1,18 @@
-//! The cost of checking a document that is not in the cache: large ones are charged to their client and checked on a
-//! thread of their own.
+//! The cost of checking a document that is not in the cache. A large one is charged to its client and checked on
+//! another thread.
 
 use crate::http::admission::cost_of_bytes;
 
-/// So many tokens are part of what a request costs in any case.
+/// This many tokens are included in the cost of every request.
 const LIGHT: usize = 250;
-/// So many more cost as much as a request: they are parsed, validated and written again, and then planned by what stands behind.
+/// This many more tokens cost as much as one request. They are parsed, validated and rewritten, and then planned by the
+/// inner server.
 const TOKENS_OF_A_REQUEST: usize = 5;
-/// What has more tokens, or more bytes, takes long to check.
+/// A document with more tokens, or more bytes than `LONG`, takes long to check.
 const TAKES_LONG: usize = 500;
 const LONG: usize = 16 * 1_024;
 
-/// How much there is to check of a document that is not known.
+/// How expensive it is to check a document that is not in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Weight {
     pub(super) tokens: usize,
@@ -19,7 +20,7 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    /// What checking it costs beside its request, in requests.
+    /// The cost of the check in addition to its request, in requests.
     pub(super) fn cost(self) -> u32 {
         let tokens = self.tokens.saturating_sub(LIGHT) / TOKENS_OF_A_REQUEST;
         u32::try_from(tokens)
@@ -27,7 +28,7 @@ impl Weight {
             .saturating_add(cost_of_bytes(self.bytes))
     }
 
-    /// Whether it keeps a thread for longer than others should wait.
+    /// Whether the check would block a thread for too long.
     pub(super) fn takes_long(self) -> bool {
         self.tokens > TAKES_LONG || self.bytes > LONG
     }

@@ -1,23 +1,24 @@
-//! Extracts the cursor of an event as the event passes. Keeping the event instead, which is several times as large, would hold it in memory until the
-//! next one comes.
+//! Extracts the cursor of an event while the event passes.
+//!
+//! Keeping the event instead, which is several times larger, would hold it in memory until the next one arrives.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-/// The text at `data`, `root`, `key` of a response, if there is one. Nothing is read behind it.
+/// The string at `data`, `root`, `key` of a response, if there is one. It reads nothing after it.
 pub(super) fn cursor(response: &[u8], root: &str, key: &str) -> Option<Box<str>> {
     let mut found = None;
     let member = Member {
         path: &["data", root, key],
         found: &mut found,
     };
-    // It ends with an error also where the text is found: that is how it reads no further.
+    // Deserializing also fails if the string was found: this is how reading stops early.
     let _ = member.deserialize(&mut serde_json::Deserializer::from_slice(response));
     found
 }
 
-/// What is at the end of a path.
+/// The value at the end of a path.
 struct Member<'a> {
     path: &'a [&'a str],
     found: &'a mut Option<Box<str>>,

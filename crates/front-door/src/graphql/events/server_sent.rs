@@ -1,4 +1,4 @@
-//! Server-sent events as they are read (HTML, section 9.2).
+//! A parser for server-sent events (HTML, section 9.2).
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 /// The longest single event, in bytes.
 const LONGEST_EVENT: usize = 16 * 1024 * 1024;
 
-/// Reads server-sent events (HTML, section 9.2): the data of each, without comments.
+/// Parses server-sent events (HTML, section 9.2). It returns the data of each and skips comments.
 #[derive(Default)]
 pub(super) struct Parser {
     rest: BytesMut,
@@ -27,7 +27,7 @@ impl Parser {
             self.take(block, events);
         }
         if self.rest.is_empty() {
-            // What was read into it goes with its events.
+            // The events share the old buffer, so it is freed together with them.
             self.rest = BytesMut::new();
         }
         if self.rest.len() > LONGEST_EVENT {
@@ -58,7 +58,7 @@ impl Parser {
     }
 }
 
-/// The chunk, if it is one whole event.
+/// The chunk, if it is exactly one event.
 fn single(chunk: &Bytes) -> Option<Bytes> {
     (memchr::memmem::find(chunk, b"\n\n")? + 2 == chunk.len()).then(|| chunk.clone())
 }

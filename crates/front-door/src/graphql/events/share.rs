@@ -1,16 +1,16 @@
-//! What one subscription holds of the events that wait for clients, within a bound of its own and one for all; given back when it ends.
+//! The bytes that one subscription has buffered for its client, with a bound per subscription and one for all of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Held;
 
-/// The most that is held for one subscription.
+/// The most bytes that are buffered for one subscription.
 pub(super) const MOST_BYTES: usize = 2 * 1024 * 1024;
-/// The most that is held for all subscriptions of the process, in bytes.
+/// The most bytes that are buffered for all subscriptions of the process.
 pub(super) const MOST_OF_ALL: usize = 256 * 1024 * 1024;
 
-/// What one subscription holds; given back when it ends.
+/// The buffered bytes of one subscription. They are released when it ends.
 #[derive(Clone)]
 pub(super) struct Share(Arc<Of>);
 
@@ -30,7 +30,8 @@ impl Share {
     pub(super) fn take(&self, bytes: usize) -> bool {
         let own = self.0.own.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let all = self.0.all.0.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        // One event is always taken: it is larger than the bound, or the others hold all.
+        // The only event of a subscription is always accepted, even if it exceeds the bound or the other subscriptions
+        // have used up the common bound.
         own <= MOST_BYTES.max(bytes) && (all <= MOST_OF_ALL || own == bytes)
     }
 

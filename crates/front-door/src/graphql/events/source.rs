@@ -1,4 +1,4 @@
-//! Where the events of a subscription come from, and how they end: a queue of what was read ahead, or an upstream that waits.
+//! The sources of a subscription's events and how they end: a queue that is read ahead, or an upstream that waits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 use super::server_sent::Parser;
 use super::share::Share;
 
-/// How events end. What was not said to be complete is not.
+/// How the events end. Without an explicit end they are incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Ending {
-    /// They broke off.
+    /// The stream broke off.
     Cut,
-    /// Upstream said that there are no more.
+    /// Upstream said that there are no more events.
     Complete,
     /// The client was too slow.
     Lagged,
@@ -33,15 +33,15 @@ impl Ending {
     }
 }
 
-/// Where they come from.
+/// The source of the events.
 pub(super) enum Source {
-    /// Read ahead.
+    /// The events are read ahead.
     Queue {
         events: mpsc::Receiver<Bytes>,
         held: Share,
         ending: Arc<AtomicU8>,
     },
-    /// Read when the client has taken what came before.
+    /// An event is read when the client has taken the one before.
     Upstream {
         body: Body,
         parser: Parser,
@@ -50,7 +50,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// The next event, or the end. Safe to cancel.
+    /// The next event; `None` at the end. It is safe to cancel.
     pub(super) async fn receive(&mut self) -> Option<Bytes> {
         match self {
             Self::Queue { events, held, .. } => {
@@ -61,7 +61,7 @@ impl Source {
             Self::Upstream { body, parser, read } => loop {
                 if let Some(event) = read.pop_front() {
                     if read.is_empty() {
-                        // Room for more is not held while there is none.
+                        // An empty queue keeps no capacity.
                         *read = VecDeque::new();
                     }
                     return Some(event);

@@ -41,7 +41,7 @@ async fn rest(receiver: &mut Receiver) -> (usize, Option<RequestError>) {
     }
 }
 
-/// An upstream that counts how often it was asked.
+/// An upstream that counts how often it was polled.
 fn upstream(chunks: &[&'static str], asked: &Arc<AtomicUsize>) -> Body {
     let asked = Arc::clone(asked);
     let chunks: Vec<&'static str> = chunks.to_vec();

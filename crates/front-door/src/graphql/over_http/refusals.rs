@@ -1,4 +1,4 @@
-//! What is answered over HTTP in place of an operation's answer, in a form that the client reads.
+//! The answers that replace an operation's answer over HTTP, in a format that the client can read.
 
 use axum::body::Body;
 use axum::http::request::Parts;
@@ -14,7 +14,7 @@ use crate::graphql::telemetry::Named;
 use crate::http::media::MediaRange;
 use crate::http::problem::retry_after;
 
-/// What the endpoint takes.
+/// The methods that the endpoint accepts.
 const METHODS: &str = "GET, HEAD, POST";
 
 impl GraphQl {
@@ -25,7 +25,7 @@ impl GraphQl {
         refused: &Refused,
     ) -> Response<Body> {
         self.log_refusal(refused, Named::of(&parts.headers));
-        // A client that reads events alone learns by an event what is wrong with its document (graphql-sse).
+        // A client that accepts only events learns from an event what is wrong with its document (graphql-sse).
         let format = negotiation::choose(accepted, Kind::Query);
         if format == Some(Format::EventStream) && refused.status(false) == StatusCode::OK {
             return streams::single_event(Bytes::from(refused.body()));
@@ -73,7 +73,8 @@ pub(super) fn unreadable_answer(format: Format) -> Response<Body> {
     json(StatusCode::BAD_GATEWAY, format, refused.body().into())
 }
 
-/// Whether a request belongs to the single connection mode of graphql-sse: one with the token that such a client is given by a PUT.
+/// Whether a request belongs to the single connection mode of graphql-sse: it carries the token that such a client gets
+/// in answer to a PUT.
 pub(super) fn is_of_single_connection(parts: &Parts) -> bool {
     let has = |name: &str| {
         let query = parts.uri.query().unwrap_or_default();

@@ -1,5 +1,7 @@
-//! WebSocket messages that have begun to arrive and have not ended. They are buffered, so the time to finish one is bounded: a sender may put pings
-//! between its fragments (RFC 6455, section 5.4), which keep the connection alive.
+//! WebSocket messages that have begun to arrive and are not complete.
+//!
+//! They are buffered, so the time to complete one is bounded. The keep-alive alone does not bound it: a sender may put
+//! pings between the fragments of a message (RFC 6455, section 5.4).
 
 use std::io;
 use std::pin::Pin;
@@ -8,12 +10,12 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::Message;
 
-/// So much may wait for its end for as long as it takes, in bytes.
+/// This many bytes of an incomplete message may wait without a time limit.
 const SMALL: u64 = 16 * 1024;
 /// Bytes before the payload of a client's control frame.
 const CONTROL_HEAD: u64 = 6;
 
-/// A connection of which the bytes that are read are counted.
+/// A connection that counts the bytes that are read from it.
 #[derive(Debug)]
 pub(super) struct Arriving<T> {
     io: T,
@@ -25,7 +27,7 @@ impl<T> Arriving<T> {
         Self { io, bytes: 0 }
     }
 
-    /// So many were read.
+    /// How many bytes were read.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -75,23 +77,23 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Arriving<T> {
     }
 }
 
-/// The message of which the end has not come.
+/// Tracks the message that is not complete yet.
 #[derive(Debug, Default)]
 pub(super) struct Unfinished {
-    /// Bytes that belong to no such message.
+    /// Bytes that do not belong to an incomplete message.
     whole: u64,
-    /// Whether it was more than a little when somebody looked last.
+    /// Whether the incomplete message was large at the last check.
     was_large: bool,
 }
 
 impl Unfinished {
-    /// A message was taken when so many bytes had been read.
+    /// Notes a received message. `bytes` is how many bytes had been read by then.
     pub(super) fn took(&mut self, message: &Message, bytes: u64) {
         match message {
             Message::Ping(payload) | Message::Pong(payload) => {
                 self.whole += payload.len() as u64 + CONTROL_HEAD;
             }
-            // What was read with its end is little.
+            // Only few bytes were read beyond the end of the message.
             _ => {
                 self.whole = bytes;
                 self.was_large = false;
@@ -99,7 +101,7 @@ impl Unfinished {
         }
     }
 
-    /// Whether more than a little waits for its end, and did when this was asked last.
+    /// Whether an incomplete message is large now and was large at the last check.
     pub(super) fn is_stuck(&mut self, bytes: u64) -> bool {
         let is_large = bytes.saturating_sub(self.whole) > SMALL;
         std::mem::replace(&mut self.was_large, is_large) && is_large
@@ -119,13 +121,13 @@ mod tests {
         let ping = Message::Ping(Bytes::from_static(b"here"));
         let mut unfinished = Unfinished::default();
         let mut bytes = 0;
-        // Pings alone, however many.
+        // Pings do not count, however many there are.
         for _ in 0..10_000 {
             bytes += 4 + CONTROL_HEAD;
             unfinished.took(&ping, bytes);
             assert!(!unfinished.is_stuck(bytes));
         }
-        // A little of a message, and then much of it.
+        // First a small part of a message, then much of it.
         bytes += SMALL;
         assert!(!unfinished.is_stuck(bytes) && !unfinished.is_stuck(bytes));
         bytes += 1;

@@ -1,4 +1,4 @@
-//! Why a session ends: close codes of RFC 6455, section 7.4, and of graphql-transport-ws.
+//! The close codes of RFC 6455, section 7.4, and of graphql-transport-ws.
 
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
 
@@ -8,7 +8,7 @@ pub(super) const NOT_UTF8: u16 = 1007;
 /// Policy Violation.
 pub(super) const TOO_SLOW: u16 = 1008;
 pub(super) const TOO_LARGE: u16 = 1009;
-/// Service Restart (IANA, WebSocket Close Code Number Registry): come again.
+/// Service Restart (IANA, WebSocket Close Code Number Registry): the client should connect again.
 pub(super) const RESTART: u16 = 1012;
 /// Try Again Later (the same registry).
 pub(super) const TRY_AGAIN: u16 = 1013;
@@ -18,11 +18,11 @@ pub(super) const INIT_TIMED_OUT: u16 = 4408;
 pub(super) const ALREADY_EXISTS: u16 = 4409;
 pub(super) const TOO_MANY_INITS: u16 = 4429;
 
-/// Why a session ends: the code and the reason that the client is told.
+/// Why a session ends: the code and the reason for the client.
 #[derive(Debug, PartialEq)]
 pub(super) struct Close(pub(super) u16, pub(super) &'static str);
 
-/// How a connection is closed that broke the protocol.
+/// The close code for a connection that violated the protocol.
 pub(super) fn closed_by(error: &WsError) -> Option<Close> {
     Some(match error {
         WsError::Utf8(_) => Close(NOT_UTF8, "text must be UTF-8"),

@@ -1,4 +1,4 @@
-//! The handshake by which a connection becomes a WebSocket (RFC 6455, section 4).
+//! The handshake that turns a connection into a WebSocket (RFC 6455, section 4).
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::http::problem::problem;
 use crate::settings::SocketLimits;
 use crate::shutdown::Stop;
 
-/// Whether a request wants to become a WebSocket.
+/// Whether a request asks for an upgrade to WebSocket.
 pub(crate) fn is_upgrade(parts: &Parts) -> bool {
     parts.method == Method::GET
         && has_token(&parts.headers, &header::UPGRADE, "websocket")
@@ -40,7 +40,7 @@ fn is_key(key: &[u8]) -> bool {
     digits.len() == 22 && digits.iter().all(is_digit)
 }
 
-/// Makes a WebSocket of a connection (RFC 6455, section 4.2).
+/// Upgrades a connection to a WebSocket (RFC 6455, section 4.2).
 pub(crate) fn upgrade<I: Inner>(
     graphql: &Arc<GraphQl>,
     inner: &I,
@@ -82,7 +82,7 @@ pub(crate) fn upgrade<I: Inner>(
         );
     };
     let accept = derive_accept_key(key.as_bytes());
-    // Apart from what carries it, which would have room for it more than once.
+    // The session is boxed: the future would otherwise reserve room for it more than once.
     let session = Box::new(Session::new(graphql, inner, by, parts, protocol, limits));
     let stop = stop.clone();
     graphql

@@ -1,11 +1,12 @@
-//! Headers of the payload of `connection_init`.
+//! Headers in the payload of `connection_init`.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use serde_json::value::RawValue;
 
 use crate::http::{REQUEST_ID, is_request_id};
 
-/// Headers that a client may give in the payload of `connection_init`, as a browser cannot set them on the handshake.
+/// Headers that a client may send in the payload of `connection_init`, because a browser cannot set them on the
+/// handshake.
 const OF_INIT: [(&str, &str); 8] = [
     ("authorization", "authorization"),
     ("consistency", "tandem-consistency"),
@@ -20,10 +21,11 @@ const OF_INIT: [(&str, &str); 8] = [
     ),
 ];
 
-/// The longest value that is taken, in bytes: it is kept for as long as the connection, or an operation of it, is open.
+/// The longest accepted value, in bytes. A value is held as long as the connection or one of its operations is open.
 const LONGEST: usize = 16 * 1024;
 
-/// Takes headers from the payload of `connection_init`: its members, or those of its member `headers`. Whether there is a token among them.
+/// Copies headers from the payload of `connection_init`: from its members, or from those of its member `headers`.
+/// Returns whether a token is among them.
 pub(super) fn take_headers(headers: &mut HeaderMap, payload: Option<&RawValue>) -> bool {
     let Some(serde_json::Value::Object(payload)) =
         payload.and_then(|raw| serde_json::from_str(raw.get()).ok())

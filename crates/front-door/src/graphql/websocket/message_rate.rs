@@ -1,24 +1,24 @@
-//! How fast messages of one connection are read.
+//! Limits how fast the messages of one connection are read.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How fast messages of one connection are read, whatever they say: to refuse them takes time, too.
+/// Limits how fast the messages of one connection are read, whatever they contain: even refusing them takes time.
 #[derive(Debug)]
 pub(super) struct MessageRate {
     begun: Instant,
     pub(super) messages: usize,
-    /// What the messages of this time are worth.
+    /// The sum of the weights of the messages in this interval.
     worth: usize,
 }
 
 impl MessageRate {
-    /// So many messages of a connection are taken in such a time.
+    /// This many messages of a connection are accepted in one interval of `TIME`.
     const MOST: usize = 500;
     const TIME: Duration = Duration::from_millis(100);
-    /// One that is answered at once, such as a ping or what is refused, is worth so many: its answer is a write of its own, and no honest client asks
-    /// for five hundred a second of those on a connection.
+    /// The weight of a message that is answered at once, such as a ping or a refused one. Its answer is a write of its
+    /// own, and no honest client sends five hundred of those a second on a connection.
     const ANSWERED: usize = 10;
 
     pub(super) fn of(begun: Instant) -> Self {
@@ -29,7 +29,7 @@ impl MessageRate {
         }
     }
 
-    /// One more, which came now; answers how long it waits if the ones before it came too fast.
+    /// Counts a message that came now. Returns how long it must wait if the ones before it came too fast.
     pub(super) fn wait(&mut self, now: Instant) -> Option<Duration> {
         let passed = now.saturating_duration_since(self.begun);
         if passed >= Self::TIME {
@@ -40,7 +40,7 @@ impl MessageRate {
         (self.worth > Self::MOST).then(|| Self::TIME.saturating_sub(passed))
     }
 
-    /// The last one is answered at once.
+    /// The last message was answered at once.
     pub(super) fn answered(&mut self) {
         self.worth += Self::ANSWERED - 1;
     }

@@ -1,4 +1,4 @@
-//! The way of one operation to its client: what it is answered with, event by event, as messages that wait for the connection.
+//! Delivers the answers or events of one operation to its client, as messages in the queue of the connection.
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ use crate::http::admission::{Client, Counted};
 use crate::http::unread::{TOO_MUCH_UNREAD, held};
 use crate::refusals;
 
-/// The way of one operation to the client.
+/// Delivers what one operation answers.
 pub(super) struct Output {
-    /// By what the client is counted.
+    /// The client for whom it is counted.
     pub(super) client: Client,
-    /// When its token ends.
+    /// When the client's token expires.
     pub(super) ends: Option<Instant>,
     pub(super) id: Arc<str>,
     pub(super) number: u64,
@@ -106,7 +106,8 @@ impl Output {
     }
 }
 
-/// The errors of a response without data: the operation was not carried out at all (graphql-transport-ws, `error`).
+/// The errors of a response without data, which means that the operation was not executed (graphql-transport-ws,
+/// `error`).
 fn request_errors(response: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Answer<'a> {
@@ -115,7 +116,7 @@ fn request_errors(response: &[u8]) -> Option<String> {
         #[serde(borrow, default)]
         errors: Option<&'a RawValue>,
     }
-    // Most answers begin with their data.
+    // Most answers begin with their data, so they need not be parsed.
     if response.starts_with(br#"{"data""#) {
         return None;
     }

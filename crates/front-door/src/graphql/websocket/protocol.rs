@@ -1,8 +1,8 @@
-//! The subprotocols that are spoken, and how their messages are named.
+//! The supported subprotocols and their names for messages.
 
 use axum::http::{HeaderMap, header};
 
-/// How messages are named.
+/// The names of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     /// graphql-transport-ws
@@ -21,7 +21,7 @@ impl Protocol {
         }
     }
 
-    /// The first that the client offers and this port speaks.
+    /// The first subprotocol that the client offers and this port speaks.
     pub(super) fn chosen(headers: &HeaderMap) -> Option<Self> {
         headers
             .get_all(header::SEC_WEBSOCKET_PROTOCOL)

@@ -35,30 +35,30 @@ use crate::runtime::Task;
 use crate::settings::SocketLimits;
 use crate::shutdown::Stop;
 
-/// A connection that is silent (not even a pong) for so many pings counts as lost. Clients need not ping.
+/// A connection that is silent for this many pings, without even a pong, counts as lost. Clients need not ping.
 const SILENT_PINGS: u32 = 3;
-/// What is read at once, in bytes: each connection holds so much for as long as it is open, and most say little.
+/// The size of the read buffer, in bytes. Each open connection holds one, and most clients send little.
 const READ_BUFFER: usize = 1024;
-/// So many bytes of several messages are written together.
+/// Several messages are written together, up to this many bytes.
 const WRITE_BUFFER: usize = 8 * 1024;
-/// A client that goes on after so many refusals ignores them: the session ends, and what it holds is freed.
+/// A client that continues after this many refusals ignores them. The session ends, which frees what it holds.
 const REFUSED_IN_A_ROW: usize = 500;
 /// The longest id of an operation, in bytes.
 const LONGEST_ID: usize = 256;
-/// Bytes around id and payload of a message, about.
+/// About how many bytes surround the id and payload of a message.
 const AROUND: usize = 48;
-/// After so many messages of one connection others have their turn: many come in one read.
+/// After this many messages of one connection other tasks run: one read may return many messages.
 const MESSAGES_AT_ONCE: usize = 16;
 
-/// Whose connection becomes a WebSocket.
+/// The caller whose connection becomes a WebSocket.
 pub(crate) struct Handshake {
-    /// Its address.
+    /// The address of the caller.
     pub(crate) address: Client,
-    /// Who sent the handshake; `connection_init` may say otherwise.
+    /// Who sent the handshake. `connection_init` may replace it.
     pub(crate) identity: Identity,
     /// Verifies the tokens of the session.
     pub(crate) identifier: Identifier,
-    /// How often each client may ask, over all its connections.
+    /// The rate limit of each client, over all its connections.
     pub(crate) rate: Arc<Rate>,
 }
 
@@ -72,14 +72,14 @@ pub(super) struct Session<I> {
     limits: SocketLimits,
     is_initialised: bool,
     operations: HashMap<String, Open>,
-    /// Of the operation that was opened last: an id may come again for another one.
+    /// The number of the newest operation. A client may reuse an id, but a number is unique.
     number: u64,
     queue: Queue,
-    /// Operations that were refused since one was taken.
+    /// Operations that were refused since the last accepted one.
     refused_in_a_row: usize,
 }
 
-/// An operation that is open; it ends when this is dropped.
+/// An open operation. It ends when this is dropped.
 struct Open {
     number: u64,
     _task: Task,
@@ -134,15 +134,15 @@ impl<I: Inner> Session<I> {
             WebSocketStream::from_raw_socket(Arriving::new(io), Role::Server, Some(config));
         let mut socket = Box::pin(socket).await;
         let end = self.converse(&mut socket, stop).await;
-        // Operations end first: nothing is worked out for nobody.
+        // Operations end first, so that nothing is computed for a client that has gone.
         self.operations.clear();
         if let Some(Close(code, reason)) = end {
-            // Room for this would be held for as long as the connection is open.
+            // The future is boxed: the session would otherwise hold room for it as long as the connection is open.
             Box::pin(close(&mut socket, code, reason)).await;
         }
     }
 
-    /// Carries the session; answers how it is to be closed, or nothing if the client closed it or is gone.
+    /// Runs the session. Returns how to close it, or `None` if the client closed it or has gone.
     async fn converse(&mut self, socket: &mut Socket, stop: Stop) -> Option<Close> {
         let opened = Instant::now();
         let mut last_heard = opened;
@@ -176,7 +176,7 @@ impl<I: Inner> Session<I> {
                 }
                 frame = socket.next() => {
                     last_heard = Instant::now();
-                    // What the client sends meanwhile waits in its own system.
+                    // What the client sends meanwhile waits in the socket buffers.
                     if let Some(wait) = rate.wait(last_heard) {
                         tokio::time::sleep(wait).await;
                     } else if rate.messages.is_multiple_of(MESSAGES_AT_ONCE) {
@@ -185,12 +185,13 @@ impl<I: Inner> Session<I> {
                     if let Some(Ok(message)) = &frame {
                         unfinished.took(message, socket.get_ref().bytes());
                     }
-                    // Room for this would be held for as long as the connection is open.
+                    // The futures below are boxed: the session would otherwise hold room for them as long as the
+                    // connection is open.
                     let replies = match frame? {
                         Ok(Message::Text(text)) => {
                             Box::pin(self.take(text.as_bytes())).await
                         }
-                        // Some clients send their text so.
+                        // Some clients send their text in binary messages.
                         Ok(Message::Binary(bytes)) => match std::str::from_utf8(&bytes) {
                             Ok(_) => Box::pin(self.take(&bytes)).await,
                             Err(_) => Err(Close(close_code::BAD_REQUEST, "Invalid message")),
@@ -199,7 +200,7 @@ impl<I: Inner> Session<I> {
                             answer_close(socket).await;
                             return None;
                         }
-                        // It was answered as it was read (RFC 6455, section 5.5.2).
+                        // The library already answered it when it was read (RFC 6455, section 5.5.2).
                         Ok(Message::Ping(_)) => {
                             rate.answered();
                             Ok(None)
@@ -223,8 +224,8 @@ impl<I: Inner> Session<I> {
         }
     }
 
-    /// Sends what waits, several messages with one flush: not so much that a client that reads slowly is not listened to for long. It would seem
-    /// to have fallen silent.
+    /// Sends the waiting messages, several with one flush. The number is bounded: a slow reader would otherwise not be
+    /// listened to for long, and would seem silent.
     async fn pass_on(&mut self, socket: &mut Socket, first: Outgoing) -> Option<()> {
         const AT_ONCE: usize = 64;
         const BYTES_AT_ONCE: usize = 64 * 1024;
@@ -245,7 +246,7 @@ impl<I: Inner> Session<I> {
         }
     }
 
-    /// The message for the client; `None` if it ended the operation in the meantime.
+    /// The message for the client; `None` if the client ended the operation in the meantime.
     fn written(&mut self, one: Outgoing) -> Option<Message> {
         let open = self.operations.get(one.id.as_ref())?;
         if open.number != one.number {
@@ -256,9 +257,9 @@ impl<I: Inner> Session<I> {
             What::Next(payload) => {
                 let payload = String::from_utf8_lossy(&payload);
                 let kind = self.protocol.next();
-                // In one piece: a change is written for ten thousand.
+                // One allocation for the whole message: an event may be written for ten thousand subscribers.
                 let mut message = String::with_capacity(payload.len() + one.id.len() + AROUND);
-                // Writing to a string does not fail.
+                // Writing to a `String` cannot fail.
                 let _ = write!(message, r#"{{"id":{id},"type":"{kind}","payload":"#);
                 message.push_str(&payload);
                 message.push('}');
@@ -275,17 +276,17 @@ impl<I: Inner> Session<I> {
         }))
     }
 
-    /// Takes a message of the client; answers what is said at once.
+    /// Handles a message from the client. Returns the immediate reply, if there is one.
     async fn take(&mut self, message: &[u8]) -> Result<Option<Utf8Bytes>, Close> {
         const INVALID: Close = Close(close_code::BAD_REQUEST, "Invalid message received");
-        // The message and its payload stand around what a request may nest.
+        // The message adds one level of nesting around the request.
         check_depth(message, self.graphql.json_depth + 1)
             .map_err(|_| Close(close_code::BAD_REQUEST, "Message nests too deeply"))?;
         let said: Said<'_> = serde_json::from_slice(message).map_err(|_| INVALID)?;
         let is_object = |raw: &&RawValue| raw.get().starts_with('{');
         match said.kind.as_str() {
             "connection_init" => {
-                // The older protocol has no other message by which a client could bring a new token.
+                // In the older protocol a client can bring a new token only with this message.
                 if self.is_initialised && self.protocol == Protocol::Transport {
                     return Err(Close(
                         close_code::TOO_MANY_INITS,
@@ -339,7 +340,7 @@ impl<I: Inner> Session<I> {
         }
     }
 
-    /// What the log calls it: by its handshake, and by the trace that it named last.
+    /// How the log identifies the session: by its handshake and by the last trace that the client named.
     fn named(&self) -> Named<'_> {
         Named {
             request_id: self.request_id.as_deref(),

@@ -1,4 +1,4 @@
-//! The connection of a session: messages are sent and it is closed within a time, or it counts as lost.
+//! The connection of a session. Sending and closing have time limits; after those the connection counts as lost.
 #![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::time::Duration;
@@ -12,12 +12,13 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::arriving::Arriving;
 
-/// How long a client may take to accept one message before it counts as lost. The system takes more only when a third of what it holds for a
-/// connection has been read (tcp(7), `sk_stream_write_space`), which may be megabytes: a client that reads 30 KB a second is not lost.
+/// How long a client may take to accept one message before the connection counts as lost. The kernel accepts more only
+/// when a third of its send buffer has been read (tcp(7), `sk_stream_write_space`), and that buffer may hold megabytes.
+/// With this limit a client that reads 30 KB a second is not lost.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// After an error so many bytes more are read and dropped.
+/// After an error this many more bytes are read and dropped.
 const READ_ON: usize = 4 * 1024 * 1024;
 
 pub(super) type Socket = WebSocketStream<Arriving<TokioIo<hyper::upgrade::Upgraded>>>;
@@ -36,8 +37,8 @@ pub(super) async fn feed(socket: &mut Socket, message: Message) -> Option<()> {
     }
 }
 
-/// Sends the close frame that answers the client's (RFC 6455, section 5.5.1): it was made when the client's was read, and waits for a
-/// flush. Another message could not be sent any more.
+/// Sends the close frame that answers the client's (RFC 6455, section 5.5.1). The library created it when it read the
+/// client's, so it only needs a flush. No other message may be sent any more.
 pub(super) async fn answer_close(socket: &mut Socket) {
     let closing = async {
         if socket.flush().await.is_ok() {
@@ -47,7 +48,7 @@ pub(super) async fn answer_close(socket: &mut Socket) {
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
 }
 
-/// Says goodbye and waits a moment for the answer, so that the client reads it.
+/// Sends a close frame and waits a moment for the answer, so that the client can read it.
 pub(super) async fn close(socket: &mut Socket, code: u16, reason: &'static str) {
     let frame = CloseFrame {
         code: code.into(),
@@ -58,8 +59,8 @@ pub(super) async fn close(socket: &mut Socket, code: u16, reason: &'static str) 
             return;
         }
         while let Some(Ok(_)) = socket.next().await {}
-        // After an error the rest is no frames any more. It is read all the same: a connection that is closed with bytes unread
-        // is reset, and the client would never see the close frame.
+        // After an error the remaining bytes are not frames any more. They are read all the same: closing a connection
+        // with unread bytes resets it, and the client would never see the close frame.
         let mut rest = vec![0; 16 * 1024];
         let mut read = 0;
         while read < READ_ON

@@ -1,4 +1,4 @@
-//! The caller of a session: the token of its beginning, and those that replace it on the open socket.
+//! The caller of a session: the token at its start, and new tokens on the open socket.
 
 use axum::http::header;
 use serde_json::value::RawValue;
@@ -15,7 +15,7 @@ const ACK: &str = r#"{"type":"connection_ack"}"#;
 const PONG: &str = r#"{"type":"pong"}"#;
 
 impl<I: Inner> Session<I> {
-    /// Takes a `connection_init`; what is answered. In the older protocol another one brings a new token.
+    /// Handles a `connection_init` and returns the reply. In the older protocol a later one brings a new token.
     pub(super) async fn initialise(
         &mut self,
         payload: Option<&RawValue>,
@@ -27,7 +27,7 @@ impl<I: Inner> Session<I> {
             Err(error) if is_first && error.code() == Code::RateLimited => {
                 Err(Close(close_code::TRY_AGAIN, TOO_FAST))
             }
-            // A message of the older protocol: it ends nothing.
+            // The older protocol has a message for this error, which does not end the session.
             Err(error) if !is_first => {
                 let refused = Refused::from(error);
                 self.graphql.log_refusal(&refused, self.named());
@@ -37,13 +37,13 @@ impl<I: Inner> Session<I> {
                     r#"{{"type":"connection_error","payload":{error}}}"#
                 ))))
             }
-            // Of a session that begins with a bad token each operation is told so.
+            // If a session begins with a bad token, each of its operations gets the error.
             Err(_) | Ok(()) => Ok(Some(Utf8Bytes::from_static(ACK))),
         }
     }
 
-    /// Takes a `ping`; what is answered. A member `authorization` of its payload is a new token, for what is begun from now on; the answer
-    /// says so if it is not taken.
+    /// Handles a `ping` and returns the reply. The member `authorization` of its payload is a new token for the
+    /// operations that start from now on. The reply contains errors if the token is not accepted.
     pub(super) async fn answer_ping(&mut self, payload: Option<&RawValue>) -> Utf8Bytes {
         if !self.is_initialised || payload.is_none() {
             return Utf8Bytes::from_static(PONG);
@@ -61,10 +61,10 @@ impl<I: Inner> Session<I> {
         }
     }
 
-    /// Takes what a payload has of headers, and learns from them who asks from now on.
+    /// Copies the headers from a payload and determines the caller from now on.
     ///
     /// # Errors
-    /// Why the token is not taken. Where that is not known, since it is verified only within the client's share, all stays as it was.
+    /// Why the token is not accepted. If the rate limit prevents its verification, the caller stays as before.
     async fn identify(&mut self, payload: Option<&RawValue>) -> Result<(), RequestError> {
         let headers = self.origin.headers_mut();
         let before = headers.get(header::AUTHORIZATION).cloned();
@@ -75,7 +75,8 @@ impl<I: Inner> Session<I> {
         let identity = match self.by.identifier.at_once(self.origin.headers()) {
             Some(identity) => identity,
             None => {
-                // As over HTTP: to verify a token costs more than to know it, and is paid of the address's share first.
+                // As over HTTP, a verification is charged to the address first, because it is more expensive than a
+                // cached token.
                 if let Err(wait) = self.by.rate.take(self.by.address) {
                     let headers = self.origin.headers_mut();
                     headers.remove(header::AUTHORIZATION);

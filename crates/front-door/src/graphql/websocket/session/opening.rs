@@ -1,4 +1,4 @@
-//! The beginning of an operation that a message asks for: it is checked and counted, and then goes on by itself.
+//! Opens an operation that a message asks for: checks it, counts it and starts its task.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ impl<I: Inner> Session<I> {
         let call = match self.graphql.call(&body, &share).await {
             Ok(call) => call,
             Err(error) if error.code() == Code::RateLimited => return refuse(&error.into()),
-            // A payload that is no request is no message of the protocol.
+            // A payload that is not a request violates the protocol.
             Err(_) => return Err(Close(close_code::BAD_REQUEST, "Invalid message received")),
         };
         let ready = match self.graphql.ready(call, Some(body), false, &share).await {
@@ -94,7 +94,7 @@ impl<I: Inner> Session<I> {
             json_of(Format::OwnJson)
         };
         let mut origin = self.origin.clone();
-        // Of other operations it is read and told where they are carried out.
+        // For queries and mutations `carry_out` does this.
         let ignored = match is_subscription {
             true => consistency::read(origin.headers_mut()).err(),
             false => None,
@@ -102,11 +102,12 @@ impl<I: Inner> Session<I> {
         let (graphql, inner) = (Arc::clone(&self.graphql), self.inner.clone());
         let operation = ready.operation.clone();
         let request_id = self.request_id.clone();
-        // What begins it, and what answers it where it is no subscription, is not held for as long as a subscription goes on.
+        // A boxed future that ends before the events are delivered: a subscription does not hold its memory while it is
+        // open.
         let beginning = Box::pin(async move {
             let (answer, counted) = match counted {
                 Some(counted) => {
-                    // Ended while it waits for its turn, it has cost nothing yet.
+                    // A subscription that the client ends while it waits for its turn has cost nothing yet.
                     let turn = graphql.turn(client).await;
                     let request = origin.request(ready.body, accept, ready.operation.kind);
                     let begun = set_up(graphql.tasks, &inner, request, counted, turn).await;
