@@ -1,5 +1,6 @@
-//! Rate limits and quotas by address, by subject and for all clients together. A refusal costs one look-up. A request that costs more than a small
-//! one is charged more of the same share.
+//! Rate limits and quotas: by address, by subject, and for all clients together.
+//!
+//! A refusal costs one look-up. A request that costs more than a small one is charged more of the same share.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,17 +15,18 @@ use sha2::{Digest, Sha256};
 
 use crate::settings::FrontDoorSettings;
 
-/// After so many new addresses, those that asked for nothing lately are forgotten.
+/// After this many new addresses, those without recent requests are forgotten.
 const FORGET_EVERY: usize = 4_096;
-/// The most addresses that are told apart; more share one share, so that nobody fills the memory with addresses.
+/// The most clients that are counted separately. All others share one quota, so that nobody can fill the memory with
+/// addresses.
 const MOST_CLIENTS: usize = 100_000;
 
-/// What a client is counted by.
+/// The key by which a client is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Client {
-    /// Its address; of IPv6 its network of 64 bits, which one subscriber of a provider has to itself.
+    /// The address. For IPv6 it is the network of 64 bits, which a provider assigns to a single customer.
     Address(IpAddr),
-    /// The subject of its token, as a digest: a subject may be long, and what is counted by should be small.
+    /// The digest of the token's subject: a subject may be long, and keys should be small.
     Subject([u8; 16]),
 }
 
@@ -48,11 +50,11 @@ impl Client {
         Self::Subject(short)
     }
 
-    /// All that came when too many were known.
+    /// All clients that come when too many are known.
     const REST: Self = Self::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
 }
 
-/// The most that is open at once.
+/// The most that may be open at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Most {
     pub(crate) of_all: usize,
@@ -60,16 +62,17 @@ pub(crate) struct Most {
     pub(crate) of_subject: usize,
 }
 
-/// Subscriptions open at once of one client where nobody has set another number.
+/// Default numbers of subscriptions that one client may have open at once.
 const SUBSCRIPTIONS_OF_AN_ADDRESS: usize = 16_000;
 const SUBSCRIPTIONS_OF_A_SUBJECT: usize = 1_000;
-/// Bytes of large answers that wait for clients which read slowly, or not at all; and as many of bodies that clients send slowly, or never to their end.
+/// Bounds on the bytes of large answers that slow clients have not read. The same bounds apply to bodies that clients
+/// send slowly or never complete.
 const BYTES_OF_ALL: usize = 256 * 1024 * 1024;
 const BYTES_OF_AN_ADDRESS: usize = 128 * 1024 * 1024;
 const BYTES_OF_A_SUBJECT: usize = 64 * 1024 * 1024;
 
 impl Most {
-    /// The most subscriptions that are open at once.
+    /// The most subscriptions that may be open at once.
     pub(crate) fn subscriptions(settings: &FrontDoorSettings) -> Self {
         let set = settings.max_subscriptions_per_client;
         Self {
@@ -79,7 +82,7 @@ impl Most {
         }
     }
 
-    /// The most requests that are being answered at once: whoever sends theirs slowly leaves room for others.
+    /// The most requests that may be in flight at once. Slow senders leave room for others.
     pub(crate) fn in_flight(settings: &FrontDoorSettings) -> Self {
         let (of_all, set) = (settings.max_in_flight, settings.max_in_flight_per_client);
         Self {
@@ -89,7 +92,7 @@ impl Most {
         }
     }
 
-    /// The most bytes of large answers that wait for their clients, of which the largest has so many.
+    /// The most bytes of large answers that may wait for their clients. `largest` is the size of the largest answer.
     pub(crate) fn answer_bytes(largest: usize) -> Self {
         Self {
             of_all: BYTES_OF_ALL.max(largest),
@@ -98,26 +101,26 @@ impl Most {
         }
     }
 
-    /// The most bytes of bodies that are still arriving, of which the largest has so many.
+    /// The most bytes of bodies that may still be arriving. `largest` is the size of the largest body.
     pub(crate) fn body_bytes(largest: usize) -> Self {
         Self::answer_bytes(largest)
     }
 }
 
-/// Counts what is open of each client and of all.
+/// Counts what is open, for each client and for all of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Counter(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
-    /// The gauge that shows it, if one does.
+    /// The gauge that shows the total, if there is one.
     gauge: Option<&'static str>,
     most: Most,
     all: AtomicUsize,
     of_client: Mutex<HashMap<Client, usize>>,
 }
 
-/// One that is open, or several; counted until dropped.
+/// One or several open items. They are counted until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Counted {
     counts: Arc<Counts>,
@@ -128,7 +131,8 @@ pub(crate) struct Counted {
 impl Counter {
     pub(crate) fn new(gauge: impl Into<Option<&'static str>>, most: Most) -> Self {
         let gauge = gauge.into();
-        // A series that begins with the first of them looks like one that is missing.
+        // The gauge exists from the start. A series that only begins with the first item would look as if it were
+        // missing.
         if let Some(gauge) = gauge {
             metrics::gauge!(gauge).increment(0.0);
         }
@@ -140,12 +144,12 @@ impl Counter {
         }))
     }
 
-    /// One more of this client, if there may be.
+    /// Admits one more item of this client, unless the bound is reached.
     pub(crate) fn admit(&self, client: Client) -> Option<Counted> {
         self.admit_many(client, 1)
     }
 
-    /// So many more of this client, if there may be.
+    /// Admits this many more items of this client, unless the bound is reached.
     pub(crate) fn admit_many(&self, client: Client, count: usize) -> Option<Counted> {
         self.0.take(client, count).then(|| Counted {
             counts: Arc::clone(&self.0),
@@ -156,7 +160,7 @@ impl Counter {
 }
 
 impl Counts {
-    /// Counts so many more of a client. Whether there may be.
+    /// Counts this many more items of a client. Returns whether the bound permits it.
     fn take(&self, client: Client, count: usize) -> bool {
         let most = match client {
             Client::Address(_) => self.most.of_address,
@@ -182,7 +186,7 @@ impl Counts {
 }
 
 impl Counted {
-    /// So many more beside it, if there may be: counted as long as it is. Whether there may be.
+    /// Adds this many more items, which are counted as long as this lives. Returns whether the bound permits it.
     pub(crate) fn grow(&mut self, more: usize) -> bool {
         let may = self.counts.take(self.client, more);
         if may {
@@ -212,18 +216,19 @@ impl Drop for Counted {
     }
 }
 
-/// A number as a gauge has it.
+/// A number as the value of a gauge.
 #[allow(clippy::cast_precision_loss)]
 fn shown(count: usize) -> f64 {
     count as f64
 }
 
-/// Requests a second of each client.
+/// The rate limit: requests per second of each client.
 #[derive(Debug)]
 pub(crate) struct Rate {
     limiter: DefaultKeyedRateLimiter<Client>,
     clock: DefaultClock,
-    /// The most that one thing may cost, in requests: a third of what may come in a burst, so that a request, its body and its document can be had.
+    /// The most that a single charge may cost, in requests. It is a third of a burst, so that a request, its body and
+    /// its document together are possible.
     dearest: u32,
     since_forgotten: AtomicUsize,
 }
@@ -238,10 +243,10 @@ impl Rate {
         }
     }
 
-    /// Takes one request of this client's share.
+    /// Charges one request to this client.
     ///
     /// # Errors
-    /// How long it takes until there is one again.
+    /// How long it takes until one request is possible again.
     pub(crate) fn take(&self, client: Client) -> Result<(), Duration> {
         if self.since_forgotten.fetch_add(1, Ordering::Relaxed) >= FORGET_EVERY {
             self.since_forgotten.store(0, Ordering::Relaxed);
@@ -255,10 +260,10 @@ impl Rate {
             .map_err(|until| until.wait_time_from(self.clock.now()))
     }
 
-    /// Takes more of this client's share, for what costs as much as so many requests.
+    /// Charges this client for work that costs as much as this many requests.
     ///
     /// # Errors
-    /// How long it takes until there is as much.
+    /// How long it takes until this many are possible.
     pub(crate) fn take_more(&self, client: Client, requests: u32) -> Result<(), Duration> {
         let Some(requests) = NonZeroU32::new(requests.min(self.dearest)) else {
             return Ok(());
@@ -266,7 +271,7 @@ impl Rate {
         match self.limiter.check_key_n(&self.known(client), requests) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(until)) => Err(until.wait_time_from(self.clock.now())),
-            // It is more than there may ever be, which a third of it is not.
+            // The charge exceeds what a burst permits. A third of a burst never does.
             Err(_) => Err(Duration::from_secs(1)),
         }
     }
@@ -280,7 +285,7 @@ impl Rate {
     }
 }
 
-/// The share of one client: what it asks for beyond a small request is paid of it.
+/// The share of one client. It pays for what a request costs beyond a small one.
 #[derive(Debug, Clone)]
 pub(crate) struct Share {
     rate: Arc<Rate>,
@@ -299,27 +304,27 @@ impl Share {
         self.client
     }
 
-    /// Pays for what costs as much as so many requests.
+    /// Charges for work that costs as much as this many requests.
     ///
     /// # Errors
-    /// How long it takes until there is as much.
+    /// How long it takes until this many are possible.
     pub(crate) fn pay(&self, requests: u32) -> Result<(), Duration> {
         self.rate.take_more(self.client, requests)
     }
 }
 
-/// So many bytes of a body, or of a document, cost as much as a request.
+/// This many bytes of a body or document cost as much as one request.
 const BYTES_OF_A_REQUEST: usize = 4 * 1024;
 
-/// What so many bytes cost, in requests. The first few are the request's own.
+/// The cost of this many bytes, in requests. The first few bytes are included in the request.
 pub(crate) fn cost_of_bytes(bytes: usize) -> u32 {
     u32::try_from(bytes / BYTES_OF_A_REQUEST).unwrap_or(u32::MAX)
 }
 
-/// What a client is told that asks too often.
+/// The message for a client that sends requests too fast.
 pub(crate) const TOO_FAST: &str = "requests come faster than this port takes them of one client";
 
-/// Whole seconds, at least one, as `Retry-After` has them.
+/// Whole seconds, at least one, as in `Retry-After`.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs()
         .saturating_add(u64::from(wait.subsec_nanos() > 0))
@@ -435,7 +440,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(one.pay(30), Ok(()));
         }
-        // What is left is less than that; light requests go on.
+        // The rest is less than that. Light requests still pass.
         assert!(one.pay(30).unwrap_err() < Duration::from_secs(1));
         assert!(rate.take(one.client()).is_ok());
         assert_eq!(share("10.0.0.2").pay(u32::MAX), Ok(()));

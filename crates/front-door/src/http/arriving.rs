@@ -1,25 +1,27 @@
-//! Bodies of requests that are being received or wait to be read. There is a bound for all of them together and one for each client: a client that
-//! begins many large bodies and finishes none fills its own share.
+//! Request bodies that are being received or wait to be parsed.
+//!
+//! There is a bound for all of them together and one for each client. A client that starts many large bodies and
+//! completes none only fills its own share.
 
 use super::admission::{Client, Counted, Counter};
 
-/// Up to so many bytes a body is not counted: nearly all are this small.
+/// A body of up to this many bytes is not counted. Nearly all bodies are this small.
 const SMALL: usize = 16 * 1024;
-/// In such steps it is counted from then on.
+/// Beyond that it is counted in steps of this many bytes.
 const STEP: usize = 64 * 1024;
-/// What a client is told whose body has no room.
+/// The message for a client whose body has no room.
 pub(crate) const TOO_MUCH_ARRIVING: &str = "bodies that are still arriving, of all or of this client, are as large as what is held: let some end, and send this one again";
 
 /// There is no room for more of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoRoom;
 
-/// The most of one body that is counted where the largest has so many bytes: as it came, and as it is decoded.
+/// The most bytes that count for one body if the largest body has `body` bytes: the received ones and the decoded ones.
 pub(crate) fn largest(body: usize) -> usize {
     body.saturating_mul(2).saturating_add(STEP)
 }
 
-/// What is held of one body, counted until dropped.
+/// The buffered bytes of one body. They are counted until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Arriving {
     bodies: Counter,
@@ -29,7 +31,7 @@ pub(crate) struct Arriving {
 }
 
 impl Arriving {
-    /// Of this client, among these.
+    /// Starts to count a body of this client.
     pub(crate) fn new(bodies: &Counter, client: Client) -> Self {
         Self {
             bodies: bodies.clone(),
@@ -39,10 +41,10 @@ impl Arriving {
         }
     }
 
-    /// Counts so many bytes in all, if they are many; never fewer than before.
+    /// Counts this many bytes in total, if they are many. The count never shrinks.
     ///
     /// # Errors
-    /// When the client has begun too much, or all have.
+    /// When the client, or all clients together, have too many bytes.
     pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let wanted = bytes.div_ceil(STEP).saturating_mul(STEP);
         if bytes <= SMALL || wanted <= self.bytes {
@@ -93,7 +95,7 @@ mod tests {
         let last = begun("10.0.0.1", STEP).unwrap();
         assert_eq!(slow.hold(2 * STEP + 1), Err(NoRoom));
         assert_eq!(begun("10.0.0.1", STEP).err(), Some(NoRoom));
-        // Small ones go on, and others, as far as there is room for all.
+        // Small bodies and those of others still pass, as long as the common bound permits.
         assert!(begun("10.0.0.1", SMALL).is_ok());
         let _other = begun("10.0.0.2", 2 * STEP).unwrap();
         assert_eq!(begun("10.0.0.3", STEP).err(), Some(NoRoom));

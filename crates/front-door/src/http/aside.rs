@@ -1,5 +1,7 @@
-//! Runs long computations on a thread of lower priority, not on those that serve requests. It does one task of a client at a time, so that a client's
-//! tasks wait for each other and clients that ask for little are served meanwhile.
+//! Runs long computations on a separate thread of lower priority, so that the threads that serve requests stay free.
+//!
+//! It runs one task of a client at a time. The tasks of one client wait for each other, and clients that ask for little
+//! are served meanwhile.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{OnceLock, mpsc};
@@ -9,23 +11,23 @@ use tokio::sync::oneshot;
 use super::admission::Client;
 use super::turns::Turns;
 
-/// So much of one client waits at most.
+/// The most tasks of one client that wait.
 const WAITING: usize = 256;
-/// How much later than others the thread is served by the system, where both want a processor (nice, POSIX).
+/// The niceness of the thread: how much it yields to others when both want a processor (nice, POSIX).
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A thread for what takes long. It is started when there is something for it, and ends with this.
+/// A thread for long computations. It starts with the first task and ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Aside {
     turns: Turns,
-    /// None where no thread could be started.
+    /// `None` if no thread could be started.
     thread: OnceLock<Option<mpsc::Sender<Work>>>,
 }
 
-/// Why something was not done.
+/// Why a task was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotDone {
     #[error(
@@ -46,10 +48,10 @@ impl Default for Aside {
 }
 
 impl Aside {
-    /// Has something done when it is the client's turn.
+    /// Runs a task when it is the client's turn.
     ///
     /// # Errors
-    /// When too much of this client waits already, or the work panicked.
+    /// When too many tasks of this client wait already, or the task panicked.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         client: Client,
@@ -59,7 +61,7 @@ impl Aside {
         let turn = place.turn().await;
         let (done, result) = oneshot::channel();
         let work = move || {
-            // The caller may be gone.
+            // The caller may have gone.
             if !done.is_closed() {
                 let _ = done.send(work());
             }
@@ -74,14 +76,14 @@ impl Aside {
 }
 
 fn start() -> Option<mpsc::Sender<Work>> {
-    // Bounded by the turns: one of each client.
+    // The channel is bounded by the turns: it holds one task of each client.
     let (sender, works) = mpsc::channel::<Work>();
     let thread = std::thread::Builder::new()
         .name("aside".to_owned())
         .spawn(move || {
             give_way();
             for work in works {
-                // A caller that waits learns it from what the work drops.
+                // The caller notices a panic because the task drops its sender.
                 let _ = catch_unwind(AssertUnwindSafe(work));
             }
         });
@@ -94,10 +96,10 @@ fn start() -> Option<mpsc::Sender<Work>> {
     }
 }
 
-/// On Linux of this thread alone; elsewhere it would be of the whole process.
+/// Only Linux sets the niceness of a single thread. Elsewhere it would apply to the whole process.
 #[cfg(target_os = "linux")]
 fn give_way() {
-    // Best effort: without it the thread has its share as the others have.
+    // Best effort: without it the thread competes equally with the others.
     let _ = rustix::process::nice(NICENESS);
 }
 
@@ -129,7 +131,7 @@ mod tests {
             assert!(run.now_or_never().is_none());
         }
         assert_eq!(aside.run(one, || ()).await, Err(NotDone::TooMuch));
-        // The other's is the next, ahead of all of those.
+        // The other client's task is next, ahead of all those.
         let mut of_other = Box::pin(aside.run(other, || "other"));
         assert!((&mut of_other).now_or_never().is_none());
         go_on.send(()).unwrap();

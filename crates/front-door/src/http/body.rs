@@ -1,4 +1,4 @@
-//! Bodies of requests: read within a size and a time, decoded within the same size.
+//! Reads request bodies within a size and a time limit, and decodes them within the same size.
 #![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::io::Read;
@@ -13,30 +13,32 @@ use http_body_util::BodyExt;
 use super::arriving::{Arriving, NoRoom, TOO_MUCH_ARRIVING};
 use super::media::only;
 
-/// Of a body that is too large so many bytes more are read, because some clients read no answer before they have written all.
+/// This many more bytes of a body that is too large are read, because some clients read no answer until they have
+/// written their whole request.
 const READ_ON: usize = 16 * 1024 * 1024;
-/// For so long.
+/// For at most this long.
 const READ_ON_TIME: Duration = Duration::from_secs(5);
-/// No faster than so many bytes in such a time, 32 MB a second: what is read only to be dropped takes time of the processors that others wait for.
+/// This many bytes are read in each `READ_ON_PAUSE`, which is 32 MB a second. Reading only to drop takes processor time
+/// that others need.
 const READ_ON_AT_ONCE: usize = 64 * 1024;
 const READ_ON_PAUSE: Duration = Duration::from_millis(2);
-/// So many bytes are decoded before others have their turn.
+/// After decoding this many bytes, other tasks run.
 const DECODED_AT_ONCE: usize = 32 * 1024;
-/// Of a body that is larger than this once it is decoded so many bytes may come of each: JSON becomes 20 times as large, what is nothing but one byte a
-/// thousand times.
+/// A decoded body larger than this may have at most `DENSEST` bytes for each encoded one. JSON grows 20 times, and a
+/// single repeated byte a thousand times.
 const DENSE_FROM: usize = 64 * 1024;
 const DENSEST: usize = 100;
 
-/// Bounds of a body.
+/// The bounds of a body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyLimits {
-    /// Bytes, also after decoding.
+    /// The most bytes, also after decoding.
     pub(crate) size: usize,
-    /// From the head of the request to the end of the body.
+    /// From the end of the request's head to the end of its body.
     pub(crate) time: Duration,
 }
 
-/// Why a body is not taken.
+/// Why a body is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BodyRefused {
     #[error("the body is larger than the {0} bytes that are taken")]
@@ -95,11 +97,11 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, BodyRefused> {
     }
 }
 
-/// Reads a body to its end; what is held of it is counted by `arriving`. A refusal comes when the client has written what it had, within bounds: only
-/// then does it read.
+/// Reads a body to its end. `arriving` counts the bytes that are buffered. A refusal is returned only after the client
+/// has written its body, within bounds: only then does it read the answer.
 ///
 /// # Errors
-/// When it is too large, too slow, broken, or encoded in a way that is not known, and when there is no room for it.
+/// When the body is too large, too slow, broken, or in an unknown encoding, and when there is no room for it.
 pub(crate) async fn read<B>(
     headers: &HeaderMap,
     body: B,
@@ -188,7 +190,7 @@ async fn decode(
     arriving: &mut Arriving,
 ) -> Result<Bytes, BodyRefused> {
     let encoded = bytes.as_ref();
-    // Both are held: as it came, and as it is decoded.
+    // Both the received and the decoded bytes are buffered.
     let mut hold = |decoded: usize| arriving.hold(encoded.len() + decoded);
     let taken = |rest: &[u8]| encoded.len() - rest.len();
     match encoding {
@@ -197,7 +199,8 @@ async fn decode(
             let decoder = MultiGzDecoder::new(encoded);
             inflated(decoder, |it| taken(it.get_ref()), limit, &mut hold).await
         }
-        // Said of two formats; the one with a header is meant (RFC 9110, section 8.4.1.2), the other is seen.
+        // Two formats are called `deflate`. The one with a header is the standard (RFC 9110, section 8.4.1.2), and the
+        // other one is in use too.
         Encoding::Deflate => {
             let decoder = ZlibDecoder::new(encoded);
             let read = inflated(decoder, |it| taken(it.get_ref()), limit, &mut hold).await;
@@ -210,7 +213,8 @@ async fn decode(
     }
 }
 
-/// What a decoder makes of a body, piece by piece. `taken` says how many bytes of the body it has read; `hold` is told how many are decoded.
+/// Decodes a body piece by piece. `taken` returns how many encoded bytes the decoder has read; `hold` counts the
+/// decoded ones.
 async fn inflated<D: Read>(
     mut decoder: D,
     taken: impl Fn(&D) -> usize,
@@ -257,7 +261,7 @@ mod tests {
         time: Duration::from_millis(500),
     };
 
-    /// Room for anything.
+    /// Room for any body.
     fn room() -> Arriving {
         room_of(usize::MAX)
     }
@@ -333,7 +337,7 @@ mod tests {
             read(gzip(&vec![b' '; 1_000_000])).await,
             Err(BodyRefused::TooDense)
         );
-        // What repeats itself as honest text does, and what is small whatever it is.
+        // Repetitive but honest text, and a small body of any kind.
         let ids: Vec<String> = (0..50_000).map(|id| format!("customer-{id}")).collect();
         let ids = serde_json::to_vec(&ids).unwrap();
         assert_eq!(read(gzip(&ids)).await.unwrap(), ids);

@@ -1,5 +1,5 @@
-//! The bytes of one connection, with time limits: on the first byte, on the head of a request, on the pause between two requests,
-//! and on a client that reads nothing.
+//! One connection with time limits: for the first byte, for the head of a request, between two requests, and for a
+//! client that does not read.
 #![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::future::Future;
@@ -14,23 +14,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// How long a client may read nothing while something waits for it.
+/// How long a client may read nothing while bytes wait for it.
 const STALLED: Duration = if cfg!(test) {
     Duration::from_millis(50)
 } else {
     Duration::from_secs(30)
 };
 
-/// Time limits of a connection.
+/// The time limits of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
-    /// For the head of a request, from its first byte; on a new connection from its beginning.
+    /// For the head of a request, from its first byte. On a new connection it counts from the start.
     pub(crate) head: Duration,
     /// Between two requests.
     pub(crate) idle: Duration,
 }
 
-/// How many requests of a connection are being answered: while one is, nothing is expected of the client.
+/// How many requests of a connection are being answered. Meanwhile nothing is expected from the client.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Busy(Arc<AtomicUsize>);
 
@@ -44,7 +44,7 @@ impl Busy {
         Answering(self.clone())
     }
 
-    /// The connection carries no requests any more, but another protocol, which has limits of its own.
+    /// The connection no longer carries requests. The new protocol has its own limits.
     pub(crate) fn upgraded(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -60,15 +60,16 @@ impl Drop for Answering {
     }
 }
 
-/// A connection that can be given up.
+/// A connection that can be aborted.
 pub(crate) trait Abandon {
-    /// Has its end be a reset: what was written and not read is dropped. Otherwise the system keeps it, some MiB, for minutes more.
+    /// Makes the connection end with a reset, which drops what was written and not read. Otherwise the kernel keeps
+    /// those bytes, some MiB, for minutes.
     fn abandon(&self);
 }
 
 impl Abandon for TcpStream {
     fn abandon(&self) {
-        // Best effort: it is closed in any case.
+        // Best effort: the connection is closed in any case.
         let _ = self.set_zero_linger();
     }
 }
@@ -85,7 +86,7 @@ pub(crate) struct Timed<T> {
     io: T,
     times: Times,
     busy: Busy,
-    /// Until when something must have been read.
+    /// Until when a byte must have been read.
     read_until: Pin<Box<Sleep>>,
     waits_for_reading: Waits,
     write_until: Pin<Box<Sleep>>,
@@ -94,7 +95,7 @@ pub(crate) struct Timed<T> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waits {
-    /// While a request is being answered.
+    /// A request is being answered.
     No,
     /// For the first byte of the next request.
     ForRequest,
@@ -109,7 +110,7 @@ impl<T> Timed<T> {
             times,
             busy,
             read_until: Box::pin(tokio::time::sleep(times.head)),
-            // A client that connects has something to say.
+            // A client that connects is expected to send a request.
             waits_for_reading: Waits::ForHead,
             write_until: Box::pin(tokio::time::sleep(STALLED)),
             waits_for_writing: false,
@@ -163,7 +164,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
             }
             return Poll::Ready(read);
         }
-        // An answer that was handed over whole is not being answered any more, and is still to be read by the client.
+        // An answer that was written completely is no longer being answered, but the client still has to read it.
         if this.busy.is() || this.waits_for_writing {
             this.waits_for_reading = Waits::No;
             return Poll::Pending;
@@ -229,7 +230,7 @@ mod tests {
         idle: Duration::from_millis(150),
     };
 
-    /// Fails when it is not closed in the end.
+    /// Fails if the connection is not closed in the end.
     async fn closed(timed: &mut Timed<tokio::io::DuplexStream>) {
         let closing = async { while timed.read(&mut [0; 16]).await.is_ok() {} };
         tokio::time::timeout(Duration::from_secs(20), closing)
@@ -294,7 +295,8 @@ mod tests {
             tokio::io::split(Timed::new(server, TIMES, Busy::default()));
         client.write_all(b"request").await.unwrap();
         reading.read_exact(&mut [0; 7]).await.unwrap();
-        // The answer was handed over whole, so that nobody answers any more; it takes the client longer than the time between two requests.
+        // The answer is written completely, so no request is being answered. The client needs longer to read it than
+        // the time between two requests.
         let answer = async {
             writing.write_all(&[0; 20 * 64]).await.unwrap();
             writing.flush().await.unwrap();
@@ -310,7 +312,7 @@ mod tests {
             ended = reading.read(&mut next) => panic!("given up: {ended:?}"),
             ((), ()) = async { tokio::join!(answer, slow) } => {}
         }
-        // And then it is.
+        // Afterwards the limit applies.
         assert!(reading.read(&mut next).await.is_err());
     }
 

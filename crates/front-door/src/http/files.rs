@@ -1,15 +1,19 @@
-//! Open files: each connection is one, or more where it needs others behind it, and the process needs some for itself.
+//! The number of connections that the limit of open files permits.
+//!
+//! Each connection needs one file descriptor, or more if it needs connections behind it. The process needs some for
+//! itself.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::settings::DEFAULT_CONNECTIONS;
 
-/// What a process keeps for its stores, its logs and its own connections.
+/// File descriptors for the stores, the logs and the process's own connections.
 const RESERVE: u64 = 512;
 
-/// As many connections as are wanted, or as there may be files for where each needs so many. The limit of the process is raised as far as the
-/// system lets it. The log warns where somebody has set the number and it cannot be had; where nobody has, as many as there may be are what is
-/// wanted.
+/// As many connections as configured, or as many as there are file descriptors for, if each needs `files_each`.
+///
+/// It raises the limit of the process as far as the system permits. It logs a warning only if an operator configured a
+/// number that is not possible. The default means as many as possible.
 pub(crate) fn connections(set: Option<usize>, files_each: u64) -> usize {
     let wanted = set.unwrap_or(DEFAULT_CONNECTIONS);
     let mut limit = getrlimit(Resource::Nofile);
@@ -41,19 +45,19 @@ pub(crate) fn connections(set: Option<usize>, files_each: u64) -> usize {
     most
 }
 
-/// Whether an operator is not given what the settings say.
+/// Whether an operator gets less than the settings say.
 fn is_worth_a_warning(set: Option<usize>, most: usize) -> bool {
     set.is_some_and(|set| most < set)
 }
 
-/// Files that so many connections need, and the process beside them.
+/// File descriptors that this many connections need, and the process in addition.
 fn needed(wanted: usize, files_each: u64) -> u64 {
     (wanted as u64)
         .saturating_mul(files_each)
         .saturating_add(RESERVE)
 }
 
-/// At least half of the files are connections' where there are few.
+/// If there are few file descriptors, at least half of them are for connections.
 fn within(wanted: usize, files_each: u64, files: u64) -> usize {
     let left = files.saturating_sub(RESERVE).max(files / 2) / files_each.max(1);
     usize::try_from(left).map_or(wanted, |left| wanted.min(left))

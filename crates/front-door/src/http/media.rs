@@ -1,4 +1,4 @@
-//! Media types of requests, exactly: what a browser sends of itself without asking must not pass for JSON.
+//! Parses media types of requests exactly: a type that a browser sends without a preflight must not pass for JSON.
 
 use axum::http::{HeaderMap, HeaderName, header};
 
@@ -7,9 +7,9 @@ use axum::http::{HeaderMap, HeaderName, header};
 pub(crate) struct MediaRange {
     /// In lower case, such as `application/json`.
     pub(crate) essence: String,
-    /// Names in lower case, values without their quotes.
+    /// The names are in lower case, the values have no quotes.
     pub(crate) parameters: Vec<(String, String)>,
-    /// Thousandths; 1,000 if nothing is said.
+    /// In thousandths; 1,000 if it is absent.
     pub(crate) quality: u16,
 }
 
@@ -67,7 +67,7 @@ fn quality(text: &str) -> Option<u16> {
     Some((value * 1_000.0).round() as u16)
 }
 
-/// What a client accepts, in its order; `None` if it does not say.
+/// What a client accepts, in its order; `None` if the header is absent.
 pub(crate) fn accepted(headers: &HeaderMap) -> Option<Vec<MediaRange>> {
     let mut ranges = Vec::new();
     let mut is_said = false;
@@ -79,19 +79,19 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Option<Vec<MediaRange>> {
     is_said.then_some(ranges)
 }
 
-/// What the body is declared to be.
+/// The declared type of the body.
 pub(crate) fn content_type(headers: &HeaderMap) -> Option<MediaRange> {
     only(headers, &header::CONTENT_TYPE).and_then(MediaRange::parse)
 }
 
-/// The one value of a header; none if there are several.
+/// The only value of a header; `None` if there are several.
 pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)
 }
 
-/// Whether a body is declared to be JSON, in UTF-8.
+/// Whether the declared type is JSON in UTF-8.
 pub(crate) fn is_json(range: &MediaRange, with_suffix: bool) -> bool {
     let is_json = range.essence == "application/json"
         || (with_suffix

@@ -1,8 +1,8 @@
-//! HTTP: connections, and what each request must fulfil before its content is looked at.
+//! HTTP: connections, and the checks of each request before its content is read.
 //!
 //! * Connections: `connection` (time limits), `files` (how many fit).
-//! * Judging: `origin` (host names and CORS), `paths`, `media`, `admission` (rates and shares), `body` (sizes).
-//! * Shares of slow clients: `arriving` (bodies), `unread` (answers), `turns`, `aside` (work that takes long).
+//! * Checks: `origin` (host names and CORS), `paths`, `media`, `admission` (rates and shares), `body` (sizes).
+//! * Shares of slow clients: `arriving` (bodies), `unread` (answers), `turns`, `aside` (long computations).
 //! * Answers: `problem` (refusals), `notices` and `page` (headers), `serving` (requests in progress, for a crash).
 
 pub(crate) mod admission;
@@ -23,12 +23,12 @@ pub(crate) mod unread;
 
 use axum::http::HeaderValue;
 
-/// Names a request, in logs and in answers.
+/// The header with a request's id, for logs and answers.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
-/// The longest id of a request that is taken over from a caller, in bytes.
+/// The longest request id that is accepted from a caller, in bytes.
 const LONGEST_REQUEST_ID: usize = 128;
 
-/// Whether a caller's id of a request may be taken over: it stands in logs.
+/// Whether a caller's request id is accepted. It appears in logs.
 pub(crate) fn is_request_id(id: &HeaderValue) -> bool {
     !id.is_empty()
         && id.len() <= LONGEST_REQUEST_ID

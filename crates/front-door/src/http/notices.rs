@@ -1,22 +1,24 @@
-//! Headers that every answer on some paths carries, whether the front door refuses the request or the server behind answers it.
+//! Headers that every answer on some paths carries, whether the front door refuses the request or the inner server
+//! answers it.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Paths and what their answers say.
+/// Paths and the headers of their answers.
 #[derive(Debug, Clone, Default)]
 pub struct Notices(Vec<Notice>);
 
 #[derive(Debug, Clone)]
 struct Notice {
-    /// All of the path, or all before its last segment.
+    /// The whole path, or the path up to its last segment.
     begin: &'static str,
-    /// Whether any last segment is meant.
+    /// Whether the last segment may be any.
     is_open: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Notices {
-    /// With these headers on a path such as `/orders/list`, or `/orders/order/{id}`, of which the last segment may be any.
+    /// Adds these headers for a path such as `/orders/list`, or `/orders/order/{id}`, where the last segment may be
+    /// any.
     #[must_use]
     pub fn with(mut self, path: &'static str, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
         let (begin, is_open) = match path.split_once('{') {
@@ -31,7 +33,7 @@ impl Notices {
         self
     }
 
-    /// Says of an answer on this path what it does not say yet.
+    /// Adds the headers of this path to an answer, except those that it already has.
     pub(crate) fn add_to(&self, path: &str, answer: &mut HeaderMap) {
         for notice in self.0.iter().filter(|notice| notice.is_of(path)) {
             for (name, value) in &notice.headers {

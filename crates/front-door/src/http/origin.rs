@@ -1,5 +1,7 @@
-//! Which names this port answers to, and whose pages may call it. A browser says in `Origin` (RFC 6454) and `Sec-Fetch-Site` where a
-//! request comes from, and in `Host` whom it takes this port for.
+//! Decides which host names this port answers to, and whose pages may call it.
+//!
+//! A browser says in `Origin` (RFC 6454) and `Sec-Fetch-Site` where a request comes from. In `Host` it says which host
+//! it believes to be talking to.
 
 use std::net::IpAddr;
 
@@ -8,13 +10,13 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::media::only;
 use crate::settings::FrontDoorSettings;
 
-/// How long a browser may keep the answer to a preflight, in seconds.
+/// How long a browser may cache the answer to a preflight, in seconds.
 const PREFLIGHT_SECONDS: &str = "600";
-/// What a page may send and read, besides what it always may.
+/// Headers that a page may send and read, in addition to those that it always may.
 const SENT: &str = "content-type, authorization, x-request-id, traceparent, tracestate, tandem-consistency, idempotency-key, apollographql-client-name, apollographql-client-version";
 const READ: &str = "x-request-id, retry-after, tandem-consistency, warning";
 
-/// Names and origins that are taken.
+/// The host names and origins that are accepted.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     hosts: Vec<String>,
@@ -24,9 +26,9 @@ pub(crate) struct Rules {
 /// Where a request comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum From {
-    /// No page, or one of this port's own.
+    /// Not from a page, or from a page of this port.
     Here,
-    /// A page of an origin that may call.
+    /// From a page of an origin that may call this port.
     Allowed(HeaderValue),
 }
 
@@ -35,7 +37,7 @@ pub(crate) enum From {
 pub(crate) struct Foreign {
     pub(crate) status: StatusCode,
     pub(crate) detail: &'static str,
-    /// As a metric's label.
+    /// The label of the metric.
     pub(crate) reason: &'static str,
 }
 
@@ -69,7 +71,7 @@ impl Rules {
         }
     }
 
-    /// Judges a request that came to the address `local`.
+    /// Judges a request that arrived at the address `local`.
     pub(crate) fn judge(
         &self,
         method: &Method,
@@ -102,7 +104,8 @@ impl Rules {
         }
     }
 
-    /// Without an origin a browser still says whether another site's page asks; following a link is no such call.
+    /// Without an `Origin`, a browser still says whether a page of another site sends the request. Following a link is
+    /// permitted.
     fn judge_site(&self, method: &Method, headers: &HeaderMap) -> Result<From, Foreign> {
         let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let is_foreign = matches!(said("sec-fetch-site"), Some("cross-site"));
@@ -134,7 +137,7 @@ impl Rules {
             .trim_end_matches(']')
             .parse::<IpAddr>();
         match address {
-            // An address is no name that somebody else's name server could turn towards this port.
+            // Nobody's name server can make a literal address point to this port, so it is safe.
             Ok(address) => self.hosts.is_empty() || address.is_loopback() || address == local,
             Err(_) if is_loopback_name(name) => true,
             Err(_) => self.hosts.is_empty() && !local.to_canonical().is_loopback(),
@@ -161,7 +164,7 @@ fn name_of(host: &str) -> &str {
     })
 }
 
-/// Whether an origin's authority is this host; the scheme's own port may be left out on either side.
+/// Whether an origin's authority is this host. Either side may omit the scheme's default port.
 fn same(scheme: &str, authority: &str, host: &str) -> bool {
     let own_port = match scheme {
         "http" => ":80",
@@ -172,7 +175,7 @@ fn same(scheme: &str, authority: &str, host: &str) -> bool {
     plain(authority) == plain(host)
 }
 
-/// Whether this is a browser's question before a call (Fetch, section CORS-preflight).
+/// Whether this is a browser's preflight (Fetch, section CORS-preflight).
 pub(crate) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     method == Method::OPTIONS
         && headers.contains_key(header::ORIGIN)
@@ -181,7 +184,7 @@ pub(crate) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
 
 /// Tells a browser what the page may do.
 pub(crate) fn answer(from: &From, is_preflight: bool, headers: &mut HeaderMap) {
-    // What stands behind knows nothing of this setting.
+    // The inner server does not know this setting, so its headers are removed.
     for name in [
         header::ACCESS_CONTROL_ALLOW_ORIGIN,
         header::ACCESS_CONTROL_ALLOW_CREDENTIALS,

@@ -1,13 +1,13 @@
-//! Headers that keep a browser from making more of an answer than it is.
+//! Security headers, which keep a browser from using an answer in ways that were not intended.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-/// For pages that bring no policy of their own: nothing from elsewhere, nothing inside a frame.
+/// The policy for pages without their own: nothing from other origins, and no frames.
 const POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// For what is no page.
+/// The policy for everything that is not a page.
 const NO_PAGE: &str = "default-src 'none'; frame-ancestors 'none'";
 
-/// Sets them.
+/// Sets the security headers.
 pub(crate) fn secure(headers: &mut HeaderMap) {
     let is_page = headers
         .get(header::CONTENT_TYPE)

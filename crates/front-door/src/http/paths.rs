@@ -1,14 +1,16 @@
-//! Compares paths as the router behind may read them: it decodes percent-encoding, ignores repeated slashes, and may match everything below a path.
-//! What is refused under one spelling must not be reachable under another.
+//! Compares paths as the inner server's router may read them.
+//!
+//! That router decodes percent-encoding, ignores repeated slashes, and may match everything below a path. A path that
+//! is refused in one spelling must not be reachable in another.
 
-/// A path is decoded so often at most; what is encoded more often is no honest path.
+/// How often a path is decoded at most. An honest path is not encoded more often.
 const DECODED: usize = 3;
 
-/// Whether a path may be taken for this one, or for one below it.
+/// Whether a path may be read as the path `of` or as one below it.
 pub(crate) fn is_within(path: &str, of: &str) -> bool {
     let of = of.trim_end_matches('/');
     if of.is_empty() {
-        // Everything is below it.
+        // Every path is below it.
         return path == "/";
     }
     let mut plain = path.as_bytes().to_ascii_lowercase();
@@ -30,8 +32,8 @@ pub(crate) fn is_within(path: &str, of: &str) -> bool {
     })
 }
 
-/// Whether a path leads elsewhere than it says to whoever follows its segments `.` and `..`, and takes a backslash for a slash, as clients of HTTP do (URL,
-/// section 4.4): what stands behind may ask another service for it.
+/// Whether a path leads elsewhere for a reader that resolves the segments `.` and `..` and treats a backslash as a
+/// slash, as HTTP clients do (URL, section 4.4). The inner server may forward it to another service.
 pub(crate) fn leads_elsewhere(path: &str) -> bool {
     let is_dots = |segment: &str| {
         segment.len() <= 6
@@ -44,7 +46,7 @@ pub(crate) fn leads_elsewhere(path: &str) -> bool {
     path.contains('\\') || path.split('/').any(is_dots)
 }
 
-/// With each `%2f` as the byte that it stands for (RFC 3986, section 2.1); what is no such escape stays as it is.
+/// Replaces each escape such as `%2f` by its byte (RFC 3986, section 2.1). Other text stays as it is.
 fn decoded(text: &[u8]) -> Vec<u8> {
     percent_encoding::percent_decode(text).collect()
 }

@@ -1,10 +1,10 @@
-//! Refusals outside of GraphQL, as JSON problems (RFC 9457).
+//! Refusals outside GraphQL, as JSON problems (RFC 9457).
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
-/// A problem about the request at `path`: what happened, and what would be right.
+/// A problem with the request at `path`. `detail` says what happened and what would be right.
 pub(crate) fn problem(status: StatusCode, path: &str, detail: &str) -> Response<Body> {
     let body = json!({
         "type": "about:blank",
@@ -22,7 +22,7 @@ pub(crate) fn problem(status: StatusCode, path: &str, detail: &str) -> Response<
     response
 }
 
-/// Says in how many seconds the request may come again.
+/// Says after how many seconds the client may send the request again.
 pub(crate) fn retry_after(response: &mut Response<Body>, seconds: u64) {
     if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
         response.headers_mut().insert(header::RETRY_AFTER, value);

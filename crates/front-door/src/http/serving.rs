@@ -1,11 +1,12 @@
-//! The requests that are being served now, so that it can be seen what a process was doing when it hung or died.
+//! The requests that are being served now. They show what a process was doing when it hung or died.
 //!
-//! A thread of its own logs requests that take long: where the threads that serve are stuck, nothing else does. A supervisor of
-//! the process may name a file ([`FILE`]); requests stand in it from their beginning to their end, and what is in it when the process has
-//! died was being served.
+//! A separate thread logs requests that take long: if the serving threads are stuck, nothing else can. The supervisor
+//! of the process may name a file ([`FILE`]). It lists each request from its start to its end, so what it contains when
+//! the process has died was being served.
 //!
-//! Each request has a place in the file to itself, and is written there twice: at its beginning, and at its end. No lock is held meanwhile. What is
-//! learned of it in between, the operation's name, the thread writes if the request is still being answered a moment later.
+//! Each request has its own slot in the file, which is written at its start and cleared at its end. No lock is held
+//! meanwhile. The operation's name becomes known only later. The thread writes it if the request is still being
+//! answered a moment later.
 #![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::fs::{File, OpenOptions};
@@ -19,27 +20,27 @@ use axum::http::request::Parts;
 
 /// The variable that names the file.
 pub const FILE: &str = "TANDEM_SERVING_FILE";
-/// A request's place in the file, in bytes.
+/// The size of a request's slot in the file, in bytes.
 const PLACE: usize = 256;
-/// The longest path that is told, in bytes.
+/// The longest path that is noted, in bytes.
 const LONGEST_PATH: usize = 120;
-/// The most of an operation's name that is told, in characters.
+/// The longest operation name that is noted, in characters.
 const LONGEST_NAME: usize = 64;
-/// A request that takes this long is told.
+/// A request that takes this long is logged.
 const LONG: Duration = Duration::from_secs(5);
-/// How often the thread looks; what has been answered for so long by then is written with all that is known of it.
+/// How often the thread checks. It writes what is known of requests that have been served for at least this long.
 const LOOK: Duration = Duration::from_millis(250);
-/// Into so many parts the places are divided, each with a lock of its own.
+/// The slots are divided into this many parts, each with its own lock.
 const PARTS: usize = 16;
 
-/// All requests that are being answered.
+/// All requests that are being served.
 #[derive(Debug, Clone)]
 pub(crate) struct Serving(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     parts: [Mutex<Requests>; PARTS],
-    /// Counts requests: each takes the next part.
+    /// Counts requests, to distribute them over the parts.
     begun: AtomicUsize,
     notes: Option<Notes>,
 }
@@ -55,11 +56,11 @@ struct Request {
     since: Instant,
     what: String,
     is_told: bool,
-    /// Whether the file says all that is known.
+    /// Whether the file has all that is known.
     is_noted: bool,
 }
 
-/// The place of a request.
+/// The slot of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     part: usize,
@@ -83,7 +84,8 @@ impl Notes {
         }
     }
 
-    /// Notes what stands at a place; nothing, if the text is empty. Best effort: it is for when everything else has failed.
+    /// Writes the text of a slot; an empty text clears it. Best effort: it is for the case that everything else has
+    /// failed.
     fn write(&self, place: Place, what: &str) {
         let mut bytes = [0; PLACE];
         let length = what.len().min(PLACE - 1);
@@ -93,25 +95,25 @@ impl Notes {
         #[cfg(test)]
         self.written.fetch_add(1, Ordering::Relaxed);
         let begin = (place.at * PARTS + place.part) * PLACE;
-        // With the zero that ends it.
+        // This includes the zero that terminates the text.
         let text = bytes.get(..=length).unwrap_or_default();
         let _ = self.file.write_all_at(text, begin as u64);
     }
 }
 
-/// One of them, until this is dropped.
+/// One request. It counts as being served until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Served {
     shared: Arc<Shared>,
     place: Place,
 }
 
-/// Tells more of a request that may have been answered meanwhile.
+/// Adds information about a request that may have been answered meanwhile.
 #[derive(Debug, Clone)]
 pub(crate) struct About(Weak<Served>);
 
 impl Serving {
-    /// With the file that the environment names, if it does.
+    /// Uses the file that the environment names, if it names one.
     pub(crate) fn watched() -> Self {
         let file = std::env::var_os(FILE).and_then(|path| {
             let opened = OpenOptions::new()
@@ -144,11 +146,11 @@ impl Serving {
         }))
     }
 
-    /// A request begins to be answered.
+    /// Notes that a request starts to be served.
     pub(crate) fn begin(&self, parts: &Parts, id: &str) -> Arc<Served> {
         let path = parts.uri.path();
         let path = if path.len() > LONGEST_PATH {
-            // It may have more than ASCII in it.
+            // The path may contain more than ASCII, so the cut must be at the boundary of a character.
             let mut ends = (0..=LONGEST_PATH).rev();
             ends.find_map(|end| path.get(..end)).unwrap_or_default()
         } else {
@@ -192,13 +194,13 @@ impl Shared {
         Place { part, at }
     }
 
-    /// Writes what has become known of requests that have been answered for so long.
+    /// Writes what has become known of requests that have been served for this long.
     fn note(&self, long: Duration) {
         let Some(notes) = &self.notes else {
             return;
         };
         for part in 0..PARTS {
-            // Held while it is written: who has ended meanwhile clears the place behind this.
+            // The lock is held while writing. A request that ends meanwhile clears its slot afterwards.
             let mut requests = self.part(part);
             for (at, request) in requests.places.iter_mut().enumerate() {
                 if let Some(request) = request
@@ -212,7 +214,7 @@ impl Shared {
         }
     }
 
-    /// Requests that have taken long and were not told yet.
+    /// Requests that have taken long and were not logged yet.
     fn long(&self, long: Duration) -> Vec<(String, Duration)> {
         let mut told = Vec::new();
         for part in 0..PARTS {
@@ -230,14 +232,14 @@ impl Shared {
 }
 
 impl Served {
-    /// A handle by which the name of the request's operation is noted once it is known.
+    /// A handle for noting the name of the request's operation once it is known.
     pub(crate) fn about(self: &Arc<Self>) -> About {
         About(Arc::downgrade(self))
     }
 }
 
 impl About {
-    /// The request is for an operation of this name.
+    /// Notes the name of the request's operation.
     pub(crate) fn operation(&self, name: &str) {
         let Some(served) = self.0.upgrade() else {
             return;
@@ -260,7 +262,7 @@ impl Drop for Served {
         if let Some(notes) = &self.shared.notes {
             notes.write(self.place, "");
         }
-        // Only now another request may have it.
+        // Only now may another request use the slot.
         self.shared.part(part).free.push(at);
     }
 }
@@ -282,7 +284,7 @@ fn watch(watched: &Weak<Shared>) {
     }
 }
 
-/// What stands in a file that a process which has died had noted: requests that it did not come to the end of.
+/// The requests in the file of a process that has died: those that it had not completed.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -351,7 +353,7 @@ mod tests {
         let notes = serving.0.notes.as_ref().unwrap();
         assert_eq!(notes.written.load(Ordering::Relaxed), 2 * 4 * 100);
         assert!(left_in(&folder).unwrap().is_empty());
-        // As many places as requests at once, and no more.
+        // There are as many slots as concurrent requests, and no more.
         assert!(std::fs::metadata(&folder).unwrap().len() <= (4 * PARTS * PLACE) as u64);
         std::fs::remove_file(folder).unwrap();
     }

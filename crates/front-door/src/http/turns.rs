@@ -1,5 +1,4 @@
-//! Turns: limits how many tasks of one client run at once; further ones wait for that client's own tasks and for nobody
-//! else's.
+//! Turns: limits how many tasks of one client run at once. Further ones wait only for that client's own tasks.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +14,7 @@ pub(crate) struct Turns(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     at_once: usize,
-    /// Tasks of one client that have a turn or wait for one.
+    /// The most tasks of one client that have a turn or wait for one.
     most: usize,
     of_client: Mutex<HashMap<Client, Queue>>,
 }
@@ -26,7 +25,7 @@ struct Queue {
     tasks: usize,
 }
 
-/// A place in the queue of a client, until it is dropped.
+/// A place in the queue of a client, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     shared: Arc<Shared>,
@@ -34,16 +33,16 @@ pub(crate) struct Place {
     turns: Arc<Semaphore>,
 }
 
-/// A task's turn, until it is dropped.
+/// A task's turn, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    // The permit is given back before the queue may be forgotten.
+    // Fields drop in order: the permit is released before the queue may be removed.
     _permit: Option<OwnedSemaphorePermit>,
     _place: Place,
 }
 
 impl Turns {
-    /// `at_once` tasks of a client have their turn, and `waiting` more wait for theirs.
+    /// `at_once` tasks of a client have a turn, and `waiting` more may wait.
     pub(crate) fn new(at_once: usize, waiting: usize) -> Self {
         Self(Arc::new(Shared {
             at_once,
@@ -52,7 +51,7 @@ impl Turns {
         }))
     }
 
-    /// A place for one more task of this client, unless too many wait already.
+    /// Reserves a place for one more task of this client, unless too many wait already.
     pub(crate) fn join(&self, client: Client) -> Option<Place> {
         let mut of_client = self.0.lock();
         let queue = of_client.entry(client).or_insert_with(|| Queue {
@@ -80,7 +79,7 @@ impl Shared {
 }
 
 impl Place {
-    /// Waits for the turn, behind the client's tasks that came before.
+    /// Waits for the turn, after the client's earlier tasks.
     pub(crate) async fn turn(self) -> Turn {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.turns).acquire_owned().await.ok();

@@ -1,5 +1,7 @@
-//! Large answers that their clients have not read yet. There is a bound for all of them together and one for each client: a client that asks for much
-//! and reads slowly, or not at all, fills its own share.
+//! Large answers that their clients have not read yet.
+//!
+//! There is a bound for all of them together and one for each client. A client that asks for much and reads slowly, or
+//! not at all, only fills its own share.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,21 +13,21 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::admission::{Client, Counted, Counter};
 
-/// From so many bytes on an answer is counted.
+/// An answer of this many bytes or more is counted.
 const LARGE: usize = 64 * 1024;
-/// So many bytes are given to the connection at once: what it has been given is not counted any more.
+/// The size of the pieces that the connection gets. A piece that it has is not counted any more.
 const PIECE: usize = 32 * 1024;
-/// What a client is told that has too much to read. What it asked for was carried out.
+/// The message for a client with too much to read. Its operation was executed.
 pub(crate) const TOO_MUCH_UNREAD: &str = "answers to this client that it has not read are as large as what is held: read them first; what was asked for was carried out all the same";
 
 /// There is no room for another answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
 
-/// Counts an answer of so many bytes, if it is large.
+/// Counts an answer of this many bytes, if it is large.
 ///
 /// # Errors
-/// When the client has too much to read, or all have.
+/// When the client, or all clients together, have too much to read.
 pub(crate) fn held(
     answers: &Counter,
     client: Client,
@@ -37,11 +39,11 @@ pub(crate) fn held(
     answers.admit_many(client, bytes).map(Some).ok_or(Full)
 }
 
-/// The same answer, counted until its client has read it. One whose length is not known has bounds of its own; pages and what belongs to them are in
-/// memory once, for all readers.
+/// Counts an answer until its client has read it. An answer of unknown length has its own bounds. Pages and their
+/// assets are not counted: they are in memory once for all readers.
 ///
 /// # Errors
-/// When the client has too much to read, or all have.
+/// When the client, or all clients together, have too much to read.
 pub(crate) fn counted(
     response: Response<Body>,
     answers: &Counter,
@@ -67,10 +69,10 @@ pub(crate) fn counted(
     })
 }
 
-/// A body that is handed out in pieces: given whole, it would be the connection's, and count no more.
+/// A body that is delivered in pieces. Delivered whole, the connection would own it, and it would not be counted.
 struct InPieces {
     body: Body,
-    /// Of what the body has given.
+    /// The part of the body's last frame that is still to be delivered.
     rest: Bytes,
     _counted: Counted,
 }
@@ -147,7 +149,7 @@ mod tests {
         let ask = |client, bytes| counted(answer(bytes), &answers, client);
         let mut unread: Vec<_> = (0..3).map(|_| ask(one, LARGE).unwrap()).collect();
         assert_eq!(ask(one, LARGE).err(), Some(Full));
-        // Small ones go on, pages, and those of others, as far as there is room for all.
+        // Small answers, pages, and those of others still pass, as long as the common bound permits.
         assert!(ask(one, LARGE - 1).is_ok());
         let page = Response::new(Body::from(vec![b'x'; LARGE]));
         assert!(counted(page, &answers, one).is_ok());
@@ -158,7 +160,7 @@ mod tests {
         assert_eq!(read.size_hint().exact(), Some(LARGE as u64));
         assert_eq!(read.collect().await.unwrap().to_bytes().len(), LARGE);
         assert!(ask(one, LARGE).is_ok());
-        // A client that goes away leaves room as well.
+        // A client that disconnects frees its share too.
         drop(unread);
         assert!(ask(one, 3 * LARGE).is_ok());
     }
