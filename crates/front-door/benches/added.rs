@@ -1,9 +1,12 @@
-//! What the front door adds to a request: the same handler behind it and behind nothing but a bare HTTP server, asked in turns.
+//! Measures what the front door adds to a request.
+//!
+//! The same handler runs behind the front door and behind a bare HTTP server, and both are called in turns.
 //!
 //!     cargo bench -p tandem-front-door --bench added
 //!
-//! The query is one that the door knows already, with variables, as clients send it. Servers and client have a thread each. One request in flight
-//! shows what a caller waits longer; 64 what a request takes of the server's thread, which never rests then: the time between two answers.
+//! The query has variables, as clients send it, and the front door already knows its document. Servers and client have
+//! one thread each. One request in flight shows the latency that the front door adds. With 64 in flight the server's
+//! thread never rests, so the time between two answers is the time that one request takes on that thread.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
@@ -34,7 +37,7 @@ const SUPERGRAPH: &str = include_str!("../../../schema/supergraph.graphql");
 const QUERY: &str = "query($id: ID!) { customer(id: $id) {
     id name { firstName lastName } contact { email primaryPhone } addresses { type city postalCode } revision } }";
 const ANSWER: &str = r#"{"data":{"customer":{"id":"42","name":{"firstName":"Ada","lastName":"Lovelace"},"contact":{"email":"ada@example.org","primaryPhone":"+44 20 7946 0001"},"addresses":[{"type":"BILLING","city":"London","postalCode":"SW1Y 4JH"},{"type":"SHIPPING","city":"Ockham","postalCode":"GU23 6NQ"}],"revision":1}}}"#;
-/// An odd number.
+/// It is odd, so that there is a median.
 const ROUNDS: usize = 15;
 const ROUND: Duration = Duration::from_millis(500);
 
@@ -51,7 +54,7 @@ fn handler() -> Router {
     Router::new().route("/graphql", post(async move || (kind, ANSWER)))
 }
 
-/// p50, and the time between two answers, both in microseconds.
+/// Returns p50 and the time between two answers, both in microseconds.
 fn measure(client: &Runtime, asked: &Arc<LeanClient>, in_flight: usize) -> (f64, f64) {
     let begun = Instant::now();
     let asked = Arc::clone(asked);

@@ -1,5 +1,7 @@
-//! The checks that every request passes, in this order: host name and origin, the client's share, the form of the request; then GraphQL's protocols,
-//! or the server behind.
+//! The front door of a port: it runs the checks of every request in a fixed order.
+//!
+//! The order is: host name and origin, the client's share of the rate, the form of the request. Then the request goes
+//! to GraphQL's protocols or to the inner server, which is behind the front door.
 
 mod form;
 mod listener;
@@ -47,10 +49,10 @@ use crate::settings::{FrontDoorSettings, SocketLimits};
 use crate::shutdown::Stop;
 use crate::tls::Tls;
 
-/// The deepest nesting of JSON in bodies that are no GraphQL.
+/// The deepest nesting of JSON in bodies that are not GraphQL.
 const JSON_DEPTH: usize = 32;
 
-/// What all connections of a port share. It is made once, also where several threads serve the port.
+/// The front door of a port. All connections share it, even if several threads serve the port.
 #[derive(Debug, Clone)]
 pub struct FrontDoor {
     shared: Arc<Shared>,
@@ -74,7 +76,7 @@ struct Shared {
 }
 
 impl FrontDoor {
-    /// A door by these settings and rules. `tasks` says where what stands behind may run.
+    /// Makes a front door with these settings and rules. `tasks` says where the inner server may run.
     #[must_use]
     pub fn new(settings: &FrontDoorSettings, rules: GraphQlRules, tasks: Tasks) -> Self {
         let body = BodyLimits {
@@ -97,11 +99,11 @@ impl FrontDoor {
                 Most {
                     of_all: files::connections(settings.max_connections, files_each),
                     of_address: settings.max_connections_per_client,
-                    // A connection is there before anybody says who it is.
+                    // The subject is not known yet when a connection is admitted.
                     of_subject: settings.max_connections_per_client,
                 },
             ),
-            // Without a gauge: it would be set twice for each request.
+            // It has no gauge: each request would update the gauge twice.
             in_flight: Counter::new(None::<&str>, Most::in_flight(settings)),
             serving: Serving::watched(),
             rate: Arc::new(Rate::new(settings)),
@@ -121,13 +123,13 @@ impl FrontDoor {
         }
     }
 
-    /// Speaks TLS; without it HTTP in clear.
+    /// Lets the port speak TLS. Without it the port speaks plain HTTP.
     #[must_use]
     pub fn with_tls(self, tls: Option<Tls>) -> Self {
         Self { tls, ..self }
     }
 
-    /// Says this in every answer on these paths, refusals too.
+    /// Adds these headers to every answer on their paths, refusals included.
     #[must_use]
     pub fn with_notices(self, notices: Notices) -> Self {
         Self {
@@ -136,8 +138,10 @@ impl FrontDoor {
         }
     }
 
-    /// Verifies tokens; without a verifier everybody may do everything. Subscriptions go on for `grace` after their token, so that of
-    /// two doors on the way the one that the client sees is the first to say why.
+    /// Verifies tokens. Without a verifier every caller may do everything.
+    ///
+    /// A subscription outlives its token by `grace`. Where two front doors stand in a row, this lets the one that the
+    /// client talks to end the subscription first and state the reason.
     #[must_use]
     pub fn verifying(self, verifier: Option<Verifier>, grace: Duration) -> Self {
         Self {
@@ -146,7 +150,7 @@ impl FrontDoor {
         }
     }
 
-    /// Serves a port until it is time to stop, then lets open requests end for at most `drain`.
+    /// Serves a port until it is told to stop. Then it waits for open requests for at most `drain`.
     ///
     /// # Errors
     /// When the listener fails.
@@ -157,7 +161,7 @@ impl FrontDoor {
         stop: Stop,
         drain: Duration,
     ) -> std::io::Result<()> {
-        // Here, and not when the door is made: metrics are recorded by now.
+        // Not in `new`: the metrics recorder is installed only later.
         refusals::show();
         let door = Door {
             shared: Arc::clone(&self.shared),
@@ -171,7 +175,7 @@ impl FrontDoor {
     }
 }
 
-/// The door of one listener, and what stands behind it.
+/// The front door of one listener, with its inner server.
 #[derive(Debug, Clone)]
 pub(crate) struct Door<I> {
     shared: Arc<Shared>,
@@ -199,7 +203,8 @@ impl<I: Inner> Door<I> {
         self.shared.connections.admit(client)
     }
 
-    /// Answers a request. `open` is its connection, which counts as open, and is waited for, while a WebSocket lives on.
+    /// Answers a request on the connection `open`. A WebSocket holds `open`, so the connection stays counted and the
+    /// shutdown waits for it.
     pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
@@ -230,13 +235,13 @@ impl<I: Inner> Door<I> {
             "send the body as it is, or with `transfer-encoding: chunked` alone";
         let (mut parts, body) = request.into_parts();
         let id = name(&mut parts);
-        // Probes and scrapers of metrics have none.
+        // Probes and metric scrapers have no certificate.
         if !is_certified && !parts.uri.path().starts_with("/actuator/") {
             refused("certificate");
             let response = problem(StatusCode::FORBIDDEN, parts.uri.path(), CERTIFICATE);
             return finished(response, &From::Here, false, id);
         }
-        // The server reads in large steps, and refuses what is twice as much by itself.
+        // The HTTP server reads in large steps and by itself refuses only heads of about twice this size.
         if size_of_head(&parts) > LARGEST_HEAD {
             refused("head");
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -282,14 +287,15 @@ impl<I: Inner> Door<I> {
         open: Arc<Open>,
     ) -> Response<Body> {
         let address = Client::of(peer.ip());
-        // A verified caller is counted by subject, from any address; one that has yet to be verified, which costs more, by the address first.
+        // A verified caller is counted by subject, whatever its address. A caller whose token is not verified yet is
+        // first counted by address, because verification is expensive.
         let known = self.identifier.remembered(&parts.headers);
         if known.is_none()
             && let Err(wait) = self.shared.rate.take(address)
         {
             return self.too_much(&parts.uri, whole_seconds(wait), TOO_FAST);
         }
-        // What is still being sent counts, too: who sends slowly must leave room for others.
+        // A request counts while its body is still arriving: slow senders must leave room for others.
         let asking = known
             .as_ref()
             .map_or(address, |known| known.client(address));
@@ -302,7 +308,7 @@ impl<I: Inner> Door<I> {
         };
         let id = parts.headers.get(REQUEST_ID);
         let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
-        // Until the answer begins: what is sent then does not keep a thread.
+        // This covers the time until the answer begins. Sending the rest does not block a thread.
         let served = self.shared.serving.begin(&parts, id);
         let identity = match known {
             Some(identity) => identity,
@@ -325,7 +331,7 @@ impl<I: Inner> Door<I> {
             let mut request = Request::from_parts(parts, ());
             let upgraded = hyper::upgrade::on(&mut request);
             let (mut parts, ()) = request.into_parts();
-            // The connection stays open as long as the session has its origin.
+            // The session holds this through its origin, so the connection stays open.
             parts.extensions.insert(open);
             return upgrade(
                 graphql,
@@ -346,7 +352,7 @@ impl<I: Inner> Door<I> {
         let uri = parts.uri.clone();
         if leads_elsewhere(uri.path()) {
             refused("path");
-            // Some clients read no answer before they have written all.
+            // Some clients read no answer until they have written their whole request.
             self.discard(&parts, body, client).await;
             let detail = "a path has no segments `.` and `..` here, and no backslashes";
             return problem(StatusCode::BAD_REQUEST, uri.path(), detail);
@@ -355,7 +361,7 @@ impl<I: Inner> Door<I> {
         if !is_operation && is_within(uri.path(), graphql.path()) {
             if parts.method != Method::GET && parts.method != Method::HEAD {
                 refused("path");
-                // Some clients read no answer before they have written all.
+                // Some clients read no answer until they have written their whole request.
                 self.discard(&parts, body, client).await;
                 let detail = format!("operations are taken at {} alone", graphql.path());
                 let status = StatusCode::METHOD_NOT_ALLOWED;
@@ -364,7 +370,8 @@ impl<I: Inner> Door<I> {
                 response.headers_mut().insert(header::ALLOW, takes);
                 return response;
             }
-            // A page, or a part of one: nothing that what stands behind could take for an operation, which nobody has judged.
+            // This asks for a page or a part of one. Nobody has checked an operation, so the inner server must not
+            // find one in it.
             without_operation(&mut parts);
         }
         let response = if is_operation {
@@ -374,7 +381,7 @@ impl<I: Inner> Door<I> {
                 .await
         } else {
             if parts.method == Method::HEAD {
-                // The server sends no body to a HEAD; what stands behind need not know of it.
+                // hyper sends no body in answer to HEAD, so the inner server only needs to know GET.
                 parts.method = Method::GET;
             }
             self.other(&share, &identity, parts, body).await
@@ -383,7 +390,7 @@ impl<I: Inner> Door<I> {
             .unwrap_or_else(|_| self.too_much(&uri, 1, TOO_MUCH_UNREAD))
     }
 
-    /// Everything that is no GraphQL: its body is read here, within its bounds.
+    /// Answers everything that is not GraphQL. It reads the body here, within its bounds.
     async fn other(
         &self,
         share: &Share,
@@ -400,7 +407,7 @@ impl<I: Inner> Door<I> {
             }
             Err(rejection) => {
                 refused("token");
-                // Some clients read no answer before they have written all.
+                // Some clients read no answer until they have written their whole request.
                 self.discard(&parts, body, share.client()).await;
                 let status = identity::status(&rejection);
                 let response = problem(status, parts.uri.path(), &rejection.to_string());
@@ -459,7 +466,7 @@ impl<I: Inner> Door<I> {
             .await
     }
 
-    /// Reads a body for nothing but its end.
+    /// Reads a body to its end and drops it.
     async fn discard(&self, parts: &Parts, body: Incoming, client: Client) {
         let mut arriving = self.shared.graphql.arriving(client);
         let _ = read(&parts.headers, body, self.shared.body, &mut arriving).await;

@@ -1,5 +1,7 @@
-//! Who sends a request: its token (RFC 6750) is verified before anything looks at what it asks for, and what it may do goes along
-//! with it as [`Access`]. The fields of GraphQL and the routes of REST decide for themselves what they need.
+//! Identifies who sends a request.
+//!
+//! The token (RFC 6750) is verified before the request's content is read. The request then carries its [`Access`]. The
+//! fields of GraphQL and the routes of REST decide themselves which scopes they require.
 #![expect(clippy::disallowed_methods, reason = "tokens go by the time of day")]
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,14 +12,15 @@ use tokio::time::Instant;
 
 use crate::http::admission::Client;
 
-/// Where a bad token is as good as none: probes and scrapers send what they like, and operators a secret that is no token.
+/// Paths where a bad token counts as none. Probes and scrapers may send anything, and operators send a secret that is
+/// not a token.
 const WITHOUT_TOKEN: [&str; 2] = ["/actuator", "/admin"];
 
-/// Tells who sends a request. Without a verifier authentication is off, and everybody may do everything.
+/// Identifies callers. Without a verifier authentication is off, and every caller may do everything.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Identifier {
     verifier: Option<Verifier>,
-    /// How much longer than its token a subscription goes on.
+    /// How much longer than its token a subscription lasts.
     grace: Duration,
 }
 
@@ -25,7 +28,7 @@ pub(crate) struct Identifier {
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     access: Result<Access, Rejection>,
-    /// Until when the token is taken; none without one.
+    /// Until when the token is accepted; `None` without a token.
     good_until: Option<SystemTime>,
     grace: Duration,
 }
@@ -35,7 +38,8 @@ impl Identifier {
         Self { verifier, grace }
     }
 
-    /// Who sends a request with these headers, if its token was verified before: the cheap way, which others cannot make dear.
+    /// The caller with these headers, if the token was verified before. It is cheap, and other clients cannot make it
+    /// expensive.
     pub(crate) fn remembered(&self, headers: &HeaderMap) -> Option<Identity> {
         let verifier = self.verifier.as_ref()?;
         let principal = verifier.remembered(bearer(headers).ok()??)?;
@@ -50,8 +54,8 @@ impl Identifier {
         }
     }
 
-    /// Who sends a request with these headers, if that is known without verifying a token: there is none, none is asked for, or it was
-    /// verified before.
+    /// The caller with these headers, if it is known without a verification: there is no token, none is required, or it
+    /// was verified before.
     pub(crate) fn at_once(&self, headers: &HeaderMap) -> Option<Identity> {
         if self.verifier.is_none() {
             return Some(Identity::of(Ok(Access::Open)));
@@ -63,7 +67,8 @@ impl Identifier {
         }
     }
 
-    /// Verifies the token of these headers, if there is one. An issuer's keys may be read for it, within their own time limit.
+    /// Verifies the token in these headers, if there is one. This may read an issuer's keys, within their own time
+    /// limit.
     pub(crate) async fn identify(&self, headers: &HeaderMap) -> Identity {
         let Some(verifier) = &self.verifier else {
             return Identity::of(Ok(Access::Open));
@@ -93,10 +98,10 @@ impl Identity {
         }
     }
 
-    /// What an operation may do that begins now.
+    /// What an operation that starts now may do.
     ///
     /// # Errors
-    /// Why the token is not taken, or not any more.
+    /// Why the token is not accepted, or not any more.
     pub(crate) fn access(&self) -> Result<Access, Rejection> {
         if self
             .good_until
@@ -107,7 +112,7 @@ impl Identity {
         self.access.clone()
     }
 
-    /// When subscriptions end that begin now.
+    /// When subscriptions that start now must end.
     pub(crate) fn ends(&self) -> Option<Instant> {
         let left = self
             .good_until?
@@ -116,7 +121,7 @@ impl Identity {
         Instant::now().checked_add(left.saturating_add(self.grace))
     }
 
-    /// By what a client at this address is counted: by its subject, where that is known.
+    /// The key by which a client at this address is counted: its subject, if that is known.
     pub(crate) fn client(&self, address: Client) -> Client {
         match &self.access {
             Ok(Access::Bearer(Principal { subject, .. })) => Client::named(subject),
@@ -125,7 +130,7 @@ impl Identity {
     }
 }
 
-/// Whether a bad token is as good as none at this path.
+/// Whether a bad token counts as none at this path.
 pub(crate) fn is_without_token(path: &str) -> bool {
     WITHOUT_TOKEN.iter().any(|begin| {
         path.strip_prefix(begin)
@@ -133,7 +138,7 @@ pub(crate) fn is_without_token(path: &str) -> bool {
     })
 }
 
-/// The status for those who know more than 200.
+/// The status for clients that expect errors to have one.
 pub(crate) fn status(rejection: &Rejection) -> StatusCode {
     if is_unknown(rejection) {
         StatusCode::SERVICE_UNAVAILABLE
@@ -142,7 +147,7 @@ pub(crate) fn status(rejection: &Rejection) -> StatusCode {
     }
 }
 
-/// Says how to authenticate (RFC 6750, section 3), or when to ask again.
+/// Says how to authenticate (RFC 6750, section 3), or when to try again.
 pub(crate) fn challenge<B>(mut response: Response<B>, rejection: &Rejection) -> Response<B> {
     let (name, value) = if is_unknown(rejection) {
         (header::RETRY_AFTER, "1")
@@ -155,12 +160,12 @@ pub(crate) fn challenge<B>(mut response: Response<B>, rejection: &Rejection) -> 
     response
 }
 
-/// Nothing is known of the token while its issuer's keys cannot be had.
+/// Whether the token could not be judged because its issuer's keys are not available.
 pub(crate) fn is_unknown(rejection: &Rejection) -> bool {
     *rejection == Rejection::KeysUnavailable
 }
 
-/// The token of a request (RFC 6750, section 2.1); an empty one is none, and of two nobody knows which is meant.
+/// The token of a request (RFC 6750, section 2.1). An empty one counts as none, and two are ambiguous.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Rejection> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {

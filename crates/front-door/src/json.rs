@@ -1,35 +1,37 @@
-//! Checks of JSON before it is parsed: of its nesting, because parsers recurse and the stack is finite, and of escapes that encode no character,
-//! which parsers treat differently.
+//! Checks of JSON before it is parsed.
+//!
+//! Nesting is checked because parsers recurse and the stack is finite. Escapes that encode no character are checked
+//! because parsers treat them differently.
 
-/// JSON that nests deeper than what is taken.
+/// JSON that nests deeper than the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("JSON may nest {limit} levels deep")]
 pub struct TooDeep {
-    /// The most levels that are taken.
+    /// The most levels that are accepted.
     pub limit: usize,
 }
 
-/// An escape that names no character.
+/// An escape that encodes no character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the escape at byte {at} names no character: `\\u` and four hexadecimal digits, and both halves of a surrogate pair, such as \\uD83D\\uDE00"
 )]
 pub(crate) struct BrokenEscape {
-    /// Where it stands, from 0.
+    /// The index of its first byte.
     at: usize,
 }
 
-/// Looks whether every `\u` names a character (RFC 8259, sections 7 and 8.2): half of a surrogate pair alone does not, and a parser that skips
-/// a member takes what the one that reads it refuses.
+/// Checks that every `\u` encodes a character (RFC 8259, sections 7 and 8.2). Half of a surrogate pair alone does not.
+/// A parser that skips a member accepts it, and one that reads the member refuses it.
 ///
 /// # Errors
-/// Where the first stands that does not.
+/// The place of the first escape that encodes no character.
 pub(crate) fn check_escapes(text: &[u8]) -> Result<(), BrokenEscape> {
     let mut at = 0;
     while let Some(next) = memchr::memchr(b'\\', text.get(at..).unwrap_or_default()) {
         at += next;
         at += match unit(text, at) {
-            // Another escape, two bytes.
+            // Any other escape has two bytes.
             None if text.get(at + 1) != Some(&b'u') => 2,
             Some(0xD800..=0xDBFF) => match unit(text, at + UNIT) {
                 Some(0xDC00..=0xDFFF) => 2 * UNIT,
@@ -42,10 +44,10 @@ pub(crate) fn check_escapes(text: &[u8]) -> Result<(), BrokenEscape> {
     Ok(())
 }
 
-/// The bytes of an escape such as `\u005b`.
+/// The length of an escape such as `\u005b`, in bytes.
 const UNIT: usize = 6;
 
-/// The code unit that is written as an escape there.
+/// The code unit of the escape at this index.
 fn unit(text: &[u8], at: usize) -> Option<u16> {
     let digits = text.get(at..at + UNIT)?.strip_prefix(b"\\u")?;
     digits.iter().try_fold(0, |unit, digit| {
@@ -54,11 +56,11 @@ fn unit(text: &[u8], at: usize) -> Option<u16> {
     })
 }
 
-/// Counts arrays and objects that are open at once. What is no JSON is left to the parser, which this keeps from going
-/// deeper than the limit: no parser descends further than brackets are open outside of strings.
+/// Checks how many arrays and objects are open at once. Invalid JSON is left to the parser. This check also bounds the
+/// parser's recursion: no parser descends further than brackets are open outside strings.
 ///
 /// # Errors
-/// When more than `limit` are.
+/// When more than `limit` are open.
 pub fn check_depth(text: &[u8], limit: usize) -> Result<(), TooDeep> {
     let mut depth = 0_usize;
     for byte in outside_strings(text) {
@@ -76,12 +78,12 @@ pub fn check_depth(text: &[u8], limit: usize) -> Result<(), TooDeep> {
     Ok(())
 }
 
-/// Counts the values of a text, by the commas outside of strings: what is read makes something of each, of many times its two bytes.
+/// Counts the values of a text by the commas outside strings. Each parsed value takes many times its two bytes.
 pub(crate) fn count_values(text: &[u8]) -> usize {
     1 + outside_strings(text).filter(|byte| *byte == b',').count()
 }
 
-/// The bytes of a text that are in no string, without the quotes around these. A string that does not end goes on to the end of the text.
+/// The bytes of a text outside strings, without the quotes. A string without an end reaches to the end of the text.
 fn outside_strings(text: &[u8]) -> impl Iterator<Item = u8> {
     let mut bytes = text.iter().copied();
     std::iter::from_fn(move || {

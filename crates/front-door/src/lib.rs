@@ -1,11 +1,11 @@
 //! Everything between the network and our code, in the gateway and in both services. It trusts no input.
 //!
-//! A [`FrontDoor`] serves a port: it accepts connections, judges each request, speaks GraphQL's protocols, and hands on
+//! A [`FrontDoor`] serves a port. It accepts connections, judges each request, speaks GraphQL's protocols, and forwards
 //! well-formed, bounded operations in one form ([`graphql::Inner`]).
 //!
 //! * `door`: the order in which a request is judged.
 //! * `http`: connections, sizes, rates, origins.
-//! * `identity`: tokens, verified before anything reads what a request asks for.
+//! * `identity`: tokens, which are verified before the content of a request is read.
 //! * [`graphql`]: documents, variables, cost, and the protocols over HTTP and WebSocket.
 //! * `tls`, `settings`, `shutdown`, `runtime`: the port itself.
 //!

@@ -2,10 +2,10 @@
 
 /// The counter.
 const REFUSALS: &str = "front_door_refusals_total";
-/// Subscriptions that ended because their client read too slowly.
+/// Counts subscriptions that ended because their client read too slowly.
 pub(crate) const LAGGED: &str = "front_door_lagged_subscriptions_total";
 
-/// Why anything is refused: whoever refuses for another reason adds it here.
+/// All reasons for refusals. A new reason must be added here.
 const REASONS: [&str; 26] = [
     "accept",
     "answer",
@@ -35,7 +35,8 @@ const REASONS: [&str; 26] = [
     "validation",
 ];
 
-/// Shows the counters before anything is refused: a series that begins with the first refusal is no increase.
+/// Registers the counters before anything is refused. A series that only begins with the first refusal would show no
+/// increase.
 pub(crate) fn show() {
     for reason in REASONS {
         metrics::counter!(REFUSALS, "reason" => reason).increment(0);

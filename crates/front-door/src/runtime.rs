@@ -1,4 +1,4 @@
-//! Where tasks run: on the threads of a runtime, or on the very thread that asks, for a service that cannot leave it.
+//! Where tasks run: on any thread of the runtime, or on the calling thread, for a service that cannot leave it.
 
 use std::future::Future;
 
@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 pub enum Tasks {
     /// On any thread of the runtime.
     Shared,
-    /// On this thread, inside of a `LocalSet`.
+    /// On this thread, inside a `LocalSet`.
     Local,
 }
 
@@ -25,12 +25,12 @@ impl Tasks {
     }
 }
 
-/// A task that ends when this is dropped.
+/// A task that is aborted when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Task(Option<JoinHandle<()>>);
 
 impl Task {
-    /// Lets it go on by itself.
+    /// Lets the task continue on its own.
     pub(crate) fn detach(mut self) {
         self.0 = None;
     }

@@ -9,12 +9,12 @@ use clap::builder::RangedU64ValueParser;
 
 use allowed::{parse_host, parse_origin};
 
-/// What one WebSocket may do.
+/// Limits of one WebSocket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SocketLimits {
-    /// Operations open at once.
+    /// Operations that may be open at once.
     pub(crate) operations: usize,
-    /// The largest message that is taken, in bytes.
+    /// The largest accepted message, in bytes.
     pub(crate) message: usize,
     /// From the handshake to `connection_init`.
     pub(crate) init: Duration,
@@ -22,7 +22,7 @@ pub(crate) struct SocketLimits {
     pub(crate) ping: Duration,
 }
 
-/// A limit of 0 would let nothing through.
+/// A limit of 0 would refuse everything.
 fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
 }
@@ -81,8 +81,9 @@ pub struct FrontDoorSettings {
     #[arg(long, env = "TANDEM_MAX_IN_FLIGHT_PER_CLIENT", value_name = "NUMBER", value_parser = at_least_one())]
     pub max_in_flight_per_client: Option<usize>,
 
-    /// Requests a second of one address, and of one subject of tokens; as many again may come in a burst. What is large counts as several: a request
-    /// for each 4 KiB, for each 5 tokens of a document beyond 250 where it has not come before, and for each 50 fields beyond 2,000 that an answer may have.
+    /// Requests a second of one address, and of one subject of tokens; as many again may come in a burst. What is large
+    /// counts as several: a request for each 4 KiB, for each 5 tokens of a document beyond 250 where it has not come
+    /// before, and for each 50 fields beyond 2,000 that an answer may have.
     #[arg(
         long,
         env = "TANDEM_RATE_LIMIT",
@@ -192,7 +193,7 @@ pub struct FrontDoorSettings {
     pub idle_timeout_seconds: u64,
 }
 
-/// Connections open at once where nobody has set another number and there may be as many files.
+/// Connections that may be open at once if no number is configured and there are enough file descriptors.
 pub(crate) const DEFAULT_CONNECTIONS: usize = 20_000;
 
 impl Default for FrontDoorSettings {
@@ -220,7 +221,7 @@ impl Default for FrontDoorSettings {
 }
 
 impl FrontDoorSettings {
-    /// What one WebSocket may do.
+    /// The limits of one WebSocket.
     pub(crate) fn sockets(&self) -> SocketLimits {
         SocketLimits {
             operations: self.max_subscriptions_per_connection,

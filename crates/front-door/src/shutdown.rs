@@ -1,16 +1,16 @@
-//! The signal by which a port is stopped.
+//! The signal that stops a port.
 
 use tokio::sync::watch;
 
-/// Tells that it is time to stop; clones hear the same.
+/// Receives the signal to stop. Clones receive the same signal.
 #[derive(Debug, Clone)]
 pub struct Stop(watch::Receiver<bool>);
 
-/// Gives the word.
+/// Sends the signal to stop.
 #[derive(Debug)]
 pub struct Stopper(watch::Sender<bool>);
 
-/// A word to be given, and those who hear it.
+/// Makes a signal: its sender and its receiver.
 #[must_use]
 pub fn stop() -> (Stopper, Stop) {
     let (sender, receiver) = watch::channel(false);
@@ -18,17 +18,17 @@ pub fn stop() -> (Stopper, Stop) {
 }
 
 impl Stopper {
-    /// It is time.
+    /// Sends the signal.
     pub fn request(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl Stop {
-    /// Waits for the signal; a dropped sender counts as one.
+    /// Waits for the signal. A dropped sender counts as the signal.
     pub async fn requested(&self) {
         let mut receiver = self.0.clone();
-        // Without a sender nobody will say it any more: it counts as said.
+        // An error means that the sender was dropped, which counts as the signal.
         let _ = receiver.wait_for(|is_said| *is_said).await;
     }
 }

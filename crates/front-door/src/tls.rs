@@ -1,4 +1,5 @@
-//! TLS of a port: a certificate that is read again when its files change, and, between the parts of one system, certificates of clients.
+//! TLS of a port: a certificate that is reloaded when its files change, and client certificates between the parts of
+//! one system.
 
 use std::{
     io,
@@ -14,7 +15,7 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const LOOK: Duration = if cfg!(test) {
     Duration::from_millis(20)
 } else {
@@ -55,7 +56,7 @@ pub struct TlsSettings {
     pub tls_ca: Option<PathBuf>,
 }
 
-/// Why a port cannot speak TLS.
+/// Why a port cannot use TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
@@ -65,23 +66,23 @@ pub enum TlsError {
         flag: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The files do not fit together.
+    /// The certificate and the key do not fit together.
     #[error("--tls-certificate and --tls-key do not fit: {0}")]
     Unfit(#[from] rustls::Error),
-    /// The authority's certificates are none.
+    /// The file of the authority does not contain usable certificates.
     #[error("--tls-ca {} does not do: {reason}", path.display())]
     Authority {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// What the files hold.
+/// The contents of the files.
 #[derive(Clone, PartialEq, Eq)]
 struct Files {
     certificate: Vec<u8>,
@@ -106,20 +107,21 @@ struct Paths {
 #[derive(Clone, Debug)]
 pub struct Tls(Arc<Shared>);
 
-/// Whether clients show certificates.
+/// Whether clients must show certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clients {
-    /// Anybody may come.
+    /// Every client is accepted.
     Anybody,
-    /// Where an authority is given, those who show a certificate by it; others get answers to `/actuator/` alone.
+    /// If an authority is configured, clients must show a certificate that it signed. Others get answers only on
+    /// `/actuator/`.
     Certified,
 }
 
 impl Tls {
-    /// Reads the files that the settings name, now and whenever they change; `None` if they name none.
+    /// Loads the files that the settings name, and reloads them when they change. `None` if the settings name none.
     ///
     /// # Errors
-    /// When a file cannot be read, or they do not fit together.
+    /// When a file cannot be read, or the files do not fit together.
     pub fn load(settings: &TlsSettings, clients: Clients) -> Result<Option<Self>, TlsError> {
         let (Some(certificate), Some(key)) = (&settings.tls_certificate, &settings.tls_key) else {
             return Ok(None);
@@ -145,12 +147,12 @@ impl Tls {
         Ok(Some(Self(shared)))
     }
 
-    /// Whether requests need a certificate.
+    /// Whether requests need a client certificate.
     pub(crate) fn asks_clients(&self) -> bool {
         self.0.paths.authority.is_some()
     }
 
-    /// Takes connections with the certificate as it is now.
+    /// Accepts connections with the current certificate.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         let current = self
             .0
@@ -212,7 +214,7 @@ fn config(paths: &Paths, files: &Files) -> Result<ServerConfig, TlsError> {
                     .add(certificate)
                     .map_err(|error| unfit(error.to_string()))?;
             }
-            // A client that shows none gets an answer that says so, and probes get theirs.
+            // A client without a certificate gets an answer that says so, and probes need no certificate.
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
                 .build()
@@ -226,7 +228,7 @@ fn config(paths: &Paths, files: &Files) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
-/// Reads the files again when they change, until nobody serves by them.
+/// Reloads the files when they change, until the port has ended.
 #[expect(clippy::disallowed_methods, reason = "a thread that looks at files")]
 fn watch(shared: &Weak<Shared>, mut known: Files) {
     let mut trouble = String::new();
@@ -255,7 +257,7 @@ fn watch(shared: &Weak<Shared>, mut known: Files) {
                 tracing::info!(certificate = %shared.paths.certificate.display(), "the certificate has changed");
             }
             Err(error) => {
-                // As while the files are being replaced. What is served stays.
+                // This also happens while the files are being replaced. The last good configuration stays in use.
                 let reason = error.to_string();
                 if reason != trouble {
                     tracing::error!(

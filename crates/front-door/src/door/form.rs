@@ -1,4 +1,4 @@
-//! The form of requests as they come, and of answers as they leave.
+//! The form of requests when they arrive and of answers when they leave.
 
 use axum::body::Body;
 use axum::http::request::Parts;
@@ -9,7 +9,7 @@ use crate::http::origin::{self, From};
 use crate::http::page;
 use crate::http::{REQUEST_ID, is_request_id};
 
-/// Leaves a request its path alone, without a query and a body.
+/// Reduces a request to its path, without a query and without a body.
 pub(super) fn without_operation(parts: &mut Parts) {
     let path = parts.uri.path().parse::<Uri>();
     parts.uri = path.unwrap_or_else(|_| Uri::from_static("/"));
@@ -22,7 +22,8 @@ pub(super) fn without_operation(parts: &mut Parts) {
     }
 }
 
-/// Whether its body comes in a transfer coding besides `chunked`, which nobody here takes off (RFC 9112, section 6.1).
+/// Whether the body comes in a transfer coding other than `chunked`: nothing here decodes those (RFC 9112, section
+/// 6.1).
 pub(super) fn is_in_unknown_coding(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::TRANSFER_ENCODING)
@@ -35,7 +36,7 @@ pub(super) fn is_in_unknown_coding(headers: &HeaderMap) -> bool {
         })
 }
 
-/// Bytes of the head of a request, as they are written (RFC 9112).
+/// The size of a request's head in bytes, in the form of RFC 9112.
 pub(super) fn size_of_head(parts: &Parts) -> usize {
     let target = parts.uri.path_and_query().map_or(0, |it| it.as_str().len());
     let headers = parts.headers.iter();
@@ -44,7 +45,7 @@ pub(super) fn size_of_head(parts: &Parts) -> usize {
     })
 }
 
-/// Takes the caller's request id over, or makes one.
+/// Keeps the caller's request id, or generates one.
 #[expect(clippy::disallowed_methods, reason = "an id that decides nothing")]
 pub(super) fn name(parts: &mut Parts) -> Option<HeaderValue> {
     let given = parts
@@ -57,11 +58,11 @@ pub(super) fn name(parts: &mut Parts) -> Option<HeaderValue> {
     Some(id)
 }
 
-/// Whether a browser asks for the page that is at the same address.
+/// Whether a browser asks for the page at the same address.
 pub(super) fn wants_page(parts: &Parts) -> bool {
     let is_get = parts.method == Method::GET || parts.method == Method::HEAD;
     let mut ranges = accepted(&parts.headers).unwrap_or_default();
-    // The first of those that are liked best; the order stays.
+    // The sort is stable: of several ranges with the highest quality, the first one wins.
     ranges.sort_by_key(|range| std::cmp::Reverse(range.quality));
     is_get
         && ranges.first().is_some_and(|range| {

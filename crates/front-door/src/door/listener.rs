@@ -1,4 +1,4 @@
-//! Takes connections, as many as there may be, and serves HTTP/1.1 on each.
+//! Accepts connections up to a limit, and serves HTTP/1.1 on each.
 #![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::convert::Infallible;
@@ -27,22 +27,24 @@ use crate::http::connection::{Abandon, Answering, Busy, Timed, Times};
 use crate::refusals;
 use crate::shutdown::Stop;
 
-/// How long accepting pauses when the system has no file left for a connection.
+/// How long accepting pauses when the process has no file descriptor left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The largest head of a request, in bytes.
 pub(super) const LARGEST_HEAD: usize = 64 * 1024;
-/// The most headers of a request.
+/// The most headers that a request may have.
 const MOST_HEADERS: usize = 100;
 
-/// A connection that is open: it is counted, and its end waited for when the port stops. A WebSocket holds it for as long as it lives, which is
-/// longer than the server of requests has the connection.
+/// An open connection. It is counted, and the shutdown of the port waits for its end.
+///
+/// A WebSocket holds it for its whole life, which is longer than the HTTP server keeps the connection.
 #[derive(Debug)]
 pub(crate) struct Open {
     _counted: Counted,
     _finished: mpsc::Sender<Infallible>,
 }
 
-/// Serves until it is time to stop, then lets open requests end for at most `drain`, and WebSockets say so.
+/// Serves until it is told to stop. Then it waits for open requests for at most `drain`; WebSocket clients are
+/// informed.
 pub(crate) async fn serve<I: Inner>(
     listener: TcpListener,
     door: Door<I>,
@@ -61,7 +63,7 @@ pub(crate) async fn serve<I: Inner>(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Connections that broke off are no reason to wait; a lack of files is, and it passes.
+                // A connection that broke off is no reason to wait. A lack of file descriptors is: it passes.
                 if !is_of_connection(&error) {
                     tracing::warn!(%error, "a connection could not be taken");
                     tokio::time::sleep(PAUSE).await;
@@ -72,7 +74,7 @@ pub(crate) async fn serve<I: Inner>(
         let client = Client::of(peer.ip());
         let Some(counted) = door.admit(client) else {
             refusals::count("connections");
-            // Closed without an answer: an answer would cost what is short.
+            // It is closed without an answer: writing one would use the resources that are scarce.
             drop(stream);
             continue;
         };
@@ -131,7 +133,7 @@ async fn connection<I: Inner>(
     }
 }
 
-/// Where a connection is from, and the address that it came to.
+/// The peer's address, and the local address to which it connected.
 #[derive(Clone, Copy)]
 struct Ends {
     peer: SocketAddr,
@@ -172,13 +174,13 @@ async fn talk<I: Inner>(
             }))
         }
     });
-    // Without `pipeline_flush`: with it hyper holds back the answer to a head that it cannot read, for the head itself is taken for the next request,
-    // and the connection ends without a word.
+    // Without `pipeline_flush`. With it, hyper holds back the answer to a head that it cannot read, because it takes
+    // that head for the next request. The connection would then end without an answer.
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .max_headers(MOST_HEADERS)
         .max_buf_size(LARGEST_HEAD)
-        // The connection's own limits tell the first byte from the rest of a head.
+        // hyper's timeout does not distinguish the wait for the first byte from the rest of a head. `Timed` does.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
@@ -196,7 +198,7 @@ async fn talk<I: Inner>(
     }
 }
 
-/// The body of an answer, which is being sent until this is dropped.
+/// The body of an answer. The request counts as being answered until this is dropped.
 struct Answer {
     body: Body,
     _answering: Answering,

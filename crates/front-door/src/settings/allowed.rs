@@ -1,11 +1,12 @@
-//! Names and origins as they are set: what no browser could ever send is told at the start, where it would otherwise allow nobody without a
-//! word.
+//! Parses the configured host names and origins.
+//!
+//! A value that no browser could ever send is refused at the start. Otherwise it would silently allow nobody.
 
 use std::net::IpAddr;
 
 use axum::http::uri::Authority;
 
-/// Reads a name by which the port may be addressed; nothing at all is nothing.
+/// Parses a name by which the port may be addressed. An empty text stays empty.
 pub(super) fn parse_host(text: &str) -> Result<String, String> {
     let host = text.trim().trim_end_matches('/');
     let fits =
@@ -17,7 +18,7 @@ pub(super) fn parse_host(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads an origin whose pages may call; nothing at all is nothing.
+/// Parses an origin whose pages may call. An empty text stays empty.
 pub(super) fn parse_origin(text: &str) -> Result<String, String> {
     let origin = text.trim().trim_end_matches('/');
     let fits = matches!(origin, "" | "*")
@@ -43,7 +44,7 @@ fn is_name_with_port(text: &str) -> bool {
     };
     let name = authority.host();
     let has_no_port = name.len() == text.len();
-    // Names are compared as they are: a pattern would match nobody.
+    // Names are compared literally, so a pattern would match nobody.
     !name.is_empty()
         && !text.contains(['@', '*'])
         && (has_no_port || authority.port_u16().is_some())
