@@ -138,7 +138,7 @@ pub(crate) fn is_without_token(path: &str) -> bool {
     })
 }
 
-/// The status for clients that expect errors to have one.
+/// The HTTP status of a rejected token, for clients that accept one other than 200.
 pub(crate) fn status(rejection: &Rejection) -> StatusCode {
     if is_unknown(rejection) {
         StatusCode::SERVICE_UNAVAILABLE

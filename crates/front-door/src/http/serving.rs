@@ -5,7 +5,7 @@
 //! the process has died was being served.
 //!
 //! Each request has its own slot in the file, which is written at its start and cleared at its end. No lock is held
-//! meanwhile. The operation's name becomes known only later. The thread writes it if the request is still being
+//! for these writes. The operation's name becomes known only later. The thread writes it if the request is still being
 //! answered a moment later.
 #![expect(clippy::disallowed_methods, reason = "connections are real")]
 
