@@ -1,4 +1,4 @@
-//! What a service process is, whatever it serves. Nothing here knows of events, of a log or of a store.
+//! What every service process has, whatever it serves. Nothing here knows events, a log or a store.
 //!
 //! * [`settings`]: flags over environment over one TOML file.
 //! * [`telemetry`]: logs and metrics.

@@ -1,13 +1,15 @@
-//! Layered configuration: flags over environment over one TOML file, all of it described by the same clap arguments.
+//! Layered configuration: flags override the environment, which overrides one TOML file. The same clap arguments
+//! describe all three.
 //!
-//! The file's keys are the flags' names: `host = "0.0.0.0"` is `--host`, and a table is a prefix, so `[kafka]` with
-//! `brokers = ["a:9092"]` is `--kafka-brokers a:9092`. A table named like a subcommand holds that subcommand's flags:
-//! `[orders]` with `port = 8085` is `tandem orders --port 8085` (and `tandem up --orders-port 8085`). A table named in the
-//! plural of a repeatable flag holds its `KEY=VALUE` pairs: `[kafka.properties]` with `"security.protocol" = "SASL_SSL"` is
-//! `--kafka-property security.protocol=SASL_SSL`; there file, environment and flags are merged key by key.
+//! The keys of the file are the names of the flags: `host = "0.0.0.0"` is `--host`. A table is a prefix: `[kafka]` with
+//! `brokers = ["a:9092"]` is `--kafka-brokers a:9092`. A table named like a subcommand holds the flags of that
+//! subcommand: `[orders]` with `port = 8085` is `tandem orders --port 8085` (and `tandem up --orders-port 8085`). A
+//! table named with the plural of a repeatable flag holds its `KEY=VALUE` pairs: `[kafka.properties]` with
+//! `"security.protocol" = "SASL_SSL"` is `--kafka-property security.protocol=SASL_SSL`. For pairs, file, environment
+//! and flags are merged key by key.
 //!
-//! The values of the file become the arguments' defaults, so clap itself sees to the precedence and complains about a bad
-//! value by name.
+//! The values of the file become the defaults of the arguments. So clap itself applies the precedence, and names the
+//! setting when it reports an invalid value.
 
 mod defaults;
 mod error;
@@ -42,7 +44,8 @@ pub struct ConfigFile {
     pub config: Option<PathBuf>,
 }
 
-/// Reads the process's configuration; what does not fit ends the process with a sentence that says which and why.
+/// Reads the process's configuration. An invalid setting ends the process with a message that says which setting and
+/// why.
 pub fn parse<T: Parser>() -> T {
     match try_parse_from(std::env::args_os()) {
         Ok(settings) => settings,
@@ -50,12 +53,12 @@ pub fn parse<T: Parser>() -> T {
     }
 }
 
-/// Reads configuration from the given arguments (the first one is the program's name), the environment and the file that
-/// either of them names.
+/// Reads the configuration from these arguments (the first is the name of the program), the environment, and the file
+/// that one of them names.
 ///
 /// # Errors
 ///
-/// [`SettingsError`] says which setting does not fit, and why.
+/// [`SettingsError`] says which setting is invalid, and why.
 pub fn try_parse_from<T, I, A>(arguments: I) -> Result<T, SettingsError>
 where
     T: Parser,
@@ -84,7 +87,7 @@ where
     Ok(T::from_arg_matches(&matches)?)
 }
 
-/// The file that flags or environment name. It must be known before clap reads the rest.
+/// The path of the file, from the flags or the environment. It must be known before clap reads the rest.
 fn config_path(arguments: &[OsString]) -> Option<PathBuf> {
     let mut rest = arguments.iter().skip(1);
     while let Some(argument) = rest.next() {
@@ -143,7 +146,7 @@ mod tests {
         quiet: bool,
         #[arg(long, default_value = "10s", value_parser = parse_duration)]
         request_timeout: Duration,
-        // The only variables a test can rely on without setting any are those that cargo sets.
+        // A test can rely only on the variables that cargo sets.
         #[arg(long, env = "CARGO_PKG_NAME", default_value = "none")]
         package: String,
     }

@@ -1,4 +1,4 @@
-//! Logs and metrics of a process: where they go, what every line says, and how latencies are counted.
+//! Logs and metrics of a process: where they go, what every line contains, and how latencies are counted.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -17,7 +17,7 @@ pub use tandem_runtime::exemplars::LATENCY_BUCKETS_SECONDS;
 use tandem_runtime::shutdown::Shutdown;
 pub use tandem_runtime::trace_context::{InvalidTraceparent, TRACEPARENT, TraceContext};
 
-/// How often the recorder folds what was recorded into its histograms, so that memory stays bounded without a scrape.
+/// How often the recorder moves recorded values into its histograms. This bounds memory when nobody scrapes.
 pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is logged, and how.
@@ -64,15 +64,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// Why logs or metrics could not be set up.
+/// Why logging or metrics could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter of `--log` cannot be read.
+    /// The filter of `--log` is invalid.
     #[error(
         "--log (RUST_LOG) is no filter: {reason}; write a level such as `info` or directives such as `info,tandem_event_path=debug`"
     )]
     Filter {
-        /// What is wrong with it.
+        /// What is wrong with the filter.
         reason: String,
     },
     /// Another subscriber is installed in this process.
@@ -83,20 +83,20 @@ pub enum TelemetryError {
     Metrics(#[from] BuildError),
 }
 
-/// Starts logging to standard error; every line names the service.
+/// Starts logging to standard error. Every line names the service.
 ///
 /// # Errors
 ///
-/// When the filter cannot be read, or logging was started before.
+/// If the filter is invalid, or logging was started before.
 pub fn init_logging(service: &'static str, settings: &LogSettings) -> Result<(), TelemetryError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
     if let Some(reason) = mistyped(&settings.log) {
         return Err(TelemetryError::Filter { reason });
     }
-    // A process has many Kafka clients, and each would tell of the same trouble again and again. What matters of it is
-    // told by `kafka::link` and by whoever waits; a directive such as `librdkafka=warn` brings the lines back. The library of traces tells
-    // of each message that a collector does not take, where we say once a minute what was lost.
+    // A process has many Kafka clients, and each of them would log the same fault again and again. `kafka::link`, and
+    // the code that waits, log what matters of it. A directive such as `librdkafka=warn` enables these lines. The
+    // tracing library logs each message that a collector does not accept; instead, we log once a minute what was lost.
     let directives = format!(
         "rdkafka=off,librdkafka=off,opentelemetry_sdk=off,{}",
         settings.log
@@ -107,7 +107,7 @@ pub fn init_logging(service: &'static str, settings: &LogSettings) -> Result<(),
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        // A line that cannot be written is lost. To complain about it, also on standard error, would end in a panic.
+        // A line that cannot be written is lost. Reporting that, also to standard error, would end in a panic.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     match settings.log_format {
@@ -130,8 +130,8 @@ pub fn init_logging(service: &'static str, settings: &LogSettings) -> Result<(),
     Ok(())
 }
 
-/// What is no filter though it could be read as one: a word alone is the name of a target to `EnvFilter`, so that a level with a slip of the pen
-/// would silence everything else.
+/// Recognizes a misspelled level. `EnvFilter` takes a single word as the name of a target, so a misspelled level would
+/// silence everything else.
 fn mistyped(filter: &str) -> Option<String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let directives = filter.split(',').map(str::trim);
@@ -154,11 +154,11 @@ fn json_format() -> Format<Json> {
     Format::default().json().flatten_event(true)
 }
 
-/// Installs the process's metrics recorder and keeps it tidy until shutdown.
+/// Installs the process's metrics recorder and runs its upkeep until shutdown.
 ///
 /// # Errors
 ///
-/// When a recorder was installed before.
+/// If a recorder was installed before.
 pub fn install_metrics(
     service: &'static str,
     shutdown: &Shutdown,
@@ -180,7 +180,7 @@ fn recorder_builder(service: &'static str) -> Result<PrometheusBuilder, BuildErr
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), LATENCY_BUCKETS_SECONDS)
 }
 
-/// Reads what was recorded.
+/// Renders the recorded metrics.
 #[derive(Clone)]
 pub struct MetricsHandle(PrometheusHandle);
 
@@ -191,11 +191,11 @@ impl fmt::Debug for MetricsHandle {
 }
 
 impl MetricsHandle {
-    /// A handle whose recorder is not the process's one: for tests (see `metrics::with_local_recorder`).
+    /// A handle to a recorder that is not installed in the process, for tests (see `metrics::with_local_recorder`).
     ///
     /// # Errors
     ///
-    /// Never with the buckets of this crate; the builder's error is passed on.
+    /// Never with the buckets of this crate. The error is the builder's.
     pub fn detached(
         service: &'static str,
     ) -> Result<(metrics_exporter_prometheus::PrometheusRecorder, Self), TelemetryError> {
@@ -204,7 +204,7 @@ impl MetricsHandle {
         Ok((recorder, handle))
     }
 
-    /// Everything recorded so far, in the Prometheus text format.
+    /// All metrics recorded so far, in the Prometheus text format.
     pub fn render(&self) -> String {
         self.0.render()
     }
@@ -252,7 +252,7 @@ where
         let mut line = String::new();
         self.inner
             .format_event(context, Writer::new(&mut line), event)?;
-        // The formatter has no static members: put ours in front of its first one.
+        // The formatter has no static members, so ours is inserted before its first member.
         let rest = line.strip_prefix('{').unwrap_or(&line);
         write!(writer, "{{\"service\":\"{}\",{rest}", self.service)
     }

@@ -1,17 +1,17 @@
-//! What the caller of an operation may do, as resolvers ask it.
+//! The rights of an operation's caller, for resolvers.
 
 use async_graphql::Context;
 use tandem_authentication::{Access, Denial, Scope};
 
 use super::error::ApiError;
 
-/// The caller's rights. Where nobody decided about them there are none.
+/// The caller's rights. There are none if nothing upstream has set them.
 #[must_use]
 pub fn access(ctx: &Context<'_>) -> Access {
     ctx.data_opt::<Access>().cloned().unwrap_or_default()
 }
 
-/// Whether the caller may do what needs `scope`.
+/// Checks that the caller has `scope`.
 ///
 /// # Errors
 /// UNAUTHENTICATED or FORBIDDEN.
@@ -19,7 +19,7 @@ pub fn require(ctx: &Context<'_>, scope: Scope) -> Result<(), ApiError> {
     access(ctx).require(scope).map_err(refuse_access)
 }
 
-/// Whether the caller may do what needs `scope`, or concerns themselves as a customer.
+/// Checks that the caller has `scope`, or that the request is about the caller's own customer.
 ///
 /// # Errors
 /// UNAUTHENTICATED or FORBIDDEN.
@@ -29,7 +29,7 @@ pub fn require_or_own(ctx: &Context<'_>, scope: Scope, customer_id: &str) -> Res
         .map_err(refuse_access)
 }
 
-/// What a client sees that may not do what it asked for.
+/// The error for a caller without the required rights.
 #[must_use]
 pub fn refuse_access(denial: Denial) -> ApiError {
     match denial {

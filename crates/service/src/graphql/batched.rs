@@ -1,16 +1,17 @@
-//! Loaders: what the resolvers of one operation ask for at the same time is read at once.
+//! Loaders: keys that the resolvers of one operation request at the same time are read together.
 
 use std::{fmt::Debug, hash::Hash};
 
 use dataloader::{BatchFn, cached::Loader};
 
-/// Keys of one read; more are read in several.
+/// Most keys in one read. More keys are split over several reads.
 const BATCH: usize = 1_000;
-/// How often others get a turn before a read is sent. The resolvers of an operation run in one task: once around, and all that
-/// ask at the same time have asked. Each further turn is a look at the network for the whole runtime, and only takes time.
+/// How often the loader yields before it sends a read. The resolvers of an operation run in one task, so after one
+/// yield every resolver that requests a key now has done so. Each further yield makes the whole runtime poll the
+/// network, and only costs time.
 const TURNS: usize = 1;
 
-/// A loader that has read nothing yet. It remembers what it reads, so it must not outlive the operation that it is for.
+/// A loader that has read nothing yet. It caches what it reads, so it must not outlive its operation.
 pub fn batched<K, V, F>(read: F) -> Loader<K, V, F>
 where
     K: Clone + Debug + Eq + Hash,

@@ -1,4 +1,5 @@
-//! Errors beside what a field answers: where it has a part of what was asked for, and must not pass for the whole.
+//! Errors beside a field's value, for a field that returns only a part of what was requested. Without the error the
+//! part would look like the whole.
 
 use std::sync::PoisonError;
 
@@ -6,13 +7,13 @@ use async_graphql::{Context, PathSegment, ServerError, Value};
 
 use super::error::ApiError;
 
-/// Adds an error beside the answer of the present field.
+/// Adds an error beside the value of the current field.
 pub fn beside(ctx: &Context<'_>, error: ApiError) {
     ctx.add_error(ctx.set_error_path(server_error(ctx, error)));
 }
 
-/// Adds an error about the entity of this type with this `id`, which is null then: the field is `_entities`, which the library would answer
-/// none of for one that fails.
+/// Adds an error about the entity of this type and `id`, and makes it null. The current field is `_entities`; if it
+/// failed as a whole, async-graphql would return none of the entities.
 pub fn beside_entity(ctx: &Context<'_>, typename: &str, id: &str, error: ApiError) {
     let error = server_error(ctx, error);
     let key = ctx.field().alias().unwrap_or_else(|| ctx.field().name());
@@ -21,7 +22,7 @@ pub fn beside_entity(ctx: &Context<'_>, typename: &str, id: &str, error: ApiErro
         .map(|at| vec![PathSegment::Field(key.to_owned()), PathSegment::Index(at)]);
     let errors = &ctx.query_env.errors;
     let mut errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
-    // One that is asked for twice is resolved twice.
+    // A representation that occurs twice is resolved twice.
     for path in places {
         if !errors.iter().any(|known| known.path == path) {
             errors.push(ServerError {
@@ -36,7 +37,7 @@ fn server_error(ctx: &Context<'_>, error: ApiError) -> ServerError {
     async_graphql::Error::from(error).into_server_error(ctx.item.pos)
 }
 
-/// At which places of the representations the entity stands.
+/// The indices of the representations that name this entity.
 fn places(ctx: &Context<'_>, typename: &str, id: &str) -> Vec<usize> {
     let arguments = ctx.field().arguments().unwrap_or_default();
     let Some((_, Value::List(asked))) = arguments

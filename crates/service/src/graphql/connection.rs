@@ -1,6 +1,6 @@
-//! Relay connections: pages of a list, from opaque cursor to opaque cursor.
+//! Relay connections: pages of a list, addressed by opaque cursors.
 //!
-//! The types come from async-graphql; it marks them `@shareable`, so that both subgraphs may have `PageInfo`.
+//! async-graphql provides the types and marks them `@shareable`, so that both subgraphs may define `PageInfo`.
 
 use std::fmt;
 
@@ -14,17 +14,17 @@ use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 
-/// The largest page.
+/// The largest page size.
 pub const MAX_PAGE: i32 = 100;
 
 /// A page of nodes: the GraphQL type `<Node>Connection { edges { cursor node } nodes pageInfo }`.
 pub type Connection<K, N> = async_graphql::connection::Connection<Cursor<K>, N>;
 
-/// A position in a list: whatever key orders it, opaque to clients (base64url of its JSON).
+/// A position in a list: the list's sort key, opaque to clients (base64url of its JSON).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor<K>(pub K);
 
-/// A cursor that this service did not give out.
+/// A cursor that this service did not issue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor of this list")]
 pub struct InvalidCursor;
@@ -32,7 +32,7 @@ pub struct InvalidCursor;
 impl<K: Serialize> Cursor<K> {
     /// The cursor as clients see it.
     pub fn encode(&self) -> String {
-        // Keys are plain data (texts, numbers, tuples of them): these always have a JSON form.
+        // Keys are plain data (texts, numbers, tuples of them), so they always have a JSON form.
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(&self.0).unwrap_or_default())
     }
 }
@@ -42,7 +42,7 @@ impl<K: DeserializeOwned> Cursor<K> {
     ///
     /// # Errors
     ///
-    /// [`InvalidCursor`] when it is not one of this kind of list.
+    /// [`InvalidCursor`] if the text is not a cursor of this kind of list.
     pub fn decode(text: &str) -> Result<Self, InvalidCursor> {
         let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor)?;
         serde_json::from_slice(&json)
@@ -69,12 +69,12 @@ impl<K: Serialize + DeserializeOwned + Send + Sync> CursorType for Cursor<K> {
     }
 }
 
-/// Which page a client asks for.
+/// The page that a client requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest<K> {
     /// The size of the page, 1 to [`MAX_PAGE`].
     pub first: usize,
-    /// The key that the page begins behind.
+    /// The page begins after this key.
     pub after: Option<K>,
 }
 
@@ -109,13 +109,14 @@ impl<K: DeserializeOwned> PageRequest<K> {
 }
 
 impl<K> PageRequest<K> {
-    /// How many entries to fetch: one more than the page, to learn whether there is a next one.
+    /// How many entries to fetch: one more than the page size, to learn whether there is a next page.
     pub fn fetch_limit(&self) -> usize {
         self.first + 1
     }
 }
 
-/// Makes a page of what was fetched: at most [`PageRequest::fetch_limit`] entries behind [`PageRequest::after`], in order.
+/// Makes a page of the fetched entries: at most [`PageRequest::fetch_limit`] entries after [`PageRequest::after`], in
+/// order.
 pub fn connection<K, N>(request: &PageRequest<K>, mut fetched: Vec<(K, N)>) -> Connection<K, N>
 where
     K: Serialize + DeserializeOwned + Send + Sync,

@@ -1,5 +1,5 @@
-//! Parsed documents. Clients, and the gateway most of all, send the same few documents again and again, and parsing one takes
-//! longer than copying what it was parsed to.
+//! A cache of parsed documents. Clients, above all the gateway, send the same few documents again and again, and
+//! parsing a document takes longer than copying the parsed one.
 
 use std::{
     fmt,
@@ -10,18 +10,18 @@ use std::{
 use async_graphql::{Request, parser::types::ExecutableDocument};
 use lru::LruCache;
 
-/// How many documents are kept: those that were used last.
+/// How many documents the cache holds. The least recently used one is evicted.
 const KEPT: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-/// Most bytes of a document that is kept.
+/// Longest document that is cached, in bytes.
 const LONGEST: usize = 4_096;
 
-/// The documents that were used last, parsed. Clones share them.
+/// The parsed documents that were used last. Clones share one cache.
 #[derive(Clone)]
 pub(super) struct ParsedDocuments(Arc<Mutex<Documents>>);
 
 type Documents = LruCache<String, KeptDocument>;
 
-/// A document that is kept, among the data of each request for it.
+/// A cached document. It is put into the data of each request for it.
 #[derive(Clone)]
 pub(super) struct KeptDocument(pub(super) Arc<ExecutableDocument>);
 
@@ -38,8 +38,8 @@ impl Default for ParsedDocuments {
 }
 
 impl ParsedDocuments {
-    /// Gives a request its document, parsed, if it is one that can be kept. What does not parse is left to the schema, which
-    /// says why.
+    /// Gives a request its parsed document, if the document may be cached. If it does not parse, the schema parses it
+    /// again and reports the error.
     pub(super) fn give(&self, request: &mut Request) {
         if !may_be_kept(&request.query) {
             return;
@@ -63,7 +63,8 @@ impl ParsedDocuments {
     }
 }
 
-/// A document with texts in it may hold somebody's data, which must not stay in memory, and will hardly come again.
+/// A document with string literals may hold personal data, which must not stay in memory. It is also unlikely to be
+/// sent again.
 pub(super) fn may_be_kept(document: &str) -> bool {
     document.len() <= LONGEST && !document.contains('"')
 }

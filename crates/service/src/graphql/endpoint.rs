@@ -1,5 +1,6 @@
-//! The GraphQL endpoint: `POST /graphql`, answered with JSON or, for subscriptions, with server-sent events. What else clients speak
-//! (GET, WebSocket, other media types) the front door makes into this. A browser that comes to `/graphql` gets GraphiQL.
+//! The GraphQL endpoint: `POST /graphql`, answered with JSON or, for subscriptions, with server-sent events. The front
+//! door translates everything else that clients use (GET, WebSocket, other media types) to this. A browser that opens
+//! `/graphql` gets GraphiQL.
 
 mod caller;
 mod consistency;
@@ -47,9 +48,10 @@ use tandem_runtime::{shutdown::Shutdown, trace_context::TraceContext};
 
 /// The routes of one schema.
 ///
-/// Resolvers find an [`Access`], a [`Caller`] and a [`TraceContext`] in their context. The front door says what the caller may do by
-/// putting an [`Access`] into the request's extensions; where there is none, that is nothing. Its subject is the caller; without one it
-/// is anonymous. It says there too which kind the operation is ([`OperationKind`]); where it does not, the document tells.
+/// Resolvers find an [`Access`], a [`Caller`] and a [`TraceContext`] in their context. The front door puts the caller's
+/// [`Access`] into the request's extensions; without one the caller has no rights. The caller is the subject of that
+/// access, and anonymous without one. The front door also passes on the kind of the operation ([`OperationKind`]);
+/// without it the endpoint takes the kind from the document.
 #[derive(Clone)]
 pub struct GraphQlEndpoint<E> {
     graph: Graph,
@@ -62,7 +64,7 @@ pub struct GraphQlEndpoint<E> {
 }
 
 impl<E: Executor> GraphQlEndpoint<E> {
-    /// An endpoint for the schema of a graph; its subscriptions end when shutdown is requested.
+    /// An endpoint for the schema of a graph. Its subscriptions end when shutdown is requested.
     pub fn new(graph: Graph, executor: E, shutdown: Shutdown) -> Self {
         Self {
             graph,
@@ -75,29 +77,29 @@ impl<E: Executor> GraphQlEndpoint<E> {
         }
     }
 
-    /// What `_service { sdl }` answers: the SDL as it is composed, in which more is declared than the schema knows of itself.
+    /// Sets the answer to `_service { sdl }`: the SDL for composition, which declares more than the schema can.
     #[must_use]
     pub fn with_sdl(mut self, sdl: &str) -> Self {
         self.sdl = Some(sdl.into());
         self
     }
 
-    /// Makes operations that bring a consistency token wait for what its bearer wrote.
+    /// Makes operations with a consistency token wait until the bearer's writes are visible.
     #[must_use]
     pub fn showing(mut self, shows: Shows) -> Self {
         self.shows = Some(shows);
         self
     }
 
-    /// The types that `_entities` answers, each by its `id`.
+    /// Sets the types that `_entities` resolves, each by its `id`.
     #[must_use]
     pub fn with_entities(mut self, types: &'static [&'static str]) -> Self {
         self.entities = types;
         self
     }
 
-    /// Puts something of its own into every operation's data, such as data loaders. Called once for each query,
-    /// mutation and subscription, over HTTP as over WebSocket.
+    /// Adds data to every operation, such as data loaders. `prepare` is called once for each query, mutation and
+    /// subscription, over HTTP and over WebSocket.
     #[must_use]
     pub fn with_operation_data(
         mut self,
@@ -107,7 +109,8 @@ impl<E: Executor> GraphQlEndpoint<E> {
         self
     }
 
-    /// `POST /graphql`: JSON, or server-sent events for those who accept them. The front door makes all that clients speak into this.
+    /// `POST /graphql`: JSON, or server-sent events for clients that accept them. The front door translates every other
+    /// protocol to this.
     pub fn router<R>(self) -> Router<R>
     where
         R: Clone + Send + Sync + 'static,
@@ -193,7 +196,7 @@ async fn answer<E: Executor>(
     }
     let headers = response.http_headers.clone();
     if is_refusal(&response) {
-        // A client that accepts JSON alone cannot tell another status from a proxy's (GraphQL over HTTP, section 6.4.1).
+        // A client that accepts only JSON cannot tell another status from a proxy's (GraphQL over HTTP, section 6.4.1).
         let status = match own_media_type {
             true => StatusCode::BAD_REQUEST,
             false => StatusCode::OK,
@@ -203,7 +206,8 @@ async fn answer<E: Executor>(
     (headers, Json(response)).into_response()
 }
 
-/// What a browser gets. Operations by GET come here as POST, by way of the front door.
+/// The answer to a GET. A browser gets GraphiQL. Operations by GET never come here: the front door turns them into
+/// POST.
 fn look(graph: Graph, headers: &HeaderMap) -> Response {
     if pages::is_person(headers) {
         return pages::graphiql(graph);

@@ -1,8 +1,8 @@
-//! `_entities` as the subgraph specification has it (Apollo Federation, subgraph specification): one bad representation costs its own
-//! entity, and each error says which entity it is about.
+//! `_entities` as the Apollo Federation subgraph specification has it: one bad representation costs only its own
+//! entity, and each error names the entity that it is about.
 //!
-//! The library refuses all of them for one that is bad. Bad ones are taken out before, and put back as null; the errors of those behind
-//! them say then at which place these were asked for.
+//! async-graphql fails the whole list for one bad representation. So bad ones are removed from the request, and put
+//! back as null into the response. Then the indices in the paths of errors are shifted to match the original list.
 
 use std::collections::HashMap;
 
@@ -18,21 +18,21 @@ const REPRESENTATIONS: &str = "representations";
 /// The key of all our entities.
 const KEY: &str = "id";
 
-/// What a request asks of entities.
+/// The entities that a request asks for.
 #[derive(Debug, Default)]
 pub(super) struct Entities(Vec<Asked>);
 
-/// One list of entities.
+/// One list of entities in the request.
 #[derive(Debug)]
 struct Asked {
-    /// Its key in the answer.
+    /// Its key in the response.
     key: String,
-    /// Which of its representations were taken out, ascending.
+    /// The indices of the removed representations, ascending.
     bad: Vec<usize>,
 }
 
 impl Entities {
-    /// Takes representations out of a request that are of no entity among the `known` types, or have no key.
+    /// Removes representations from a request that have no key, or name a type that is not among the `known` ones.
     pub(super) fn take_out(request: &mut Request, known: &[&str]) -> Self {
         if !request.query.contains(FIELD) {
             return Self::default();
@@ -48,7 +48,7 @@ impl Entities {
             let Some(argument) = field.get_argument(REPRESENTATIONS) else {
                 continue;
             };
-            // Fields with one key are one field in the answer.
+            // Fields with the same key are one field in the response.
             if asked.iter().any(|(known, _)| *known == key) {
                 continue;
             }
@@ -58,7 +58,7 @@ impl Entities {
             };
             asked.push((key, from));
         }
-        // Several lists may come from one variable, out of which they are taken once.
+        // Several lists may come from one variable. Its bad representations are removed only once.
         let mut of_variables: HashMap<String, Vec<usize>> = HashMap::new();
         let asked = asked
             .into_iter()
@@ -87,7 +87,7 @@ impl Entities {
         Self(asked)
     }
 
-    /// Puts null in their places, and says of each error which entity it is about.
+    /// Puts null in the places of the removed representations, and adds to each error which entity it is about.
     pub(super) fn put_back(self, response: &mut Response, known: &[&str]) {
         for Asked { key, bad } in self.0 {
             if bad.is_empty() {
@@ -112,16 +112,16 @@ impl Entities {
     }
 }
 
-/// Where representations stand.
+/// Where representations stand in the request.
 enum Representations {
-    /// In the document.
+    /// As a literal in the document.
     Written(Value),
-    /// In the variable of this name, behind `$`; or they have variables in them, and stay as they are: these would be unused where their entity
-    /// is taken out.
+    /// In the variable of this name, after `$`. Literals that contain variables belong here too, and are not changed: a
+    /// removed representation would leave its variables unused, which is invalid.
     Given(String),
 }
 
-/// The lists of entities at the root of the operation of this name, which is the only one where there is none.
+/// The `_entities` fields at the root of the operation of this name, or of the only operation if there is no name.
 fn root_fields<'a>(
     document: &'a ExecutableDocument,
     operation: Option<&'a str>,
@@ -137,7 +137,7 @@ fn root_fields<'a>(
         })
 }
 
-/// Gives a request its document without the bad representations that are written there.
+/// Replaces the request's document by one without the bad representations that it holds as literals.
 fn write_anew(request: &mut Request, known: &[&str]) {
     let Ok(mut document) = request.parsed_query().cloned() else {
         return;
@@ -168,7 +168,7 @@ fn write_anew(request: &mut Request, known: &[&str]) {
     request.set_parsed_query(document);
 }
 
-/// Takes out of a list what is no representation; answers at which places it stood.
+/// Removes invalid representations from a list. Returns their indices in the original list.
 fn take_bad(list: Option<&mut Value>, known: &[&str]) -> Vec<usize> {
     let mut bad = Vec::new();
     let Some(Value::List(list)) = list else {
@@ -202,7 +202,7 @@ fn is_representation(value: &Value, known: &[&str]) -> bool {
     is_known && has_key
 }
 
-/// Errors count entities as they were asked for, with the `bad` ones.
+/// Shifts the indices in the paths of errors to the list as it was requested, with the `bad` ones.
 fn renumber(errors: &mut [ServerError], key: &str, bad: &[usize]) {
     for error in errors {
         if let [PathSegment::Field(first), PathSegment::Index(index), ..] =

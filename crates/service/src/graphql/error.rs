@@ -1,7 +1,8 @@
-//! Errors as GraphQL clients see them: every one has a code in `extensions.code`, a wrong input its field beside it.
+//! Errors as GraphQL clients see them. Every error has a code in `extensions.code`; an input error also names its
+//! field.
 //!
-//! Domain crates have error types of their own and turn them into an [`ApiError`] at the edge. What has no code and comes
-//! from a resolver is an accident: it is logged, and the client learns only that it happened.
+//! Domain crates have their own error types and convert them to an [`ApiError`] at the edge. An error of a resolver
+//! that has no code is unexpected: it is logged, and the client learns only that it happened.
 
 mod async_graphql_messages;
 mod error_codes;
@@ -16,25 +17,25 @@ pub use error_codes::ErrorCodes;
 use crate::error_code::ErrorCode;
 use tandem_model::request_key::{Request, RequestKey};
 
-/// An error that a client may see: code, sentence, and what a program needs beside them.
+/// An error for a client: a code, a message, and data for programs.
 ///
-/// It has no `Display`, on purpose: async-graphql turns whatever has one into an error without a code.
+/// It has no `Display` on purpose: async-graphql converts every type that has one to an error without a code.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiError {
-    /// What kind of error it is.
+    /// The kind of the error.
     pub code: ErrorCode,
-    /// What happened and what would be right, for a person.
+    /// What happened and what would be right, for people.
     pub message: String,
-    /// The argument or input field that is wrong, such as `input.addresses[0].city`.
+    /// The invalid argument or input field, such as `input.addresses[0].city`.
     pub field: Option<String>,
-    /// What else goes into `extensions`.
+    /// Further members of `extensions`.
     pub extensions: BTreeMap<String, Value>,
 }
 
-/// The key that a client `given` to a mutation in its `input.idempotencyKey`.
+/// The idempotency key that the client sent as `input.idempotencyKey` of a mutation.
 ///
 /// # Errors
-/// When it cannot be one.
+/// If it is not a valid key.
 pub fn request_key(request: Request<'_>, given: &str) -> Result<RequestKey, ApiError> {
     RequestKey::new(request, given).map_err(|error| {
         ApiError::bad_user_input("input.idempotencyKey", format!("`idempotencyKey` {error}"))
@@ -42,7 +43,7 @@ pub fn request_key(request: Request<'_>, given: &str) -> Result<RequestKey, ApiE
 }
 
 impl ApiError {
-    /// An error of any code.
+    /// An error with any code.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -59,22 +60,22 @@ impl ApiError {
         error
     }
 
-    /// What was asked for does not exist.
+    /// The requested object does not exist.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::NOT_FOUND, message)
     }
 
-    /// What was to be created exists.
+    /// The object to create exists already.
     pub fn already_exists(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::ALREADY_EXISTS, message)
     }
 
-    /// The idempotency key was used for a request with another input.
+    /// The idempotency key was used before, for a request with different input.
     pub fn key_reused(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::IDEMPOTENCY_KEY_REUSED, message).with_field("input.idempotencyKey")
     }
 
-    /// The expected revision is not the present one; both go into `extensions`.
+    /// The expected revision is not the current one. Both go into `extensions`.
     pub fn revision_conflict(expected: u64, actual: u64) -> Self {
         Self::new(
             ErrorCode::REVISION_CONFLICT,
@@ -84,28 +85,28 @@ impl ApiError {
         .with("actualRevision", actual)
     }
 
-    /// No valid credentials.
+    /// The request has no valid credentials.
     pub fn unauthenticated(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::UNAUTHENTICATED, message)
     }
 
-    /// Valid credentials, not enough rights.
+    /// The credentials are valid, but do not give enough rights.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::FORBIDDEN, message)
     }
 
-    /// A store or Kafka is away.
+    /// A store or Kafka is unavailable.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::UNAVAILABLE, message)
     }
 
-    /// An accident: the cause goes to the log, the client learns only that it happened.
+    /// An internal error: the cause is logged, and the client learns only that it happened.
     pub fn internal(cause: impl fmt::Display) -> Self {
         tracing::error!(%cause, "internal error");
         Self::new(ErrorCode::INTERNAL, INTERNAL_MESSAGE)
     }
 
-    /// Names the field that is wrong.
+    /// Names the invalid field.
     #[must_use]
     pub fn with_field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());

@@ -1,8 +1,9 @@
-//! Fields that fail, as the specification has them (GraphQL, "Handling Field Errors"): null at their place, and an error with the path
-//! to it; where null may not be, what the field belongs to is null in its place.
+//! Failed fields, as the specification has them (GraphQL, "Handling Field Errors"): a failed field is null, and an
+//! error has the path to it. If the field may not be null, its parent is null instead.
 //!
-//! The library leaves such fields out of their object, whatever their type is, and the paths of its errors lack the index of an entity.
-//! So a field that failed is marked in the answer while that is made, and the marks are read when all of it is there.
+//! async-graphql leaves such fields out of their object, whatever their type, and the paths of its errors lack the
+//! index of an entity. So a failed field is marked in the response while the response is built. The marks are read when
+//! it is complete.
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use async_graphql::{PathSegment, Response, ServerError, ServerResult, Value};
 use axum::body::Bytes;
 
-/// What failed in one answer.
+/// The failed fields of one response.
 #[derive(Debug, Default)]
 pub(super) struct FieldErrors {
     any: AtomicBool,
@@ -22,12 +23,12 @@ pub(super) struct FieldErrors {
 enum Failed {
     /// The field itself.
     Itself(ServerError),
-    /// Something in it that may not be null: its marks are still to be read.
+    /// A null where none is allowed, somewhere in the field's value. Its marks are not read yet.
     Within(Value),
 }
 
 impl FieldErrors {
-    /// What a field of this type comes to that was resolved so: it never fails, but may be marked.
+    /// The completed value of a field of this type. It never fails; a failure becomes a mark.
     pub(super) fn completed(
         &self,
         kind: &str,
@@ -58,7 +59,8 @@ impl FieldErrors {
         mark.write()
     }
 
-    /// Whether a part of the value is null that may not be. Items of a list that may be null are made so: entities have nobody else.
+    /// Whether the value contains a null that is not allowed. It turns failed items of a list into null if the item
+    /// type is nullable, because async-graphql does not do so for entities.
     fn has_forbidden_null(&self, value: &mut Value, kind: &str) -> bool {
         match value {
             Value::Object(members) => members.values().any(is_forbidden),
@@ -82,7 +84,7 @@ impl FieldErrors {
         }
     }
 
-    /// Puts null where marks are, and the errors with their paths beside it.
+    /// Replaces the marks by null, and adds the errors with their paths.
     pub(super) fn finish(&self, response: &mut Response) {
         if !self.any.swap(false, Ordering::AcqRel) {
             return;
@@ -102,7 +104,7 @@ impl FieldErrors {
         if is_null {
             response.data = Value::Null;
         }
-        // Fields that were asked for twice are one in the answer: what failed in the second of them has no place of its own.
+        // Two equal fields are one in the response, so a failure of the second one has no place of its own.
         response
             .errors
             .extend(failed.into_iter().filter_map(|one| match one? {
@@ -112,7 +114,7 @@ impl FieldErrors {
     }
 }
 
-/// Stands in an answer for what failed. No field of ours has bytes as its value.
+/// Stands in a response for a failed field. No field of ours has bytes as its value.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     at: usize,
@@ -146,7 +148,7 @@ fn may_be_null(kind: &str) -> bool {
     !kind.ends_with('!')
 }
 
-/// Of `[Order!]!`: `Order!`.
+/// The item type of a list type: `Order!` for `[Order!]!`.
 fn kind_of_items(kind: &str) -> &str {
     let list = kind.strip_suffix('!').unwrap_or(kind);
     list.strip_prefix('[')
@@ -161,7 +163,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Goes no deeper than the operation does, which has a bound.
+    /// The recursion is as deep as the operation, which has a limit.
     fn read(&mut self, value: &mut Value) {
         match value {
             Value::Object(members) => {
@@ -208,7 +210,7 @@ mod tests {
 
     use crate::graphql::{ApiError, ErrorCodes};
 
-    /// An object of which some fields fail.
+    /// An object with some fields that fail.
     struct Node(i32);
 
     fn away<T>() -> Result<T> {
@@ -284,7 +286,7 @@ mod tests {
         serde_json::to_value(schema().execute(query).await).unwrap()
     }
 
-    /// The data, and the paths of the errors.
+    /// Checks the data, and the paths of the errors.
     async fn check(query: &str, data: Json, paths: &[Json]) {
         let answer = answer(query).await;
         assert_eq!(answer["data"], data, "{query}: {answer}");

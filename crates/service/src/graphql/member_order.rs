@@ -1,5 +1,5 @@
-//! The order of an answer's members: that of the fields in the document (GraphQL, section Serialized Map Ordering). The library puts each field where
-//! it became ready.
+//! Orders the members of a response as the document orders its fields (GraphQL, section Serialized Map Ordering).
+//! async-graphql orders them by when each became ready.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use async_graphql::{Name, Value};
 
 use super::documents::KeptDocument;
 
-/// The order in which a request asks for what it asks for.
+/// The order of a request's fields.
 #[derive(Default)]
 pub(super) struct MemberOrder {
     document: OnceLock<Arc<ExecutableDocument>>,
@@ -25,12 +25,12 @@ impl fmt::Debug for MemberOrder {
     }
 }
 
-/// The keys of an object, each with those of what it holds. Fields of several types under one key are one.
+/// The keys of an object, each with the keys within it. Fields of several types under one key are one.
 #[derive(Debug, Default)]
 struct Selected(IndexMap<Name, Selected>);
 
 impl MemberOrder {
-    /// Takes it from the document of the request, which is shared if it is kept.
+    /// Takes the order from the request's document, which is shared if it is cached.
     pub(super) fn take(&self, kept: Option<&KeptDocument>, document: &ExecutableDocument) {
         self.document.get_or_init(|| match kept {
             Some(kept) => kept.0.clone(),
@@ -38,8 +38,8 @@ impl MemberOrder {
         });
     }
 
-    /// Puts what the operation of this name came to into its order. The operation has been validated: its fragments go in no circle and have a
-    /// bound.
+    /// Puts the data of the operation of this name in order. The operation is validated: its fragments have no cycles,
+    /// and its depth has a limit.
     pub(super) fn restore(&self, operation: Option<&str>, data: &mut Value) {
         let Some(document) = self.document.get() else {
             return;
@@ -115,7 +115,7 @@ mod tests {
 
     use crate::graphql::ErrorCodes;
 
-    /// An object of which some fields are ready later than others.
+    /// An object with fields that become ready at different times.
     struct Node;
 
     #[Object]

@@ -1,4 +1,4 @@
-//! The GraphQL side of a subgraph: what callers may do, errors with codes, scalars, Relay connections and the HTTP and WebSocket endpoint.
+//! The GraphQL side of a subgraph: access, errors with codes, scalars, Relay connections, and the endpoint.
 
 pub mod access;
 mod batched;

@@ -1,4 +1,4 @@
-//! Scalars whose written form is part of the contract.
+//! Scalars with a textual form that is part of the contract.
 
 use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, Value};
 

@@ -1,18 +1,19 @@
-//! What needs a token, declared in the SDL: for routers that keep it too, and for people.
+//! Declares in the SDL which fields need a token. Routers that enforce the directives read it, and so do people.
 
-/// The import of async-graphql, which knows one of the two directives.
+/// The directive import that async-graphql writes. It knows only one of the two directives.
 const IMPORT: &str = "\"@requiresScopes\"]";
 
-/// What async-graphql cannot declare.
+/// Declarations that async-graphql cannot make.
 #[derive(Debug, Clone, Copy)]
 pub struct Declared<'a> {
-    /// Types of which nothing is for callers without a token.
+    /// Types that are entirely closed to callers without a token.
     pub authenticated: &'a [&'a str],
-    /// Subscriptions, each with the scope that it needs; `self` will do too.
+    /// Subscriptions, each with the scope that it needs. The scope `self` is sufficient too.
     pub subscriptions: &'a [(&'a str, &'a str)],
 }
 
-/// The SDL with `@authenticated` on types and `@requiresScopes` on subscriptions (Apollo Federation 2.5), and one line end at its end.
+/// The SDL with `@authenticated` on types and `@requiresScopes` on subscriptions (Apollo Federation 2.5). It ends with
+/// one line break.
 #[must_use]
 pub fn with_access(sdl: &str, declared: Declared<'_>) -> String {
     let mut text = String::with_capacity(sdl.len() + 256);

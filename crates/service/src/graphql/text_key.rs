@@ -1,16 +1,17 @@
-//! Keys of lists that are in order of a text, with the list's name in their cursors: one of another list is no place in this one.
+//! Keys of lists in the order of a text. A cursor contains the list's name, so that a cursor of another list is
+//! refused.
 
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, Serializer};
 
-/// A list that is in order of ids.
+/// A list in the order of ids.
 pub trait TextList {
     /// Its name in cursors.
     const NAME: &'static str;
 
-    /// Whether something in it may have this id: cursors of versions before this one have it alone.
+    /// Whether an entry of this list may have this id. Cursors of earlier versions contain only the id.
     fn may_have(id: &str) -> bool;
 }
 
@@ -38,7 +39,7 @@ impl<L: TextList> Serialize for TextKey<L> {
     }
 }
 
-/// As cursors have it.
+/// The serialized form in cursors.
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
 enum Written {

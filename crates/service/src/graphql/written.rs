@@ -1,8 +1,8 @@
-//! Subscriptions whose events are written once for many: where a change goes to ten thousand subscribers who selected the same of it,
-//! resolving and writing it for each would be most of the work. Their responses differ in their cursors alone, and not even in those where
-//! the subscribers were told the same before.
+//! Serializes the events of subscriptions once for many subscribers. When one change goes to ten thousand subscribers
+//! with the same selection, most of the work would be to resolve and serialize it for each. Their responses differ only
+//! in the cursors, and not even there if the subscribers received the same event before.
 //!
-//! A resolver that can do this leaves the events in the request's [`Handover`], and the endpoint sends those.
+//! A resolver that supports this puts the events into the request's [`Handover`], and the endpoint sends those.
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -15,10 +15,10 @@ use uuid::Uuid;
 
 use super::documents::may_be_kept;
 
-/// The responses of a subscription, each as a server-sent event.
+/// The responses of a subscription, each one a server-sent event.
 pub type Events = BoxStream<'static, Bytes>;
 
-/// Where a subscription's resolver leaves its events, among the data of the request. Clones are the same place.
+/// Where a subscription's resolver puts its events, in the data of the request. Clones share one place.
 #[derive(Clone)]
 pub struct Handover {
     may_be_kept: bool,
@@ -26,7 +26,7 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// Of a request with this document.
+    /// The handover of a request with this document.
     #[must_use]
     pub fn of(document: &str) -> Self {
         Self {
@@ -35,18 +35,18 @@ impl Handover {
         }
     }
 
-    /// Whether what is made of the document may be remembered.
+    /// Whether results that derive from the document may be cached.
     #[must_use]
     pub fn may_be_kept(&self) -> bool {
         self.may_be_kept
     }
 
-    /// Leaves the events. The stream that the resolver returns beside must be empty.
+    /// Hands over the events. The stream that the resolver returns besides must be empty.
     pub fn give(&self, events: Events) {
         *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
     }
 
-    /// Takes what was left.
+    /// Takes the events, if there are any.
     #[must_use]
     pub fn take(&self) -> Option<Events> {
         self.left
@@ -56,14 +56,14 @@ impl Handover {
     }
 }
 
-/// Whether the operation was not carried out at all: then a response has no data.
+/// Whether the operation did not run at all. Such a response has no data.
 pub(super) fn is_refusal(response: &Response) -> bool {
     response.data == Value::Null
         && !response.errors.is_empty()
         && response.errors.iter().all(|error| error.path.is_empty())
 }
 
-/// A response as JSON. One of an operation that was not carried out at all has no data.
+/// A response as JSON. If the operation did not run at all, it has no member `data`.
 #[must_use]
 pub fn response(response: &Response) -> Vec<u8> {
     let written = if is_refusal(response) {
@@ -78,14 +78,14 @@ pub fn response(response: &Response) -> Vec<u8> {
     })
 }
 
-/// A response as a server-sent event. Its JSON has no line breaks.
+/// A response as a server-sent event. Its JSON contains no line breaks.
 #[must_use]
 pub fn event(response: &[u8]) -> Bytes {
     [b"event: next\ndata: ", response, b"\n\n"].concat().into()
 }
 
-/// Stands in a response where a subscriber's own value goes. Nobody outside of the process ever sees one, so nobody can put one into
-/// what is written.
+/// A placeholder in a response for a subscriber's own value. Its text never leaves the process, so no caller can put it
+/// into the data.
 #[derive(Debug)]
 pub struct Mark(String);
 
@@ -95,16 +95,16 @@ impl Mark {
         Self(format!("mark-{}", Uuid::new_v4().simple()))
     }
 
-    /// The text that is put into the response.
+    /// The text of the placeholder.
     #[must_use]
     pub fn text(&self) -> String {
         self.0.clone()
     }
 }
 
-/// Stands for the cursor of an item.
+/// The placeholder for the cursor of an item.
 pub static CURSOR: LazyLock<Mark> = LazyLock::new(Mark::new);
-/// Stands for the cursor before it.
+/// The placeholder for the previous cursor.
 pub static PREVIOUS: LazyLock<Mark> = LazyLock::new(Mark::new);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,13 +113,13 @@ enum Hole {
     Previous,
 }
 
-/// What is written with holes where cursors go.
+/// A serialized response with holes for the cursors.
 #[derive(Debug)]
 pub struct Template {
     text: Box<[u8]>,
-    /// Where the holes are in the text, in order.
+    /// The positions of the holes in the text, in order.
     holes: Box<[(usize, Hole)]>,
-    /// What was filled in last: most subscribers hold the same cursor, and share it.
+    /// The last filled text. Most subscribers have the same cursors, and share it.
     last: Mutex<Option<Filled>>,
 }
 
@@ -131,7 +131,7 @@ struct Filled {
 }
 
 impl Template {
-    /// Of what has [`CURSOR`] and [`PREVIOUS`] as texts.
+    /// Makes a template of a serialized response that contains [`CURSOR`] and [`PREVIOUS`] as texts.
     #[must_use]
     pub fn of(written: &[u8]) -> Self {
         let marks = [
@@ -161,7 +161,8 @@ impl Template {
         }
     }
 
-    /// The same with these cursors, which have no character that JSON escapes; one text for all who come with them one after the other.
+    /// The text with these cursors, which contain no character that JSON escapes. Consecutive callers with equal
+    /// cursors share one text.
     #[must_use]
     pub fn filled(&self, cursor: &Arc<str>, previous: &Arc<str>) -> Bytes {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,19 +202,19 @@ fn find(text: &[u8], mark: &[u8]) -> Option<usize> {
     text.windows(mark.len()).position(|it| it == mark)
 }
 
-/// What was written of one change, for each selection of its subscribers. It is kept with the change, and goes with it.
+/// The serialized responses of one change, one for each selection. They are stored with the change and dropped with it.
 #[derive(Debug, Default)]
 pub struct Templates(Mutex<Vec<(u64, Arc<OnceCell<Template>>)>>);
 
 impl PartialEq for Templates {
-    /// They say nothing that the change does not say.
+    /// Templates derive from the change, so they do not affect its equality.
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
 impl Templates {
-    /// What was written for the selection of this number, or where it is to be written: once, by the first that needs it.
+    /// The template for the selection of this number. The first caller that needs it fills the cell.
     #[must_use]
     pub fn of(&self, selection: u64) -> Arc<OnceCell<Template>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -249,7 +250,7 @@ mod tests {
         let template = Template::of(format!("{cursor} {previous}").as_bytes());
         let [one, two, three] = ["1", "2", "3"].map(Arc::<str>::from);
         let first = template.filled(&two, &one);
-        // Equal, and another allocation, as of one who has resumed.
+        // Equal cursors in another allocation, as after a resume.
         let second = template.filled(&"2".into(), &"1".into());
         assert_eq!((&first, first.as_ptr()), (&second, second.as_ptr()));
         assert_eq!(template.filled(&two, &three), "2 3");

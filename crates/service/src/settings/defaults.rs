@@ -1,4 +1,4 @@
-//! Makes the file's values the defaults of the arguments, so that clap itself sees to what overrides what.
+//! Makes the file's values the defaults of the arguments, so that clap itself applies the precedence.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::error::SettingsError;
 use super::key_matching::{Meeting, meets};
 use super::toml_file::{Entry, single_text, text_of};
 
-/// Makes the file's values the defaults of the arguments that they are meant for.
+/// Makes the file's values the defaults of their arguments.
 pub(super) fn with_defaults(
     file: &Path,
     mut command: Command,
@@ -21,7 +21,7 @@ pub(super) fn with_defaults(
         for entry in entries {
             match meets(entry, command_path, argument) {
                 Some(Meeting::Value) => {
-                    // The subcommand's own table comes before a general key of the same meaning.
+                    // The table of the subcommand takes precedence over a general key with the same meaning.
                     let is_scoped =
                         !command_path.is_empty() && entry.path.starts_with(command_path);
                     if values.is_empty() || is_scoped {
@@ -62,7 +62,8 @@ pub(super) fn with_defaults(
     Ok(command)
 }
 
-/// Clap holds defaults as static text. The configuration is read once per process, so what is kept is at most the file.
+/// Clap needs defaults with a static lifetime. The configuration is read once per process, so this leaks at most the
+/// size of the file.
 fn kept(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
 }

@@ -1,9 +1,9 @@
-//! Why the configuration does not fit, in a sentence.
+//! Errors of the configuration, each with a complete message.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Why the configuration does not fit.
+/// Why the configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file cannot be read.
@@ -14,37 +14,37 @@ pub enum SettingsError {
         /// What the operating system says.
         source: std::io::Error,
     },
-    /// The file is not TOML.
+    /// The file is not valid TOML.
     #[error("the configuration file {} is not TOML: {message}", path.display())]
     NotToml {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The place and the reason.
         message: String,
     },
-    /// The file has a key that no setting has.
+    /// The file has a key that matches no setting.
     #[error("the configuration file {} has the unknown key `{key}`{}", path.display(), Nearest(nearest.as_deref()))]
     UnknownKey {
         /// The file.
         path: PathBuf,
         /// The key, dotted.
         key: String,
-        /// The known key that looks most like it.
+        /// The known key that is most similar.
         nearest: Option<String>,
     },
-    /// The file has a value of a kind that the setting does not take.
+    /// The file has a value of a kind that the setting does not accept.
     #[error("the configuration file {} has {found} for `{key}`; write {expected}", path.display())]
     WrongKind {
         /// The file.
         path: PathBuf,
         /// The key, dotted.
         key: String,
-        /// What it holds.
+        /// The kind that the file has.
         found: &'static str,
-        /// What would be right.
+        /// The kind that would be right.
         expected: &'static str,
     },
-    /// A flag, a variable or a value of the file is wrong; also `--help` and `--version`.
+    /// A flag, a variable or a value of the file is invalid. `--help` and `--version` come here too.
     #[error("{0}")]
     Arguments(#[from] clap::Error),
 }
@@ -61,7 +61,7 @@ impl fmt::Display for Nearest<'_> {
 }
 
 impl SettingsError {
-    /// Prints the error (or the help that was asked for) and ends the process, as clap does.
+    /// Prints the error (or the requested help) and ends the process, as clap does.
     pub fn exit(self) -> ! {
         match self {
             Self::Arguments(error) => error.exit(),

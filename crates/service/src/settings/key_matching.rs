@@ -1,10 +1,10 @@
-//! Which argument a key of the file is meant for.
+//! Matches keys of the file with arguments.
 
 use clap::{Arg, ArgAction};
 
 use super::toml_file::Entry;
 
-/// How an entry of the file meets an argument.
+/// How an entry of the file matches an argument.
 pub(super) enum Meeting {
     /// The entry holds the argument's value.
     Value,
@@ -12,13 +12,13 @@ pub(super) enum Meeting {
     Pair(String),
 }
 
-/// Whether an entry is meant for an argument of the command that is reached by these subcommand names.
+/// Whether an entry belongs to an argument of the command that this path of subcommands leads to.
 pub(super) fn meets(entry: &Entry, command_path: &[String], argument: &Arg) -> Option<Meeting> {
     let long = argument.get_long()?;
     if long == "config" || long == "help" || long == "version" {
         return None;
     }
-    // A table may name the subcommand, or be no more than a prefix of the flag.
+    // A table may name the subcommand, or be just a prefix of the flag.
     let scoped = (!command_path.is_empty() && entry.path.starts_with(command_path))
         .then(|| entry.path.split_at(command_path.len()).1);
     let plain = Some(entry.path.as_slice());

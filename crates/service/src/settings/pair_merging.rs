@@ -1,4 +1,4 @@
-//! Merges the pairs of repeatable arguments (`--kafka-property k=v`) key by key, where clap knows only to replace them all.
+//! Merges the pairs of repeatable arguments (`--kafka-property k=v`) key by key. Clap can only replace all of them.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,8 +9,8 @@ use clap::{ArgMatches, Command};
 use super::key_matching::{Meeting, meets};
 use super::toml_file::{Entry, single_text};
 
-/// When flags or the environment give pairs (`--kafka-property k=v`), clap drops the defaults, the file's pairs with them.
-/// These are the flags that bring back all pairs of the file that were not given anew, and keep those that were.
+/// When flags or the environment give pairs (`--kafka-property k=v`), clap drops the defaults, and with them the pairs
+/// of the file. These flags add the file's pairs again, except those whose key was given, and repeat the given pairs.
 pub(super) fn pairs_to_merge(
     root: &Command,
     matches: &ArgMatches,
@@ -67,7 +67,7 @@ pub(super) fn pairs_to_merge(
                 flags.push(format!("--{long}={key}={value}").into());
             }
         }
-        // A flag on the command line displaces the environment's pairs: say them again.
+        // A flag on the command line replaces the environment's pairs, so they are repeated as flags.
         if source == Some(ValueSource::EnvVariable) {
             flags.extend(given.iter().map(|pair| format!("--{long}={pair}").into()));
         }

@@ -1,4 +1,4 @@
-//! The TOML file as entries: each value with the keys that lead to it.
+//! Reads the TOML file as entries: each value with the path of its keys.
 
 use std::path::Path;
 
@@ -32,7 +32,8 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<Entry>, SettingsError> {
     Ok(entries)
 }
 
-/// Where the file is no TOML, and why. Without the line itself, which toml's own message shows: a password may stand in it.
+/// Where the file is not valid TOML, and why. The line itself, which toml's own message shows, is left out: it may
+/// contain a password.
 fn place_and_reason(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     let Some(before) = before else {

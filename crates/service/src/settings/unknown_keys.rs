@@ -1,4 +1,4 @@
-//! Refuses keys of the file that no argument has, and proposes the one that was probably meant.
+//! Refuses keys of the file that match no argument, and suggests the most similar one.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::error::SettingsError;
 use super::key_matching::meets;
 use super::toml_file::Entry;
 
-/// Calls `visit` for the command and each subcommand, with the names that lead to it.
+/// Calls `visit` for the command and each subcommand, with the path of names that leads to it.
 fn walk(command: &Command, path: &mut Vec<String>, visit: &mut impl FnMut(&[String], &Command)) {
     visit(path, command);
     for sub in command.get_subcommands() {
@@ -52,7 +52,7 @@ pub(super) fn check_keys(
     Ok(())
 }
 
-/// The known key that looks most like the entry's, written the way the entry is: with the entry's tables as tables.
+/// The known key that is most similar to the entry, in the entry's notation: with the same tables.
 fn nearest_key(entry: &Entry, known: &BTreeSet<String>) -> Option<String> {
     const ALIKE: f64 = 0.75;
     let plain = |key: &str| key.replace(['.', '_'], "-");

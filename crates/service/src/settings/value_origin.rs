@@ -1,11 +1,11 @@
-//! Where a value comes from that clap complains about: it takes all for flags, also what the file says.
+//! Finds out where an invalid value comes from. To clap all values are flags, also those of the file.
 
 use std::path::Path;
 
 use super::error::SettingsError;
 use super::toml_file::{Entry, single_text, text_of};
 
-/// Says that a bad value came from the file, when it did.
+/// Makes the error name the file, if the invalid value comes from it.
 pub(super) fn name_file(error: clap::Error, file: &Path, entries: &[Entry]) -> SettingsError {
     use clap::error::{ContextKind, ContextValue};
 

@@ -1,4 +1,4 @@
-//! What the caller of a REST route may do, and the answer to one that may not.
+//! The rights of a REST route's caller, and the answer to a caller without the required rights.
 
 use std::convert::Infallible;
 
@@ -10,7 +10,7 @@ use tandem_authentication::{Access, Denial, Scope};
 
 use super::problem::Problem;
 
-/// The caller's rights, as the front door found them. Where nobody decided about them there are none.
+/// The caller's rights, as the front door found them. There are none if nothing upstream has set them.
 #[derive(Clone, Debug)]
 pub struct Requester(pub Access);
 
@@ -28,7 +28,8 @@ impl<S: Sync> FromRequestParts<S> for Requester {
     }
 }
 
-/// The answer to a request that may not do what it asks for (401 or 403): a problem that says how it could (RFC 6750, section 3).
+/// The answer to a request without the required rights (401 or 403): a problem that says what would be sufficient (RFC
+/// 6750, section 3).
 #[derive(Clone, Debug)]
 pub struct Denied {
     problem: Problem,
@@ -36,7 +37,7 @@ pub struct Denied {
     missing: Option<Scope>,
 }
 
-/// The answer to a request at `path` that may not do what it asks for.
+/// Makes the answer for a request at `path`.
 #[must_use]
 pub fn denied(denial: Denial, path: &str) -> Denied {
     let (status, missing) = match denial {
@@ -50,7 +51,7 @@ pub fn denied(denial: Denial, path: &str) -> Denied {
 }
 
 impl Denied {
-    /// Says what would be right in other words.
+    /// Replaces the detail that says what would be right.
     #[must_use]
     pub fn with_detail(self, detail: impl Into<String>) -> Self {
         Self {

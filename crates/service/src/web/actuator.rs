@@ -1,7 +1,7 @@
 //! Health, info and metrics in the shapes of Spring Boot Actuator, so that probes and dashboards made for it work.
 //!
-//! Readiness says whether requests should be sent here. Liveness says whether a restart would help: it never depends on
-//! a store or on Kafka, because restarting this process does not bring those back.
+//! Readiness says whether to send requests to this instance. Liveness says whether a restart would help. It never
+//! depends on a store or on Kafka, because a restart of this process does not bring those back.
 
 mod health;
 pub mod measurements;
@@ -28,7 +28,7 @@ use super::open_metrics;
 use super::problem::Problem;
 use crate::telemetry::MetricsHandle;
 
-/// What the actuator routes of a service answer from.
+/// What the actuator routes of a service read.
 #[derive(Debug, Clone)]
 pub struct Actuator {
     health: Health,
@@ -38,7 +38,7 @@ pub struct Actuator {
 }
 
 impl Actuator {
-    /// `info` is what `/actuator/info` answers: name, version, and the like.
+    /// `info` is the answer of `/actuator/info`: name, version, and the like.
     #[expect(clippy::disallowed_methods, reason = "it measures and decides nothing")]
     pub fn new(health: Health, metrics: MetricsHandle, info: Value) -> Self {
         Self {
@@ -140,10 +140,10 @@ async fn metric(
     Ok(ActuatorJson(measured))
 }
 
-/// JSON under the media type that Spring Boot's actuator gives it.
+/// JSON with the media type of Spring Boot's actuator.
 struct ActuatorJson<T>(T);
 
-/// As Spring Boot 2.2 and later have it.
+/// The media type that Spring Boot 2.2 and later use.
 const MEDIA_TYPE: &str = "application/vnd.spring-boot.actuator.v3+json";
 
 impl<T: Serialize> IntoResponse for ActuatorJson<T> {

@@ -1,7 +1,7 @@
-//! Reading one's own writes: a request that brings a consistency token waits until this instance shows what its bearer wrote.
+//! Read-your-writes: a request with a consistency token waits until this instance shows what the bearer wrote.
 //!
-//! Nobody has signed such a token, so what it names counts only where its bearer may ask about it: else the time that an answer
-//! takes, and what is said of it, would tell whoever asks which customers and orders there are, and their revisions.
+//! A token is not signed. So an entry counts only if the bearer may ask about that customer or order. Otherwise the
+//! latency and the text of the answer would reveal which customers and orders exist, and their revisions.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -15,27 +15,27 @@ use axum::{
 use tandem_authentication::{Access, Scope};
 use tandem_runtime::consistency::{self, Consistency, Kind, Malformed, Written};
 
-/// How long a request waits at most.
+/// The longest time that a request waits.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// The header of the token.
 pub const HEADER: HeaderName = HeaderName::from_static(consistency::HEADER);
 
-/// What is waited for.
+/// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of {
-    /// The state of things, as commands and older clients read it.
+    /// The state of customers and orders, as commands and older clients read it.
     State,
-    /// The state, and the audit trail, as queries read them.
+    /// The state and the audit trail, as queries read them.
     StateAndAudit,
 }
 
 type Waiting = Pin<Box<dyn Future<Output = Vec<Written>> + Send>>;
 
-/// Waits until what was written is shown, [`LONGEST_WAIT`] at most; answers what is not shown by then.
+/// Waits until these writes are visible, at most [`LONGEST_WAIT`]. Returns those that are not visible by then.
 pub type Shows = Arc<dyn Fn(Vec<Written>, Of) -> Waiting + Send + Sync>;
 
-/// A sentence about what is not shown yet.
+/// A message about the writes that are not visible yet.
 #[must_use]
 pub fn not_shown(behind: &[Written]) -> String {
     let things: Vec<String> = behind.iter().map(thing).collect();
@@ -53,19 +53,20 @@ fn thing(written: &Written) -> String {
     format!("revision {} of {kind} `{}`", written.revision, written.id)
 }
 
-/// What the caller of a request wrote and is not shown also after waiting for it. That it is missing from a store says nothing of it then: the
-/// request's resolvers and routes find this in their context, and answer `REPLICA_BEHIND` where they would answer that there is none.
+/// The writes of a request's caller that are still not visible after the wait. If a store lacks one of them, this does
+/// not mean that it does not exist. Resolvers and routes find this in their context, and answer `REPLICA_BEHIND`
+/// instead of "not found".
 #[derive(Clone, Debug)]
 pub struct Behind(Arc<[Written]>);
 
 impl Behind {
-    /// Of these; `None` where all is shown.
+    /// Holds these writes; `None` if there are none.
     #[must_use]
     pub fn of(behind: &[Written]) -> Option<Self> {
         (!behind.is_empty()).then(|| Self(behind.into()))
     }
 
-    /// Whether the caller wrote this thing and it is not shown yet.
+    /// Whether the caller wrote this object and it is not visible yet.
     #[must_use]
     pub fn has(&self, kind: Kind, id: &str) -> bool {
         let mut written = self.0.iter();
@@ -73,15 +74,16 @@ impl Behind {
     }
 }
 
-/// What a client is told that wrote this.
+/// The header that a client gets after this write.
 #[must_use]
 pub fn header(kind: Kind, id: &str, revision: i64) -> Option<HeaderValue> {
     HeaderValue::from_str(&Consistency::of(kind, id, revision).to_string()).ok()
 }
 
-/// Whether a caller may learn that a thing is there, and at which revision: who may read it or change it. Whose an order is only the store
-/// knows, which is not asked for whoever names one. So with the scope `self` no order is waited for; its state is shown at once where
-/// orders are kept, and its audit trail when the log has it.
+/// Whether a caller may learn that an object exists and has a certain revision. This needs the right to read or to
+/// change it. Only the store knows whose an order is, and it is not queried for a token that names one. So with the
+/// scope `self` no order is waited for. Orders shows the state of its own orders at once, and the audit trail when the
+/// log has the event.
 fn may_ask_about(access: &Access, written: &Written) -> bool {
     let Access::Bearer(principal) = access else {
         return matches!(access, Access::Open);
@@ -99,7 +101,7 @@ fn brought(headers: &HeaderMap) -> (Consistency, Result<(), Malformed>) {
     Consistency::brought(values.map(|value| value.to_str().unwrap_or("?")))
 }
 
-/// Waits for what the bearer of these headers wrote, as far as it may ask about that; answers what is not shown yet.
+/// Waits for the writes in the token, as far as its bearer may ask about them. Returns those that are not visible yet.
 pub async fn wait(shows: &Shows, headers: &HeaderMap, access: &Access, of: Of) -> Vec<Written> {
     let (token, _) = brought(headers);
     let written: Vec<Written> = token
@@ -114,8 +116,8 @@ pub async fn wait(shows: &Shows, headers: &HeaderMap, access: &Access, of: Of) -
     shows(written, of).await
 }
 
-/// Makes requests of routes wait. An answer that may be behind has the header `warning` (RFC 7234, 5.5), and so has one to a request whose
-/// token is none.
+/// Makes requests to these routes wait. An answer that may be behind has the header `warning` (RFC 7234, 5.5), and so
+/// has the answer to a request with an invalid token.
 pub fn waiting(routes: Router, shows: Shows) -> Router {
     routes.layer(middleware::from_fn_with_state(shows, wait_first))
 }
@@ -153,7 +155,7 @@ mod tests {
 
     const TOKEN: &str = "v1~c.7.1~c.8.1~o.9.1";
 
-    /// What a caller is told that it has to wait for, where nothing is ever shown.
+    /// What a caller has to wait for, if nothing ever becomes visible.
     async fn behind(access: &Access) -> Vec<String> {
         let shows: Shows = Arc::new(|written, _| Box::pin(async move { written }));
         let mut headers = HeaderMap::new();

@@ -1,4 +1,4 @@
-//! A request to the GraphQL endpoint that is refused before the operation: in the shape that a GraphQL client, and the gateway, reads.
+//! Refusals by the GraphQL endpoint before the operation runs, in the form that GraphQL clients and the gateway read.
 
 use async_graphql::{Response as GraphQlResponse, ServerError};
 use axum::{
@@ -10,10 +10,10 @@ use axum::{
 use super::problem::Problem;
 use crate::error_code::ErrorCode;
 
-/// Where queries and mutations are taken.
+/// The path of queries and mutations.
 pub(crate) const PATH: &str = "/graphql";
 
-/// A problem that was met before the operation, or in its place, as a GraphQL response.
+/// A problem that occurred before the operation or instead of it, as a GraphQL response.
 pub(crate) fn refused(problem: Problem) -> Response {
     let status = problem.status_code();
     let code = match status {

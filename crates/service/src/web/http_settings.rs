@@ -1,4 +1,4 @@
-//! How a service's port serves, as it is set.
+//! The settings of a service's HTTP port.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! The JSON body of a request, or a problem that names the fields that are wrong.
+//! Reads the JSON body of a request. If it is invalid, a problem names the wrong fields.
 //!
-//! Values of the body never appear in a problem, so that neither does a card number in a log of problems.
+//! Values from the body never appear in a problem. So a log of problems cannot contain a card number.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -11,7 +11,7 @@ use tandem_model::json::{JsonError, Misfit, lenient_misfit, misfits, read_object
 
 use super::problem::{FieldError, Problem};
 
-/// Extracts a JSON body. What cannot be read is answered with a [`Problem`]:
+/// Extracts a JSON body. A body that cannot be read is answered with a [`Problem`]:
 ///
 /// | status | when |
 /// |---|---|
@@ -20,7 +20,7 @@ use super::problem::{FieldError, Problem};
 /// | 415 | a content type is given, and it is not JSON (none at all is accepted) |
 /// | 422 | fields are missing, of the wrong type, or hold an unknown value; the problem has the path of each, and of each member that is not known |
 ///
-/// A member that is not known is no reason to refuse by itself, for programs send more than is asked of them.
+/// An unknown member alone is no reason to refuse a body, because programs often send more than is required.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProblemJson<T>(pub T);
 
@@ -50,7 +50,7 @@ where
 ///
 /// # Errors
 ///
-/// A 400 when it is not JSON, a 422 that names the fields when it does not fit `T`.
+/// A 400 if the text is not JSON. A 422 that names the fields if it does not fit `T`.
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let read = read_object(body).and_then(|read| match lenient_misfit::<T>(body) {
         Some(misfit) => Err(JsonError::Misfit(misfit)),
@@ -190,7 +190,7 @@ mod tests {
         (status, problem.expect("a problem"))
     }
 
-    /// Sends a body that is JSON but wrong, and answers the fields that are complained about.
+    /// Sends a body that is valid JSON but wrong. Returns the fields that the answer names.
     async fn misfits(body: &str) -> Vec<FieldError> {
         let (status, problem) = refused(body).await;
         assert_eq!(status, 422, "{problem:?}");
@@ -206,7 +206,7 @@ mod tests {
         problem.errors
     }
 
-    /// The first of them.
+    /// The first of these fields.
     async fn misfit(body: &str) -> FieldError {
         misfits(body).await.remove(0)
     }
@@ -282,7 +282,7 @@ mod tests {
             .iter()
             .map(|error| (error.field.as_str(), error.reason.as_str()))
             .collect();
-        // The order of members is that of the document, or of their names, as the build has it.
+        // Depending on the build, members are in the order of the document or of their names.
         told[..2].sort_unstable();
         assert_eq!(
             told,

@@ -1,6 +1,6 @@
-//! Routes that are kept for older clients: each answer says that its route is deprecated (RFC 9745), which operation replaces it, and
-//! where that is configured, when it will be gone (RFC 8594). What the front door and the gateway answer in a service's stead says it too
-//! ([`notices`]).
+//! Routes for older clients. Each answer says that its route is deprecated (RFC 9745), which operation replaces it,
+//! and, if configured, when it will be removed (RFC 8594). Answers that the front door or the gateway gives instead of
+//! a service say the same ([`notices`]).
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -14,23 +14,23 @@ use super::graphql_refusal::PATH;
 
 const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
 const SUNSET: HeaderName = HeaderName::from_static("sunset");
-/// Since when GraphQL replaces the routes: 2026-01-01, as seconds since 1970 (RFC 9745, section 2.1).
+/// When GraphQL replaced the routes: 2026-01-01, as seconds since 1970 (RFC 9745, section 2.1).
 const DEPRECATED_SINCE: HeaderValue = HeaderValue::from_static("@1767225600");
 
-/// A route that is kept for older clients.
+/// A route for older clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OldRoute {
     /// The service that has it.
     pub service: &'static str,
-    /// Where it is; what stands in braces may be any segment.
+    /// Its path. A part in braces stands for any segment.
     pub path: &'static str,
     /// The name of the operation that replaces it.
     pub title: &'static str,
-    /// That operation.
+    /// The text of that operation.
     pub operation: &'static str,
 }
 
-/// Makes a customer.
+/// Creates a customer.
 pub const CREATE_CUSTOMER: OldRoute = OldRoute {
     service: "accounts",
     path: "/accounts/customer/create",
@@ -59,7 +59,7 @@ pub const ORDERS_OF_CUSTOMER: OldRoute = OldRoute {
     operation: "query OrderingCustomer($id: ID!) { orderingCustomer(id: $id) { id name { firstName lastName } orders { nodes { id status total } } } }",
 };
 
-/// All of them.
+/// All routes for older clients.
 pub const OLD_ROUTES: [OldRoute; 4] = [
     CREATE_CUSTOMER,
     PRINT_CUSTOMER,
@@ -68,9 +68,9 @@ pub const OLD_ROUTES: [OldRoute; 4] = [
 ];
 
 impl OldRoute {
-    /// Names the operation that replaces it, as `Link` has it.
+    /// The operation that replaces the route, as a `Link` header.
     fn link(&self) -> Option<HeaderValue> {
-        // Of our own making: a header takes it.
+        // We make the text ourselves, so it is a valid header value.
         HeaderValue::try_from(format!(
             "<{PATH}?query={}>; rel=\"successor-version\"; title=\"{}\"",
             encoded(self.operation),
@@ -87,7 +87,7 @@ pub fn of_service(name: &str) -> Vec<OldRoute> {
     routes.filter(|route| route.service == name).collect()
 }
 
-/// What a front door says in each answer on these routes.
+/// The headers that a front door adds to each answer on these routes.
 #[must_use]
 pub fn notices(routes: &[OldRoute], sunset: Option<&Sunset>) -> Notices {
     let mut notices = Notices::default();
@@ -120,7 +120,7 @@ where
     }))
 }
 
-/// Says the same in the description of routes.
+/// Marks the routes as deprecated in their OpenAPI document.
 pub fn deprecate(document: &mut OpenApi) {
     for path in document.paths.paths.values_mut() {
         for operation in [&mut path.get, &mut path.post].into_iter().flatten() {
@@ -129,15 +129,15 @@ pub fn deprecate(document: &mut OpenApi) {
     }
 }
 
-/// The end of the deprecated routes, as `Sunset` has it.
+/// When the deprecated routes will be removed, as a `Sunset` header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sunset(HeaderValue);
 
 impl Sunset {
-    /// Reads a day (`2027-06-30`, from its beginning in UTC) or a moment (`2027-06-30T12:00:00Z`).
+    /// Reads a day (`2027-06-30`, meaning its beginning in UTC) or a time (`2027-06-30T12:00:00Z`).
     ///
     /// # Errors
-    /// With a sentence, when it is neither.
+    /// A message, if the text is neither.
     pub fn parse(text: &str) -> Result<Self, String> {
         let moment = match text.parse::<NaiveDate>() {
             Ok(day) => day.and_time(NaiveTime::MIN).and_utc(),
@@ -155,7 +155,7 @@ impl Sunset {
             .map_err(|error| error.to_string())
     }
 
-    /// Adds it to an answer of a deprecated route.
+    /// Adds the header to an answer of a deprecated route.
     pub(super) fn add_to(&self, headers: &mut HeaderMap) {
         if headers.contains_key(DEPRECATION) {
             headers.insert(SUNSET, self.0.clone());
@@ -163,7 +163,7 @@ impl Sunset {
     }
 }
 
-/// A text as a part of a query (RFC 3986, section 2.1).
+/// Percent-encodes a text for use in a query (RFC 3986, section 2.1).
 fn encoded(text: &str) -> String {
     let mut written = String::with_capacity(text.len() * 2);
     for byte in text.bytes() {

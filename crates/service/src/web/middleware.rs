@@ -1,7 +1,7 @@
-//! What every request of a service gets, whichever route it takes: an id, its trace, a count, limits, and an answer that explains
-//! itself also where the framework or a panic gave none.
+//! The middleware of every route: request id, trace, count, limits, and an explanation for errors that the framework or
+//! a panic leaves without one.
 //!
-//! It is one function: each layer of its own would cost every request a copy of all that it wraps.
+//! It is one function. As separate layers, each would cost every request a copy of everything that it wraps.
 
 mod asked_request;
 mod error_response;
@@ -31,10 +31,11 @@ use super::http_settings::HttpSettings;
 use super::legacy::Sunset;
 use super::unread::read_on;
 
-/// Bodies of the largest size that are read on and thrown away, so that their sender sees why: see [`super::unread`].
+/// How many bodies of the largest size are read and discarded, so that the sender gets to read the refusal. See
+/// [`super::unread`].
 const READ_ON: usize = 16;
 
-/// Puts all of that around a router.
+/// Wraps a router in this middleware.
 pub fn with_middleware(router: Router, settings: &HttpSettings) -> Router {
     let limits = Limits {
         time: settings.request_timeout,
@@ -51,13 +52,13 @@ pub fn with_middleware(router: Router, settings: &HttpSettings) -> Router {
 
 #[derive(Clone, Debug)]
 struct Limits {
-    /// Until an answer begins.
+    /// The time limit until an answer begins.
     time: Duration,
-    /// Bytes.
+    /// The largest body, in bytes.
     body: usize,
-    /// The end of the routes of older clients.
+    /// When the routes for older clients end.
     sunset: Option<Sunset>,
-    /// What the port speaks.
+    /// The scheme of the port.
     scheme: &'static str,
 }
 
@@ -69,7 +70,7 @@ fn scheme(settings: &HttpSettings) -> &'static str {
     }
 }
 
-/// Attends to a request from its arrival to the beginning of its answer.
+/// Handles a request from its arrival to the beginning of its answer.
 async fn attend(State(limits): State<Limits>, mut request: Request, next: Next) -> Response {
     let id = name(&mut request);
     let asked = Asked::of(&request);

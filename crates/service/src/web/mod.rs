@@ -1,4 +1,4 @@
-//! The HTTP side of a service: problems, JSON bodies, health and metrics, API documentation, and the server itself.
+//! The HTTP side of a service: problems, JSON bodies, health and metrics, API documentation, and the server.
 
 pub mod access;
 pub mod actuator;

@@ -1,4 +1,4 @@
-//! What was measured in the form of OpenMetrics, which has room for exemplars; Prometheus asks for it before the older text format.
+//! Metrics in the OpenMetrics format, which supports exemplars. Prometheus prefers it over the older text format.
 //!
 //! See <https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>.
 
@@ -6,16 +6,16 @@ use std::{fmt::Write, time::SystemTime};
 
 use tandem_runtime::exemplars::{self, LATENCY_BUCKETS_SECONDS};
 
-/// The media type of it.
+/// The media type of OpenMetrics.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Whether a client that accepts this takes it.
+/// Whether this `Accept` header allows OpenMetrics.
 #[must_use]
 pub fn is_accepted(accept: &str) -> bool {
     accept.contains("application/openmetrics-text")
 }
 
-/// Rewrites the text format of Prometheus (0.0.4).
+/// Converts a text in the Prometheus format (0.0.4).
 #[must_use]
 pub fn of_text(text: &str) -> String {
     let mut written = String::with_capacity(text.len() + text.len() / 8);
@@ -37,7 +37,7 @@ pub fn of_text(text: &str) -> String {
     written
 }
 
-/// `TYPE name kind` or `HELP name text`: here a counter is named without the `_total` of its samples.
+/// Converts `TYPE name kind` or `HELP name text`. OpenMetrics names a counter without the `_total` of its samples.
 fn comment(written: &mut String, rest: &str) {
     let mut words = rest.splitn(3, ' ');
     let (keyword, name, text) = (words.next(), words.next(), words.next());
@@ -46,7 +46,7 @@ fn comment(written: &mut String, rest: &str) {
     };
     let (name, text) = match name.strip_suffix("_total") {
         Some(counter) => (counter, text),
-        // Samples of a counter end with `_total`; what does not is of no kind that is known.
+        // Samples of a counter must end with `_total`. A counter without it gets the type `unknown`.
         None if keyword == "TYPE" && text == "counter" => (name, "unknown"),
         None => (name, text),
     };
@@ -54,7 +54,7 @@ fn comment(written: &mut String, rest: &str) {
     let _ = writeln!(written, "# {keyword} {name} {text}");
 }
 
-/// What stands behind the sample of a bucket, if one of its requests is known.
+/// The exemplar of a bucket's sample, if one is known.
 fn exemplar(line: &str) -> Option<String> {
     let (name, rest) = line.split_once("_bucket{")?;
     let (labels, bound) = rest.split_once("le=\"")?;
@@ -65,7 +65,7 @@ fn exemplar(line: &str) -> Option<String> {
         }
         _ => LATENCY_BUCKETS_SECONDS.len(),
     };
-    // The process's own label comes first, and is none of the histogram's.
+    // The process's own label comes first. It is not part of the histogram's labels.
     let labels = labels.trim_end_matches(',');
     let labels = match labels.strip_prefix("application=\"") {
         Some(rest) => {

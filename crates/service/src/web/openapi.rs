@@ -1,4 +1,5 @@
-//! The OpenAPI document of a service and a page to read and try it, vendored: no browser loads anything from elsewhere.
+//! The OpenAPI document of a service, and a page to read and try it. The page is vendored, so a browser loads nothing
+//! from other hosts.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tandem_model::json::in_order_of_name;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
-/// Where the document is, as springdoc has it.
+/// The path of the document, the same as in springdoc.
 pub const API_DOCS_PATH: &str = "/v3/api-docs";
 
 /// Routes for the document (`/v3/api-docs`, `/openapi.json`) and for Swagger UI (`/swagger-ui`, `/swagger-ui.html`).
@@ -31,11 +32,11 @@ where
     )
 }
 
-/// The document as it is committed in schema/openapi: indented, and the members of objects in order of name, whichever order the build's
-/// serde_json keeps.
+/// The document as it is committed in schema/openapi: indented, with the members of objects sorted by name, whatever
+/// order the build's serde_json keeps.
 ///
 /// # Errors
-/// When it cannot be written as JSON, which nothing brings about.
+/// If it cannot be written as JSON, which does not happen in practice.
 pub fn committed(document: &OpenApi) -> Result<String, serde_json::Error> {
     let value = in_order_of_name(serde_json::to_value(document)?);
     Ok(format!("{value:#}\n"))

@@ -1,4 +1,4 @@
-//! What a browser gets from a service: a first page, GraphiQL's files, the page of the topics, and errors that a person can read.
+//! Pages of a service for browsers: the start page, GraphiQL's files, the page of the topics, and readable errors.
 
 use axum::{
     Json, Router,
@@ -14,7 +14,8 @@ use tandem_web::{
 
 use super::problem::Problem;
 
-/// `/` with where to go from there, the page of the topics, and the files of all pages. GraphiQL itself is the GraphQL endpoint's.
+/// Routes of the start page (`/`), the page of the topics, and the files of all pages. The GraphQL endpoint serves
+/// GraphiQL itself.
 pub fn router<S>(graph: Graph) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -33,7 +34,7 @@ where
     )
 }
 
-/// Whether the request is a browser's.
+/// Whether the request comes from a browser.
 pub fn is_person(headers: &HeaderMap) -> bool {
     headers
         .get(header::ACCEPT)
@@ -89,7 +90,7 @@ fn first(graph: Graph, headers: &HeaderMap) -> Response {
     ([(header::VARY, "accept")], Json(links)).into_response()
 }
 
-/// A browser that has this version of a file is told so.
+/// Serves a file. A browser that has this version already gets 304 Not Modified.
 fn file(held: File, headers: &HeaderMap) -> Response {
     let known = headers
         .get(header::IF_NONE_MATCH)

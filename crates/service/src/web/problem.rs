@@ -1,6 +1,6 @@
-//! Problem details (RFC 9457): the one shape of every HTTP error, fit for a program and for a person.
+//! Problem details (RFC 9457): the form of every HTTP error, for programs and for people.
 //!
-//! A problem says what the caller can do about it. What went wrong inside goes to the log, never into a problem.
+//! A problem says what the caller can do about it. Internal causes go to the log, never into a problem.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -48,7 +48,7 @@ pub struct FieldError {
 }
 
 impl Problem {
-    /// A problem of which the status says it all.
+    /// A problem that the status explains completely.
     pub fn new(status: StatusCode) -> Self {
         Self {
             kind: "about:blank".into(),
@@ -60,7 +60,7 @@ impl Problem {
         }
     }
 
-    /// A problem of a kind of its own; `kind` is the last part of its type, `urn:tandem:problem:<kind>`.
+    /// A problem with its own type. `kind` is the last part of the type, `urn:tandem:problem:<kind>`.
     pub fn of_kind(status: StatusCode, kind: &str, title: &'static str) -> Self {
         Self {
             kind: format!("urn:tandem:problem:{kind}").into(),
@@ -79,12 +79,12 @@ impl Problem {
         .with_detail(detail)
     }
 
-    /// 422: the body is JSON, but a field of it is wrong.
+    /// 422: the body is JSON, but one field is wrong.
     pub fn invalid_field(error: FieldError) -> Self {
         Self::invalid_fields(vec![error])
     }
 
-    /// 422: the body is JSON, but these fields of it are wrong.
+    /// 422: the body is JSON, but these fields are wrong.
     pub fn invalid_fields(errors: Vec<FieldError>) -> Self {
         let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let mut problem = Self::of_kind(
@@ -97,17 +97,17 @@ impl Problem {
         problem
     }
 
-    /// 404, with a text that says what was not found.
+    /// 404, with a detail that says what was not found.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND).with_detail(detail)
     }
 
-    /// 409: what was asked for does not fit the present state.
+    /// 409: the request does not fit the current state.
     pub fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT).with_detail(detail)
     }
 
-    /// 413: the body is larger than the service takes.
+    /// 413: the body is larger than the service accepts.
     pub fn too_large(limit_bytes: Option<usize>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE).with_detail(match limit_bytes {
             Some(limit) => format!("the body is larger than the {limit} bytes that are taken"),
@@ -115,19 +115,19 @@ impl Problem {
         })
     }
 
-    /// 415: the body is declared to be something other than JSON.
+    /// 415: the declared content type is not JSON.
     pub fn unsupported_media_type(given: &str) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE).with_detail(format!(
             "the content type is `{given}`; send application/json"
         ))
     }
 
-    /// 503: a store or Kafka is away, or the answer took too long; asking again later may work.
+    /// 503: a store or Kafka is unavailable, or the answer took too long. A later attempt may succeed.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE).with_detail(detail)
     }
 
-    /// 500, without a word about the inside.
+    /// 500, without any internal details.
     pub fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR)
             .with_detail("the service failed to answer; its log says why")
@@ -140,21 +140,21 @@ impl Problem {
         self
     }
 
-    /// Says which request this was about.
+    /// Says which request the problem is about.
     #[must_use]
     pub fn with_instance(mut self, path: impl Into<Box<str>>) -> Self {
         self.instance = Some(path.into());
         self
     }
 
-    /// The HTTP status; 500 if `status` holds none.
+    /// The HTTP status; 500 if `status` is not a valid one.
     pub fn status_code(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
 impl FieldError {
-    /// A wrong field, and what would be right.
+    /// A wrong field, the reason, and what would be right.
     pub fn new(
         field: impl Into<String>,
         reason: impl Into<String>,

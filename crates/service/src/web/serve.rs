@@ -1,4 +1,4 @@
-//! The HTTP server of a service: a port, limits, and a shutdown that has an end.
+//! The HTTP server of a service: its port, its limits, and a shutdown with a time limit.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,10 +19,10 @@ use super::legacy::{self, OldRoute};
 use super::middleware::with_middleware;
 use tandem_runtime::shutdown::Shutdown;
 
-/// Why a port could not be listened on.
+/// Why the service could not listen on a port.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another program has it.
+    /// Another program uses the port.
     #[error(
         "port {port} on {host} is taken by another program; stop that one, or choose another port with {flag}"
     )]
@@ -34,7 +34,7 @@ pub enum BindError {
         /// The flag that changes it.
         flag: &'static str,
     },
-    /// This user may not have it.
+    /// This user may not use the port.
     #[error(
         "port {port} on {host} may not be used by this user; choose one above 1023 with {flag}"
     )]
@@ -46,7 +46,7 @@ pub enum BindError {
         /// The flag that changes it.
         flag: &'static str,
     },
-    /// The address is not one of this machine.
+    /// The address does not belong to this machine.
     #[error(
         "{host} is no address of this machine; choose another with --host (127.0.0.1 for this machine only, 0.0.0.0 for all)"
     )]
@@ -66,7 +66,7 @@ pub enum BindError {
     },
 }
 
-/// Why serving ended other than by shutdown.
+/// Why serving ended without a shutdown.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The listener failed.
@@ -77,7 +77,7 @@ pub enum ServeError {
     Tls(#[from] TlsError),
 }
 
-/// Listens on a port; 0 takes a free one. `flag` is the flag by which the user changes it, such as `--port`.
+/// Listens on a port; 0 chooses a free one. `flag` is the flag with which the user can change it, such as `--port`.
 ///
 /// # Errors
 ///
@@ -93,10 +93,12 @@ pub async fn bind(host: IpAddr, port: u16, flag: &'static str) -> Result<TcpList
         })
 }
 
-/// How much longer than its token a subscription goes on here: the gateway, whose client it is, ends it first and says why.
+/// How much longer than its token a subscription may last on a service. The gateway, which is its client, ends it first
+/// and gives the reason.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Serves until shutdown is requested, then lets open requests end for at most [`HttpSettings::drain_limit`]. Tokens are not asked for.
+/// Serves until shutdown is requested, then lets open requests finish for at most [`HttpSettings::drain_limit`].
+/// Requires no tokens.
 ///
 /// # Errors
 ///
@@ -111,18 +113,18 @@ pub async fn serve(
     serve_service(listener, service, Judge::default(), settings, shutdown).await
 }
 
-/// By what requests are judged.
+/// The rules for requests.
 #[derive(Debug, Clone, Default)]
 pub struct Judge {
-    /// Documents are checked against it, if there is one.
+    /// The schema that documents are validated against, if there is one.
     pub schema: Option<GraphSchema>,
-    /// Verifies tokens; without one everybody may do everything.
+    /// Verifies tokens. Without it every caller has all rights.
     pub verifier: Option<Verifier>,
-    /// Routes whose answers, refusals too, say that they are old.
+    /// Routes for older clients. All their answers, also refusals, say that they are deprecated.
     pub old_routes: Vec<OldRoute>,
 }
 
-/// The same of anything that answers requests and has its middleware.
+/// Like [`serve`], for any service that brings its own middleware.
 pub(super) async fn serve_service<S>(
     listener: TcpListener,
     service: S,
@@ -135,7 +137,7 @@ where
     S::Future: Send,
 {
     let limits = DocumentLimits {
-        // The gateway asks for keys beside what its own client asks for, and one level deeper.
+        // The gateway adds keys to the selection of its own client, and one level of nesting.
         cost: settings.front_door.max_cost.saturating_mul(2),
         depth: DocumentLimits::default().depth + 2,
         ..DocumentLimits::default()
@@ -192,7 +194,7 @@ mod tests {
         );
     }
 
-    /// A server of these routes with a small limit of bodies, until the test is over.
+    /// A server with these routes and a small limit for bodies. It runs until the end of the test.
     async fn server(router: Router) -> (SocketAddr, Shutdown) {
         let settings = HttpSettings {
             max_body: 64 * 1024,
@@ -226,7 +228,7 @@ mod tests {
                 if head == &chunked {
                     client.write_all(b"\r\n0\r\n\r\n").await.unwrap();
                 }
-                // The connection is good for another request.
+                // The connection still accepts another request.
                 let last = "GET /nowhere HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
                 client.write_all(last.as_bytes()).await.unwrap();
                 let mut answer = String::new();

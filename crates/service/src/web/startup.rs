@@ -1,7 +1,7 @@
-//! Serving from the first moment on, while what a service needs is still being opened: a database that is away must not make a
-//! live process look dead, for a restart would not bring the database back.
+//! Serves from the first moment on, while the service still opens what it needs. A database that is unavailable must
+//! not make a live process look dead, because a restart would not bring the database back.
 //!
-//! Until the routes are there the actuator answers, and everything else hears that the service is unavailable.
+//! Until the routes are ready, the actuator answers, and every other request gets "unavailable".
 
 use std::{
     convert::Infallible,
@@ -31,16 +31,16 @@ use super::{
 use crate::telemetry::MetricsHandle;
 use tandem_runtime::shutdown::Shutdown;
 
-/// What is said to requests that come too early.
+/// The message for requests that come too early.
 const TOO_EARLY: &str = "the service is starting and waits for its store; ask again in a moment";
 
-/// Serves the actuator at once, and the routes that `open` brings as soon as it has. Ends with shutdown, as [`super::serve()`],
-/// or when `open` fails. `open` is given what tells the state of the component `store` meanwhile; without a word from it
-/// the service is not ready because it starts. `metrics` and `info` are the actuator's, `judge` is
-/// what requests are judged by.
+/// Serves the actuator at once, and the router of `open` as soon as it is ready. Ends with shutdown, as
+/// [`super::serve()`], or when `open` fails. `open` gets a reporter for the state of the component `store` meanwhile.
+/// Until it reports something, the service is not ready because it is starting. `metrics` and `info` are for the
+/// actuator, `judge` has the rules for requests.
 ///
 /// # Errors
-/// What `open` fails with, unless shutdown was requested meanwhile; and when the listener fails.
+/// The error of `open`, unless shutdown was requested meanwhile. Also when the listener fails.
 pub async fn serve_during_startup<E: From<ServeError>>(
     listener: TcpListener,
     judge: Judge,
@@ -61,11 +61,11 @@ pub async fn serve_during_startup<E: From<ServeError>>(
     let opening = async {
         let router = match open(waiting).await {
             Ok(router) => router,
-            // Cut off by the end of the process, which is no failure.
+            // The shutdown interrupted `open`, which is not a failure.
             Err(_) if shutdown.is_requested() => return pending().await,
             Err(error) => return error,
         };
-        // Only this future sets it, once.
+        // Only this future sets the value, and only once.
         let _ = full.set(with_middleware(router, settings));
         pending().await
     };
@@ -75,7 +75,7 @@ pub async fn serve_during_startup<E: From<ServeError>>(
     }
 }
 
-/// The routes of a service that is not open yet.
+/// The routes while the service is still starting.
 fn early(actuator: Actuator) -> Router {
     Router::new()
         .merge(actuator.router())
@@ -87,12 +87,12 @@ async fn too_early(request: Request) -> Problem {
     Problem::unavailable(TOO_EARLY).with_instance(request.uri().path())
 }
 
-/// In the shape that a GraphQL client, and the gateway, reads.
+/// The answer in the form that a GraphQL client, and the gateway, reads.
 async fn graphql_too_early() -> Response {
     graphql_refusal::refused(Problem::unavailable(TOO_EARLY))
 }
 
-/// The early routes until there are the full ones.
+/// Passes requests to the early routes until the full ones are ready.
 #[derive(Clone)]
 struct Doorway {
     early: Router,

@@ -1,7 +1,7 @@
-//! What a handler leaves unread of a request's body is read on and thrown away, up to a bound.
+//! Reads and discards what a handler leaves unread of a request's body, up to a limit.
 //!
-//! A connection that is closed while something unread waits on it is reset (RFC 9112, 9.6): a client that writes all before it
-//! reads would then see the reset in the place of the answer that refused its body.
+//! A connection that is closed with unread data is reset (RFC 9112, 9.6). A client that sends everything before it
+//! reads would then see the reset instead of the answer that refused its body.
 #![expect(clippy::disallowed_methods, reason = "connections are real")]
 
 use std::{
@@ -18,12 +18,12 @@ use axum::{
 use futures::{Stream, StreamExt};
 use tokio::{runtime::Handle, time::timeout};
 
-/// How long reading on may take.
+/// The time limit for discarding.
 const TIME: Duration = Duration::from_secs(10);
 
-/// The request with a body of which at most `bytes` are read on when its handler drops it.
+/// Wraps the request's body, so that at most `bytes` of it are read and discarded when the handler drops it.
 pub(super) fn read_on(request: Request, bytes: usize) -> Request {
-    // A client that waits for `100 Continue` sends nothing after another answer (RFC 9110, 10.1.1).
+    // A client that waits for `100 Continue` sends no body after another answer (RFC 9110, 10.1.1).
     if request.body().is_end_stream() || request.headers().contains_key(header::EXPECT) {
         return request;
     }
@@ -35,11 +35,11 @@ pub(super) fn read_on(request: Request, bytes: usize) -> Request {
     })
 }
 
-/// A body that is read to its end also when nobody wants it any more.
+/// A body that is read to its end even after its reader has dropped it.
 struct Read {
     /// `None` when it has ended.
     rest: Option<BodyDataStream>,
-    /// What may be read on.
+    /// How many bytes may be discarded.
     bytes: usize,
 }
 
@@ -88,7 +88,8 @@ mod tests {
 
     use super::*;
 
-    /// A body of parts of 10 bytes, how many of them were taken, and a word when it is dropped.
+    /// A body in parts of 10 bytes, the number of parts that were read, and a channel that reports when the body is
+    /// dropped.
     fn body(parts: usize) -> (Body, Arc<AtomicUsize>, oneshot::Receiver<()>) {
         let (alive, dropped) = oneshot::channel::<()>();
         let taken = Arc::new(AtomicUsize::new(0));

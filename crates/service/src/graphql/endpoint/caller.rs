@@ -1,18 +1,18 @@
-//! The caller of an operation, as resolvers find it.
+//! The caller of an operation, for resolvers.
 
 use std::sync::Arc;
 
-/// The caller; resolvers find it in the request's data. Recorded as `changedBy`.
+/// The caller. Resolvers find it in the request's data. It is recorded as `changedBy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller(Arc<str>);
 
 impl Caller {
-    /// A caller known by name: a token's subject.
+    /// A caller with a name, which is the subject of a token.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
 
-    /// A caller that brought no credentials.
+    /// A caller without credentials.
     pub fn anonymous() -> Self {
         Self::new("anonymous")
     }

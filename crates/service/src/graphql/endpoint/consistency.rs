@@ -1,5 +1,5 @@
-//! Reading one's own writes over GraphQL: what the caller of a mutation is told that it wrote, and how an operation that brings such a token
-//! waits for it.
+//! Read-your-writes over GraphQL: a mutation returns a consistency token, and an operation that brings one waits until
+//! those writes are visible.
 
 use async_graphql::{Context, Pos, ServerError, parser::types::OperationType};
 use axum::http::HeaderMap;
@@ -10,15 +10,16 @@ use crate::web::consistency::{self, Of, Shows};
 use tandem_authentication::Access;
 use tandem_runtime::consistency::{Kind, Written};
 
-/// Tells the caller of a mutation what it wrote, so that it can read it anywhere: `tandem-consistency`.
+/// Adds the header `tandem-consistency` to the answer of a mutation. With this token the caller can read its own write
+/// anywhere.
 pub fn wrote(ctx: &Context<'_>, kind: Kind, id: &str, revision: i64) {
     if let Some(value) = consistency::header(kind, id, revision) {
         ctx.append_http_header(consistency::HEADER, value);
     }
 }
 
-/// Waits, before an operation of this kind, for what the bearer of these headers wrote, as far as it may ask about that; answers what is
-/// not shown yet.
+/// Waits, before an operation of this kind, for the writes in the token, as far as its bearer may ask about them.
+/// Returns the writes that are not visible yet.
 pub(super) async fn wait(
     shows: &Shows,
     headers: &HeaderMap,
@@ -26,14 +27,14 @@ pub(super) async fn wait(
     kind: OperationType,
 ) -> Vec<Written> {
     let of = match kind {
-        // A command needs what it decides on, and must not wait for the log.
+        // A command needs the state that it decides on. It must not wait for the log.
         OperationType::Mutation => Of::State,
         OperationType::Query | OperationType::Subscription => Of::StateAndAudit,
     };
     consistency::wait(shows, headers, access, of).await
 }
 
-/// The error beside an answer in which something may be missing that the caller wrote.
+/// The error beside a response that may miss something that the caller wrote.
 pub(super) fn error(behind: &[Written]) -> ServerError {
     let error = ApiError::new(ErrorCode::REPLICA_BEHIND, consistency::not_shown(behind));
     let mut error = async_graphql::Error::from(error).into_server_error(Pos::default());

@@ -1,15 +1,15 @@
-//! How much one operation may ask for, and what every schema of ours is built with.
+//! The limits of one operation, and the extensions that every schema gets.
 
 use async_graphql::{ObjectType, SchemaBuilder, SubscriptionType};
 
 use crate::graphql::error::ErrorCodes;
 
-/// How much one operation may ask for.
+/// The limits of one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The deepest nesting of fields.
+    /// The greatest nesting depth of fields.
     pub depth: usize,
-    /// The most fields, counted through all fragments.
+    /// The greatest number of fields, counted through all fragments.
     pub complexity: usize,
 }
 
@@ -22,7 +22,7 @@ impl Default for Limits {
     }
 }
 
-/// What every schema of ours gets: limits, and a code for every error.
+/// Adds limits, and a code for every error, to a schema.
 pub fn guard<Q, M, S>(builder: SchemaBuilder<Q, M, S>, limits: Limits) -> SchemaBuilder<Q, M, S>
 where
     Q: ObjectType + 'static,

@@ -1,10 +1,11 @@
-//! Which kind of operation a request asks for: comments and fragments may stand before it in its document, and other operations beside it.
+//! Finds the kind of a request's operation. The beginning of the document does not show it: comments, fragments and
+//! other operations may come first.
 
 use async_graphql::{Request, parser::types::OperationType};
 use tandem_front_door::graphql::OperationKind;
 
-/// The kind of the operation that is carried out: as the front door found it, or by the document where no door stands before this. `None`
-/// where none is carried out, since the document does not parse or has none of that name.
+/// The kind of the operation that will run, as the front door found it. Without a front door the document is examined.
+/// `None` if no operation can run, because the document does not parse or has no operation of that name.
 pub(super) fn of(request: &mut Request, found: Option<OperationKind>) -> Option<OperationType> {
     match found {
         Some(OperationKind::Query) => Some(OperationType::Query),

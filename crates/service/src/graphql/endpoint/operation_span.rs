@@ -6,14 +6,14 @@ use tandem_runtime::{
     trace_context::TraceContext,
 };
 
-/// What is recorded of an operation, by OpenTelemetry's conventions for GraphQL. Neither the document nor its variables: they may hold
-/// personal data.
+/// The span of an operation, by OpenTelemetry's conventions for GraphQL. It leaves out the document and its variables,
+/// because they may hold personal data.
 pub(super) fn recorded(
     request: &Request,
     kind: Option<OperationType>,
     trace: &TraceContext,
 ) -> Span {
-    /// Characters of an operation's name that are told.
+    /// Most characters of the operation's name in the span.
     const NAME: usize = 64;
     if !span::is_recording() {
         return Span::none();

@@ -1,4 +1,4 @@
-//! What each operation is given before it is carried out: data of its own.
+//! Gives each operation its own data before it runs.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use futures::stream::BoxStream;
 
 pub(super) type PrepareData = Arc<dyn Fn(&mut Data) + Send + Sync>;
 
-/// Prepares the data of each operation, whichever way it came.
+/// Prepares the data of each operation, for every protocol.
 #[derive(Clone)]
 pub(super) struct PreparedExecutor<E> {
     pub(super) executor: E,

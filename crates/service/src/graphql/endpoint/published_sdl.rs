@@ -1,18 +1,18 @@
-//! The SDL that `_service { sdl }` answers, where it is not the schema's own.
+//! The SDL that `_service { sdl }` returns, where it differs from the schema's own.
 
 use std::sync::Arc;
 
 use async_graphql::{Executor, Request, Response, Value};
 
-/// The SDL that is published in the place of the schema's own.
+/// The SDL that replaces the schema's own in responses.
 #[derive(Clone)]
 pub(super) struct PublishedSdl {
     published: Arc<str>,
-    /// Asked for once.
+    /// The schema's own SDL, read once.
     own: Arc<tokio::sync::OnceCell<Option<String>>>,
 }
 
-/// Where a query asks for the SDL, as a federated router does.
+/// The root field with which a federated router queries the SDL.
 pub(super) const SERVICE: &str = "_service";
 
 impl PublishedSdl {
@@ -23,7 +23,7 @@ impl PublishedSdl {
         }
     }
 
-    /// Puts it into a response, whatever its fields are called there.
+    /// Replaces the schema's own SDL in a response. The field is found by its value, because a query may use aliases.
     pub(super) async fn put<E: Executor>(&self, executor: &E, response: &mut Response) {
         let ask = async || {
             let asked = Request::new("{ _service { sdl } }");

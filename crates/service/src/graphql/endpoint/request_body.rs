@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 
-/// The request in a body; of what is none the status and the sentence that it is refused with.
+/// The request in a body. The error is the status and message for the client.
 pub(super) fn read(body: Result<Bytes, BytesRejection>) -> Result<Request, (StatusCode, String)> {
     match body {
         Ok(body) => read_request(&body).map_err(|message| (StatusCode::BAD_REQUEST, message)),
@@ -19,7 +19,7 @@ pub(super) fn read(body: Result<Bytes, BytesRejection>) -> Result<Request, (Stat
     }
 }
 
-/// One JSON request; a batch would multiply every limit.
+/// Reads one request in JSON. Batches are refused, because a batch would multiply every limit.
 fn read_request(body: &[u8]) -> Result<Request, String> {
     match body.trim_ascii_start().first() {
         None => return Err("the body is empty; send {\"query\": …, \"variables\": …}".into()),

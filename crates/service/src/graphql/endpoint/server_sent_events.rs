@@ -9,13 +9,13 @@ use futures::StreamExt;
 use crate::graphql::written::{self, Handover};
 use tandem_runtime::shutdown::Shutdown;
 
-/// The responses of a subscription as server-sent events, one at a time, until it ends or the service does.
+/// The responses of a subscription as server-sent events, one at a time, until the subscription or the service ends.
 pub(super) fn events<E: Executor>(executor: &E, request: Request, shutdown: Shutdown) -> Response {
     let handover = Handover::of(&request.query);
     let mut resolved = executor.execute_stream(request.data(handover.clone()), None);
     let events = futures::stream::once(async move {
         let Some(first) = resolved.next().await else {
-            // What resolved it is done, and need not be held for as long as it goes on.
+            // The resolver has finished. Keeping it would hold its memory for as long as the subscription lasts.
             drop(resolved);
             return handover
                 .take()
@@ -31,7 +31,8 @@ pub(super) fn events<E: Executor>(executor: &E, request: Request, shutdown: Shut
             Bytes::from_static(b"event: complete\ndata: \n\n")
         }))
         .map(Ok::<_, std::convert::Infallible>)
-        // A future that owns its token: one that has the whole of `shutdown`, and waits for it, is twice as large for each subscription.
+        // This future owns only the token. A future that holds all of `shutdown` while it waits makes each subscription
+        // twice as large.
         .take_until(shutdown.token().cancelled_owned());
     let kind = (
         header::CONTENT_TYPE,

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-//! The endpoint as a server has it: operations by POST, subscriptions over WebSocket through the front door, and what is refused.
+//! The endpoint on a real server: operations by POST, subscriptions over WebSocket through the front door, and
+//! refusals.
 
 use async_graphql::{Context, EmptyMutation, Object, Schema, Subscription};
 use axum::body::Body;
@@ -20,7 +21,7 @@ use futures::{SinkExt, StreamExt};
 use super::*;
 use crate::web::{HttpSettings, bind, serve};
 
-/// Counts how often operation data was prepared.
+/// Counts how often the data of an operation was prepared.
 struct Prepared(usize);
 
 struct Query;
@@ -268,7 +269,7 @@ async fn an_open_websocket_is_closed_when_the_service_shuts_down() {
     hear_json(&mut client).await;
     server.shutdown.request("test");
     match hear(&mut client).await {
-        // Service Restart (RFC 6455's registry): come again.
+        // Service Restart (RFC 6455's registry): the client should reconnect.
         ClientMessage::Close(Some(frame)) => assert_eq!(u16::from(frame.code), 1012),
         other => panic!("not a close message: {other:?}"),
     }

@@ -1,6 +1,6 @@
-//! What async-graphql means by its messages: it tells nothing else of why it refuses an input, and of which.
+//! Interprets the messages of async-graphql. They are the only way to learn why it refused an input, and which one.
 
-/// Whether a message says that an input is refused.
+/// Whether a message says that an input was refused.
 pub(super) fn is_refused_input(message: &str) -> bool {
     undefined_variable(message).is_some()
         || REFUSED_INPUT
@@ -8,8 +8,8 @@ pub(super) fn is_refused_input(message: &str) -> bool {
             .any(|prefix| message.starts_with(prefix))
 }
 
-/// How async-graphql begins the message when an argument's value or an entity's representation cannot be read while a
-/// resolver is called.
+/// The beginnings of async-graphql's messages for an argument or an entity representation that it cannot read when it
+/// calls a resolver.
 const REFUSED_INPUT: &[&str] = &[
     "Failed to parse \"",
     "Expected input type \"",
@@ -17,7 +17,7 @@ const REFUSED_INPUT: &[&str] = &[
     "Entity not found.",
 ];
 
-/// The variable that an operation needs and the request does not bring.
+/// The variable that an operation needs and the request lacks.
 fn undefined_variable(message: &str) -> Option<&str> {
     message
         .strip_prefix("Variable ")?

@@ -1,4 +1,4 @@
-//! Gives every error of an answer a code, whichever library made it.
+//! Gives every error of a response a code, whichever library made it.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use crate::error_code::ErrorCode;
 use crate::graphql::field_errors::FieldErrors;
 use crate::graphql::{documents::KeptDocument, member_order::MemberOrder};
 
-/// Gives every error a code: what the GraphQL layer itself refuses (syntax, validation, wrong types, limits) becomes
-/// `BAD_USER_INPUT`, with the field where it is known; what a resolver let slip becomes `INTERNAL`, without its text. And every field
-/// that fails its place in the answer, and every member the place that the document gives it.
+/// Gives every error a code. Errors of the GraphQL layer itself (syntax, validation, wrong types, limits) get
+/// `BAD_USER_INPUT`, with the field if it is known. Errors without a code from resolvers get `INTERNAL` and lose their
+/// text. The extension also puts null in the place of every failed field, and orders the members as the document does.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ErrorCodes;
 
@@ -29,7 +29,7 @@ impl ExtensionFactory for ErrorCodes {
     }
 }
 
-/// What one request asks for, and what of it failed.
+/// The state of one request: its failed fields, and the order of its members.
 #[derive(Debug, Default)]
 struct OfRequest {
     fields: FieldErrors,
@@ -103,7 +103,7 @@ fn classify(error: &mut ServerError) {
     if has_code {
         return;
     }
-    // Errors without a path come from before any resolver ran.
+    // Errors without a path come from before the first resolver ran.
     let code = if error.path.is_empty() || is_refused_input(&error.message) {
         ErrorCode::BAD_USER_INPUT
     } else {

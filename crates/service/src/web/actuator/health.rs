@@ -1,4 +1,5 @@
-//! The health of a service: its components, which of them are asked and which report by themselves, and what follows for readiness.
+//! The health of a service: its components, by polling or by their own reports, and the readiness that follows from
+//! them.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,32 +12,33 @@ use serde_json::{Map, Value};
 
 use tandem_runtime::shutdown::Shutdown;
 
-/// How long one check may take before its component counts as down.
+/// The time limit of one check. A component that exceeds it counts as down.
 pub const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The state of a component or of the whole service. The worst one counts; the order here is from good to bad.
+/// The state of a component or of the whole service. The order is from good to bad; the worst state decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
     /// It works.
     Up,
-    /// Requests are answered, and something that they do not wait for is missing.
+    /// Requests are answered, but something that they do not wait for is missing.
     Degraded,
-    /// It works, but is not to be used now.
+    /// It works, but should not be used now.
     OutOfService,
     /// It does not work.
     Down,
 }
 
-/// The state of a component, and what a person wants to know about it.
+/// The state of a component, with details for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ComponentHealth {
     /// Its state.
     pub status: Status,
-    /// Facts: figures, reasons. Never credentials, and never whom it is about: whoever reaches the port may ask for them.
+    /// Facts such as figures and reasons. Never credentials, and never data about a person: everybody who reaches the
+    /// port may read them.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub details: Map<String, Value>,
-    /// Facts that only operators are told.
+    /// Facts for operators only.
     #[serde(skip)]
     confidential: Map<String, Value>,
 }
@@ -47,17 +49,17 @@ impl ComponentHealth {
         Self::of(Status::Up)
     }
 
-    /// Requests are answered, and why not all is well.
+    /// Requests are answered, but something is wrong; the reason says what.
     pub fn degraded(reason: impl Into<String>) -> Self {
         Self::of(Status::Degraded).with("reason", reason.into())
     }
 
-    /// It does not work, and why.
+    /// It does not work, for this reason.
     pub fn down(reason: impl Into<String>) -> Self {
         Self::of(Status::Down).with("error", reason.into())
     }
 
-    /// It is not to be used now, and why.
+    /// It should not be used now, for this reason.
     pub fn out_of_service(reason: impl Into<String>) -> Self {
         Self::of(Status::OutOfService).with("reason", reason.into())
     }
@@ -77,7 +79,7 @@ impl ComponentHealth {
         self
     }
 
-    /// Adds a fact that has ids of customers or orders in it: only operators are told.
+    /// Adds a fact with ids of customers or orders, which only operators may see.
     #[must_use]
     pub fn with_confidential(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.confidential.insert(name.into(), value.into());
@@ -85,12 +87,12 @@ impl ComponentHealth {
     }
 }
 
-/// Whether a component's state decides if requests are sent here.
+/// Whether a component's state decides if requests are sent to this instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Affects {
-    /// Without it no request can be answered well.
+    /// Without this component no request can be answered well.
     Readiness,
-    /// Requests can be answered without it: where it is worse than degraded, the whole is degraded, and goes on.
+    /// Requests can be answered without it. If it is worse than degraded, the service is only degraded.
     HealthOnly,
 }
 
@@ -121,18 +123,18 @@ impl std::fmt::Debug for Health {
     }
 }
 
-/// Health as it is answered: a state, and that of each component.
+/// A health report: the overall state, and the state of each component.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HealthReport {
-    /// The worst state of the components, of which those without which requests can be answered count as degraded at worst; `UP`
-    /// without any.
+    /// The worst state of the components. Components that readiness does not depend on count as degraded at worst.
+    /// Without any components it is `UP`.
     pub status: Status,
-    /// Every component by name.
+    /// The components by name.
     pub components: BTreeMap<String, ComponentHealth>,
 }
 
 impl HealthReport {
-    /// With what only operators are told.
+    /// Adds the facts that only operators may see.
     #[must_use]
     pub fn for_operators(mut self) -> Self {
         for health in self.components.values_mut() {
@@ -144,7 +146,7 @@ impl HealthReport {
 }
 
 impl Health {
-    /// No components yet; readiness ends when shutdown is requested.
+    /// Has no components yet. Readiness ends when shutdown is requested.
     pub fn new(shutdown: &Shutdown) -> Self {
         Self {
             components: Arc::default(),
@@ -152,8 +154,8 @@ impl Health {
         }
     }
 
-    /// Registers a component that is asked whenever health is; it has [`CHECK_TIMEOUT`] to answer.
-    /// A component of the same name is replaced.
+    /// Registers a component that is checked for every health request, with [`CHECK_TIMEOUT`] as its time limit. It
+    /// replaces a component of the same name.
     pub fn register<C, F>(&self, name: impl Into<String>, affects: Affects, check: C)
     where
         C: Fn() -> F + Send + Sync + 'static,
@@ -163,7 +165,7 @@ impl Health {
         self.insert(name.into(), Component { affects, source });
     }
 
-    /// Registers a component that tells its state itself. It begins as out of service.
+    /// Registers a component that reports its own state. Its initial state is out of service.
     pub fn reporter(&self, name: impl Into<String>, affects: Affects) -> HealthReporter {
         let state = Arc::new(RwLock::new(ComponentHealth::out_of_service("starting")));
         let source = Source::Reported(state.clone());
@@ -178,12 +180,12 @@ impl Health {
             .insert(name, component);
     }
 
-    /// Asks every component.
+    /// Checks every component.
     pub async fn report(&self) -> HealthReport {
         self.report_of(|_| true).await
     }
 
-    /// Asks the components that readiness depends on.
+    /// Checks the components that readiness depends on.
     pub async fn readiness(&self) -> HealthReport {
         let mut report = self
             .report_of(|affects| affects == Affects::Readiness)
@@ -239,14 +241,14 @@ impl Health {
     }
 }
 
-/// Tells the state of one component. Clones tell of the same.
+/// Reports the state of one component. Clones report for the same component.
 #[derive(Debug, Clone)]
 pub struct HealthReporter {
     state: Arc<RwLock<ComponentHealth>>,
 }
 
 impl HealthReporter {
-    /// Tells the component's state from now on.
+    /// Sets the component's state.
     pub fn set(&self, health: ComponentHealth) {
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = health;
     }
@@ -256,7 +258,7 @@ impl HealthReporter {
         self.set(ComponentHealth::up());
     }
 
-    /// It does not work, and why.
+    /// It does not work, for this reason.
     pub fn down(&self, reason: impl Into<String>) {
         self.set(ComponentHealth::down(reason));
     }

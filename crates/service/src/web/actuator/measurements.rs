@@ -1,6 +1,8 @@
-//! What was measured as Spring Boot's `/actuator/metrics` tells it: names with dots, statistics summed over the series, labels as tags.
+//! Metrics in the form of Spring Boot's `/actuator/metrics`: names with dots, statistics summed over the series, labels
+//! as tags.
 //!
-//! It is read from the text format of Prometheus, which every recorder writes: the gateway's measurements come from two of them.
+//! They are read from the Prometheus text format, which every recorder writes. The gateway's metrics come from two
+//! recorders.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::prometheus_text::{Sample, families};
 
-/// The names of all that was measured, of a text in the format of Prometheus.
+/// The names of all metrics in a Prometheus text.
 #[must_use]
 pub fn names(rendered: &str) -> BTreeSet<String> {
     families(rendered)
@@ -17,8 +19,8 @@ pub fn names(rendered: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What was measured under a name, of the series that have the tags of a query (`tag=label:value`); `None` when there are none. `name` is
-/// one of [`names`], or as Prometheus has it.
+/// The metric of this name, over the series that have the tags of a query (`tag=label:value`). `None` if there are no
+/// such series. `name` is one of [`names`], or a Prometheus name.
 #[must_use]
 pub fn of(rendered: &str, name: &str, query: &[(String, String)]) -> Option<Value> {
     let families = families(rendered);
@@ -88,7 +90,7 @@ pub fn of(rendered: &str, name: &str, query: &[(String, String)]) -> Option<Valu
     Some(body)
 }
 
-/// How a Prometheus name reads in the actuator: dots for underscores, the unit apart.
+/// How a Prometheus name is written in the actuator: dots for underscores, and the unit separate.
 struct Unit {
     dotted_name: String,
     base: Option<&'static str>,

@@ -1,9 +1,9 @@
-//! What the operating system knows about this process, measured whenever somebody asks.
+//! Metrics of this process from the operating system, measured at each request for metrics.
 #![expect(clippy::disallowed_methods, reason = "it measures and decides nothing")]
 
 use std::time::Instant;
 
-/// Records what the operating system knows about this process, which began then. Memory and processor time only on Linux.
+/// Records the process's uptime since `started`, its memory and its processor time. The latter two only on Linux.
 pub fn record_process(started: Instant) {
     metrics::gauge!("process_uptime_seconds").set(started.elapsed().as_secs_f64());
     if let Some(bytes) = resident_memory() {
@@ -18,7 +18,7 @@ pub fn record_process(started: Instant) {
     }
 }
 
-/// Bytes of memory that this process holds.
+/// Resident memory of this process, in bytes.
 fn resident_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -28,12 +28,12 @@ fn resident_memory() -> Option<f64> {
     Some(kibibytes * 1024.0)
 }
 
-/// Seconds of processor time that this process has used.
+/// Processor time that this process has used, in seconds.
 fn processor_time() -> Option<f64> {
     /// The kernel's unit in /proc, the same on every architecture that Linux still supports.
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the program's name in parentheses and may hold spaces.
+    // The second field is the name of the program in parentheses, which may contain spaces.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);
     let user: f64 = fields.next()?.parse().ok()?;

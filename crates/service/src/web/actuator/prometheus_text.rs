@@ -1,17 +1,17 @@
-//! Reads back the text format of Prometheus that this process's own recorders write.
+//! Parses the Prometheus text format that this process's own recorders write.
 
 use std::collections::BTreeMap;
 
 /// One line of the Prometheus text format.
 #[derive(Debug)]
 pub(super) struct Sample<'a> {
-    /// What the line's name has after the family's: `_bucket`, `_sum`, `_count` or nothing.
+    /// What follows the family's name in the line: `_bucket`, `_sum`, `_count` or nothing.
     pub(super) suffix: &'a str,
     pub(super) labels: Vec<(&'a str, String)>,
     pub(super) value: f64,
 }
 
-/// The samples of each metric family. The text is our own recorders', so anything odd is skipped, not reported.
+/// The samples of each metric family. Our own recorders wrote the text, so unexpected lines are skipped, not reported.
 pub(super) fn families(rendered: &str) -> BTreeMap<&str, Vec<Sample<'_>>> {
     let mut families: BTreeMap<&str, Vec<Sample<'_>>> = BTreeMap::new();
     let mut current = "";
@@ -43,7 +43,7 @@ pub(super) fn families(rendered: &str) -> BTreeMap<&str, Vec<Sample<'_>>> {
     families
 }
 
-/// `a="x",b="y"`, where a value may hold escaped quotes, backslashes and line ends.
+/// Parses `a="x",b="y"`, where a value may contain escaped quotes, backslashes and line breaks.
 fn parse_labels(mut text: &str) -> Vec<(&str, String)> {
     let mut labels = Vec::new();
     while let Some((name, rest)) = text.split_once("=\"") {

@@ -1,4 +1,4 @@
-//! What was asked, kept while the request itself is handed on.
+//! The facts of a request that outlive it, while the request itself is passed on.
 
 use std::time::Instant;
 
@@ -7,13 +7,13 @@ use axum::http::Method;
 
 use crate::web::pages;
 
-/// What was asked, for the count and for the explanation of an error.
+/// The facts that the count, and the explanation of an error, need.
 pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) path: String,
-    /// Whether a person looks, with a browser: an error is then a page.
+    /// Whether the request comes from a browser. An error is then a page.
     pub(super) by_person: bool,
-    /// The template, not the path: paths hold ids, and every id would be a series of its own.
+    /// The template of the path, not the path: paths contain ids, and every id would be a new series.
     pub(super) route: Option<MatchedPath>,
     pub(super) begun: Instant,
 }

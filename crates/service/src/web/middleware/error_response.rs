@@ -1,4 +1,4 @@
-//! The form in which an error is answered: what the clients of its path read, and never an empty body.
+//! The form of an error's answer: the one that the clients of the path read, and never an empty body.
 
 use axum::body::HttpBody;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -9,7 +9,8 @@ use crate::web::graphql_refusal::{self, PATH};
 use crate::web::pages;
 use crate::web::problem::Problem;
 
-/// A refusal in the form that the clients of its path read: a GraphQL response under the GraphQL path, a problem elsewhere.
+/// A refusal in the form that the clients of its path read: a GraphQL response for the GraphQL path, a problem for
+/// others.
 pub(super) fn in_form_of(asked: &Asked, problem: Problem) -> Response {
     if asked.path == PATH {
         graphql_refusal::refused(problem)
@@ -18,7 +19,7 @@ pub(super) fn in_form_of(asked: &Asked, problem: Problem) -> Response {
     }
 }
 
-/// Gives errors that the framework answers with an empty body (no route, wrong method) the shape of all others.
+/// Gives errors that the framework answers with an empty body (no route, wrong method) the same form as all others.
 pub(super) fn explained(response: Response, asked: &Asked) -> Response {
     let status = response.status();
     let bare = (status.is_client_error() || status.is_server_error())
@@ -36,7 +37,7 @@ pub(super) fn explained(response: Response, asked: &Asked) -> Response {
     let problem = Problem::new(status).with_instance(path.as_str());
     let problem = match status {
         StatusCode::NOT_FOUND => problem.with_detail(format!("there is nothing at {path}")),
-        // The router adds the header `Allow` outside of the middleware.
+        // The router adds the header `Allow` outside of this middleware.
         StatusCode::METHOD_NOT_ALLOWED => problem.with_detail(format!(
             "{path} does not take {method}; the header Allow lists what it takes"
         )),

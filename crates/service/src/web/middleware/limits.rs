@@ -1,4 +1,4 @@
-//! How large a request may be, how long its answer may take to begin, and what comes of a panic.
+//! Limits on the size of a request and on the time until its answer begins, and the answer after a panic.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -12,7 +12,7 @@ use futures::FutureExt;
 
 use crate::web::problem::Problem;
 
-/// A declared length is judged before a byte is read; an undeclared one by the extractors' limit.
+/// Checks a declared length before a byte is read. For an undeclared length the extractors' limit applies.
 pub(super) fn refusal_by_length(request: &Request, limit: usize) -> Option<Problem> {
     let declared: u64 = request
         .headers()
@@ -24,8 +24,8 @@ pub(super) fn refusal_by_length(request: &Request, limit: usize) -> Option<Probl
     (declared > limit as u64).then(|| Problem::too_large(Some(limit)))
 }
 
-/// Limits the time until an answer begins: streams and WebSockets may go on for as long as they like. What works on an answer that
-/// comes too late is dropped.
+/// Limits the time until an answer begins. Streams and WebSockets may last longer. A handler that exceeds the limit is
+/// dropped.
 #[expect(clippy::disallowed_methods, reason = "connections are real")]
 pub(super) async fn answer_in_time(
     request: Request,

@@ -1,15 +1,15 @@
-//! The id that names a request, in logs and in answers.
+//! The id of a request, for logs and answers.
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue};
 
-/// The header that names a request, in logs and in answers.
+/// The header with the request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest request id that is taken over from a caller, in bytes.
+/// The longest request id that is accepted from a caller, in bytes.
 const MAX_REQUEST_ID: usize = 128;
 
-/// Takes the caller's request id over, or makes one.
+/// Keeps the caller's request id, or generates one.
 #[expect(clippy::disallowed_methods, reason = "an id that decides nothing")]
 pub(super) fn name(request: &mut Request) -> Option<HeaderValue> {
     let given = request

@@ -1,4 +1,4 @@
-//! How requests are counted: by method, route, status and outcome.
+//! Counts requests by method, route, status and outcome.
 #![expect(clippy::disallowed_methods, reason = "it measures and decides nothing")]
 
 use std::time::SystemTime;
@@ -13,7 +13,7 @@ use tandem_runtime::{exemplars, trace_context::TraceContext};
 const HTTP_REQUESTS: &str = "http_server_requests_seconds";
 
 impl Asked {
-    /// `trace` is the request's if it is recorded.
+    /// `trace` is the trace of the request, if it is recorded.
     pub(super) fn count(&self, status: StatusCode, trace: Option<&TraceContext>) {
         let outcome = match status.as_u16() {
             100..=199 => "INFORMATIONAL",
@@ -47,7 +47,7 @@ impl Asked {
     }
 }
 
-/// A method may be any token: only the usual ones become a label.
+/// A method may be any token, so only the usual ones become a label.
 pub(super) fn known_method(method: &str) -> &'static str {
     ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
         .into_iter()

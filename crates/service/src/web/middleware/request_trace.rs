@@ -1,4 +1,4 @@
-//! The trace of a request: the caller's continued, or one that begins here, with the span that is recorded of it.
+//! The trace of a request, continued from the caller or started here, and the span that is recorded for it.
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::StatusCode;
@@ -17,7 +17,7 @@ fn trace_of_caller(request: &Request) -> Option<TraceContext> {
     value.to_str().ok()?.parse().ok()
 }
 
-/// What is recorded of the request, by OpenTelemetry's conventions for HTTP servers.
+/// The span of the request, by OpenTelemetry's conventions for HTTP servers.
 pub(super) fn recorded(request: &Request, asked: &Asked, scheme: &'static str) -> Span {
     if !span::is_recording() {
         return Span::none();
@@ -55,8 +55,9 @@ pub(super) fn answered(span: &mut Span, status: StatusCode) {
     }
 }
 
-/// Continues the caller's trace, or starts one: it becomes the request's extension. The span gives it to every log line within. It is of the
-/// level of the worst of these, for a filter that leaves a span out takes its fields from all lines, errors too.
+/// Continues the caller's trace, or starts one, and puts it into the request's extensions. The span adds the trace to
+/// every log line within the request. The span has the level ERROR: a filter that disables a span removes its fields
+/// from all lines, also from errors.
 pub(super) fn continue_trace(
     request: &mut Request,
     recorded: Option<TraceContext>,
