@@ -1,5 +1,5 @@
-//! Pauses between tries: each up to twice as long as the one before, up to a bound, with jitter, so that those who failed together do
-//! not try again together.
+//! Pauses between retries. Each pause is up to twice as long as the previous one, up to a maximum, with jitter, so that
+//! clients that failed together do not retry together.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::clock::Clock;
 
-/// How long the pauses are: at least half of the time that is named, and less than all of it.
+/// The range of the pauses. With jitter, each pause is at least half of its nominal length, and less than all of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -21,7 +21,7 @@ impl Backoff {
         Self { first, longest }
     }
 
-    /// The pauses of one series of tries.
+    /// The pauses of one series of attempts.
     #[must_use]
     pub fn pauses(self, clock: &Clock) -> Pauses {
         Pauses {
@@ -32,7 +32,7 @@ impl Backoff {
     }
 
     fn series(self, clock: &Clock) -> ExponentialBackoff {
-        // backon adds up to as much again as jitter.
+        // backon adds jitter of up to the same length again, hence the halves.
         #[allow(clippy::cast_possible_truncation)]
         ExponentialBuilder::new()
             .with_min_delay(self.first / 2)
@@ -59,7 +59,7 @@ impl Pauses {
         self.series.next().unwrap_or(self.backoff.longest)
     }
 
-    /// Begins again with the first pause: something has succeeded.
+    /// Starts again with the first pause, after a success.
     pub fn reset(&mut self) {
         self.series = self.backoff.series(&self.clock);
     }

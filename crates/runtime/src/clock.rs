@@ -1,5 +1,5 @@
-//! The clock of a process: what time it is, how long something took, waiting, and what has to be new or random. Everything that decides
-//! by any of these takes it from here, so that a test can have time, and chance, of its own.
+//! The clock of a process: the time of day, durations, waits, new ids and random numbers. All code that decides by any
+//! of these takes it from here, so that a test can control time and randomness.
 
 use std::{
     fmt::Debug,
@@ -17,22 +17,22 @@ use crate::wrong_clock;
 /// A wait.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Where time and chance come from.
+/// The source of time and randomness.
 pub trait TimeSource: Debug + Send + Sync + 'static {
-    /// The time of day. It may jump.
+    /// The time of day. It may jump backwards or forwards.
     fn now(&self) -> SystemTime;
 
-    /// A moment that only grows.
+    /// A monotonic instant.
     fn instant(&self) -> Instant;
 
-    /// Waits until a moment.
+    /// Waits until an instant.
     fn sleep_until(&self, moment: Instant) -> Sleep;
 
-    /// 128 random bits, fit for keys.
+    /// 128 random bits, good enough for cryptographic keys.
     fn random(&self) -> u128;
 }
 
-/// Time and chance as the operating system has them. Under tokio's paused clock, moments and waits are virtual.
+/// Time and randomness of the operating system. Under tokio's paused clock, instants and waits are virtual.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemTimeSource;
 
@@ -55,7 +55,7 @@ impl TimeSource for SystemTimeSource {
     }
 }
 
-/// The time limit of some work has passed.
+/// The time limit of an operation was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not done within {} ms", .0.as_millis())]
 pub struct Elapsed(pub Duration);
@@ -67,11 +67,11 @@ pub struct Clock(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     source: Box<dyn TimeSource>,
-    /// Milliseconds since 1970, and the counter within them, of the newest id.
+    /// The newest id: milliseconds since 1970, and the counter within that millisecond.
     newest_id: Mutex<(u64, u16)>,
 }
 
-/// Ids of one millisecond count up in so many bits: `rand_a` of RFC 9562, section 5.7 (its method 1 of section 6.2).
+/// Width of the counter for ids within one millisecond: `rand_a` of RFC 9562, section 5.7 (method 1 of section 6.2).
 const COUNTER_BITS: u32 = 12;
 
 impl Default for Clock {
@@ -81,7 +81,7 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A clock that takes its time from there.
+    /// A clock that uses this source.
     #[must_use]
     pub fn new(source: impl TimeSource) -> Self {
         Self(Arc::new(Inner {
@@ -90,38 +90,38 @@ impl Clock {
         }))
     }
 
-    /// The time of day. It may jump.
+    /// The time of day. It may jump backwards or forwards.
     #[must_use]
     pub fn now(&self) -> SystemTime {
         self.0.source.now()
     }
 
-    /// A moment that only grows: for measuring and waiting.
+    /// A monotonic instant, for measuring and waiting.
     #[must_use]
     pub fn instant(&self) -> Instant {
         self.0.source.instant()
     }
 
-    /// Time passed since a moment.
+    /// The time that has passed since an instant.
     #[must_use]
     pub fn since(&self, moment: Instant) -> Duration {
         self.instant().saturating_duration_since(moment)
     }
 
-    /// Waits until a moment.
+    /// Waits until an instant.
     pub fn sleep_until(&self, moment: Instant) -> Sleep {
         self.0.source.sleep_until(moment)
     }
 
-    /// Waits.
+    /// Waits for this long.
     pub fn sleep(&self, duration: Duration) -> Sleep {
         self.sleep_until(self.instant() + duration)
     }
 
-    /// Does work, for this long at most.
+    /// Runs `work` with a time limit.
     ///
     /// # Errors
-    /// When it is not done by then; it is dropped.
+    /// When the limit is exceeded. The work is dropped then.
     pub async fn timeout<T>(
         &self,
         limit: Duration,
@@ -134,13 +134,13 @@ impl Clock {
         }
     }
 
-    /// 128 random bits, fit for keys.
+    /// 128 random bits, good enough for cryptographic keys.
     #[must_use]
     pub fn random(&self) -> u128 {
         self.0.source.random()
     }
 
-    /// A new id: a version 7 UUID, greater than every one before it of this clock.
+    /// A new id: a version 7 UUID, greater than every earlier id of this clock.
     #[must_use]
     pub fn new_id(&self) -> Uuid {
         let now = self.now().duration_since(SystemTime::UNIX_EPOCH);
@@ -169,10 +169,10 @@ impl Clock {
         Builder::from_unix_timestamp_millis(millis, &rest).into_uuid()
     }
 
-    /// A random part of the duration: at least half of it, at the most all of it.
+    /// A random duration between one half of this one and all of it.
     #[must_use]
     pub fn jittered(&self, duration: Duration) -> Duration {
-        // 53 bits: as many as an f64 holds.
+        // 53 bits, which is the precision of an f64.
         #[allow(clippy::cast_precision_loss)]
         let part = (self.random() >> 75) as f64 / (1_u64 << 53) as f64;
         duration.mul_f64(0.5 + part / 2.0)

@@ -1,24 +1,24 @@
-//! The consistency token: what a client wrote, so that the service that it asks next can wait until it shows that.
+//! The consistency token. It names what a client wrote, so that the next service can wait until it shows that.
 //!
-//! Its text is `v1`, then for each thing `~KIND.ID.REVISION`, the newest last. Clients hand it on unread. Anybody can write one, and how
-//! long its bearer waits, and for what in vain, tells whether a thing is there and at which revision. So it opens nothing: whoever reads it
-//! passes over what its bearer might not ask about anyway (`tandem_service::web::consistency`). It is bounded, so it cannot make anybody
-//! wait for much.
+//! Its text is `v1`, then `~KIND.ID.REVISION` for each write, the newest last. Clients pass it on without reading it.
+//! Anybody can make one, and how long its bearer waits, and what for in vain, reveals whether an object exists and at
+//! which revision. So a token grants nothing: a service skips the entries that its bearer may not ask about anyway
+//! (`tandem_service::web::consistency`). Its size is limited, so it cannot make a request wait for much.
 
 use std::{fmt, str::FromStr};
 
 /// The name of the HTTP header.
 pub const HEADER: &str = "tandem-consistency";
 
-/// Writes that a token holds; of more, the oldest are forgotten.
+/// Most writes in a token. If there are more, the oldest are dropped.
 const MOST: usize = 32;
-/// The longest text that is read, in bytes.
+/// The longest text that is accepted, in bytes.
 const LONGEST: usize = 4_096;
 /// The longest id, in bytes.
 const LONGEST_ID: usize = 64;
 const VERSION: &str = "v1";
 
-/// What was written.
+/// The kind of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A customer.
@@ -42,47 +42,47 @@ impl Kind {
     }
 }
 
-/// One thing, and the revision that its writer made.
+/// One write: an object, and the revision that the write produced.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Written {
-    /// What it is.
+    /// The kind of the object.
     pub kind: Kind,
-    /// Which.
+    /// The object's id.
     pub id: String,
-    /// 1 or more.
+    /// The revision, at least 1.
     pub revision: i64,
 }
 
-/// A token. Of each thing it tells once, the newest revision.
+/// A consistency token. Each object occurs once, with its newest revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Consistency(Vec<Written>);
 
-/// A text that is no token.
+/// A text that is not a valid token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is no token that a mutation's answer gave: it is ignored")]
 pub struct Malformed;
 
 impl Consistency {
-    /// Of one thing.
+    /// A token for one write.
     #[must_use]
     pub fn of(kind: Kind, id: impl Into<String>, revision: i64) -> Self {
         let id = id.into();
         Self(vec![Written { kind, id, revision }])
     }
 
-    /// What was written, the newest last.
+    /// The writes, the newest last.
     #[must_use]
     pub fn written(&self) -> &[Written] {
         &self.0
     }
 
-    /// Tells of nothing.
+    /// Whether the token has no writes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Both: what `later` tells counts as the newer.
+    /// Merges two tokens. The writes of `later` count as newer.
     #[must_use]
     pub fn and(mut self, later: Self) -> Self {
         for mut one in later.0 {
@@ -100,12 +100,12 @@ impl Consistency {
         self
     }
 
-    /// Several texts as one token; those that are none are left out.
+    /// Reads several texts as one token. Invalid ones are ignored.
     pub fn joined<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
         Self::brought(texts).0
     }
 
-    /// As [`Self::joined`], and whether a text was left out.
+    /// Like [`Self::joined`], and also says whether a text was ignored.
     pub fn brought<'a>(texts: impl IntoIterator<Item = &'a str>) -> (Self, Result<(), Malformed>) {
         let mut token = Self::default();
         let mut is_read = Ok(());

@@ -6,7 +6,7 @@ use std::time::Duration;
 ///
 /// # Errors
 ///
-/// A sentence that says what a duration looks like.
+/// A message that says what a duration looks like.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let complaint = || {
         format!("`{text}` is no duration; write a whole number and a unit: 500ms, 10s, 5m or 24h")
@@ -29,11 +29,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(complaint)
 }
 
-/// Reads how long something may take: a duration above zero, within which nothing could be done.
+/// Reads a time limit: a duration above zero, because nothing can be done in no time.
 ///
 /// # Errors
 ///
-/// A sentence that says what is wrong with it.
+/// A message that says what is wrong with the text.
 pub fn parse_time_limit(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => {

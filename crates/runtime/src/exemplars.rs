@@ -1,5 +1,5 @@
-//! Exemplars: for the buckets of latency histograms the trace of one of the requests that were counted there, so that a figure leads to what it is
-//! made of. Only of traces that are recorded.
+//! Exemplars: for each bucket of a latency histogram the trace of one request that was counted there. They lead from a
+//! figure to an example of it. Only recorded traces are used.
 //!
 //! See <https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>, "Exemplars".
 
@@ -12,32 +12,33 @@ use std::{
 
 use crate::trace_context::TraceContext;
 
-/// Upper bounds of the latency histograms, in seconds: finest where the promises are (milliseconds).
+/// Upper bounds of the latency histograms, in seconds. They are finest where the promised latencies are (milliseconds).
 pub const LATENCY_BUCKETS_SECONDS: &[f64] = &[
     0.000_5, 0.001, 0.002, 0.003, 0.005, 0.007_5, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5,
     1.0, 2.0, 5.0, 10.0,
 ];
 
-/// Series that have exemplars at most: labels are bounded, and so is this.
+/// Most series with exemplars. Labels are bounded, so this limit is not reached in practice.
 const SERIES: usize = 512;
 
 static KEPT: Mutex<Option<HashMap<String, Buckets>>> = Mutex::new(None);
 
-/// The newest exemplar of each bucket, that without a bound last.
+/// The newest exemplar of each bucket. The bucket without an upper bound is last.
 type Buckets = Vec<Option<Exemplar>>;
 
-/// One of those that were counted in a bucket.
+/// One request that was counted in a bucket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exemplar {
-    /// Its trace: 32 hexadecimal digits.
+    /// Its trace id: 32 hexadecimal digits.
     pub trace_id: String,
-    /// What was counted, in seconds.
+    /// The recorded value, in seconds.
     pub seconds: f64,
-    /// When.
+    /// When it was recorded.
     pub at: SystemTime,
 }
 
-/// Keeps one that was recorded in a histogram, in place of the one before in its bucket. `labels` are those of the histogram, in the same order.
+/// Keeps the trace of a value that was recorded in a histogram, and replaces the earlier one of the same bucket.
+/// `labels` are the histogram's labels in the same order.
 pub fn keep(
     metric: &'static str,
     labels: &[(&'static str, &str)],
@@ -67,7 +68,8 @@ pub fn keep(
     }
 }
 
-/// The exemplar of a bucket: `series` is the histogram's name and its labels as they are exposed, without the global ones and without `le`.
+/// The exemplar of a bucket. `series` is the histogram's name and labels as they are exposed, without the global labels
+/// and without `le`.
 #[must_use]
 pub fn of_bucket(series: &str, bucket: usize) -> Option<Exemplar> {
     let kept = kept();
@@ -78,7 +80,7 @@ fn kept() -> MutexGuard<'static, Option<HashMap<String, Buckets>>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The name of a series as it is exposed.
+/// The name of a series in the exposed form.
 fn series(metric: &str, labels: &[(&'static str, &str)]) -> String {
     let mut series = metric.to_owned();
     for (number, (name, value)) in labels.iter().enumerate() {

@@ -1,14 +1,15 @@
-//! Waits for a [`Notify`]. Waiters are woken in the order in which they came, which makes a seed of the simulation reproducible; `tokio::sync::watch`
-//! wakes them in an unspecified order.
+//! Waits for a [`Notify`]. It wakes waiters in the order in which they came, which makes a seed of the simulation
+//! reproducible. `tokio::sync::watch` wakes them in an unspecified order.
 
 use tokio::sync::Notify;
 
-/// Waits until something is so; `told` wakes all who wait ([`Notify::notify_waiters`]) whenever that may have changed. Safe to cancel.
+/// Waits until `is_so` is true. `told` must wake all waiters ([`Notify::notify_waiters`]) whenever that may have
+/// changed. Cancel safe.
 pub async fn until(told: &Notify, is_so: impl Fn() -> bool) {
     loop {
         let word = told.notified();
         tokio::pin!(word);
-        // From here on no word is missed.
+        // From here on no notification is missed.
         word.as_mut().enable();
         if is_so() {
             return;

@@ -1,7 +1,8 @@
-//! A rate-limited log of what a client reports about its connection while it reads: these are notices, not failures.
+//! A rate-limited log for errors that a client reports about its connection while it reads. They are notices, not
+//! failures.
 //!
-//! librdkafka reconnects by itself, with pauses of its own, and reports each try. A reader that paused at each report would
-//! still be pausing long after the brokers came back.
+//! librdkafka reconnects by itself, with its own backoff, and reports each attempt. A reader that paused at each report
+//! would still be pausing long after the brokers are back.
 
 use std::{
     fmt::Display,
@@ -11,9 +12,9 @@ use std::{
 
 use crate::clock::{Clock, Instant};
 
-/// A warning is given once in this time.
+/// The shortest time between two warnings.
 const SILENCE: Duration = Duration::from_secs(5);
-/// The pause after each error, so that a client which repeats itself at once takes no whole processor.
+/// The pause after each error, so that a client that repeats its error at once does not use a whole processor.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Logs the errors of one reader as warnings, at most one in five seconds.
@@ -25,7 +26,7 @@ pub struct RateLimitedLog {
 }
 
 impl RateLimitedLog {
-    /// The log of a reader of this name.
+    /// The log of the reader with this name.
     pub fn new(reader: impl Into<String>, clock: &Clock) -> Self {
         Self {
             reader: reader.into(),
@@ -34,7 +35,7 @@ impl RateLimitedLog {
         }
     }
 
-    /// Logs what the client said, and pauses for a moment.
+    /// Logs the client's error, and pauses for a moment.
     pub async fn error(&self, error: &(impl Display + Sync)) {
         let now = self.clock.instant();
         let is_new = {

@@ -1,8 +1,8 @@
-//! Graceful shutdown: one signal that every task of a process sees, and one place that waits for them to end.
+//! Graceful shutdown: one signal that every task of a process sees, and one place that waits for the tasks to end.
 //!
-//! A service ends on SIGINT, on SIGTERM and, when it was started as a child of `tandem up`, with its parent: however
-//! the parent dies, the pipe on standard input closes. A service that does not end in time is ended hard, so that no
-//! child outlives its parent.
+//! A service ends on SIGINT and on SIGTERM. A service that `tandem up` started also ends with its parent: however the
+//! parent dies, the pipe on standard input closes. If a service does not end in time, it exits hard, so that no child
+//! outlives its parent.
 
 use std::future::Future;
 use std::io::Read;
@@ -18,10 +18,10 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::task::{Hosted, TaskHost};
 
-/// How long a process may still run after shutdown was requested, before it is ended hard.
+/// How long a process may run after the request for shutdown before it exits hard.
 pub const HARD_EXIT_AFTER: Duration = Duration::from_secs(4);
 
-/// The exit code of a process that was ended hard.
+/// The exit code of a process that exits hard.
 pub const HARD_EXIT_CODE: i32 = 70;
 
 /// When a process ends, apart from signals.
@@ -37,9 +37,9 @@ pub struct ShutdownSettings {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{remaining} background task(s) still ran {} ms after shutdown was requested", limit.as_millis())]
 pub struct DrainTimeout {
-    /// How many tasks still ran.
+    /// How many tasks were still running.
     pub remaining: usize,
-    /// How long they were waited for.
+    /// How long they had time to end.
     pub limit: Duration,
 }
 
@@ -60,7 +60,7 @@ impl Shutdown {
         Self::default()
     }
 
-    /// The same with a clock of its own: for tests that have their own time.
+    /// A shutdown with its own clock, for tests that control time.
     #[must_use]
     pub fn with_clock(clock: Clock) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl Shutdown {
         }
     }
 
-    /// The same, whose tasks this host watches over.
+    /// The same shutdown, with a host that supervises its tasks.
     #[must_use]
     pub fn hosted_by(self, host: Arc<dyn TaskHost>) -> Self {
         Self {
@@ -84,20 +84,20 @@ impl Shutdown {
         &self.clock
     }
 
-    /// Listens for SIGINT, SIGTERM and, if so set, for the end of standard input. From the request on the process has
-    /// [`HARD_EXIT_AFTER`] to end; a second signal ends it at once.
+    /// Listens for SIGINT and SIGTERM and, if configured, for the end of standard input. After the request the process
+    /// has [`HARD_EXIT_AFTER`] to end. A second signal ends it at once.
     ///
     /// Call it once per process, within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// When the operating system refuses a signal handler or a thread.
+    /// If the operating system refuses a signal handler or a thread.
     pub fn install(settings: &ShutdownSettings) -> std::io::Result<Self> {
         Self::listen(settings, None)
     }
 
-    /// The same for a process that has others to end: the second signal cancels `at_once`, for it to end them without waiting, and then
-    /// itself. A third one ends it as it is.
+    /// Like [`Shutdown::install`], for a process that has children to end. The second signal cancels `at_once`, so that
+    /// the process ends its children without waiting and then itself. A third signal ends the process at once.
     ///
     /// # Errors
     ///
@@ -152,30 +152,31 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Requests shutdown; the reason goes to the log. Does nothing when it was requested before.
+    /// Requests shutdown and logs the reason. Has no effect after the first request.
     pub fn request(&self, reason: &str) {
         if self.token.is_cancelled() {
             return;
         }
-        // Before the log line: when the parent is gone, so is the reader of the log.
+        // Before the log line: if the parent is gone, so is the reader of the log.
         self.token.cancel();
         self.arm_hard_exit();
         tracing::info!(reason, "shutting down");
     }
 
-    /// Requests shutdown because the process cannot go on: it ends as failed, with this sentence. The first one counts.
+    /// Requests shutdown because the process cannot continue. It then ends as failed, with this message. The first
+    /// message counts.
     pub fn fail(&self, sentence: &str) {
         let _ = self.failure.set(sentence.to_owned());
         self.request("the process cannot go on");
     }
 
-    /// Why the process cannot go on, if it cannot.
+    /// Why the process cannot continue, if it cannot.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
     }
 
-    /// The token that is cancelled when shutdown is requested, for code that knows only tokens.
+    /// The token that is cancelled when shutdown is requested, for code that only knows tokens.
     pub fn token(&self) -> CancellationToken {
         self.token.clone()
     }
@@ -190,7 +191,7 @@ impl Shutdown {
         self.token.cancelled().await;
     }
 
-    /// Sleeps, but not past the request of shutdown. Answers whether the whole time has passed.
+    /// Sleeps, at most until shutdown is requested. Returns whether the whole time has passed.
     pub async fn sleep(&self, duration: Duration) -> bool {
         tokio::select! {
             biased;
@@ -199,8 +200,9 @@ impl Shutdown {
         }
     }
 
-    /// Tries until it is done, with pauses; `None` when it has failed and shutdown is requested. An attempt is never cut off, and is made
-    /// once also after that request. `failed` is called with each failure and the pause that follows.
+    /// Retries with pauses until an attempt succeeds. Returns `None` if an attempt fails and shutdown is requested. An
+    /// attempt is never interrupted, and one attempt is made even after that request. `failed` is called with each
+    /// failure and the pause that follows.
     pub async fn retry<T, E, F>(
         &self,
         backoff: Backoff,
@@ -225,7 +227,7 @@ impl Shutdown {
         }
     }
 
-    /// Runs a background task that [`Shutdown::drain`] waits for. The task itself must end when shutdown is requested.
+    /// Runs a background task that [`Shutdown::drain`] waits for. The task must end when shutdown is requested.
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -245,7 +247,7 @@ impl Shutdown {
     ///
     /// # Errors
     ///
-    /// [`DrainTimeout`] when tasks still run after `limit`.
+    /// [`DrainTimeout`] if tasks are still running after `limit`.
     pub async fn drain(&self, limit: Duration) -> Result<(), DrainTimeout> {
         self.request("the service has ended");
         self.tasks.close();
@@ -280,7 +282,7 @@ impl Shutdown {
     }
 }
 
-/// Reads and drops everything until the other end is closed (or cannot be read).
+/// Reads and discards everything until the other end is closed (or cannot be read).
 fn wait_for_end_of(mut input: impl Read) {
     let mut buffer = [0u8; 256];
     loop {

@@ -1,7 +1,8 @@
 //! Spans: the parts of a distributed trace that this process records (OpenTelemetry).
 //!
-//! Whoever works for a trace says so with its [`TraceContext`], across tasks, stores and topics, and begins a [`Span`] for what takes time.
-//! Nothing is recorded, and nothing but a look at a flag is done, unless an exporter was installed and told so by [`record`].
+//! Code that works for a trace passes on its [`TraceContext`], across tasks, stores and topics, and begins a [`Span`]
+//! for what takes time. Spans are recorded only if an exporter is installed and has called [`record`]. Otherwise each
+//! call only reads a flag.
 
 use std::{
     borrow::Cow,
@@ -24,12 +25,12 @@ use crate::trace_context::TraceContext;
 
 /// The name of the instrumentation scope of all spans.
 const SCOPE: &str = "tandem";
-/// Links that one span has at most: OpenTelemetry's default limit (Trace SDK, "Span Limits").
+/// Most links of one span: OpenTelemetry's default limit (Trace SDK, "Span Limits").
 pub const MOST_LINKS: usize = 128;
 
 static RECORDS: AtomicBool = AtomicBool::new(false);
 
-/// Says that spans are recorded from now on: an exporter is installed as OpenTelemetry's global tracer provider.
+/// Turns recording on. An exporter must be installed as OpenTelemetry's global tracer provider.
 pub fn record() {
     RECORDS.store(true, Ordering::Relaxed);
 }
@@ -40,7 +41,8 @@ pub fn is_recording() -> bool {
     RECORDS.load(Ordering::Relaxed)
 }
 
-/// Something that takes time within a trace; it ends when this is dropped. Where nothing is recorded it is empty and costs nothing.
+/// An operation that takes time within a trace. The span ends when it is dropped. If nothing is recorded, it is empty
+/// and costs nothing.
 #[derive(Debug, Default)]
 pub struct Span(Option<Box<BoxedSpan>>);
 
@@ -51,8 +53,8 @@ impl Span {
         Self(None)
     }
 
-    /// Begins what a caller asked for over the network: within the caller's trace, or as the first of its own. The sampler of this
-    /// process decides whether it is recorded.
+    /// Begins the span of a network request: within the caller's trace, or as the root of a new one. This process's
+    /// sampler decides whether it is recorded.
     #[must_use]
     pub fn of_request(name: impl Into<Cow<'static, str>>, caller: Option<&TraceContext>) -> Self {
         if !is_recording() {
@@ -61,7 +63,7 @@ impl Span {
         Self::new(name.into(), SpanKind::Server, caller, None)
     }
 
-    /// Begins a part of what `parent` does; it is recorded if that is.
+    /// Begins a child of `parent`. It is recorded if the parent is.
     #[must_use]
     pub fn within(
         parent: Option<&TraceContext>,
@@ -76,7 +78,7 @@ impl Span {
         }
     }
 
-    /// The same for what has begun at this time.
+    /// Like [`Self::within`], for an operation that began at this time.
     #[must_use]
     pub fn within_since(
         parent: Option<&TraceContext>,
@@ -92,7 +94,7 @@ impl Span {
         }
     }
 
-    /// Begins a part of what the current task does (see [`TraceContext::scope`]).
+    /// Begins a child of the current task's span (see [`TraceContext::scope`]).
     #[must_use]
     pub fn within_current(kind: SpanKind, name: impl Into<Cow<'static, str>>) -> Self {
         if !is_recording() {
@@ -101,7 +103,8 @@ impl Span {
         Self::within(TraceContext::current().as_ref(), kind, name)
     }
 
-    /// Begins what is done for several at once: within the trace of the first of them, with a link to each other one.
+    /// Begins a span for work that is done for several traces at once. It belongs to the first trace, and has a link to
+    /// each other one.
     #[must_use]
     pub fn for_all(
         traces: impl IntoIterator<Item = TraceContext>,
@@ -137,14 +140,14 @@ impl Span {
         Self(Some(Box::new(tracer.build_with_context(builder, &parent))))
     }
 
-    /// Whether it is recorded: what costs something to be told need not be made otherwise.
+    /// Whether the span is recorded. If not, expensive attributes need not be computed.
     #[must_use]
     pub fn is_recorded(&self) -> bool {
         self.0.as_ref().is_some_and(|span| span.is_recording())
     }
 
-    /// Its place in the trace, for what is done within it; `None` where nothing is recorded at all. One that the sampler left out has
-    /// a place too, which says so.
+    /// The span's place in the trace, for work within it. `None` if nothing is recorded at all. A span that the sampler
+    /// left out also has a context, and that context says so.
     #[must_use]
     pub fn context(&self) -> Option<TraceContext> {
         let context = self.0.as_ref()?.span_context();
@@ -158,35 +161,36 @@ impl Span {
         ))
     }
 
-    /// Adds an attribute. Names are those of OpenTelemetry's semantic conventions where these have one. Never personal data.
+    /// Adds an attribute. Use the names of OpenTelemetry's semantic conventions where they have one. Never add personal
+    /// data.
     pub fn set(&mut self, name: &'static str, value: impl Into<Value>) {
         if let Some(span) = &mut self.0 {
             span.set_attribute(KeyValue::new(name, value));
         }
     }
 
-    /// The same, as a builder.
+    /// Adds an attribute, as a builder.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.set(name, value);
         self
     }
 
-    /// Links to what it has to do with in another trace, or elsewhere in its own.
+    /// Adds a link to a related span in another trace, or elsewhere in the same one.
     pub fn link(&mut self, other: &TraceContext) {
         if let Some(span) = &mut self.0 {
             span.add_link(span_context(other), Vec::new());
         }
     }
 
-    /// Gives it another name.
+    /// Changes the span's name.
     pub fn rename(&mut self, name: impl Into<Cow<'static, str>>) {
         if let Some(span) = &mut self.0 {
             span.update_name(name);
         }
     }
 
-    /// Says that it failed, and why: a reason of ours, which names nobody.
+    /// Marks the span as failed. The reason is a text of ours that contains no personal data.
     pub fn fail(&mut self, reason: impl Into<Cow<'static, str>>) {
         if let Some(span) = &mut self.0 {
             span.set_status(Status::error(reason));
@@ -194,7 +198,7 @@ impl Span {
     }
 }
 
-/// A [`TraceContext`] in OpenTelemetry's words.
+/// Converts a [`TraceContext`] to OpenTelemetry's type.
 fn span_context(context: &TraceContext) -> SpanContext {
     SpanContext::new(
         TraceId::from_bytes(context.trace_bytes()),

@@ -1,5 +1,5 @@
-//! A host that supervises the tasks of a process. An operating system's process has none; where a simulation runs several processes on one thread,
-//! the host ends the tasks of one of them and gives each task its own source of randomness.
+//! A host that supervises the tasks of a process. A real process has none. In a simulation, which runs several
+//! processes on one thread, the host ends the tasks of one process and gives each task its own source of randomness.
 
 use std::{
     fmt::Debug,
@@ -10,25 +10,25 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-/// Watches over the tasks of one process.
+/// Supervises the tasks of one process.
 pub trait TaskHost: Debug + Send + Sync + 'static {
-    /// A task is about to begin: what is called at each of its polls.
+    /// Called before a task begins. The result is called at each poll of the task.
     fn begin(&self) -> Box<dyn Polls>;
 
-    /// It has begun, and is ended by this.
+    /// Called after a task began. The handle ends the task.
     fn begun(&self, task: AbortHandle);
 }
 
-/// Is told whenever one task runs.
+/// Notified whenever one task runs.
 pub trait Polls: Send + 'static {
-    /// The task runs from here on.
+    /// The task starts to run.
     fn enter(&mut self);
 
-    /// It waits, or is done.
+    /// The task waits, or has finished.
     fn leave(&mut self);
 }
 
-/// A task of which its host is told.
+/// A task that notifies its host.
 pub(crate) struct Hosted<F> {
     task: Pin<Box<F>>,
     polls: Box<dyn Polls>,

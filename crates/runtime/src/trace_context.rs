@@ -1,7 +1,7 @@
-//! W3C trace context: which distributed trace a request or an event belongs to.
+//! W3C trace context: the distributed trace that a request or an event belongs to.
 //!
-//! A request brings it as the header `traceparent`, an event carries it on as a header of the same name, so that one
-//! trace spans a mutation, its event and what the event caused.
+//! A request carries it as the header `traceparent`, and an event as a header of the same name. So one trace spans a
+//! mutation, its event and the effects of the event.
 
 use std::fmt;
 use std::future::Future;
@@ -22,13 +22,13 @@ pub struct TraceContext {
     flags: u8,
 }
 
-/// A `traceparent` that is none.
+/// A `traceparent` that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a traceparent of the form 00-<32 hex digits>-<16 hex digits>-<2 hex digits>")]
 pub struct InvalidTraceparent;
 
 impl TraceContext {
-    /// This span of this trace; neither number may be zero, which means "invalid" in the recommendation.
+    /// A span of a trace. Neither number may be zero, which means "invalid" in the recommendation.
     pub(crate) fn new(trace_id: u128, span_id: u64, flags: u8) -> Self {
         Self {
             trace_id,
@@ -76,7 +76,7 @@ impl TraceContext {
         CURRENT.scope(self, future).await
     }
 
-    /// The same future for a task of its own, which works for what the current one works for.
+    /// Wraps a future that will run as another task, so that it keeps the current context.
     pub fn carried<F: Future>(future: F) -> impl Future<Output = F::Output> {
         let current = Self::current();
         async move {
@@ -97,7 +97,7 @@ impl TraceContext {
         format!("{:016x}", self.span_id)
     }
 
-    /// The same place in a trace that is recorded, or is not.
+    /// The same place in the trace, marked as recorded or not.
     #[must_use]
     pub fn sampled(self, is_sampled: bool) -> Self {
         Self {
@@ -106,7 +106,7 @@ impl TraceContext {
         }
     }
 
-    /// The trace's id as OpenTelemetry has it: 16 bytes, big-endian.
+    /// The trace's id in OpenTelemetry's form: 16 bytes, big-endian.
     #[must_use]
     pub fn trace_bytes(&self) -> [u8; 16] {
         self.trace_id.to_be_bytes()
@@ -137,7 +137,7 @@ impl FromStr for TraceContext {
         let trace_id = hex(parts.next(), 32)?;
         let span_id = hex(parts.next(), 16)?;
         let flags = hex(parts.next(), 2)?;
-        // A later version may append parts; version 0 has exactly four, and 0xff is forbidden.
+        // A later version may append parts. Version 0 has exactly four parts, and version 0xff is forbidden.
         let extended = parts.next().is_some();
         if version == 0xff || (version == 0 && extended) || trace_id == 0 || span_id == 0 {
             return Err(InvalidTraceparent);
@@ -150,7 +150,7 @@ impl FromStr for TraceContext {
     }
 }
 
-/// Lower-case hexadecimal of exactly `digits` digits.
+/// Parses exactly `digits` lower-case hexadecimal digits.
 fn hex(part: Option<&str>, digits: usize) -> Result<u128, InvalidTraceparent> {
     let part = part.ok_or(InvalidTraceparent)?;
     let is_hex = part

@@ -1,10 +1,10 @@
-//! A time of day that tests set wrong on purpose, for one process of many on a machine, and while it runs. Compiled with debug assertions
-//! only, as the faults of the event path are: in a release build nothing of it is there, so that nobody can set the clock of a system that
-//! matters by its environment.
+//! A time of day that tests can set wrong on purpose, for one process among many on a machine, and while it runs. It is
+//! compiled only with debug assertions, like the faults of the event path. In a release build nothing of it exists, so
+//! that nobody can set the clock of a production system through its environment.
 //!
-//! `TANDEM_CLOCK_DIRECTORY` names a directory. What a file in it holds that is named by a process's id is by how many seconds that
-//! process's clock is ahead; behind, if it is less than 0. It is looked at each time that the clock is asked. Waits and limits go by the
-//! clock that only grows, which no administrator sets either.
+//! `TANDEM_CLOCK_DIRECTORY` names a directory with one file per process, named by the process id. The file holds by how
+//! many seconds that process's clock is ahead, or behind if negative. It is read each time that the clock is. Waits and
+//! time limits use the monotonic clock, which an administrator cannot set either.
 
 #[cfg(debug_assertions)]
 mod switch {
@@ -14,7 +14,7 @@ mod switch {
         time::{Duration, SystemTime},
     };
 
-    /// The time as it is to be shown.
+    /// The time to show.
     pub(crate) fn set_wrong(now: SystemTime) -> SystemTime {
         static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
         let file = FILE.get_or_init(|| {
@@ -50,7 +50,7 @@ mod switch {
 mod switch {
     use std::time::SystemTime;
 
-    /// The time as it is: there is nothing else in this build.
+    /// The real time, because this build has no switch.
     pub(crate) const fn set_wrong(now: SystemTime) -> SystemTime {
         now
     }
