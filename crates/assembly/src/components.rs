@@ -1,8 +1,8 @@
-//! Health components that every service has: its store, the filling of a new one, the outbox, Kafka, projections.
+//! The health components of every service: its store, the filling of a new store, the outbox, Kafka, and projections.
 //!
-//! What makes an instance not ready takes it out of service, and what all instances share takes out all of them. So only that does
-//! without which a request cannot be answered rightly: the store, and a new store that is not filled yet. What makes answers older or
-//! changes known later is told, and degrades.
+//! A component that makes one instance not ready takes it out of service. A cause that all instances share takes out
+//! all of them. So readiness depends only on what a correct answer needs: the store, and for a new store that it is
+//! filled. Components that only make answers older or changes visible later are reported as degraded.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -20,8 +20,8 @@ use tandem_event_path::{
 use tandem_model::aggregate::Aggregate;
 use tandem_service::web::actuator::{Affects, ComponentHealth, Health};
 
-/// `store`: whether it answers, and whether it could be written when that was tried last. Affects readiness by the former alone: what can
-/// be read is read.
+/// `store`: whether it answers, and whether the last attempt to write succeeded. Only the first affects readiness,
+/// because reads still work when writes fail.
 pub fn store<A: Aggregate>(health: &Health, store: &Arc<dyn AggregateStore<A>>) {
     let store = Arc::clone(store);
     health.register("store", Affects::Readiness, move || {
@@ -43,7 +43,7 @@ pub fn store<A: Aggregate>(health: &Health, store: &Arc<dyn AggregateStore<A>>) 
     });
 }
 
-/// `filling`: whether a new store holds what the log holds. Affects readiness.
+/// `filling`: whether a new store has everything that the log has. Affects readiness.
 pub fn filling(health: &Health, gate: &Gate) {
     let gate = gate.clone();
     health.register("filling", Affects::Readiness, move || {
@@ -57,7 +57,7 @@ pub fn filling(health: &Health, gate: &Gate) {
     });
 }
 
-/// `kafka`: whether it can be reached and what is in it can be read, and if not, why. No request waits for it.
+/// `kafka`: whether it is reachable and its messages are readable, with the reason if not. No request waits for it.
 pub fn kafka(health: &Health, log: &Arc<dyn Log>) {
     let log = Arc::clone(log);
     health.register("kafka", Affects::HealthOnly, move || {
@@ -74,12 +74,13 @@ fn kafka_now(failure: Option<String>, unreadable: &[String]) -> ComponentHealth 
     }
 }
 
-/// How long an event may wait for its data key before health says so: a key that is published with its event may come a moment later.
+/// How long an event may wait for its data key before health reports it. A key that is published with its event may
+/// arrive a moment later.
 const KEY_DELAY: TimeDelta = TimeDelta::seconds(5);
-/// So many of those whose keys are waited for are named.
+/// How many subjects of missing keys are named.
 const NAMED: usize = 10;
 
-/// `dataKeys`: whether events wait for their data key, or a key that is there does not open, and, for operators, whose.
+/// `dataKeys`: whether events wait for their data key, or an existing key does not open. Operators also see whose.
 pub fn data_keys(health: &Health, waiting: Vec<Waiting>, sealer: &Sealer) {
     let sealer = sealer.clone();
     health.register("dataKeys", Affects::HealthOnly, move || {
@@ -138,7 +139,8 @@ pub fn log(health: &Health, watch: &LogWatch) {
     });
 }
 
-/// `outbox`: whether events are published in time. Late ones degrade; readiness is affected where the settings say from when.
+/// `outbox`: whether events are published in time. Late events degrade it. Readiness is affected only if the settings
+/// have a limit for it.
 pub fn outbox(health: &Health, relay: &RelayHandle) {
     let relay = relay.clone();
     health.register("outbox", Affects::Readiness, move || {
@@ -175,8 +177,9 @@ fn outbox_now(relay: &RelayHandle) -> ComponentHealth {
     }
 }
 
-/// A projection under its name: how far it is behind, what it cannot read, and whether it waits for its store. Being more than `late` messages behind
-/// degrades; all instances share what it writes, so readiness is affected only where the settings say from when (`unready`).
+/// A projection by its name: its lag, what it cannot read, and whether it waits for its store. A lag of more than
+/// `late` messages degrades it. All instances share what it writes, so readiness is affected only if the settings have
+/// a limit (`unready`).
 pub fn projection(
     health: &Health,
     name: &'static str,
@@ -190,7 +193,7 @@ pub fn projection(
     };
     health.register(name, affects, move || {
         let lag = status.lag();
-        // Dead letters are no reason to take a whole service out: they hold back their own keys.
+        // Dead letters hold back only their own keys, so they are no reason to take a whole service out.
         let told = if unready.is_some_and(|most| status.unread() > most) {
             ComponentHealth::out_of_service("too far behind the log")
         } else if let Some(error) = status.read_error() {

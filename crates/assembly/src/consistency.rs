@@ -1,4 +1,4 @@
-//! Whether the audit trail shows what a client wrote.
+//! Waits until the audit trail shows what a client wrote.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,11 +9,11 @@ use tandem_event_path::{
 use tandem_runtime::{backoff::Backoff, clock::Clock};
 use tokio::time::Instant;
 
-/// The pauses between two looks.
+/// The pauses between two reads.
 const LOOKS: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(100));
 
-/// Waits until the trail has a revision of an aggregate, or a later one; answers whether it has by the deadline. A store that does not
-/// answer shows nothing.
+/// Waits until the trail has this revision of an aggregate, or a later one. Returns whether it has by the deadline. A
+/// store that does not answer counts as not having it.
 pub async fn is_audited(
     changes: Arc<dyn ChangeLog>,
     subject: String,

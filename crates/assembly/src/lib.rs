@@ -1,7 +1,7 @@
-//! What both services put together in the same way. It needs ports, adapters and HTTP at once, so it can be part of
-//! none of their crates.
+//! What both services set up in the same way. It needs ports, adapters and HTTP together, so it cannot be part of their
+//! crates.
 //!
-//! * [`service`]: the life of the process: port, stores, everything beside requests, end.
+//! * [`service`]: the life of the process: port, stores, background tasks, end.
 //! * [`store_settings`], [`stores`]: the stores that the settings name.
 //! * [`sealing_keys`]: which sealing keys a store needs.
 //! * [`admin`]: the operator's routes under `/admin`: rebuild, dead letters, keys, log, audit.

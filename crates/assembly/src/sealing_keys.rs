@@ -1,5 +1,5 @@
-//! Which sealing keys a store needs: it remembers the fingerprint of every key that may have sealed something in it, until a replacement is
-//! through, and a service that lacks one of them does not start.
+//! Tracks which sealing keys a store needs. It keeps the fingerprint of every key that may have sealed data in it,
+//! until a replacement is complete. A service that lacks one of these keys does not start.
 
 use tandem_event_path::{
     sealing::Sealer,
@@ -7,18 +7,18 @@ use tandem_event_path::{
 };
 use tandem_store_redb::Codec;
 
-/// Under this name a store remembers the fingerprint of the sealing key that it was made with, or that was the newest when a replacement was
-/// through.
+/// The registry name for the fingerprint of the sealing key that the store was created with, or that was the newest
+/// when a replacement was completed.
 const SEALING_KEY: &str = "sealing-key";
-/// Names that begin so hold a fingerprint each, of keys that have come first since.
+/// The prefix of registry names for the fingerprints of keys that were the newest since then.
 const SINCE: &str = "sealing-keys/";
 
-/// Under this name an embedded store remembers the key that its records are sealed with, sealed with the sealing key.
+/// The registry name for the key of an embedded store's records, sealed with the sealing key.
 pub(crate) const STORE_KEY: &str = "store-key";
-/// What the store's key is sealed for.
+/// The context that the store's key is sealed for.
 const STORE_KEY_PLACE: &[u8] = b"store-key";
 
-/// A store may hold what a key has sealed that was not given.
+/// The store may hold data that was sealed with a key that the service does not have.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "this store was used with the sealing key of the fingerprint {missing}, and {given} was given: give the service that key as well, by TANDEM_SEALING_KEY or --sealing-key-file, on a line below the one that is to seal. It may go when `tandem keys rotate` says so"
@@ -30,11 +30,11 @@ pub struct MissingKey {
     pub given: String,
 }
 
-/// Judges whether the keys of a service open what its store holds. If they do, the store remembers the one that seals from now on: this
-/// comes before anything is sealed.
+/// Checks that the service's keys open what its store holds. If they do, the store records the key that seals from now
+/// on. This must happen before anything is sealed.
 ///
 /// # Errors
-/// When the store does not answer.
+/// If the store does not answer.
 pub(crate) async fn admit(
     registry: &dyn Registry,
     sealer: &Sealer,
@@ -59,11 +59,11 @@ fn since_name(fingerprint: &str) -> String {
     format!("{SINCE}{fingerprint}")
 }
 
-/// Notes that a store needs no other sealing key than the newest: of an embedded store the key of its records is sealed anew. What is
-/// remembered of keys that this sealer does not have stays: another instance seals with them.
+/// Records that a store needs only the newest sealing key. The key of an embedded store's records is sealed anew.
+/// Fingerprints of keys that this sealer does not have are kept, because another instance seals with them.
 ///
 /// # Errors
-/// When the store does not answer, or its key does not open.
+/// If the store does not answer, or its key does not open.
 pub async fn settle_sealing_key(
     registry: &dyn Registry,
     sealer: &Sealer,
@@ -85,20 +85,20 @@ pub async fn settle_sealing_key(
     Ok(())
 }
 
-/// The key of an embedded store's records, and the same sealed, by what its registry remembers.
+/// The key of an embedded store's records, and its sealed form, from the registry. Makes a new one if there is none.
 pub(crate) fn store_key(
     sealer: &Sealer,
     recall: &dyn Fn(&str) -> Option<String>,
 ) -> ([u8; 32], String) {
     if let Some(sealed) = recall(STORE_KEY) {
         let opened = sealer.open(&sealed, STORE_KEY_PLACE).ok();
-        // Where it does not open the sealing key is another one, which is told before anything is read.
+        // If it does not open, the service has another sealing key. That is reported before anything is read.
         let key = opened.and_then(|key| key.try_into().ok());
         return (key.unwrap_or_default(), sealed);
     }
     let made_with = recall(SEALING_KEY);
     let made_with = made_with.and_then(|made_with| sealer.with_fingerprint(&made_with).cloned());
-    // A store from before it had a key of its own goes on with the one that was derived.
+    // A store from before this key existed keeps the derived key that its records are sealed with.
     let key = match &made_with {
         Some(old) => Codec::derived(old),
         None => sealer.fresh_key(),

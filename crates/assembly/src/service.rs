@@ -1,4 +1,4 @@
-//! The process of a service, from its port to its end: the port first, then its stores, then what runs beside requests.
+//! The process of a service, from start to end: first the port, then the stores, then the background tasks.
 
 use std::time::Duration;
 
@@ -19,24 +19,24 @@ use tandem_service::{
     },
 };
 
-/// How long background tasks may take to end: the relay publishes what it holds meanwhile.
+/// The time limit for background tasks to end. The relay publishes its remaining events meanwhile.
 const DRAIN_LIMIT: Duration = Duration::from_millis(1_200);
 
-/// What a service says of itself.
+/// The identity of a service.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
     /// Its name.
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
-    /// Writes its schema, as it is composed: documents are checked against it.
+    /// Generates the schema for composition. Documents are validated against it.
     pub schema: fn() -> String,
 }
 
-/// Why a service did not start, or ended other than by shutdown.
+/// Why a service did not start, or ended without a shutdown.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The port cannot be listened on.
+    /// The service cannot listen on the port.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The stores cannot be opened.
@@ -48,19 +48,19 @@ pub enum ServiceError {
     /// There is no usable signing key.
     #[error(transparent)]
     SigningKey(#[from] SigningKeyError),
-    /// A Kafka property does not fit.
+    /// A Kafka property is invalid.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// Its schema is none.
+    /// The schema is invalid.
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// A setting of authentication does not fit.
+    /// A setting of authentication is invalid.
     #[error(transparent)]
     Authentication(#[from] AuthenticationError),
     /// Metrics cannot be recorded.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
-    /// The service must not go on with what it found.
+    /// The service must not continue with what it found.
     #[error("{0}")]
     Refused(String),
     /// The HTTP server failed.
@@ -68,12 +68,12 @@ pub enum ServiceError {
     Serve(#[from] ServeError),
 }
 
-/// Runs a service on this port, 0 for a free one, until shutdown is requested. `open` opens its stores, starts what runs beside
-/// requests and answers its routes, to which the actuator's are added; until it has, the actuator alone answers. It is given what
-/// tells the state of the component `store` meanwhile, and the health that its own components are to tell of.
+/// Runs a service on this port (0 for a free one) until shutdown is requested. `open` opens its stores, starts the
+/// background tasks and returns its routes; the actuator is added to them. Until `open` returns, only the actuator
+/// answers. `open` gets a reporter for the component `store`, and the health that its own components register with.
 ///
 /// # Errors
-/// When a setting of authentication does not fit or the port is taken, and what `open` fails with.
+/// If a setting of authentication is invalid or the port is in use. Also the errors of `open`.
 pub async fn run(
     identity: Identity,
     port: u16,
@@ -99,7 +99,7 @@ pub async fn run(
     } else {
         "off"
     };
-    // The port first: a service that cannot be reached should touch nothing.
+    // The port comes first: a service that cannot be reached should change nothing.
     let listener = bind(http.host, port, "--port").await?;
     let metrics = install_metrics(name, shutdown)?;
     let info = json!({"build": {"name": name, "version": version}});

@@ -1,4 +1,4 @@
-//! Where a service keeps its data.
+//! The settings that say where a service keeps its data.
 
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ pub struct StoreSettings {
 }
 
 impl StoreSettings {
-    /// What is done when a new store meets a log that has lost its beginning.
+    /// What to do when a new store meets a log that has lost its beginning.
     #[must_use]
     pub fn truncated_log(&self) -> TruncatedLog {
         if self.accept_truncated_log {

@@ -1,5 +1,5 @@
-//! What every service keeps, in whichever database the settings name: its aggregates, their audit trail, messages set aside, and
-//! what the store remembers of itself.
+//! The stores of every service, in the database that the settings name: aggregates, their audit trail, dead letters,
+//! and the store's registry.
 
 use std::{path::Path, sync::Arc};
 
@@ -26,34 +26,35 @@ use tandem_store_redb::{
     EmbeddedStore, OpenError,
 };
 
-/// The collection of messages set aside in MongoDB.
+/// The MongoDB collection of dead letters.
 const DEAD_LETTERS: &str = "dead.letters";
 
-/// What a service's stores are called.
+/// The names of a service's stores.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreNames {
-    /// The database in MongoDB, and the embedded store's file in the data directory, without its extension.
+    /// The database in MongoDB. It is also the name of the embedded store's file in the data directory, without
+    /// extension.
     pub database: &'static str,
-    /// The audit trail.
+    /// The name of the audit trail.
     pub changes: &'static str,
 }
 
-/// The stores of a service whose aggregates are these. Clones share them.
+/// The stores of a service with this kind of aggregate. Clones share them.
 #[derive(Clone)]
 pub struct Stores<A> {
     /// Aggregates with their pending events.
     pub aggregates: Arc<dyn AggregateStore<A>>,
-    /// Their audit trail.
+    /// The audit trail of the aggregates.
     pub changes: Arc<dyn ChangeLog>,
-    /// Messages set aside.
+    /// Dead letters.
     pub dead_letters: Arc<dyn DeadLetterStore>,
-    /// What the store remembers of itself.
+    /// What the store remembers about itself.
     pub registry: Arc<dyn Registry>,
-    /// The store's own name.
+    /// The identity of the store.
     pub identity: String,
 }
 
-/// The database that they are in, for what else a service keeps.
+/// The database that holds the stores, for further data of a service.
 #[derive(Clone, Debug)]
 pub enum Database {
     /// A file.
@@ -68,26 +69,26 @@ pub enum StoresError {
     /// The embedded store's file cannot be used.
     #[error(transparent)]
     File(#[from] OpenError),
-    /// The connection string does not fit.
+    /// The connection string is invalid.
     #[error("--mongodb-uri: {0}")]
     Connect(#[from] ConnectError),
-    /// The store does not answer, or holds something else.
+    /// The store does not answer, or has unexpected content.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The store holds what a key may have sealed that was not given.
+    /// The store may hold data that was sealed with a key that the service does not have.
     #[error(transparent)]
     SealingKey(#[from] MissingKey),
-    /// Opening was cut off by the end of the process.
+    /// Shutdown interrupted the opening.
     #[error("opening the store was interrupted")]
     Interrupted,
 }
 
 impl<A: Aggregate> Stores<A> {
-    /// Opens what the settings name. A MongoDB that is away is waited for; `waiting` tells why meanwhile. What is stored in a file is
-    /// sealed with a key derived from `sealer`'s.
+    /// Opens the stores that the settings name. Waits for a MongoDB that is unavailable, and reports the reason to
+    /// `waiting`. An embedded store is sealed with its own key, which `sealer` seals.
     ///
     /// # Errors
-    /// When the file cannot be used, or the connection string does not fit.
+    /// If the file cannot be used, or the connection string is invalid.
     pub async fn open(
         names: StoreNames,
         settings: &StoreSettings,
@@ -97,7 +98,7 @@ impl<A: Aggregate> Stores<A> {
     ) -> Result<(Self, Database), StoresError> {
         match &settings.mongodb_uri {
             Some(uri) => {
-                // A value from a file often ends with a line end.
+                // A value from a file often ends with a line break.
                 let uri = uri.expose_secret().trim();
                 let opened = Self::mongodb(names, uri, waiting, shutdown).await?;
                 let registry = &opened.0.registry;
@@ -115,10 +116,10 @@ impl<A: Aggregate> Stores<A> {
         }
     }
 
-    /// Opens the embedded store in a directory, or makes it.
+    /// Opens the embedded store in a directory, or creates it.
     ///
     /// # Errors
-    /// When the file cannot be used.
+    /// If the file cannot be used.
     pub async fn embedded(
         names: StoreNames,
         directory: &Path,
@@ -139,7 +140,7 @@ impl<A: Aggregate> Stores<A> {
         let shared = || Arc::clone(&store);
         let registry = EmbeddedRegistry::open(shared()).await?;
         admit(&registry, sealer).await??;
-        // Before the first record.
+        // This must happen before the first record.
         if registry.remember(STORE_KEY, &sealed).await? != sealed {
             let reason = "the key of the store was not read when it was opened".to_owned();
             return Err(StoreError::Corrupt(reason).into());

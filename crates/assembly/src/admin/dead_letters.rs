@@ -1,6 +1,8 @@
-//! Looking at dead letters, retrying them in order, discarding them: and a record of each in the dead letter topic.
+//! Routes to list dead letters, retry them in order, and discard them. The dead letter topic gets a record of each
+//! retry and discard.
 //!
-//! Retrying and discarding many is a job of the service: it goes on when its caller hangs up, and any operator may ask how far it is.
+//! Retrying or discarding many letters is a background job. It continues when its caller disconnects, and any operator
+//! can query its progress.
 
 mod office;
 mod retry;
@@ -28,7 +30,7 @@ pub use tandem_event_path::{
 };
 pub use views::{JobView, LetterPage, LetterView, ListRequest, Work};
 
-/// Letters in a page, unless the caller wants fewer.
+/// Letters per page, unless the caller requests fewer.
 const PAGE: usize = 200;
 
 impl DeadLetterOffice {
@@ -49,7 +51,7 @@ fn away(error: &dyn std::error::Error) -> Response {
     Problem::unavailable(error.to_string()).into_response()
 }
 
-/// What `after` is for the page behind a letter.
+/// The value of `after` for the page that follows a letter.
 fn cursor(id: &LetterId) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(id).unwrap_or_default())
 }
@@ -92,7 +94,7 @@ pub(super) async fn list(
     };
     let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
     let letters = &office.inner.letters;
-    // One more than asked for tells whether there is another page.
+    // One more than requested shows whether there is another page.
     let mut found = letters
         .dead_letters(&filter, after.as_ref(), limit + 1)
         .await
@@ -147,7 +149,7 @@ pub(super) async fn show(
     }
 }
 
-/// Begins a job with what a filter takes; with nothing to work on it says so.
+/// Starts a job with the letters that match a filter. If there are none, the answer says so.
 async fn begin(
     office: DeadLetterOffice,
     work: Work,
@@ -255,7 +257,7 @@ pub(super) async fn discard(
     State(office): State<DeadLetterOffice>,
     ProblemJson(id): ProblemJson<LetterId>,
 ) -> Result<Json<bool>, Response> {
-    // Goes on when the caller hangs up: what was begun is finished.
+    // Continues when the caller disconnects, so that a discard is always completed.
     let shutdown = office.inner.shutdown.clone();
     let discarding = shutdown.spawn(async move { office.discard(&id).await });
     match discarding.await {

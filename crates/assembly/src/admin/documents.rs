@@ -1,4 +1,4 @@
-//! Schemas, for the OpenAPI document, of types whose own crates know nothing of HTTP.
+//! Schemas for the OpenAPI document, for types whose own crates do not know HTTP.
 #![allow(dead_code)] // they describe what others write
 
 use std::collections::BTreeMap;

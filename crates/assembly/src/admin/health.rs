@@ -1,12 +1,12 @@
-//! Health with reasons, behind the operator's token: `/actuator/health` is open to probes, so it has no ids of customers or orders, and a
-//! gateway hands it on to nobody.
+//! Health with its reasons, for operators only. `/actuator/health` is open to probes, so it contains no ids of customers
+//! or orders, and the gateway does not pass it on.
 
 use axum::{Json, Router, extract::State, routing::get};
 use tandem_service::web::actuator::{Health, HealthReport};
 
 use super::documents;
 
-/// The route `GET /admin/health`: as `/actuator/health`, and 200 however ill the service is.
+/// The route `GET /admin/health`. Like `/actuator/health`, but always with status 200.
 pub fn routes(health: &Health) -> Router {
     Router::new()
         .route("/admin/health", get(show))

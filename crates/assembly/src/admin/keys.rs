@@ -1,4 +1,4 @@
-//! Data keys as an operator sees them: which events wait for theirs, and publishing again what the topic of keys has lost.
+//! Data keys for operators: the events that wait for a data key, and repairing what the topic of keys has lost.
 
 use std::sync::Arc;
 
@@ -20,16 +20,16 @@ use utoipa::ToSchema;
 
 use super::documents;
 
-/// Waiting events told at once.
+/// Most waiting events in one answer.
 const LIMIT: usize = 1_000;
 
-/// Publishes again what the topic of keys has lost.
+/// Publishes again the keys and tombstones that the topic of keys has lost.
 #[async_trait]
 pub trait Heals: Send + Sync + 'static {
-    /// Does so; how many messages were published.
+    /// Publishes what is missing. Returns how many messages were published.
     ///
     /// # Errors
-    /// When the store or the topic is away.
+    /// If the store or the topic is unavailable.
     async fn heal(&self) -> Result<u64, StoreError>;
 }
 
@@ -48,7 +48,7 @@ pub struct KeyOffice {
 }
 
 impl KeyOffice {
-    /// Tells of these waiting events. With `heals` it publishes what is lost, in the service that the keys are of.
+    /// Lists these waiting events. `heals` publishes lost keys, in the service that owns the keys.
     #[must_use]
     pub fn new(waiting: Vec<Waiting>, heals: Option<Arc<dyn Heals>>) -> Self {
         Self { waiting, heals }
@@ -103,7 +103,7 @@ pub(super) async fn publish(State(office): State<KeyOffice>) -> Result<Json<Heal
             .with_detail("this service does not publish data keys: accounts does")
             .into_response());
     };
-    // Goes on when the caller hangs up.
+    // Continues when the caller disconnects.
     match tokio::spawn(async move { heals.heal().await }).await {
         Ok(Ok(published)) => Ok(Json(Healed { published })),
         Ok(Err(error)) => Err(unavailable(&error)),

@@ -1,5 +1,5 @@
-//! The logs as an operator sees them: whether they are those that the store was made from, taking them as they are, and writing to
-//! them what they have lost.
+//! The logs for operators: whether they are the logs that the store was made from, accepting them, and writing to them
+//! what they have lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,10 +24,10 @@ use super::{
     rebuild::{Done, Line, stream},
 };
 
-/// For Kafka and the store to tell of all partitions.
+/// The time limit for Kafka and the store to report on all partitions.
 const LOOK: Duration = Duration::from_secs(8);
 
-/// How long an answer is cached: many who look at the page cost Kafka and the store no more than one.
+/// How long an answer is cached. Many viewers of the page then cost Kafka and the store no more than one.
 const STANDS: Duration = Duration::from_secs(2);
 
 /// The logs of one service.
@@ -40,11 +40,11 @@ pub struct LogOffice {
     last: Arc<Mutex<Option<Looked>>>,
 }
 
-/// What was seen, and when.
+/// When the logs were read, and what was found.
 type Looked = (Instant, Vec<LogView>);
 
 impl LogOffice {
-    /// Tells of what is watched, and restores the service's own log. What is lost of data keys is published first, if `heals` does so.
+    /// Reports on the watched logs, and restores the service's own log. `heals` publishes lost data keys first.
     #[must_use]
     pub fn new(
         watch: LogWatch,
@@ -71,7 +71,7 @@ impl LogOffice {
             .with_state(self)
     }
 
-    /// The logs as they are, or were a moment ago; requests that come meanwhile wait for the same answer.
+    /// The current logs, or those of a moment ago. Concurrent requests wait for the same answer.
     async fn logs(&self) -> Result<Vec<LogView>, StoreError> {
         let clock = self.shutdown.clock();
         let mut last = self.last.lock().await;

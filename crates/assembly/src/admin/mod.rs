@@ -1,8 +1,8 @@
 //! The operator's routes of a running service: dead letters, and other work that only the owner of the store can do.
 //!
-//! The routes are under `/admin` on the service's own port; the gateway passes some of them on for its operator's page.
-//! Either way access is decided here: by the token that is derived from the sealing key (so there is no second secret
-//! to hand out), or by a token with the scope `operations`.
+//! The routes are under `/admin` on the service's own port. The gateway passes some of them on for its operator's page.
+//! In both cases access is decided here. A caller needs the token that is derived from the sealing key (so there is no
+//! second secret to distribute), or a token with the scope `operations`.
 
 use std::sync::Arc;
 
@@ -30,18 +30,18 @@ pub mod openapi;
 pub mod rebuild;
 pub mod rotation;
 
-/// Whether the caller is shown what may tell of a person: who has the sealing key is, and whose token has the scope `customers:read` too.
+/// Whether the caller may see personal data: with the token of the sealing key, or with the scope `customers:read`.
 fn may_see_persons(access: &Access) -> bool {
     access
         .principal()
         .is_none_or(|principal| principal.has(Scope::CustomersRead))
 }
 
-/// The secret that an operator's request carries as a bearer token.
+/// The bearer token of an operator's request.
 #[derive(Clone)]
 pub struct AdminToken {
     newest: Arc<str>,
-    /// Those of sealing keys that were replaced.
+    /// The tokens of sealing keys that were replaced.
     older: Arc<[String]>,
 }
 
@@ -52,7 +52,7 @@ impl std::fmt::Debug for AdminToken {
 }
 
 impl AdminToken {
-    /// The token of all who hold this sealing key.
+    /// The token for everybody who has this sealing key.
     #[must_use]
     pub fn of(sealer: &Sealer) -> Self {
         let token = |sealer: &Sealer| {
@@ -65,25 +65,25 @@ impl AdminToken {
         }
     }
 
-    /// The token as it is sent.
+    /// The token's text, for sending.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.newest
     }
 
-    /// Whether a header's value carries this token. Takes the same time whatever differs.
+    /// Whether a header's value contains this token. The comparison takes the same time wherever the values differ.
     fn is_carried_by(&self, header: &str) -> bool {
         let Some(given) = header.strip_prefix("Bearer ") else {
             return false;
         };
-        // Digests are compared, so that the time tells nothing of how much of the token was right.
+        // Digests are compared, so that the time does not reveal how much of the token was right.
         let given = Sha256::digest(given);
         let mut all = std::iter::once(&*self.newest).chain(self.older.iter().map(String::as_str));
         all.any(|token| given == Sha256::digest(token))
     }
 }
 
-/// Puts routes behind the token.
+/// Requires the token on these routes.
 pub fn guarded(routes: Router, token: AdminToken) -> Router {
     routes.layer(middleware::from_fn_with_state(token, require))
 }
@@ -97,7 +97,7 @@ async fn require(State(token): State<AdminToken>, request: Request, next: Next) 
     if carried {
         return next.run(request).await;
     }
-    // Also where authentication is off an operator shows that they are one.
+    // Operators must authenticate even when authentication is off.
     let refusal = match request.extensions().get::<Access>().and_then(Access::principal) {
         Some(principal) if principal.has(Scope::Operations) => return next.run(request).await,
         Some(_) => denied(Denial::Forbidden(Scope::Operations), request.uri().path()),

@@ -1,4 +1,5 @@
-//! The OpenAPI document of the operator's routes: the same for both services, and for the gateway that passes them on.
+//! The OpenAPI document of the operator's routes. It is the same for both services, and for the gateway that passes
+//! them on.
 
 use tandem_service::web::problem::{FieldError, Problem};
 use utoipa::{
@@ -54,7 +55,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
 )]
 struct Document;
 
-/// Where the routes are, and with what they are asked for.
+/// Adds the servers of the routes, and the credentials that they need.
 struct Reached;
 
 impl Modify for Reached {

@@ -1,5 +1,5 @@
-//! The operator's routes for a rebuild: in the foreground, with its progress as one JSON object a line, or in the background, where its progress can
-//! be asked for.
+//! The operator's routes for a rebuild. In the foreground, the answer streams the progress as one JSON object per line.
+//! In the background, the progress can be queried.
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
@@ -36,9 +36,9 @@ mod tests;
 pub use lines::{Copies, Copy, Done, Lack, Line, Wanted};
 pub use runs::{RebuildState, RebuildView};
 
-/// Progress lines that may wait for a slow reader; more are dropped, the last one never.
+/// Progress lines that are buffered for a slow reader. Further ones are dropped, except the last.
 const LINES: usize = 64;
-/// Copies made at once.
+/// How many copies are made at once.
 const SOME: usize = 200;
 
 /// What a service can rebuild.
@@ -54,11 +54,11 @@ pub struct Rebuilder {
     runs: Runs,
 }
 
-/// The place that a copy is sealed for.
+/// The context that a copy is sealed for.
 const COPY: &[u8] = b"a copy of what the log lacks";
 
 impl Rebuilder {
-    /// Rebuilds these targets, one after the other. Copies of what is stored are sealed.
+    /// Rebuilds these targets one after the other. Copies of stored data are sealed.
     #[must_use]
     pub fn new(
         targets: Vec<Arc<dyn Target>>,
@@ -78,14 +78,14 @@ impl Rebuilder {
         }
     }
 
-    /// The same; what the topic of data keys has lost is published again before.
+    /// Publishes what the topic of data keys has lost before a rebuild.
     #[must_use]
     pub fn healing(mut self, heals: Arc<dyn Heals>) -> Self {
         self.heals = Some(heals);
         self
     }
 
-    /// The same; a log that this does not trust replaces nothing but what is older.
+    /// Watches the log. While the log is not trusted, a rebuild replaces only older data.
     #[must_use]
     pub fn watching(mut self, watch: LogWatch) -> Self {
         self.watch = Some(watch);
@@ -102,10 +102,11 @@ impl Rebuilder {
             .with_state(self)
     }
 
-    /// Rebuilds everything. `tell` hears of every step; what is stored and not in the log comes by `copies`, if it is wanted.
+    /// Rebuilds everything. `tell` gets every step of the progress. `copies` gets what is stored but not in the log, if
+    /// requested.
     ///
     /// # Errors
-    /// Why it ended early, as a sentence.
+    /// A message with the reason, if it ended early.
     pub async fn run(
         &self,
         wanted: Wanted,
@@ -150,7 +151,7 @@ impl Rebuilder {
                 "rebuilt from the log"
             );
             self.runs.note(&done);
-            // Steps may have been dropped; how it ended is not.
+            // Progress lines may have been dropped, but the final one is always sent.
             let _ = copies.send(Line::Progress(done)).await;
             if wanted.copies {
                 let copied = self.copy(target.as_ref(), outcome.lacking, copies).await;
@@ -160,7 +161,7 @@ impl Rebuilder {
         Ok(())
     }
 
-    /// Answers copies of what the log lacks.
+    /// Sends copies of what the log lacks.
     async fn copy(
         &self,
         target: &dyn Target,
@@ -279,8 +280,8 @@ pub(super) async fn remove(
             Lack::Differing => {}
         }
     }
-    // Goes on when the operator hangs up: it does exactly what was ordered. To set back takes a reading of the log, which takes longer than
-    // a request may; so the answer is a stream.
+    // Continues when the operator disconnects, because it does exactly what was ordered. A reset needs to read the log,
+    // which takes longer than a request may. So the answer is a stream.
     let (lines, lines_out) = mpsc::channel::<Line>(1);
     rebuilder.shutdown.clone().spawn(async move {
         let line = match rebuilder.take_out(unknown, ahead).await {
@@ -349,7 +350,7 @@ fn unavailable(error: &dyn std::fmt::Display) -> Response {
     )
 )]
 pub(super) async fn start(State(rebuilder): State<Rebuilder>, body: Bytes) -> Response {
-    // Nothing is asked by an empty body, as it was sent before anything could be.
+    // An empty body selects the defaults. Clients sent it before there were options.
     let wanted = match body.is_empty() {
         true => Ok(Wanted::default()),
         false => serde_json::from_slice(&body),
@@ -391,8 +392,8 @@ pub(super) async fn start(State(rebuilder): State<Rebuilder>, body: Bytes) -> Re
 }
 
 impl Rebuilder {
-    /// Rebuilds until it is done, somebody stops it, or, unless it runs in the background, the operator hangs up: what is rebuilt until
-    /// then is right, and it can be started again.
+    /// Rebuilds until it is done or somebody stops it. A rebuild in the foreground also ends when the operator
+    /// disconnects. What was rebuilt until then is correct, and a rebuild can be started again.
     async fn until_stopped(&self, wanted: Wanted, run: &Run, lines: &mpsc::Sender<Line>) -> Ended {
         let tell = |progress: Progress| {
             self.runs.note(&progress);
@@ -446,7 +447,7 @@ pub(super) async fn stop(State(rebuilder): State<Rebuilder>) -> Response {
     }
 }
 
-/// An answer that goes on as long as there are lines.
+/// An answer that streams the lines until there are no more.
 pub(super) fn stream(lines: mpsc::Receiver<Line>) -> Response {
     let body = ReceiverStream::new(lines).map(|line| {
         let mut text = serde_json::to_string(&line).unwrap_or_default();

@@ -1,7 +1,8 @@
-//! Replacing the sealing key while the service serves: what older keys have sealed is sealed with the newest, part by part, page by page.
+//! Replaces the sealing key while the service runs: data that older keys have sealed is sealed with the newest key,
+//! part by part and page by page.
 //!
-//! How far it is stands in the store's registry, so that it goes on there after an interruption. It goes through everything again until
-//! nothing was found; only then the store says that the older keys are not needed any more.
+//! The store's registry has the progress, so that the rotation continues there after an interruption. It repeats all
+//! parts until a pass finds nothing to seal. Only then the store records that the older keys are no longer needed.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -27,40 +28,40 @@ use utoipa::ToSchema;
 
 use crate::sealing_keys::settle_sealing_key;
 
-/// Under this name a store remembers how far the work is.
+/// The name under which the registry keeps the progress.
 const PLACE: &str = "sealing-key-rotation";
-/// How often everything is gone through until nothing is found: others may still seal with an older key.
+/// Most passes until one finds nothing. Other instances may still seal with an older key meanwhile.
 const PASSES: u32 = 16;
-/// So many of those that do not open are named.
+/// How many ids of objects that do not open are reported.
 const NAMED: usize = 10;
-/// The pauses while store or log are away.
+/// The pauses while the store or the log is unavailable.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-/// A page that was gone through.
+/// The result of one page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RewrappedPage {
-    /// How many were looked at.
+    /// How many objects were examined.
     pub looked_at: u64,
-    /// How many of them were sealed anew.
+    /// How many of them were sealed with the newest key.
     pub rewrapped: u64,
-    /// How many were published again as they are: the store had them already, and the log did not.
+    /// How many were published again unchanged: the store had the newest form already, but the log did not.
     pub republished: u64,
-    /// Ids of which something opens with none of the keys.
+    /// The ids of objects with data that none of the keys opens.
     pub unopened: Vec<String>,
-    /// The last id; `None` when there are no more.
+    /// The last id of the page; `None` if there are no more pages.
     pub last: Option<String>,
 }
 
-/// One kind of thing that holds what the sealing key has sealed.
+/// One kind of object with data that the sealing key has sealed.
 #[async_trait]
 pub trait Rewraps: Send + Sync + 'static {
-    /// What they are called, such as `customers`.
+    /// The name of the kind, such as `customers`.
     fn name(&self) -> &'static str;
 
-    /// Goes through some of those with ids greater than `after`.
+    /// Processes one page of objects with ids greater than `after`.
     ///
     /// # Errors
-    /// When store or log are away; doing the page again does no harm.
+    /// If the store or the log is unavailable. Processing the page again does no harm.
     async fn rewrap_some(&self, after: Option<&str>) -> Result<RewrappedPage, StoreError>;
 }
 
@@ -93,21 +94,21 @@ pub struct RotationView {
 }
 
 impl RotationView {
-    /// Whether it is under way.
+    /// Whether the rotation is running.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.begun_at.is_some() && self.ended_at.is_none() && self.failed.is_none()
     }
 }
 
-/// Where a rotation is.
+/// The position of a rotation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct RotationPlace {
     /// The fingerprint of the newest key.
     key: String,
     part: usize,
     after: Option<String>,
-    /// What was sealed anew or published again.
+    /// How many objects were sealed anew or published again in this pass.
     #[serde(alias = "rewrapped_in_pass")]
     found_in_pass: u64,
     unopened_in_pass: u64,
@@ -121,14 +122,15 @@ struct Rotation {
     parts: Vec<Arc<dyn Rewraps>>,
     registry: Arc<dyn Registry>,
     sealer: Sealer,
-    /// Where the claim of this service stands, if it claims.
+    /// The name and the key ring of a service that claims topics, to renew its claim.
     claim: Option<(&'static str, KeyRing)>,
     shutdown: Shutdown,
     view: Mutex<RotationView>,
 }
 
 impl KeyRotation {
-    /// Goes through these parts for this sealer. With `claim` the service's claim of the topics then names the newest key.
+    /// Processes these parts with this sealer. With `claim` the service's claim of the topics names the newest key
+    /// afterwards.
     #[must_use]
     pub fn new(
         parts: Vec<Arc<dyn Rewraps>>,
@@ -152,7 +154,7 @@ impl KeyRotation {
         }))
     }
 
-    /// The routes `POST /admin/keys/rotate`, which begins it or goes on with it, and `GET /admin/keys/rotation`.
+    /// The routes `POST /admin/keys/rotate`, which starts or continues the rotation, and `GET /admin/keys/rotation`.
     pub fn routes(self) -> Router {
         Router::new()
             .route("/admin/keys/rotate", post(begin))
@@ -160,7 +162,7 @@ impl KeyRotation {
             .with_state(self)
     }
 
-    /// Goes on with a rotation that was interrupted, in the background.
+    /// Continues an interrupted rotation in the background.
     pub fn resume(&self) {
         let rotation = self.clone();
         self.0.shutdown.spawn(async move {
@@ -173,7 +175,7 @@ impl KeyRotation {
         });
     }
 
-    /// Begins, if it is not under way.
+    /// Starts the rotation, unless it is running.
     pub fn begin(&self) -> RotationView {
         {
             let mut view = self.view();
@@ -197,7 +199,7 @@ impl KeyRotation {
         self.view().clone()
     }
 
-    /// How far it is.
+    /// The progress of the rotation.
     #[must_use]
     pub fn status(&self) -> RotationView {
         self.view().clone()
@@ -211,7 +213,7 @@ impl KeyRotation {
         self.0.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tries until it is done; `None` when the service stops.
+    /// Retries until `work` succeeds; `None` when the service shuts down.
     async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
         work: impl FnMut() -> F,
@@ -253,7 +255,7 @@ impl KeyRotation {
         tracing::info!(key, older = ?self.view().older, part = place.part, after = place.after, "the sealing key is being replaced");
         let barrier = ReadBarrier::new(Arc::clone(registry), self.0.shutdown.clock());
         loop {
-            // What a primary shows that was deposed would be nothing to conclude from that all is done.
+            // Data from a deposed primary may be stale, so it cannot show that everything is done.
             self.until_done(|| barrier.pass())
                 .await
                 .ok_or_else(stopping)?;

@@ -1,24 +1,26 @@
-//! Numbers of cards, wherever they are in what is shown: never more than their last four digits.
+//! Masks card numbers in what operators see. At most the last four digits stay.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// Digits that a card's number has (ISO/IEC 7812): where a card is meant the fewest that accounts takes.
+/// Fewest and most digits of a card number (ISO/IEC 7812). In fields about cards the minimum is the one that accounts
+/// accepts.
 const FEWEST_OF_A_CARD: usize = 12;
 const FEWEST: usize = 13;
 const MOST: usize = 19;
-/// What is there to be found again: an id of sixteen digits may have the check digit by chance.
+/// Fields that are not masked, so that people can search for them. An id of sixteen digits may pass the checksum by
+/// chance.
 const IDS: [&str; 2] = ["id", "customerId"];
-/// Digits of a number that are shown.
+/// How many digits of a number stay visible.
 const SHOWN: usize = 4;
 
-/// Masks the numbers of cards in a value, at any depth, to their last four digits.
+/// Masks card numbers in a value, at any depth, except for their last four digits.
 pub fn mask_cards(value: &mut Value) {
     mask_below(value, false);
 }
 
-/// The same of a value that stands at a path, such as `creditCards[0].number`.
+/// Masks card numbers in a value at this path, such as `creditCards[0].number`.
 pub fn mask_cards_at(path: &str, value: &mut Value) {
     let of_a_card = path.to_ascii_lowercase().contains("card");
     let name = path.rsplit('.').next().unwrap_or(path);
@@ -57,7 +59,8 @@ fn mask_below(value: &mut Value, of_a_card: bool) {
     }
 }
 
-/// A text without the numbers of cards in it, as far as they have the check digit of one. The key of the record that it is about stays.
+/// The text with its card numbers masked, if they have a valid check digit. The key of the record that the text is
+/// about is never masked.
 #[must_use]
 pub fn without_cards(text: &str, key: Option<&str>) -> String {
     match key.filter(|key| !key.is_empty()) {
@@ -69,8 +72,8 @@ pub fn without_cards(text: &str, key: Option<&str>) -> String {
     }
 }
 
-/// A text in which numbers of cards are masked: where a card is meant every long number, elsewhere those with the check digit of one
-/// (ISO/IEC 7812-1, annex B).
+/// Masks card numbers in a text. In a field about cards every long number is masked, elsewhere only those with a valid
+/// check digit (ISO/IEC 7812-1, annex B).
 fn masked(text: &str, of_a_card: bool) -> Cow<'_, str> {
     let letters: Vec<char> = text.chars().collect();
     let mut hidden = vec![false; letters.len()];
@@ -113,7 +116,7 @@ fn masked(text: &str, of_a_card: bool) -> Cow<'_, str> {
     )
 }
 
-/// Where the number ends that begins here: digits, with a space, a dash or a dot between some.
+/// The end of the number that begins here: digits, possibly with single spaces, dashes or dots between them.
 fn end_of_number(letters: &[char], start: usize) -> usize {
     let is_digit = |place: usize| letters.get(place).is_some_and(char::is_ascii_digit);
     let mut end = start;
@@ -126,7 +129,7 @@ fn end_of_number(letters: &[char], start: usize) -> usize {
     }
 }
 
-/// The formula of Luhn.
+/// The Luhn checksum.
 fn has_check_digit(digits: impl DoubleEndedIterator<Item = char>) -> bool {
     let sum: u32 = digits
         .rev()

@@ -1,12 +1,12 @@
-//! In what two bodies of events differ, field by field. What is sealed is never shown.
+//! Compares two event bodies field by field. Sealed values are never shown.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-/// What is shown of what is sealed.
+/// Shown in place of a sealed value.
 pub const SEALED: &str = "(sealed)";
-/// What differs with every change and says nothing of what changed.
+/// Fields that differ in every change and do not say what changed.
 const ENVELOPE: [&str; 6] = [
     "revision",
     "changeType",
@@ -27,14 +27,14 @@ pub struct Difference {
     pub after: Value,
 }
 
-/// Whether what a field holds is sealed, by its name.
+/// Whether the field of this name holds a sealed value.
 #[must_use]
 pub fn is_sealed(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.starts_with("sealed") || name == "wrapped"
 }
 
-/// A value without anything sealed in it, at any depth.
+/// The value without any sealed data, at any depth.
 #[must_use]
 pub fn without_sealed(value: &Value) -> Value {
     match value {
@@ -55,7 +55,7 @@ pub fn without_sealed(value: &Value) -> Value {
     }
 }
 
-/// Each value that differs between two bodies, in order of the fields' names.
+/// All values that differ between two bodies, in the order of the field names.
 #[must_use]
 pub fn differences(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Difference> {
     let mut found = Vec::new();

@@ -1,7 +1,7 @@
-//! The audit of one customer as an operator reads it: every change that the audit trail knows, each as the log holds it, with what
-//! differs from the one before.
+//! The audit of one customer for operators: every change in the audit trail, as the log has it, with the differences
+//! from the change before.
 //!
-//! The trail says where in the log each change is, so that only those messages are read.
+//! The trail has the position of each change in the log, so only those messages are read.
 
 pub mod cards;
 pub mod differences;
@@ -37,15 +37,15 @@ use super::may_see_persons;
 use cards::mask_cards_at;
 use differences::{Difference, differences};
 
-/// Changes in an answer, unless the caller wants fewer.
+/// Changes per page, unless the caller requests fewer.
 const PAGE: usize = 20;
-/// Changes in an answer at most: each takes a look into the log.
+/// Most changes per page. Each one needs a read from the log.
 const MOST: usize = 50;
-/// Audits read at once; more wait for their turn, within their limit.
+/// How many audits are read at once. Others wait, within their time limit.
 const AT_ONCE: usize = 2;
-/// Bytes of an id; longer ones are nobody's.
+/// The longest id, in bytes. No customer has a longer one.
 const LONGEST_ID: usize = 64;
-/// For store and log to answer.
+/// The time limit for the store and the log to answer.
 const LIMIT: Duration = Duration::from_secs(8);
 
 /// Whose audit is asked for, and which part of it.
@@ -99,29 +99,29 @@ pub struct AuditedChange {
     pub unread: Option<String>,
 }
 
-/// Reads audits of one kind of aggregate.
+/// Reads the audits of one kind of aggregate.
 #[derive(Clone)]
 pub struct AuditOffice {
     changes: Arc<dyn ChangeLog>,
     log: Arc<dyn Log>,
     topic: &'static str,
-    /// What the place begins with that a body is sealed for.
+    /// The kind, which is the first part of the context that a body is sealed for.
     kind: &'static str,
     opener: Opener,
     turns: Arc<Semaphore>,
 }
 
-/// A body as the log holds it, opened if there is the key; or why there is none.
+/// A body from the log, opened if its key is available; otherwise the reason why it cannot be read.
 type Body = Result<Read, String>;
 
 struct Read {
     body: Map<String, Value>,
-    /// Why it is still sealed.
+    /// Why the body is still sealed.
     shut: Option<String>,
 }
 
 impl AuditOffice {
-    /// Reads audits from this trail and this topic, whose bodies are sealed for `<kind>/<id>/<revision>`.
+    /// Reads audits from this trail and this topic. The bodies are sealed for `<kind>/<id>/<revision>`.
     #[must_use]
     pub fn new(
         changes: Arc<dyn ChangeLog>,
@@ -150,7 +150,7 @@ impl AuditOffice {
     async fn page(&self, request: &AuditRequest, is_shown: bool) -> Result<AuditPage, StoreError> {
         let _turn = self.turns.acquire().await;
         let limit = request.limit.unwrap_or(PAGE).clamp(1, MOST);
-        // The change before is read for what differs from it, and one more tells whether there is another page.
+        // The change before is read too, to compare with. One more change shows whether there is another page.
         let asked = ChangesRequest {
             subject: request.id.clone(),
             after_revision: request.after.saturating_sub(1),
@@ -173,7 +173,7 @@ impl AuditOffice {
         })
     }
 
-    /// The bodies of these changes, that of the one before first.
+    /// The bodies of these changes, with the body of the change before as the first.
     async fn bodies(
         &self,
         before: Option<&ChangeRecord>,
@@ -253,7 +253,8 @@ impl AuditOffice {
     }
 }
 
-/// Each change with what differs, and the last one's revision. If `has_before`, the first body is that of the change before.
+/// Each change with its differences, and the revision of the last one. If `has_before`, the first body is that of the
+/// change before.
 fn compared(
     has_before: bool,
     records: &[ChangeRecord],
@@ -307,14 +308,15 @@ fn compared(
     (last, changes)
 }
 
-/// The same without the numbers of cards: events of other systems, and texts that somebody wrote, may hold some that are not sealed.
+/// Masks the card numbers in a difference. Events of other systems, and free text, may contain some that are not
+/// sealed.
 fn masked(mut difference: Difference) -> Difference {
     mask_cards_at(&difference.field, &mut difference.before);
     mask_cards_at(&difference.field, &mut difference.after);
     difference
 }
 
-/// The same without the values.
+/// The difference without its values.
 fn withheld(difference: Difference) -> Difference {
     Difference {
         before: Value::Null,
@@ -405,7 +407,7 @@ mod tests {
             (of(1)[0].before.clone(), of(1)[0].after.clone()),
             (json!("A"), json!("B"))
         );
-        // Of a later page the first is compared with the last of the page before.
+        // The first change of a later page is compared with the last change of the page before.
         let bodies = vec![body("A"), body("B")];
         let (_, changes) = compared(true, &[record(2)], bodies, true);
         assert_eq!(changes[0].differences.as_ref().map(Vec::len), Some(1));

@@ -1,4 +1,5 @@
-//! The dead letters of one service, and the work on them: one job at a time, which goes on when its caller hangs up.
+//! The dead letters of one service and the jobs on them. One job runs at a time, and continues when its caller
+//! disconnects.
 
 mod retry_in_order;
 
@@ -16,7 +17,7 @@ use super::{
     views::{JobView, Work},
 };
 
-/// Letters worked on in one round.
+/// Letters per round of a job.
 const ROUND: usize = 500;
 
 /// The dead letters of one service.
@@ -31,12 +32,12 @@ pub(super) struct Inner {
     log: Arc<dyn Log>,
     copies: DeadLetterTopic,
     pub(super) shutdown: Shutdown,
-    /// The job that was begun last. One at a time: two would take the same letters.
+    /// The job that started last. Only one runs at a time, because two would process the same letters.
     job: Mutex<Option<JobView>>,
 }
 
 impl DeadLetterOffice {
-    /// The office over these letters, with what takes them once more.
+    /// Opens the office for these letters. `retries` process them again.
     #[must_use]
     pub fn open(
         letters: Arc<dyn DeadLetterStore>,
@@ -69,10 +70,10 @@ impl DeadLetterOffice {
         }
     }
 
-    /// Begins a job, which goes on when its caller hangs up. Answers it, or the one that is under way as an error.
+    /// Starts a job that continues when its caller disconnects. Returns the job.
     ///
     /// # Errors
-    /// When one is under way.
+    /// The job that is already running.
     pub(super) fn begin(
         &self,
         work: Work,
@@ -119,7 +120,7 @@ impl DeadLetterOffice {
         Ok(begun)
     }
 
-    /// Removes letters without taking them.
+    /// Discards all letters that match the filter, without processing them.
     async fn discard_those(&self, filter: &DeadLetterFilter) -> Result<(), RetryError> {
         loop {
             let page = self.inner.letters.dead_letters(filter, None, ROUND).await?;
@@ -133,10 +134,10 @@ impl DeadLetterOffice {
         }
     }
 
-    /// Removes one letter without taking it. Returns whether it was there.
+    /// Removes one letter without processing it. Returns whether it existed.
     ///
     /// # Errors
-    /// When the store or Kafka is away.
+    /// If the store or Kafka is unavailable.
     pub async fn discard(&self, id: &LetterId) -> Result<bool, RetryError> {
         let found = self.inner.letters.dead_letter(id).await?;
         match found {
@@ -148,7 +149,7 @@ impl DeadLetterOffice {
         }
     }
 
-    /// Records in the dead letter topic what was done, then removes the letter.
+    /// Records the outcome in the dead letter topic, then removes the letter.
     async fn close(&self, letter: &DeadLetter, resolution: &str) -> Result<(), RetryError> {
         self.inner.copies.record(letter, resolution).await?;
         self.inner.letters.unpark(&letter.id()).await?;

@@ -1,4 +1,4 @@
-//! Retries one dead letter with the consumer that refused it, and says why it is refused again.
+//! Retries one dead letter with the consumer that refused it, and reports the reason if it is refused again.
 
 use std::sync::Arc;
 
@@ -13,36 +13,36 @@ use tandem_model::message::{Message, Rejection};
 /// Why a retry did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum RetryError {
-    /// The message still cannot be taken.
+    /// The message still cannot be processed.
     #[error("still refused: {0}")]
     Refused(#[from] Rejection),
-    /// The store is away.
+    /// The store is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The record of it could not be written to the dead letter topic.
+    /// The record of the retry could not be written to the dead letter topic.
     #[error("Kafka is away: {0}")]
     Log(#[from] PublishError),
-    /// What is too large to be kept could not be read from its topic.
+    /// The message is too large to be kept whole, and could not be read from its topic.
     #[error("the message cannot be read from its topic: {0}")]
     Read(#[from] LogError),
-    /// The service stops.
+    /// The service is shutting down.
     #[error("the service is stopping")]
     Stopping,
 }
 
-/// Takes a dead letter once more, as the consumer that refused it would.
+/// Processes a dead letter again, in the same way as the consumer that refused it.
 #[async_trait]
 pub trait Retry: Send + Sync + 'static {
-    /// The consumer's name, as dead letters name it.
+    /// The consumer's name, as in dead letters.
     fn consumer(&self) -> &'static str;
 
     /// The topic that it reads.
     fn topic(&self) -> &'static str;
 
-    /// Takes it once more.
+    /// Processes the message again.
     ///
     /// # Errors
-    /// When it is still refused, or the store is away.
+    /// If the message is still refused, or the store is unavailable.
     async fn retry(&self, message: Message) -> Result<(), RetryError>;
 }
 
@@ -68,7 +68,7 @@ impl<P: Projection> Retry for RetryProjection<P> {
     async fn retry(&self, message: Message) -> Result<(), RetryError> {
         let item = self.projection.decode(&message)?;
         let keys = self.projection.keys(std::slice::from_ref(&item)).await?;
-        // Nobody is away: what is missing is named.
+        // Nothing waits here for a missing data key: the letter is refused with the name of what is missing.
         let item = self
             .projection
             .open(item, &keys)

@@ -38,7 +38,7 @@ pub struct LetterView {
 }
 
 impl LetterView {
-    /// Without its body, in which a person may be.
+    /// The letter without its body, which may contain personal data.
     pub(super) fn without_body(self) -> Self {
         Self {
             payload: None,
@@ -134,7 +134,7 @@ pub struct JobView {
 }
 
 impl JobView {
-    /// Whether it is under way.
+    /// Whether the job is running.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.ended_at.is_none()

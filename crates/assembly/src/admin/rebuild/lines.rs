@@ -1,4 +1,4 @@
-//! What is asked of a rebuild, and what it answers line by line.
+//! The options of a rebuild, and the lines of its answer.
 
 use serde::{Deserialize, Serialize};
 use tandem_event_path::rebuild::Progress;

@@ -1,4 +1,4 @@
-//! The rebuild that was begun last since the service started: its progress, and stopping it from any request.
+//! The last rebuild since the service started: its progress, and a way to stop it from any request.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -54,12 +54,12 @@ pub(super) enum Ended {
     Stopped(&'static str),
 }
 
-/// A rebuild that is under way, as somebody may stop it.
+/// A running rebuild that can be stopped.
 #[derive(Debug)]
 pub(super) struct Run(Arc<Notify>);
 
 impl Run {
-    /// Waits until somebody wants it stopped.
+    /// Waits for a request to stop.
     pub(super) async fn stopped(&self) {
         self.0.notified().await;
     }
@@ -69,7 +69,7 @@ impl Run {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Runs(Arc<Mutex<Option<Begun>>>);
 
-/// The progress of a rebuild, and what stops it.
+/// The progress of a rebuild, and the signal that stops it.
 type Begun = (RebuildView, Arc<Notify>);
 
 impl Runs {
@@ -77,7 +77,7 @@ impl Runs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a new one, in the place of the last.
+    /// Records the start of a rebuild, in place of the last one.
     pub(super) fn begin<'a>(&self, clock: &Clock, targets: impl Iterator<Item = &'a str>) -> Run {
         let stop = Arc::new(Notify::new());
         let view = RebuildView {
@@ -93,7 +93,7 @@ impl Runs {
         Run(stop)
     }
 
-    /// Takes note of a step.
+    /// Records the progress of one step.
     pub(super) fn note(&self, step: &Progress) {
         if let Some((view, _)) = self.last().as_mut() {
             let found = view.progress.iter_mut().find(|it| it.target == step.target);
@@ -104,7 +104,7 @@ impl Runs {
         }
     }
 
-    /// Takes note of its end.
+    /// Records the end of the rebuild.
     pub(super) fn end(&self, clock: &Clock, ended: &Ended) {
         if let Some((view, _)) = self.last().as_mut() {
             (view.state, view.reason) = match ended {
@@ -116,12 +116,12 @@ impl Runs {
         }
     }
 
-    /// The last one, if there was any.
+    /// The last rebuild, if there was one.
     pub(super) fn view(&self) -> Option<RebuildView> {
         self.last().as_ref().map(|(view, _)| view.clone())
     }
 
-    /// Has the one that is under way stopped; `None` if none is.
+    /// Stops the running rebuild; `None` if none is running.
     pub(super) fn stop(&self) -> Option<RebuildView> {
         let last = self.last();
         let (view, stop) = last.as_ref()?;
@@ -173,7 +173,7 @@ mod tests {
         run.stopped().await;
         runs.end(shutdown.clock(), &Ended::Stopped("an operator stopped it"));
         assert_eq!(runs.stop(), None);
-        // The stop of one is not that of the next.
+        // A request to stop one rebuild does not stop the next.
         let next = runs.begin(shutdown.clock(), ["customers"].into_iter());
         let waits = tokio::time::timeout(std::time::Duration::from_millis(20), next.stopped());
         assert!(waits.await.is_err());

@@ -1,4 +1,4 @@
-//! A rebuild in the background, stopped, and one whose caller goes away.
+//! A rebuild in the background that is stopped, and one whose caller disconnects.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::*;
 
-/// Nothing is read or written of it here.
+/// A log that these tests neither read nor write.
 #[derive(Debug)]
 struct NoLog;
 
@@ -59,14 +59,14 @@ impl Log for NoLog {
     }
 }
 
-/// Takes one step, and goes on when it is told to.
+/// A target that makes one step, and continues when it is notified.
 #[derive(Default)]
 struct Slow {
     goes_on: Notify,
     dropped: Arc<AtomicBool>,
 }
 
-/// Says that the work was dropped before its end.
+/// Records that the work was dropped before its end.
 struct Dropped(Option<Arc<AtomicBool>>);
 
 impl Drop for Dropped {

@@ -1,4 +1,5 @@
-//! Retrying the dead letters that a filter takes, key by key and in order, each with its message as its topic has it.
+//! Retries the dead letters that match a filter, key by key and in order. Each retry uses the message in its topic if
+//! the letter is not complete.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,16 +14,16 @@ use tandem_model::{
 
 use super::{DeadLetterOffice, ROUND, RetryError};
 
-/// How long reading a message from its topic may take.
+/// The time limit for reading a message from its topic.
 const READING: Duration = Duration::from_secs(10);
-/// Refused keys whose reasons a report names; of more only the number.
+/// How many refused keys a report names with their reasons. Further ones are only counted.
 const NAMED: usize = 100;
-/// A key counts as free when no letter of it has come for this long: longer than a consumer holds on to its list of
-/// parked keys, so that what it parked meanwhile is retried too.
+/// A key counts as free when no letter of it has come for this long. This is longer than a consumer caches its list of
+/// parked keys, so that letters that it parks meanwhile are retried too.
 const QUIET: Duration = Duration::from_secs(5);
 
 impl DeadLetterOffice {
-    /// Retries letters key by key, in order, until none is left or one is still refused.
+    /// Retries letters key by key, in order, until none is left or all remaining keys are refused.
     pub(super) async fn retry(&self, filter: &DeadLetterFilter) -> Result<(), RetryError> {
         let mut refused: BTreeSet<(String, String)> = BTreeSet::new();
         let clock = self.inner.shutdown.clock();
@@ -50,7 +51,7 @@ impl DeadLetterOffice {
                             self.note(|job| job.done += 1);
                             (taken_now, taken_any) = (true, true);
                         }
-                        // No consumer of this service's is called so: a version before this one had it.
+                        // No consumer of this service has this name. An earlier version had one.
                         Ok(false) => {}
                         Err(RetryError::Refused(rejection)) => {
                             self.note(|job| {
@@ -74,7 +75,7 @@ impl DeadLetterOffice {
         }
     }
 
-    /// Takes a letter once more. Answers whether there is somebody to take it.
+    /// Processes a letter again. Returns whether there is a consumer for it.
     async fn retry_one(&self, letter: &DeadLetter) -> Result<bool, RetryError> {
         let retries = &self.inner.retries;
         let Some(by) = retries
@@ -87,7 +88,8 @@ impl DeadLetterOffice {
         Ok(true)
     }
 
-    /// The message of a letter: of one that is cut, or was refused for its signature, as its topic has it. A signature is judged anew.
+    /// The message of a letter. If the letter is cut, or was refused for its signature, the message comes from its
+    /// topic. Then its signature is verified again.
     async fn message(&self, letter: &DeadLetter) -> Result<Message, RetryError> {
         let position = Position {
             partition: letter.partition,
@@ -106,7 +108,7 @@ impl DeadLetterOffice {
                 RetryError::Refused(Rejection::new(gone))
             });
         }
-        // A letter that stands alone had no key, and its projection must not take its name for one.
+        // A letter that stands alone had no key. Its projection must not use the letter's generated name as a key.
         let key = Some(letter.key.clone()).filter(|key| !stands_alone(key));
         Ok(Message {
             topic: letter.topic.clone(),
@@ -118,7 +120,7 @@ impl DeadLetterOffice {
         })
     }
 
-    /// The message at a place, as its topic has it; `None` if it is not there any more.
+    /// The message at a position in its topic; `None` if it no longer exists.
     async fn read_whole(
         &self,
         topic: &'static str,
