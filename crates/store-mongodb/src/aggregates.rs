@@ -1,7 +1,8 @@
-//! Aggregates in MongoDB, one document each: `{_id, revision, state, pending, waiting, oldestPending, answers, recentEvents}`.
+//! Aggregates in MongoDB, one document each: `{_id, revision, state, pending, waiting, oldestPending, answers,
+//! recentEvents}`.
 //!
-//! `waiting` and `oldestPending` say how many events are pending and since when, so that an index alone answers what the
-//! relay and the metrics ask all the time.
+//! `waiting` and `oldestPending` are the number of pending events and the time of the oldest. With them an index alone
+//! answers the frequent queries of the relay and the metrics.
 
 mod forgetting_change;
 mod indexes;
@@ -40,10 +41,10 @@ use tandem_model::{
     request_key::{FirstAnswer, RequestKey},
 };
 
-/// Documents whose answers are forgotten with one command.
+/// How many documents lose their answers with one command.
 const FORGOTTEN_AT_ONCE: i64 = 500;
 
-/// What differs from one writing of an aggregate to the next: every command leaves the id of its event.
+/// The fields that differ between any two writes of an aggregate: every command adds the id of its event.
 const SEEN: [&str; 2] = ["revision", "recentEvents"];
 
 /// Aggregates of one kind in MongoDB. Clones share their writers.
@@ -59,7 +60,7 @@ pub struct MongoAggregates<A> {
     aggregate: PhantomData<fn() -> A>,
 }
 
-/// What a rebuild makes: nothing is pending, and no first answer is known.
+/// An aggregate as a rebuild writes it: no pending events, and no first answers.
 #[derive(Serialize)]
 struct Restored<'a, A> {
     #[serde(rename = "_id")]
@@ -97,7 +98,7 @@ struct AnswerTime {
 }
 
 impl<A: Aggregate> MongoAggregates<A> {
-    /// The aggregates in this database. Must be called within a tokio runtime, on which its writers then run.
+    /// The aggregates in this database. Must be called in a tokio runtime, which then runs the writers.
     #[must_use]
     pub fn new(store: MongoStore) -> Self {
         let writers = |kind| GroupCommit::start(store.database(), A::COLLECTION, kind);
@@ -116,7 +117,7 @@ impl<A: Aggregate> MongoAggregates<A> {
         }
     }
 
-    /// Which of these aggregates are there.
+    /// The ids of those aggregates that exist.
     async fn there(&self, ids: &[String]) -> Result<HashSet<String>, StoreError> {
         let reading = async {
             let cursor = self
@@ -139,7 +140,7 @@ fn state(document: &RawDocument) -> Option<&RawDocument> {
     document.get_document("state").ok()
 }
 
-/// The same filter for documents of which nothing is pending.
+/// Extends the filter to documents without pending events.
 fn nothing_pending(mut filter: Document) -> Document {
     filter.insert("pending.0", doc! { "$exists": false });
     filter
@@ -175,7 +176,8 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
         let answer = binary(write.event.event.id);
         let at = date(write.event.recorded_at);
         let put = self.answers.put(answer, at, &write.state);
-        // Who changes an aggregate has looked for an answer before; who makes one has not.
+        // A command that changes an aggregate has looked for an earlier answer before; a command that creates one has
+        // not.
         let is_taken = if is_new {
             tokio::try_join!(put, self.answers.is_taken_before(key))?.1
         } else {
@@ -284,7 +286,7 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
     }
 
     async fn forget_answers_of(&self, ids: &[String]) -> Result<(), StoreError> {
-        // The marks stay, and name no answer any more.
+        // The marks stay, but no longer name an answer.
         let marked = doc! { "_id": { "$in": ids }, "answers.key": { "$exists": true } };
         let update = doc! { "$unset": { "answers.$[].answer": "", "answers.$[].state": "" } };
         limited(async { self.collection.update_many(marked, update).await }).await?;
@@ -326,7 +328,7 @@ impl<A: Aggregate> AggregateStore<A> for MongoAggregates<A> {
                 restore(&wanted.id, stored_revision(document), state)
             },
         };
-        // An update that meets a duplicate `_id` met a newer revision.
+        // If an update fails with a duplicate `_id`, the stored document has a newer revision.
         in_place.put(states, wanted).await.map(drop)
     }
 

@@ -1,13 +1,16 @@
-//! First answers in MongoDB: in a collection beside the aggregates', so that a document of 16 MiB is not filled by them.
+//! First answers in MongoDB. They have their own collection, so that they cannot fill an aggregate's document of 16
+//! MiB.
 //!
-//! What says that a key was used is a small mark in the aggregate's own document, `answers: [{key, at, input, answer}]`, written in
-//! the same atomic step as state and event. What the request was answered is a document of its own, `{_id, of, at, state}`, written
-//! **before** that step and found through the mark alone. A crash in between leaves an answer that nothing names: it is gone
-//! after a day, as all are, by an index with a time to live. A mark whose answer is gone answers with the present state.
+//! A small mark in the aggregate's own document, `answers: [{key, at, input, answer}]`, says that a key was used. It is
+//! written in the same atomic step as state and event. The answer to the request is a separate document, `{_id, of, at,
+//! state}`. It is written **before** that step and found only through the mark. A crash in between leaves an answer
+//! without a mark; an index with a time to live removes it after a day, like all others. If a mark's answer is gone,
+//! the request is answered with the current state.
 //!
-//! A change that must forget the answers before it takes their names out of the marks in its own step, so that each is answered with
-//! the present state, and notes there that answers are to be removed (`forgetAnswersBefore`); the note goes when they are. The marks
-//! stay: the same request must not be carried out a second time. Versions before kept the states in the marks themselves.
+//! A change that must forget earlier answers removes their names from the marks in its own step, so that these requests
+//! are answered with the current state. It also sets a note that answers are to be removed (`forgetAnswersBefore`),
+//! which is deleted when that is done. The marks stay, because a repeated request must not run a second time. Earlier
+//! versions kept the states in the marks.
 
 use std::time::Duration;
 
@@ -33,9 +36,9 @@ use tandem_model::{
     request_key::{FirstAnswer, RequestKey},
 };
 
-/// After this an answer goes by itself. Longer than its mark is kept, so that no mark outlives its answer.
+/// The time to live of an answer. It is longer than that of its mark, so that no mark outlives its answer.
 const KEPT: Duration = Duration::from_secs(25 * 3_600);
-/// Aggregates whose answers are removed in one go.
+/// How many aggregates are cleaned of their answers in one round.
 const CLEANED_AT_ONCE: i64 = 100;
 
 #[derive(Serialize)]
@@ -61,7 +64,7 @@ struct FoundMark<A> {
     input: Option<String>,
     #[serde(default)]
     answer: Option<String>,
-    /// Kept in the mark by a version before this one.
+    /// The state, where an earlier version kept it in the mark.
     #[serde(default = "none")]
     state: Option<A>,
 }
@@ -92,10 +95,10 @@ struct AnswerName {
     answer: Option<String>,
 }
 
-/// The answers of one kind of aggregates. Clones share their writers.
+/// The first answers of one kind of aggregate. Clones share their writers.
 #[derive(Clone, Debug)]
 pub(super) struct FirstAnswers {
-    /// The aggregates, whose documents have the marks.
+    /// The collection of the aggregates, whose documents contain the marks.
     aggregates: Collection<RawDocumentBuf>,
     answers: Collection<RawDocumentBuf>,
     writers: GroupCommit,
@@ -111,7 +114,7 @@ impl FirstAnswers {
         }
     }
 
-    /// Makes the indexes that are missing.
+    /// Creates the missing indexes.
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
         let named = |name: &str| IndexOptions::builder().name(name.to_owned());
         let indexes = [
@@ -139,7 +142,7 @@ impl FirstAnswers {
             .map(drop)
     }
 
-    /// Writes an answer that a mark is going to name. Durable when this returns.
+    /// Writes an answer that a mark will name. It is durable when this returns.
     pub(super) async fn put<A: Aggregate>(
         &self,
         id: Uuid,
@@ -154,14 +157,14 @@ impl FirstAnswers {
             state,
         };
         let document = bson::serialize_to_raw_document_buf(&answer).map_err(unwritable)?;
-        // Its id is nobody else's: one that is there is this one, sent twice.
+        // The id is unique. If it exists already, it is this answer, sent twice.
         self.writers
             .submit(Statement::of_an_answer(name, id, document))
             .await
             .map(drop)
     }
 
-    /// Removes an answer that no mark names. If that fails, its time to live removes it.
+    /// Removes an answer that no mark names. If this fails, its time to live removes it.
     pub(super) async fn discard(&self, id: Uuid) {
         let removing = async {
             self.answers
@@ -173,7 +176,7 @@ impl FirstAnswers {
         }
     }
 
-    /// Whether a version before this one kept an answer under this request's former name.
+    /// Whether an earlier version stored an answer under this request's former name.
     pub(super) async fn is_taken_before(&self, key: &RequestKey) -> Result<bool, StoreError> {
         let Some(before) = &key.before else {
             return Ok(false);
@@ -245,7 +248,8 @@ impl FirstAnswers {
         limited(removing).await.map(drop)
     }
 
-    /// Removes the answers that aggregates no longer name, where a change noted that they are to be removed: of one, or of all.
+    /// Removes the answers that their aggregates no longer name, where a change has set the note: for one aggregate, or
+    /// for all.
     pub(super) async fn clean(&self, id: Option<&str>) -> Result<(), StoreError> {
         let mut noted = doc! { "forgetAnswersBefore": { "$exists": true } };
         if let Some(id) = id {

@@ -1,5 +1,5 @@
-//! Many statements that do no harm when carried out twice, in as few commands as may be: for a rebuild, which has them all at
-//! hand and need not wait for company in the writers.
+//! Sends many idempotent statements in as few commands as possible. It serves rebuilds, which have all statements at
+//! hand and need not wait for others as group commit does.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::{
@@ -15,21 +15,22 @@ use super::{
 };
 use tandem_event_path::store::{StoreError, WriteEpoch};
 
-/// Statements in one command.
+/// Most statements in one command.
 const STATEMENTS: usize = 500;
-/// Bytes after which a command takes no further statement. A command may have 16 MiB, and a statement may be large.
+/// Size in bytes after which a command gets no further statement. A command may have 16 MiB, and one statement may be
+/// large.
 const BYTES: usize = 8 * 1024 * 1024;
-/// Commands on their way at once: while the server works on one, the next is being sent.
+/// How many commands are in flight. While the server processes one, the next is sent.
 const COMMANDS: usize = 2;
 
-/// What the statements are.
+/// The kind of the statements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bulk {
-    /// Of an `insert` command: whole documents.
+    /// Statements of an `insert` command: whole documents.
     Insert,
-    /// Of an `update` command: `{q, u, upsert}`.
+    /// Statements of an `update` command: `{q, u, upsert}`.
     Update,
-    /// Of a `delete` command: `{q, limit}`.
+    /// Statements of a `delete` command: `{q, limit}`.
     Delete,
 }
 
@@ -43,7 +44,7 @@ impl Bulk {
         }
     }
 
-    /// The command that carries these statements out in any order.
+    /// The command that executes these statements in any order.
     pub(super) fn command(
         self,
         collection: &str,
@@ -67,17 +68,17 @@ impl Bulk {
     }
 }
 
-/// What a write waits for.
+/// The write concern of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Concern {
-    /// A majority has it in its journal: it stays.
+    /// A majority has the write in its journal, so it is durable.
     Majority,
-    /// The primary has carried it out: readers see it, and a crash may undo it. See [`super::write_epoch`].
+    /// The primary has executed the write. Readers see it, but a crash may undo it. See [`super::write_epoch`].
     Primary,
 }
 
 impl Concern {
-    /// As commands name it.
+    /// The form of the concern in commands.
     pub(super) fn document(self) -> Document {
         match self {
             Self::Majority => write_concern(),
@@ -86,23 +87,23 @@ impl Concern {
     }
 }
 
-/// What became of many statements.
+/// The result of many statements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Documents that matched, or were inserted.
+    /// How many documents matched or were inserted.
     pub matched: u64,
-    /// Which statements met another document with the same unique value.
+    /// The statements that failed because another document has the same unique value.
     pub refused: Vec<usize>,
-    /// The epochs of the primaries that carried them out, each once; empty where the server does not tell.
+    /// The epochs of the primaries that executed the statements, each once. Empty if the server does not report them.
     pub epochs: Vec<WriteEpoch>,
 }
 
-/// Carries out one statement for each thing, in any order. Durable when this returns. Statements are made when their
-/// command's turn comes, so that the server works on one while the next is being made.
+/// Executes one statement for each of `things`, in any order. They are durable when this returns. The statements of a
+/// command are made just before it is sent, so that the server processes one command while the next is being made.
 ///
 /// # Errors
-/// What making a statement fails with, or when the server does not answer, or refuses one for another reason than a
-/// duplicate; some may then be carried out.
+/// The error of making a statement. Also when the server does not answer, or refuses a statement for another reason
+/// than a duplicate; some statements may have been executed then.
 pub async fn bulk<T: Sync>(
     database: &Database,
     collection: &str,
@@ -114,10 +115,10 @@ pub async fn bulk<T: Sync>(
     bulk_with(concern, database, collection, kind, things, statement).await
 }
 
-/// The same as [`bulk`], as durable as `concern` says.
+/// Like [`bulk`], with this write concern.
 ///
 /// # Errors
-/// Those of [`bulk`].
+/// As [`bulk`].
 pub async fn bulk_with<T: Sync>(
     concern: Concern,
     database: &Database,
@@ -149,7 +150,7 @@ pub async fn bulk_with<T: Sync>(
 }
 
 impl Done {
-    /// What became of more of them.
+    /// Adds the result of further statements.
     pub fn add(&mut self, other: Self) {
         self.matched += other.matched;
         self.refused.extend(other.refused);
@@ -170,7 +171,7 @@ struct Commands<'a, S> {
 }
 
 impl<S> Commands<'_, S> {
-    /// Sends the statements of some things, in one command if they are not too large for it.
+    /// Sends the statements for some of the things, in one command unless they are too large for it.
     async fn send_some<T>(&self, first: usize, things: &[T]) -> Result<Done, StoreError>
     where
         S: Fn(&T) -> Result<RawDocumentBuf, StoreError>,

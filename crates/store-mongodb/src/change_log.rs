@@ -1,4 +1,5 @@
-//! The audit trail in MongoDB: one document an entry, its `_id` made of subject and revision, so that the first one stays.
+//! The audit trail in MongoDB, one document for each entry. Its `_id` consists of subject and revision, so that the
+//! first entry of a revision stays.
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -20,12 +21,12 @@ use super::{
 };
 use tandem_event_path::store::{ChangeLog, ChangeRecord, ChangesRequest, PublishedRow, StoreError};
 
-/// Pages read at once.
+/// How many pages are read at once.
 const PAGES: usize = 8;
-/// What differs between two entries that pass for the same change.
+/// The fields that show that an entry has changed since a rebuild read it.
 const SEEN: [&str; 5] = ["subject", "revision", "eventId", "partition", "offset"];
 
-/// One audit trail in a collection of its own.
+/// One audit trail in its own collection.
 #[derive(Clone, Debug)]
 pub struct MongoChangeLog {
     database: Database,
@@ -48,7 +49,7 @@ struct ChangeDocument {
     offset: i64,
 }
 
-/// The id of an event: binary where it is a UUID, as this system's are.
+/// The id of an event. It is binary if it is a UUID, as in events of this system.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum EventId {
@@ -110,7 +111,7 @@ impl TryFrom<ChangeDocument> for ChangeRecord {
 }
 
 impl MongoChangeLog {
-    /// The audit trail of that name, such as `customer.changes`.
+    /// The audit trail with this name, such as `customer.changes`.
     #[must_use]
     pub fn new(store: &MongoStore, name: &str) -> Self {
         Self {
@@ -119,10 +120,10 @@ impl MongoChangeLog {
         }
     }
 
-    /// Makes the index if it is missing. To be called until it succeeds.
+    /// Creates the index if it is missing. Call it until it succeeds.
     ///
     /// # Errors
-    /// When the server does not answer, or has another index under this name.
+    /// If the server does not answer, or has another index with this name.
     pub async fn prepare(&self) -> Result<(), StoreError> {
         let index = IndexModel::builder()
             .keys(doc! { "subject": 1, "revision": 1 })
@@ -138,7 +139,7 @@ impl MongoChangeLog {
             .map(drop)
     }
 
-    /// Removes whatever passes for one of these entries under another `_id`. Returns how many.
+    /// Removes documents with the subject and revision of one of these entries, but another `_id`. Returns how many.
     async fn remove_impostors(&self, entries: &[Wanted]) -> Result<u64, StoreError> {
         let mut removed = 0;
         for wanted in entries {

@@ -1,4 +1,4 @@
-//! The connection: its limits, and the promises that every read and write on it makes.
+//! The connection, its time limits, and the guarantees of every read and write on it.
 #![expect(clippy::disallowed_methods, reason = "it waits for a real server")]
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -17,39 +17,39 @@ use tokio::sync::OnceCell;
 use super::{ConnectError, away, documents::unwritable, reason::Failures};
 use tandem_event_path::store::{PAGE_BYTES, StoreError};
 
-/// How long the server works on one operation.
+/// The server's time limit for one operation.
 pub const SERVER_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long one operation may take as seen from here. The driver has no limit of its own for a server that keeps a
-/// connection open and says nothing.
+/// The time limit for one operation on this side. The driver itself has no limit for a server that keeps a connection
+/// open and does not answer.
 const CALL_LIMIT: Duration = Duration::from_secs(8);
 
-/// How long a sign of life may take: less than who asks for health waits for the answer.
+/// The time limit for a ping. It is shorter than a health request waits for its answer.
 const PING_LIMIT: Duration = Duration::from_millis(1_500);
 
-/// How long to wait for a connection, or for a server that is fit for the operation.
+/// The time limit for getting a connection, or for finding a suitable server.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Connections to one server, unless the connection string says otherwise.
+/// Most connections to one server, unless the connection string says otherwise.
 const POOL: u32 = 64;
 
-/// A database on a server, for one service. Clones share the connections.
+/// One service's database on a server. Clones share the connections.
 #[derive(Clone, Debug)]
 pub struct MongoStore {
     database: Database,
-    /// Known once the server has answered.
+    /// Known after the server's first answer.
     pub(super) is_replica_set: Arc<OnceCell<bool>>,
     failures: Failures,
 }
 
 impl MongoStore {
-    /// Sets the connection up without waiting for the server. Must be called within a tokio runtime.
+    /// Sets up the connection without waiting for the server. Must be called in a tokio runtime.
     ///
-    /// What the connection string says of pools and time limits is kept. What it says of read and write concern is not:
-    /// writes are acknowledged by a majority that has them in its journal, reads see only such writes, on the primary.
+    /// Pool sizes and time limits in the connection string are kept. Its read and write concerns are not: a majority
+    /// must acknowledge a write from its journal, and reads go to the primary and see only such writes.
     ///
     /// # Errors
-    /// When the connection string does not fit, or names a `mongodb+srv` host that cannot be looked up now.
+    /// If the connection string is invalid, or names a `mongodb+srv` host that cannot be resolved now.
     pub async fn connect(uri: &str, database: &str) -> Result<Self, ConnectError> {
         let mut options = ClientOptions::parse(uri).await?;
         options
@@ -82,8 +82,8 @@ impl MongoStore {
         })
     }
 
-    /// The database, for adapters that a service adds. Reads and writes made through it keep the promises of
-    /// [`Self::connect`]; commands run by hand must state their own.
+    /// The database, for adapters of a service. Reads and writes through it have the guarantees of [`Self::connect`].
+    /// Commands that are run by hand must state their own.
     #[must_use]
     pub fn database(&self) -> &Database {
         &self.database
@@ -93,15 +93,15 @@ impl MongoStore {
         self.database.collection(name)
     }
 
-    /// Asks the primary for a sign of life, for 1.5 s at most.
+    /// Pings the primary, for 1.5 s at most.
     ///
     /// # Errors
-    /// When there is none.
+    /// If it does not answer.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let asked = limited(async { self.database.run_command(doc! { "ping": 1 }).await });
         match tokio::time::timeout(PING_LIMIT, asked).await {
             Ok(answer) => answer.map(drop),
-            // The driver would go on looking for a server. What it has seen so far says why.
+            // The driver would continue to look for a server. What it has seen so far gives the reason.
             Err(_) => Err(StoreError::Away(self.failures.sentence().unwrap_or_else(
                 || {
                     format!(
@@ -114,7 +114,8 @@ impl MongoStore {
     }
 }
 
-/// The write concern of commands run by hand: a majority that has the write in its journal, within [`SERVER_LIMIT`].
+/// The write concern for commands that are run by hand: a majority has the write in its journal, within
+/// [`SERVER_LIMIT`].
 #[must_use]
 pub fn write_concern() -> Document {
     doc! { "w": "majority", "j": true, "wtimeout": milliseconds(SERVER_LIMIT) }
@@ -124,10 +125,10 @@ pub(super) fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// An operation within the time limit of calls, 8 s. Every call to the server is made through it.
+/// Runs an operation with the time limit of calls, 8 s. Every call to the server goes through it.
 ///
 /// # Errors
-/// The operation's, or [`StoreError::Away`] when the time is up.
+/// The operation's, or [`StoreError::Away`] when the limit is exceeded.
 pub async fn limited<T>(
     operation: impl Future<Output = mongodb::error::Result<T>>,
 ) -> Result<T, StoreError> {
@@ -142,11 +143,11 @@ pub async fn limited<T>(
         .map_err(away)
 }
 
-/// The first `limit` documents of a cursor, each read where it lies in the server's answer, and whether there may be more: it ends
-/// early when they have more than [`PAGE_BYTES`] together.
+/// Reads the first `limit` documents of a cursor, each directly from the server's reply, and says whether there may be
+/// more. It stops early when the documents have more than [`PAGE_BYTES`] together.
 ///
 /// # Errors
-/// The driver's; what `read` fails with is the inner result.
+/// The driver's. An error of `read` is the inner result.
 pub async fn read_page<C, T>(
     cursor: &mut Cursor<C>,
     limit: usize,
@@ -167,16 +168,16 @@ pub async fn read_page<C, T>(
     Ok(Ok((found, true)))
 }
 
-/// Documents inserted with one command.
+/// How many documents one command inserts.
 const INSERTED_AT_ONCE: usize = 500;
 
 /// `DuplicateKey`.
 const DUPLICATE_KEY: i32 = 11000;
 
-/// Inserts those documents whose `_id` is not there yet.
+/// Inserts the documents whose `_id` does not exist yet.
 ///
 /// # Errors
-/// When the server does not answer; some documents may then be there.
+/// If the server does not answer. Some documents may have been inserted then.
 pub(super) async fn insert_new<T: Serialize>(
     collection: &Collection<RawDocumentBuf>,
     documents: impl Iterator<Item = T>,
@@ -196,7 +197,7 @@ pub(super) async fn insert_new<T: Serialize>(
     Ok(())
 }
 
-/// Whether a single write met a document with the same unique value.
+/// Whether a single write failed because a document has the same unique value.
 pub(super) fn is_duplicate(error: &Error) -> bool {
     matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(error)) if error.code == DUPLICATE_KEY)
 }

@@ -1,4 +1,5 @@
-//! Dead letters in MongoDB: one document each, its `_id` made of consumer, topic, partition and offset, so that it is there once.
+//! Dead letters in MongoDB, one document each. Its `_id` consists of consumer, topic, partition and offset, so that
+//! each letter is stored once.
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
@@ -18,7 +19,7 @@ use tandem_event_path::store::{
     DeadLetter, DeadLetterFilter, DeadLetterStore, LetterId, StoreError,
 };
 
-/// The dead letters of all of a service's consumers.
+/// The dead letters of all consumers of a service.
 #[derive(Clone, Debug)]
 pub struct MongoDeadLetters {
     collection: Collection<RawDocumentBuf>,
@@ -68,7 +69,7 @@ fn name(id: &LetterId) -> String {
         partition,
         offset,
     } = id;
-    // Topics have no colon.
+    // The names of topics contain no colon.
     format!("{consumer}:{topic}:{partition}:{offset}")
 }
 
@@ -83,7 +84,7 @@ fn of_filter(filter: &DeadLetterFilter) -> Document {
     all
 }
 
-/// What is behind a letter in the order of consumer, topic, partition, offset.
+/// The filter for letters after this one, in the order of consumer, topic, partition and offset.
 fn behind(id: &LetterId) -> Document {
     let LetterId {
         consumer,
@@ -148,7 +149,7 @@ impl TryFrom<LetterDocument> for DeadLetter {
 }
 
 impl MongoDeadLetters {
-    /// The dead letters in the collection of that name, such as `dead.letters`.
+    /// The dead letters in the collection with this name, such as `dead.letters`.
     #[must_use]
     pub fn new(store: &MongoStore, name: &str) -> Self {
         Self {
@@ -156,10 +157,10 @@ impl MongoDeadLetters {
         }
     }
 
-    /// Makes the indexes that are missing. To be called until it succeeds.
+    /// Creates the missing indexes. Call it until it succeeds.
     ///
     /// # Errors
-    /// When the server does not answer, or has other indexes under these names.
+    /// If the server does not answer, or has other indexes with these names.
     pub async fn prepare(&self) -> Result<(), StoreError> {
         let named = |name: &str| IndexOptions::builder().name(name.to_owned()).build();
         let indexes = [

@@ -1,4 +1,4 @@
-//! How events and times look in MongoDB: native dates and binary ids where the ports have chrono's and uuid's types.
+//! The form of events and times in MongoDB: native dates and binary ids for the ports' chrono and uuid types.
 
 use chrono::{DateTime, Utc};
 use mongodb::bson::{self, RawDocument, Uuid as BsonUuid, doc};
@@ -32,10 +32,10 @@ pub(super) fn uuid(id: BsonUuid) -> Uuid {
     Uuid::from_bytes(id.bytes())
 }
 
-/// A document as the type it was written from.
+/// Reads a document as the type that it was written from.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] when the document holds something else.
+/// [`StoreError::Corrupt`] if the document does not fit the type.
 pub fn read<T: DeserializeOwned>(document: &RawDocument) -> Result<T, StoreError> {
     bson::deserialize_from_slice(document.as_bytes()).map_err(|error| {
         let id = document.get("_id").ok().flatten();
@@ -43,13 +43,13 @@ pub fn read<T: DeserializeOwned>(document: &RawDocument) -> Result<T, StoreError
     })
 }
 
-/// The mark in an aggregate's document that an idempotency key was used: see [`super::answers`].
+/// The mark in an aggregate's document that says that an idempotency key was used: see [`super::answers`].
 #[derive(Debug, Serialize)]
 pub(super) struct Mark<'a> {
     pub(super) key: &'a str,
     pub(super) at: bson::DateTime,
     pub(super) input: &'a str,
-    /// The id of the answer.
+    /// The id of the answer's document.
     pub(super) answer: String,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn index_name(fields: &[&str]) -> String {
     fields.join(",")
 }
 
-/// What finds the documents with these ids. One id is asked for by itself: MongoDB then goes to it without making a plan.
+/// The filter for documents with these ids. A single id has its own form, because MongoDB then needs no query planning.
 pub(super) fn with_ids(ids: &[String]) -> bson::Document {
     match ids {
         [id] => doc! { "_id": id },
@@ -66,10 +66,10 @@ pub(super) fn with_ids(ids: &[String]) -> bson::Document {
     }
 }
 
-/// A value as a document with native dates and decimals: `serialize_to_document` would write them as for people, as text.
+/// A value as a document with native dates and decimals. `serialize_to_document` would write them as text, for people.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] when it is no document.
+/// [`StoreError::Corrupt`] if the value is not a document.
 pub fn native<T: Serialize>(value: &T) -> Result<bson::Document, StoreError> {
     let raw = bson::serialize_to_raw_document_buf(value).map_err(unwritable)?;
     bson::Document::try_from(raw).map_err(unwritable)
@@ -79,7 +79,7 @@ pub(super) fn unwritable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt(format!("a document cannot be written: {error}"))
 }
 
-/// A pending event inside its aggregate's document; its key is the document's `_id`.
+/// A pending event inside its aggregate's document. Its key is the document's `_id`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PendingDocument {

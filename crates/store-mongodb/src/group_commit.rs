@@ -1,25 +1,26 @@
-//! Group commit: commands in flight share `insert` or `update` commands, and each still learns what became of it.
+//! Group commit: writes in flight share `insert` or `update` commands, and each writer still gets its own result.
 //!
-//! New aggregates are inserted, which costs MongoDB half of what an upsert does: it writes a command's inserts together.
-//! Changes are updates; they have writers of their own.
+//! New aggregates are inserted. This costs MongoDB half of an upsert, because it writes the inserts of a command
+//! together. Changes are updates, with their own writers.
 //!
-//! Two writers take turns at one queue. A writer takes what waits, sends it as one command and answers each caller; meanwhile the
-//! other writer gathers the next. More writers would only make smaller batches.
+//! Two writers share one queue. One takes the waiting statements, sends them as one command and answers each caller.
+//! Meanwhile the other one collects the next batch. More writers would only make the batches smaller.
 //!
-//! A statement alone waits for nobody. When the batch before had several, as many are likely on their way again (their callers
-//! were answered together), so the next one waits for them, [`GATHERING_LIMIT`] at most.
+//! A single statement is sent at once. If the previous batch had several statements, as many are probably about to
+//! arrive again, because their callers were answered together. So the next batch waits for them, at most
+//! [`GATHERING_LIMIT`].
 //!
-//! # Two commands of this process that touch the same document at once
-//! This is safe, so statements of one `_id` are not kept apart. MongoDB changes a document atomically, whichever
-//! command the change comes from. Of two writes that expect the same revision the second finds another and is refused;
-//! a write that expects a later revision was decided on a state that had been read, so its predecessor is in
-//! place. The statements of one command are not ordered either.
+//! # Two commands of this process for the same document
+//! This is safe, so statements with the same `_id` are not kept apart. MongoDB changes a document atomically, whichever
+//! command the change comes from. If two writes expect the same revision, the second finds another one and is refused.
+//! A write that expects a later revision was decided on a state that had been read, so its predecessor is already
+//! written. The statements within one command are not ordered either.
 //!
 //! # Sending a command again
-//! `run_command` has no retryable writes, and none are needed: every write names the revision it expects, so sent twice it is
-//! carried out at most once. The second sending is then refused as if somebody else had been faster, so
-//! the writer looks into the document for the id of the write's own event. It reads what a majority has, at or
-//! after the moment of the refusal, so that a primary that was deposed and does not know it cannot answer.
+//! `run_command` has no retryable writes and needs none. Every write names the revision that it expects, so it is
+//! executed at most once even if it is sent twice. The second attempt is then refused as if another writer had been
+//! faster. So the writer reads the document and looks for the id of the write's own event. It reads with majority read
+//! concern, at or after the time of the refusal, so that a deposed primary that does not know it cannot answer.
 #![expect(clippy::disallowed_methods, reason = "it waits for a real server")]
 
 use std::{
@@ -52,21 +53,22 @@ use tandem_runtime::{
     trace_context::TraceContext,
 };
 
-/// Commands on their way at once.
+/// How many commands are in flight.
 const WRITERS: usize = 2;
-/// Statements in one command.
+/// Most statements in one command.
 const BATCH: usize = 500;
-/// Bytes after which a command takes no further statement. A command may have 16 MiB, and a statement may be large.
+/// Size in bytes after which a command gets no further statement. A command may have 16 MiB, and one statement may be
+/// large.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// How long a batch waits for as many statements as the one before it had.
+/// How long a batch waits for as many statements as the previous one had.
 const GATHERING_LIMIT: Duration = Duration::from_millis(4);
-/// Statements that wait; a further caller waits for its turn to queue.
+/// How many statements may wait. Further callers wait until there is room in the queue.
 const QUEUE: usize = 2_000;
-/// How long one sending of a command may take as seen from here.
+/// The time limit for one attempt, on this side.
 const SENDING_LIMIT: Duration = Duration::from_secs(6);
-/// How long a command is sent again, counted from the first sending.
+/// How long a command is retried, from the first attempt on.
 const RETRY_LIMIT: Duration = Duration::from_secs(10);
-/// The pauses between two sendings.
+/// The pauses between two attempts.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(25), Duration::from_secs(1));
 
 type Answer = Result<Outcome, StoreError>;
@@ -74,12 +76,12 @@ type Answer = Result<Outcome, StoreError>;
 #[derive(Debug)]
 struct Waiting {
     statement: Statement,
-    /// The trace of the caller that waits, where it is recorded.
+    /// The trace of the waiting caller, if it is recorded.
     trace: Option<TraceContext>,
     reply: oneshot::Sender<Answer>,
 }
 
-/// The queue of a collection's writers. They end, after what they have begun, when the last clone is dropped.
+/// The queue of a collection's writers. When the last clone is dropped, they finish their work and end.
 #[derive(Clone, Debug)]
 pub(super) struct GroupCommit {
     queue: mpsc::Sender<Waiting>,
@@ -87,16 +89,16 @@ pub(super) struct GroupCommit {
     collection: Arc<str>,
 }
 
-/// What the writers take turns at.
+/// The state that the writers share.
 #[derive(Debug)]
 struct Queue {
     waiting: mpsc::Receiver<Waiting>,
-    /// How many statements the last batch had.
+    /// The size of the last batch.
     last: usize,
 }
 
 impl Queue {
-    /// The next batch; `None` when there will be no more.
+    /// The next batch; `None` after the end of the queue.
     async fn next_batch(&mut self) -> Option<Vec<Waiting>> {
         let first = self.waiting.recv().await?;
         let mut bytes = first.statement.document.as_bytes().len();
@@ -120,7 +122,7 @@ impl Queue {
 }
 
 impl GroupCommit {
-    /// GroupCommit whose commands are of this kind.
+    /// Starts the writers of commands of this kind.
     pub(super) fn start(database: &Database, collection: &str, kind: Bulk) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let waiting = Arc::new(Mutex::new(Queue { waiting, last: 0 }));
@@ -140,7 +142,7 @@ impl GroupCommit {
         }
     }
 
-    /// Queues a statement and waits for what becomes of it.
+    /// Queues a statement and waits for its result.
     pub(super) async fn submit(&self, statement: Statement) -> Answer {
         let (reply, answer) = oneshot::channel();
         let recorded = spans::command(self.kind.name(), &self.collection);
@@ -157,7 +159,7 @@ impl GroupCommit {
     }
 }
 
-/// Why nobody answers who was waited for.
+/// The error for callers whose writer has ended.
 pub(super) fn stopped() -> StoreError {
     StoreError::Away("the connection to MongoDB has been closed".to_owned())
 }
@@ -169,25 +171,25 @@ struct Writer {
     waiting: Arc<Mutex<Queue>>,
 }
 
-/// Why a command, or the look afterwards, brought no decision.
+/// Why a command, or the check afterwards, gave no result.
 enum Undecided {
-    /// Send it again.
+    /// A retry may help.
     Passing(String),
-    /// That would not help.
+    /// A retry would not help.
     Failed(StoreError),
 }
 
 impl Writer {
     async fn run(self) {
         loop {
-            // In a statement of its own: the turn ends before the batch is sent.
+            // This is a separate statement, so that the lock is released before the batch is sent.
             let next = self.waiting.lock().await.next_batch().await;
             let Some(batch) = next else { return };
             self.settle(batch).await;
         }
     }
 
-    /// Sends a batch, again if need be, until each caller has its answer or the time is up.
+    /// Sends a batch, with retries, until each caller has its answer or the time limit is exceeded.
     async fn settle(&self, mut batch: Vec<Waiting>) {
         let traces = batch.iter().map(|waiting| waiting.trace);
         let _recorded = spans::shared(self.kind.name(), &self.collection, traces);
@@ -228,7 +230,8 @@ impl Writer {
         }
     }
 
-    /// Sends a batch once and answers all whose fate is decided by it. Leaves the others in the batch and says why.
+    /// Sends a batch once and answers every caller whose result is known then. The others stay in the batch; returns
+    /// the reason.
     async fn attempt(
         &self,
         batch: &mut Vec<Waiting>,
@@ -299,7 +302,7 @@ impl Writer {
         limited(sending).await
     }
 
-    /// The documents of these ids as a majority has them at or after a moment.
+    /// Reads the documents with these ids with majority read concern, at or after `since`.
     async fn look(
         &self,
         ids: &[&str],
@@ -351,7 +354,7 @@ async fn limited<T>(
 }
 
 fn answer(waiting: Waiting, answer: Answer) {
-    // A caller that went away does not want to know.
+    // The caller may have gone away.
     let _ = waiting.reply.send(answer);
 }
 
@@ -360,7 +363,7 @@ fn answer(waiting: Waiting, answer: Answer) {
 struct Seen {
     #[serde(rename = "_id")]
     id: String,
-    /// None in a first answer.
+    /// Absent in a first answer.
     #[serde(default)]
     revision: i64,
     #[serde(default)]
@@ -375,7 +378,7 @@ struct SeenAnswer {
 }
 
 impl Statement {
-    /// What became of a write that was refused, by what its document holds.
+    /// The result of a refused write, from the content of its document.
     fn judge(&self, seen: &HashMap<String, Seen>, fate: &Fate, sent_before: bool) -> Answer {
         let refused = if *fate == Fate::KeyTaken {
             Outcome::KeyTaken
@@ -389,7 +392,8 @@ impl Statement {
             return Ok(Outcome::Written);
         }
         if sent_before && seen.revision - self.expected_revision > RECENT_EVENTS {
-            // It may have been written and followed by so many others that its event is no longer remembered.
+            // It may have been written, and followed by so many other writes that the document no longer has the id of
+            // its event.
             return Err(StoreError::Away(
                 "it cannot be told whether the change was written".to_owned(),
             ));

@@ -1,9 +1,10 @@
-//! Group reads of the beginnings of lists: the first aggregates with one value of a field each, of many values with one `find`.
+//! Group reads of the beginnings of lists: for many values of a field, one `find` reads the first aggregates of each
+//! value.
 //!
-//! The index has the values in order, and the aggregates of a value in order of id, so that one scan gives one list after the other. It
-//! ends at [`USUAL`] aggregates for each list: a list is whole if the scan came behind it. What a reader wants of a list that is not whole
-//! it reads with a command of its own. Where lists are long this happens again and again, and the scan was for nothing; so after a scan
-//! that fell short, lists are read apart for a while, for twice as many reads each time.
+//! The index is ordered by value, and within a value by id, so one scan reads one list after the other. It stops after
+//! [`USUAL`] aggregates for each list. A list is complete if the scan went past its end. Readers of a list that is not
+//! complete send a separate command. If lists are long, this happens again and again, and the scan was useless. So
+//! after a scan that was too short, lists are read separately for a while, for twice as many reads each time.
 
 use std::{
     collections::HashMap,
@@ -27,32 +28,32 @@ use super::{
     group_queue::{Admission, GroupQueue, SharedRead},
 };
 
-/// Aggregates of a usual list. A scan for some lists reads as many for each of them on average.
+/// The usual length of a list. A scan for several lists reads this many for each of them on average.
 const USUAL: usize = 32;
-/// Reads that stay apart after the last of many scans that fell short.
+/// The longest pause: for how many reads lists are read separately after many scans in a row that were too short.
 const LONGEST_PAUSE: u32 = 1_024;
 
 /// The beginning of a list, as far as it was read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Beginning {
-    /// In order of id, as the server sent them.
+    /// The documents in the order of their ids, as the server sent them.
     pub(super) documents: Vec<RawDocumentBuf>,
-    /// Whether there are no others.
+    /// Whether these are all documents of the list.
     pub(super) is_whole: bool,
 }
 
-/// Lists by their value.
+/// The lists by their value.
 pub(super) type Beginnings = Arc<HashMap<String, Beginning>>;
 
 /// The lists by one field. Clones share the queue.
 #[derive(Clone, Debug)]
 pub(super) struct GroupList {
-    /// The field, in the state.
+    /// The field within the state.
     pub(super) field: &'static str,
     queue: GroupQueue<ByField>,
 }
 
-/// The command for lists with some values.
+/// The command that reads the lists for some values.
 #[derive(Clone, Debug)]
 pub(super) struct ByField {
     collection: Collection<RawDocumentBuf>,
@@ -60,7 +61,7 @@ pub(super) struct ByField {
     pause: Arc<Pause>,
 }
 
-/// For how many reads nothing is grouped.
+/// For how many reads lists are not grouped.
 #[derive(Debug, Default)]
 struct Pause {
     left: AtomicU32,
@@ -68,7 +69,7 @@ struct Pause {
 }
 
 impl Pause {
-    /// Whether this read is one of those that stay apart.
+    /// Whether this read must be separate. Counts it.
     fn holds(&self) -> bool {
         let one_less = |left: u32| left.checked_sub(1);
         self.left.fetch_update(Relaxed, Relaxed, one_less).is_ok()
@@ -98,7 +99,7 @@ impl GroupList {
         }
     }
 
-    /// Whether a list is read by a command of its own or with those of others.
+    /// Whether a list is read by a separate command or together with others.
     pub(super) fn admit(&self, value: &str, trace: Option<TraceContext>) -> Admission<'_, ByField> {
         if self.queue.command().pause.holds() {
             return Admission::Apart;
@@ -106,10 +107,10 @@ impl GroupList {
         self.queue.admit(&[value.to_owned()], trace)
     }
 
-    /// The beginnings of these lists; `None` while lists are read apart.
+    /// The beginnings of these lists; `None` while lists are read separately.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// If the server does not answer.
     pub(super) async fn beginnings(
         &self,
         values: &[String],
@@ -161,7 +162,8 @@ fn value_of(document: &RawDocument, field: &str) -> Result<String, StoreError> {
         .map_err(|error| StoreError::Corrupt(format!("a document of a list by {field}: {error}")))
 }
 
-/// The lists of these values: whole are those before the last one that something was found of, and all if the scan went to its end.
+/// Splits the scan into lists. If the scan was too short, the last list that it reached, and those after it, are
+/// incomplete.
 fn sorted_out(
     values: &[String],
     found: Vec<(String, RawDocumentBuf)>,

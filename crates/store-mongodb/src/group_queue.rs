@@ -1,11 +1,13 @@
-//! The queue of group reads: while some commands are on their way, the readers who come share the next one.
+//! The queue of group reads: while some commands are in flight, arriving readers share the next one.
 //!
-//! A small read costs MongoDB and the driver nearly all that it costs for the command, and next to nothing for the documents. So at most
-//! [`AT_ONCE`] commands of a kind are on their way. Who comes while there are fewer reads at once; who comes while there are as many
-//! waits for one of them to end, and is read together with all others who wait. So nobody waits where nothing is gained, and a batch is as
-//! large as the queue is long: group commit ([`super::group_commit`]) for reads.
+//! For a small read, nearly all of the cost for MongoDB and the driver is the command, and very little the documents.
+//! So at most [`AT_ONCE`] commands of a kind are in flight. A reader that finds fewer sends its own at once. A reader
+//! that finds as many waits until one ends, and is then served together with all other waiting readers. So nobody waits
+//! without a benefit, and a batch is as large as the queue is long. It is group commit ([`super::group_commit`]) for
+//! reads.
 //!
-//! What is read was asked for before the command was sent, so that a reader sees all that was written before it asked.
+//! A command is sent after all its readers have queued, so each reader sees everything that was written before its
+//! request.
 
 use std::{
     collections::VecDeque,
@@ -20,27 +22,27 @@ use super::{group_commit::stopped, spans};
 use tandem_event_path::store::StoreError;
 use tandem_runtime::trace_context::TraceContext;
 
-/// Commands on their way at once.
+/// How many commands are in flight.
 const AT_ONCE: usize = 4;
-/// Keys that one command asks for. A caller that asks for as many has a command of its own.
+/// Most keys in one command. A reader with as many gets a separate command.
 const BATCH: usize = 100;
-/// Reads that wait; a further one has a command of its own.
+/// How many reads may wait. A further one gets a separate command.
 const QUEUE: usize = 4_000;
 
-/// A command that reads what several readers ask for.
+/// A command that reads the keys of several readers.
 pub(super) trait SharedRead: Clone + Debug + Send + Sync + 'static {
-    /// What was found, perhaps for others too. Cheap to clone.
+    /// The documents that were found, possibly also for other readers. Cheap to clone.
     type Found: Clone + Send + Sync + 'static;
 
-    /// What is read.
+    /// The collection that is read.
     fn collection(&self) -> &str;
 
-    /// Reads what these keys name, each of them once.
+    /// Reads the documents of these keys, which are distinct.
     fn read(&self, keys: &[String])
     -> impl Future<Output = Result<Self::Found, StoreError>> + Send;
 }
 
-/// The readers of one kind of command. Clones share it.
+/// The readers of one kind of command. Clones share the queue.
 #[derive(Clone, Debug)]
 pub(super) struct GroupQueue<R: SharedRead> {
     command: R,
@@ -56,21 +58,21 @@ struct Queue<F> {
 #[derive(Debug)]
 struct Waiting<F> {
     keys: Vec<String>,
-    /// The trace of the caller that waits, where it is recorded.
+    /// The trace of the waiting caller, if it is recorded.
     trace: Option<TraceContext>,
     reply: oneshot::Sender<Result<F, StoreError>>,
 }
 
-/// One of the commands on their way. When it ends, a read of those who wait takes its place.
+/// The permit for one of the commands in flight. When it is dropped, a read for the waiting callers takes its place.
 pub(super) struct Turn<'a, R: SharedRead>(&'a GroupQueue<R>);
 
-/// How a read is carried out.
+/// How a read is executed.
 pub(super) enum Admission<'a, R: SharedRead> {
-    /// By a command of its own that is not counted.
+    /// By a separate command that is not counted.
     Apart,
-    /// By a command of its own at once, during which this is kept.
+    /// By its own command at once. The permit must be kept until it ends.
     Now(Turn<'a, R>),
-    /// With others.
+    /// Together with others.
     Later(Later<R::Found>),
 }
 
@@ -78,10 +80,10 @@ pub(super) enum Admission<'a, R: SharedRead> {
 pub(super) struct Later<F>(oneshot::Receiver<Result<F, StoreError>>);
 
 impl<F> Later<F> {
-    /// What was read for all who waited.
+    /// What was read for all waiting callers.
     ///
     /// # Errors
-    /// What the command failed with.
+    /// The error of the command.
     pub(super) async fn found(self) -> Result<F, StoreError> {
         self.0.await.map_err(|_| stopped())?
     }
@@ -112,12 +114,12 @@ impl<R: SharedRead> GroupQueue<R> {
         }
     }
 
-    /// The command that is shared.
+    /// The shared command.
     pub(super) fn command(&self) -> &R {
         &self.command
     }
 
-    /// Says how a read of these keys, which is recorded there, is carried out now.
+    /// Decides how a read of these keys is executed. `trace` is the caller's, if it is recorded.
     pub(super) fn admit(&self, keys: &[String], trace: Option<TraceContext>) -> Admission<'_, R> {
         let mut queue = self.lock();
         if keys.len() >= BATCH || queue.waiting.len() >= QUEUE {
@@ -133,10 +135,10 @@ impl<R: SharedRead> GroupQueue<R> {
         Admission::Later(Later(answer))
     }
 
-    /// What these keys name, perhaps among others.
+    /// The documents of these keys, possibly among others.
     ///
     /// # Errors
-    /// What the command failed with.
+    /// The error of the command.
     pub(super) async fn found(&self, keys: &[String]) -> Result<R::Found, StoreError> {
         let recorded = spans::command("find", self.command.collection());
         match self.admit(keys, recorded.context()) {
@@ -146,7 +148,7 @@ impl<R: SharedRead> GroupQueue<R> {
         }
     }
 
-    /// Reads what waits until nothing does.
+    /// Reads for the waiting callers until none is left.
     async fn read_waiting(self) {
         loop {
             let batch = {
@@ -169,7 +171,7 @@ impl<R: SharedRead> GroupQueue<R> {
             let found = self.command.read(&keys).await;
             drop(recorded);
             for waiting in batch {
-                // A caller that has gone away needs no answer.
+                // The caller may have gone away.
                 let _ = waiting.reply.send(found.clone());
             }
         }
@@ -181,7 +183,7 @@ impl<R: SharedRead> GroupQueue<R> {
 }
 
 impl<F> Queue<F> {
-    /// Those who wait longest, as many as one command is for, without those who have gone away.
+    /// The callers that have waited longest, as many as one command can serve, without those that have gone away.
     fn next_batch(&mut self) -> Vec<Waiting<F>> {
         let (mut batch, mut keys) = (Vec::new(), 0);
         while let Some(next) = self.waiting.front() {

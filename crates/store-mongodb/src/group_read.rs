@@ -1,6 +1,7 @@
 //! Group reads of documents by their `_id`.
 //!
-//! Each document is handed out as the server sent it: one that cannot be read is a matter of those alone who asked for it.
+//! Each document is handed out as the server sent it, so a document that cannot be read fails only the readers that
+//! requested it.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -21,16 +22,16 @@ use tandem_event_path::store::StoreError;
 #[derive(Clone, Debug)]
 pub struct GroupRead(GroupQueue<ById>);
 
-/// The command for documents with some ids.
+/// The command that reads the documents with some ids.
 #[derive(Clone, Debug)]
 struct ById {
     collection: Collection<RawDocumentBuf>,
-    /// The fields that are read; all if empty.
+    /// The projection; empty for all fields.
     projection: Document,
 }
 
 impl GroupRead {
-    /// Reads of these fields, of all if there are none, in the way that the collection has been set up for.
+    /// Reads these fields (all if the projection is empty), with the options of the collection.
     #[must_use]
     pub fn new(collection: Collection<RawDocumentBuf>, projection: Document) -> Self {
         Self(GroupQueue::new(ById {
@@ -39,10 +40,10 @@ impl GroupRead {
         }))
     }
 
-    /// The documents with these ids in their order, each read by `read`; `None` where there is none.
+    /// The documents with these ids in the same order, each converted by `read`; `None` if there is no document.
     ///
     /// # Errors
-    /// When the server does not answer; what `read` fails with.
+    /// If the server does not answer. Also the errors of `read`.
     pub async fn get_many<T>(
         &self,
         ids: &[String],

@@ -1,5 +1,6 @@
-//! Documents put in the place of what is stored, for a rebuild: a look first, since most are there and right and then cost
-//! no write. What is missing is inserted, which costs MongoDB less than an upsert; only what differs is updated.
+//! Replaces stored documents in a rebuild. It reads them first, because most exist and are right, and then need no
+//! write. Missing documents are inserted, which costs MongoDB less than an upsert. Only documents that differ are
+//! updated.
 
 use std::{
     cmp::Ordering,
@@ -19,9 +20,9 @@ use super::{
 };
 use tandem_event_path::store::StoreError;
 
-/// Documents that are looked at with one command, and then written.
+/// How many documents are compared with one command, and then written.
 const AT_ONCE: usize = 500;
-/// Of which so many are on their way at once: while the server works on one, the next is being encoded.
+/// How many such groups are processed at once. While the server works on one, the next is encoded.
 const PARTS: usize = 3;
 
 /// A document as it should be stored.
@@ -29,32 +30,32 @@ const PARTS: usize = 3;
 pub struct Wanted {
     /// Its `_id`.
     pub id: String,
-    /// The whole of it, with its `_id`.
+    /// The whole document, with its `_id`.
     pub document: RawDocumentBuf,
 }
 
-/// How documents of one kind are put in the place of what is stored.
+/// How to replace stored documents of one kind.
 #[derive(Debug)]
 pub struct InPlace<'a, R, U> {
-    /// Where.
+    /// The database.
     pub database: &'a Database,
-    /// In which collection.
+    /// The name of the collection.
     pub collection: &'a str,
-    /// What is read of the stored ones: a projection, empty for all of it.
+    /// The projection of the stored documents for the comparison; empty for the whole document.
     pub shown: Document,
-    /// Whether a stored document may stay, given the wanted one: it says the same, or something newer.
+    /// Whether a stored document may stay, given the wanted one: its content is the same or newer.
     pub may_stay: R,
-    /// The statement of an `update` command that puts a document in the place of one that may not stay. It is an upsert, or
-    /// matches nothing where somebody wrote a better one meanwhile.
+    /// Makes the statement of an `update` command that replaces a document that may not stay. It must be an upsert, or
+    /// match nothing if another writer has stored a better one meanwhile.
     pub update: U,
 }
 
-/// What became of many documents.
+/// The result for many documents.
 #[derive(Debug, Default)]
 pub struct PutInPlace {
-    /// How many were there and were not to stay.
+    /// How many stored documents had to be replaced.
     pub replaced: u64,
-    /// Those whose update met another document with the same unique value.
+    /// The documents whose update failed because another document has the same unique value.
     pub refused: Vec<Wanted>,
 }
 
@@ -63,12 +64,12 @@ where
     R: Fn(&RawDocument, &RawDocument) -> bool + Send + Sync,
     U: Fn(&Wanted) -> Result<RawDocumentBuf, StoreError> + Send + Sync,
 {
-    /// Puts the document of each thing in its place, in any order. Durable when this returns. Documents are made when their turn
-    /// comes.
+    /// Puts the document of each thing in its place, in any order. They are durable when this returns. The documents
+    /// are made group by group.
     ///
     /// # Errors
-    /// What making a document fails with, or when the server does not answer or refuses; some may then be in place, and putting them
-    /// there again does no harm.
+    /// The error of making a document. Also when the server does not answer or refuses; some documents may be in place
+    /// then, and a repetition does no harm.
     pub async fn put<T: Sync>(
         &self,
         things: &[T],
@@ -135,7 +136,7 @@ where
     }
 }
 
-/// Whether a stored document may stay where a revision is wanted: it is of a newer one, or of the same and says the same.
+/// Whether a stored document may stay when a revision is wanted: it is newer, or has the same revision and content.
 pub fn is_up_to_date(
     stored: &RawDocument,
     wanted: &RawDocument,
@@ -148,7 +149,7 @@ pub fn is_up_to_date(
     }
 }
 
-/// Those at these places.
+/// The elements at these indices.
 fn only(wanted: Vec<Wanted>, places: Vec<usize>) -> impl Iterator<Item = Wanted> {
     let places: HashSet<usize> = places.into_iter().collect();
     wanted

@@ -1,49 +1,50 @@
-//! What a server says of itself, for somebody who looks whether it is fit. It changes nothing.
+//! What a server reports about itself, for a check whether it is suitable. Nothing is changed.
 
 use mongodb::bson::{DateTime, Document, doc};
 
 use super::{ConnectError, MongoStore, limited};
 use tandem_event_path::store::StoreError;
 
-/// What a server says of itself.
+/// What a server reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Its version, such as `7.0.14`.
     pub version: String,
-    /// The replica set that it belongs to, or `sharded` for a cluster behind mongos; none for a server alone.
+    /// The name of its replica set, or `sharded` for a cluster behind mongos; none for a standalone server.
     pub set: Option<String>,
-    /// How far its clock is ahead of this machine's, in milliseconds: good to half of the time that the question took.
+    /// How far its clock is ahead of this machine's, in milliseconds. The error is at most half of the request's
+    /// duration.
     pub clock_ahead_ms: i64,
-    /// Half of that time, in milliseconds.
+    /// Half of that duration, in milliseconds.
     pub uncertain_ms: i64,
 }
 
-/// Why nothing could be found out.
+/// Why the inspection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// The connection string does not fit.
+    /// The connection string is invalid.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The server does not answer, or not to this user.
+    /// The server does not answer, or refuses this user.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Asks the server of a connection string, in its primary, as a user of `database`.
+/// Queries the primary behind a connection string, as a user of `database`.
 ///
 /// # Errors
-/// When the connection string does not fit, or the server does not answer within 16 s.
+/// If the connection string is invalid, or the server does not answer within 16 s.
 pub async fn inspect(uri: &str, database: &str) -> Result<Server, InspectError> {
     let store = MongoStore::connect(uri, database).await?;
     let ask = async |command: Document| {
         limited(async { store.database().run_command(command).await }).await
     };
-    // The connection is made with the first question; the second one tells the time.
+    // The ping opens the connection, so that the next request can measure the time.
     store.ping().await?;
     let before = DateTime::now().timestamp_millis();
     let hello = ask(doc! { "hello": 1 }).await?;
     let after = DateTime::now().timestamp_millis();
-    // A user without a right in this database is found out by a read of it.
+    // This read fails if the user has no rights in the database.
     ask(doc! { "listCollections": 1, "nameOnly": true, "authorizedCollections": true }).await?;
     let build = ask(doc! { "buildInfo": 1 }).await?;
     let sharded = hello

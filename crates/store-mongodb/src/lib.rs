@@ -1,9 +1,9 @@
-//! The MongoDB store: any number of instances of a service on one database.
+//! The MongoDB store, for any number of instances of a service on one database.
 //!
-//! A service connects once as a [`MongoStore`] and builds on it what it keeps there: [`MongoAggregates`], [`MongoChangeLog`],
-//! [`MongoDeadLetters`]. Connecting waits for nobody: a server that is away makes each call an
-//! [`Away`](tandem_event_path::store::StoreError::Away), and it is found again by itself. Call each adapter's `prepare` until it succeeds:
-//! it makes the indexes.
+//! A service connects once with a [`MongoStore`] and creates its adapters on it: [`MongoAggregates`],
+//! [`MongoChangeLog`], [`MongoDeadLetters`]. Connecting does not wait. While a server is unavailable, each call fails
+//! with [`Away`](tandem_event_path::store::StoreError::Away); the driver reconnects by itself. Call each adapter's
+//! `prepare` until it succeeds: it creates the indexes.
 //!
 //! Times are BSON dates (milliseconds), event ids are BSON binaries of subtype 4 (16 bytes, shown as `UUID("…")`).
 

@@ -1,4 +1,4 @@
-//! Lists of aggregates: pages in order of id, and spans of neighbouring lists in order of value.
+//! Lists of aggregates: pages in the order of ids, and spans over neighbouring lists in the order of values.
 
 use std::{collections::HashMap, marker::PhantomData};
 
@@ -19,16 +19,16 @@ use super::{
     spans,
 };
 
-/// Pages read with one command.
+/// Most pages in one command.
 const PAGES: usize = 50;
-/// Such commands at once.
+/// How many such commands are in flight.
 const PAGE_COMMANDS: usize = 4;
 
-/// The lists of one kind of aggregate. Clones share what is on its way.
+/// The lists of one kind of aggregate. Clones share the reads in flight.
 #[derive(Clone, Debug)]
 pub(super) struct Lists<A> {
     collection: Collection<RawDocumentBuf>,
-    /// One for each field that is an index alone.
+    /// One for each index with a single field.
     groups: Vec<GroupList>,
     aggregate: PhantomData<fn() -> A>,
 }
@@ -46,7 +46,7 @@ struct ListedState<A> {
     state: A,
 }
 
-/// Whether this list is kept: see [`Aggregate::INDEXES`].
+/// Whether there is an index for this list: see [`Aggregate::INDEXES`].
 fn check_list<A: Aggregate>(filter: &Filter) -> Result<(), StoreError> {
     let kept = |fields: &&[&str]| fields.iter().eq(filter.0.iter().map(|(field, _)| field));
     if filter.0.is_empty() || A::INDEXES.iter().any(kept) {
@@ -55,7 +55,7 @@ fn check_list<A: Aggregate>(filter: &Filter) -> Result<(), StoreError> {
     Err(no_such_list::<A>(filter))
 }
 
-/// What finds the documents of a list behind those of the pages before.
+/// The filter for the documents of a list after those of earlier pages.
 fn filter(request: &PageRequest) -> Document {
     let mut filter: Document = request
         .filter
@@ -69,7 +69,7 @@ fn filter(request: &PageRequest) -> Document {
     filter
 }
 
-/// The stages that read one page, each document marked with the page's number.
+/// The stages that read one page. Each document gets the page's number.
 fn stages(number: usize, request: &PageRequest) -> Vec<Document> {
     let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
     let page = i64::try_from(number).unwrap_or(i64::MAX);
@@ -81,7 +81,8 @@ fn stages(number: usize, request: &PageRequest) -> Vec<Document> {
     ]
 }
 
-/// At most `limit` of a list, and whether there may be more; `None` if its beginning does not say.
+/// At most `limit` aggregates of a list, and whether there may be more; `None` if the beginning that was read is too
+/// short.
 fn begun<A: Aggregate>(
     beginning: Option<&Beginning>,
     limit: usize,
@@ -149,7 +150,7 @@ impl<A: Aggregate> Lists<A> {
         self.span_apart(request).await
     }
 
-    /// The beginning of a list of one value, with those of others if other reads are on their way, else by `apart`.
+    /// The beginning of a list with one value: together with other reads if some are in flight, otherwise by `apart`.
     async fn first_of(
         &self,
         filter: &Filter,
@@ -177,7 +178,7 @@ impl<A: Aggregate> Lists<A> {
     async fn span_apart(&self, request: &SpanRequest) -> Result<Span<A>, StoreError> {
         let field = format!("state.{}", request.field);
         let (first, last) = (&request.first, &request.last);
-        // A place outside the span is a place all the same: both ways of coming behind it stay within the span.
+        // A position outside of the span is valid too. Both branches of the filter stay within the span.
         let filter = match &request.after {
             None => doc! { &field: { "$gte": first, "$lte": last } },
             Some((value, id)) => doc! { "$or": [
@@ -190,7 +191,7 @@ impl<A: Aggregate> Lists<A> {
         Ok(Span { found, more })
     }
 
-    /// One page with a `find`, which costs MongoDB less than a pipeline.
+    /// Reads one page with a `find`, which costs MongoDB less than a pipeline.
     async fn page(&self, request: &PageRequest) -> Result<Vec<A>, StoreError> {
         let (order, mut page) = (doc! { "_id": 1 }, Vec::new());
         let mut request = request.clone();
@@ -215,8 +216,8 @@ impl<A: Aggregate> Lists<A> {
         }
     }
 
-    /// At most `limit` states that a filter finds, in this order, and whether there may be more of them: it ends early when they have
-    /// more than [`PAGE_BYTES`](tandem_event_path::store::PAGE_BYTES) together. One command.
+    /// At most `limit` states that match a filter, in this order, and whether there may be more. It stops early when
+    /// they have more than [`PAGE_BYTES`](tandem_event_path::store::PAGE_BYTES) together. Sends one command.
     async fn listed(
         &self,
         filter: Document,
@@ -244,7 +245,7 @@ impl<A: Aggregate> Lists<A> {
         limited(reading).await?
     }
 
-    /// What one command a field finds of the lists that begin a page, by field.
+    /// The beginnings of the lists whose first page is requested, by field. Sends one command for each field.
     async fn beginnings(
         &self,
         requests: &[PageRequest],
@@ -268,7 +269,7 @@ impl<A: Aggregate> Lists<A> {
         Ok(found)
     }
 
-    /// Pages that are read with a sub-pipeline each.
+    /// Reads pages with a sub-pipeline each.
     async fn pages_apart(&self, requests: Vec<PageRequest>) -> Result<Vec<Vec<A>>, StoreError> {
         let chunks: Vec<Vec<PageRequest>> = requests.chunks(PAGES).map(<[_]>::to_vec).collect();
         let commands = chunks
@@ -319,14 +320,14 @@ impl<A: Aggregate> Lists<A> {
                 .push(listed.state);
         }
         for page in &mut pages {
-            // A sharded collection keeps no order between the parts of a union.
+            // A sharded collection does not keep the order between the parts of a union.
             page.sort_by(|left, right| left.id().cmp(right.id()));
         }
         Ok(pages)
     }
 }
 
-/// The field and value of a list by one field that is read from its beginning.
+/// The field and value of a list by one field, if its first page is requested.
 fn value_alone(request: &PageRequest) -> Option<(&'static str, &str)> {
     match request.filter.0.as_slice() {
         [(field, value)] if request.after.is_none() => Some((field, value)),

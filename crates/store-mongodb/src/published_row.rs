@@ -1,4 +1,5 @@
-//! Documents as a rebuild saw them. The mark of one is the filter that finds it for as long as it is the same.
+//! Documents as a rebuild saw them. The version of a row is a filter that matches the document as long as it is
+//! unchanged.
 
 use futures::TryStreamExt;
 use mongodb::{
@@ -12,10 +13,10 @@ use super::{
 };
 use tandem_event_path::store::{PublishedRow, StoreError};
 
-/// At most `limit` documents that the filter finds, in this order, each as it is seen now: see `as_seen`.
+/// At most `limit` documents that match the filter, in this order, each as it is now: see `as_seen`.
 ///
 /// # Errors
-/// When the server does not answer, or a document has no text in the field `id`.
+/// If the server does not answer, or the field `id` of a document is not a text.
 pub async fn published_page<T: Send + Sync>(
     collection: &Collection<T>,
     filter: Document,
@@ -46,10 +47,10 @@ pub async fn published_page<T: Send + Sync>(
         .collect()
 }
 
-/// A document as it was seen. `id` is the field that names whose it is; any change that matters must change one of `fields`.
+/// A document as it was seen. The field `id` names the aggregate. Any relevant change must change one of `fields`.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] when it has no text in the field `id`.
+/// [`StoreError::Corrupt`] if the field `id` is not a text.
 fn as_seen(stored: &RawDocument, id: &str, fields: &[&str]) -> Result<PublishedRow, StoreError> {
     let document = Document::try_from(stored).map_err(unwritable)?;
     let key = document.get("_id").cloned().unwrap_or(Bson::Null);
@@ -70,16 +71,16 @@ fn as_seen(stored: &RawDocument, id: &str, fields: &[&str]) -> Result<PublishedR
     })
 }
 
-/// The filter that finds the document as it was seen.
+/// The filter that matches the document only if it is unchanged.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] when another store made the mark.
+/// [`StoreError::Corrupt`] if another store made the version.
 pub fn still_as(seen: &PublishedRow) -> Result<Document, StoreError> {
     let raw = RawDocumentBuf::from_bytes(seen.version.clone()).map_err(unwritable)?;
     read(&raw)
 }
 
-/// A statement of a `delete` command for the one document that this filter finds.
+/// A statement of a `delete` command for the one document that this filter matches.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when the filter is too large for a document.
@@ -87,8 +88,8 @@ pub fn deletion(filter: Document) -> Result<RawDocumentBuf, StoreError> {
     RawDocumentBuf::try_from(&doc! { "q": filter, "limit": 1 }).map_err(unwritable)
 }
 
-/// The revision of a stored document. What is no whole number was not written by this service: it is ahead of whatever the log
-/// says.
+/// The revision of a stored document. If it is not a whole number, this service did not write it, and it counts as
+/// ahead of the log.
 #[must_use]
 pub fn stored_revision(document: &RawDocument) -> i64 {
     match document.get("revision") {

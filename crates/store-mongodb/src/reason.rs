@@ -1,7 +1,8 @@
-//! What an error of the driver means, as one sentence: which server, why, and what to check. The driver itself puts what it knows of
-//! the whole cluster into each of its errors.
+//! Turns an error of the driver into one sentence: which server, why, and what to check. The driver's own messages
+//! contain everything that it knows about the cluster.
 //!
-//! It is read from the error's text, because of the servers that could not be used the driver shows no more (mongodb 3.9).
+//! The sentence is made from the error's text, because the driver gives no other information about unusable servers
+//! (mongodb 3.9).
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +15,10 @@ use mongodb::{
     event::{EventHandler, sdam::SdamEvent},
 };
 
-/// Longest part of a text that is not ours, in characters.
+/// The longest quotation of a foreign text, in characters.
 const LONGEST_QUOTE: usize = 160;
 
-/// What is wrong, from what passes by itself to what somebody has to mend.
+/// The cause of an error. The order is from transient to what somebody must fix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Cause {
     Other,
@@ -33,7 +34,7 @@ enum Cause {
     Login,
 }
 
-/// The sentence.
+/// The sentence for an error.
 pub(super) fn sentence(error: &Error) -> String {
     match &*error.kind {
         ErrorKind::ServerSelection { message, .. } => selection(message),
@@ -53,10 +54,10 @@ pub(super) fn sentence(error: &Error) -> String {
     }
 }
 
-/// Of a command that the user has no right to.
+/// The code for a command that the user is not authorized to run.
 const UNAUTHORIZED: i32 = 13;
 
-/// No server fit within the time limit: why each could not be used, or that none of those which answer takes writes.
+/// No suitable server was found within the time limit: the reasons, or that no reachable server accepts writes.
 fn selection(message: &str) -> String {
     of_servers(message).unwrap_or_else(|| {
         if message.contains("No available servers") {
@@ -73,7 +74,7 @@ fn selection(message: &str) -> String {
     })
 }
 
-/// The servers in the driver's description of a cluster, each with what follows its address.
+/// The servers in the driver's description of a cluster, each with the text after its address.
 fn servers(message: &str) -> impl Iterator<Item = (&str, &str)> {
     message.split("{ Address: ").skip(1).filter_map(|server| {
         let (address, rest) = server.split_once(", Type: ")?;
@@ -81,9 +82,9 @@ fn servers(message: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Why servers cannot be used, if any cannot: the reason that has to be mended first, and how many more there are.
+/// Why servers are unusable, if some are: the reason to fix first, and how many more there are.
 fn of_servers(message: &str) -> Option<String> {
-    // A primary that is there makes the others' trouble beside the point.
+    // If there is a primary, the errors of other servers do not matter.
     if message.contains("Type: RsPrimary") || message.contains("Type: Primary") {
         return None;
     }
@@ -93,7 +94,7 @@ fn of_servers(message: &str) -> Option<String> {
     )
 }
 
-/// Of several servers' errors the one that has to be mended first, and how many more there are.
+/// From the errors of several servers, the one to fix first, and how many more there are.
 fn to_mend<'a>(failed: impl Iterator<Item = (&'a str, &'a str)>) -> Option<String> {
     let failed: Vec<_> = failed.collect();
     let (address, error) = failed.iter().max_by_key(|(_, error)| cause(error))?;
@@ -104,12 +105,13 @@ fn to_mend<'a>(failed: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Strin
     Some(told)
 }
 
-/// Why the driver's own looks at the servers fail, for who cannot wait until an operation gives up. Clones share it.
+/// Why the driver's monitoring of the servers fails, for callers that do not wait until an operation times out. Clones
+/// share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Failures(Arc<Mutex<BTreeMap<String, String>>>);
 
 impl Failures {
-    /// What has to be given to the driver.
+    /// The event handler for the driver.
     pub(super) fn listener(&self) -> EventHandler<SdamEvent> {
         let failures = self.clone();
         EventHandler::callback(move |event| {
@@ -132,7 +134,7 @@ impl Failures {
         })
     }
 
-    /// The sentence, if a server cannot be used.
+    /// The sentence, if a server is unusable.
     pub(super) fn sentence(&self) -> Option<String> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         to_mend(
@@ -212,7 +214,7 @@ fn of_text(address: Option<&str>, text: &str) -> String {
     }
 }
 
-/// A text without what the driver puts around it, and not too long.
+/// A text without the driver's additions, and limited in length.
 fn shortened(text: &str) -> String {
     let text = text.trim_start_matches("Kind: ");
     let text = text.split_once(", labels: ").map_or(text, |(said, _)| said);

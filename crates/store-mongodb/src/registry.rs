@@ -1,4 +1,4 @@
-//! What the MongoDB store remembers of itself: one document a name.
+//! What the MongoDB store remembers about itself: one document for each name.
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
@@ -30,8 +30,8 @@ impl MongoRegistry {
         }
     }
 
-    /// Puts a value under a name by this operator, whether there is one or not. Two instances that do so at once: one inserts, the
-    /// other finds that document. An upsert on `_id` that loses the race is retried by the server itself.
+    /// Sets a value under a name with this operator, whether the name exists or not. If two instances do so at once,
+    /// one inserts and the other finds that document. The server itself retries an upsert on `_id` that loses the race.
     async fn upsert(&self, name: &str, operator: &str, value: &str) -> Result<(), StoreError> {
         let update = doc! { operator: { "value": value } };
         let writing = async {
@@ -66,7 +66,7 @@ impl Registry for MongoRegistry {
     }
 
     async fn recall_all(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
-        // Of all texts that begin so, the last begins so and goes on with the greatest character.
+        // The greatest text with this prefix is the prefix followed by the greatest character.
         let range = doc! { "$gte": prefix, "$lt": format!("{prefix}\u{10ffff}") };
         let found: Vec<Entry> = limited(async {
             self.collection

@@ -1,4 +1,4 @@
-//! What an `insert` or `update` command answers, statement by statement.
+//! Reads the replies to `insert` and `update` commands, statement by statement.
 
 use mongodb::bson::{Document, Timestamp, oid::ObjectId};
 use serde::Deserialize;
@@ -26,29 +26,29 @@ struct WriteError {
     key_pattern: Option<Document>,
 }
 
-/// What a statement's own error, or its absence, says.
+/// The result of one statement, from its error or the lack of one.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Fate {
     /// No error.
     Done,
-    /// The filter did not match: another revision, or the idempotency key is in the same document. Or what was to be inserted
-    /// is there.
+    /// The filter did not match: another revision, or the idempotency key is in the same document. Or the document to
+    /// insert exists already.
     NoMatch,
     /// Another document has the idempotency key.
     KeyTaken,
-    /// May work if sent again.
+    /// A retry may succeed.
     Passing(String),
-    /// Will not work.
+    /// A retry would not succeed.
     Failed(String),
 }
 
-/// The fates of all statements of a command.
+/// The results of all statements of a command.
 #[derive(Debug)]
 pub(super) struct Fates {
     pub(super) fates: Vec<Fate>,
-    /// The time of the primary's log at which they were decided.
+    /// The primary's operation time of the results.
     pub(super) decided_at: Option<Timestamp>,
-    /// The epoch of the primary that decided them.
+    /// The epoch of the primary that executed the command.
     pub(super) epoch: Option<WriteEpoch>,
 }
 
@@ -58,8 +58,8 @@ const DUPLICATE_KEY: i32 = 11000;
 const IMMUTABLE_FIELD: i32 = 66;
 
 impl Fates {
-    /// Reads the reply to a command of `statements` statements. `Ok(Err(reason))` when nothing in it can be relied on yet: the
-    /// statements were carried out, but a majority may not have them, and a new primary may not either.
+    /// Reads the reply to a command of `statements` statements. `Ok(Err(reason))` if the results are not reliable yet:
+    /// the statements were executed, but a majority may not have them, and then a new primary may not have them either.
     pub(super) fn read(
         reply: Document,
         statements: usize,

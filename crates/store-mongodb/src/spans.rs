@@ -1,12 +1,12 @@
-//! What is recorded of commands, by OpenTelemetry's conventions for databases: whoever waits for one within a recorded trace has a span,
-//! and one that is shared has its own, within the trace of the first who waits, with links to the others.
+//! Spans of commands, by OpenTelemetry's conventions for databases. Each caller within a recorded trace has a span. A
+//! shared command has its own span, in the trace of the first caller, with links to the others.
 
 use tandem_runtime::{
     span::{Span, SpanKind},
     trace_context::TraceContext,
 };
 
-/// Begins to record a command, or a share in one, for the current task.
+/// Begins a span for a command, or for a share in one, in the current task.
 pub(super) fn command(operation: &'static str, collection: &str) -> Span {
     let span = Span::within_current(SpanKind::Client, operation);
     if span.is_recorded() {
@@ -16,7 +16,7 @@ pub(super) fn command(operation: &'static str, collection: &str) -> Span {
     }
 }
 
-/// Begins to record a command that is carried out for all of these.
+/// Begins a span for a command that serves all of these callers.
 pub(super) fn shared(
     operation: &'static str,
     collection: &str,

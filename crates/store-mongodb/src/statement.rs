@@ -1,4 +1,5 @@
-//! One command of the service as one statement of an `insert` or `update`, made so that its own error tells what became of it.
+//! Encodes one write as one statement of an `insert` or `update` command, in a way that the statement's own error shows
+//! the result.
 
 use mongodb::bson::{self, Bson, DateTime, Document, RawDocument, RawDocumentBuf, Uuid, doc};
 use serde::Serialize;
@@ -7,10 +8,10 @@ use super::documents::{Mark, PendingDocument, binary, date, native, unwritable};
 use tandem_event_path::store::{KEPT_ANSWERS, StoreError, Write};
 use tandem_model::{aggregate::Aggregate, request_key::RequestKey};
 
-/// How many event ids a document remembers after their events are published: see [`super::group_commit`].
+/// How many event ids a document keeps after the events are published: see [`super::group_commit`].
 pub(super) const RECENT_EVENTS: i64 = 8;
 
-/// A write as an encoded statement, with what it takes to tell what became of it.
+/// An encoded write, with the data that is needed to interpret its result.
 #[derive(Debug)]
 pub(super) struct Statement {
     pub(super) id: String,
@@ -20,7 +21,7 @@ pub(super) struct Statement {
     pub(super) document: RawDocumentBuf,
 }
 
-/// An aggregate's document as its first command makes it.
+/// The document of an aggregate as its first command writes it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct New<'a, A> {
@@ -87,7 +88,7 @@ struct Push {
 }
 
 impl Statement {
-    /// The document of a new aggregate, to be inserted. Where there is one already, its `_id` is a duplicate.
+    /// Inserts the document of a new aggregate. If it exists already, its `_id` is a duplicate.
     pub(super) fn creation<A: Aggregate>(write: &Write<A>) -> Result<Self, StoreError> {
         let recorded_at = date(write.event.recorded_at);
         let new = New {
@@ -103,14 +104,14 @@ impl Statement {
         Self::of(write, &new)
     }
 
-    /// The update of an aggregate that is there.
+    /// Updates an existing aggregate.
     ///
-    /// Among many statements only errors are told apart by their index, so a write that finds another revision must be
-    /// an error. That is what `upsert` is for: the filter asks for the expected revision, and where it does not match, MongoDB
-    /// tries to insert. That would be wrong even if there were no document, so `$setOnInsert` asks for an `_id` other than
-    /// the filter's, which MongoDB refuses (`ImmutableField`).
+    /// In a command with many statements, only errors have the index of their statement. So a write that finds another
+    /// revision must be an error. This is why the statement is an upsert: the filter requires the expected revision,
+    /// and if it does not match, MongoDB tries to insert. An insert would be wrong even if there were no document. So
+    /// `$setOnInsert` sets an `_id` other than the filter's, which MongoDB refuses (`ImmutableField`).
     ///
-    /// The unique index on `answers.key` does not compare keys within one document: the filter does.
+    /// The unique index on `answers.key` does not compare keys within one document, so the filter does.
     pub(super) fn change<A: Aggregate>(write: &Write<A>) -> Result<Self, StoreError> {
         let recorded_at = date(write.event.recorded_at);
         let mut filter = doc! { "_id": write.state.id(), "revision": write.expected_revision };
@@ -141,7 +142,7 @@ impl Statement {
         Self::of(write, &update)
     }
 
-    /// The insertion of a first answer, which stands beside the aggregates.
+    /// Inserts a first answer into its own collection.
     pub(super) fn of_an_answer(name: String, id: Uuid, document: RawDocumentBuf) -> Self {
         Self {
             id: name,
@@ -174,11 +175,11 @@ fn mark<A: Aggregate>(write: &Write<A>) -> Option<Mark<'_>> {
     })
 }
 
-/// The pipeline that makes a change of an aggregate that is there and takes the answers out of the marks, in one step.
+/// The pipeline that changes an existing aggregate and removes the answers from its marks, in one step.
 pub(super) fn forgetting_change<A: Aggregate>(
     write: &Write<A>,
 ) -> Result<Vec<Document>, StoreError> {
-    // What is literal is no expression, whatever texts are in it.
+    // A literal is never evaluated as an expression, whatever text it contains.
     let literal = |value: Bson| doc! { "$literal": value };
     let list = |field: &str| doc! { "$ifNull": [field, []] };
     let one_more = |of: Document, more: Vec<Document>| doc! { "$concatArrays": [of, more] };
@@ -211,14 +212,14 @@ pub(super) fn forgetting_change<A: Aggregate>(
     } }])
 }
 
-/// What `$push` adds to the marks of a document: one more, and no more than may be kept.
+/// The argument of `$push` for the marks of a document: adds one, and drops the oldest above the limit.
 pub(super) fn one_more(mark: &Mark<'_>) -> Result<Document, StoreError> {
     let mark = native(mark)?;
     let most = i64::try_from(KEPT_ANSWERS).unwrap_or(i64::MAX);
     Ok(doc! { "$each": [mark], "$slice": -most })
 }
 
-/// The statement that puts a state in place of one that is not newer. It finds a duplicate `_id` where there is a newer one.
+/// Replaces a state that is not newer. If there is a newer one, the statement fails with a duplicate `_id`.
 pub(super) fn restore(
     id: &str,
     revision: i64,
@@ -232,7 +233,7 @@ pub(super) fn restore(
     bson::serialize_to_raw_document_buf(&restore).map_err(unwritable)
 }
 
-/// The statement that puts a state in place of what this filter finds, and makes nothing where it finds nothing.
+/// Replaces the state of the document that this filter matches. Inserts nothing if there is none.
 pub(super) fn revert<A: Aggregate>(
     filter: Document,
     state: &A,
@@ -245,10 +246,10 @@ pub(super) fn revert<A: Aggregate>(
     bson::serialize_to_raw_document_buf(&revert).map_err(unwritable)
 }
 
-/// The statement that puts a whole document in place of what this filter finds.
+/// Replaces the whole document that this filter matches.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] when both together are too large for a document.
+/// [`StoreError::Corrupt`] if both together are too large for a document.
 pub fn replacement(
     filter: Document,
     document: &RawDocument,
@@ -262,7 +263,7 @@ pub fn replacement(
     bson::serialize_to_raw_document_buf(&replacement).map_err(unwritable)
 }
 
-/// The statement that forgets all pending events of those of these aggregates whose newest is of this revision.
+/// Clears all pending events of those of these aggregates that are at this revision.
 pub(super) fn clear_all(ids: &[&str], revision: i64) -> Document {
     doc! {
         "q": { "_id": { "$in": ids }, "revision": revision, "waiting": { "$gt": 0 } },
@@ -271,7 +272,7 @@ pub(super) fn clear_all(ids: &[&str], revision: i64) -> Document {
     }
 }
 
-/// The statement that forgets an aggregate's pending events up to a revision.
+/// Clears an aggregate's pending events up to a revision.
 pub(super) fn clear_up_to(id: &str, revision: i64) -> Document {
     let left = doc! { "$filter": {
         "input": "$pending", "as": "event", "cond": { "$gt": ["$$event.revision", revision] },

@@ -1,11 +1,11 @@
-//! Writes that readers see before a majority has them in its journal, and how it is told afterwards that they stay.
+//! Writes that are visible before a majority has them in its journal, and how to confirm later that they are durable.
 //!
-//! A primary names its election in the reply to every write. Its log is replicated in order, so a majority that has one
-//! write has all that this primary wrote before. When a later write is held by a majority and names the same election,
-//! what was shown before it stays. When it names another one, the primary was replaced or restarted meanwhile, and what it had
-//! not passed on is gone.
+//! A primary includes the id of its election in the reply to every write. Its oplog is replicated in order, so a
+//! majority that has one write has all earlier writes of this primary. If a majority acknowledges a later write with
+//! the same election, the writes that were shown before are durable. With another election, the primary was replaced or
+//! restarted meanwhile, and its writes that were not replicated are lost.
 //!
-//! A router (`mongos`) answers for many primaries. There nothing is shown early.
+//! A router (`mongos`) answers for many primaries, so nothing is shown early there.
 
 use mongodb::bson::{Document, doc};
 
@@ -18,14 +18,14 @@ use super::{
 };
 use tandem_event_path::store::{StoreError, WriteEpoch};
 
-/// One document for each name: how often something was made certain.
+/// One document for each name, with the number of confirmations.
 const COLLECTION: &str = "kept";
 
 impl MongoStore {
-    /// Whether writes may be shown early here: whether one primary answers, and names its elections. Asked once.
+    /// Whether writes may be shown early here, because one primary answers and names its elections. Queried once.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// If the server does not answer.
     pub async fn has_write_epochs(&self) -> Result<bool, StoreError> {
         self.is_replica_set
             .get_or_try_init(async || {
@@ -37,10 +37,11 @@ impl MongoStore {
             .copied()
     }
 
-    /// Writes something under this name and waits until a majority has it: whether all that was written in `epoch` before stays.
+    /// Writes a document under this name and waits until a majority has it. Returns whether everything that was written
+    /// in `epoch` before is durable.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// If the server does not answer.
     pub async fn confirm_durable(
         &self,
         name: &str,
@@ -48,7 +49,7 @@ impl MongoStore {
     ) -> Result<bool, StoreError> {
         let command = doc! {
             "update": COLLECTION,
-            // Each time another value: a write that changes nothing does not get into the log.
+            // The value changes each time, because a write without effect does not get into the oplog.
             "updates": [{ "q": { "_id": name }, "u": { "$inc": { "times": 1_i64 } }, "upsert": true }],
             "maxTimeMS": milliseconds(SERVER_LIMIT),
             "writeConcern": Concern::Majority.document(),

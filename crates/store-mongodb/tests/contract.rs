@@ -1,4 +1,4 @@
-//! The MongoDB store is held to the contract of the store ports on a real server, and to what only a server can show.
+//! Runs the contract suite of the store ports on a real MongoDB server, with further cases that only a server can show.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -28,10 +28,10 @@ use tandem_store_mongodb::{
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-/// One server for all cases; it ends with this process.
+/// One server for all cases. It ends with this process.
 static SERVER: OnceCell<Mongo> = OnceCell::const_new();
 
-/// A database of its own.
+/// A separate database for a test.
 #[derive(Debug)]
 struct Database {
     uri: String,
@@ -239,7 +239,7 @@ async fn a_connection_string_that_does_not_fit_is_one_clear_error() {
     assert!(error.to_string().contains("mongodb://host"), "{error}");
 }
 
-/// Writers go on while the primary is killed: what was acknowledged is there, once, and the outbox has no gap.
+/// Writers continue while the primary is killed. Acknowledged writes are there, once, and the outbox has no gap.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_writes_survive_the_death_of_the_primary() {
     tandem_backends::require!(mongod);
@@ -274,7 +274,8 @@ async fn acknowledged_writes_survive_the_death_of_the_primary() {
                             state = Some(next);
                         }
                         Ok(outcome) => {
-                            // The only writer of this aggregate: it can be stale only after an answer that it was not told.
+                            // This is the only writer of the aggregate, so it can be stale only after an answer that
+                            // got lost.
                             assert!(
                                 away > 0,
                                 "{id} was told {outcome:?} of revision {}",
@@ -378,7 +379,7 @@ async fn kept_answers_do_not_fill_the_document() {
         lives.extend(index.options.and_then(|options| options.expire_after));
     }
     assert_eq!(lives, [Duration::from_secs(25 * 3_600)]);
-    // With the aggregate its answers go.
+    // An aggregate's answers are removed with it.
     let seen = store.published(None, 10).await.unwrap();
     assert_eq!(store.remove(&seen).await.unwrap(), 1);
     assert_eq!(beside.count_documents(doc! {}).await.unwrap(), 0);

@@ -1,4 +1,4 @@
-//! A change after which nothing is left of the answers before it, as when somebody is erased.
+//! A change that also forgets all earlier first answers of its aggregate, for example an erasure.
 
 use mongodb::bson::doc;
 
@@ -12,8 +12,8 @@ use tandem_event_path::store::{Outcome, StoreError, Write};
 use tandem_model::aggregate::Aggregate;
 
 impl<A: Aggregate> MongoAggregates<A> {
-    /// Writes a change after which nothing is left of the answers before it. A command of its own: such changes are rare, and what
-    /// rewrites the marks is a pipeline, which no other statement is.
+    /// Writes a change and forgets all earlier answers. It is a separate command, because such changes are rare, and
+    /// because only an update with a pipeline can rewrite the marks.
     pub(super) async fn write_and_forget(&self, write: &Write<A>) -> Result<Outcome, StoreError> {
         let answer = binary(write.event.event.id);
         let names: Vec<&str> = match &write.idempotency_key {
@@ -34,13 +34,13 @@ impl<A: Aggregate> MongoAggregates<A> {
                 Err(error) if is_duplicate(&error) => return Ok(Outcome::KeyTaken),
                 Err(error) => return Err(error),
             };
-            // Sent twice after a failure, the second finds what the first has done.
+            // If the command was sent twice after a failure, the second attempt finds the result of the first.
             if matched || self.collection.count_documents(done).await? > 0 {
                 return Ok(Outcome::Written);
             }
             let stored = doc! { "_id": id, "revision": expected };
             let is_there = self.collection.count_documents(stored).await? > 0;
-            // The revision is the expected one, so it was the key that kept the filter from matching.
+            // The revision is the expected one, so the idempotency key made the filter fail.
             Ok(if is_there {
                 Outcome::KeyTaken
             } else {
@@ -56,7 +56,7 @@ impl<A: Aggregate> MongoAggregates<A> {
         Ok(outcome)
     }
 
-    /// Removes the answers that a change has forgotten. If that fails now, it is done with the next look for old ones.
+    /// Removes the forgotten answers. If this fails, the next cleaning of old answers repeats it.
     async fn clean(&self, id: &str) {
         if let Err(error) = self.answers.clean(Some(id)).await {
             tracing::warn!(%error, "answers that are forgotten could not be removed; trying again later");

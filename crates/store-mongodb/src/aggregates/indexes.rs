@@ -1,4 +1,4 @@
-//! The indexes of the collection: of answers by key and by time, of pending events, and of each list.
+//! The indexes of the collection: answers by key and by time, pending events, and one for each list.
 
 use mongodb::{
     IndexModel,
@@ -11,16 +11,16 @@ use crate::{connection::limited, documents::index_name};
 use tandem_event_path::store::StoreError;
 use tandem_model::aggregate::Aggregate;
 
-/// Index of those with pending events: their ids, since when and how many. One for both questions of the relay, since every change puts
-/// an entry into it and takes it out again.
+/// Index of documents with pending events: their ids, the time of the oldest event and the number. One index serves
+/// both queries of the relay, because every change adds an entry to it and removes it again.
 pub(super) const OUTBOX_INDEX: &str = "outbox";
 
 impl<A: Aggregate> MongoAggregates<A> {
-    /// Makes the indexes that are missing. To be called until it succeeds, before the first command is taken: one of
-    /// the indexes is what keeps idempotency keys apart. Several instances may do it at once.
+    /// Creates the missing indexes. Call it until it succeeds, before the first command is accepted: one of the indexes
+    /// makes idempotency keys unique. Several instances may do so at once.
     ///
     /// # Errors
-    /// When the server does not answer, or has other indexes under these names.
+    /// If the server does not answer, or has other indexes with these names.
     pub async fn prepare(&self) -> Result<(), StoreError> {
         let named = |name: &str| IndexOptions::builder().name(name.to_owned());
         let is_pending = doc! { "oldestPending": { "$exists": true } };

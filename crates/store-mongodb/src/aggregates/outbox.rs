@@ -1,4 +1,5 @@
-//! The outbox: the pending events within their aggregates. What the relay asks all the time is answered from one index alone.
+//! The outbox: the pending events inside their aggregates' documents. One index alone answers the relay's frequent
+//! queries.
 
 use std::collections::HashMap;
 
@@ -23,7 +24,7 @@ use tandem_event_path::{
 };
 use tandem_model::aggregate::Aggregate;
 
-/// Documents whose published events are cleared with one command.
+/// How many documents are cleared of their published events with one command.
 const CLEARED_AT_ONCE: usize = 500;
 
 #[derive(Deserialize)]
@@ -41,7 +42,7 @@ struct BacklogDocument {
 }
 
 impl<A: Aggregate> MongoAggregates<A> {
-    /// Carries out statements that clear. Answers how many documents they matched.
+    /// Runs statements that clear events. Returns how many documents they matched.
     async fn forget_pending(&self, updates: Vec<Document>) -> Result<usize, StoreError> {
         let command = doc! {
             "update": A::COLLECTION,
@@ -73,12 +74,14 @@ impl<A: Aggregate> Outbox for MongoAggregates<A> {
         after_key: Option<&str>,
         limit: usize,
     ) -> Result<Vec<PendingEvent>, StoreError> {
-        // The bound on the id stands here and below also when any will do: without one MongoDB would not look for the date in the index.
+        // The lower bound of the id is needed here and below even if any id will do. Without it MongoDB would not
+        // search the index for the date.
         let filter = doc! {
             "_id": { "$gt": after_key.unwrap_or_default() },
             "oldestPending": { "$lte": date(recorded_before) },
         };
-        // Each document has at least one event, so `limit` documents suffice; reading stops when there are enough events.
+        // Each document has at least one event, so `limit` documents are enough. Reading stops when there are enough
+        // events.
         let reading = async {
             let mut cursor = self
                 .collection
@@ -111,7 +114,8 @@ impl<A: Aggregate> Outbox for MongoAggregates<A> {
 
     async fn clear(&self, published: Vec<(String, i64)>) -> Result<(), StoreError> {
         for some in published.chunks(CLEARED_AT_ONCE) {
-            // Most are of one revision: a statement for each revision costs MongoDB less than one for each aggregate.
+            // Most have the same few revisions. One statement for each revision costs MongoDB less than one for each
+            // aggregate.
             let mut of_revision: HashMap<i64, Vec<&str>> = HashMap::new();
             for (id, revision) in some {
                 of_revision.entry(*revision).or_default().push(id);
@@ -120,7 +124,7 @@ impl<A: Aggregate> Outbox for MongoAggregates<A> {
                 .iter()
                 .map(|(revision, ids)| clear_all(ids, *revision));
             let cleared = self.forget_pending(all.collect()).await?;
-            // Some have newer events by now, or are clear already: MongoDB does not say which.
+            // Some of them have newer events by now, or were cleared before. MongoDB does not say which.
             if cleared < some.len() {
                 let parts = some.iter().map(|(id, revision)| clear_up_to(id, *revision));
                 self.forget_pending(parts.collect()).await?;
@@ -130,7 +134,7 @@ impl<A: Aggregate> Outbox for MongoAggregates<A> {
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
-        // Any date is greater than this one: written so, MongoDB sees that the index covers it.
+        // Matches every date. With this condition MongoDB recognizes that the index covers the query.
         let any = doc! { "$gt": bson::DateTime::MIN };
         let pipeline = vec![
             doc! { "$match": { "_id": { "$gt": "" }, "oldestPending": any } },
