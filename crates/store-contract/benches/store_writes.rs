@@ -1,4 +1,4 @@
-//! Writes of aggregates against what the bare databases do with the same bytes in the same run.
+//! Compares writes of aggregates with writes of the same bytes to the bare databases, in the same run.
 //!
 //! `cargo bench -p tandem-kit --bench store_writes`. MongoDB's part runs where `mongod` is installed
 //! (`tests/backends/install.sh`).
@@ -23,14 +23,14 @@ use tandem_store_mongodb::{MongoAggregates, MongoStore};
 use tandem_store_redb::{Codec, EmbeddedAggregates, EmbeddedStore};
 use uuid::Uuid;
 
-/// The floor and the store are measured in turns of this length, because disks have moods.
+/// The floor and the store are measured in alternating turns of this length, because a disk's speed varies over time.
 const TURN: Duration = Duration::from_millis(500);
-/// Turns of each. The median of the ratios is told.
+/// Turns of each. The median of the ratios is printed.
 const TURNS: usize = 7;
 
 type Store = Arc<dyn AggregateStore<Sample>>;
 
-/// How many of `step` a second, with so many in flight. Each is given an id that no other has.
+/// Runs `step` with this many in flight, and returns how many completed per second. Each run gets a unique id.
 async fn rate<F: Future<Output = ()>>(in_flight: usize, step: impl Fn(String) -> F) -> f64 {
     let started = Instant::now();
     let workers = (0..in_flight).map(async |_| {
@@ -45,7 +45,7 @@ async fn rate<F: Future<Output = ()>>(in_flight: usize, step: impl Fn(String) ->
     done / started.elapsed().as_secs_f64()
 }
 
-/// Measures the store and its floor in turns and tells their ratio.
+/// Measures the store and its floor in turns, and prints their ratio.
 async fn compare<F: Future<Output = ()>>(
     name: &str,
     store: &Store,
@@ -73,7 +73,7 @@ async fn compare<F: Future<Output = ()>>(
     );
 }
 
-/// The floor of the embedded store is one durable commit for each write, of the same state and event.
+/// The floor of the embedded store: one durable commit for each write, with the same state and event.
 async fn embedded() {
     const STATES: TableDefinition<&str, &[u8]> = TableDefinition::new("states");
     const EVENTS: TableDefinition<&str, &[u8]> = TableDefinition::new("events");
@@ -108,7 +108,7 @@ async fn embedded() {
     }
 }
 
-/// The floor of MongoDB is one findAndModify for each write, with as many in flight.
+/// The floor of MongoDB: one findAndModify for each write, with as many in flight.
 async fn mongo() {
     if !tandem_backends::available(Backend::Mongod) {
         return;

@@ -14,7 +14,7 @@ use tandem_event_path::{
     store::{Filter, KEPT_ANSWERS, Outcome, PageRequest, Write},
 };
 
-/// Instances of a service that work on one store.
+/// Instances of a service that use one store.
 const INSTANCES: usize = 4;
 
 pub async fn a_written_aggregate_is_read_back<A: Example>(fixture: &impl Fixture<A>) {
@@ -256,10 +256,10 @@ pub async fn answers_of_some_are_forgotten_and_their_keys_stay_used<A: Example>(
         must_write(&store, &first.changed(1), 20).await;
     }
     let ids = ["1", "3", "none"].map(str::to_owned);
-    // Again, it changes nothing.
+    // The second time changes nothing.
     for _ in 0..2 {
         store.forget_answers_of(&ids).await.unwrap();
-        // The state that the request made is gone: it is answered with the present one.
+        // The state after the request is gone, so the request is answered with the current state.
         for id in ["1", "3"] {
             let present = get(&store, id).await.unwrap().state;
             assert_eq!(present.revision(), 2);
@@ -267,7 +267,7 @@ pub async fn answers_of_some_are_forgotten_and_their_keys_stay_used<A: Example>(
         }
         assert_eq!(answered(&store, "2").await.as_ref(), Some(&firsts[1]));
     }
-    // The same request is not carried out a second time, on whatever aggregate.
+    // The same request does not run a second time, on any aggregate.
     let again = write_of(&A::example("4", 1), 30, Some("1"));
     assert_eq!(store.write(&again).await.unwrap(), Outcome::KeyTaken);
     let present = get(&store, "1").await.unwrap().state;
@@ -298,7 +298,7 @@ pub async fn a_write_forgets_the_answers_before_it_and_their_keys_stay_used<A: E
         forget_answers: true,
         ..write_of(state, recorded, key)
     };
-    // What is refused forgets nothing.
+    // A refused write forgets nothing.
     let stale = store.write(&forgetting(&third, 20, None)).await.unwrap();
     assert_eq!(stale, Outcome::Stale);
     let taken = store.write(&forgetting(&second, 20, Some("other"))).await;
@@ -313,7 +313,7 @@ pub async fn a_write_forgets_the_answers_before_it_and_their_keys_stay_used<A: E
     assert_eq!(answered(&store, "two").await, Some(second));
     assert_eq!(answered(&store, "other").await, Some(other));
 
-    // The request's own answer is kept, and a key that was used stays used.
+    // The request's own answer is kept, and a used key stays used.
     let taken = store.write(&forgetting(&third, 30, Some("one"))).await;
     assert_eq!(taken.unwrap(), Outcome::KeyTaken);
     let written = store.write(&forgetting(&third, 30, Some("three"))).await;
@@ -341,8 +341,8 @@ pub async fn of_many_answers_the_last_are_kept<A: Example>(fixture: &impl Fixtur
     must_write(&store, &state, 1).await;
     keep("n0", &state, 2).await;
     let others: Vec<i64> = (1..most).collect();
-    // As many at once as there may be instances: commands on one aggregate take turns within each, and the more of them write one
-    // document at once, the longer MongoDB takes to let each have its turn.
+    // As many at once as there may be instances. Within an instance commands on one aggregate run one at a time. The
+    // more instances write one document at once, the longer MongoDB takes until each one has succeeded.
     let kept = stream::iter(&others).map(|number| {
         let (store, state) = (&store, &state);
         async move {
@@ -363,7 +363,7 @@ pub async fn of_many_answers_the_last_are_kept<A: Example>(fixture: &impl Fixtur
     assert!(answered(&store, "other").await.is_some());
 }
 
-/// Writers that each add `changes` revisions to the aggregate `hot`, reading again whenever another was faster.
+/// Adds `changes` revisions to the aggregate `hot`. Reads it again whenever another writer was faster.
 async fn write_until_done<A: Example>(store: &Store<A>, changes: usize) -> Vec<Uuid> {
     let mut events = Vec::new();
     while events.len() < changes {
@@ -381,8 +381,8 @@ async fn write_until_done<A: Example>(store: &Store<A>, changes: usize) -> Vec<U
     events
 }
 
-/// Puts several handles on the same aggregates (of one instance or of more) to one aggregate at once: each acknowledged
-/// change must be one revision, and no revision may be without one.
+/// Lets several handles on the same aggregates (of one or more instances) write to one aggregate at once. Each
+/// acknowledged change must be exactly one revision, and each revision an acknowledged change.
 pub async fn writers_race<A: Example>(handles: &[Store<A>], changes: usize) {
     let acknowledged = join_all(handles.iter().map(|store| {
         let store = Arc::clone(store);
@@ -414,7 +414,7 @@ pub async fn writes_and_clears_at_once_lose_nothing<A: Example>(fixture: &impl F
         let store = Arc::clone(&store);
         async move { write_until_done(&store, 40).await }
     });
-    // A relay that takes what is pending and clears it, while more is written.
+    // A relay that publishes and clears pending events while more are written.
     let mut published = Vec::new();
     while published.len() < 40 {
         let pending = store.pending(at(1_000), None, 10).await.unwrap();

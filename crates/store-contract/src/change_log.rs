@@ -51,7 +51,7 @@ pub async fn changes_are_read_in_pages<A: Example>(fixture: &impl Fixture<A>) {
     let b: Vec<_> = (1..=3)
         .map(|revision| record("b", revision, 100 + revision))
         .collect();
-    // The order of arrival is not the order of reading.
+    // Entries need not be read in the order in which they arrived.
     log.append(a.iter().rev().chain(&b).cloned().collect())
         .await
         .unwrap();
@@ -137,13 +137,13 @@ pub async fn entries_are_listed_and_removed_only_as_they_were_seen<A: Example>(
         .collect();
     assert_eq!(listed, [("a", 1), ("a", 2), ("a", 10), ("b", 1), ("c", 1)]);
 
-    // Put back meanwhile: it is not what was seen.
+    // It was put back meanwhile, so it is not what was seen.
     let told = record("a", 2, 7);
     assert_eq!(log.put_back(std::slice::from_ref(&told)).await.unwrap(), 1);
     assert_eq!(log.remove(&[]).await.unwrap(), 0);
     assert_eq!(log.remove(&all[1..4]).await.unwrap(), 2);
     assert_eq!(log.remove(&all[1..4]).await.unwrap(), 0);
-    // Another one of that subject and revision comes after.
+    // Another entry with that subject and revision is added afterwards.
     let next = record("b", 1, 8);
     log.append(vec![next.clone()]).await.unwrap();
     assert_eq!(log.remove(&all[3..4]).await.unwrap(), 0);

@@ -1,4 +1,4 @@
-//! A store that counts how often it is read: for tests of what reads together.
+//! A store that counts its reads, for tests that reads are batched.
 
 use std::sync::{
     Arc,
@@ -20,7 +20,7 @@ use tandem_model::{
     request_key::{FirstAnswer, RequestKey},
 };
 
-/// Another store, and how often it was read.
+/// Wraps a store, and counts how often it is read.
 pub struct Counting<A> {
     inner: Arc<dyn AggregateStore<A>>,
     gets: AtomicUsize,
@@ -28,7 +28,7 @@ pub struct Counting<A> {
 }
 
 impl<A: Aggregate> Counting<A> {
-    /// Counts the reads of this one.
+    /// Counts the reads of `inner`.
     pub fn new(inner: Arc<dyn AggregateStore<A>>) -> Self {
         Self {
             inner,
@@ -37,7 +37,7 @@ impl<A: Aggregate> Counting<A> {
         }
     }
 
-    /// How often it was read by id, and how often for lists, since this was last asked.
+    /// How often the store was read by id, and how often for lists, since the last call.
     pub fn reads(&self) -> [usize; 2] {
         [&self.gets, &self.pages].map(|reads| reads.swap(0, Ordering::SeqCst))
     }

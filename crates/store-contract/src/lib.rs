@@ -1,7 +1,7 @@
-//! What every adapter of the store ports must do, as one list of cases that all of them are put through.
+//! What every adapter of the store ports must do: one list of test cases for all adapters.
 //!
-//! A test file names its adapter once, in [`store_contract!`], and gets one test a case. An adapter
-//! is opened through a [`Fixture`], with an aggregate of the service's own or with [`Sample`].
+//! A test file names its adapter once, in [`store_contract!`], and gets one test for each case. A [`Fixture`] opens the
+//! adapter, with an aggregate of the service or with [`Sample`].
 #![allow(clippy::disallowed_methods, reason = "tests run on real stores")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -28,19 +28,21 @@ use tandem_model::aggregate::Aggregate;
 pub use counting::Counting;
 pub use sample::Sample;
 
-/// An aggregate that the suite can make up.
+/// An aggregate that the suite can create.
 pub trait Example: Aggregate + PartialEq {
-    /// A new one, at revision 1. Those of one group have the same values in the fields of each list, those of others do not.
+    /// A new aggregate at revision 1. Aggregates of one group have the same values in the fields of each list; other
+    /// groups have other values.
     fn example(id: &str, group: u32) -> Self;
 
-    /// The next revision, different in more than the revision, and in another group.
+    /// The next revision, in another group and with other content.
     fn changed(&self, group: u32) -> Self;
 }
 
-/// A place of its own in which stores are opened: empty at first, gone when it is dropped.
+/// A place where stores are opened. It is empty at first, and removed when it is dropped.
 #[async_trait]
 pub trait Fixture<A: Example>: Debug + Send + Sync {
-    /// Opens the store of aggregates. Opened again, after the one before was dropped, it holds what was there.
+    /// Opens the store of aggregates. If it is opened again after the previous handle was dropped, it has the same
+    /// content.
     async fn aggregates(&self) -> Arc<dyn AggregateStore<A>>;
 
     /// Opens the audit trail.
@@ -49,12 +51,12 @@ pub trait Fixture<A: Example>: Debug + Send + Sync {
     /// Opens the dead letters.
     async fn dead_letters(&self) -> Arc<dyn DeadLetterStore>;
 
-    /// Opens what the store remembers of itself.
+    /// Opens the store's registry.
     async fn registry(&self) -> Arc<dyn Registry>;
 }
 
-/// A type of the test's own around a service's aggregate, which [`Example`] can be implemented for: `own_aggregate!(Own, Customer)`. It is
-/// stored as the aggregate itself is.
+/// Wraps a service's aggregate in a type of the test, so that [`Example`] can be implemented for it:
+/// `own_aggregate!(Own, Customer)`. It is stored like the aggregate itself.
 #[macro_export]
 macro_rules! own_aggregate {
     ($own:ident, $aggregate:ty) => {
@@ -84,8 +86,8 @@ macro_rules! own_aggregate {
     };
 }
 
-/// One test for each case: `store_contract!(Sample, fixture())`, where `fixture()` is an async function that returns an
-/// `Option` of a [`Fixture`], `None` if what the store needs is not here.
+/// Generates one test for each case: `store_contract!(Sample, fixture())`. `fixture()` is an async function that
+/// returns an `Option` of a [`Fixture`]; `None` if what the store needs is not available here.
 #[macro_export]
 macro_rules! store_contract {
     ($aggregate:ty, $fixture:expr) => {

@@ -1,4 +1,4 @@
-//! Lists of aggregates: their pages, and those of neighbouring lists.
+//! Lists of aggregates: their pages, and spans over neighbouring lists.
 
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ pub async fn a_list_holds_what_its_fields_say<A: Example>(fixture: &impl Fixture
         assert_eq!(ids(&list(2, None).await), ["b"]);
         assert!(list(3, None).await.is_empty());
     }
-    // A change moves it from one list to another.
+    // A change moves the aggregate from one list to another.
     must_write(&store, &A::example("a", 1).changed(2), 2).await;
     for fields in A::INDEXES {
         for (group, expected) in [(1, vec!["c"]), (2, vec!["a", "b"]), (11, vec!["d"])] {
@@ -158,7 +158,7 @@ pub async fn lists_side_by_side_come_from_one_read<A: Example>(fixture: &impl Fi
         let afters = || places.iter().cloned().map(Some).chain([None]);
         for (first, last) in [(0, 5), (0, 2), (2, 3), (3, 3), (5, 0)] {
             let (first, last) = (places[first].0.as_str(), places[last].0.as_str());
-            // Whatever the place, what is behind it comes from the same span.
+            // Whatever the position, what comes after it is from the same span.
             for after in afters() {
                 let expected: Vec<_> = places
                     .iter()
@@ -198,7 +198,7 @@ pub async fn a_list_that_is_not_kept_is_an_error<A: Example>(fixture: &impl Fixt
     assert!(error.to_string().contains("nor this one"), "{error}");
 }
 
-/// Groups of which the first has a list far longer than the others.
+/// Groups. The first one has a much longer list than the others.
 const LISTS: u32 = 12;
 const LONG_LIST: usize = 90;
 const READERS: usize = 48;
@@ -209,7 +209,7 @@ pub async fn lists_asked_for_at_once_are_each_whole<A: Example>(fixture: &impl F
         .map(|one| A::example(&format!("long-{one:03}"), 3))
         .collect();
     for group in 0..LISTS {
-        // Some have none.
+        // Some groups are empty.
         states.extend((0..group % 4).map(|one| A::example(&format!("{group}-{one}"), group)));
     }
     for state in &states {

@@ -41,7 +41,7 @@ pub async fn pending_events_that_are_too_young_are_left<A: Example>(fixture: &im
     must_write(&store, &old, 10).await;
     must_write(&store, &old.changed(1), 30).await;
     assert!(store.pending(at(9), None, 10).await.unwrap().is_empty());
-    // What is behind an old event comes with it, however young.
+    // Events that follow an old event of the same key come with it, however young they are.
     assert_eq!(
         keys(&store.pending(at(10), None, 10).await.unwrap()),
         [("old", 1), ("old", 2)]
@@ -50,7 +50,7 @@ pub async fn pending_events_that_are_too_young_are_left<A: Example>(fixture: &im
         keys(&store.pending(at(20), None, 10).await.unwrap()),
         [("old", 1), ("old", 2), ("young", 1)]
     );
-    // Once the old one is published the other is as old as it is.
+    // When the old event is published, the next one counts by its own age.
     store.clear(vec![("old".to_owned(), 1)]).await.unwrap();
     assert_eq!(
         keys(&store.pending(at(20), None, 10).await.unwrap()),
@@ -83,7 +83,7 @@ pub async fn clearing_forgets_up_to_a_revision<A: Example>(fixture: &impl Fixtur
         keys(&get(&store, "a").await.unwrap().pending),
         [("a", 4), ("a", 5)]
     );
-    // Cleared again, and by one that knew less: nothing changes.
+    // Clearing again, or up to an older revision, changes nothing.
     store
         .clear(vec![("a".to_owned(), 3), ("a".to_owned(), 2)])
         .await

@@ -1,4 +1,4 @@
-//! Places in which a service's tests open the stores for the suite: a file, or a database on a server.
+//! Where a service's tests open stores for the suite: a file, or a database on a server.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -17,7 +17,7 @@ use tandem_store_redb::{
 
 const CHANGES: &str = "contract.changes";
 
-/// A file of the embedded store, in a directory that is gone with `T`.
+/// A file of the embedded store, in a directory that is removed when `T` is dropped.
 #[derive(Debug)]
 pub struct File<T> {
     pub path: PathBuf,

@@ -1,4 +1,4 @@
-//! Reads beside many others, which an adapter may carry out together.
+//! Concurrent reads, which an adapter may combine.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ pub async fn many_readers_at_once_each_get_what_they_asked_for<A: Example>(
         let (store, written) = (Arc::clone(&store), Arc::clone(&written));
         tokio::spawn(async move {
             for round in 0..20 {
-                // Of different lengths, with some that are not there and some twice.
+                // The lists have different lengths, and contain missing and repeated ids.
                 let mut ids: Vec<String> = (0..=round % 5).map(|one| id(reader + one)).collect();
                 ids.push("nobody".to_owned());
                 ids.push(id(reader));
@@ -74,7 +74,7 @@ pub async fn a_reader_sees_what_was_written_before_it_asked_beside_many_others<A
 async fn read_for_ever<A: Example>(store: Arc<dyn AggregateStore<A>>) {
     loop {
         store.get_many(&["1".to_owned()]).await.unwrap();
-        // A store that reads from memory does not wait for anything.
+        // A store that reads from memory never waits.
         tokio::task::yield_now().await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a store remembers of itself.
+//! The cases of a store's registry.
 
 use crate::{Example, Fixture};
 

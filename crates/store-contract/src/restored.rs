@@ -1,4 +1,4 @@
-//! What a rebuild does to a store: restores, removes and reverts, each only as it was seen.
+//! The operations of a rebuild: restore, remove and revert, each only if the stored row is unchanged since it was seen.
 
 use tandem_event_path::store::{Outcome, PageRequest, PublishedRow};
 
@@ -42,7 +42,7 @@ pub async fn restored_states_replace_all_but_newer_ones<A: Example>(fixture: &im
         let page = store.pages(&[request]).await.unwrap().remove(0);
         assert_eq!(ids(&page), ["absent", "old"]);
     }
-    // Life goes on from the restored revisions.
+    // Commands continue from the restored revisions.
     must_write(&store, &absent.changed(1), 9).await;
     must_write(&store, &second.changed(1), 9).await;
     assert_eq!(store.backlog().await.unwrap().events, 5);
@@ -57,7 +57,8 @@ pub async fn many_states_are_restored_at_once<A: Example>(fixture: &impl Fixture
         .map(|number| A::example(&format!("n{number:04}"), number % 3))
         .collect();
     store.restore(&[]).await.unwrap();
-    // Of each three one is there already, one is there with other content of the same revision, and one is missing.
+    // Of every three aggregates, one exists already, one exists with other content at the same revision, and one is
+    // missing.
     let there: Vec<A> = (0..1_200)
         .filter(|number| number % 3 < 2)
         .map(|number| A::example(&format!("n{number:04}"), 0))
@@ -72,7 +73,7 @@ pub async fn many_states_are_restored_at_once<A: Example>(fixture: &impl Fixture
     }
 }
 
-/// All that is settled, read in pages of two.
+/// All aggregates without pending events, read in pages of two.
 async fn all_published<A: Example>(store: &Store<A>) -> Vec<PublishedRow> {
     let mut all: Vec<PublishedRow> = Vec::new();
     loop {
@@ -127,7 +128,7 @@ pub async fn an_aggregate_is_removed_only_as_it_was_seen<A: Example>(fixture: &i
     store.clear(published.to_vec()).await.unwrap();
     let first = seen(&store, "phantom").await;
 
-    // Changed since: first with the event pending, then published.
+    // It has changed since, first with the event pending, then published.
     must_write(&store, &phantom.changed(2), 2).await;
     assert_eq!(store.remove(std::slice::from_ref(&first)).await.unwrap(), 0);
     store.clear(vec![("phantom".to_owned(), 2)]).await.unwrap();
@@ -160,7 +161,7 @@ pub async fn an_aggregate_is_removed_only_as_it_was_seen<A: Example>(fixture: &i
         0
     );
 
-    // Somebody makes one of that id and revision: it is not what was seen, though it looks the same.
+    // A new aggregate with that id and revision is not the one that was seen, though it looks the same.
     must_write(&store, &phantom, 3).await;
     assert_eq!(store.remove(&[first.clone(), second]).await.unwrap(), 0);
     store.clear(vec![("phantom".to_owned(), 1)]).await.unwrap();
@@ -176,7 +177,7 @@ pub async fn an_aggregate_is_set_back_only_as_it_was_seen<A: Example>(fixture: &
     let first = seen(&store, "1").await;
     assert_eq!(first.revision, 4);
 
-    // Changed since: first with the event pending, then published.
+    // It has changed since, first with the event pending, then published.
     must_write(&store, &ahead.changed(2), 2).await;
     let back = [(first, told.clone())];
     assert_eq!(store.revert(&back).await.unwrap(), 0);
@@ -191,7 +192,7 @@ pub async fn an_aggregate_is_set_back_only_as_it_was_seen<A: Example>(fixture: &
     };
     let back = [(absent, A::example("absent", 1)), (second, told.clone())];
     assert_eq!(store.revert(&[]).await.unwrap(), 0);
-    // One that is gone is not made again.
+    // An aggregate that is gone is not created again.
     assert_eq!(store.revert(&back[1..]).await.unwrap(), 1);
     assert_eq!(get(&store, "1").await.unwrap().state, told);
     assert_eq!(store.revert(&back).await.unwrap(), 0);
@@ -207,6 +208,6 @@ pub async fn an_aggregate_is_set_back_only_as_it_was_seen<A: Example>(fixture: &
             assert_eq!(ids(&page), wanted);
         }
     }
-    // Life goes on from there.
+    // Commands continue from there.
     must_write(&store, &told.changed(1), 9).await;
 }

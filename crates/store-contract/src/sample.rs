@@ -1,11 +1,11 @@
-//! An aggregate without rules, for tests of the stores alone.
+//! An aggregate without rules, for tests of stores only.
 
 use serde::{Deserialize, Serialize};
 
 use super::Example;
 use tandem_model::aggregate::Aggregate;
 
-/// A state with one list by one field, one by two.
+/// A state with one list by one field, and one list by two fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sample {

@@ -1,4 +1,4 @@
-//! How the cases write an aggregate, and read it back.
+//! How the cases write an aggregate and read it back.
 
 use std::sync::{Arc, LazyLock};
 
@@ -14,21 +14,21 @@ use tandem_model::{event::CloudEvent, request_key::RequestKey};
 
 pub(super) type Store<A> = Arc<dyn AggregateStore<A>>;
 
-/// A time of this run, so many milliseconds on. Not one of long ago: MongoDB removes first answers that are older than a day by
-/// itself, once a minute, which a case that takes longer under load would notice.
+/// A time that is this many milliseconds after the start of the run. It must not be long ago: MongoDB removes first
+/// answers older than a day by itself, once a minute, and a case that takes longer under load would notice.
 pub(super) fn at(milliseconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(*BEGUN + milliseconds).unwrap()
 }
 
-/// When this run began, in milliseconds of the epoch.
+/// The start of this run, in milliseconds of the epoch.
 static BEGUN: LazyLock<i64> = LazyLock::new(|| Utc::now().timestamp_millis());
 
-/// What [`write_of`] takes for what is recorded now.
+/// The value of `recorded` in [`write_of`] that means now.
 pub fn recorded_now() -> i64 {
     Utc::now().timestamp_millis() - *BEGUN
 }
 
-/// The write that makes `state` of the revision before it, recorded at `at(recorded)`.
+/// The write that changes the revision before to `state`, recorded at `at(recorded)`.
 pub fn write_of<A: Example>(state: &A, recorded: i64, key: Option<&str>) -> Write<A> {
     let event = CloudEvent {
         id: Uuid::now_v7(),
@@ -63,7 +63,7 @@ pub fn write_of<A: Example>(state: &A, recorded: i64, key: Option<&str>) -> Writ
     }
 }
 
-/// Writes [`write_of`] these, and answers what became of it.
+/// Writes [`write_of`] these arguments, and returns the outcome.
 pub(super) async fn outcome_of<A: Example>(
     store: &Store<A>,
     state: &A,
@@ -73,7 +73,7 @@ pub(super) async fn outcome_of<A: Example>(
     store.write(&write_of(state, recorded, key)).await.unwrap()
 }
 
-/// A request with this key, whose input is the key's own name.
+/// A request with this key. Its input contains the key's name.
 pub(super) fn request(key: &str) -> RequestKey {
     RequestKey {
         key: key.to_owned(),

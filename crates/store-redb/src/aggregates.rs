@@ -1,7 +1,7 @@
 //! Aggregates with their outbox and their first answers, in tables of the embedded store.
 //!
-//! The tables of a collection `c`: `c/state`, `c/outbox`, `c/outbox/oldest`, those of [`super::answers`], and `c/by/f,g` for
-//! each list that is narrowed by fields `f` and `g`. One write touches them all in one transaction.
+//! The tables of a collection `c`: `c/state`, `c/outbox`, `c/outbox/oldest`, those of [`super::answers`], and
+//! `c/by/f,g` for each list that is filtered by the fields `f` and `g`. A write changes all of them in one transaction.
 
 mod list_key;
 mod lists;
@@ -37,7 +37,7 @@ use published::{published, remove, still_as};
 use state_row::StateRow;
 use tables::{Names, make_tables};
 
-/// Aggregates read without handing the work to another thread.
+/// Up to how many aggregates are read on the current thread.
 const FEW: usize = 8;
 
 /// Aggregates of one kind in the embedded store.
@@ -45,16 +45,17 @@ const FEW: usize = 8;
 pub struct EmbeddedAggregates<A> {
     store: Arc<EmbeddedStore>,
     names: Arc<Names>,
-    /// Of commands' writes: what the service notes beside them is small, and finds room where they do not.
+    /// The last failure of a command's write. Other writes of the service are small, and may find space where a
+    /// command's does not.
     last_failure: LastFailure,
     aggregate: PhantomData<fn() -> A>,
 }
 
 impl<A: Aggregate> EmbeddedAggregates<A> {
-    /// The aggregates in this file; tables that are missing are made, and lists that were made of other fields are made anew.
+    /// The aggregates in this file. Missing tables are created, and lists whose fields have changed are built again.
     ///
     /// # Errors
-    /// When the file cannot be written, or holds something else under these names.
+    /// If the file cannot be written, or has other tables with these names.
     pub async fn open(store: Arc<EmbeddedStore>) -> Result<Self, StoreError> {
         let names = Arc::new(Names::of::<A>());
         let (codec, tables) = (store.codec().clone(), Arc::clone(&names));
@@ -268,7 +269,8 @@ impl<A: Aggregate> AggregateStore<A> for EmbeddedAggregates<A> {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        // Through the writer: a store that can be read and not written is not there. Nothing is flushed for it.
+        // Goes through the writer, because a store that can be read but not written counts as unavailable. It flushes
+        // nothing.
         self.store.write(Durable::No, |_| Ok(())).await
     }
 

@@ -1,9 +1,9 @@
-//! First answers in the embedded store, beside the aggregates.
+//! First answers in the embedded store, next to the aggregates.
 //!
-//! An answer whose state is empty is the present state of its aggregate.
+//! An answer with an empty state stands for the current state of its aggregate.
 //!
-//! The tables of a collection `c`: `c/first-answers`, `c/first-answers/of`, `c/answers/time`, and `c/answers`, in which versions
-//! before kept answers without what was asked for. Those are read until they are a day old.
+//! The tables of a collection `c`: `c/first-answers`, `c/first-answers/of`, `c/answers/time`, and `c/answers`. In the
+//! last one, earlier versions kept answers without the request's input. They are read until they are a day old.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ use tandem_model::{
     request_key::{FirstAnswer, RequestKey},
 };
 
-/// Answers forgotten in one transaction, so that commands in between do not wait for all of them.
+/// How many answers one transaction forgets, so that commands in between do not wait for all of them.
 pub(super) const FORGOTTEN_AT_ONCE: usize = 1_000;
 
 /// Idempotency key → (written at, id, input, state).
@@ -26,12 +26,12 @@ type Answers<'a> =
     TableDefinition<'a, &'static str, (i64, &'static str, &'static str, &'static [u8])>;
 /// (id, written at, idempotency key).
 type AnswersOf<'a> = TableDefinition<'a, (&'static str, i64, &'static str), ()>;
-/// (written at, idempotency key), of both kinds of answers.
+/// (written at, idempotency key), for both kinds of answers.
 type Times<'a> = TableDefinition<'a, (i64, &'static str), ()>;
 /// Idempotency key → (written at, id, state).
 type Former<'a> = TableDefinition<'a, &'static str, (i64, &'static str, &'static [u8])>;
 
-/// What the tables of a collection are called.
+/// The names of a collection's tables.
 #[derive(Debug)]
 pub(super) struct AnswerTables {
     answers: String,
@@ -79,7 +79,7 @@ pub(super) fn make_tables(
     Ok(())
 }
 
-/// The answer under a key, if there is one. `present` reads the stored bytes of an aggregate.
+/// The answer for a key, if there is one. `present` reads the stored bytes of an aggregate.
 pub(super) fn find<A: Aggregate>(
     transaction: &ReadTransaction,
     tables: &AnswerTables,
@@ -114,7 +114,7 @@ pub(super) fn find<A: Aggregate>(
     Ok(None)
 }
 
-/// Whether there is an answer under a key.
+/// Whether there is an answer for a key.
 pub(super) fn is_taken(
     transaction: &WriteTransaction,
     tables: &AnswerTables,
@@ -136,7 +136,7 @@ pub(super) fn is_taken(
     Ok(false)
 }
 
-/// Keeps a state as the answer under a key that is free. Where an aggregate has too many, its oldest goes.
+/// Stores a state as the answer for a free key. If the aggregate has too many answers, the oldest is removed.
 pub(super) fn keep(
     transaction: &WriteTransaction,
     tables: &AnswerTables,
@@ -173,8 +173,8 @@ pub(super) fn keep(
     Ok(())
 }
 
-/// Forgets some that were kept before `before`, in milliseconds of the epoch. Returns how many: fewer than
-/// [`FORGOTTEN_AT_ONCE`] when there are no more.
+/// Forgets a batch of answers that were stored before `before`, in milliseconds of the epoch. Returns how many: fewer
+/// than [`FORGOTTEN_AT_ONCE`] if there are no more.
 pub(super) fn forget_older(
     transaction: &WriteTransaction,
     tables: &AnswerTables,
@@ -204,7 +204,7 @@ pub(super) fn forget_older(
     Ok(due.len())
 }
 
-/// The keys of one aggregate's answers, each with when it was written.
+/// The keys of one aggregate's answers, each with its time.
 fn keys_of(
     by_id: &impl ReadableTable<(&'static str, i64, &'static str), ()>,
     id: &str,
@@ -220,11 +220,11 @@ fn keys_of(
         .collect()
 }
 
-/// A key, when it was written, and of which aggregate.
+/// A key, the time when it was written, and the aggregate's id.
 type FormerKey = (String, i64, String);
 
-/// The keys of answers of these aggregates that versions before kept. There is no table of these by id, and none of them is older
-/// than a day.
+/// The keys of the answers that earlier versions stored for these aggregates. There is no table of them by id, but none
+/// of them is older than a day.
 fn former_keys_of(
     former: &impl ReadableTable<&'static str, (i64, &'static str, &'static [u8])>,
     ids: &HashSet<&str>,
@@ -240,7 +240,7 @@ fn former_keys_of(
     Ok(found)
 }
 
-/// Takes the states out of the answers of these aggregates; their keys stay taken.
+/// Removes the states from the answers of these aggregates. Their keys stay used.
 pub(super) fn empty_of(
     transaction: &WriteTransaction,
     tables: &AnswerTables,
@@ -268,7 +268,7 @@ pub(super) fn empty_of(
     Ok(())
 }
 
-/// Removes the answers of aggregates that are removed.
+/// Removes the answers of removed aggregates.
 pub(super) fn remove_of(
     transaction: &WriteTransaction,
     tables: &AnswerTables,

@@ -11,7 +11,7 @@ use tandem_event_path::store::{ChangeLog, ChangeRecord, ChangesRequest, Publishe
 /// (subject, revision) → record.
 type Changes = TableDefinition<'static, (&'static str, i64), &'static [u8]>;
 
-/// One audit trail in a table of its own.
+/// One audit trail in its own table.
 #[derive(Clone, Debug)]
 pub struct EmbeddedChangeLog {
     store: Arc<EmbeddedStore>,
@@ -19,10 +19,10 @@ pub struct EmbeddedChangeLog {
 }
 
 impl EmbeddedChangeLog {
-    /// The audit trail of that name, such as `customer.changes`, made if it is not there.
+    /// The audit trail with this name, such as `customer.changes`. It is created if it does not exist.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub async fn open(store: Arc<EmbeddedStore>, name: &'static str) -> Result<Self, StoreError> {
         store
             .write(Durable::Yes, move |transaction| {
@@ -63,7 +63,7 @@ impl ChangeLog for EmbeddedChangeLog {
     async fn put_back(&self, records: &[ChangeRecord]) -> Result<u64, StoreError> {
         let changes = Changes::new(self.name);
         let (codec, records) = (self.store.codec().clone(), records.to_vec());
-        // Most are there and right: those cost a look and no write.
+        // Most entries exist and are right. They need only a read.
         let (rows, replaced) = self
             .store
             .read(move |transaction| {

@@ -1,7 +1,7 @@
-//! How a value becomes the bytes of a record, for every record of the embedded store: what is done to bytes at rest is done here.
+//! Encodes every record of the embedded store. Everything that protects data at rest is here.
 //!
-//! redb keeps the bytes of freed pages until they are used again, so what was deleted can still be found in the file. A sealed
-//! record begins with a byte that no JSON begins with, so that records of a file from before are read as they are.
+//! redb keeps the bytes of freed pages until they are reused, so deleted data can still be in the file. A sealed record
+//! begins with a byte that no JSON begins with, so that plain records of older files are still readable.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -10,39 +10,39 @@ use tandem_event_path::{sealing::Sealer, store::StoreError};
 /// The first byte of a sealed record.
 const SEALED: u8 = 1;
 
-/// Turns values into stored bytes (JSON, sealed or plain) and back.
+/// Converts values to stored bytes (JSON, sealed or plain) and back.
 #[derive(Clone, Debug)]
 pub struct Codec(Option<Sealer>);
 
 impl Codec {
-    /// Records are written as plain JSON: for a store of nothing personal, and for measuring.
+    /// Writes records as plain JSON: for stores without personal data, and for measurements.
     #[must_use]
     pub fn plain() -> Self {
         Self(None)
     }
 
-    /// Records are sealed with a key derived from this one. Plain records are read too.
+    /// Seals records with a key that is derived from this one. Plain records are readable too.
     #[must_use]
     pub fn sealed(service: &Sealer) -> Self {
         Self::with_key(&Self::derived(service))
     }
 
-    /// Records are sealed with keys derived from this one. Plain records are read too.
+    /// Seals records with keys that are derived from this one. Plain records are readable too.
     #[must_use]
     pub fn with_key(key: &[u8; 32]) -> Self {
         Self(Some(Sealer::new(key)))
     }
 
-    /// The key of stores from before they had keys of their own.
+    /// The key of stores that were created before each store had its own key.
     #[must_use]
     pub fn derived(service: &Sealer) -> [u8; 32] {
         service.derive("embedded store")
     }
 
-    /// The bytes to store. `owner` is the id of the aggregate that the record belongs to.
+    /// The bytes to store. `owner` is the id of the record's aggregate.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when the value has no JSON form.
+    /// [`StoreError::Corrupt`] if the value has no JSON form.
     pub fn encode<T: Serialize>(&self, owner: &str, value: &T) -> Result<Vec<u8>, StoreError> {
         let plain = serde_json::to_vec(value).map_err(|error| {
             StoreError::Corrupt(format!("a record of {owner:?} cannot be written: {error}"))
@@ -55,10 +55,10 @@ impl Codec {
         Ok(bytes)
     }
 
-    /// The value of stored bytes. `owner` is the one that they were encoded for.
+    /// The value of stored bytes. `owner` must be the same as for encoding.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when the bytes are not a record of this kind.
+    /// [`StoreError::Corrupt`] if the bytes are not a record of this kind.
     pub fn decode<T: DeserializeOwned>(&self, owner: &str, bytes: &[u8]) -> Result<T, StoreError> {
         let unreadable = |reason: &dyn std::fmt::Display| {
             StoreError::Corrupt(format!("a record of {owner:?} cannot be read: {reason}"))
@@ -79,8 +79,8 @@ impl Codec {
     }
 }
 
-/// A key of its own for each owner: one key alone would see more records in its life than random nonces are good for
-/// (NIST SP 800-38D: 2^32).
+/// A separate key for each owner. A single key would seal more records in its life than random nonces allow (NIST SP
+/// 800-38D: 2^32).
 fn of_owner(sealer: &Sealer, owner: &str) -> Sealer {
     Sealer::new(&sealer.derive(owner))
 }

@@ -1,7 +1,7 @@
-//! Group commit: one thread owns the write transactions, and all that waits when it begins one shares it.
+//! Group commit: one thread owns the write transactions, and all waiting jobs share the next one.
 //!
-//! A durable commit costs a flush of the disk whatever it holds, so a commit of 64 commands costs little more than that of one.
-//! A command alone begins its commit at once: nothing is ever held back in the hope of company.
+//! A durable commit costs a flush of the disk, whatever it contains, so a commit of 64 commands costs little more than
+//! a commit of one. A single command begins its commit at once: nothing waits in the hope of a larger batch.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -25,28 +25,28 @@ use tandem_runtime::{
     trace_context::TraceContext,
 };
 
-/// Jobs in one transaction.
+/// Most jobs in one transaction.
 const BATCH: usize = 512;
 
-/// Jobs that wait or are being committed; a further one waits for its turn before it is queued.
+/// How many jobs may wait or be in a commit. Further ones wait before they are queued.
 const QUEUE: usize = 4096;
 
-/// How long a commit that was not flushed may stay so when nothing else is written.
+/// The longest time that a commit stays unflushed if nothing else is written.
 const UNFLUSHED: Duration = Duration::from_secs(1);
 
-/// Pauses between two tries to open the file again after an error.
+/// The pauses between attempts to open the file again after an error.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-/// Whether a job's effect must survive a crash once it is answered.
+/// Whether the effect of a job must survive a crash after its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durable {
-    /// It must.
+    /// It must survive.
     Yes,
-    /// A crash soon after may undo it: for what is done again then and does no harm.
+    /// A crash soon afterwards may undo it. For jobs that are repeated then, without harm.
     No,
 }
 
-/// A job whose result type is known to its caller alone. It may run more than once, each time in a fresh transaction.
+/// A job whose result type only its caller knows. It may run more than once, each time in a fresh transaction.
 trait Job: Send {
     fn durable(&self) -> Durable;
     fn trace(&self) -> Option<TraceContext>;
@@ -56,7 +56,7 @@ trait Job: Send {
 
 struct TypedJob<T, F> {
     durable: Durable,
-    /// The trace of the caller that waits, where it is recorded.
+    /// The trace of the waiting caller, if it is recorded.
     trace: Option<TraceContext>,
     work: F,
     result: Option<T>,
@@ -88,12 +88,12 @@ where
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
         let Self { result, reply, .. } = *self;
         let answer = committed.and_then(|()| result.ok_or_else(stopped));
-        // A caller that went away does not want to know.
+        // The caller may have gone away.
         let _ = reply.send(answer);
     }
 }
 
-/// The queue of the writer thread. Dropping it lets the thread finish what waits and then ends it.
+/// The queue of the writer thread. When it is dropped, the thread finishes the waiting jobs and ends.
 #[derive(Debug)]
 pub(super) struct Committer {
     queue: Option<Sender<Box<dyn Job>>>,
@@ -164,7 +164,8 @@ impl Drop for Committer {
     fn drop(&mut self) {
         self.queue = None;
         if let Some(writer) = self.writer.take() {
-            // It ends with the queue. Should a job itself have held the last handle, this is the writer: it cannot wait for itself.
+            // The thread ends with the queue. If a job held the last handle, this is the writer thread itself, which
+            // cannot join itself.
             if writer.thread().id() != std::thread::current().id() && writer.join().is_err() {
                 tracing::error!("the writer of the embedded store panicked");
             }
@@ -175,9 +176,9 @@ impl Drop for Committer {
 struct Writer {
     file: Arc<File>,
     jobs: Receiver<Box<dyn Job>>,
-    /// Whether the newest commit is in memory alone.
+    /// Whether the newest commit is only in memory.
     unflushed: bool,
-    /// Whether the file failed, as on a full disk: then it must be opened again.
+    /// Whether the file failed, for example because the disk is full. Then it must be opened again.
     is_broken: bool,
     last_failure: LastFailure,
 }
@@ -193,7 +194,7 @@ impl Writer {
         self.flush();
     }
 
-    /// Opens the file again, however often it takes. Writes meanwhile are answered that the store is away. Returns false when
+    /// Opens the file again, with as many attempts as it takes. Writes meanwhile fail as unavailable. Returns false if
     /// there will be no more jobs.
     #[expect(clippy::disallowed_methods, reason = "a thread that waits for a file")]
     fn recover(&mut self) -> bool {
@@ -229,7 +230,8 @@ impl Writer {
         }
     }
 
-    /// Notes that the file failed, and answers why. Until it is open again it fails for the reason that it failed for first.
+    /// Records a failure of the file and returns the error. Until the file is open again, the first failure is
+    /// reported.
     fn fails(&mut self, failure: StoreError) -> StoreError {
         let first = self.last_failure.get().filter(|_| self.is_broken);
         let failure = first.unwrap_or(failure);
@@ -238,7 +240,7 @@ impl Writer {
         failure
     }
 
-    /// Waits for a job and takes those behind it; `None` when there will be no more.
+    /// Waits for a job and takes those that follow; `None` after the end of the queue.
     fn next_batch(&mut self) -> Option<Vec<Box<dyn Job>>> {
         let first = loop {
             if !self.unflushed {
@@ -260,8 +262,8 @@ impl Writer {
         Some(batch)
     }
 
-    /// Commits a batch in one transaction and answers each job. A job that fails is answered with its error and leaves nothing
-    /// behind: the transaction is given up, and the others are done again without it.
+    /// Commits a batch in one transaction and answers each job. If a job fails, its caller gets the error and its
+    /// writes are undone: the transaction is aborted, and the other jobs run again without it.
     fn commit(&mut self, mut batch: Vec<Box<dyn Job>>) {
         let traces = batch.iter().filter_map(|job| job.trace());
         let _recorded = Span::for_all(traces, SpanKind::Internal, "shared commit")
@@ -269,7 +271,7 @@ impl Writer {
         while !batch.is_empty() {
             match self.attempt(&mut batch) {
                 Ok(()) => {
-                    // What is in memory alone says nothing of the file.
+                    // A commit that is only in memory says nothing about the file.
                     if !self.unflushed {
                         self.last_failure.set(None);
                     }
@@ -279,7 +281,7 @@ impl Writer {
                 }
                 Err(Failure::Job(index, error)) => {
                     let error = match error {
-                        // The file failed under this job: it is opened again even if no other comes.
+                        // The file failed during this job. It is opened again even if no other job comes.
                         failure @ StoreError::Away(_) => self.fails(failure),
                         error @ StoreError::Corrupt(_) => error,
                     };
@@ -316,7 +318,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes durable what was committed without: an empty durable commit takes all before it along.
+    /// Makes earlier non-durable commits durable, with an empty durable commit.
     fn flush(&mut self) {
         if self.unflushed {
             let flushed = self.file.database().and_then(|database| {

@@ -15,7 +15,7 @@ type Place = (&'static str, &'static str, i32, i64);
 const LETTERS: TableDefinition<'static, Place, &'static [u8]> =
     TableDefinition::new("dead.letters");
 
-/// (consumer, message key) → how many dead letters; none has a zero.
+/// (consumer, message key) → number of dead letters; never zero.
 const KEYS: TableDefinition<'static, (&'static str, &'static str), u64> =
     TableDefinition::new("dead.letters/keys");
 
@@ -23,10 +23,10 @@ const KEYS: TableDefinition<'static, (&'static str, &'static str), u64> =
 type OfKey = (&'static str, &'static str, &'static str, i32, i64);
 const BY_KEY: TableDefinition<'static, OfKey, ()> = TableDefinition::new("dead.letters/by-key");
 
-/// Greater than every text that begins a name in these tables.
+/// Greater than every text that names something in these tables.
 const LAST: &str = "\u{10ffff}";
 
-/// The dead letters of all of a service's consumers.
+/// The dead letters of all consumers of a service.
 #[derive(Clone, Debug)]
 pub struct EmbeddedDeadLetters {
     store: Arc<EmbeddedStore>,
@@ -36,7 +36,7 @@ impl EmbeddedDeadLetters {
     /// The dead letters in this file.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub async fn open(store: Arc<EmbeddedStore>) -> Result<Self, StoreError> {
         store
             .write(Durable::Yes, {
@@ -48,7 +48,7 @@ impl EmbeddedDeadLetters {
     }
 }
 
-/// Makes what is missing; a file of a version before has no table by key.
+/// Creates missing tables. A file of an earlier version has no table by key, so that one is filled.
 fn make_tables(transaction: &WriteTransaction, codec: &Codec) -> Result<(), WorkError> {
     transaction.open_table(KEYS)?;
     let letters = transaction.open_table(LETTERS)?;
@@ -74,7 +74,7 @@ fn of_key(letter: &DeadLetter) -> (&str, &str, &str, i32, i64) {
     )
 }
 
-/// Removes one letter from all tables. Returns whether it was there.
+/// Removes one letter from all tables. Returns whether it existed.
 fn remove(
     transaction: &WriteTransaction,
     codec: &Codec,

@@ -1,4 +1,4 @@
-//! An open store: written through the group committer, read beside it.
+//! An open store. Writes go through the group committer; reads do not.
 
 use std::{path::Path, sync::Arc};
 
@@ -12,37 +12,39 @@ use super::{
 };
 use tandem_event_path::store::{StoreError, WriteEpoch};
 
-/// What the store remembers of itself, which says also how its records are written: name → value.
+/// The store's registry, which also says how the records are sealed: name → value.
 pub(super) const REGISTRY: TableDefinition<'static, &'static str, &'static str> =
     TableDefinition::new("registry");
 
-/// An open store file. It closes, with everything committed on disk, when the last adapter on it is dropped.
+/// An open store file. When the last adapter on it is dropped, it closes with all commits on disk.
 ///
-/// redb's quick repair stays off: it adds a flush and a copy of the allocator's state to every commit, which is paid a
-/// thousand times a second, to save a walk through the file after a crash, which at the size of file that the embedded store is
-/// meant for (up to a few GB) takes about as long as reading it. Nothing committed is lost either way.
+/// redb's quick repair stays off. It adds a flush and a copy of the allocator's state to every commit, at up to a
+/// thousand commits per second. It would only save a walk through the file after a crash. For the file sizes that the
+/// embedded store is meant for (up to a few GB), that walk takes about as long as reading the file. Committed data is
+/// safe either way.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    // Before the database: the writer ends first, then the file closes.
+    // Declared before the database, so that the writer ends first and then the file closes.
     committer: Committer,
     file: Arc<File>,
     codec: Codec,
 }
 
 impl EmbeddedStore {
-    /// Opens the file, or makes it and its directory. Call it once a file and share what it returns. Records are written
-    /// as `codec` says.
+    /// Opens the file, or creates it and its directory. Call it once for a file and share the result. `codec` encodes
+    /// the records.
     ///
-    /// After a crash the file is checked first; that is logged. A file that another process holds is tried again for 6 s,
-    /// so that a service can be restarted before its predecessor is quite gone. This blocks.
+    /// After a crash the file is checked first, which is logged. If another process has the file open, it is retried
+    /// for 6 s, so that a service can restart before its predecessor has ended. This blocks the thread.
     ///
     /// # Errors
-    /// When the directory cannot be made, another process keeps the file, or it is not a store.
+    /// If the directory cannot be created, another process keeps the file open, or the file is not a store.
     pub fn open(path: impl AsRef<Path>, codec: Codec) -> Result<Arc<Self>, OpenError> {
         Self::open_with(path, |_| codec)
     }
 
-    /// As [`Self::open`], where the codec depends on what the store's registry remembers: a function that asks for a name.
+    /// Like [`Self::open`], with a codec that depends on the store's registry. It gets a function that reads a name
+    /// from it.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -66,7 +68,7 @@ impl EmbeddedStore {
             path: path.to_owned(),
             reason: error.to_string(),
         })?;
-        // A file that cannot be read fails the next read of it.
+        // If the file cannot be read, the next read reports it.
         let recall = |name: &str| {
             let transaction = database.begin_read().ok()?;
             let table = transaction.open_table(REGISTRY).ok()?;
@@ -81,13 +83,13 @@ impl EmbeddedStore {
         }))
     }
 
-    /// Runs `work` in a write transaction, shared with what else waits, and answers when that is committed.
+    /// Runs `work` in a write transaction that is shared with other waiting jobs, and returns after the commit.
     ///
-    /// `work` runs on the writer thread: whatever can be computed before (encoding) should be. It may run more than once,
-    /// always in a fresh transaction, and must change nothing else. If it fails, nothing it wrote is kept.
+    /// `work` runs on the writer thread, so compute everything possible before, such as encoding. It may run more than
+    /// once, always in a fresh transaction, and must change nothing else. If it fails, nothing that it wrote is kept.
     ///
     /// # Errors
-    /// What `work` fails with, or that the file cannot be written; it is then unknown whether the change was kept.
+    /// The error of `work`. Also if the file cannot be written; it is unknown then whether the change was kept.
     pub async fn write<T, F>(&self, durable: Durable, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -96,10 +98,10 @@ impl EmbeddedStore {
         self.committer.commit(durable, work).await
     }
 
-    /// Runs `work` on what is committed now, on a thread that may block.
+    /// Runs `work` on the committed data, on a thread that may block.
     ///
     /// # Errors
-    /// What `work` fails with, or that the file cannot be read.
+    /// The error of `work`. Also if the file cannot be read.
     pub async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -113,11 +115,11 @@ impl EmbeddedStore {
             })?
     }
 
-    /// Runs `work` on what is committed now, on this very thread: for a few records by key, which take less time than
-    /// handing them to another thread.
+    /// Runs `work` on the committed data, on the current thread. For a few records by key, whose reading takes less
+    /// time than the handover to another thread.
     ///
     /// # Errors
-    /// What `work` fails with, or that the file cannot be read.
+    /// The error of `work`. Also if the file cannot be read.
     pub fn read_here<T>(
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T, WorkError>,
@@ -125,20 +127,21 @@ impl EmbeddedStore {
         Ok(work(&begin(self.file.database()?.as_ref())?)?)
     }
 
-    /// The epoch in which it is written now: another one begins when the file had to be opened again, and what was committed
-    /// without [`Durable::Yes`] may then be lost.
+    /// The current write epoch. A new one begins when the file had to be opened again. Commits without [`Durable::Yes`]
+    /// may be lost then.
     #[must_use]
     pub fn write_epoch(&self) -> WriteEpoch {
         WriteEpoch(self.file.openings().to_string())
     }
 
-    /// Why the newest durable write failed of the file itself, as on a full disk; `None` once one has succeeded again.
+    /// Why the file failed the newest durable write, for example because the disk is full; `None` once a write
+    /// succeeded again.
     #[must_use]
     pub fn last_failure(&self) -> Option<StoreError> {
         self.committer.last_failure()
     }
 
-    /// How records become bytes here.
+    /// The codec of the records.
     #[must_use]
     pub fn codec(&self) -> &Codec {
         &self.codec

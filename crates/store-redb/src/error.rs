@@ -1,4 +1,4 @@
-//! What goes wrong with a store in a file, and which of it may pass.
+//! Errors of a store in a file, and which of them are transient.
 
 use std::path::PathBuf;
 
@@ -9,34 +9,34 @@ use tandem_event_path::store::StoreError;
 /// Why the embedded store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Its directory cannot be made or written.
+    /// Its directory cannot be created or written.
     #[error("the directory {} of the embedded store cannot be used: {source}; choose another with --data-dir", directory.display())]
     Directory {
-        /// Which.
+        /// The directory.
         directory: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Another process, or this one, has it open.
+    /// Another process has the file open, or this one.
     #[error("the store {} is in use by another process; stop that one, or choose another directory with --data-dir", path.display())]
     InUse {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
-    /// The file is damaged, or something else than a store.
+    /// The file is damaged, or is not a store.
     #[error("the store {} is damaged, or no store ({reason}); put back a copy of it, or move it away: an empty one is filled from the log at the next start", path.display())]
     Damaged {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the database says.
+        /// The database's reason.
         reason: String,
     },
-    /// The file is there and cannot be read or written as a store.
+    /// The file exists, but cannot be read or written as a store.
     #[error("the store {} cannot be opened: {reason}", path.display())]
     Unusable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the database says.
+        /// The database's reason.
         reason: String,
     },
 }
@@ -57,7 +57,7 @@ impl OpenError {
     }
 }
 
-/// Whether the file, and not the disk or the system, is what is wrong.
+/// Whether the file is damaged, as opposed to a problem of the disk or the system.
 fn is_damage(error: &StorageError) -> bool {
     use std::io::ErrorKind;
     match error {
@@ -72,7 +72,7 @@ fn is_damage(error: &StorageError) -> bool {
     }
 }
 
-/// Tells damage from what may pass (a full disk, a file system that went away), for `map_err` on calls of redb.
+/// Separates damage from transient errors (a full disk, an unmounted file system). For `map_err` on calls of redb.
 pub fn away(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
         error @ (redb::Error::Corrupted(_)
@@ -86,7 +86,7 @@ pub fn away(error: impl Into<redb::Error>) -> StoreError {
     }
 }
 
-/// Why work in a transaction failed: what redb fails with becomes one by `?`, and it becomes a [`StoreError`].
+/// Why work in a transaction failed. Errors of redb convert to it with `?`, and it converts to a [`StoreError`].
 #[derive(Debug)]
 pub struct WorkError(StoreError);
 

@@ -1,4 +1,4 @@
-//! The file itself: opened, and opened again after an error of the file system.
+//! The database file, which can be opened again after an error of the file system.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,27 +14,27 @@ use redb::Database;
 use super::OpenError;
 use tandem_event_path::store::StoreError;
 
-/// Memory for pages read and pages about to be written, in bytes.
+/// Memory for pages that were read and pages that will be written, in bytes.
 const CACHE: usize = 64 * 1024 * 1024;
 
-/// How long opening waits for a process that is about to end to let go of the file: longer than that may take
+/// How long opening waits for another process to release the file. It is longer than that process may take to end
 /// ([`HARD_EXIT_AFTER`](tandem_runtime::shutdown::HARD_EXIT_AFTER), 4 s).
 const HANDOVER: Duration = Duration::from_secs(6);
 
-/// The file behind a store. After an error of the file system redb takes it for lost until it is opened again.
+/// The file of a store. After an error of the file system, redb refuses all access until it is opened again.
 #[derive(Debug)]
 pub(super) struct File {
     path: PathBuf,
-    /// `None` while it is being opened again.
+    /// `None` while the file is being opened again.
     database: RwLock<Option<Arc<Database>>>,
     openings: AtomicU64,
 }
 
 impl File {
-    /// Opens the file, or makes it. Blocks, [`HANDOVER`] at most for a process that holds it.
+    /// Opens the file, or creates it. Blocks for at most [`HANDOVER`] while another process has it open.
     ///
     /// # Errors
-    /// When another process keeps it, or it is not a store.
+    /// If another process keeps it open, or it is not a store.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         Ok(Self {
             path: path.to_owned(),
@@ -52,16 +52,16 @@ impl File {
         })
     }
 
-    /// Closes the file and opens it again, and writes to it. What was not flushed before is lost.
+    /// Closes the file, opens it again and writes to it. Data that was not flushed is lost.
     ///
     /// # Errors
-    /// When that fails: then it is closed, and this may be tried again.
+    /// If that fails. The file is closed then, and this may be called again.
     pub(super) fn reopen(&self) -> Result<(), OpenError> {
         let closed = {
             let database = self.database.write();
             database.unwrap_or_else(PoisonError::into_inner).take()
         };
-        // Readers may hold it a moment longer: then it is in use still.
+        // Readers may hold the database a moment longer. Then the file is still in use.
         drop(closed);
         let database = open_database(&self.path, Duration::ZERO)?;
         let written = database
@@ -78,7 +78,7 @@ impl File {
         Ok(())
     }
 
-    /// How often it was opened.
+    /// How often the file was opened.
     pub(super) fn openings(&self) -> u64 {
         self.openings.load(Ordering::SeqCst)
     }

@@ -1,10 +1,10 @@
-//! Why a write failed of the file itself, as on a full disk, until one like it has succeeded again.
+//! The last failure of the file itself, such as a full disk, until a similar write succeeds again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tandem_event_path::store::{Outcome, StoreError};
 
-/// The last failure, if it is not over. Clones share it.
+/// The last failure, unless it is over. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LastFailure(Arc<Mutex<Option<StoreError>>>);
 
@@ -20,7 +20,7 @@ impl LastFailure {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 
-    /// Takes note of how a command's write ended. One that found nothing to write says nothing of the file.
+    /// Records the result of a command's write. A write that was refused says nothing about the file.
     pub(super) fn note(&self, ended: &Result<Outcome, StoreError>) {
         match ended {
             Ok(Outcome::Written) => self.set(None),

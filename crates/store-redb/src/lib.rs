@@ -1,7 +1,7 @@
-//! The embedded store: one redb file a service, for one process.
+//! The embedded store: one redb file for each service, used by one process.
 //!
-//! A service opens its file once as an [`EmbeddedStore`] and builds on it what it keeps there: [`EmbeddedAggregates`],
-//! [`EmbeddedChangeLog`], [`EmbeddedDeadLetters`], or an adapter of its own through [`EmbeddedStore::write`] and
+//! A service opens its file once as an [`EmbeddedStore`] and creates its adapters on it: [`EmbeddedAggregates`],
+//! [`EmbeddedChangeLog`], [`EmbeddedDeadLetters`], or its own adapter with [`EmbeddedStore::write`] and
 //! [`EmbeddedStore::read`]. All of them share one writer, so that commands in flight share a commit.
 
 mod aggregates;
@@ -25,8 +25,8 @@ pub use embedded_store::EmbeddedStore;
 pub use error::{OpenError, WorkError, away};
 pub use registry::EmbeddedRegistry;
 
-/// The [`mark`](tandem_event_path::store::PublishedRow::version) of a record: a hash of its bytes, which differ from one writing to the next, also of
-/// the same value, where records are sealed.
+/// The [`version`](tandem_event_path::store::PublishedRow::version) of a record: a hash of its bytes. If records are
+/// sealed, the bytes differ for each write, even of the same value.
 #[must_use]
 pub fn version_of(bytes: &[u8]) -> Vec<u8> {
     use std::hash::{DefaultHasher, Hasher};

@@ -1,4 +1,4 @@
-//! What the embedded store remembers of itself.
+//! What the embedded store remembers about itself.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ pub struct EmbeddedRegistry {
 }
 
 impl EmbeddedRegistry {
-    /// The registry of this file, made if it is not there.
+    /// The registry in this file. It is created if it does not exist.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub async fn open(store: Arc<EmbeddedStore>) -> Result<Self, StoreError> {
         store
             .write(Durable::Yes, |transaction| {

@@ -1,4 +1,4 @@
-//! The embedded store is held to the contract of the store ports, and to what a file alone can show.
+//! Runs the contract suite of the store ports on the embedded store, with further cases that only a file can show.
 #![allow(clippy::disallowed_methods, reason = "tests date what they make")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -179,7 +179,7 @@ async fn clearing_survives_a_clean_end() {
     assert_eq!(store.backlog().await.unwrap().events, 0);
 }
 
-/// The same aggregates, listed by other fields.
+/// The same aggregates with lists by other fields.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 struct Relisted(Sample);

@@ -1,9 +1,9 @@
-//! The key of an aggregate in a list that is narrowed by fields: it sorts by id within the same values.
+//! The key of an aggregate in a filtered list: entries with the same values are sorted by id.
 
 use crate::WorkError;
 use tandem_model::aggregate::Aggregate;
 
-/// The key of an aggregate in each list; empty where it lacks a field and so is in no such list.
+/// The key of an aggregate in each list. It is empty if the aggregate lacks a field, and so is not in that list.
 pub(super) fn list_keys<A: Aggregate>(state: &A) -> Result<Vec<Vec<u8>>, WorkError> {
     A::INDEXES
         .iter()
@@ -17,8 +17,8 @@ pub(super) fn list_keys<A: Aggregate>(state: &A) -> Result<Vec<Vec<u8>>, WorkErr
         .collect()
 }
 
-/// Values and id as one key that sorts by id within the same values. A zero byte ends each value; one inside a value
-/// is followed by 255, so that no value can pass for the beginning of another.
+/// Values and id as one key, sorted by id within the same values. A zero byte ends each value. A zero byte inside of a
+/// value is followed by 255, so that no value looks like the beginning of another one.
 pub(super) fn list_key<'a>(values: impl Iterator<Item = &'a str>, id: &str) -> Vec<u8> {
     let mut key = Vec::new();
     for value in values {

@@ -1,4 +1,4 @@
-//! Reads pages and spans of aggregates through their lists.
+//! Reads pages and spans of aggregates through the lists.
 
 use std::ops::Bound;
 
@@ -82,7 +82,7 @@ pub(super) fn span<A: Aggregate>(
         Some(after) if after >= first => Bound::Excluded(after),
         _ => Bound::Included(first),
     };
-    // Keys of the last value begin with it and two zeros.
+    // Keys of the last value begin with the value and two zeros.
     let mut end = list_key([request.last.as_str()].into_iter(), "");
     if let Some(last) = end.last_mut() {
         *last = 1;
@@ -100,7 +100,7 @@ pub(super) fn span<A: Aggregate>(
             return Ok(Span { found, more: true });
         }
         let key = row?.0;
-        // No id has a zero byte.
+        // Ids contain no zero byte.
         let id = key.value().rsplit(|byte| *byte == 0).next();
         let id = std::str::from_utf8(id.unwrap_or_default()).map_err(|_| corrupt())?;
         let state = states.get(id)?.ok_or_else(corrupt)?;
@@ -111,7 +111,7 @@ pub(super) fn span<A: Aggregate>(
     Ok(Span { found, more: false })
 }
 
-/// Whether a range ends before it begins, which the table would take for a fault of the program.
+/// Whether a range ends before it begins. redb treats such a range as a programming error.
 fn is_empty((start, end): &(Bound<&[u8]>, Bound<&[u8]>)) -> bool {
     match (start, end) {
         (Bound::Included(start) | Bound::Excluded(start), Bound::Excluded(end)) => start >= end,
@@ -119,7 +119,7 @@ fn is_empty((start, end): &(Bound<&[u8]>, Bound<&[u8]>)) -> bool {
     }
 }
 
-/// Which of [`Aggregate::INDEXES`] a filter is for.
+/// The position of the filter's fields in [`Aggregate::INDEXES`].
 fn position_of<A: Aggregate>(filter: &Filter) -> Result<usize, WorkError> {
     A::INDEXES
         .iter()

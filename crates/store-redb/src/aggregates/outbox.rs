@@ -1,4 +1,4 @@
-//! The outbox: events that are pending, in order of revision for each aggregate, and how old the oldest is.
+//! The outbox: pending events by aggregate and revision, and the age of the oldest.
 
 use std::{ops::Bound, sync::Arc};
 
@@ -63,7 +63,7 @@ fn pending(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<PendingEvent>, WorkError> {
-    // The usual case by far, whatever the number of young events: nothing is that old.
+    // By far the most frequent case, however many young events there are: no event is old enough.
     let oldest = transaction.open_table(names.oldest())?;
     if oldest
         .first()?
@@ -120,7 +120,7 @@ fn clear(
     Ok(())
 }
 
-/// When the oldest pending event of an aggregate was stored, if it has one.
+/// When the oldest pending event of an aggregate was stored, if there is one.
 pub(super) fn first_pending(
     pending: &impl ReadableTable<(&'static str, i64), (i64, &'static [u8])>,
     id: &str,

@@ -1,4 +1,4 @@
-//! The write of a command: state, pending event and first answer, in one transaction or not at all.
+//! The write of a command: state, pending event and first answer, all in one transaction.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use crate::{Codec, WorkError, answers};
 use tandem_event_path::store::{Outcome, Write};
 use tandem_model::{aggregate::Aggregate, request_key::RequestKey};
 
-/// A write with everything encoded.
+/// A write with all its parts encoded.
 pub(super) struct Prepared {
     expected_revision: i64,
     state: StateRow,
@@ -42,7 +42,7 @@ impl Prepared {
         if stored.revision != self.expected_revision {
             return Ok(Outcome::Stale);
         }
-        // First whether the key is free: a write that is refused changes nothing.
+        // The key is checked first, because a refused write must change nothing.
         if let Some(key) = &self.idempotency_key
             && answers::is_taken(transaction, &names.answers, key)?
         {

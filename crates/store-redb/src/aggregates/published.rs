@@ -1,4 +1,5 @@
-//! Aggregates of which nothing is pending, as a rebuild looks at them: each is removed or set back only if it is still as it was seen.
+//! Aggregates without pending events, for rebuilds. Each one is removed or reverted only if it is unchanged since it
+//! was seen.
 
 use std::{collections::HashSet, ops::Bound};
 
@@ -12,7 +13,7 @@ use super::{
 use crate::{WorkError, answers, version_of};
 use tandem_event_path::store::PublishedRow;
 
-/// A page of the aggregates of which nothing is pending.
+/// A page of the aggregates without pending events.
 pub(super) fn published(
     transaction: &ReadTransaction,
     names: &Names,
@@ -40,7 +41,7 @@ pub(super) fn published(
     Ok(page)
 }
 
-/// What is stored of an aggregate, if it has not been written since it was seen and nothing is pending.
+/// The stored row of an aggregate, if it was not written since it was seen and has no pending events.
 pub(super) fn still_as(
     states: &WritableStates<'_>,
     pending: &impl ReadableTable<(&'static str, i64), (i64, &'static [u8])>,
@@ -57,7 +58,7 @@ pub(super) fn still_as(
     }))
 }
 
-/// Removes aggregates that are still as they were seen, with those of the answers that are theirs.
+/// Removes aggregates that are unchanged since they were seen, with their answers.
 pub(super) fn remove(
     transaction: &WriteTransaction,
     names: &Names,

@@ -1,4 +1,5 @@
-//! The row of a state with its places in the lists: written together, so that every list shows what is stored.
+//! The row of a state and its entries in the lists. They are written together, so that the lists always match the
+//! state.
 
 use redb::{ReadableTable, WriteTransaction};
 
@@ -9,7 +10,7 @@ use super::{
 use crate::{Codec, WorkError};
 use tandem_model::aggregate::Aggregate;
 
-/// A state with everything encoded, so that the writer thread only moves bytes.
+/// A state with all its parts encoded, so that the writer thread only copies bytes.
 pub(super) struct StateRow {
     pub(super) id: String,
     pub(super) revision: i64,
@@ -17,7 +18,7 @@ pub(super) struct StateRow {
     pub(super) bytes: Vec<u8>,
 }
 
-/// What is stored of an aggregate now: revision 0 and no lists when there is none.
+/// The stored row of an aggregate: revision 0 and no lists if there is none.
 #[derive(Default)]
 pub(super) struct StoredRow {
     pub(super) revision: i64,
@@ -48,7 +49,7 @@ impl StateRow {
         Ok(row.map_or_else(StoredRow::default, |row| StoredRow::from(row.value())))
     }
 
-    /// Writes the state and moves it from the lists that it was in to those that it is in now.
+    /// Writes the state, and moves it from its old lists to its new ones.
     pub(super) fn put(
         &self,
         transaction: &WriteTransaction,
@@ -60,7 +61,8 @@ impl StateRow {
         self.list(transaction, stored, names)
     }
 
-    /// As [`Self::put`], unless what is stored is newer. One walk down the tree and no look before: that is rare.
+    /// Like [`Self::put`], unless the stored state is newer. It inserts first and puts a newer row back afterwards.
+    /// This takes one walk down the tree, because newer rows are rare.
     pub(super) fn put_over_older(
         &self,
         transaction: &WriteTransaction,
@@ -89,7 +91,7 @@ impl StateRow {
         (self.revision, lists, self.bytes.as_slice())
     }
 
-    /// Moves it from the lists that it was in to those that it is in now.
+    /// Moves the aggregate from its old lists to its new ones.
     fn list(
         &self,
         transaction: &WriteTransaction,

@@ -1,4 +1,4 @@
-//! The tables of a collection: what they are called, what their rows are, and how they are made.
+//! The tables of a collection: their names, their rows, and their creation.
 
 use redb::{ReadOnlyTable, ReadableTable, TableDefinition, WriteTransaction};
 
@@ -9,15 +9,15 @@ use crate::{
 };
 use tandem_model::aggregate::Aggregate;
 
-/// id → (revision, its keys in the lists, state). Revision and keys stand apart so that a write decodes nothing.
+/// id → (revision, keys in the lists, state). Revision and keys are separate columns, so that a write decodes nothing.
 type State<'a> = TableDefinition<'a, &'static str, (i64, Vec<&'static [u8]>, &'static [u8])>;
 /// (id, revision) → (stored at, pending event).
 type Pending<'a> = TableDefinition<'a, (&'static str, i64), (i64, &'static [u8])>;
-/// (stored at, id) for each id that has pending events: of its oldest.
+/// (stored at, id) for each id with pending events, with the time of the oldest event.
 type Oldest<'a> = TableDefinition<'a, (i64, &'static str), ()>;
 /// The values of the fields, then the id: see [`super::list_key::list_key`].
 type List<'a> = TableDefinition<'a, &'static [u8], ()>;
-/// What the lists of a collection are made of.
+/// The fields that each list of a collection was built from.
 const LISTS: TableDefinition<'static, &str, &str> = TableDefinition::new("lists");
 
 pub(super) type StateTable = ReadOnlyTable<&'static str, (i64, Vec<&'static [u8]>, &'static [u8])>;
