@@ -1,8 +1,8 @@
-//! Finds out why a broker's certificate is not accepted. librdkafka says the same for one that is not trusted and for one of
-//! another host name.
+//! Finds out why a broker's certificate is refused. librdkafka gives the same error for an untrusted certificate and
+//! for one of another host name.
 //!
-//! It is asked once more, without looking at the host name and **without the login**: a host that is not who it says it is must not be
-//! told the password.
+//! It connects once more, without checking the host name and **without the login**: a host with the wrong identity must
+//! not get the password.
 #![expect(clippy::disallowed_methods, reason = "it waits for a real server")]
 
 use std::{
@@ -24,12 +24,13 @@ use super::{
     settings::KafkaSettings,
 };
 
-/// How long the question may take in all.
+/// The time limit of the whole check.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How long it waits between two looks at what the client says.
+/// The time between two reads of the client's errors.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Which of the two it is; `None` when that cannot be found out now, or nobody wants to know any more. Blocks its thread, for 5 s at most.
+/// Which of the two causes it is; `None` if that cannot be found out now, or `stop` is cancelled. Blocks the thread for
+/// at most 5 s.
 pub(super) fn cause(settings: &KafkaSettings, stop: &CancellationToken) -> Option<Cause> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", settings.bootstrap_servers());
@@ -50,7 +51,7 @@ pub(super) fn cause(settings: &KafkaSettings, stop: &CancellationToken) -> Optio
         if client.fetch_metadata(None, LOOK).is_ok() {
             return Some(Cause::HostName);
         }
-        // What the client has to say comes out only where it is polled.
+        // The client reports its errors only when it is polled.
         while client.poll(Duration::ZERO).is_some() {}
         if let Some(cause) = heard.cause() {
             return Some(cause);
@@ -59,14 +60,14 @@ pub(super) fn cause(settings: &KafkaSettings, stop: &CancellationToken) -> Optio
     None
 }
 
-/// What the client said of its connection.
+/// The errors that the client reported about its connection.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Said>>);
 
 #[derive(Clone, Copy, Default)]
 struct Said {
     cause: Option<Cause>,
-    /// Whether connecting failed before there could be a certificate.
+    /// Whether the connection failed before the server could send a certificate.
     is_elsewhere: bool,
 }
 
@@ -87,8 +88,8 @@ impl ClientContext for Heard {
                 said.cause = Some(Cause::UntrustedCertificate);
             }
             Some(_) => said.is_elsewhere = true,
-            // The connection ended without a word of why, as it does after the handshake, for want of a login: the certificate is
-            // trusted.
+            // The connection ended without a reason, as it does after the handshake because there is no login. So the
+            // certificate is trusted.
             None if code == Some(RDKafkaErrorCode::AllBrokersDown)
                 && said.cause.is_none()
                 && !said.is_elsewhere =>

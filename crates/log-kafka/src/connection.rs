@@ -1,5 +1,5 @@
-//! A service's connection to Kafka. It makes sure of the topics in the background, so that a service starts and serves
-//! while Kafka is down.
+//! A service's connection to Kafka. It creates and checks the topics in the background, so that a service can start and
+//! serve while Kafka is down.
 
 use std::{
     fmt,
@@ -36,18 +36,19 @@ use crate::{
     unreadable::Tails,
 };
 
-/// The pauses between two tries to reach Kafka, at first and while it is known to be out of reach.
+/// The pauses between attempts to reach Kafka: at first, and while it is known to be unreachable.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 const BACKOFF_WHILE_DOWN: Backoff =
     Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
-/// How often the same reason is told again while Kafka is out of reach.
+/// How often the same reason is logged again while Kafka is unreachable.
 const REMINDER: Duration = Duration::from_secs(60);
-/// How long a look whether Kafka answers may take.
+/// The time limit of a check whether Kafka answers.
 const LOOK: Duration = Duration::from_secs(3);
-/// How long a single record waits for room in the producer's queue; there it waits as long again for its acknowledgement.
+/// How long a single record waits for space in the producer's queue. It then waits as long again for its
+/// acknowledgement.
 const RECORD_LIMIT: Duration = Duration::from_secs(10);
 
-/// A link to Kafka. Clones share it.
+/// A connection to Kafka. Clones share it.
 #[derive(Clone)]
 pub struct Kafka {
     settings: Arc<KafkaSettings>,
@@ -69,10 +70,10 @@ impl fmt::Debug for Kafka {
 }
 
 impl Kafka {
-    /// Begins to reach Kafka and to make sure of the topics; returns at once.
+    /// Starts to connect to Kafka and to create the topics. Returns at once.
     ///
     /// # Errors
-    /// When a property is not one of librdkafka's or has a value that it does not take.
+    /// If librdkafka does not know a property, or refuses its value.
     pub fn connect(
         settings: KafkaSettings,
         needed: Vec<Topic>,
@@ -83,7 +84,7 @@ impl Kafka {
         let admin: AdminClient<Link> = config
             .create_with_context(link.clone())
             .map_err(no_client("topics"))?;
-        // An administrative client never looks at what is said of its link; a producer does.
+        // An administrative client never polls for the errors of its connection, but a producer does.
         let listener: FutureProducer<Link> = config
             .create_with_context(link.clone())
             .map_err(no_client("topics"))?;
@@ -106,7 +107,7 @@ impl Kafka {
                 BACKOFF,
                 || topics::ensure(&admin, &settings, &needed),
                 |error, pause| {
-                    // Said already, and more clearly than the time-out that it comes to.
+                    // The reason is logged already, and is clearer than this timeout.
                     if link.is_down() {
                         tracing::debug!(%error, "Kafka is still out of reach");
                     } else {
@@ -119,59 +120,60 @@ impl Kafka {
                 done = ensured => done,
             };
             if done.is_some() {
-                // Without topics nothing was asked.
+                // If no topics are needed, no request was sent.
                 if !needed.is_empty() {
                     link.let_in();
                     drop(listener);
                 }
-                // Nobody left to hear it is fine: the service is going away.
+                // No receiver may be left when the service ends.
                 let _ = ready.send(true);
-                // The sender stays until the end, so that waiting for it never fails early.
+                // The sender lives until the end, so that waiting for the topics never fails early.
                 token.cancelled().await;
             }
         });
         Ok(kafka)
     }
 
-    /// The settings it was made with.
+    /// The settings of this connection.
     #[must_use]
     pub fn settings(&self) -> &KafkaSettings {
         &self.settings
     }
 
-    /// Whether the topics are known to be there.
+    /// Whether the topics are known to exist.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         *self.topics_ready.borrow()
     }
 
-    /// Why a client could not use Kafka lately, as a sentence, if one has said so.
+    /// Why a client could not use Kafka lately, as a sentence, if a client has reported an error.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
         self.link.reason().map(|reason| reason.to_string())
     }
 
-    /// What the clients of this process tell of their connections.
+    /// What the clients of this process report about their connections.
     #[must_use]
     pub fn link(&self) -> Link {
         self.link.clone()
     }
 
-    /// For each partition of a topic where to read on from to see what was published at this time (in milliseconds since 1970) or later.
+    /// For each partition of a topic, the offset from which to read messages that were published at this time (in
+    /// milliseconds since 1970) or later.
     ///
     /// # Errors
-    /// When the log does not answer within 20 s.
+    /// If the log does not answer within 20 s.
     pub async fn since(&self, topic: &str, time_ms: i64) -> Result<Offsets, LogError> {
         let ends = self.topic(topic).await?.ends;
         let topic = self.settings.physical(topic).into_owned();
         tail::since(Arc::clone(&self.settings), topic, time_ms, ends).await
     }
 
-    /// The one producer of single records. All share it: each producer of rdkafka 0.39 spins for the last millisecond of every
-    /// tenth of a second that it waits, which is a hundredth of a processor.
+    /// The one producer of single records. All callers share it, because each producer of rdkafka 0.39 busy-waits in
+    /// the last millisecond of every tenth of a second, which uses one percent of a processor.
     fn record_producer(&self) -> Result<FutureProducer<Link>, KafkaError> {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that had a fatal error (KIP-360) takes nothing any more: only a new one does.
+        // After a fatal error (KIP-360) a producer accepts no more records. Only a new one does.
         if let Some(producer) = records
             .as_ref()
             .filter(|producer| producer.client().fatal_error().is_none())
@@ -241,7 +243,7 @@ impl Log for Kafka {
         let topic = self.settings.physical(topic).into_owned();
         let ends = tail::ends(Arc::clone(&self.settings), topic, COMMITTED).await?;
         Ok(TopicState {
-            // librdkafka has topic ids (KIP-516), its Rust binding has not.
+            // librdkafka supports topic ids (KIP-516), but its Rust binding does not.
             identity: None,
             ends,
         })
@@ -257,7 +259,7 @@ impl Log for Kafka {
             .record_producer()
             .map_err(no_client("a look at a group"))?;
         let group = self.settings.physical(group).into_owned();
-        // librdkafka's question blocks its thread.
+        // This call of librdkafka blocks its thread.
         let asked = tokio::task::spawn_blocking(move || {
             let client = producer.client();
             let list = client.fetch_group_list(Some(&group), REQUEST_LIMIT)?;
@@ -284,7 +286,7 @@ impl Log for Kafka {
     }
 }
 
-/// Tells once why Kafka is out of reach whenever it is, and looks for it until it is back.
+/// Logs the reason whenever Kafka becomes unreachable, and checks until it is back.
 async fn watch_link(kafka: Kafka, admin: Arc<AdminClient<Link>>, token: CancellationToken) {
     let link = &kafka.link;
     loop {
@@ -292,7 +294,8 @@ async fn watch_link(kafka: Kafka, admin: Arc<AdminClient<Link>>, token: Cancella
             () = token.cancelled() => return,
             () = link.down() => {}
         }
-        // A broker ends idle connections, and the client then says that it has none: only who asks knows.
+        // A broker closes idle connections, and the client then reports that it has none. Only a request shows whether
+        // Kafka answers.
         if kafka.is_ready() && answers(&admin).await {
             link.let_in();
             continue;
@@ -316,7 +319,7 @@ async fn watch_link(kafka: Kafka, admin: Arc<AdminClient<Link>>, token: Cancella
     }
 }
 
-/// Says why Kafka is out of reach, again when the reason changes and now and then, until it answers.
+/// Logs why Kafka is unreachable until it answers: at first, when the reason changes, and at intervals.
 async fn report_until_back(kafka: &Kafka, admin: &Arc<AdminClient<Link>>) {
     let mut told: Option<(Option<Cause>, Instant)> = None;
     let mut pauses = BACKOFF_WHILE_DOWN.pauses(&kafka.clock);
@@ -338,7 +341,7 @@ async fn report_until_back(kafka: &Kafka, admin: &Arc<AdminClient<Link>>) {
             () = kafka.link.up() => return,
             () = kafka.clock.sleep(pauses.next_pause()) => {}
         }
-        // Until the topics are there, who makes them asks.
+        // Until the topics exist, the task that creates them sends the requests.
         if kafka.is_ready() && answers(admin).await {
             kafka.link.let_in();
             return;
@@ -346,10 +349,10 @@ async fn report_until_back(kafka: &Kafka, admin: &Arc<AdminClient<Link>>) {
     }
 }
 
-/// Whether Kafka answers a question.
+/// Whether Kafka answers a request.
 async fn answers(admin: &Arc<AdminClient<Link>>) -> bool {
     let admin = Arc::clone(admin);
-    // librdkafka's question blocks its thread.
+    // This call of librdkafka blocks its thread.
     let asked =
         tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, LOOK).is_ok());
     asked.await.unwrap_or_default()

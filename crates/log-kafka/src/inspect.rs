@@ -1,4 +1,4 @@
-//! What a cluster holds, for somebody who looks whether it is fit: topics and their settings. It makes and changes nothing.
+//! Inspects a cluster, for a check whether it is suitable: topics and their settings. It creates and changes nothing.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -12,54 +12,54 @@ use tokio_util::sync::CancellationToken;
 
 use super::{certificate, link::Link, no_client, reason::Cause, settings::KafkaSettings};
 
-/// How long the cluster may take for each of the questions.
+/// The time limit of each request to the cluster.
 const LIMIT: Duration = Duration::from_secs(6);
 
-/// What was found.
+/// The result of an inspection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
-    /// Brokers in the cluster.
+    /// The number of brokers in the cluster.
     pub brokers: usize,
-    /// Those of the topics asked for that are there.
+    /// Those of the requested topics that exist.
     pub topics: BTreeMap<String, TopicState>,
 }
 
-/// A topic as it is.
+/// The current state of a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicState {
-    /// Its partitions.
+    /// The number of partitions.
     pub partitions: usize,
-    /// Copies of its first partition.
+    /// The number of replicas of its first partition.
     pub replicas: usize,
-    /// `cleanup.policy`, where it may be read.
+    /// `cleanup.policy`, if the user may read it.
     pub cleanup_policy: Option<String>,
-    /// `retention.ms`, where it may be read.
+    /// `retention.ms`, if the user may read it.
     pub retention_ms: Option<String>,
-    /// `compression.type`, where it may be read.
+    /// `compression.type`, if the user may read it.
     pub compression_type: Option<String>,
 }
 
-/// Why nothing could be found out.
+/// Why the inspection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// A property that librdkafka does not know or take.
+    /// librdkafka does not know a property, or refuses its value.
     #[error(transparent)]
     Client(#[from] LogError),
-    /// Kafka cannot be used, and why, as a sentence.
+    /// Kafka cannot be used; the sentence says why.
     #[error("{0}")]
     Refused(String),
-    /// It does not answer.
+    /// Kafka does not answer.
     #[error("Kafka does not answer within {} s: {reason}", LIMIT.as_secs())]
     Away {
-        /// What the client says.
+        /// The client's error.
         reason: String,
     },
 }
 
-/// Looks at a cluster and at these topics.
+/// Inspects a cluster and these topics.
 ///
 /// # Errors
-/// When it does not answer, within 12 s, or refuses the login.
+/// If it does not answer within 12 s, or refuses the login.
 pub async fn inspect(
     settings: &KafkaSettings,
     topics: &[&str],
@@ -68,7 +68,7 @@ pub async fn inspect(
     let config = settings.client_config();
     let wrong = || no_client("a look at the cluster");
     let admin: AdminClient<Link> = config.create_with_context(link.clone()).map_err(wrong())?;
-    // An administrative client never looks at what is said of its link; a producer does.
+    // An administrative client never polls for the errors of its connection, but a producer does.
     let listener: FutureProducer<Link> =
         config.create_with_context(link.clone()).map_err(wrong())?;
     let admin = Arc::new(admin);
@@ -131,7 +131,7 @@ pub async fn inspect(
             state.compression_type = value("compression.type");
         }
     }
-    // The end of a client blocks its thread.
+    // Dropping a client blocks its thread.
     tokio::task::spawn_blocking(move || drop((admin, listener)));
     Ok(found)
 }

@@ -1,8 +1,9 @@
-//! `sasl.jaas.config`, the login of a Java client, as Secrets made for one hold it: user and password are read from it.
+//! Reads `sasl.jaas.config`, the login of a Java client, as found in Secrets that were made for one. It extracts user
+//! and password.
 //!
 //! Form: `MODULE FLAG KEY="VALUE" …;` (javax.security.auth.login.Configuration; values quoted as in Java).
 
-/// What a login says.
+/// The content of a login.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Login {
     pub(super) module: Module,
@@ -10,34 +11,34 @@ pub(super) struct Login {
     pub(super) password: String,
 }
 
-/// The login modules that are understood.
+/// The supported login modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Module {
     Plain,
     Scram,
 }
 
-/// Why a `sasl.jaas.config` cannot be used. It never quotes the text: a password may stand in it.
+/// Why a `sasl.jaas.config` cannot be used. It never quotes the text, because that may contain a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JaasError {
-    /// Another module than the two that are understood.
+    /// It names a module that is not supported.
     #[error(
         "sasl.jaas.config names the login module {0}; PlainLoginModule and ScramLoginModule are understood, for others set librdkafka's own properties"
     )]
     Module(String),
-    /// It has not the form.
+    /// Its syntax is wrong.
     #[error(
         "sasl.jaas.config has {0}; it should look like org.apache.kafka.common.security.plain.PlainLoginModule required username=\"USER\" password=\"PASSWORD\";"
     )]
     Form(&'static str),
-    /// Module and mechanism do not belong together.
+    /// The module and the mechanism do not match.
     #[error(
         "sasl.jaas.config has a {module} and sasl.mechanism is {mechanism}; set sasl.mechanism to {wanted}"
     )]
     Mechanism {
         /// The module's name.
         module: &'static str,
-        /// What `sasl.mechanism` is.
+        /// The value of `sasl.mechanism`.
         mechanism: String,
         /// What would be right.
         wanted: &'static str,
@@ -48,7 +49,7 @@ impl Login {
     /// Reads a login.
     ///
     /// # Errors
-    /// When it has not the form, or names another module.
+    /// If its syntax is wrong, or it names another module.
     pub(super) fn read(text: &str) -> Result<Self, JaasError> {
         let mut words = words(text)?.into_iter();
         let module = words.next().ok_or(JaasError::Form("nothing in it"))?;
@@ -63,7 +64,7 @@ impl Login {
             match word.split_once('=') {
                 Some(("username", value)) => username = Some(value.to_owned()),
                 Some(("password", value)) => password = Some(value.to_owned()),
-                // The flag (`required`), and options that say nothing of who logs in.
+                // The flag (`required`), and options that are not about the user's identity.
                 _ => {}
             }
         }
@@ -78,10 +79,10 @@ impl Login {
         })
     }
 
-    /// The mechanism that goes with it, given the one that the settings name.
+    /// The mechanism for this module, given the one in the settings.
     ///
     /// # Errors
-    /// When they do not belong together.
+    /// If they do not match.
     pub(super) fn mechanism(&self, set: Option<&str>) -> Result<String, JaasError> {
         let (module, wanted) = match self.module {
             Module::Plain => ("PlainLoginModule", "PLAIN"),
@@ -102,7 +103,7 @@ impl Login {
     }
 }
 
-/// Splits at white space outside of quotes and up to the semicolon; quotes and escapes are resolved.
+/// Splits at white space outside of quotes, up to the semicolon. Resolves quotes and escapes.
 fn words(text: &str) -> Result<Vec<String>, JaasError> {
     let mut words = Vec::new();
     let mut word = String::new();

@@ -1,12 +1,13 @@
-//! The adapter of the log port (`tandem_event_path::log`) to Kafka, on librdkafka: the only crate that needs rdkafka.
+//! The Kafka adapter of the log port (`tandem_event_path::log`), on librdkafka. It is the only crate that needs
+//! rdkafka.
 //!
 //! * [`connection`]: a service's connection; creates missing topics ([`topics`]) in the background.
 //! * `publisher`: an idempotent producer with `acks=all`.
 //! * `member`: a member of a consumer group, for projections.
 //! * `tail`: reads a whole topic by assignment, outside any group, for live readers, rebuilds and audits.
 //! * [`settings`]: brokers, login, and any librdkafka property.
-//! * [`reason`], [`link`], `certificate`: why Kafka cannot be reached, as one sentence.
-//! * `unreadable`: what cannot be read though it can be reached.
+//! * [`reason`], [`link`], `certificate`: why Kafka is unreachable, as one sentence.
+//! * `unreadable`: what cannot be read although Kafka answers.
 
 use std::time::Duration;
 
@@ -27,15 +28,16 @@ mod tail;
 pub mod topics;
 mod unreadable;
 
-/// Longest wait for one answer of a broker to an administrative or metadata request.
+/// The time limit for a broker's answer to an administrative or metadata request.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
-/// A client that could not be made, for a property that librdkafka does not know or take; what librdkafka said names it.
+/// The error for a client that could not be created, because librdkafka does not know a property or refuses its value.
+/// Its text names the property.
 fn no_client(purpose: &'static str) -> impl FnOnce(KafkaError) -> LogError {
     move |error| LogError::Settings(format!("Kafka client for {purpose}: {error}"))
 }
 
-/// What librdkafka says while it cannot do as asked.
+/// Converts an error of librdkafka to "unavailable".
 fn away(error: KafkaError) -> LogError {
     LogError::Away(error.to_string())
 }

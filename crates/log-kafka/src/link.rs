@@ -1,7 +1,8 @@
-//! What the Kafka clients of a process say of their connections, remembered as one reason instead of a line a client and attempt.
+//! Collects what the Kafka clients of a process report about their connections, as one reason instead of one line for
+//! each client and attempt.
 //!
-//! librdkafka tells a callback why a connection fails, while the request that needed it only times out. The clients of a process share
-//! one [`Link`]; their lines are kept out of the log (see `tandem_service::telemetry`).
+//! librdkafka reports to a callback why a connection fails, while the request that needs it only times out. The clients
+//! of a process share one [`Link`]. Their own lines are kept out of the log (see `tandem_service::telemetry`).
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,21 +16,21 @@ use tokio::sync::watch;
 
 use super::reason::{Cause, Reason};
 
-/// Brokers whose trouble is remembered at once; a cluster may have more, but their reasons are the same few.
+/// How many brokers' errors are kept. A cluster may have more, but they fail for the same few reasons.
 const BROKERS: usize = 64;
 
-/// What is known of the connections.
+/// What is known about the connections.
 #[derive(Clone, Debug, Default)]
 struct State {
-    /// The newest trouble of each broker.
+    /// The newest error of each broker.
     reasons: BTreeMap<String, Reason>,
-    /// Whether a client has said that it has no broker left, or may not log in.
+    /// Whether a client has reported that it has no broker left, or may not log in.
     is_down: bool,
-    /// Whether that was looked into and found true.
+    /// Whether a check has confirmed that.
     is_confirmed: bool,
 }
 
-/// Listens to clients, and remembers why Kafka cannot be used. Clones share it.
+/// Listens to clients, and remembers why Kafka cannot be used. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Link(Arc<watch::Sender<State>>);
 
@@ -40,7 +41,8 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Why Kafka cannot be used, if a client has said so: the reason that is most likely that of all brokers.
+    /// Why Kafka cannot be used, if a client has reported it. Of several reasons it is the one that most likely applies
+    /// to all brokers.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         let state = self.0.borrow();
@@ -48,33 +50,33 @@ impl Link {
         worst.cloned()
     }
 
-    /// Whether a client has no broker left. It may be mistaken: a broker also ends connections that are idle.
+    /// Whether a client has no broker left. This may be wrong, because a broker also closes idle connections.
     #[must_use]
     pub fn is_down(&self) -> bool {
         self.0.borrow().is_down
     }
 
-    /// Whether Kafka was looked for after a client had no broker left, and was not found.
+    /// Whether Kafka did not answer a check after a client had lost its last broker.
     #[must_use]
     pub fn is_confirmed_down(&self) -> bool {
         let state = self.0.borrow();
         state.is_down && state.is_confirmed
     }
 
-    /// Returns when a client has no broker left.
+    /// Waits until a client has no broker left.
     pub(super) async fn down(&self) {
         let mut told = self.0.subscribe();
-        // The sender is held here: it cannot be gone.
+        // `self` holds the sender, so it cannot be gone.
         let _ = told.wait_for(|state| state.is_down).await;
     }
 
-    /// Returns when there is no trouble any more.
+    /// Waits until there is no error any more.
     pub(super) async fn up(&self) {
         let mut told = self.0.subscribe();
         let _ = told.wait_for(|state| !state.is_down).await;
     }
 
-    /// Kafka was looked for and does not answer.
+    /// Records that Kafka did not answer a check.
     pub(super) fn confirm(&self) {
         self.0.send_modify(|state| {
             state.is_down = true;
@@ -82,7 +84,7 @@ impl Link {
         });
     }
 
-    /// Puts a better cause in the place of one that may be several.
+    /// Replaces an ambiguous cause by a more precise one.
     pub(super) fn refine(&self, cause: Cause) {
         self.0.send_modify(|state| {
             for reason in state.reasons.values_mut() {
@@ -93,7 +95,7 @@ impl Link {
         });
     }
 
-    /// Forgets all trouble: Kafka has answered.
+    /// Forgets all errors, because Kafka has answered.
     pub(super) fn let_in(&self) {
         self.0
             .send_if_modified(|state| !std::mem::take(state).is_well());
@@ -162,7 +164,7 @@ mod tests {
         let link = Link::default();
         assert_eq!(link.reason(), None);
         tell(&link, RDKafkaErrorCode::BrokerTransportFailure, CLOSED);
-        // One broker of several may be away.
+        // One of several brokers may be unavailable.
         assert!(!link.is_down());
         tell(
             &link,

@@ -39,21 +39,21 @@ pub(crate) struct KafkaMember {
     progress: Arc<Progress>,
 }
 
-/// How far the member has read, for the lag: offsets have holes, and what was read to the end of a partition has none left.
+/// How far the member has read, for the lag. Offsets have holes, and a partition that was read to its end has no lag.
 #[derive(Default)]
 struct Progress(Mutex<Places>);
 
 #[derive(Default)]
 struct Places {
-    /// For each partition the offset behind the last record that was handed out.
+    /// For each partition, the offset after the last record that was handed out.
     handed_out: BTreeMap<i32, i64>,
-    /// For each partition what was stored last.
+    /// For each partition, the last stored offset.
     stored: BTreeMap<i32, i64>,
-    /// Partitions whose end was come to behind that record.
+    /// Partitions whose end was reached after that record.
     ended: BTreeSet<i32>,
-    /// For each partition that was behind when the lag was told last, the offset behind the last record that had been handed out then.
+    /// For each partition that was behind at the last lag report, the offset after the last record handed out by then.
     behind: BTreeMap<i32, Option<i64>>,
-    /// Partitions that are behind, and of which nothing was handed out between the last two times.
+    /// Partitions that are behind, and that handed out nothing between the last two reports.
     stuck: BTreeSet<i32>,
 }
 
@@ -62,9 +62,9 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Messages of a partition from what is done to its end.
+    /// The number of messages from the last processed one to the end of a partition.
     fn lag(&self, partition: &Partition) -> i64 {
-        // What a transaction holds back that is still open counts too.
+        // Messages that an open transaction holds back count too.
         let end = partition.hi_offset.max(partition.ls_offset);
         let mut done = partition.stored_offset.max(partition.committed_offset);
         let places = self.places();
@@ -80,7 +80,7 @@ impl Progress {
         (end - done).max(0)
     }
 
-    /// Takes note of the partitions that are behind.
+    /// Records the partitions that are behind.
     fn note(&self, behind: impl IntoIterator<Item = i32>) {
         let mut places = self.places();
         let behind: BTreeMap<i32, Option<i64>> = behind
@@ -97,7 +97,7 @@ impl Progress {
 }
 
 impl KafkaMember {
-    /// The message, if that is what was received; `None` for the end of a partition.
+    /// The message, if one was received; `None` for the end of a partition.
     fn received(
         &self,
         received: Result<BorrowedMessage<'_>, KafkaError>,
@@ -151,7 +151,7 @@ impl KafkaMember {
             defaults.push(("group.instance.id", instance));
         }
         let mut config = settings.client_config_with(&defaults);
-        // Not for the user to choose: what is committed must be what was written.
+        // Users cannot change these properties: an offset may be committed only for messages that were written.
         config
             .set("group.id", settings.physical(&membership.group))
             .set("enable.auto.commit", "true")
@@ -234,8 +234,8 @@ impl Member for KafkaMember {
         }
     }
 
-    /// All that was paused, also what is another member's meanwhile: librdkafka keeps the pause of a partition that goes and comes back,
-    /// and then nobody would read it.
+    /// Resumes all paused partitions, also those that another member has meanwhile. librdkafka keeps a partition paused
+    /// when it is revoked and assigned again, and then nobody would read it.
     fn resume(&self) {
         let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = self.consumer.resume(&paused) {
@@ -244,8 +244,8 @@ impl Member for KafkaMember {
         *paused = TopicPartitionList::new();
     }
 
-    /// Both happen on a thread of their own, which is left behind when they take too long: librdkafka waits without end for the answer to
-    /// a commit that was on its way when the brokers went (its issue 3740).
+    /// Commits and closes on a separate thread, which is abandoned when it takes too long. librdkafka waits
+    /// without a limit for the answer to a commit that was in flight when the brokers went away (its issue 3740).
     async fn leave(self: Box<Self>, limit: Duration) -> bool {
         let (left_in, left) = oneshot::channel();
         let leaving = std::thread::Builder::new()
@@ -258,7 +258,7 @@ impl Member for KafkaMember {
                     tracing::debug!(group = membership.group, %error, "the last offsets were not committed; some messages will be read again");
                 }
                 drop(consumer);
-                // Nobody waits any longer: it took too long.
+                // The receiver may be gone, if this took too long.
                 let _ = left_in.send(());
             });
         match leaving {

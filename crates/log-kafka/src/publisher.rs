@@ -1,4 +1,4 @@
-//! An idempotent producer that has many records in flight at once.
+//! An idempotent producer with many records in flight.
 
 use std::{
     fmt,
@@ -18,12 +18,12 @@ use tandem_model::message::Position;
 
 use crate::{link::Link, no_client, record, settings::KafkaSettings};
 
-/// A producer, replaced when it cannot go on.
+/// Publishes with one producer, and replaces it after a fatal error.
 pub(crate) struct KafkaPublisher {
     settings: Arc<KafkaSettings>,
     link: Link,
     producer: Mutex<FutureProducer<Link>>,
-    /// Whether something failed since the producer was looked at.
+    /// Whether something failed since the producer was checked.
     suspect: Arc<AtomicBool>,
 }
 
@@ -55,7 +55,7 @@ impl KafkaPublisher {
         })
     }
 
-    /// The producer; a new one if the last one had a fatal error (KIP-360), after which it takes nothing any more.
+    /// The producer, or a new one after a fatal error (KIP-360), because the old one then accepts no more records.
     fn producer(&self) -> FutureProducer<Link> {
         let mut held = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         if self.suspect.swap(false, Ordering::AcqRel)
@@ -103,7 +103,7 @@ impl Publisher for KafkaPublisher {
     }
 }
 
-/// What librdkafka says of a record, as the port says it.
+/// Converts an error of librdkafka for a record to the port's error.
 pub(crate) fn publish_error(error: &KafkaError) -> PublishError {
     let said = error.to_string();
     match error.rdkafka_error_code() {

@@ -1,61 +1,61 @@
-//! Why Kafka is out of reach: what the client says of its connections, as one sentence that says what to mend.
+//! Why Kafka is unreachable: turns a client's connection error into one sentence that says what to fix.
 //!
-//! The texts are those of librdkafka 2.12 (`rdkafka_broker.c`, `rdkafka_transport.c`, `rdkafka_ssl.c`). What is not known here is told
-//! as the client said it, shortened.
+//! The texts are those of librdkafka 2.12 (`rdkafka_broker.c`, `rdkafka_transport.c`, `rdkafka_ssl.c`). Unknown texts
+//! are quoted, shortened.
 
 use std::fmt;
 
 use rdkafka::error::RDKafkaErrorCode;
 
-/// What is wrong with a connection, from what speaks of one broker alone to what is the same at all of them.
+/// What is wrong with a connection. The order is from causes that affect one broker to causes that affect all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// Something that has no name here.
+    /// An unknown cause.
     Other,
-    /// Packets vanish: nothing answers.
+    /// Packets get lost, and nothing answers.
     Silent,
-    /// There is no way to that address.
+    /// There is no route to the address.
     NoRoute,
     /// Nothing listens on the port.
     ClosedPort,
-    /// The host's name is known to nobody.
+    /// The host's name cannot be resolved.
     UnknownName,
     /// The listener does not speak TLS.
     PlainListener,
-    /// The listener does not speak what the client speaks: TLS or a login is missing.
+    /// The listener expects another protocol than the client uses: TLS or a login is missing.
     ProtectedListener,
-    /// The listener wants a certificate of the client's own.
+    /// The listener requires a client certificate.
     ClientCertificate,
-    /// The certificate is not trusted, or is for another host: librdkafka does not say which.
+    /// The certificate is not trusted, or is for another host. librdkafka does not say which.
     Certificate,
-    /// The certificate is signed by no authority that the client trusts.
+    /// The certificate is not signed by an authority that the client trusts.
     UntrustedCertificate,
     /// The certificate is for another host name.
     HostName,
-    /// The listener does not take this way of logging in.
+    /// The listener does not accept this login mechanism.
     Mechanism,
     /// The user or the password is wrong.
     Login,
 }
 
-/// Why one broker cannot be used.
+/// Why a broker cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
-    /// What is wrong.
+    /// The cause.
     pub cause: Cause,
     /// `host:port` of the broker.
     pub broker: String,
-    /// Whether the settings name this broker; otherwise the cluster did.
+    /// Whether the settings name this broker. Otherwise the cluster advertised it.
     pub is_configured: bool,
-    /// What the client said of it.
+    /// The client's error text.
     pub said: String,
 }
 
-/// Longest part of a text that is not ours.
+/// The longest quotation of a foreign text.
 const LONGEST_QUOTE: usize = 200;
 
 impl Reason {
-    /// Reads what librdkafka tells an error callback; `None` for what names no broker.
+    /// Parses what librdkafka reports to an error callback; `None` if the text names no broker.
     #[must_use]
     pub fn read(code: Option<RDKafkaErrorCode>, told: &str) -> Option<Self> {
         if code == Some(RDKafkaErrorCode::AllBrokersDown) {
@@ -113,7 +113,7 @@ fn cause(code: Option<RDKafkaErrorCode>, said: &str) -> Cause {
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { broker, said, .. } = self;
-        // Where the address comes from is where it has to be mended.
+        // The error must be fixed where the address comes from.
         let source = if self.is_configured {
             "--kafka-brokers (TANDEM_KAFKA_BROKERS)"
         } else {

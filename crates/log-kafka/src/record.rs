@@ -1,4 +1,4 @@
-//! Converts between librdkafka's records and the port's.
+//! Converts between the records of librdkafka and of the port.
 
 use rdkafka::{
     Message as _,
@@ -8,7 +8,7 @@ use rdkafka::{
 use tandem_event_path::log::Record;
 use tandem_model::message::{Message, Position};
 
-/// A record that was read, owned; its topic by the name that the services know.
+/// An owned message from a record. Its topic has the name that the services use.
 pub(crate) fn message(record: &BorrowedMessage<'_>, topic: &str) -> Message {
     let headers = record.headers().map_or_else(Vec::new, |headers| {
         headers
@@ -36,7 +36,7 @@ pub(crate) fn message(record: &BorrowedMessage<'_>, topic: &str) -> Message {
     }
 }
 
-/// A record to be published, as the client takes it, to a topic by its name in Kafka.
+/// A record to publish, for the client. Its topic has the name that Kafka uses.
 pub(crate) fn future_record<'a>(
     topic: &'a str,
     record: &'a Record<'_>,

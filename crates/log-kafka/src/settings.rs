@@ -1,4 +1,4 @@
-//! How to reach Kafka: brokers, the login, and any property of librdkafka.
+//! Settings for Kafka: brokers, login, topics, and any property of librdkafka.
 
 mod client_config;
 mod properties;
@@ -26,7 +26,7 @@ pub struct KafkaSettings {
 
     /// Any librdkafka property, as KEY=VALUE; may be given many times (in the environment: one a line). `sasl.jaas.config` is
     /// understood too.
-    // Looked at later, in `check`: what clap refuses it quotes, and this may be a password.
+    // Validated later, in `check`: clap would quote a value that it refuses, and this may be a password.
     #[arg(
         long = "kafka-property",
         env = "TANDEM_KAFKA_PROPERTIES",
@@ -90,18 +90,18 @@ pub struct KafkaSettings {
     pub claim_topics: bool,
 }
 
-/// What a topic's `compression.type` may be for its records to be read: what this build of librdkafka decompresses, and what leaves the choice
-/// to the producers.
+/// The values of a topic's `compression.type` with which its records can be read: the algorithms that this build of
+/// librdkafka decompresses, and the value that leaves the choice to the producers.
 pub const READABLE_COMPRESSION: [&str; 6] =
     ["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"];
 
-/// Longest prefix: a topic's name has at most 249 characters.
+/// The longest prefix. A topic's name may have at most 249 characters.
 const LONGEST_PREFIX: usize = 100;
 
-/// Reads for how many milliseconds a topic keeps its events.
+/// Parses how many milliseconds a topic keeps its events.
 ///
 /// # Errors
-/// Says what would be right.
+/// A message that says what would be right.
 pub fn parse_retention(text: &str) -> Result<i64, String> {
     match text.trim().parse() {
         Ok(milliseconds @ (-1 | 1..)) => Ok(milliseconds),
@@ -109,10 +109,10 @@ pub fn parse_retention(text: &str) -> Result<i64, String> {
     }
 }
 
-/// Reads what the names of topics are to begin with.
+/// Parses the prefix for the names of topics.
 ///
 /// # Errors
-/// Says what would be right.
+/// A message that says what would be right.
 pub fn parse_prefix(text: &str) -> Result<String, String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if text.len() <= LONGEST_PREFIX && text.bytes().all(fits) {
@@ -156,7 +156,7 @@ pub struct SaslSettings {
 }
 
 impl Default for KafkaSettings {
-    /// As without flags: a broker on this machine.
+    /// The same as without flags: a broker on this machine.
     fn default() -> Self {
         Self {
             brokers: "127.0.0.1:9092".to_owned(),
@@ -173,7 +173,7 @@ impl Default for KafkaSettings {
 }
 
 impl KafkaSettings {
-    /// Settings for these brokers, without a login, and with our own defaults for the rest.
+    /// Settings with these brokers, without a login, and with the defaults for everything else.
     #[must_use]
     pub fn of(brokers: impl Into<String>) -> Self {
         Self {
@@ -182,7 +182,7 @@ impl KafkaSettings {
         }
     }
 
-    /// The name that this process keeps over restarts, if it has one. An empty one is none.
+    /// The name that this process keeps over restarts, if there is one. An empty name counts as none.
     pub(crate) fn instance(&self) -> Option<&str> {
         self.kafka_instance
             .as_deref()
@@ -190,7 +190,7 @@ impl KafkaSettings {
             .filter(|name| !name.is_empty())
     }
 
-    /// The name in Kafka of one of our topics or consumer groups.
+    /// The name in Kafka for one of our topics or consumer groups.
     #[must_use]
     pub fn physical<'a>(&self, name: &'a str) -> Cow<'a, str> {
         if self.topic_prefix.is_empty() {

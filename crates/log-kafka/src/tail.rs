@@ -1,4 +1,5 @@
-//! Reads a whole topic by assignment, outside any group: every instance sees every message, for its live readers.
+//! Reads a whole topic by assignment, outside of any consumer group. So every instance sees every message, for its live
+//! readers.
 #![expect(clippy::disallowed_methods, reason = "it waits for a real server")]
 
 use std::{
@@ -31,10 +32,10 @@ use crate::{
     unreadable,
 };
 
-/// How long one look for a topic takes at most, and how long a broker that starts just now is waited for.
+/// The time limit of one metadata request, and how long to wait for a broker that is just starting.
 const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long what cannot be read is tried again before the tail ends: shorter than those who read up to an end wait for it.
+/// How long to retry unreadable records before the tail ends. Readers that read up to an end wait longer than this.
 const UNREADABLE: Duration = Duration::from_secs(5);
 
 fn config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
@@ -45,7 +46,7 @@ fn config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
         READ_AHEAD,
         READ_ON,
     ]);
-    // librdkafka wants a group id from every consumer; this one never joins a group nor commits.
+    // librdkafka requires a group id for every consumer. This one never joins a group and never commits.
     config
         .set("group.id", "tandem-tail")
         .set("enable.auto.commit", "false")
@@ -55,13 +56,13 @@ fn config(settings: &KafkaSettings) -> rdkafka::ClientConfig {
     config
 }
 
-/// For each partition of a topic its ends now, as far as this isolation level lets one read.
+/// The current begin and end of each partition of a topic, as visible at this isolation level.
 pub(crate) async fn ends(
     settings: Arc<KafkaSettings>,
     topic: String,
     isolation: (&'static str, &'static str),
 ) -> Result<Ends, LogError> {
-    // A link of its own: what it says is this question's answer.
+    // A separate link, because its errors are the answer to this request.
     let link = Link::default();
     let heard = link.clone();
     let consumer: BaseConsumer<Link> = config(&settings)
@@ -90,7 +91,7 @@ pub(crate) async fn ends(
         Ok(found)
     };
     let (answer_in, answer) = oneshot::channel();
-    // librdkafka's questions block their thread. So does the end of a client, which nobody needs to wait for.
+    // Calls of librdkafka block their thread. Dropping a client does too, and no caller needs to wait for that.
     tokio::task::spawn_blocking(move || {
         let _ = answer_in.send(ask(&consumer));
         drop(consumer);
@@ -100,8 +101,8 @@ pub(crate) async fn ends(
     answer.await.map_err(broken_off)?
 }
 
-/// For each of these partitions of a topic the first record that was published at this time or later, in milliseconds since 1970; the
-/// end where there is none.
+/// For each of these partitions, the offset of the first record that was published at this time or later, in
+/// milliseconds since 1970. It is the end of the partition if there is none.
 pub(crate) async fn since(
     settings: Arc<KafkaSettings>,
     topic: String,
@@ -126,14 +127,14 @@ pub(crate) async fn since(
         });
         Ok(from.collect())
     };
-    // librdkafka's questions block their thread, and so does the end of a client.
+    // Calls of librdkafka block their thread, and so does dropping a client.
     let asked = tokio::task::spawn_blocking(move || ask(&consumer));
     let broken_off =
         |_| LogError::Away("the question about the topic's times was broken off".into());
     asked.await.map_err(broken_off)?.map_err(away)
 }
 
-/// A topic's metadata. Gives up early, with the reason, when no broker can be reached.
+/// A topic's metadata. Fails early, with the reason, if no broker is reachable.
 fn metadata(
     consumer: &BaseConsumer<Link>,
     topic: &str,
@@ -146,7 +147,7 @@ fn metadata(
             Ok(metadata) => return Ok(metadata),
             Err(error) => error,
         };
-        // What the client has to say of its link comes out only where it is polled.
+        // The client reports errors of its connection only when it is polled.
         while consumer.poll(Duration::ZERO).is_some() {}
         let waited = begun.elapsed();
         if waited >= REQUEST_LIMIT || heard.is_down() && waited >= PATIENCE {
@@ -162,7 +163,7 @@ fn metadata(
     }
 }
 
-/// Reads partitions that are added to the topic, from their beginning. Ends with the tail.
+/// Watches for partitions that are added to the topic, and reads them from their beginning. Ends with the tail.
 async fn watch(
     consumer: Weak<StreamConsumer>,
     topic: Arc<str>,
@@ -175,7 +176,7 @@ async fn watch(
             return;
         };
         let (known, looked_at) = (Arc::clone(&known), Arc::clone(&topic));
-        // librdkafka's questions block their thread, and so does the end of a client.
+        // Calls of librdkafka block their thread, and so does dropping a client.
         let looked = tokio::task::spawn_blocking(move || {
             let topic = looked_at.as_ref();
             let metadata = consumer.fetch_metadata(Some(topic), REQUEST_LIMIT)?;
@@ -211,21 +212,21 @@ async fn watch(
 }
 
 pub(crate) struct KafkaTail {
-    /// Taken when it is dropped.
+    /// `None` only while the tail is dropped.
     consumer: Option<Arc<StreamConsumer>>,
     topic: &'static str,
     /// The topic's name in Kafka.
     physical: Arc<str>,
     /// The partitions that are read.
     known: Arc<Mutex<BTreeSet<i32>>>,
-    /// Looks for partitions that are added.
+    /// The task that watches for added partitions.
     _watch: AbortOnDropHandle<()>,
     errors: RateLimitedLog,
-    /// The partitions that were not read to their ends since they were assigned.
+    /// The partitions that were not read to their end since they were assigned.
     unread: Mutex<BTreeSet<i32>>,
-    /// What this tail cannot read ...
+    /// What this tail cannot read.
     unreadable: ReadErrors,
-    /// ... and what is told of all tails of the topic.
+    /// What all tails of the topic cannot read, for reports.
     told: ReadErrors,
 }
 
@@ -279,7 +280,7 @@ impl KafkaTail {
 }
 
 impl KafkaTail {
-    /// What was received, or the trouble that the client goes on from by itself.
+    /// What was received, or the error from which the client recovers by itself.
     fn arrival(
         &self,
         received: Result<BorrowedMessage<'_>, KafkaError>,
@@ -356,7 +357,7 @@ impl KafkaTail {
 }
 
 impl Drop for KafkaTail {
-    /// On a thread of its own: its connections have to be closed, which blocks.
+    /// Drops the consumer on a separate thread, because closing its connections blocks.
     fn drop(&mut self) {
         let consumer = self.consumer.take();
         let closing = std::thread::Builder::new()

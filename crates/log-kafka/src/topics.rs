@@ -1,4 +1,4 @@
-//! Topics: made when missing, checked and complained about when they are not what they should be, never changed.
+//! Creates missing topics. Existing topics are checked, and deviations are logged, but never changed.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,12 +19,12 @@ use super::{
 pub struct Topic {
     /// Its name.
     pub name: &'static str,
-    /// Whether only the newest message of a key is kept.
+    /// Whether only the newest message of each key is kept.
     pub compacted: bool,
 }
 
 impl Topic {
-    /// A topic that keeps every event: part of the event store.
+    /// A topic that keeps every event, as part of the event store.
     #[must_use]
     pub const fn log(name: &'static str) -> Self {
         Self {
@@ -33,7 +33,7 @@ impl Topic {
         }
     }
 
-    /// How many partitions it is made with.
+    /// The number of partitions for a new topic.
     fn partitions(self, settings: &KafkaSettings) -> i32 {
         if self.compacted {
             1
@@ -42,8 +42,8 @@ impl Topic {
         }
     }
 
-    /// A topic that keeps the newest message of each key, in one partition: it has few messages, every reader reads all of it,
-    /// and what is published together then goes out in one request.
+    /// A topic that keeps the newest message of each key, in one partition. It has few messages, every reader reads all
+    /// of it, and messages that are published together go out in one request.
     #[must_use]
     pub const fn compacted(name: &'static str) -> Self {
         Self {
@@ -53,15 +53,15 @@ impl Topic {
     }
 }
 
-/// The topics that there are, each with its number of partitions.
+/// The existing topics, with their numbers of partitions.
 type Existing = HashMap<String, usize>;
 
-/// Makes the topics that are missing and warns of those that differ from the settings.
+/// Creates missing topics, and warns of topics that differ from the settings.
 ///
-/// A user who may not make topics needs none to be made: a refusal counts only for a topic that is not there.
+/// The user need not have the right to create topics that exist: a refusal counts only for a missing topic.
 ///
 /// # Errors
-/// When Kafka does not answer or refuses to make a topic that is missing.
+/// If Kafka does not answer, or refuses to create a missing topic.
 pub async fn ensure(
     admin: &Arc<AdminClient<Link>>,
     settings: &KafkaSettings,
@@ -85,7 +85,7 @@ pub async fn ensure(
                 TopicReplication::Fixed(settings.replication),
             );
             if topic.compacted {
-                // What was replaced is gone within a day; a tombstone stays for a month, for readers that were away.
+                // Replaced messages are gone within a day. A tombstone stays for a month, for readers that were down.
                 new.set("cleanup.policy", "compact")
                     .set("max.compaction.lag.ms", "86400000")
                     .set("delete.retention.ms", "2592000000")
@@ -126,16 +126,16 @@ pub async fn ensure(
     Ok(())
 }
 
-/// Whether a topic that was not made is there, by the answer to making it and by its partitions in the list of topics.
+/// Whether a topic that was not created exists, according to the answer and to the number of its partitions.
 fn is_there(code: RDKafkaErrorCode, partitions: Option<&usize>) -> bool {
     code == RDKafkaErrorCode::TopicAlreadyExists
         || partitions.is_some_and(|partitions| *partitions > 0)
 }
 
-/// All topics that this user may see. To ask for one by name could make it.
+/// All topics that this user may see. A request for a single topic by name could create it.
 async fn existing(admin: &Arc<AdminClient<Link>>) -> Result<Existing, KafkaError> {
     let admin = Arc::clone(admin);
-    // librdkafka's question blocks its thread.
+    // This call of librdkafka blocks its thread.
     let asked =
         tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, REQUEST_LIMIT));
     let Ok(metadata) = asked.await else {
@@ -149,7 +149,7 @@ async fn existing(admin: &Arc<AdminClient<Link>>) -> Result<Existing, KafkaError
         .collect())
 }
 
-/// Warns when an existing topic would lose events or has another number of partitions than the settings say.
+/// Warns if an existing topic would lose events, or differs from the settings in the number of partitions.
 async fn check(
     admin: &AdminClient<Link>,
     settings: &KafkaSettings,

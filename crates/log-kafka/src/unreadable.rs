@@ -1,4 +1,5 @@
-//! What cannot be read though Kafka answers: batches that the client does not understand, topics that its user may not read.
+//! What cannot be read although Kafka answers: batches that the client does not understand, topics that its user may
+//! not read.
 
 use std::{
     collections::BTreeMap,
@@ -9,9 +10,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tandem_event_path::log::{ReadErrors, Told};
 use tandem_runtime::clock::Clock;
 
-/// Takes note of an error of a reader, unless it is one of its connections: of those [`crate::link`] tells.
+/// Records a reader's error, unless it is about its connections, which [`crate::link`] reports.
 ///
-/// The client does not say which partition it cannot read; `partitions` are those of which something is left to read.
+/// The client does not say which partition it cannot read. `partitions` are those that were not read to their end.
 pub(crate) fn note<'a>(
     all: impl IntoIterator<Item = &'a ReadErrors>,
     topic: &str,
@@ -40,7 +41,7 @@ fn sentence(topic: &str, partitions: impl IntoIterator<Item = i32>, error: &Kafk
     format!("{place} cannot be read: {error}")
 }
 
-/// How often librdkafka tells of such an error while it goes on; `None` if it says nothing of what is in the topic.
+/// How often librdkafka reports such an error while it continues; `None` if the error is not about the topic's content.
 fn told(code: Code) -> Option<Told> {
     match code {
         Code::AllBrokersDown
@@ -62,19 +63,20 @@ fn told(code: Code) -> Option<Told> {
     }
 }
 
-/// What the tails of a connection cannot read, by topic: it outlives the tail, which ends when it cannot go on. Clones share it.
+/// The read errors of a connection's tails, by topic. They outlive a tail, which ends when it cannot continue. Clones
+/// share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tails(Arc<Mutex<BTreeMap<&'static str, ReadErrors>>>);
 
 impl Tails {
-    /// The errors of the tails of a topic.
+    /// The errors of the tails of one topic.
     pub(crate) fn of(&self, topic: &'static str, clock: &Clock) -> ReadErrors {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let errors = known.entry(topic).or_insert_with(|| ReadErrors::new(clock));
         errors.clone()
     }
 
-    /// The reasons of those that last.
+    /// The reasons of lasting errors.
     pub(crate) fn lasting(&self) -> Vec<String> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.values().filter_map(ReadErrors::lasting).collect()

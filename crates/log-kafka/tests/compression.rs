@@ -1,4 +1,5 @@
-//! Batches of every compression that Kafka knows are read from a real Kafka: other producers choose it, or a topic's `compression.type`.
+//! Reads batches with every compression that Kafka supports from a real Kafka. Other producers choose it, or a topic's
+//! `compression.type`.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, missing_docs)]
 

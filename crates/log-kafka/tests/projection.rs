@@ -1,5 +1,5 @@
-//! The runner of projections on a real Kafka: what a rebalance in the middle of a slow write must not do, and what a broker
-//! that answers nothing must not keep it from.
+//! The projection runner on a real Kafka: a rebalance during a slow write must not lose messages, and a broker that
+//! does not answer must not prevent the end.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -43,10 +43,10 @@ fn text(message: &Message) -> Result<String, Rejection> {
     String::from_utf8(body).map_err(|error| Rejection::new(error.to_string()))
 }
 
-/// Keeps what it is given; writes nothing while the gate is shut.
+/// Keeps its messages. Does not write while the gate is closed.
 struct Kept {
     taken: Mutex<BTreeSet<String>>,
-    /// How many writes were begun.
+    /// How many writes have begun.
     begun: watch::Sender<u32>,
     open: watch::Sender<bool>,
 }
@@ -91,16 +91,16 @@ impl Projection for Kept {
     }
 }
 
-/// Shows what it is given, and keeps it when the gate is open: unless its store has lost it.
+/// Applies its messages early, and confirms them when the gate is open, unless its store has lost them.
 #[derive(Default)]
 struct Shows {
     shown: Mutex<BTreeSet<String>>,
     applied: Mutex<BTreeSet<String>>,
     has_lost: AtomicBool,
     open: watch::Sender<bool>,
-    /// What the store is asked for in vain.
+    /// The call that the store does not answer.
     away_for: Mutex<Option<&'static str>>,
-    /// How often.
+    /// How often that call was made.
     asked_in_vain: AtomicUsize,
 }
 
@@ -162,7 +162,7 @@ impl Projection for Shows {
     }
 }
 
-/// Sends one message to every partition.
+/// Publishes one message to every partition.
 async fn publish(producer: &FutureProducer, round: &str) -> BTreeSet<String> {
     let mut sent = BTreeSet::new();
     for partition in 0..PARTITIONS {
@@ -177,7 +177,7 @@ async fn publish(producer: &FutureProducer, round: &str) -> BTreeSet<String> {
     sent
 }
 
-/// The group that the projection reads in.
+/// The projection's consumer group.
 fn group() -> String {
     format!("{NAME}.{STORE}")
 }
@@ -202,7 +202,7 @@ async fn committed(server: &tandem_backends::Kafka) -> i64 {
         .sum()
 }
 
-/// A projection that runs on a Kafka of its own.
+/// A projection that runs on its own Kafka.
 struct Running<P> {
     projection: Arc<P>,
     producer: FutureProducer,
@@ -256,7 +256,7 @@ impl<P: Projection> Running<P> {
         }
     }
 
-    /// Asks the projection to end, and waits for it.
+    /// Requests shutdown of the projection, and waits for it.
     async fn end(&self) {
         let ended = self.shutdown.drain(Duration::from_secs(20)).await;
         assert_eq!(ended, Ok(()));
@@ -269,7 +269,7 @@ async fn a_broker_that_answers_nothing_does_not_keep_a_projection_from_ending() 
     let running = Running::start(Kept::new()).await;
     let sent = publish(&running.producer, "last").await;
     eventually("it is written", async || running.projection.has(&sent)).await;
-    // The commit of what was written is still to come.
+    // The commit for the written messages is still to come.
     running.server.pause(0).unwrap();
     running.end().await;
 }
@@ -287,7 +287,7 @@ async fn partitions_that_go_and_come_back_during_a_slow_write_are_read_again() {
     let first = publish(producer, "first").await;
     eventually("all partitions are read", async || kept.has(&first)).await;
 
-    // A write that is slow, so that all partitions are paused ...
+    // A write is slow, so that all partitions are paused.
     kept.open.send_replace(false);
     let begun = *kept.begun.borrow();
     publish(producer, "slow").await;
@@ -295,7 +295,7 @@ async fn partitions_that_go_and_come_back_during_a_slow_write_are_read_again() {
         *kept.begun.borrow() > begun
     })
     .await;
-    // ... while another member joins and takes some of them ...
+    // Meanwhile another member joins and gets some of the partitions.
     let other: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", server.bootstrap())
         .set("group.id", group())
@@ -314,7 +314,7 @@ async fn partitions_that_go_and_come_back_during_a_slow_write_are_read_again() {
     })
     .await
     .unwrap();
-    // ... and gives them back when the write is done.
+    // It gives them back when the write is done.
     kept.open.send_replace(true);
     eventually("the slow write ends", async || {
         kept.taken
@@ -340,7 +340,7 @@ async fn what_readers_see_is_committed_when_it_is_kept_and_written_again_when_it
         sent.is_subset(&projection.shown.lock().unwrap())
     })
     .await;
-    // To ask so often takes longer than to keep it and to commit.
+    // So many queries take longer than keeping the messages and committing.
     for _ in 0..20 {
         assert_eq!(committed(&running.server).await, 0);
     }

@@ -1,4 +1,5 @@
-//! What a reader tells of records that it cannot read though Kafka answers: librdkafka's own mock of a cluster refuses every fetch.
+//! What a reader reports about records that it cannot read although Kafka answers. librdkafka's own mock cluster
+//! refuses every fetch.
 #![allow(clippy::disallowed_methods, reason = "tests wait for a real server")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -25,11 +26,11 @@ use tandem_store_redb::{Codec, EmbeddedDeadLetters, EmbeddedStore};
 
 const TOPIC: &str = "unreadable.test";
 const LIMIT: Duration = Duration::from_secs(60);
-/// More than any reader asks for.
+/// More than any reader requests.
 const FETCHES: usize = 100_000;
 const REASON: &str = "partition 0 of unreadable.test cannot be read: ";
 
-/// A cluster with one topic of one partition, which holds a record that cannot be fetched.
+/// A cluster with one topic of one partition, with a record that cannot be fetched.
 fn refusing() -> MockCluster<'static, DefaultProducerContext> {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic(TOPIC, 1, 1).unwrap();
@@ -110,7 +111,7 @@ async fn a_tail_ends_with_the_reason_and_the_next_one_reads_on_when_it_is_over()
     assert!(reason.starts_with(REASON), "{reason}");
     assert!(reason.contains("Message size too large"), "{reason}");
 
-    // Whoever opens one tail after the other is told of by the connection.
+    // If tails are opened one after the other, the connection reports the error.
     let mut others = Vec::new();
     while log.unreadable().is_empty() {
         let other = log.tail(TOPIC, &from, Attention::Prompt).unwrap();

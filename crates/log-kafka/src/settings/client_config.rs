@@ -1,4 +1,4 @@
-//! The configuration of librdkafka that every client starts from: ours, and the user's properties over it.
+//! The base configuration of every librdkafka client: our defaults, overridden by the user's properties.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -6,31 +6,33 @@ use rdkafka::ClientConfig;
 
 use super::KafkaSettings;
 
-/// How much every reader reads ahead.
+/// How much every reader prefetches.
 pub(crate) const READ_AHEAD: (&str, &str) = ("queued.max.messages.kbytes", "16384");
-/// How soon librdkafka looks whether it may read on after it had read that much. Its own 1,000 ms leave a fast reader idle.
+/// After how long librdkafka continues a fetch that stopped at that limit. Its default of 1,000 ms leaves a fast reader
+/// idle.
 pub(crate) const READ_ON: (&str, &str) = ("fetch.queue.backoff.ms", "10");
 
-/// Readers see what was committed and nothing that was aborted, if somebody writes in transactions; this service does not.
+/// Readers see only committed records if somebody writes in transactions. This service does not use transactions.
 pub const COMMITTED: (&str, &str) = ("isolation.level", "read_committed");
-/// Where the log ends whatever transactions are open.
+/// Shows the end of the log, including open transactions.
 pub(crate) const UNCOMMITTED: (&str, &str) = ("isolation.level", "read_uncommitted");
-/// How soon every reader and the relay look for partitions that were added to a topic.
+/// How soon every reader, and the relay, notices partitions that were added to a topic.
 pub(crate) const NOTICE_PARTITIONS: Duration = Duration::from_secs(5);
-/// The same as librdkafka wants it. Its own 300,000 ms leave new partitions unread for minutes.
+/// The same in librdkafka's unit. Its default of 300,000 ms leaves new partitions unread for minutes.
 const NOTICE_PARTITIONS_MS: &str = "5000";
 
-/// Where the system keeps the certificates of authorities is looked up. An OpenSSL that was compiled into the program looks in a folder of its
-/// own, which no system has, and librdkafka knows of that only where its `configure` found the library by itself.
+/// Searches the system's folder with the certificates of authorities. An OpenSSL that is compiled into the program
+/// looks in its own folder, which no system has. librdkafka handles this only if its own `configure` found the library.
 const AUTHORITIES: (&str, &str) = ("ssl.ca.location", "probe");
-/// By these somebody tells OpenSSL where to look; what is looked up would win.
+/// Variables that tell OpenSSL where to look. The result of a search would override them.
 const AUTHORITIES_OF_OPENSSL: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// `message.max.bytes` unless somebody sets it.
+/// The default of `message.max.bytes`.
 pub const LARGEST_MESSAGE: usize = 1_000_000;
 
 impl KafkaSettings {
-    /// Has the system's authorities be found, unless OpenSSL is told where to look; what the user's properties name comes behind, and wins.
+    /// Lets librdkafka find the system's authorities, unless variables tell OpenSSL where to look. The user's
+    /// properties are set later and override this.
     pub(crate) fn find_authorities(config: &mut ClientConfig) {
         if let Some((key, value)) = Self::authorities(|name| std::env::var_os(name)) {
             config.set(key, value);
@@ -46,13 +48,13 @@ impl KafkaSettings {
         (!told).then_some(AUTHORITIES)
     }
 
-    /// The brokers, without what surrounds them.
+    /// The brokers, without surrounding spaces.
     pub(crate) fn bootstrap_servers(&self) -> String {
         let brokers: Vec<&str> = self.brokers.split(',').map(str::trim).collect();
         brokers.join(",")
     }
 
-    /// The configuration that every client starts from: ours first, then the user's properties over it.
+    /// The base configuration of every client: our defaults, then the user's properties.
     #[must_use]
     pub fn client_config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
@@ -61,7 +63,7 @@ impl KafkaSettings {
             .set("client.id", "tandem")
             .set("socket.keepalive.enable", "true")
             .set("socket.timeout.ms", "20000")
-            // Where packets vanish, the reason is to be known before a request's own time is up.
+            // If packets get lost, the reason must be known before a request times out.
             .set("socket.connection.setup.timeout.ms", "8000")
             .set("reconnect.backoff.ms", "100")
             .set("reconnect.backoff.max.ms", "2000")
@@ -73,7 +75,7 @@ impl KafkaSettings {
         config
     }
 
-    /// The same with the defaults of one kind of client, each unless the user has set that property.
+    /// Adds the defaults of one kind of client, except for properties that the user has set.
     #[must_use]
     pub fn client_config_with(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = self.client_config();
@@ -85,7 +87,7 @@ impl KafkaSettings {
         config
     }
 
-    /// Most bytes of a message that a producer takes: the property `message.max.bytes`.
+    /// The largest message that a producer accepts, in bytes: the property `message.max.bytes`.
     #[must_use]
     pub fn largest_message(&self) -> usize {
         self.effective_properties()
@@ -127,7 +129,7 @@ mod tests {
         };
         assert_eq!(settings(&[]).largest_message(), LARGEST_MESSAGE);
         assert_eq!(settings(&["2000", "3000"]).largest_message(), 3_000);
-        // The client says what is wrong with it.
+        // The client reports what is wrong with it.
         assert_eq!(settings(&["many"]).largest_message(), LARGEST_MESSAGE);
         let config = settings(&["3000"]).client_config();
         assert_eq!(config.get("message.max.bytes"), Some("3000"));

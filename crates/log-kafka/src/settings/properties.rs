@@ -1,4 +1,4 @@
-//! The properties of librdkafka that the user's settings come to, with the login among them wherever it is given.
+//! Combines the user's settings to librdkafka properties, including the login, wherever it is given.
 
 use secrecy::{ExposeSecret, SecretString};
 use tandem_event_path::log::LogError;
@@ -6,10 +6,10 @@ use tandem_event_path::log::LogError;
 use super::KafkaSettings;
 use crate::jaas::{JaasError, Login};
 
-/// Which setting of Kafka does not fit. It never quotes a value: that may be a password.
+/// Which Kafka setting is invalid. It never quotes a value, because that may be a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KafkaSettingsError {
-    /// A property is not `KEY=VALUE`.
+    /// A property does not have the form `KEY=VALUE`.
     #[error(
         "--kafka-property (TANDEM_KAFKA_PROPERTIES): number {0} is no KEY=VALUE; write for example security.protocol=SASL_SSL, in the environment one a line"
     )]
@@ -17,12 +17,12 @@ pub enum KafkaSettingsError {
     /// The login of a Java client cannot be read.
     #[error(transparent)]
     Jaas(#[from] JaasError),
-    /// A login is asked for and there is none.
+    /// The protocol requires a login, but there is none.
     #[error(
         "security.protocol is {protocol}, and there is no {missing}: set the properties sasl.username and sasl.password, or TANDEM_KAFKA_SASL_USERNAME and TANDEM_KAFKA_SASL_PASSWORD, or TANDEM_KAFKA_SASL_JAAS_CONFIG"
     )]
     NoLogin {
-        /// The protocol, which wants a login.
+        /// The protocol that requires a login.
         protocol: String,
         /// `user` or `password`.
         missing: &'static str,
@@ -34,7 +34,7 @@ const PASSWORD: &str = "sasl.password";
 const JAAS_CONFIG: &str = "sasl.jaas.config";
 const MECHANISM: &str = "sasl.mechanism";
 
-/// The value without what surrounds it; `None` when nothing is left.
+/// The value without surrounding white space; `None` if it is empty.
 fn given(secret: Option<&SecretString>) -> Option<String> {
     let value = secret?.expose_secret().trim();
     (!value.is_empty()).then(|| value.to_owned())
@@ -49,11 +49,11 @@ impl From<KafkaSettingsError> for LogError {
 /// Properties as keys and values.
 ///
 /// # Errors
-/// Says which one is no `KEY=VALUE`, without quoting it.
+/// Says which property does not have the form `KEY=VALUE`, without quoting it.
 pub fn pairs(properties: &[String]) -> Result<Vec<(String, String)>, KafkaSettingsError> {
     let mut pairs = Vec::new();
     for (number, text) in (1..).zip(properties) {
-        // A value that comes from a file often ends with a line end.
+        // A value from a file often ends with a line break.
         if text.trim().is_empty() {
             continue;
         }
@@ -68,11 +68,11 @@ pub fn pairs(properties: &[String]) -> Result<Vec<(String, String)>, KafkaSettin
 }
 
 impl KafkaSettings {
-    /// Whether everything that can be told without Kafka fits. To be called before the first client is made, which would leave out
-    /// what does not.
+    /// Validates everything that can be checked without Kafka. Call it before the first client is created, because a
+    /// client ignores invalid settings.
     ///
     /// # Errors
-    /// Says which setting does not fit, and what would be right.
+    /// Says which setting is invalid, and what would be right.
     pub fn check(&self) -> Result<(), KafkaSettingsError> {
         let properties = self.resolve()?;
         let value = |key: &str| {
@@ -82,7 +82,7 @@ impl KafkaSettings {
                 .filter(|value| !value.is_empty())
         };
         let protocol = value("security.protocol").unwrap_or_default();
-        // Other mechanisms log in by other means.
+        // Other mechanisms log in without a password.
         let by_password = value(MECHANISM)
             .or(value("sasl.mechanisms"))
             .is_some_and(|mechanism| mechanism == "PLAIN" || mechanism.starts_with("SCRAM-"));
@@ -99,7 +99,7 @@ impl KafkaSettings {
         Ok(())
     }
 
-    /// The user's properties with the login among them, in the order in which they count: later ones win.
+    /// The user's properties and the login, in order of precedence: later ones override earlier ones.
     fn resolve(&self) -> Result<Vec<(String, String)>, KafkaSettingsError> {
         let mut pairs = pairs(&self.properties)?;
         let jaas = pairs
@@ -137,7 +137,7 @@ impl KafkaSettings {
         Ok(properties)
     }
 
-    /// The properties that count; none where [`Self::check`] fails.
+    /// The effective properties; none if [`Self::check`] fails.
     pub(crate) fn effective_properties(&self) -> Vec<(String, String)> {
         self.resolve().unwrap_or_default()
     }
