@@ -1,10 +1,12 @@
-//! How many events a broker carries from a producer to a consumer, and what processor time each costs it.
+//! Measures how many events a broker carries from a producer to a consumer, and how much processor time each event
+//! costs it.
 //!
-//! Events as the services send them: 700 bytes and ten headers, keyed, in six partitions, from an idempotent producer at `acks=all`, read at
-//! the same time. Beside it a floor: redb with as many rows of the size in each durable commit.
+//! The events are like those of the services: 700 bytes and ten headers, keyed, in six partitions, from an idempotent
+//! producer at `acks=all`, and consumed at the same time. The floor beside it is redb with as many rows of that size in
+//! each durable commit.
 //!
-//! `cargo bench -p tandem-embedded-broker` measures this broker in a process of its own. `-- --other PORT PID` measures another broker of
-//! the protocol, which runs already on this machine.
+//! `cargo bench -p tandem-embedded-broker` measures this broker in its own process. `-- --other PORT PID` measures
+//! another broker of the protocol that is already running on this machine.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
@@ -56,7 +58,7 @@ fn main() {
     floor(&directory.path().join("floor.redb"));
 }
 
-/// Ends with the measurement.
+/// The broker's process, which is killed at the end of the measurement.
 struct Server(Child);
 
 impl Drop for Server {

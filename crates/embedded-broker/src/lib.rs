@@ -1,13 +1,16 @@
 //! A durable single-node broker of the Kafka protocol, in one file and one process.
 //!
-//! It is here so that a system that needs Kafka runs with nothing installed. In production the broker is Apache Kafka or a service of that
-//! protocol, and clients do not know the difference.
+//! It lets a system that needs Kafka run without installing anything. In production the broker is Apache Kafka or a
+//! service with that protocol, and clients see no difference.
 //!
-//! - Record batches are kept as the bytes that producers send, in a redb file; a fetch copies them (`record_batch`, `log`).
-//! - An answer at `acks=1` or `acks=all` is given when the records are on disk, flushed; all requests in flight share a flush.
+//! - Record batches are stored as the bytes that producers send, in a redb file. A fetch copies them (`record_batch`,
+//!   `log`).
+//! - An answer at `acks=1` or `acks=all` is sent after the records are flushed to disk. All requests in flight share a
+//!   flush.
 //! - Idempotent producers, consumer groups, retention, compaction, offsets by time, topic ids.
 //!
-//! What it has not: transactions (refused), other nodes, authentication, encryption. It listens on the loopback interface alone.
+//! What it lacks: transactions (refused), other nodes, authentication, encryption. It listens only on the loopback
+//! interface.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 mod api;
@@ -33,60 +36,60 @@ use crate::{
     log::{Log, Unusable, now},
 };
 
-/// The file in the data directory.
+/// The name of the file in the data directory.
 pub const FILE: &str = "log.redb";
 
-/// What a broker can be told.
+/// The settings of a broker.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Port on the loopback interface; 0 lets the system choose.
     pub port: u16,
-    /// Directory of the broker's file. It is made when it does not exist.
+    /// Directory of the broker's file. It is created if it does not exist.
     pub data_dir: PathBuf,
-    /// How often is looked for what is past its retention or to be compacted.
+    /// How often the broker checks for expired records and for compaction.
     pub cleaning_interval: Duration,
 }
 
 impl Settings {
-    /// How often is looked for what is past its retention or to be compacted, unless told otherwise.
+    /// The default of [`Self::cleaning_interval`].
     pub const CLEANING_INTERVAL: Duration = Duration::from_secs(60);
 }
 
-/// Why a broker could not start, or stopped.
+/// Why a broker could not start, or why it stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// The directory cannot be made.
+    /// The directory cannot be created.
     #[error("cannot use {} for the broker's data: {source}", path.display())]
     Directory {
-        /// The directory that was asked for.
+        /// The directory.
         path: PathBuf,
-        /// What the system answered.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The port is not free, or may not be used.
+    /// The port is in use, or may not be used.
     #[error("cannot listen on 127.0.0.1:{port}: {source}")]
     Listen {
-        /// The port that was asked for.
+        /// The port.
         port: u16,
-        /// What the system answered.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The file cannot be opened, or is not a broker's.
+    /// The file cannot be opened, or is not a broker's file.
     #[error("the broker's file {} cannot be used: {reason}", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// A defect has ended the writer of the log.
+    /// A bug has ended the writer of the log.
     #[error(
         "the writer of the broker's log has ended; the process ends so that it can be started again"
     )]
     WriterEnded,
 }
 
-/// A broker that has its port and its file.
+/// A broker that has opened its port and its file.
 #[derive(Debug)]
 pub struct OpenBroker {
     listener: TcpListener,
@@ -95,10 +98,10 @@ pub struct OpenBroker {
     cleaning_interval: Duration,
 }
 
-/// Opens a broker; [`OpenBroker::serve`] runs it. Must be called in a runtime of tokio.
+/// Opens a broker; [`OpenBroker::serve`] runs it. Must be called in a tokio runtime.
 ///
 /// # Errors
-/// [`BrokerError`] when the directory, the port or the file cannot be used.
+/// [`BrokerError`] if the directory, the port or the file cannot be used.
 pub fn open(settings: &Settings) -> Result<OpenBroker, BrokerError> {
     let port = settings.port;
     let listen = |source| BrokerError::Listen { port, source };
@@ -110,7 +113,7 @@ pub fn open(settings: &Settings) -> Result<OpenBroker, BrokerError> {
     let port = listener.local_addr().map_err(listen)?.port();
     let path = settings.data_dir.join(FILE);
     let (log, writer_ended) = Log::open_at(&path).map_err(|error| unusable(&path, &error))?;
-    // A new file's name has to be made durable, too: its directory is synced. Not every file system can.
+    // Syncs the directory, so that the name of a new file is durable too. Some file systems cannot do this.
     if let Ok(directory) = std::fs::File::open(&settings.data_dir) {
         let _ = directory.sync_all();
     }
@@ -134,16 +137,16 @@ fn unusable(path: &Path, error: &Unusable) -> BrokerError {
 }
 
 impl OpenBroker {
-    /// The port that it listens on.
+    /// The port of the broker.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.broker.port
     }
 
-    /// Serves until `stop` is cancelled. Everything acknowledged is on disk before that.
+    /// Serves until `stop` is cancelled. Everything acknowledged is on disk by then.
     ///
     /// # Errors
-    /// [`BrokerError::WriterEnded`] after a defect: a process that ends is started again and recovers.
+    /// [`BrokerError::WriterEnded`] after a bug. The process should end, and recovers when it is started again.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), BrokerError> {
         let Self {
             listener,
@@ -153,7 +156,7 @@ impl OpenBroker {
         } = self;
         let cleaning = stop.child_token();
         let cleaner = clean(Arc::clone(&broker), cleaning_interval, cleaning.clone());
-        // On a thread of its own: compaction reads much at once.
+        // Uses a separate thread, because compaction reads much at once.
         let runtime = tokio::runtime::Handle::current();
         let cleaner = tokio::task::spawn_blocking(move || runtime.block_on(cleaner));
         let outcome = tokio::select! {
@@ -162,7 +165,7 @@ impl OpenBroker {
             () = stop.cancelled() => Ok(()),
         };
         cleaning.cancel();
-        // It holds the log, which closes when the last holder is gone.
+        // The cleaner has a handle to the log. The log closes when the last handle is dropped.
         let _ = cleaner.await;
         outcome
     }

@@ -1,7 +1,8 @@
-//! Record batches as bytes (format version 2, KIP-98): what a producer sent is checked once, kept as it is, and given out as it is.
+//! Record batches as bytes (format version 2, KIP-98). A batch from a producer is validated once, and stored and
+//! returned unchanged.
 //!
-//! The format is described in Apache Kafka's documentation, "Record Batch". The checksum begins behind the base offset, the length
-//! and the leader epoch, so a broker may set those three without touching it.
+//! Apache Kafka's documentation describes the format under "Record Batch". The checksum starts after the base offset,
+//! the length and the leader epoch, so a broker may set those three without computing it again.
 
 use std::ops::Range;
 
@@ -9,11 +10,11 @@ use bytes::Bytes;
 
 /// Bytes of a batch before its records.
 pub(crate) const HEADER: usize = 61;
-/// The leader epoch of every batch: there is one node, and it leads since the topic was made.
+/// The leader epoch of every batch. The only node has been the leader since the topic was created.
 pub(crate) const LEADER_EPOCH: i32 = 0;
 
 const LENGTH_AT: usize = 8;
-/// The length field counts what follows it.
+/// The length field counts the bytes from here on.
 const COUNTED_FROM: usize = 12;
 const EPOCH_AT: usize = 12;
 const MAGIC_AT: usize = 16;
@@ -33,21 +34,21 @@ const TIME_OF_APPEND: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
 
-/// Why a batch is not taken.
+/// Why a batch is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BatchError {
-    /// It is cut off, or its checksum is not that of its content.
+    /// It is cut off, or its checksum does not match its content.
     #[error("the record batch is cut off or its checksum (CRC32C) does not match")]
     Corrupt,
-    /// It has a message format from before Kafka 0.11.
+    /// Its message format is from before Kafka 0.11.
     #[error(
         "the message format is too old: record batches of version 2 are taken (Kafka 0.11 and later)"
     )]
     OldFormat,
-    /// It belongs to a transaction, or says what became of one.
+    /// It belongs to a transaction, or is a transaction marker.
     #[error("this broker has no transactions")]
     Transactional,
-    /// The records of a compressed batch cannot be told apart.
+    /// The broker cannot separate the records of a compressed batch.
     #[error(
         "a compacted topic of this broker takes uncompressed batches only (compression.type=none)"
     )]
@@ -55,28 +56,28 @@ pub(crate) enum BatchError {
     /// A record of a compacted topic has no key.
     #[error("each record of a compacted topic needs a key")]
     NoKey,
-    /// It contradicts itself.
+    /// Its content is inconsistent.
     #[error("the record batch is malformed: {0}")]
     Malformed(&'static str),
 }
 
-/// Who sent a batch, and which of its batches it is (KIP-98).
+/// The producer of a batch, and the batch's place in its sequence (KIP-98).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sequence {
     pub(crate) producer: i64,
     pub(crate) epoch: i16,
-    /// Sequence number of the first record.
+    /// The sequence number of the first record.
     pub(crate) first: i32,
-    /// Sequence number of the last record.
+    /// The sequence number of the last record.
     pub(crate) last: i32,
 }
 
-/// The fixed part of a batch. Reading it checks its length alone.
+/// The fixed part of a batch. Only its length has been checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header<'a>(&'a [u8]);
 
 impl<'a> Header<'a> {
-    /// Of a batch that has been stored, or of one that is about to be checked; `None` when it is too short to have a header.
+    /// The header of a stored batch, or of one that is about to be validated; `None` if the bytes are too few.
     pub(crate) fn of(batch: &'a [u8]) -> Option<Self> {
         (batch.len() >= HEADER).then_some(Self(batch))
     }
@@ -102,17 +103,17 @@ impl<'a> Header<'a> {
             .map_or(0, i16::from_be_bytes)
     }
 
-    /// Offset of the first record.
+    /// The offset of the first record.
     pub(crate) fn base_offset(self) -> i64 {
         self.i64(0)
     }
 
-    /// Offset of the last record that the batch was made with.
+    /// The offset of the last record that the batch was created with.
     pub(crate) fn last_offset(self) -> i64 {
         self.base_offset() + i64::from(self.i32(LAST_DELTA_AT))
     }
 
-    /// The newest timestamp of its records, in milliseconds since 1970, as the producer states it.
+    /// The newest timestamp of its records, in milliseconds since 1970, as stated by the producer.
     pub(crate) fn max_timestamp(self) -> i64 {
         self.i64(MAX_TIME_AT)
     }
@@ -121,7 +122,7 @@ impl<'a> Header<'a> {
         self.i16(CHECKED_FROM)
     }
 
-    /// Whether its records can be read without decompression.
+    /// Whether its records are uncompressed.
     pub(crate) fn is_plain(self) -> bool {
         self.attributes() & COMPRESSION == 0
     }
@@ -135,23 +136,23 @@ impl<'a> Header<'a> {
     }
 }
 
-/// A batch that may be stored.
+/// A valid batch, which may be stored.
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
     bytes: Bytes,
-    /// How many offsets it takes.
+    /// How many offsets it uses.
     pub(crate) offsets: i32,
     /// The newest timestamp of its records, in milliseconds since 1970.
     pub(crate) newest: i64,
-    /// `None` when it comes from a producer that is not idempotent.
+    /// `None` if the producer is not idempotent.
     pub(crate) sequence: Option<Sequence>,
 }
 
 impl Batch {
-    /// Checks what a producer sent for one partition: exactly one batch, as of version 3 of the request.
+    /// Validates what a producer sent for one partition: exactly one batch, as required since version 3 of the request.
     ///
     /// # Errors
-    /// When any part of it contradicts another, or when it is of a kind that this broker does not store.
+    /// If it is inconsistent, or is of a kind that this broker does not store.
     pub(crate) fn check(bytes: Bytes, compacted: bool) -> Result<Self, BatchError> {
         let header = Header::of(&bytes).ok_or(BatchError::Corrupt)?;
         if header.0[MAGIC_AT] != 2 {
@@ -196,12 +197,13 @@ impl Batch {
         })
     }
 
-    /// Bytes of the whole batch.
+    /// The size of the whole batch, in bytes.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Writes the batch as it is stored: with its first offset and our leader epoch. `room` has [`len`](Self::len) bytes.
+    /// Writes the stored form of the batch: with its base offset and our leader epoch. `room` has [`len`](Self::len)
+    /// bytes.
     pub(crate) fn write(&self, base_offset: i64, room: &mut [u8]) {
         room.copy_from_slice(&self.bytes);
         room[..LENGTH_AT].copy_from_slice(&base_offset.to_be_bytes());
@@ -231,14 +233,14 @@ fn sequence(header: Header<'_>) -> Result<Option<Sequence>, BatchError> {
     }))
 }
 
-/// The sequence number so many records later; behind the largest comes 0.
+/// The sequence number after this many records. The largest one is followed by 0.
 pub(crate) fn sequence_after(sequence: i32, records: i32) -> i32 {
     let sum = i64::from(sequence) + i64::from(records);
     let wrapped = sum % (i64::from(i32::MAX) + 1);
     i32::try_from(wrapped).unwrap_or_default()
 }
 
-/// The newest timestamp of records that are what the header says.
+/// The newest timestamp of the records, after checking that they match the header.
 fn check_records(header: Header<'_>, bytes: &[u8], keyed: bool) -> Result<i64, BatchError> {
     let mut newest = i64::MIN;
     for (count, record) in (0..).zip(Records::of(bytes)) {
@@ -258,20 +260,20 @@ fn check_records(header: Header<'_>, bytes: &[u8], keyed: bool) -> Result<i64, B
     Ok(newest)
 }
 
-/// A record of a batch that is not compressed.
+/// A record of an uncompressed batch.
 #[derive(Clone, Debug)]
 pub(crate) struct Record<'a> {
-    /// Its bytes with its length before them.
+    /// Its bytes, including the length before them.
     pub(crate) whole: Range<usize>,
     pub(crate) timestamp_delta: i64,
-    /// Its offset less that of the batch.
+    /// Its offset minus the base offset.
     pub(crate) offset_delta: i32,
     pub(crate) key: Option<&'a [u8]>,
-    /// Whether it has no value: it says that its key is gone.
+    /// Whether it has no value, which deletes its key.
     pub(crate) is_tombstone: bool,
 }
 
-/// The records of a batch that is not compressed, as many as its header says, which must fill it.
+/// The records of an uncompressed batch. There must be as many as the header says, and they must fill the batch.
 #[derive(Debug)]
 pub(crate) struct Records<'a> {
     bytes: &'a [u8],
@@ -280,7 +282,7 @@ pub(crate) struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// Of a whole batch.
+    /// The records of a whole batch.
     pub(crate) fn of(batch: &'a [u8]) -> Self {
         let left = Header::of(batch).map_or(0, Header::count);
         Self {
@@ -299,7 +301,7 @@ impl<'a> Records<'a> {
             .checked_add(length)
             .filter(|end| *end <= self.bytes.len())
             .ok_or(BatchError::Malformed(CUT_OFF))?;
-        // Attributes: unused so far.
+        // Skips the attributes, which are unused so far.
         self.skip(1, end)?;
         let timestamp_delta = self.varint()?;
         let offset_delta = i32::try_from(self.varint()?)
@@ -310,7 +312,7 @@ impl<'a> Records<'a> {
         if headers < 0 {
             return Err(BatchError::Malformed("a number of headers is negative"));
         }
-        // Each takes two bytes or more, so the record's length bounds the loop.
+        // Each header has at least two bytes, so the record's length bounds the loop.
         for _ in 0..headers {
             self.optional(end)?
                 .ok_or(BatchError::Malformed("a header has no name"))?;
@@ -341,7 +343,7 @@ impl<'a> Records<'a> {
         Ok(skipped)
     }
 
-    /// Bytes with their length before them; a negative length is none.
+    /// Bytes with their length before them; `None` for a negative length.
     fn optional(&mut self, end: usize) -> Result<Option<&'a [u8]>, BatchError> {
         match usize::try_from(self.varint()?) {
             Ok(length) => self.skip(length, end).map(Some),
@@ -349,7 +351,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// A signed number in Protocol Buffers' zigzag encoding.
+    /// A signed number in the zigzag encoding of Protocol Buffers.
     fn varint(&mut self) -> Result<i64, BatchError> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
@@ -387,7 +389,7 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// A stored batch with some of its records alone, at the offsets that they had.
+/// A stored batch with only some of its records, at their original offsets.
 pub(crate) fn with_records(batch: &[u8], kept: &[Range<usize>]) -> Option<Vec<u8>> {
     let header = Header::of(batch)?;
     let length = HEADER + kept.iter().map(Range::len).sum::<usize>();

@@ -1,4 +1,5 @@
-//! Connections: accepted on the loopback interface, bounded in number, each served by itself so that a bad one costs itself.
+//! Connections on the loopback interface. Their number is limited, and each has its own task, so that a bad one affects
+//! only itself.
 #![expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
 
 use std::{
@@ -19,30 +20,30 @@ use crate::{
     wire::{Received, WireError, frame},
 };
 
-/// Connections that wait to be accepted.
+/// How many connections may wait to be accepted.
 const BACKLOG: u32 = 256;
-/// Connections that are served. A client has two or three.
+/// Most connections. A client has two or three.
 const MOST_CONNECTIONS: usize = 1_000;
-/// Requests of one connection that were taken and are not answered; further ones wait in its socket.
+/// Most unanswered requests of one connection. Further ones wait in its socket.
 const IN_FLIGHT: usize = 64;
-/// How long to wait when the system has no more file descriptors.
+/// How long to wait if the system has no more file descriptors.
 const PAUSE_AFTER_REFUSED_ACCEPT: Duration = Duration::from_millis(100);
-/// Bad connections are logged once in this time, with how many there were.
+/// How often bad connections are logged, with their number.
 const COMPLAINTS: Duration = Duration::from_secs(1);
 
 /// Listens on the loopback interface; port 0 lets the system choose.
 ///
 /// # Errors
-/// What the system answers, above all that the port is taken.
+/// The error of the operating system, usually that the port is in use.
 pub(crate) fn bind(port: u16) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
-    // A broker that starts again must not wait for the connections of the one before.
+    // A restarted broker must not wait for the connections of its predecessor.
     socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
     socket.listen(BACKLOG)
 }
 
-/// Serves connections for ever. Dropping the future ends every connection.
+/// Serves connections forever. Dropping the future ends every connection.
 pub(crate) async fn serve(listener: TcpListener, broker: Arc<Broker>) {
     let large = Arc::new(Semaphore::new(frame::LARGE_AT_ONCE));
     let groups = broker.groups.clone();
@@ -116,14 +117,15 @@ async fn serve_one(
         }
         Ok::<_, Ended>(())
     };
-    // A client that has closed the connection wants no answers any more: one that waits to join a group must not be counted on.
+    // A client that has closed its connection wants no more answers. If it was joining a group, the group must not
+    // count on it.
     tokio::select! {
         ended = take => ended,
         ended = answer => ended,
     }
 }
 
-/// Says what is wrong with connections, once in a while.
+/// Logs errors of connections at a limited rate.
 #[derive(Debug, Default)]
 struct Complaints {
     said: Option<Instant>,

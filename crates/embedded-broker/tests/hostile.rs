@@ -1,4 +1,4 @@
-//! What a stranger on the port can do: nothing to others.
+//! Shows that a hostile client on the port does not affect other clients.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -31,7 +31,7 @@ use kafka_protocol::{
 };
 use support::{LIMIT, TestBroker, poll, read, send};
 
-/// A client that says what it likes.
+/// A client that can send anything.
 struct Raw(TcpStream);
 
 impl Raw {
@@ -115,12 +115,12 @@ async fn bytes_that_are_no_request_close_their_connection_and_no_other() {
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
         framed(&[]),
         framed(&[0, 3]),
-        // No such request; a version that there is not yet.
+        // An unknown request, and an unknown version.
         framed(&[0x7f, 0xff, 0, 0, 0, 0, 0, 1, 0xff, 0xff]),
         framed(&[0, 3, 0, 99, 0, 0, 0, 1, 0xff, 0xff]),
         // A client id that is longer than the request.
         framed(&[0, 3, 0, 4, 0, 0, 0, 1, 0x7f, 0xff]),
-        // Two thousand million topics, in both forms of an array.
+        // Two billion topics, in both encodings of an array.
         framed(&[
             0, 3, 0, 4, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff, 0,
         ]),
@@ -165,7 +165,7 @@ async fn a_connection_that_sends_half_a_request_holds_nobody_up() {
     let broker = broker().await;
     let mut half: Vec<Raw> = (0..20).map(|_| Raw::connect(&broker)).collect();
     for raw in &mut half {
-        // Large ones are read a few at a time.
+        // Large requests are read a few at a time.
         raw.0
             .write_all(&(8 * 1024 * 1024_i32).to_be_bytes())
             .unwrap();

@@ -1,4 +1,4 @@
-//! What librdkafka, the client of the services, does with this broker: every feature that they use, and those that operators use.
+//! Uses this broker with librdkafka, the client of the services: every feature that services and operators use.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(
     clippy::unwrap_used,
@@ -106,7 +106,7 @@ async fn a_waiting_fetch_is_answered_when_a_record_arrives() {
         send(&producer, "events", "key", Some(&number.to_string())).await;
         assert_eq!(value(&read(&consumer, 1)[0]), Some(&*number.to_string()));
     }
-    // One wait alone would have been longer.
+    // A single wait would have taken longer than this.
     assert!(begin.elapsed() < Duration::from_secs(20));
 }
 
@@ -178,7 +178,7 @@ async fn a_member_with_a_name_of_its_own_that_was_killed_reads_on_at_once_when_i
             ("auto.offset.reset", "earliest"),
             ("enable.auto.commit", "false"),
             ("partition.assignment.strategy", "cooperative-sticky"),
-            // Far longer than the test waits: nothing is taken over because of silence.
+            // Far longer than the test waits, so that no partition is reassigned because of a timeout.
             ("session.timeout.ms", "300000"),
         ]);
         consumer.subscribe(&["events"]).unwrap();
@@ -188,7 +188,7 @@ async fn a_member_with_a_name_of_its_own_that_was_killed_reads_on_at_once_when_i
     send(&producer, "events", "key", Some("1")).await;
     let killed = member();
     assert_eq!(value(&read(&killed, 1)[0]), Some("1"));
-    // A member of this kind leaves without a word, as if it had been killed.
+    // A static member leaves without a request, as if it had been killed.
     drop(killed);
     assert_eq!(value(&read(&member(), 1)[0]), Some("1"));
 }
@@ -211,7 +211,7 @@ async fn committed_offsets_records_and_topic_ids_outlive_a_restart() {
         consumer.commit(&list, CommitMode::Sync).unwrap();
     }
     let broker = broker.restart().await;
-    // The same producer goes on, with its sequence numbers.
+    // The same producer continues with its sequence numbers.
     assert_eq!(send(&producer, "events", "key", Some("3")).await, 3);
     let consumer = broker.consumer("group");
     consumer.subscribe(&["events"]).unwrap();

@@ -1,4 +1,4 @@
-//! What clients ask first: versions, topics and nodes, who coordinates, producer ids.
+//! The first requests of a client: versions, topics and nodes, coordinators, producer ids.
 
 use kafka_protocol::{
     error::ResponseError,
@@ -26,10 +26,10 @@ use crate::{
 /// Kinds of coordinators.
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
-/// `DescribeCluster` asks for brokers, not for controllers.
+/// `DescribeCluster` for brokers, not for controllers.
 const BROKERS: i8 = 1;
 
-/// The requests that are taken, for every client and every version that it asks with.
+/// The supported requests. The answer is the same for every client and every version of this request.
 pub(super) fn api_versions(received: &Received) -> ApiVersionsResponse {
     let error = match received.is_supported {
         true => OK,
@@ -59,7 +59,7 @@ impl Broker {
         let topics = self.log.topics();
         let wanted = request
             .topics
-            // The oldest version has no other way to ask for all.
+            // In the oldest version, an empty list requests all topics.
             .filter(|wanted| received.version > 0 || !wanted.is_empty());
         let described = match wanted {
             None => topics.all().map(|topic| describe(topic)).collect(),
@@ -173,7 +173,7 @@ impl Broker {
             Ok(id) => InitProducerIdResponse::default()
                 .with_producer_id(ProducerId(id))
                 .with_producer_epoch(0),
-            // Clients ask again after this one.
+            // Clients retry after this error.
             Err(_) => refused(ResponseError::CoordinatorNotAvailable),
         }
     }

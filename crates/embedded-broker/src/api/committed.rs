@@ -23,12 +23,12 @@ use crate::{
     wire::Received,
 };
 
-/// Bytes of what a client may add to an offset, as in Kafka (`offset.metadata.max.bytes`).
+/// Longest metadata of an offset, in bytes, as in Kafka (`offset.metadata.max.bytes`).
 const LONGEST_METADATA: usize = 4096;
-/// From this version on a request asks for several groups.
+/// The first version in which a request can name several groups.
 const SEVERAL_GROUPS: i16 = 8;
 
-/// Topics with partitions; `None` asks for all that have an offset.
+/// Topics with partitions; `None` requests all that have a committed offset.
 type Asked = Option<Vec<(TopicName, Vec<i32>)>>;
 
 impl Broker {
@@ -122,7 +122,7 @@ impl Broker {
                         .with_committed_offset(one.offset)
                         .with_committed_leader_epoch(one.leader_epoch)
                         .with_metadata(Some(text(one.metadata)))
-                        // The oldest version has no other place for it.
+                        // In the oldest version, this is the only field for an error.
                         .with_error_code(error)
                 });
                 OffsetFetchResponseTopic::default()
@@ -164,7 +164,7 @@ impl Broker {
         OffsetFetchResponse::default().with_groups(groups)
     }
 
-    /// An error code, and per topic what a group has committed; -1 for partitions that it has committed nothing for.
+    /// An error code, and for each topic the committed offsets of a group; -1 for partitions without one.
     async fn committed(
         &self,
         group: &str,

@@ -1,4 +1,4 @@
-//! Settings of topics, described and altered.
+//! Describes and alters the settings of topics.
 
 use kafka_protocol::{
     error::ResponseError,
@@ -23,20 +23,20 @@ use crate::{
 /// Kinds of resources.
 const TOPIC: i8 = 2;
 const NODE_KIND: i8 = 4;
-/// How a setting came about: given for the topic, or the default.
+/// The source of a setting: given for the topic, or the default.
 const OF_TOPIC: i8 = 1;
 const OF_DEFAULT: i8 = 5;
-/// What `IncrementalAlterConfigs` can do with a setting (KIP-339).
+/// The operations of `IncrementalAlterConfigs` on a setting (KIP-339).
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
-/// How the settings of a topic come about anew.
+/// How to compute the new settings of a topic.
 enum Alteration {
-    /// These, and the default for all others.
+    /// These settings, and the default for all others.
     All(Vec<(String, String)>),
-    /// Each: what is done, the name, the value.
+    /// Changes to single settings: operation, name, value.
     Some(Vec<(i8, String, String)>),
 }
 
@@ -57,7 +57,7 @@ impl Broker {
                     )),
                     None => Err(no_topic()),
                 },
-                // It has none that a client could set.
+                // The node has no settings that a client could change.
                 NODE_KIND if *resource.resource_name == NODE.to_string() => Ok(Vec::new()),
                 _ => Err(not_a_topic()),
             };
@@ -215,7 +215,7 @@ fn altered(settings: &TopicSettings, alteration: &Alteration) -> Result<TopicSet
     }
 }
 
-/// A list with a value more, or without it.
+/// A list with one value added or removed.
 fn list(settings: &TopicSettings, name: &str, value: &str, more: bool) -> String {
     let default = KNOWN
         .iter()

@@ -1,4 +1,5 @@
-//! `Fetch`: batches as they are in the log; one that finds too little waits, and is answered the moment enough has come.
+//! `Fetch` returns batches as they are in the log. A request that finds too little waits, and is answered as soon as
+//! there is enough.
 #![expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
 
 use std::{sync::Arc, time::Duration};
@@ -20,24 +21,24 @@ use crate::{
     wire::Received,
 };
 
-/// No client waits longer than this for one answer.
+/// The longest time that a client waits for one answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Bytes of batches in one answer, unless a single batch is larger.
+/// Most bytes of batches in one answer, unless a single batch is larger.
 const LARGEST: usize = 8 * 1024 * 1024;
 
-/// What one look at the log found.
+/// The result of one read of the log.
 struct Look {
     responses: Vec<FetchableTopicResponse>,
-    /// Bytes of batches.
+    /// Bytes of batches that were found.
     found: usize,
-    /// Whether a partition could not be read, which the client has to hear at once.
+    /// Whether a partition could not be read. The client must be told at once.
     has_failed: bool,
-    /// The partitions with how much had been written to each.
+    /// The partitions, with the number of bytes that had been written to each.
     seen: Vec<(Arc<Partition>, u64)>,
 }
 
 impl Look {
-    /// Bytes that an answer would have now, about.
+    /// About how many bytes an answer would have now.
     fn available(&self) -> usize {
         let come = |(partition, seen): &(Arc<Partition>, u64)| {
             usize::try_from(partition.ends().written.saturating_sub(*seen)).unwrap_or(usize::MAX)
@@ -52,7 +53,8 @@ fn limit(bytes: i32) -> usize {
 
 impl Broker {
     pub(super) async fn fetch(&self, request: FetchRequest, _: &Received) -> FetchResponse {
-        // Fetches outside of a session are always answered; a session (KIP-227) would save bytes, of which there are enough here.
+        // Fetches without a session are always answered. A session (KIP-227) would only save bandwidth, which is no
+        // concern here.
         if request.session_id != 0 {
             return FetchResponse::default()
                 .with_error_code(ResponseError::FetchSessionIdNotFound.code());
@@ -63,7 +65,7 @@ impl Broker {
         let arrived = Arc::new(Notify::new());
         loop {
             let topics = self.log.topics();
-            // Before the look, so that what comes in between is not missed.
+            // Registers before it reads, so that nothing is missed that arrives in between.
             let _notified: Vec<_> = partitions(&topics, &request)
                 .map(|partition| partition.notify(&arrived))
                 .collect();
@@ -132,7 +134,7 @@ impl Broker {
         look
     }
 
-    /// The batches of one partition that fit.
+    /// The batches of one partition that fit into the answer.
     async fn one(
         &self,
         partition: &Arc<Partition>,
@@ -152,7 +154,8 @@ impl Broker {
         let room = most
             .saturating_sub(look.found)
             .min(limit(wanted.partition_max_bytes));
-        // A batch that is larger than the client's limits is given nevertheless, so that it gets on (KIP-74).
+        // A batch that exceeds the client's limits is returned nevertheless, so that the client can make progress
+        // (KIP-74).
         let records = self
             .log
             .batches(partition, wanted.fetch_offset, room, look.found == 0)

@@ -1,4 +1,4 @@
-//! Membership of consumer groups, and what operators ask about groups.
+//! Membership of consumer groups, and the requests of operators about groups.
 #![expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
 
 use std::time::Duration;
@@ -26,13 +26,13 @@ use crate::{
     wire::Received,
 };
 
-/// The only kind of groups that there is here (KIP-848).
+/// The only supported type of groups (KIP-848).
 const CLASSIC: StrBytes = StrBytes::from_static_str("Classic");
-/// A group that has committed offsets and has no members.
+/// The state of a group that has committed offsets but no members.
 const EMPTY: StrBytes = StrBytes::from_static_str("Empty");
-/// A group that is not known.
+/// The state of an unknown group.
 const DEAD: StrBytes = StrBytes::from_static_str("Dead");
-/// The first version of `JoinGroup` in which a client is told its id before it joins (KIP-394).
+/// The first version of `JoinGroup` in which a client gets its member id before it joins (KIP-394).
 const TOLD_ITS_ID: i16 = 4;
 
 fn milliseconds(count: i32) -> Duration {
@@ -140,7 +140,7 @@ impl Broker {
         received: &Received,
     ) -> LeaveGroupResponse {
         let leave = |member: &str| self.groups.leave(&request.group_id, member, Instant::now());
-        // Old clients name one, newer ones a list.
+        // Old clients name one member, newer clients send a list.
         if received.version < 3 {
             return LeaveGroupResponse::default().with_error_code(code(leave(&request.member_id)));
         }
@@ -264,7 +264,7 @@ fn join_response(answer: Result<Joined, Refusal>, version: i16) -> JoinGroupResp
         Err(Refusal { code, member }) => JoinGroupResponse::default()
             .with_error_code(code.code())
             .with_generation_id(-1)
-            // None is written from this version on alone.
+            // From this version on, "none" is written as null.
             .with_protocol_name((version < 7).then(StrBytes::new))
             .with_member_id(text(member)),
     }

@@ -1,4 +1,4 @@
-//! What each request does. Handlers know the log and the groups; how messages look on the wire is read and written elsewhere.
+//! Handles each request. Handlers use the log and the groups. The wire format is handled elsewhere.
 
 mod cluster;
 mod committed;
@@ -27,32 +27,32 @@ use crate::{
 
 /// The id of the only node.
 pub(crate) const NODE: BrokerId = BrokerId(1);
-/// Where clients find it.
+/// The host that clients connect to.
 const HOST: StrBytes = StrBytes::from_static_str("127.0.0.1");
-/// Said to who wants a transaction.
+/// The message for a client that requests a transaction.
 const NO_TRANSACTIONS: &str = "this broker has no transactions; an idempotent producer works";
 /// No error.
 const OK: i16 = 0;
 
-/// What answers requests.
+/// Handles requests.
 #[derive(Debug)]
 pub(crate) struct Broker {
     pub(crate) log: Log,
     pub(crate) groups: Membership,
-    /// The port that clients are told.
+    /// The port that clients are told to use.
     pub(crate) port: u16,
 }
 
-/// The frame that answers a request, once it is known; `None` when the client wants no answer.
+/// The response frame, when it is ready; `None` if the client wants no answer.
 pub(crate) type Answer =
     Pin<Box<dyn Future<Output = Result<Option<Bytes>, WireError>> + Send + 'static>>;
 
 impl Broker {
-    /// Takes a request. What it appends to the log is on its way when this returns, so that requests that a client sends one behind the
-    /// other share a commit; answers come in the order of requests.
+    /// Handles a request. When this returns, its writes are already queued for the log, so that consecutive requests of
+    /// a client share a commit. Answers are sent in the order of the requests.
     ///
     /// # Errors
-    /// When the request is malformed; then nothing of it was done.
+    /// If the request is malformed. Then it has no effect.
     pub(crate) async fn take(self: &Arc<Self>, received: Received) -> Result<Answer, WireError> {
         macro_rules! handle {
             ($handler:ident) => {{
@@ -89,7 +89,7 @@ impl Broker {
             ApiKey::CreatePartitions => handle!(create_partitions),
             ApiKey::DeleteGroups => handle!(delete_groups),
             ApiKey::DescribeCluster => handle!(describe_cluster),
-            // The list of requests that are taken has no others.
+            // The list of supported requests contains no others.
             _ => {
                 let answer = received.asker().answer(&cluster::api_versions(&received));
                 Box::pin(async move { answer.map(Some) })
@@ -113,11 +113,11 @@ fn topic<'a>(
     }
 }
 
-/// Refuses what was meant for another time of this partition: it has had one leader since it was made.
+/// Refuses a request with another leader epoch. A partition has had one leader since it was created.
 fn check_leader_epoch(epoch: i32) -> Result<(), ResponseError> {
     match epoch.cmp(&crate::record_batch::LEADER_EPOCH) {
         std::cmp::Ordering::Greater => Err(ResponseError::UnknownLeaderEpoch),
-        // -1 is nothing known.
+        // -1 means unknown.
         _ => Ok(()),
     }
 }
@@ -134,14 +134,14 @@ fn topic_name(name: &str) -> TopicName {
     TopicName(text(name))
 }
 
-/// A refusal with a sentence for its reader.
+/// A refusal with a message.
 type Refusal = (ResponseError, String);
 
 fn refusal(code: ResponseError, reason: impl Into<String>) -> Refusal {
     (code, reason.into())
 }
 
-/// The parts of a refusal as responses have them.
+/// A refusal as the fields of a response.
 fn parts<T>(result: &Result<T, Refusal>) -> (i16, Option<StrBytes>) {
     match result {
         Ok(_) => (OK, None),
@@ -149,7 +149,7 @@ fn parts<T>(result: &Result<T, Refusal>) -> (i16, Option<StrBytes>) {
     }
 }
 
-/// For a change that the log could not keep: it may be able to soon.
+/// The error for a change that the log could not store. A retry may succeed.
 fn unavailable() -> Refusal {
     refusal(
         ResponseError::KafkaStorageError,

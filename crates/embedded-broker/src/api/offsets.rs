@@ -1,4 +1,4 @@
-//! `ListOffsets` and `OffsetForLeaderEpoch`: which offset a partition begins and ends at, or had at a time.
+//! `ListOffsets` and `OffsetForLeaderEpoch`: the first and last offset of a partition, and offsets by time.
 
 use std::sync::Arc;
 
@@ -19,15 +19,15 @@ use crate::{
     wire::Received,
 };
 
-/// Times that stand for something else (`ListOffsetsRequest` of Apache Kafka).
+/// Special values of the timestamp (`ListOffsetsRequest` of Apache Kafka).
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const NEWEST_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
-/// The first version of `ListOffsets` that knows of leader epochs.
+/// The first version of `ListOffsets` with leader epochs.
 const HAS_EPOCHS: i16 = 4;
-/// No offset, no time, no epoch.
+/// No offset and no timestamp.
 const NONE: Found = Found {
     offset: -1,
     timestamp: -1,

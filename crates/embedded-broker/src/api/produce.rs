@@ -1,4 +1,4 @@
-//! `Produce`: batches are checked as they come in, and acknowledged when they are on disk.
+//! `Produce`: batches are validated on arrival, and acknowledged when they are on disk.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use crate::{
     wire::Asker,
 };
 
-/// Bytes that a batch costs in the file beside its own, about.
+/// About how many bytes a batch costs in the file besides its own.
 const PER_BATCH: usize = 256;
 
-/// One partition of a request: what becomes of its batch.
+/// The state of the batch for one partition of a request.
 enum Fate {
     /// Refused before anything was written.
     Refused(Refusal),
-    /// The batch of that number in the change.
+    /// Part of the change, with this index.
     InChange(usize),
 }
 

@@ -1,4 +1,4 @@
-//! Every request in every version has an answer that can be written.
+//! Checks that every request in every version has an answer that can be encoded.
 #![allow(clippy::unwrap_used)]
 
 use std::{sync::Arc, time::Duration};
@@ -37,11 +37,11 @@ async fn each_request_is_answered_in_each_version() {
         let answer = loop {
             tokio::select! {
                 answer = &mut answer => break answer,
-                // A member that waits for others to join does so for a moment.
+                // A member that waits for others to join waits only for a moment.
                 () = tokio::time::sleep(Duration::from_millis(5)) => broker.groups.tick(later),
             }
         };
-        // The sample of a request to produce wants no acknowledgement.
+        // The sample of a produce request wants no acknowledgement.
         let answer = answer.unwrap();
         assert_eq!(
             answer.is_none(),

@@ -1,4 +1,4 @@
-//! Topics are made, widened, deleted, and cut at their beginning.
+//! Creates topics, adds partitions, deletes topics, and deletes records from their beginning.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -25,17 +25,17 @@ use crate::{
     wire::Received,
 };
 
-/// Partitions of one topic.
+/// Most partitions of one topic.
 const MOST_PARTITIONS: usize = 1_000;
-/// Partitions of all topics.
+/// Most partitions of all topics together.
 const MOST_IN_ALL: usize = 10_000;
-/// Bytes of a topic's name, as in Kafka.
+/// Longest name of a topic, in bytes, as in Kafka.
 const LONGEST_NAME: usize = 249;
-/// How a setting came about (`DescribeConfigs`): given for the topic, or the default.
+/// The source of a setting (`DescribeConfigs`): given for the topic, or the default.
 const OF_TOPIC: i8 = 1;
 const OF_DEFAULT: i8 = 5;
 
-/// A topic that may be made.
+/// A topic that passed validation and may be created.
 struct Wanted {
     name: String,
     partitions: usize,
@@ -89,7 +89,7 @@ impl Broker {
         CreateTopicsResponse::default().with_topics(responses)
     }
 
-    /// The topic and how many partitions it has, or would have.
+    /// The topic, and how many partitions it has, or would have.
     async fn create_topic(
         &self,
         wanted: Wanted,
@@ -137,7 +137,7 @@ impl Broker {
 
     async fn delete_topic(&self, topic: Arc<Topic>) -> Result<(), Refusal> {
         let work = move |changes: &mut Changes<'_>| {
-            // As it is now: partitions may have been added since.
+            // Uses the topic's current state, because partitions may have been added since.
             match changes.topic(&topic.name).filter(|now| now.id == topic.id) {
                 Some(topic) => changes.delete_topic(&topic).map(|()| true),
                 None => Ok(false),
@@ -207,7 +207,7 @@ impl Broker {
         DeleteRecordsResponse::default().with_topics(of_topics)
     }
 
-    /// Lets a partition begin at that offset, -1 for its end; gives where it begins then.
+    /// Sets the first offset of a partition; -1 stands for its end. Returns the new first offset.
     async fn delete_before(
         &self,
         topics: &Topics,
@@ -285,7 +285,7 @@ fn too_many_partitions() -> Refusal {
     )
 }
 
-/// Names as Kafka takes them.
+/// Checks that a name is valid in Kafka.
 fn check_name(name: &str) -> Result<(), Refusal> {
     let is_taken =
         |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');

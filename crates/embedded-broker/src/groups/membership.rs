@@ -1,9 +1,9 @@
-//! The members of a consumer group, its leader and its generation: the classic rebalance protocol of Kafka
-//! (`JoinGroup`, `SyncGroup`, `Heartbeat`, `LeaveGroup`; KIP-62, and KIP-394 for member ids that are given out first).
+//! The members of consumer groups, their leaders and generations: the classic rebalance protocol of Kafka (`JoinGroup`,
+//! `SyncGroup`, `Heartbeat`, `LeaveGroup`; KIP-62, and KIP-394 for member ids that are assigned before the join).
 //!
-//! A rebalance waits until every member has joined again, for at most the longest of their rebalance timeouts. A member that is not
-//! heard of for its session timeout is put out, and the others hear of it at their next heartbeat. All of it is in memory:
-//! after a restart nobody is known, and every member joins anew.
+//! A rebalance waits until every member has joined again, at most for the longest of their rebalance timeouts. A member
+//! that sends nothing for its session timeout is removed, and the others learn of it at their next heartbeat. All of
+//! this is in memory. After a restart no member is known, and every member joins again.
 
 mod described;
 mod group;
@@ -28,9 +28,9 @@ use group::{Group, Phase};
 pub(crate) use rebalance_protocol::{Join, Joined, Refusal};
 use rebalance_protocol::{JoinAnswer, SyncAnswer};
 
-/// Groups with members. More are refused.
+/// Most groups with members. Further ones are refused.
 const MOST_GROUPS: usize = 1_000;
-/// Groups are looked through no oftener than so, and as often as that while a member waits for an answer.
+/// The shortest interval between two checks of the groups. It is also the interval while a member waits for an answer.
 const TICK: Duration = Duration::from_millis(250);
 
 /// All groups. Clones share them.
@@ -40,7 +40,7 @@ pub(crate) struct Membership(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     groups: Mutex<HashMap<String, Group>>,
-    /// Told when something may be over sooner than it looked.
+    /// Notified when a timeout may expire sooner than the last check expected.
     sooner: Notify,
 }
 
@@ -49,7 +49,8 @@ impl Membership {
         self.0.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins a group. The answer comes when everybody has joined; an answer that fails to come is a rebalance in progress.
+    /// Joins a group. The answer comes when all members have joined. If the answer is dropped, a rebalance is in
+    /// progress.
     pub(crate) fn join(
         &self,
         group: &str,
@@ -74,7 +75,8 @@ impl Membership {
         answered
     }
 
-    /// Asks what the member gets; the leader says what everybody gets. The answer comes when the leader has said so.
+    /// Requests the member's assignment; the leader provides all assignments. The answer comes when the leader has done
+    /// so.
     pub(crate) fn sync(
         &self,
         group: &str,
@@ -92,7 +94,7 @@ impl Membership {
         answered
     }
 
-    /// Takes note that the member is there.
+    /// Records that the member is alive.
     pub(crate) fn heartbeat(
         &self,
         group: &str,
@@ -111,7 +113,7 @@ impl Membership {
         }
     }
 
-    /// Lets a member go; the others share what it had.
+    /// Removes a member. The others share its partitions.
     pub(crate) fn leave(
         &self,
         group: &str,
@@ -136,8 +138,8 @@ impl Membership {
         }
     }
 
-    /// Whether the member may commit offsets as one of this generation. A client outside of any group (no member id, generation
-    /// below 0) may, as long as the group has no members.
+    /// Whether the member may commit offsets in this generation. A client outside of any group (no member id,
+    /// generation below 0) may do so as long as the group has no members.
     pub(crate) fn may_commit(
         &self,
         group: &str,
@@ -159,21 +161,21 @@ impl Membership {
         }
     }
 
-    /// The groups that have members, with their state.
+    /// The groups with members, and their states.
     pub(crate) fn list(&self) -> Vec<Described> {
         let groups = self.groups();
         let listed = groups.iter().map(|(name, group)| group.describe(name));
         listed.collect()
     }
 
-    /// A group that has members.
+    /// A group with members.
     pub(crate) fn describe(&self, group: &str) -> Option<Described> {
         let groups = self.groups();
         groups.get(group).map(|found| found.describe(group))
     }
 
-    /// Looks through the groups whenever something of them may be over, for ever. While everybody is heard of that is once in the shortest session,
-    /// about.
+    /// Checks the groups forever, whenever a timeout may have expired. While all members send heartbeats, this is about
+    /// once in the shortest session timeout.
     #[expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
     pub(crate) async fn watch(&self) {
         loop {
@@ -189,7 +191,7 @@ impl Membership {
         }
     }
 
-    /// When groups that were looked through at this moment are to be looked through again; `None` while nobody is in any.
+    /// When the groups must be checked again, if they were checked at this time; `None` while no group has members.
     fn due(&self, looked: Instant) -> Option<Instant> {
         let soon = looked + TICK;
         let groups = self.groups();
@@ -197,7 +199,7 @@ impl Membership {
         dues.min().map(|due| due.max(soon))
     }
 
-    /// Puts out who was not heard of in time, and goes on with those who joined in time.
+    /// Removes members whose session expired, and completes rebalances whose time is over.
     pub(crate) fn tick(&self, now: Instant) {
         self.groups().retain(|_, group| {
             group.tick(now);

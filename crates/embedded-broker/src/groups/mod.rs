@@ -1,4 +1,4 @@
-//! Consumer groups: who is in them ([`membership`], in memory) and what they have committed (in the log).
+//! Consumer groups: their members ([`membership`], in memory) and their committed offsets (in the log).
 
 pub(crate) mod membership;
 

@@ -1,4 +1,5 @@
-//! What can be changed in the log, inside of the one transaction of a group commit. Nobody sees a change before it is durable.
+//! The changes that are possible in the log, within the one transaction of a group commit. No change is visible before
+//! it is durable.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,27 +22,27 @@ use super::{
 };
 use crate::record_batch::{Batch, Header};
 
-/// Why a batch was not appended, though the file can be written.
+/// Why a batch was not appended, although the file is writable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// Its topic has been deleted.
+    /// Its topic was deleted.
     NoPartition,
-    /// A batch of the same producer before it is missing.
+    /// An earlier batch of the same producer is missing.
     OutOfOrder,
-    /// A newer instance of the producer has written here.
+    /// A newer instance of the producer has written to this partition.
     Fenced,
 }
 
-/// Where a batch is.
+/// The position of an appended batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Appended {
-    /// Offset of its first record.
+    /// The offset of its first record.
     pub(crate) offset: i64,
     /// The partition's first offset.
     pub(crate) start: i64,
 }
 
-/// What a group has committed for one partition.
+/// The committed offset of a group for one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommittedOffset {
     pub(crate) topic: String,
@@ -53,7 +54,7 @@ pub(crate) struct CommittedOffset {
 
 type Batches<'t> = Table<'t, (u32, i64), &'static [u8]>;
 
-/// A transaction with what it will make of the state in memory.
+/// A transaction, with its pending effect on the state in memory.
 pub(crate) struct Changes<'t> {
     transaction: &'t WriteTransaction,
     state: &'t State,
@@ -79,7 +80,7 @@ impl<'t> Changes<'t> {
         }
     }
 
-    /// Writes what was gathered; gives what the state in memory becomes when the transaction is committed.
+    /// Writes the collected changes. Returns the effect on the state in memory, to be applied after the commit.
     pub(super) fn finish(self) -> Result<Effect, Failure> {
         drop(self.batches);
         if !self.producers.is_empty() {
@@ -109,7 +110,7 @@ impl<'t> Changes<'t> {
             .ok_or_else(|| Failure::Corrupted("a table that was opened is not there".to_owned()))
     }
 
-    /// Where a partition ends after the changes so far; `None` when it is not there any more.
+    /// The ends of a partition after the changes so far; `None` if it no longer exists.
     fn ends(&self, partition: u32) -> Option<Ends> {
         if self.gone.contains(&partition) {
             return None;
@@ -127,19 +128,19 @@ impl<'t> Changes<'t> {
             .get_or_insert_with(|| self.state.topics.as_ref().clone())
     }
 
-    /// The topic of that name after the changes so far.
+    /// The topic with this name after the changes so far.
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
         let topics = self.topics.as_ref().unwrap_or(&self.state.topics);
         topics.named(name).cloned()
     }
 
-    /// How many partitions there are after the changes so far.
+    /// The number of partitions after the changes so far.
     pub(crate) fn partitions(&self) -> usize {
         let topics = self.topics.as_ref().unwrap_or(&self.state.topics);
         topics.partitions()
     }
 
-    /// Appends a batch, unless it has been appended before. `now` is in milliseconds since 1970.
+    /// Appends a batch, unless it was appended before. `now` is in milliseconds since 1970.
     pub(crate) fn append(
         &mut self,
         partition: u32,
@@ -181,7 +182,7 @@ impl<'t> Changes<'t> {
         Ok(Ok(Appended { offset, start }))
     }
 
-    /// Makes a topic, which must not be there yet.
+    /// Creates a topic, which must not exist yet.
     #[expect(clippy::disallowed_methods, reason = "an id that decides nothing")]
     pub(crate) fn create_topic(
         &mut self,
@@ -205,7 +206,7 @@ impl<'t> Changes<'t> {
         self.put_topic(topic).map(drop)
     }
 
-    /// Gives a topic other settings.
+    /// Replaces the settings of a topic.
     pub(crate) fn set_settings(
         &mut self,
         topic: &Topic,
@@ -246,7 +247,8 @@ impl<'t> Changes<'t> {
         Ok(Arc::new(topic))
     }
 
-    /// Deletes a topic with what groups have committed for it. Its batches go later, by [`remove_doomed`](Self::remove_doomed).
+    /// Deletes a topic and the committed offsets for it. [`remove_doomed`](Self::remove_doomed) removes its batches
+    /// later.
     pub(crate) fn delete_topic(&mut self, topic: &Topic) -> Result<(), Failure> {
         self.transaction.open_table(TOPICS)?.remove(&*topic.name)?;
         let mut doomed = self.transaction.open_table(DOOMED)?;
@@ -262,8 +264,8 @@ impl<'t> Changes<'t> {
         Ok(())
     }
 
-    /// Lets a partition begin later, at its end at most; gives its first offset. What is before it goes later, by
-    /// [`trim`](Self::trim).
+    /// Moves the first offset of a partition forward, at most to its end. Returns the new first offset.
+    /// [`trim`](Self::trim) removes the records before it later.
     pub(crate) fn set_start(
         &mut self,
         partition: u32,
@@ -283,7 +285,7 @@ impl<'t> Changes<'t> {
         Ok(Some(start))
     }
 
-    /// Removes batches that are wholly before the first offset, so many at most; tells whether that was all of them.
+    /// Removes at most `limit` batches that are entirely before the first offset. Returns whether none are left.
     pub(crate) fn trim(&mut self, partition: u32, limit: usize) -> Result<bool, Failure> {
         let Some(ends) = self.ends(partition) else {
             return Ok(true);
@@ -309,7 +311,7 @@ impl<'t> Changes<'t> {
         Ok(before.len() < limit)
     }
 
-    /// Removes batches of a partition whose topic is deleted, so many at most; tells whether nothing is left of it.
+    /// Removes at most `limit` batches of a partition whose topic was deleted. Returns whether none are left.
     pub(crate) fn remove_doomed(&mut self, partition: u32, limit: usize) -> Result<bool, Failure> {
         let table = self.batches()?;
         let mut keys = Vec::new();
@@ -331,8 +333,8 @@ impl<'t> Changes<'t> {
         Ok(true)
     }
 
-    /// Puts compacted batches in place of what they were made of, and removes those of which nothing is left (`None`). Those that
-    /// are not there any more stay away.
+    /// Replaces batches by their compacted versions, and removes batches without remaining records (`None`). Batches
+    /// that no longer exist are not created again.
     pub(crate) fn replace(
         &mut self,
         partition: u32,
@@ -355,7 +357,7 @@ impl<'t> Changes<'t> {
         Ok(())
     }
 
-    /// Takes note of how far a partition is compacted: see [`CLEANED`].
+    /// Records how far a partition is compacted: see [`CLEANED`].
     pub(crate) fn set_cleaned(
         &mut self,
         partition: u32,
@@ -368,7 +370,7 @@ impl<'t> Changes<'t> {
         Ok(())
     }
 
-    /// Forgets what is known of producers that have not written since: each with when it did, in milliseconds since 1970.
+    /// Forgets producers, each given with its last write in milliseconds since 1970, unless they have written since.
     pub(crate) fn forget_producers(&mut self, silent: &[(i64, (u32, i64))]) {
         for (wrote_at, key) in silent {
             let known = match self.producers.get(key) {
@@ -381,7 +383,7 @@ impl<'t> Changes<'t> {
         }
     }
 
-    /// Reserves so many producer ids; gives the first.
+    /// Reserves `count` producer ids. Returns the first.
     pub(crate) fn reserve_producers(&mut self, count: i64) -> Result<i64, Failure> {
         let mut numbers = self.transaction.open_table(NUMBERS)?;
         let first = numbers.get(NEXT_PRODUCER)?.map_or(0, |row| row.value());
@@ -389,7 +391,7 @@ impl<'t> Changes<'t> {
         Ok(first)
     }
 
-    /// Keeps what a group has committed. `now` is in milliseconds since 1970.
+    /// Stores the committed offsets of a group. `now` is in milliseconds since 1970.
     pub(crate) fn commit_offsets(
         &mut self,
         group: &str,
@@ -405,7 +407,7 @@ impl<'t> Changes<'t> {
         Ok(())
     }
 
-    /// Forgets what a group has committed; tells whether there was something.
+    /// Deletes the committed offsets of a group. Returns whether there were any.
     pub(crate) fn delete_group(&mut self, group: &str) -> Result<bool, Failure> {
         let mut table = self.transaction.open_table(OFFSETS)?;
         let mut keys = Vec::new();
@@ -424,7 +426,7 @@ impl<'t> Changes<'t> {
     }
 }
 
-/// What a committed transaction makes of the state in memory.
+/// The effect of a committed transaction on the state in memory.
 #[derive(Debug)]
 pub(super) struct Effect {
     ends: HashMap<u32, Ends>,
@@ -435,7 +437,7 @@ pub(super) struct Effect {
 }
 
 impl Effect {
-    /// Takes the effect over; tells whether the topics are others now.
+    /// Applies the effect. Returns whether the topics have changed.
     pub(super) fn apply(self, state: &mut State) -> bool {
         state.partitions.extend(self.made);
         for (key, producer) in self.producers {

@@ -1,5 +1,5 @@
-//! What goes with time: records past their retention, batches before a partition's first offset, topics that were deleted, producers that
-//! are silent for long. Each in small changes, so that nobody waits long behind one.
+//! Removes what has expired: records past their retention, batches before a partition's first offset, deleted topics,
+//! and producers that have been silent for long. It uses small changes, so that nobody waits long for one.
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 
@@ -12,18 +12,19 @@ use super::{
 };
 use crate::{log::producers::Producer, record_batch::Header};
 
-/// Batches that are removed in one change.
+/// Most batches that one change removes.
 const AT_ONCE: usize = 500;
-/// What is known of a producer that has not written for so long is forgotten, as Kafka does (`producer.id.expiration.ms`).
+/// How long a silent producer is remembered, in milliseconds. The same as in Kafka (`producer.id.expiration.ms`).
 const PRODUCER_KEPT: i64 = 24 * 60 * 60 * 1_000;
-/// Producers that are remembered in all partitions together; of more, the most silent are forgotten.
+/// Most producers that are remembered in all partitions together. Above that, those that have been silent longest are
+/// forgotten.
 const MOST_PRODUCERS: usize = 100_000;
 
 impl Log {
-    /// Does all that is due at `now`, in milliseconds since 1970.
+    /// Does everything that is due at `now`, in milliseconds since 1970.
     ///
     /// # Errors
-    /// When the file cannot be read or written; the rest is done the next time.
+    /// If the file cannot be read or written. The next call does the rest.
     pub(crate) async fn clean(&self, now: i64) -> Result<(), Unavailable> {
         for partition in self.read(doomed).await? {
             while !self
@@ -43,7 +44,7 @@ impl Log {
         self.forget_producers(now).await
     }
 
-    /// Moves the first offset behind the records that are past their retention.
+    /// Moves the first offset past the expired records.
     async fn expire(
         &self,
         topic: &Topic,
@@ -67,7 +68,7 @@ impl Log {
         Ok(())
     }
 
-    /// Removes what is before the first offset.
+    /// Removes the batches before the first offset.
     async fn trim(&self, partition: &Partition) -> Result<(), Unavailable> {
         let (number, start) = (partition.number, partition.ends().start);
         let is_needed = self
@@ -112,7 +113,7 @@ fn doomed(database: &Database) -> Result<Vec<u32>, Failure> {
     numbers.collect()
 }
 
-/// Offset of the first batch with a record from that time on; `None` when there is none.
+/// The offset of the first batch with a record of this time or later; `None` if there is none.
 fn first_younger(
     database: &Database,
     partition: u32,
@@ -145,7 +146,7 @@ fn has_before(database: &Database, partition: u32, start: i64) -> Result<bool, F
     }
 }
 
-/// When a producer last wrote, in milliseconds since 1970; to which partition, and its id.
+/// When a producer last wrote, in milliseconds since 1970, with the partition and the producer's id.
 type Wrote = (i64, (u32, i64));
 
 /// When each producer last wrote to a partition.

@@ -1,9 +1,12 @@
-//! Group commit: one thread owns the write transactions, and all that waits when it begins one shares it and its flush to disk.
+//! Group commit: one thread owns the write transactions, and all waiting changes share the next one and its flush to
+//! disk.
 //!
-//! Nothing is held back in the hope of company: a change alone is committed at once, and what comes meanwhile shares the next one.
+//! Nothing waits in the hope of a larger batch. A single change is committed at once, and changes that arrive meanwhile
+//! share the next transaction.
 //!
-//! A file that fails (a full disk, a device that is gone) cannot be used any more, so it is closed and opened anew, with pauses, until
-//! that works. Meanwhile every change is refused, none is half done, and nothing has been acknowledged that is not on disk.
+//! A file that failed (full disk, lost device) is unusable until it is opened again. So it is closed and reopened, with
+//! pauses, until that succeeds. Meanwhile every change is refused. No change is half done, and nothing is acknowledged
+//! that is not on disk.
 #![expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
 
 use std::{
@@ -30,28 +33,28 @@ use super::{
     topics::Topics,
 };
 
-/// Changes in one transaction.
+/// Most changes in one transaction.
 const MOST_AT_ONCE: usize = 1024;
-/// Bytes in one transaction.
+/// Most bytes in one transaction.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
-/// Bytes of changes that wait, in units of 1 KiB; who comes then waits for room.
+/// Most bytes of waiting changes, in units of 1 KiB. Further callers wait for space.
 const QUEUE_UNITS: usize = 64 * 1024;
 const UNIT: usize = 1024;
-/// The pauses between attempts to open a file that failed.
+/// The pauses between attempts to reopen a failed file.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
-/// The file cannot be written now; the same may work soon. Whether the change was kept is not known: one of an idempotent producer can
-/// be sent again without harm.
+/// The file cannot be written now; a retry may succeed soon. It is unknown whether the change was stored. An idempotent
+/// producer can send it again without harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the log cannot be written or read now")]
 pub(crate) struct Unavailable;
 
-/// What readers see.
+/// The state that readers see.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// The file; `None` while it is not usable.
+    /// The file; `None` while it is unusable.
     pub(super) database: RwLock<Option<Arc<Database>>>,
-    /// The topics as they were last committed.
+    /// The topics after the last commit.
     pub(super) topics: RwLock<Arc<Topics>>,
 }
 
@@ -68,7 +71,7 @@ impl Shared {
     }
 }
 
-/// Opens the file: the first time, and again after it failed.
+/// Opens the file, at the start and after a failure.
 pub(crate) type Opener = Arc<dyn Fn() -> Result<Database, redb::DatabaseError> + Send + Sync>;
 
 trait Job: Send {
@@ -103,7 +106,7 @@ where
 
     fn answer(self: Box<Self>, is_durable: bool) {
         let answer = self.result.filter(|_| is_durable).ok_or(Unavailable);
-        // A caller that went away needs no answer.
+        // The caller may have gone away.
         let _ = self.reply.send(answer);
     }
 }
@@ -111,7 +114,7 @@ where
 /// The answer to a change, once it is durable.
 pub(crate) type Pending<T> = oneshot::Receiver<Result<T, Unavailable>>;
 
-/// The queue of the writer thread. Dropping it lets the thread commit what waits, and ends it.
+/// The queue of the writer thread. When it is dropped, the thread commits the waiting changes and ends.
 #[derive(Debug)]
 pub(super) struct Committer {
     queue: Option<Sender<Box<dyn Job>>>,
@@ -151,8 +154,8 @@ impl Committer {
         Ok((committer, shared))
     }
 
-    /// Hands a change to the writer, in the order of the calls; waits for room in the queue. `work` runs on the writer's thread, so
-    /// whatever can be computed before should be. `bytes` is how much it writes, about.
+    /// Submits a change to the writer, in the order of the calls, and waits for space in the queue. `work` runs on the
+    /// writer's thread, so compute everything possible before. `bytes` is about how much it writes.
     pub(super) async fn submit<T, F>(&self, bytes: usize, work: F) -> Pending<T>
     where
         T: Send + 'static,
@@ -160,7 +163,7 @@ impl Committer {
     {
         let (reply, answer) = oneshot::channel();
         let units = u32::try_from((bytes / UNIT + 1).min(QUEUE_UNITS)).unwrap_or(u32::MAX);
-        // A queue that is closed drops the reply, which is an answer.
+        // If the queue is closed, the reply is dropped, which the caller sees as an error.
         if let Ok(room) = Arc::clone(&self.room).acquire_many_owned(units).await
             && let Some(queue) = &self.queue
         {
@@ -189,7 +192,7 @@ impl Drop for Committer {
 
 enum File {
     Open(Arc<Database>),
-    /// To be opened again at that time.
+    /// To be opened again at this time.
     Failed {
         again: Instant,
     },
@@ -200,10 +203,10 @@ struct Writer {
     shared: Arc<Shared>,
     jobs: Receiver<Box<dyn Job>>,
     file: File,
-    /// Until a file that failed is opened again.
+    /// The pauses until a failed file is open again.
     pauses: Pauses,
     state: State,
-    /// Dropped when the thread ends, however it ends.
+    /// Dropped when the thread ends for any reason.
     _ended: oneshot::Sender<()>,
 }
 
@@ -236,7 +239,7 @@ impl Writer {
         }
     }
 
-    /// Waits for a change and takes those behind it; `None` when there will be no more.
+    /// Waits for a change and takes those that follow; `None` after the end of the queue.
     fn next_group(&mut self) -> Option<Vec<Box<dyn Job>>> {
         let first = self.jobs.recv().ok()?;
         let mut bytes = first.bytes();
@@ -251,7 +254,7 @@ impl Writer {
         Some(group)
     }
 
-    /// Commits a group in one transaction; then takes the effect over, and then answers.
+    /// Commits a group in one transaction, then applies its effect, and then answers.
     fn commit(&mut self, database: &Database, mut group: Vec<Box<dyn Job>>) {
         let state = &self.state;
         let committed = catch_unwind(AssertUnwindSafe(|| transact(database, state, &mut group)))
@@ -281,7 +284,8 @@ impl Writer {
         let opened = (self.open)()
             .map_err(|error| Unusable::Failure(error.into()))
             .and_then(|database| {
-                // A file that can be read and not written is of no use yet: find out before anybody relies on it.
+                // A file that can be read but not written is not usable yet. This write finds out before anybody relies
+                // on it.
                 let transaction = database.begin_write()?;
                 transaction.commit()?;
                 let state = load(&database)?;
@@ -295,7 +299,7 @@ impl Writer {
                 self.shared.set_database(Some(Arc::clone(&database)));
                 self.file = File::Open(database);
                 self.pauses.reset();
-                // Readers that wait on the topics as they were have to look at the topics as they are.
+                // Readers that wait on the old topics must look at the new ones.
                 for partition in before.partitions.values() {
                     partition.wake();
                 }

@@ -1,8 +1,10 @@
-//! Compaction: of the records of a key only the newest is kept, and a tombstone goes when readers had time to see it (KIP-534).
+//! Compaction keeps only the newest record of each key. A tombstone is removed after readers had time to see it
+//! (KIP-534).
 //!
-//! The part of a partition up to the last compaction is clean: it holds each key once. A run gathers the keys of what came since,
-//! with the offset of the newest record of each, and then passes over the whole partition and keeps what is not older than that. Records
-//! keep their offsets. The last batch is never removed, so the partition's end stays known.
+//! The part of a partition up to the last compaction is clean: it contains each key once. A run collects the keys of
+//! the newer part, with the offset of the newest record of each key. Then it reads the whole partition and keeps the
+//! records that are not older than that. Records keep their offsets. The last batch is never removed, so that the
+//! partition's end stays known.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -18,47 +20,47 @@ use super::{
 };
 use crate::record_batch::{Header, Records, with_records};
 
-/// Bytes of keys that are held in memory; of more, a run takes as many as fit, and the next run goes on.
+/// Most bytes of keys in memory. If there are more, a run takes as many as fit, and the next run continues.
 const MOST_KEYS: usize = 64 * 1024 * 1024;
-/// What a key costs in memory beside its bytes, about.
+/// About how many bytes a key costs in memory besides its own.
 const PER_KEY: usize = 64;
-/// Bytes and batches that are passed over between two changes.
+/// Most bytes and batches that are processed between two changes.
 const BYTES_AT_ONCE: usize = 1024 * 1024;
 const BATCHES_AT_ONCE: usize = 500;
-/// Less than this is not worth a run before its time.
+/// Fewer bytes than this do not justify an early run.
 const LEAST_DIRTY: u64 = 64 * 1024;
-/// No tombstone waits for its time to go.
+/// No tombstone is waiting for its removal.
 const NONE: i64 = i64::MAX;
 
 /// The newest record of each key in the part that is not clean.
 struct Keys {
     newest: HashMap<Box<[u8]>, i64>,
-    /// Offset up to which keys were gathered.
+    /// The offset up to which keys were collected.
     up_to: i64,
 }
 
-/// What a run needs to know at each batch.
+/// What a run needs for each batch.
 struct Run<'a> {
     keys: &'a Keys,
     now: i64,
     tombstones: i64,
 }
 
-/// A piece of the partition after compaction.
+/// A part of the partition after compaction.
 #[derive(Default)]
 struct Piece {
-    /// The batches that change, with their new row; `None` when nothing is left.
+    /// The batches that change, with their new row; `None` if no record is left.
     changed: Vec<(i64, Option<Vec<u8>>)>,
-    /// Offset from which to go on; `None` at the end.
+    /// The offset where the next part begins; `None` at the end.
     next: Option<i64>,
-    /// Bytes that stay.
+    /// Bytes that remain.
     bytes: u64,
-    /// When the first tombstone may go.
+    /// When the first tombstone may be removed.
     tombstone: i64,
 }
 
 impl Log {
-    /// Compacts a partition if that is due at `now`, in milliseconds since 1970.
+    /// Compacts a partition if it is due at `now`, in milliseconds since 1970.
     pub(super) async fn compact(
         &self,
         topic: &Topic,
@@ -95,7 +97,7 @@ impl Log {
                 self.change(move |changes| changes.replace(number, &piece.changed))
                     .await?;
             }
-            // Others may read and write between two pieces.
+            // Lets other tasks read and write between two parts.
             tokio::task::yield_now().await;
         }
         let cleaned = (keys.up_to, bytes, tombstone);
@@ -112,7 +114,7 @@ fn cleaned(database: &Database, partition: u32) -> Result<(i64, u64, i64), Failu
     Ok(row.map_or((0, 0, NONE), |row| row.value()))
 }
 
-/// The last batch, which is never removed, begins here.
+/// The base offset of the last batch, which is never removed.
 fn last_batch(database: &Database, partition: u32) -> Result<i64, Failure> {
     let table = database.begin_read()?.open_table(BATCHES)?;
     let last = table
@@ -124,7 +126,8 @@ fn last_batch(database: &Database, partition: u32) -> Result<i64, Failure> {
     }
 }
 
-/// Whether enough has come since the last run, or something has waited for its longest time, or a tombstone may go.
+/// Whether there are enough new records since the last run, a record has waited for the longest time, or a tombstone
+/// may be removed.
 fn is_due(
     database: &Database,
     partition: u32,
@@ -150,7 +153,7 @@ fn is_due(
             return Ok(true);
         }
         dirty += batch.len() as u64;
-        // A share of all bytes, as large as the ratio.
+        // The ratio refers to the bytes of the whole partition.
         let all = (clean_bytes + dirty) as f64;
         if dirty >= LEAST_DIRTY && dirty as f64 >= settings.dirty_ratio * all {
             return Ok(true);
@@ -205,7 +208,7 @@ fn gather(
 }
 
 impl Run<'_> {
-    /// Passes over some batches from there on.
+    /// Processes some batches from this offset on.
     fn pass(&self, database: &Database, partition: u32, from: i64) -> Result<Piece, Failure> {
         let last = last_batch(database, partition)?;
         let table = database.begin_read()?.open_table(BATCHES)?;
@@ -244,7 +247,7 @@ impl Run<'_> {
         let (mut dropped, mut has_tombstone) = (false, false);
         for record in Records::of(batch) {
             let Ok(record) = record else {
-                // It was checked when it came: leave alone what is not understood.
+                // The batch was validated on arrival. If it cannot be read nevertheless, it is left unchanged.
                 piece.bytes += batch.len() as u64;
                 return;
             };
@@ -265,7 +268,7 @@ impl Run<'_> {
         }
         if kept.is_empty() {
             if is_last {
-                // Tombstones whose time is over: they go in a run after others came behind them.
+                // Only expired tombstones are left. A run removes them when further batches follow.
                 piece.bytes += batch.len() as u64;
             } else {
                 piece.changed.push((base, None));

@@ -1,4 +1,4 @@
-//! Why the file of the log could not be used.
+//! The error for the file of the log.
 
-/// A file that cannot be written or read. Everything in the transaction is given up.
+/// The file cannot be written or read. The transaction is aborted.
 pub(crate) type Failure = redb::Error;

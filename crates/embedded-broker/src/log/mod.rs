@@ -1,7 +1,7 @@
-//! The log: topics, batches of records, what producers sent and what groups committed, in one redb file.
+//! The log: topics, record batches, the state of producers and the committed offsets of groups, in one redb file.
 //!
-//! Batches are kept as the bytes that the producer sent, as Kafka keeps them. All changes go through one writer ([`committer`]),
-//! which makes those in flight durable together; reading happens beside it, on what is durable.
+//! Batches are stored as the bytes that the producer sent, as in Kafka. All changes go through one writer
+//! ([`committer`]), which makes those in flight durable together. Reads run concurrently and see only durable data.
 
 mod changes;
 mod cleaning;
@@ -35,16 +35,16 @@ pub(crate) use topics::{Partition, Topic, Topics};
 
 use committer::{Committer, Shared};
 
-/// Producer ids that are reserved in one change.
+/// How many producer ids one change reserves.
 const PRODUCER_IDS: i64 = 1_000;
 
-/// How long the first opening waits for a process that is about to end to let go of the file.
+/// How long the first opening waits for another process, which is ending, to release the file.
 const HANDOVER: Duration = Duration::from_secs(6);
 
-/// An open log. It closes, with everything acknowledged on disk, when it is dropped.
+/// An open log. When it is dropped, it closes with everything acknowledged on disk.
 #[derive(Debug)]
 pub(crate) struct Log {
-    // Before the file: the writer ends first, then the file closes.
+    // Declared before the file, so that the writer ends first and then the file closes.
     committer: Committer,
     shared: Arc<Shared>,
     cluster: Arc<str>,
@@ -52,11 +52,11 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the log that `open` opens, also later if it should fail. The returned receiver is told (by an error) when the writer has
-    /// ended: nothing can be written then.
+    /// Opens the log with `open`, which is called again after a failure. The returned receiver gets an error when the
+    /// writer has ended. Nothing can be written then.
     ///
     /// # Errors
-    /// When the file cannot be opened, or is not a log.
+    /// If the file cannot be opened, or is not a log.
     pub(crate) fn open(open: Opener) -> Result<(Self, oneshot::Receiver<()>), Unusable> {
         let database = Arc::new(open().map_err(|error| Unusable::Failure(error.into()))?);
         let state = state::load(&database)?;
@@ -73,8 +73,8 @@ impl Log {
         Ok((log, when_ended))
     }
 
-    /// Opens the log in a file, and makes the file when it is not there. A file that another process holds is tried again for
-    /// [`HANDOVER`]. This blocks.
+    /// Opens the log in a file, or creates the file. If another process has the file open, it is retried for
+    /// [`HANDOVER`]. This blocks the thread.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -94,18 +94,19 @@ impl Log {
         }))
     }
 
-    /// The id of the cluster: that of this file.
+    /// The id of the cluster, which is stored in the file.
     pub(crate) fn cluster(&self) -> &str {
         &self.cluster
     }
 
-    /// The topics as they are now.
+    /// The current topics.
     pub(crate) fn topics(&self) -> Arc<Topics> {
         let topics = self.shared.topics.read();
         Arc::clone(&topics.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Hands a change to the writer, in the order of the calls; see [`Changes`] for what it can do. `bytes` is how much it writes, about.
+    /// Submits a change to the writer, in the order of the calls; see [`Changes`] for the possible changes. `bytes` is
+    /// about how much it writes.
     pub(crate) async fn submit<T, F>(&self, bytes: usize, work: F) -> Pending<T>
     where
         T: Send + 'static,
@@ -114,7 +115,7 @@ impl Log {
         self.committer.submit(bytes, work).await
     }
 
-    /// The same, and waits until it is durable.
+    /// Submits a change, and waits until it is durable.
     pub(crate) async fn change<T, F>(&self, work: F) -> Result<T, Unavailable>
     where
         T: Send + 'static,
@@ -123,7 +124,7 @@ impl Log {
         answer(self.submit(0, work).await).await
     }
 
-    /// A producer id that nobody has had.
+    /// A producer id that was never used before.
     pub(crate) async fn producer_id(&self) -> Result<i64, Unavailable> {
         let mut ids = self.producer_ids.lock().await;
         if ids.is_empty() {
@@ -147,7 +148,7 @@ pub(crate) async fn answer<T>(pending: Pending<T>) -> Result<T, Unavailable> {
     pending.await.unwrap_or(Err(Unavailable))
 }
 
-/// The time, in milliseconds since 1970.
+/// The current time, in milliseconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "the broker runs on real time")]
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

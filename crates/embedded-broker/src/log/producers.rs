@@ -1,17 +1,18 @@
-//! What is known of an idempotent producer in one partition, so that what it sends again is not stored again (KIP-98).
+//! The state of an idempotent producer in one partition, so that batches that are sent again are not stored again
+//! (KIP-98).
 
 use std::collections::VecDeque;
 
 use crate::record_batch::{Sequence, sequence_after};
 
-/// Batches that are remembered, as many as a producer may have in flight (`max.in.flight.requests.per.connection`).
+/// How many batches are remembered: as many as a producer may have in flight (`max.in.flight.requests.per.connection`).
 const REMEMBERED: usize = 5;
 
 /// A producer's last batches in one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Producer {
     epoch: i16,
-    /// When it last wrote here, in milliseconds since 1970.
+    /// When it last wrote to this partition, in milliseconds since 1970.
     pub(crate) wrote_at: i64,
     recent: VecDeque<Stored>,
 }
@@ -26,19 +27,19 @@ struct Stored {
 /// What to do with a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SequenceCheck {
-    /// It is the next one.
+    /// Append it, because it is the next one.
     Append,
-    /// It is stored already, from this offset on.
+    /// Ignore it, because it is already stored at this offset.
     Duplicate(i64),
-    /// One before it is missing.
+    /// Refuse it, because an earlier batch is missing.
     OutOfOrder,
-    /// A newer instance of the producer has written here.
+    /// Refuse it, because a newer instance of the producer has written to this partition.
     Fenced,
 }
 
 impl Producer {
-    /// What to do with a batch of a producer of which this is known. A producer that nothing is known of may begin anywhere: what was
-    /// known may have been forgotten.
+    /// What to do with a batch, given the known state of its producer. An unknown producer may begin with any sequence
+    /// number, because its state may have been forgotten.
     pub(crate) fn check(known: Option<&Self>, sequence: Sequence) -> SequenceCheck {
         let Some(known) = known else {
             return SequenceCheck::Append;
@@ -66,7 +67,7 @@ impl Producer {
         }
     }
 
-    /// What is known after the batch has been stored at this offset.
+    /// The state after the batch was stored at this offset.
     pub(crate) fn after(known: Option<&Self>, sequence: Sequence, offset: i64, now: i64) -> Self {
         let mut recent = known
             .filter(|known| known.epoch == sequence.epoch)
@@ -87,7 +88,7 @@ impl Producer {
         }
     }
 
-    /// As it is stored: epoch, time, then first and last sequence number and offset of each batch; all big-endian.
+    /// The stored form: epoch, time, then first and last sequence number and offset of each batch, all big-endian.
     pub(crate) fn to_row(&self) -> Vec<u8> {
         let mut row = Vec::with_capacity(10 + 16 * self.recent.len());
         row.extend_from_slice(&self.epoch.to_be_bytes());
@@ -100,7 +101,7 @@ impl Producer {
         row
     }
 
-    /// From such a row; `None` when it is none.
+    /// Parses the stored form; `None` if it is invalid.
     pub(crate) fn from_row(row: &[u8]) -> Option<Self> {
         let (epoch, rest) = row.split_first_chunk()?;
         let (wrote_at, mut rest) = rest.split_first_chunk()?;

@@ -1,4 +1,4 @@
-//! Reading: batches from an offset on, offsets by time, what groups have committed.
+//! Reads: batches from an offset on, offsets by time, and committed offsets.
 
 use bytes::{Bytes, BytesMut};
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable};
@@ -15,12 +15,12 @@ use crate::record_batch::{Header, Records};
 
 type Batches = ReadOnlyTable<(u32, i64), &'static [u8]>;
 
-/// Which offset is asked for.
+/// Which record to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
-    /// That of the first record from this time on, in milliseconds since 1970.
+    /// The first record at this time or later, in milliseconds since 1970.
     From(i64),
-    /// That of the record with the newest timestamp.
+    /// The record with the newest timestamp.
     Newest,
 }
 
@@ -33,11 +33,11 @@ pub(crate) struct Found {
 }
 
 impl Log {
-    /// Whole batches from the one that holds the offset on, up to the partition's end: so many bytes at most, but one batch in any case
-    /// if `at_least_one`. Consumers pass over the records before the offset.
+    /// Whole batches, from the one with this offset up to the partition's end. At most `most` bytes, but if
+    /// `at_least_one` is set at least one batch. Consumers skip the records before the offset.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub(crate) async fn batches(
         &self,
         partition: &Partition,
@@ -50,10 +50,10 @@ impl Log {
             .await
     }
 
-    /// The record that is asked for by time; `None` when there is none.
+    /// Finds a record by time; `None` if there is none.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub(crate) async fn find(
         &self,
         partition: &Partition,
@@ -64,24 +64,24 @@ impl Log {
             .await
     }
 
-    /// What a group has committed.
+    /// The committed offsets of a group.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub(crate) async fn committed(&self, group: &str) -> Result<Vec<CommittedOffset>, Unavailable> {
         self.read(|database| committed(database, group)).await
     }
 
-    /// The groups that have committed something, in the order of their names.
+    /// The groups with committed offsets, in the order of their names.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub(crate) async fn groups(&self) -> Result<Vec<String>, Unavailable> {
         self.read(groups).await
     }
 
-    /// Reads on this very thread: what is read is mostly in memory, and bounded. A file that fails is reported to the writer, which opens
-    /// it anew.
+    /// Reads on the current thread, because the data is mostly in memory and limited in size. A failure of the file is
+    /// reported to the writer, which opens it again.
     pub(super) async fn read<T>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, Failure>,
@@ -129,7 +129,7 @@ fn batches(
     Ok(found.freeze())
 }
 
-/// Base offset from which a scan meets the batch that holds the offset.
+/// The base offset from which a scan finds the batch with this offset.
 fn first_with(table: &Batches, partition: u32, offset: i64) -> Result<i64, Failure> {
     let before = table
         .range((partition, i64::MIN)..=(partition, offset))?
@@ -160,16 +160,16 @@ fn find(
             if found.is_some() {
                 return Ok(found);
             }
-            // The newest record ever is gone: look at all that are there.
+            // The newest record ever is gone, so all existing records are read.
             newest(&table, partition, ends)
         }
     }
 }
 
-/// The first record with that timestamp or a newer one.
+/// The first record with this timestamp or a newer one.
 ///
-/// Rows know the newest timestamp of the partition up to them, which never falls, so the first batch that may hold it is searched for in
-/// halves.
+/// Each row has the newest timestamp of the partition up to it, which never decreases. So a binary search finds the
+/// first batch that may contain the record.
 fn first_from(
     table: &Batches,
     partition: u32,
@@ -222,8 +222,8 @@ fn newest(table: &Batches, partition: u32, ends: Ends) -> Result<Option<Found>, 
     Ok(newest)
 }
 
-/// Offset and timestamp of each record. A compressed batch is taken as one record with the newest timestamp of all: who asks by time
-/// gets a little more than asked for.
+/// Offset and timestamp of each record. A compressed batch counts as one record with its newest timestamp. So a search
+/// by time may return a few records too many.
 fn records(batch: &[u8]) -> impl Iterator<Item = Found> {
     let header = Header::of(batch);
     let whole = header.filter(|header| !header.is_plain());

@@ -1,8 +1,9 @@
-//! The settings of a topic: those that this broker acts on, and those of Apache Kafka that mean nothing on one node.
+//! The settings of a topic: those that this broker implements, and those of Apache Kafka that have no meaning on one
+//! node.
 
 use std::collections::BTreeMap;
 
-/// Of what kind a setting is, as `DescribeConfigs` names it (KIP-569).
+/// The data type of a setting in `DescribeConfigs` (KIP-569).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Boolean = 1,
@@ -13,10 +14,10 @@ pub(crate) enum Kind {
     List = 7,
 }
 
-/// What values a setting takes.
+/// The values that a setting accepts.
 #[derive(Clone, Copy, Debug)]
 enum Takes {
-    /// Whole numbers from here on.
+    /// Whole numbers from this one on.
     From(i64),
     /// Numbers from 0 to 1.
     Ratio,
@@ -24,11 +25,11 @@ enum Takes {
     Policies,
     /// `true` or `false`.
     Truth,
-    /// Its default alone.
+    /// Only its default.
     Default,
 }
 
-/// A setting that is known.
+/// A known setting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
     pub(crate) name: &'static str,
@@ -54,8 +55,8 @@ const MAX_LAG: &str = "max.compaction.lag.ms";
 const MIN_LAG: &str = "min.compaction.lag.ms";
 const RETENTION: &str = "retention.ms";
 
-/// All settings that may be given, sorted. `retention.ms` differs from Kafka's default (a week): an event store forgets nothing by
-/// itself. Segments, flushes and replicas do not exist here; what is said of them is kept and has no effect.
+/// All accepted settings, sorted. `retention.ms` differs from Kafka's default (a week), because an event store forgets
+/// nothing by itself. Segments, flushes and replicas do not exist here; settings about them are stored without effect.
 pub(crate) const KNOWN: [Known; 23] = [
     known(CLEANUP_POLICY, "delete", Kind::List, Takes::Policies),
     known("compression.type", "producer", Kind::Text, Takes::Default),
@@ -127,7 +128,7 @@ pub(crate) const KNOWN: [Known; 23] = [
     ),
 ];
 
-/// A setting that does not fit, as a sentence for its user.
+/// A message about an invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct SettingError(String);
@@ -136,29 +137,29 @@ pub(crate) struct SettingError(String);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TopicSettings {
     given: BTreeMap<&'static str, String>,
-    /// Whether only the newest record of a key is kept.
+    /// Whether only the newest record of each key is kept.
     pub(crate) is_compacted: bool,
-    /// Whether records may be removed before an offset: not from a topic that is compacted alone.
+    /// Whether records before an offset may be removed. Not if the policy is only `compact`.
     pub(crate) deletes: bool,
-    /// How long records are kept, in milliseconds; `None` is for ever.
+    /// How long records are kept, in milliseconds; `None` means forever.
     pub(crate) retention: Option<i64>,
     /// How long a tombstone stays after it was first compacted, in milliseconds.
     pub(crate) tombstones: i64,
-    /// Younger records are not compacted, in milliseconds.
+    /// Records younger than this are not compacted, in milliseconds.
     pub(crate) min_lag: i64,
-    /// Older records are compacted however few they are, in milliseconds.
+    /// Records older than this are compacted, however few there are, in milliseconds.
     pub(crate) max_lag: i64,
-    /// Compaction begins when so much of the log has come since the last one: 0 to 1.
+    /// Compaction starts when this share of the log is new since the last one: 0 to 1.
     pub(crate) dirty_ratio: f64,
-    /// Bytes of the largest batch.
+    /// The largest batch, in bytes.
     pub(crate) largest_batch: usize,
 }
 
 impl TopicSettings {
-    /// From what was given for a new topic.
+    /// The settings that were given for a new topic.
     ///
     /// # Errors
-    /// When a setting is not known, or its value does not fit.
+    /// If a setting is unknown, or its value is invalid.
     pub(crate) fn from_given<'a>(
         given: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, SettingError> {
@@ -192,22 +193,22 @@ impl TopicSettings {
         })
     }
 
-    /// What was given, by name.
+    /// The given settings, by name.
     pub(crate) fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.given
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
     }
 
-    /// The value that was given for a setting.
+    /// The given value of a setting.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.given.get(name).map(String::as_str)
     }
 
-    /// The same settings after changes, each a name with its new value, or `None` for the default.
+    /// The settings after changes. Each change is a name with its new value, or `None` for the default.
     ///
     /// # Errors
-    /// When a setting is not known, or its value does not fit.
+    /// If a setting is unknown, or its value is invalid.
     pub(crate) fn changed<'a>(
         &self,
         changes: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,

@@ -1,4 +1,4 @@
-//! What the writer knows in memory of the file, and how that is read from the file.
+//! The writer's copy of the file's metadata in memory, and how it is loaded from the file.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::record_batch::Header;
 
-/// Memory for pages read and pages about to be written, in bytes.
+/// Memory for pages that were read and pages that will be written, in bytes.
 const CACHE: usize = 32 * 1024 * 1024;
 
 /// Why a file cannot be used.
@@ -29,10 +29,10 @@ pub(crate) enum Unusable {
         "it has format {found}, this version reads format {FORMAT}; start the version that wrote it, or give another folder"
     )]
     Format {
-        /// The format that it has.
+        /// The format of the file.
         found: i64,
     },
-    /// It contradicts itself.
+    /// Its content is inconsistent.
     #[error("it is damaged: {0}; put back a copy of it")]
     Damaged(String),
     /// It cannot be read or written.
@@ -64,7 +64,7 @@ impl From<redb::CommitError> for Unusable {
     }
 }
 
-/// What the writer knows in memory: all of it can be read from the file anew.
+/// The writer's state in memory. All of it can be loaded from the file again.
 #[derive(Debug)]
 pub(super) struct State {
     /// The id of the cluster.
@@ -76,7 +76,7 @@ pub(super) struct State {
 }
 
 impl Ends {
-    /// Of a partition without records.
+    /// The ends of a partition without records.
     pub(super) const EMPTY: Self = Self {
         start: 0,
         end: 0,
@@ -85,7 +85,7 @@ impl Ends {
     };
 }
 
-/// Opens the file, or makes it. After a crash it is checked first; that is logged.
+/// Opens the file, or creates it. After a crash the file is checked first, which is logged.
 pub(crate) fn open_file(path: &Path) -> Result<Database, redb::DatabaseError> {
     let name = path.display().to_string();
     let mut builder = Database::builder();
@@ -97,7 +97,7 @@ pub(crate) fn open_file(path: &Path) -> Result<Database, redb::DatabaseError> {
     builder.create(path)
 }
 
-/// Makes what is missing in the file, and reads what the writer has to know.
+/// Creates what is missing in the file, and loads the state of the writer.
 pub(super) fn load(database: &Database) -> Result<State, Unusable> {
     prepare(database)?;
     let transaction = database.begin_read()?;
@@ -141,7 +141,7 @@ pub(super) fn load(database: &Database) -> Result<State, Unusable> {
     })
 }
 
-/// Makes the tables of a new file; refuses a file of another format.
+/// Creates the tables of a new file. Refuses a file with another format.
 #[expect(clippy::disallowed_methods, reason = "an id that decides nothing")]
 fn prepare(database: &Database) -> Result<(), Unusable> {
     let format = match database.begin_read()?.open_table(NUMBERS) {
@@ -163,7 +163,7 @@ fn prepare(database: &Database) -> Result<(), Unusable> {
         transaction.open_table(CLEANED)?;
         transaction.open_table(PRODUCERS)?;
         transaction.open_table(OFFSETS)?;
-        // As Kafka's own tools make them.
+        // The same form as Kafka's own tools generate.
         let cluster = URL_SAFE_NO_PAD.encode(Uuid::new_v4().as_bytes());
         transaction
             .open_table(TEXTS)?

@@ -1,8 +1,8 @@
-//! The tables of the broker's file, and how their rows are written.
+//! The tables of the broker's file, and the format of their rows.
 
 use redb::TableDefinition;
 
-/// Version of the layout below. A file of another version is refused.
+/// The version of the layout below. A file with another version is refused.
 pub(super) const FORMAT: i64 = 1;
 
 /// Numbers of the broker: see the keys below.
@@ -16,26 +16,26 @@ pub(super) const NEXT_PRODUCER: &str = "next producer";
 
 /// Texts of the broker.
 pub(super) const TEXTS: TableDefinition<'static, &str, &str> = TableDefinition::new("texts");
-/// In [`TEXTS`]: the id of the cluster, made with the file.
+/// In [`TEXTS`]: the id of the cluster, which is generated with the file.
 pub(super) const CLUSTER: &str = "cluster";
 
-/// Topic → (id, numbers of its partitions in their order, settings that were given).
+/// Topic → (id, numbers of its partitions in order, given settings).
 pub(super) type TopicRow = (u128, Vec<u32>, Vec<(&'static str, &'static str)>);
 /// The topics.
 pub(super) const TOPICS: TableDefinition<'static, &str, TopicRow> = TableDefinition::new("topics");
 
-/// (number of the partition, offset of its first record) → a batch with what is known of it: see [`row`].
+/// (number of the partition, offset of its first record) → a batch with data about it: see [`row`].
 pub(super) const BATCHES: TableDefinition<'static, (u32, i64), &[u8]> =
     TableDefinition::new("batches");
 
-/// Number of a partition → its first offset, where that is not 0.
+/// Number of a partition → its first offset, if that is not 0.
 pub(super) const STARTS: TableDefinition<'static, u32, i64> = TableDefinition::new("starts");
 
-/// Numbers of partitions whose topic is deleted and whose batches are not all deleted yet.
+/// Numbers of partitions whose topic was deleted, but whose batches are not all removed yet.
 pub(super) const DOOMED: TableDefinition<'static, u32, ()> = TableDefinition::new("doomed");
 
-/// Number of a compacted partition → (offset up to which it is clean, bytes of that part, when the first tombstone in it may go, in
-/// milliseconds since 1970).
+/// Number of a compacted partition → (offset up to which it is clean, bytes of that part, when its first tombstone may
+/// be removed, in milliseconds since 1970).
 pub(super) const CLEANED: TableDefinition<'static, u32, (i64, u64, i64)> =
     TableDefinition::new("cleaned");
 
@@ -45,21 +45,23 @@ pub(super) const PRODUCERS: TableDefinition<'static, (u32, i64), &[u8]> =
 
 /// (group, topic, partition) → (offset, leader epoch, metadata, committed at in milliseconds since 1970).
 pub(super) type OffsetRow = (i64, i32, &'static str, i64);
-/// What groups have committed.
+/// The committed offsets of groups.
 pub(super) const OFFSETS: TableDefinition<'static, (&str, &str, i32), OffsetRow> =
     TableDefinition::new("offsets");
 
-/// Row of a batch: the newest timestamp of its partition up to here, when it was first compacted (0: never), the batch.
+/// The row of a batch: the newest timestamp of its partition up to here, when it was first compacted (0: never), the
+/// batch.
 pub(super) mod row {
     /// Bytes before the batch.
     pub(crate) const PREFIX: usize = 16;
 
-    /// The newest timestamp of the partition up to this batch. It never falls from one batch to the next, so that it can be searched.
+    /// The newest timestamp of the partition up to this batch. It never decreases from one batch to the next, which
+    /// allows a binary search.
     pub(crate) fn newest(row: &[u8]) -> i64 {
         row.first_chunk().copied().map_or(0, i64::from_be_bytes)
     }
 
-    /// When the batch was first compacted, in milliseconds since 1970; 0 if it has not been.
+    /// When the batch was first compacted, in milliseconds since 1970; 0 if never.
     pub(crate) fn compacted_at(row: &[u8]) -> i64 {
         row.get(8..)
             .and_then(|rest| rest.first_chunk().copied())
@@ -71,7 +73,7 @@ pub(super) mod row {
         row.get(PREFIX..).unwrap_or_default()
     }
 
-    /// Writes what is before the batch.
+    /// Writes the bytes before the batch.
     pub(crate) fn write_prefix(newest: i64, compacted_at: i64, room: &mut [u8]) {
         room[..8].copy_from_slice(&newest.to_be_bytes());
         room[8..PREFIX].copy_from_slice(&compacted_at.to_be_bytes());

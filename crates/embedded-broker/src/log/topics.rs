@@ -1,4 +1,4 @@
-//! The topics as they are now, shared by all connections; the writer alone changes them.
+//! The current topics, shared by all connections. Only the writer changes them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use super::settings::TopicSettings;
 
-/// A partition: where its log begins and ends, and who waits for more.
+/// A partition: its ends, and the readers that wait for more.
 #[derive(Debug)]
 pub(crate) struct Partition {
-    /// Unique in the file, also among topics that are gone.
+    /// Unique in the file, also among deleted topics.
     pub(crate) number: u32,
     start: AtomicI64,
     end: AtomicI64,
@@ -30,7 +30,7 @@ pub(crate) struct Partition {
 pub(crate) struct Ends {
     /// The first offset.
     pub(crate) start: i64,
-    /// The offset that the next record gets.
+    /// The offset of the next record.
     pub(crate) end: i64,
     /// The newest timestamp so far, in milliseconds since 1970.
     pub(crate) newest: i64,
@@ -52,7 +52,8 @@ impl Partition {
 
     /// Where its log begins and ends.
     pub(crate) fn ends(&self) -> Ends {
-        // First what is published last: who finds nothing up to the end must not believe that all that was written has been looked at.
+        // Reads the value first that is published last. So a reader that finds nothing up to the end cannot conclude
+        // that it has seen all written bytes.
         let written = self.written.load(Ordering::Acquire);
         Ends {
             start: self.start.load(Ordering::Acquire),
@@ -62,7 +63,7 @@ impl Partition {
         }
     }
 
-    /// Takes over new ends, and tells those who wait.
+    /// Publishes new ends, and notifies waiting readers.
     pub(super) fn publish(&self, ends: Ends) {
         self.newest.store(ends.newest, Ordering::Release);
         self.start.store(ends.start, Ordering::Release);
@@ -71,14 +72,14 @@ impl Partition {
         self.wake();
     }
 
-    /// Tells those who wait to look again.
+    /// Tells waiting readers to look again.
     pub(super) fn wake(&self) {
         for waiting in self.waiting().iter() {
             waiting.notify_one();
         }
     }
 
-    /// Has this notified at each change until the returned guard is dropped.
+    /// Notifies `waiting` at each change, until the returned guard is dropped.
     pub(crate) fn notify(self: &Arc<Self>, waiting: &Arc<Notify>) -> Notified {
         self.waiting().push(Arc::clone(waiting));
         Notified {
@@ -92,7 +93,7 @@ impl Partition {
     }
 }
 
-/// A reader that is notified of changes of a partition.
+/// A reader that is notified of a partition's changes.
 #[derive(Debug)]
 pub(crate) struct Notified {
     partition: Arc<Partition>,
@@ -121,7 +122,7 @@ pub(crate) struct Topic {
 }
 
 impl Topic {
-    /// The partition of that index.
+    /// The partition with this index.
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
         self.partitions.get(usize::try_from(index).ok()?)
     }
@@ -135,22 +136,22 @@ pub(crate) struct Topics {
 }
 
 impl Topics {
-    /// The topic of that name.
+    /// The topic with this name.
     pub(crate) fn named(&self, name: &str) -> Option<&Arc<Topic>> {
         self.by_name.get(name)
     }
 
-    /// The topic of that id.
+    /// The topic with this id.
     pub(crate) fn with_id(&self, id: &Uuid) -> Option<&Arc<Topic>> {
         self.by_id.get(id)
     }
 
-    /// All topics in the order of their names.
+    /// All topics, in the order of their names.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Topic>> {
         self.by_name.values()
     }
 
-    /// How many partitions there are in all.
+    /// The number of partitions of all topics.
     pub(crate) fn partitions(&self) -> usize {
         self.all().map(|topic| topic.partitions.len()).sum()
     }

@@ -1,4 +1,4 @@
-//! Batches as another implementation of the format writes and reads them.
+//! Checks batches against another implementation of the format.
 #![allow(clippy::unwrap_used)]
 
 use bytes::{Bytes, BytesMut};
@@ -13,10 +13,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A record as it may be sent.
+/// A record for a batch: key, value, timestamp.
 pub(crate) type Sample = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
 
-/// A batch of these records, of an idempotent producer if it has a sequence: producer id, epoch, first sequence number.
+/// A batch of these records. With a sequence (producer id, epoch, first sequence number) its producer is idempotent.
 pub(crate) fn batch_of(records: &[Sample], sequence: Option<(i64, i16, i32)>) -> Bytes {
     let (producer_id, producer_epoch, first) =
         sequence.unwrap_or((NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE));
@@ -135,7 +135,7 @@ fn what_contradicts_itself_is_refused() {
         let refused = with(COUNT_AT, &count.to_be_bytes()).unwrap_err();
         assert!(matches!(refused, BatchError::Malformed(_)), "{count}");
     }
-    // A count that fits the offsets, and has no such records.
+    // The count matches the offsets, but there are no such records.
     let mut empty = good.clone();
     empty[COUNT_AT..HEADER].copy_from_slice(&3_i32.to_be_bytes());
     empty[LAST_DELTA_AT..BASE_TIME_AT].copy_from_slice(&2_i32.to_be_bytes());

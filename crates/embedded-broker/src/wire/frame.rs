@@ -10,23 +10,24 @@ use tokio::{
     time::timeout,
 };
 
-/// Bytes of the largest request. Clients send batches of 1 MB unless they are told otherwise, and several in one request at most.
+/// The largest request, in bytes. By default clients send batches of 1 MB, and at most several of them in one request.
 const LARGEST: usize = 16 * 1024 * 1024;
-/// Requests larger than this are read only so many at a time ([`LARGE_AT_ONCE`]).
+/// Requests larger than this, in bytes, are read only a few at a time ([`LARGE_AT_ONCE`]).
 const LARGE: usize = 1024 * 1024;
-/// Large requests of all connections that are in memory at a time.
+/// Most large requests of all connections that are in memory at a time.
 pub(crate) const LARGE_AT_ONCE: usize = 8;
-/// Room that is made for a request before its bytes come.
+/// Memory that is reserved for a request before its bytes arrive.
 const FIRST_ROOM: usize = 64 * 1024;
-/// A connection that says nothing for so long is closed, as Kafka does (`connections.max.idle.ms`).
+/// An idle connection is closed after this time, as in Kafka (`connections.max.idle.ms`).
 const IDLE: Duration = Duration::from_secs(600);
-/// A request that has begun must be here, and an answer be taken, within this time.
+/// The time limit for receiving the rest of a request, and for sending an answer.
 const TRANSFER: Duration = Duration::from_secs(30);
 
-/// Reads a frame; `None` when the client has closed the connection between two frames. `large` has [`LARGE_AT_ONCE`] permits.
+/// Reads a frame; `None` if the client has closed the connection between two frames. `large` has [`LARGE_AT_ONCE`]
+/// permits.
 ///
 /// # Errors
-/// When the client is silent or slow for too long, breaks off, or wants to send too much.
+/// If the client is silent or slow for too long, breaks off, or announces too many bytes.
 pub(crate) async fn read(
     connection: &mut (impl AsyncRead + Unpin),
     large: &Semaphore,
@@ -58,7 +59,7 @@ pub(crate) async fn read(
             true => large.acquire().await.ok(),
             false => None,
         };
-        // Room is made as bytes come: a length alone costs nothing.
+        // Memory is reserved as bytes arrive, so a stated length alone costs nothing.
         let mut frame = BytesMut::with_capacity(length.min(FIRST_ROOM));
         let mut rest = connection.take(length as u64);
         while frame.len() < length {
@@ -72,22 +73,23 @@ pub(crate) async fn read(
     .map_err(late)?
 }
 
-/// The protocol that a connection begins with, where it is one that people take this port for: each is a length far above [`LARGEST`].
+/// The protocol of a client that connected to this port by mistake. Read as a length, these bytes are far above
+/// [`LARGEST`].
 fn another_protocol(first: [u8; 4]) -> Option<&'static str> {
     match &first {
         b"GET " | b"HEAD" | b"POST" | b"PUT " | b"OPTI" | b"PATC" | b"DELE" | b"CONN" | b"PRI " => {
             Some("HTTP")
         }
-        // A handshake's record (RFC 8446, section 5.1).
+        // A TLS handshake record (RFC 8446, section 5.1).
         [0x16, 0x03, _, _] => Some("TLS"),
         _ => None,
     }
 }
 
-/// Writes an answer, which is a frame already.
+/// Writes an answer, which is already a frame.
 ///
 /// # Errors
-/// When the client does not take it in time, or is gone.
+/// If the client does not read it in time, or is gone.
 pub(crate) async fn write(
     connection: &mut (impl AsyncWrite + Unpin),
     frame: &[u8],

@@ -1,8 +1,8 @@
-//! The Kafka protocol on the wire: frames, which requests are taken in which versions, and whether a request is what it says before
-//! anything is made of it.
+//! The Kafka protocol on the wire: frames, the supported requests and versions, and a check of each request before it
+//! is decoded.
 //!
-//! Messages themselves are read and written by the crate `kafka-protocol`. It takes an array's length for room to reserve, so what a
-//! request says about lengths is checked here first ([`shape`]).
+//! The crate `kafka-protocol` decodes and encodes the messages. It reserves memory for an array's stated length, so the
+//! lengths in a request are checked here first ([`shape`]).
 
 pub(crate) mod frame;
 mod requests;
@@ -25,42 +25,42 @@ pub(crate) enum WireError {
     /// It has no header.
     #[error("a request without a header")]
     NoHeader,
-    /// A request or a version that is not in the list that clients are given.
+    /// The request or the version is not in the list that clients get.
     #[error("request {key} in version {version} is not one that this broker takes")]
     Unsupported {
         /// The request's API key.
         key: i16,
-        /// The version that it has.
+        /// The request's version.
         version: i16,
     },
-    /// It is not what it says.
+    /// Its content does not match its stated lengths or types.
     #[error("request {key} in version {version} is malformed: {reason}")]
     Malformed {
         /// The request's API key.
         key: i16,
-        /// The version that it has.
+        /// The request's version.
         version: i16,
         /// What is wrong with it.
         reason: String,
     },
-    /// The answer cannot be written.
+    /// The answer cannot be encoded.
     #[error("the answer to request {key} in version {version} cannot be written: {reason}")]
     Answer {
         /// The request's API key.
         key: i16,
-        /// The version that it has.
+        /// The request's version.
         version: i16,
         /// What is wrong with it.
         reason: String,
     },
 }
 
-/// A request of a kind and version that is taken, with a body that has the lengths that it states.
+/// A request of a supported kind and version. The lengths in its body have been checked.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) key: ApiKey,
     pub(crate) version: i16,
-    /// Whether the version is one that this broker answers; only `ApiVersions` is taken if not (KIP-511).
+    /// Whether this broker answers the version. If not, only `ApiVersions` is accepted (KIP-511).
     pub(crate) is_supported: bool,
     pub(crate) client: StrBytes,
     correlation: i32,
@@ -71,7 +71,7 @@ impl Received {
     /// Reads the header of a request and checks the lengths in its body.
     ///
     /// # Errors
-    /// When the request is not one that this broker takes, or is malformed.
+    /// If this broker does not support the request, or it is malformed.
     pub(crate) fn read(mut frame: Bytes) -> Result<Self, WireError> {
         let number = |at: usize| {
             let bytes: Option<&[u8; 2]> = frame.get(at..)?.first_chunk();
@@ -120,10 +120,10 @@ impl Received {
         })
     }
 
-    /// The request itself.
+    /// Decodes the request.
     ///
     /// # Errors
-    /// When it is malformed.
+    /// If it is malformed.
     pub(crate) fn body<R: Decodable>(&self) -> Result<R, WireError> {
         let mut body = self.body.clone();
         let request = R::decode(&mut body, self.version).map_err(|error| WireError::Malformed {
@@ -134,7 +134,7 @@ impl Received {
         Ok(request)
     }
 
-    /// The client, so that the answer can be written when the request itself is gone.
+    /// The identity of the request, with which the answer can be encoded after the request was dropped.
     pub(crate) fn asker(&self) -> Asker {
         Asker {
             key: self.key,
@@ -144,7 +144,7 @@ impl Received {
     }
 }
 
-/// To which request an answer belongs.
+/// The request that an answer belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asker {
     pub(crate) key: ApiKey,
@@ -156,7 +156,7 @@ impl Asker {
     /// The answer as a frame.
     ///
     /// # Errors
-    /// When the answer does not fit its version: a defect of this broker.
+    /// If the answer does not fit the version, which is a bug of this broker.
     pub(crate) fn answer<R: Encodable + HeaderVersion>(
         &self,
         answer: &R,

@@ -1,32 +1,32 @@
-//! The requests that are taken: in which versions, and how their bodies are laid out.
+//! The supported requests: their versions, and the layout of their bodies.
 //!
-//! The layouts are those of Apache Kafka's message definitions (`clients/src/main/resources/common/message`), without names. A test
-//! holds them against what `kafka-protocol` writes, in every version.
+//! The layouts are those of Apache Kafka's message definitions (`clients/src/main/resources/common/message`), without
+//! names. A test compares them with what `kafka-protocol` encodes, in every version.
 
 use kafka_protocol::messages::ApiKey;
 
 /// A field of a body.
 #[derive(Debug)]
 pub(crate) struct Field {
-    /// The versions that have it, from here …
+    /// The first version that has it.
     pub(super) from: i16,
-    /// … to here.
+    /// The last version that has it.
     pub(super) to: i16,
     pub(super) kind: Kind,
 }
 
-/// How a field is laid out.
+/// The layout of a field.
 #[derive(Debug)]
 pub(crate) enum Kind {
-    /// So many bytes.
+    /// This many bytes.
     Fixed(usize),
-    /// A string, or none.
+    /// A nullable string.
     Text,
-    /// Bytes, or none.
+    /// Nullable bytes.
     Bytes,
-    /// An array of structures, or none.
+    /// A nullable array of structures.
     Array(&'static [Field]),
-    /// An array of one plain field, or none.
+    /// A nullable array of a plain field.
     List(&'static Field),
 }
 
@@ -57,20 +57,20 @@ const UUID: Kind = Fixed(16);
 const TEXTS: Kind = List(&all(Text));
 const INT32S: Kind = List(&all(INT32));
 
-/// A request that is taken.
+/// A supported request.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) key: ApiKey,
     oldest: i16,
     pub(crate) newest: i16,
-    /// From this version on it has compact lengths and tagged fields (KIP-482).
+    /// The first version with compact lengths and tagged fields (KIP-482).
     flexible: i16,
     pub(super) body: &'static [Field],
 }
 
 impl Request {
-    /// The oldest version that is announced to clients. `Produce` is announced from 0 on though it is taken from 3 on, as Kafka does:
-    /// librdkafka before 2.8 does not compress otherwise (KAFKA-18659).
+    /// The oldest version that is announced to clients. Like Kafka, it announces `Produce` from version 0 on, but
+    /// accepts it only from version 3 on: otherwise librdkafka before 2.8 does not compress (KAFKA-18659).
     pub(crate) fn announced_from(&self) -> i16 {
         if self.key == ApiKey::Produce {
             0
@@ -103,7 +103,7 @@ const fn request(
     }
 }
 
-/// All requests that are taken.
+/// All supported requests.
 pub(crate) const REQUESTS: &[Request] = &[
     request(
         ApiKey::Produce,

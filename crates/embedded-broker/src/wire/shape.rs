@@ -2,31 +2,33 @@
 
 use super::requests::{Field, Kind, Request};
 
-/// Elements of all arrays of one request, and tagged fields. The largest that makes sense asks for every partition that there may be.
+/// Most elements of all arrays and tagged fields in one request. The largest reasonable request names every partition
+/// that may exist.
 const MOST_ELEMENTS: usize = 100_000;
 
 /// What is wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ShapeError {
-    /// A length or a number reaches beyond the request's end.
+    /// A length or a number extends past the end of the request.
     #[error("it is cut off")]
     CutOff,
-    /// A length is below what stands for none.
+    /// A length is less than the value for null.
     #[error("a length is negative")]
     Negative,
-    /// A number is written with more bytes than it may have.
+    /// A number has more bytes than allowed.
     #[error("a number is too long")]
     LongNumber,
-    /// It has more elements than are taken.
+    /// It has more elements than allowed.
     #[error("it has more than {MOST_ELEMENTS} elements and tagged fields")]
     TooMany,
 }
 
-/// Checks the header of a request: key, version, correlation id, client id, and tagged fields if it is a flexible version.
+/// Checks the header of a request: key, version, correlation id, client id, and tagged fields if the version is
+/// flexible.
 pub(super) fn check_header(frame: &[u8], is_flexible: bool) -> Result<(), ShapeError> {
     let mut walk = Walk {
         rest: frame,
-        // The client id keeps its old form in all versions.
+        // The client id has the old form in all versions.
         is_flexible: false,
         version: 0,
         elements: 0,
@@ -39,8 +41,8 @@ pub(super) fn check_header(frame: &[u8], is_flexible: bool) -> Result<(), ShapeE
     Ok(())
 }
 
-/// Checks the body of a request; gives how many bytes follow it. Those are passed over, as Kafka does: librdkafka sends three when it
-/// asks for all topics.
+/// Checks the body of a request. Returns how many bytes follow it, which are ignored, as in Kafka: librdkafka sends
+/// three when it requests all topics.
 pub(super) fn check(request: &Request, version: i16, body: &[u8]) -> Result<usize, ShapeError> {
     let mut walk = Walk {
         rest: body,
@@ -106,10 +108,10 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Tagged fields: how many, and for each its tag, its length and its bytes.
+    /// Tagged fields: their number, and for each its tag, its length and its bytes.
     fn tags(&mut self) -> Result<(), ShapeError> {
         let count = self.number()?;
-        // Each is kept by who reads the request, as an element is.
+        // The decoder keeps each of them in memory, like an element.
         self.elements = self.elements.saturating_add(count as usize);
         if self.elements > MOST_ELEMENTS {
             return Err(ShapeError::TooMany);
@@ -127,7 +129,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The length of bytes or of an array; 0 for none.
+    /// The length of bytes or of an array; 0 for null.
     fn length(&mut self) -> Result<usize, ShapeError> {
         if self.is_flexible {
             return self.compact_length();
@@ -137,19 +139,19 @@ impl Walk<'_> {
         none_or(i32::from_be_bytes(*length))
     }
 
-    /// The length of a string in versions that are not flexible; 0 for none.
+    /// The length of a string in versions that are not flexible; 0 for null.
     fn short_length(&mut self) -> Result<usize, ShapeError> {
         let (length, rest) = self.rest.split_first_chunk().ok_or(ShapeError::CutOff)?;
         self.rest = rest;
         none_or(i32::from(i16::from_be_bytes(*length)))
     }
 
-    /// A length in flexible versions: one more than it is, 0 for none.
+    /// A length in flexible versions. It is encoded as one more than its value, with 0 for null.
     fn compact_length(&mut self) -> Result<usize, ShapeError> {
         Ok(self.number()?.saturating_sub(1) as usize)
     }
 
-    /// An unsigned number, seven bits a byte, the lowest first; 32 bits at most.
+    /// An unsigned number with seven bits per byte, lowest first, at most 32 bits.
     fn number(&mut self) -> Result<u32, ShapeError> {
         let mut value = 0_u64;
         for shift in (0..35).step_by(7) {

@@ -1,4 +1,4 @@
-//! A broker in this process, and librdkafka's clients for it.
+//! A broker in this process, and librdkafka clients for it.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(dead_code)]
 
@@ -21,10 +21,10 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// How long anything may take.
+/// The time limit of every step.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-/// A broker with a directory of its own.
+/// A broker with its own directory.
 pub struct TestBroker {
     pub port: u16,
     stop: CancellationToken,
@@ -123,7 +123,7 @@ impl TestBroker {
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
 
-    /// First offset and end of partition 0.
+    /// The first offset and the end of partition 0.
     pub fn watermarks(&self, topic: &str) -> (i64, i64) {
         let consumer: BaseConsumer = self.client(&[]);
         consumer.fetch_watermarks(topic, 0, LIMIT).unwrap()
@@ -158,7 +158,7 @@ pub fn options() -> AdminOptions {
         .operation_timeout(Some(LIMIT))
 }
 
-/// Sends one record to partition 0; gives its offset.
+/// Publishes one record to partition 0. Returns its offset.
 pub async fn send(producer: &FutureProducer, topic: &str, key: &str, value: Option<&str>) -> i64 {
     let mut record = FutureRecord::<str, str>::to(topic).key(key).partition(0);
     record.payload = value;
@@ -166,7 +166,7 @@ pub async fn send(producer: &FutureProducer, topic: &str, key: &str, value: Opti
     delivery.offset
 }
 
-/// Reads so many messages.
+/// Reads this many messages.
 #[track_caller]
 pub fn read(consumer: &BaseConsumer, count: usize) -> Vec<OwnedMessage> {
     let mut messages = Vec::new();
@@ -189,7 +189,7 @@ pub fn value(message: &OwnedMessage) -> Option<&str> {
         .map(|value| std::str::from_utf8(value).unwrap())
 }
 
-/// Asks again and again until there is an answer.
+/// Repeats a check until it gives a result.
 #[track_caller]
 pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();

@@ -1,19 +1,19 @@
-//! A group and its members as an operator sees them.
+//! A group and its members, as described to operators.
 
 use bytes::Bytes;
 
-/// A group as an operator sees it.
+/// The description of a group.
 #[derive(Clone, Debug)]
 pub(crate) struct Described {
     pub(crate) name: String,
-    /// As Kafka names it.
+    /// The name of the state in Kafka.
     pub(crate) state: &'static str,
     pub(crate) kind: String,
     pub(crate) protocol: String,
     pub(crate) members: Vec<DescribedMember>,
 }
 
-/// A member as an operator sees it.
+/// The description of a member.
 #[derive(Clone, Debug)]
 pub(crate) struct DescribedMember {
     pub(crate) id: String,

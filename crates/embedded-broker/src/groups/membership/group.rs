@@ -1,4 +1,4 @@
-//! One group: its generation, its members, and how it is shared out anew when members come and go.
+//! One group: its generation, its members, and the rebalance when members join or leave.
 #![expect(clippy::disallowed_methods, reason = "an id that decides nothing")]
 
 use std::{
@@ -17,11 +17,11 @@ use super::{
     rebalance_protocol::{Join, JoinAnswer, Joined, Refusal, SyncAnswer},
 };
 
-/// Members of one group, and ids given out that have not joined yet. More are refused.
+/// Most members of one group, including assigned ids that have not joined yet. Further ones are refused.
 const MOST_MEMBERS: usize = 1_000;
-/// Protocols that one member may name: each is compared with those of all others. Clients have one or two.
+/// Most protocols of one member. Each is compared with those of all other members. Clients have one or two.
 const MOST_PROTOCOLS: usize = 64;
-/// Session and rebalance timeouts are taken within these bounds.
+/// Bounds of session and rebalance timeouts.
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(1_800);
 
@@ -33,17 +33,17 @@ pub(super) struct Group {
     protocol: String,
     leader: String,
     pub(super) members: BTreeMap<String, Member>,
-    /// Ids that were given out and have not joined yet, and until when they may.
+    /// Ids that were assigned but have not joined yet, each with the time when it expires.
     pub(super) invited: HashMap<String, Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Members are joining, at most until then.
+    /// Members are joining, at most until this time.
     Joining(Instant),
-    /// The leader has to say who gets what.
+    /// The leader must provide the assignments.
     Assigning,
-    /// Everybody has been told.
+    /// All members have their assignments.
     Stable,
 }
 
@@ -131,7 +131,7 @@ impl Group {
                 return refuse(answer, ResponseError::MemberIdRequired, id);
             }
             (Some(instance), true) => {
-                // It comes back: the earlier member of this name has ended.
+                // A static member comes back, so the earlier member with this name has ended.
                 self.members
                     .retain(|_, member| member.instance.as_ref() != Some(instance));
                 if self.members.len() + self.invited.len() >= MOST_MEMBERS {
@@ -151,9 +151,9 @@ impl Group {
         if let Some(member) = self.members.get_mut(&id)
             && member.protocols == request.protocols
             && match self.phase {
-                // The answer was lost, or the client asks again without need.
+                // The answer was lost, or the client repeats the request without need.
                 Phase::Assigning => true,
-                // A leader that joins again wants a new share-out.
+                // A leader that joins again requests a new rebalance.
                 Phase::Stable => id != self.leader,
                 Phase::Joining(_) => false,
             }
@@ -182,12 +182,12 @@ impl Group {
         self.share_anew(now);
     }
 
-    /// Begins a rebalance unless one is under way, and ends it if everybody has joined.
+    /// Starts a rebalance unless one is in progress, and completes it if all members have joined.
     pub(super) fn share_anew(&mut self, now: Instant) {
         if !matches!(self.phase, Phase::Joining(_)) {
             for member in self.members.values_mut() {
                 if let Some(syncing) = member.syncing.take() {
-                    // It waited for us: its time begins now.
+                    // It was waiting for the broker, so its session starts now.
                     member.heard = now;
                     let _ = syncing.send(Err(ResponseError::RebalanceInProgress));
                 }
@@ -200,7 +200,7 @@ impl Group {
         }
     }
 
-    /// Goes on with those who have joined.
+    /// Starts a generation with the members that have joined.
     fn begin_generation(&mut self, now: Instant) {
         self.members.retain(|_, member| member.is_joining());
         self.phase = Phase::Stable;
@@ -212,7 +212,8 @@ impl Group {
         }
         self.generation += 1;
         self.phase = Phase::Assigning;
-        // What the leader likes best of what everybody takes; each was let in only with something in common.
+        // The leader's preferred protocol among those that all members support. A member may join only if there is a
+        // common one.
         let common = |protocol: &&(String, Bytes)| {
             let takes = |member: &Member| member.takes(&protocol.0);
             self.members.values().all(takes)
@@ -228,7 +229,7 @@ impl Group {
             member.heard = now;
             member.assignment = Bytes::new();
             if let Some(joining) = member.joining.take() {
-                // One whose connection broke meanwhile is not heard of again, and put out in time.
+                // If a member's connection broke meanwhile, its session will expire.
                 let _ = joining.send(Ok(joined));
             }
         }
@@ -295,7 +296,7 @@ impl Group {
         }
     }
 
-    /// Takes note of a sign of life of a member of this generation.
+    /// Records that a member of this generation is alive.
     pub(super) fn hear(
         &mut self,
         id: &str,
@@ -313,8 +314,8 @@ impl Group {
         Ok(self.phase)
     }
 
-    /// When something of it may be over: an invitation, a member's session, the time to join. `soon` stands for what nothing tells of: that
-    /// somebody who waits for an answer has gone, or that nobody is left in it.
+    /// When something may expire: an assigned id, a member's session, or the time to join. `soon` is for events that
+    /// cause no notification: a waiting member has disconnected, or the group has become empty.
     pub(super) fn due(&self, soon: Instant) -> Option<Instant> {
         if self.members.is_empty() && self.invited.is_empty() {
             return Some(soon);

@@ -1,4 +1,4 @@
-//! One member of a group: what it can work with, when it was heard of last, and which answers it waits for.
+//! One member of a group: its protocols, its last sign of life, and the answers that it waits for.
 
 use std::time::Duration;
 
@@ -33,17 +33,18 @@ impl Member {
             .is_some_and(|answer| !answer.is_closed())
     }
 
-    /// One that waits for an answer is there, however long that takes.
+    /// Whether the session has expired. A member that waits for an answer is alive, however long that takes.
     pub(super) fn is_lost(&self, now: Instant) -> bool {
         !self.is_joining() && !self.is_syncing() && now > self.heard + self.session
     }
 
-    /// When it may be lost, if it is not heard of before; `soon` while it waits for an answer, for nothing tells when its connection breaks.
+    /// When the session may expire without a sign of life. It is `soon` while the member waits for an answer, because
+    /// nothing notifies when its connection breaks.
     pub(super) fn due(&self, soon: Instant) -> Instant {
         if self.is_joining() || self.is_syncing() {
             soon
         } else {
-            // It is lost behind this moment, not at it.
+            // The session expires after this time, not at it.
             self.heard + self.session + Duration::from_millis(1)
         }
     }

@@ -1,4 +1,4 @@
-//! What clients ask of the coordinator of their group, and what they are answered.
+//! The requests of clients to the coordinator of their group, and the answers.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use kafka_protocol::error::ResponseError;
 /// A request to join.
 #[derive(Clone, Debug)]
 pub(crate) struct Join {
-    /// What the client calls itself: the beginning of its member id.
+    /// The client's own name, which is the beginning of its member id.
     pub(crate) client: String,
-    /// Its id; empty the first time.
+    /// Its member id; empty at the first join.
     pub(crate) member: String,
-    /// The name under which a static member (KIP-345) comes back.
+    /// The name with which a static member (KIP-345) comes back.
     pub(crate) instance: Option<String>,
-    /// Such as `consumer`.
+    /// The protocol type, such as `consumer`.
     pub(crate) kind: String,
-    /// What it can work with, the best first: the name and what the leader has to know.
+    /// The protocols that the member supports, in order of preference: the name, and metadata for the leader.
     pub(crate) protocols: Vec<(String, Bytes)>,
-    /// It is put out when it is not heard of for so long.
+    /// The session timeout.
     pub(crate) session: Duration,
-    /// How long it may take to join again.
+    /// The rebalance timeout: how long the member may take to join again.
     pub(crate) rebalance: Duration,
 }
 
-/// What a member is told when a generation begins.
+/// The answer to a member when a generation begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Joined {
     pub(crate) generation: i32,
@@ -32,11 +32,11 @@ pub(crate) struct Joined {
     pub(crate) protocol: String,
     pub(crate) leader: String,
     pub(crate) member: String,
-    /// Everybody, with instance and metadata: for the leader alone.
+    /// All members, with instance and metadata. Only the leader gets them.
     pub(crate) members: Vec<(String, Option<String>, Bytes)>,
 }
 
-/// Why a request was refused, and the member id that the answer names.
+/// Why a request was refused, and the member id for the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) code: ResponseError,

@@ -1,4 +1,4 @@
-//! The rules of membership, with a clock of the test's own.
+//! The rules of membership, with a clock that the test controls.
 #![allow(clippy::unwrap_used)]
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl Fixture {
         }
     }
 
-    /// Lets time pass as the broker does: in small steps.
+    /// Advances the time in small steps, as the broker sees it.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -74,7 +74,7 @@ impl Fixture {
             .heartbeat("g", &member.member, member.generation, self.now)
     }
 
-    /// A group of one that has all.
+    /// A group with one member, which has everything assigned.
     fn alone(&self) -> Joined {
         let joined = self.join(&self.invitation()).try_recv().unwrap().unwrap();
         let assigned = self.sync(&joined, &[(&joined.member, "all")]).try_recv();
@@ -161,7 +161,7 @@ fn one_that_does_not_join_again_in_time_is_left_behind() {
     let mut fixture = Fixture::new();
     let slow = fixture.alone();
     let mut second = fixture.join(&fixture.invitation());
-    // It sends heartbeats, so it is there, and does not join.
+    // It sends heartbeats, so it is alive, but it does not join.
     for _ in 0..61 {
         fixture.pass(Duration::from_secs(1));
         let _ = fixture.heartbeat(&slow);
@@ -325,7 +325,7 @@ fn groups_are_looked_through_when_something_of_them_may_be_over() {
     fixture.pass(Duration::from_secs(2));
     assert_eq!(fixture.heartbeat(&first), Ok(()));
     assert_eq!(due(&fixture), lost(fixture.now));
-    // Nothing tells when the connection of one breaks that waits for an answer.
+    // Nothing notifies when the connection of a waiting member breaks.
     let second = fixture.join(&fixture.invitation());
     assert_eq!(due(&fixture), Some(fixture.now + TICK));
     drop(second);
@@ -338,7 +338,7 @@ async fn who_is_not_heard_of_any_more_is_put_out_as_soon_as_its_session_is_over(
     let fixture = Fixture::new();
     let watching = fixture.groups.clone();
     let watched = tokio::spawn(async move { watching.watch().await });
-    // It looks first while nobody is there.
+    // The first check runs while there are no members.
     tokio::task::yield_now().await;
     fixture.alone();
     tokio::time::advance(SESSION).await;

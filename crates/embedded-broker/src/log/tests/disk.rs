@@ -1,4 +1,4 @@
-//! A disk that loses its power, or its room.
+//! A simulated disk that can lose power or become full.
 
 use std::{
     io,
@@ -27,18 +27,18 @@ impl Change {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What is read.
+    /// The content that reads return.
     now: Vec<u8>,
-    /// What survives in any case.
+    /// The content that survives a power loss in any case.
     flushed: Vec<u8>,
-    /// What was written since.
+    /// The writes since the last flush.
     unflushed: Vec<Change>,
     is_full: bool,
-    /// Fails when this many more writes were made.
+    /// The number of writes until the disk is full.
     writes_left: Option<u32>,
 }
 
-/// Clones are the same disk.
+/// A simulated disk. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk(Arc<Mutex<State>>);
 
@@ -60,7 +60,7 @@ impl Disk {
         self.state().is_full = true;
     }
 
-    /// Is full after so many more writes: in the middle of something.
+    /// Becomes full after this many more writes, in the middle of an operation.
     pub(super) fn fill_after(&self, writes: u32) {
         self.state().writes_left = Some(writes);
     }
@@ -71,14 +71,15 @@ impl Disk {
         state.writes_left = None;
     }
 
-    /// The disk as it may be found after the power went now: what was flushed, and any part of what was written since, also halves.
+    /// The disk as it may be after a power loss now: the flushed content, and any part of the writes since, also
+    /// partial ones.
     pub(super) fn after_power_loss(&self, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let state = self.state();
         let mut bytes = state.flushed.clone();
         for change in &state.unflushed {
             match change {
-                // A file system journals lengths; data beyond them could not be read.
+                // A file system journals lengths. Data beyond the length could not be read.
                 Change::Length(length) => bytes.resize((*length).max(bytes.len()), 0),
                 Change::Write(..) if random.random_bool(0.4) => {}
                 Change::Write(at, data) => {

@@ -1,4 +1,4 @@
-//! What is acknowledged stays, whatever happens to the disk; compaction and retention as one can see them in the log.
+//! Acknowledged data survives whatever happens to the disk. Also compaction and retention, as visible in the log.
 #![allow(clippy::unwrap_used)]
 
 mod disk;
@@ -44,13 +44,13 @@ async fn append(log: &Log, batch: Bytes) -> Result<Result<Appended, Refused>, Un
         .await
 }
 
-/// One record of an idempotent producer, with its number as sequence number and value.
+/// Appends one record of an idempotent producer, with `number` as its sequence number and value.
 async fn append_number(log: &Log, number: i32) -> Result<Result<Appended, Refused>, Unavailable> {
     let record = sample("key", Some(&number.to_string()));
     append(log, batch_of(&[record], Some((7, 0, number)))).await
 }
 
-/// Offset and value of all records.
+/// The offset and value of all records.
 async fn all(log: &Log) -> Vec<(i64, String)> {
     let partition = partition(log);
     let start = partition.ends().start;
@@ -76,7 +76,7 @@ async fn what_was_acknowledged_before_the_power_went_is_there() {
     let log = open(disk.opener());
     create(&log, &[]).await;
     for number in 0..60 {
-        // One is on its way when the power goes.
+        // One append is in flight when the power is lost.
         let batch = batch_of(
             &[sample("key", Some(&number.to_string()))],
             Some((7, 0, number)),
@@ -91,7 +91,7 @@ async fn what_was_acknowledged_before_the_power_went_is_there() {
             let left = all(&again).await;
             let acknowledged = numbers(number);
             assert_eq!(left[..acknowledged.len()], acknowledged);
-            // The one on its way is there wholly or not at all, and is not stored twice.
+            // The append in flight is stored entirely or not at all, and is not stored twice.
             assert!(left.len() <= acknowledged.len() + 1);
             append_number(&again, number).await.unwrap().unwrap();
             assert_eq!(all(&again).await, numbers(number + 1));
@@ -111,7 +111,7 @@ async fn a_full_disk_acknowledges_nothing_and_works_again_when_there_is_room() {
         next += 1;
         disk.fill_after(writes);
         let begin = tokio::time::Instant::now();
-        // Until one fails; those before it were acknowledged.
+        // Appends until one fails. The earlier ones were acknowledged.
         while append_number(&log, next).await.is_ok() {
             next += 1;
         }
@@ -295,7 +295,7 @@ async fn a_deleted_topic_takes_its_batches_and_offsets_with_it() {
     assert!(left.is_empty());
 }
 
-/// Keys and values in the log.
+/// The keys and values in the log.
 async fn pairs(log: &Log) -> Vec<(String, String)> {
     let partition = partition(log);
     let batches = log.batches(&partition, 0, usize::MAX, true).await.unwrap();
@@ -366,7 +366,7 @@ async fn what_the_last_record_of_a_partition_replaces_goes_in_time_and_the_end_s
     let (value, tombstone) = (pair("b", "3"), pair("a", ""));
     log.clean(1_000 + DAY).await.unwrap();
     assert_eq!(pairs(&log).await, [value.clone(), tombstone.clone()]);
-    // Its time is over, and nothing came behind it.
+    // The tombstone has expired, but nothing follows it.
     for days in 3..6 {
         log.clean(1_000 + days * DAY).await.unwrap();
         assert_eq!(pairs(&log).await, [value.clone(), tombstone.clone()]);
@@ -409,7 +409,7 @@ async fn many_keys_in_large_batches_are_compacted_to_one_record_each() {
     let left = pairs(&log).await;
     assert_eq!(left.len(), 501);
     assert!(left[..500].iter().all(|(_, value)| value.starts_with("5-")));
-    // It is clean now: nothing is due.
+    // The log is clean now, so nothing is due.
     let bytes = log
         .batches(&partition(&log), 0, usize::MAX, true)
         .await

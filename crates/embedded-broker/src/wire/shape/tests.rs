@@ -1,4 +1,4 @@
-//! The layouts against what `kafka-protocol` writes, and against what an attacker would.
+//! Checks the layouts against what `kafka-protocol` encodes, and against malicious requests.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -46,7 +46,7 @@ fn encode(request: &impl Encodable, version: i16) -> Bytes {
     body.freeze()
 }
 
-/// A request of that kind with something in each field that the version has.
+/// A request of this kind with a value in each field of the version.
 fn sample(key: ApiKey, version: i16) -> Bytes {
     let has_ids = |first: i16| version >= first;
     match key {
@@ -312,7 +312,7 @@ fn sample(key: ApiKey, version: i16) -> Bytes {
     }
 }
 
-/// Every request in every version that is taken, with something in each field; topics are named `a-topic`, groups `group`.
+/// Every request in every supported version, with a value in each field. Topics are named `a-topic`, groups `group`.
 pub(crate) fn samples() -> impl Iterator<Item = (&'static Request, i16, Bytes)> {
     REQUESTS.iter().flat_map(|request| {
         (0..=request.newest)
@@ -321,7 +321,7 @@ pub(crate) fn samples() -> impl Iterator<Item = (&'static Request, i16, Bytes)> 
     })
 }
 
-/// Such a request as it is sent.
+/// The request as a client sends it.
 pub(crate) fn frame(request: &Request, version: i16, body: &[u8]) -> Bytes {
     let mut frame = BytesMut::new();
     let header = RequestHeader::default()
@@ -391,12 +391,12 @@ fn tagged_fields_of_all_elements_together_are_no_more_than_elements_may_be() {
         let mut body = BytesMut::new();
         body.put_u8(topics + 1);
         for _ in 0..topics {
-            // Its id, no name, and how many tagged fields it has: 60,000 in seven bits a byte.
+            // Its id, no name, and the number of tagged fields: 60,000 with seven bits per byte.
             body.put_bytes(0, 16 + 1);
             body.put_slice(&[0xe0, 0xd4, 0x03]);
             (0..EACH).for_each(|_| body.put_slice(&[1, 0]));
         }
-        // Three answers of yes or no, and no tagged field.
+        // Three booleans, and no tagged field.
         body.put_bytes(0, 3 + 1);
         body
     };
@@ -404,7 +404,7 @@ fn tagged_fields_of_all_elements_together_are_no_more_than_elements_may_be() {
     assert_eq!(check(request, 10, &body(2)), Err(ShapeError::TooMany));
 }
 
-/// Reads the body of a request whose lengths were found right.
+/// Decodes the body of a request whose lengths passed the check.
 fn read_body(received: &Received) -> bool {
     fn of<R: Decodable>(received: &Received) -> bool {
         received.body::<R>().is_ok()
