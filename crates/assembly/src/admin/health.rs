@@ -1,5 +1,5 @@
-//! Health with its reasons, for operators only. `/actuator/health` is open to probes, so it contains no ids of customers
-//! or orders, and the gateway does not pass it on.
+//! Health with its reasons, for operators only. `/actuator/health` is open to probes, so it contains no ids of
+//! customers or orders, and the gateway does not pass it on.
 
 use axum::{Json, Router, extract::State, routing::get};
 use tandem_service::web::actuator::{Health, HealthReport};
