@@ -1,5 +1,5 @@
-//! Aggregates in MongoDB, one document each: `{_id, revision, state, pending, waiting, oldestPending, answers,
-//! recentEvents}`.
+//! Aggregates in MongoDB, one document each:
+//! `{_id, revision, state, pending, waiting, oldestPending, answers, recentEvents}`.
 //!
 //! `waiting` and `oldestPending` are the number of pending events and the time of the oldest. With them an index alone
 //! answers the frequent queries of the relay and the metrics.

@@ -1,11 +1,10 @@
-//! First answers in MongoDB. They have their own collection, so that they cannot fill an aggregate's document of 16
-//! MiB.
+//! First answers in MongoDB. They have their own collection, because they could fill an aggregate's document (16 MiB).
 //!
 //! A small mark in the aggregate's own document, `answers: [{key, at, input, answer}]`, says that a key was used. It is
-//! written in the same atomic step as state and event. The answer to the request is a separate document, `{_id, of, at,
-//! state}`. It is written **before** that step and found only through the mark. A crash in between leaves an answer
-//! without a mark; an index with a time to live removes it after a day, like all others. If a mark's answer is gone,
-//! the request is answered with the current state.
+//! written in the same atomic step as state and event. The answer to the request is a separate document,
+//! `{_id, of, at, state}`. It is written **before** that step and found only through the mark. A crash in between
+//! leaves an answer without a mark; an index with a time to live removes it after a day, like all others. If a mark's
+//! answer is gone, the request is answered with the current state.
 //!
 //! A change that must forget earlier answers removes their names from the marks in its own step, so that these requests
 //! are answered with the current state. It also sets a note that answers are to be removed (`forgetAnswersBefore`),

@@ -79,8 +79,8 @@ impl Codec {
     }
 }
 
-/// A separate key for each owner. A single key would seal more records in its life than random nonces allow (NIST SP
-/// 800-38D: 2^32).
+/// A separate key for each owner. A single key would seal more records in its life than random nonces allow, which is
+/// 2^32 (NIST SP 800-38D).
 fn of_owner(sealer: &Sealer, owner: &str) -> Sealer {
     Sealer::new(&sealer.derive(owner))
 }

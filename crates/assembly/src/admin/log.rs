@@ -61,8 +61,8 @@ impl LogOffice {
         }
     }
 
-    /// The routes `GET /admin/log`, `GET /admin/log/partitions`, `POST /admin/log/accept` and `POST
-    /// /admin/log/restore`.
+    /// The routes `GET /admin/log`, `GET /admin/log/partitions`, `POST /admin/log/accept` and
+    /// `POST /admin/log/restore`.
     pub fn routes(self) -> Router {
         Router::new()
             .route("/admin/log", get(status))

@@ -92,8 +92,8 @@ impl Rebuilder {
         self
     }
 
-    /// The routes `/admin/rebuild`, `POST /admin/rebuild/stop`, `POST /admin/rebuild/removals` and `POST
-    /// /admin/rebuild/copies`.
+    /// The routes `/admin/rebuild`, `POST /admin/rebuild/stop`, `POST /admin/rebuild/removals` and
+    /// `POST /admin/rebuild/copies`.
     pub fn routes(self) -> Router {
         Router::new()
             .route("/admin/rebuild", get(show).post(start))

@@ -1,4 +1,4 @@
-//! Combines the user's settings to librdkafka properties, including the login, wherever it is given.
+//! Combines the user's settings into librdkafka properties, including the login, wherever it is given.
 
 use secrecy::{ExposeSecret, SecretString};
 use tandem_event_path::log::LogError;

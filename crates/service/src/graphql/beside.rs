@@ -12,8 +12,8 @@ pub fn beside(ctx: &Context<'_>, error: ApiError) {
     ctx.add_error(ctx.set_error_path(server_error(ctx, error)));
 }
 
-/// Adds an error about the entity of this type and `id`, and makes it null. The current field is `_entities`; if it
-/// failed as a whole, async-graphql would return none of the entities.
+/// Adds an error about the entity of this type and `id`, which must itself be null. The current field is `_entities`;
+/// if it failed as a whole, async-graphql would return none of the entities.
 pub fn beside_entity(ctx: &Context<'_>, typename: &str, id: &str, error: ApiError) {
     let error = server_error(ctx, error);
     let key = ctx.field().alias().unwrap_or_else(|| ctx.field().name());

@@ -28,8 +28,8 @@ impl<S: Sync> FromRequestParts<S> for Requester {
     }
 }
 
-/// The answer to a request without the required rights (401 or 403): a problem that says what would be sufficient (RFC
-/// 6750, section 3).
+/// The answer to a request without the required rights (401 or 403). It is a problem that says what would be sufficient
+/// (RFC 6750, section 3).
 #[derive(Clone, Debug)]
 pub struct Denied {
     problem: Problem,
