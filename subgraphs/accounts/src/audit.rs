@@ -1,4 +1,4 @@
-//! The audit trail: a projection of the customers' own topic, so that what it shows is what Kafka holds.
+//! The audit trail of customers. It is a projection of accounts' own topic, so it shows what Kafka holds.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -20,11 +20,12 @@ use crate::domain::{
     event::{CustomerChangeEvent, TYPE},
 };
 
-/// The projection: its consumer group begins so.
+/// The name of the projection. The name of its consumer group begins with it.
 pub const NAME: &str = "accounts-audit";
 
-/// Changes of this time share one answer of the broker and one write, and while nothing changes the broker is asked no oftener. Who reads their own
-/// change in the trail waits as long, which is a fraction of what such a read waits at most (1 s, and 2 s with a consistency token).
+/// How long changes are collected. Changes within this time share one answer of the broker and one write, and an idle
+/// projection asks the broker no more often than this. A client that reads its own change in the trail waits this long
+/// too. That is a fraction of the longest wait of such a read (1 s, and 2 s with a consistency token).
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Writes one record for every change event.
@@ -39,17 +40,17 @@ impl fmt::Debug for AuditProjection {
 }
 
 impl AuditProjection {
-    /// A projection into this log.
+    /// Creates a projection that writes to this log.
     #[must_use]
     pub fn new(log: Arc<dyn ChangeLog>) -> Self {
         Self { log }
     }
 }
 
-/// Reads a change of a customer from a message: its envelope, and what it says.
+/// Reads a change of a customer from a message: its envelope and its body.
 ///
 /// # Errors
-/// What of the message is missing, cannot be read, or breaks a rule.
+/// The part of the message that is missing, cannot be read, or breaks a rule.
 pub fn read(message: &Message) -> Result<(ReceivedEvent, CustomerChangeEvent), Rejection> {
     let event = cloudevents::read(message)?;
     let told =
@@ -58,7 +59,7 @@ pub fn read(message: &Message) -> Result<(ReceivedEvent, CustomerChangeEvent), R
     Ok((event, told))
 }
 
-/// Reads customers back from their events: for a rebuild. What does not open waits for its key.
+/// Reads customers back from their events, for a rebuild. An event that cannot be opened waits for its key.
 pub struct CustomerReader(Opener);
 
 impl fmt::Debug for CustomerReader {
@@ -68,7 +69,7 @@ impl fmt::Debug for CustomerReader {
 }
 
 impl CustomerReader {
-    /// A reader with these keys.
+    /// Creates a reader that opens events with these keys.
     #[must_use]
     pub fn new(opener: Opener) -> Self {
         Self(opener)
@@ -96,8 +97,8 @@ impl ReadStates<Customer> for CustomerReader {
             .partition(|event| event.sealed.is_some());
         let plain = plain.iter().map(|event| event.id.to_string()).collect();
         let sealed = sealed.iter().map(|event| event.id.to_string()).collect();
-        // A customer whose last event is plain may have a key from before. It belongs to the state: with another key in its
-        // place, what the first one sealed could never be read again.
+        // A customer whose last event is not sealed may have a key from an earlier event. The key belongs to the state:
+        // if another key replaced it, nobody could read what the first key sealed.
         let mut keys = self.0.known_keys_of(&plain).await?;
         keys.extend(self.0.keys_of(&sealed).await?);
         Ok(keys)

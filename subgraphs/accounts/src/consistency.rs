@@ -1,4 +1,5 @@
-//! What of a client's own writes this instance shows: the system of record shows all of them, the audit trail when they are in the log.
+//! Read-your-writes on this instance. The system of record shows every write of a client at once. The audit trail shows
+//! a write when it is in the log and projected.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use tandem_runtime::{
 };
 use tandem_service::web::consistency::{LONGEST_WAIT, Of, Shows};
 
-/// Waits for the audit trail of customers.
+/// Waits until the audit trail of customers shows the writes.
 #[must_use]
 pub fn shows(changes: Arc<dyn ChangeLog>, clock: Clock) -> Shows {
     Arc::new(move |written, of| {

@@ -1,4 +1,4 @@
-//! The commands on customers, for both APIs: each is carried out on the store, with its event.
+//! The commands on customers, for both APIs. Each command writes the new state to the store together with its event.
 
 use std::{fmt, sync::Arc};
 
@@ -15,26 +15,27 @@ use crate::{
     encoding::EventEncoder,
 };
 
-/// How often another id is assigned when the assigned one is taken.
+/// How many ids are tried when the service assigns the id and the id is already in use.
 const ASSIGN_TRIES: usize = 8;
 
-/// What is said of a customer whose newest change in the log does not open.
+/// The message for a customer whose newest change in the log cannot be opened.
 pub const WAITING: &str =
     "a newer change of this customer waits for its data key; `tandem keys waiting` says more";
 
 /// Why a command was not carried out.
 pub type Failure = CommandError<CustomerError>;
 
-/// The caller, and the trace of the request.
+/// The caller of a request, and the trace of the request.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// The token's subject, or `anonymous`, or `legacy-rest`.
+    /// The subject of the token, `anonymous`, or `legacy-rest`.
     pub by: String,
     /// The trace of the request, if there is one.
     pub trace: Option<TraceContext>,
 }
 
-/// What a version before this one kept the answer to a request under, whatever was asked for.
+/// The name under which earlier versions stored the answer to a request. It does not depend on the content of the
+/// request.
 #[must_use]
 pub fn former_name(caller: &str, given: &str) -> String {
     let digest = Sha256::new()
@@ -45,22 +46,22 @@ pub fn former_name(caller: &str, given: &str) -> String {
     format!("{digest:x}")
 }
 
-/// A customer to be made; without an id one is assigned.
+/// A customer to create. Without an id, the service assigns one.
 #[derive(Clone, Debug)]
 pub struct NewCustomer {
-    /// Its identity, if the caller chooses it.
+    /// The id, if the caller chooses it.
     pub id: Option<CustomerId>,
-    /// What it is called.
+    /// The customer's name.
     pub name: Name,
-    /// How it is reached.
+    /// Phone numbers and e-mail address.
     pub contact: Contact,
-    /// Its addresses.
+    /// The customer's addresses.
     pub addresses: Vec<Address>,
-    /// Its cards.
+    /// The customer's cards.
     pub credit_cards: Vec<CardDraft>,
 }
 
-/// Carries out commands on customers. Clones share it.
+/// Carries out commands on customers. Clones share the same handler.
 #[derive(Clone)]
 pub struct Customers {
     handler: CommandHandler<Customer>,
@@ -75,7 +76,8 @@ impl fmt::Debug for Customers {
 }
 
 impl Customers {
-    /// Customers that this handler stores, whose cards this vault seals, and whose events this encoder makes.
+    /// Creates the commands from the handler that stores customers, the vault that seals cards, and the encoder that
+    /// makes events.
     #[must_use]
     pub fn new(
         handler: CommandHandler<Customer>,
@@ -89,7 +91,8 @@ impl Customers {
         }
     }
 
-    /// Closed while the store is being filled from the log: who is not in it may be in the log.
+    /// The gate is closed while the store is filled from the log. Until it opens, a customer that the store lacks may
+    /// still be in the log.
     #[must_use]
     pub fn gate(&self) -> &Gate {
         self.handler.gate()
@@ -108,10 +111,10 @@ impl Customers {
         CustomerId::assign(self.handler.clock().random() as u64)
     }
 
-    /// Makes a customer.
+    /// Creates a customer.
     ///
     /// # Errors
-    /// When the id is in use, a field does not keep its rule, or the store is away.
+    /// When the id is in use, a field breaks its rule, or the store is away.
     pub async fn create(
         &self,
         customer: NewCustomer,
@@ -137,8 +140,8 @@ impl Customers {
         self.try_create(&command, key, origin).await
     }
 
-    /// Carries out a command of a request that may have a key. Of one that was carried out before for somebody who was erased since
-    /// there is no answer left.
+    /// Carries out the command of a request that may have an idempotency key. A repeated request whose customer has
+    /// been erased in between is refused, because its first answer no longer exists.
     async fn execute_once(
         &self,
         id: &CustomerId,
@@ -175,7 +178,8 @@ impl Customers {
     /// Changes the given parts of a customer.
     ///
     /// # Errors
-    /// When there is none, its revision is not the expected one, a field does not keep its rule, or the store is away.
+    /// When there is no such customer, its revision is not the expected one, a field breaks its rule, or the store is
+    /// away.
     pub async fn update(
         &self,
         id: &CustomerId,
@@ -197,10 +201,10 @@ impl Customers {
         .await
     }
 
-    /// Makes the customer, or makes the one there is equal to what is given.
+    /// Creates the customer, or makes an existing customer equal to the given one.
     ///
     /// # Errors
-    /// When a field does not keep its rule, or the store is away.
+    /// When a field breaks its rule, or the store is away.
     pub async fn replace_or_create(
         &self,
         command: CreateCustomer,
@@ -218,7 +222,8 @@ impl Customers {
         .await
     }
 
-    /// Erases a customer: state, data key and first answers, in one step. Again it gives the same answer: the stub that stays.
+    /// Erases a customer in one step: the state, the data key and the first answers. A repeated call gives the same
+    /// answer, which is the stub that remains.
     ///
     /// # Errors
     /// When there is no such customer, or the store is away.

@@ -1,4 +1,4 @@
-//! Event encoding: a change becomes its event, sealed or plain, and the data key that is published before it.
+//! Event encoding. A change becomes an event, sealed or plain, together with the data key that is published before it.
 
 use clap::ValueEnum;
 use tandem_event_path::{
@@ -30,7 +30,7 @@ pub enum PersonalData {
     Plain,
 }
 
-/// Tells of changes.
+/// Makes the events of changes.
 #[derive(Clone, Debug)]
 pub struct EventEncoder {
     service: Sealer,
@@ -38,7 +38,7 @@ pub struct EventEncoder {
 }
 
 impl EventEncoder {
-    /// Tells in this way; `service` wraps data keys.
+    /// Creates an encoder. `service` wraps the data keys.
     #[must_use]
     pub fn new(service: Sealer, personal_data: PersonalData) -> Self {
         Self {
@@ -47,15 +47,16 @@ impl EventEncoder {
         }
     }
 
-    /// Whether the sealing key is being replaced: what is written then needs the newest alone, whatever it was decided by.
+    /// Whether the sealing key is being replaced. Everything that is written then is sealed with the newest key, even
+    /// if the decision was made from older state.
     fn is_replacing(&self) -> bool {
         !self.service.older().is_empty() && !fault::is_on(Fault::SealedAsBefore)
     }
 
-    /// What is to be stored and published of a change, its event under this id.
+    /// What to store and to publish for a change. Its event gets this id.
     ///
     /// # Errors
-    /// When the customer's data key does not open, or the event cannot be written.
+    /// When the customer's data key cannot be opened, or the event cannot be written.
     pub fn encode(
         &self,
         mut change: Change,
@@ -64,7 +65,7 @@ impl EventEncoder {
         let unencodable = |error: serde_json::Error| CustomerError::NotEncoded(error.to_string());
         let id = change.customer.customer_id().to_string();
         let mut companions = Vec::new();
-        // What does not open stays as it is: if it is the data key, that is told below.
+        // A part that cannot be opened stays unchanged. If that part is the data key, the code below returns the error.
         if self.is_replacing()
             && let Ok(Some((resealed, _))) = vault::resealed(&self.service, &change.customer)
         {
@@ -114,7 +115,7 @@ impl Reencodes<Customer> for EventEncoder {
             (seen.changed_by.clone(), seen.changed_fields.clone())
         });
         let told = CustomerChangeEvent::again(state, by, parts);
-        // Whether it was sealed or plain it is again: a customer who was told plain has no key.
+        // The event is sealed if the earlier events were: a customer whose events are plain has no key.
         let told = match state.data_key().filter(|_| !state.is_erased()) {
             None => told,
             Some(wrapped) => {

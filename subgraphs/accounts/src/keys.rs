@@ -1,4 +1,5 @@
-//! Customers' data keys as accounts has them stored: what the topic of keys has lost is published there again from here.
+//! The customers' data keys in the store of accounts. If the topic of keys loses records, they are published again from
+//! here.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -16,14 +17,14 @@ use tokio::sync::Mutex;
 
 use crate::domain::Customer;
 
-/// Who claims the topics.
+/// The service that claims the topics.
 const SERVICE: &str = "accounts";
-/// Customers looked at together.
+/// The number of customers that are checked together.
 const PAGE: usize = 1_000;
 /// The pauses after a failure.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
 
-/// What accounts has stored of customers' keys.
+/// The customers' keys in the store of accounts.
 pub struct CustomerKeys(pub Arc<dyn AggregateStore<Customer>>);
 
 fn known<'a>(customers: impl Iterator<Item = &'a Customer>) -> Known {
@@ -48,20 +49,21 @@ impl StoredKeys for CustomerKeys {
     }
 }
 
-/// Publishes again what the topic of keys has lost: the claim of the topics, the keys of customers, and the tombstones of those who were erased. A
-/// key that was published is lost also where another record outlives it that does not do as well: an older one, written once more. Clones share it.
+/// Publishes again what the topic of keys has lost: the claim of the topics, the customers' keys, and the tombstones of
+/// erased customers. A published key also counts as lost if the topic holds a worse record in its place, such as an
+/// older record that was written again. Clones share the same state.
 #[derive(Clone)]
 pub struct KeyHealing {
     customers: Arc<dyn AggregateStore<Customer>>,
     changes: Arc<dyn ChangeLog>,
     topic: KeyRing,
     sealer: Sealer,
-    /// Of two at a time the second one would not see yet what the first has published.
+    /// Only one healing runs at a time. A second one would not yet see what the first has published.
     turn: Arc<Mutex<()>>,
 }
 
 impl KeyHealing {
-    /// Heals this topic from these customers, whose audit trail this is, and whose keys this sealer wraps.
+    /// Heals this topic. `customers` hold the keys, `changes` is their audit trail, and `sealer` wraps the keys.
     #[must_use]
     pub fn new(
         customers: Arc<dyn AggregateStore<Customer>>,
@@ -78,8 +80,9 @@ impl KeyHealing {
         }
     }
 
-    /// Heals in the background, as soon as the store has what the log has and the topic answers: a store that was put back from a copy holds
-    /// the keys of those who were erased since, and does not know of it before. Heals again whenever the topic was made anew.
+    /// Heals in the background, and again whenever the topic was created anew. The first run waits until the store has
+    /// read everything in the log and the topic answers. The reason: a store that was restored from a backup holds the
+    /// keys of customers who were erased since, and learns of their erasure only from the log.
     pub fn start(&self, watch: &LogWatch, shutdown: &Shutdown) {
         let (healing, watch, stop) = (self.clone(), watch.clone(), shutdown.clone());
         shutdown.spawn(async move {
@@ -178,7 +181,8 @@ impl KeyHealing {
         let mut erased: Vec<&String> = stored.erased.iter().collect();
         erased.sort_unstable();
         for id in erased {
-            // Of those whose last state alone is known there may never have been a key; a tombstone does no harm.
+            // A customer of whom only the last state is known may never have had a key. An unneeded tombstone does no
+            // harm.
             if !topic.tombstones.contains(id) {
                 self.topic.publish(id, None).await.map_err(away)?;
                 published += 1;
@@ -187,8 +191,9 @@ impl KeyHealing {
         Ok(published)
     }
 
-    /// Those of whom the log has shown nothing newer than what is stored: a store that was put back from a copy does not know who was
-    /// erased since. Whoever is changed just now is read once more, and left to the next time when erased by that.
+    /// The customers of whom the log has shown no newer revision than the stored one. The check is needed because a
+    /// store that was restored from a backup does not know who was erased since. A customer that changes meanwhile is
+    /// read once more. If that change is an erasure, the customer is left to the next run.
     async fn current(&self, mut customers: Vec<Customer>) -> Result<Vec<Customer>, StoreError> {
         let mut current = Vec::with_capacity(customers.len());
         while !customers.is_empty() {
@@ -212,7 +217,7 @@ impl KeyHealing {
         Ok(current)
     }
 
-    /// Those of them, as they are stored now, that have a key and were changed since they were read.
+    /// Those of the customers, in their present state, that have a key and were changed since they were read.
     async fn changed_since(&self, customers: &[Customer]) -> Result<Vec<Customer>, StoreError> {
         if customers.is_empty() {
             return Ok(Vec::new());

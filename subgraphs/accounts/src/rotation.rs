@@ -1,5 +1,5 @@
-//! Customers while the sealing key is replaced: their data keys are wrapped anew, in the store and on the topic of keys, and their cards
-//! sealed anew, in the store and in the log.
+//! The part of customers in replacing the sealing key. Their data keys are wrapped anew in the store and on the topic
+//! of keys. Their cards are sealed anew in the store and in the log.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -17,18 +17,19 @@ use tandem_model::aggregate::Aggregate;
 
 use crate::{domain::Customer, encoding::EventEncoder, vault};
 
-/// Customers gone through together.
+/// The number of customers that are processed together.
 const PAGE: usize = 200;
 
-/// The customers of this store, whose keys are on this topic.
+/// The customers of a store, whose keys are on a topic.
 pub struct RewrapCustomers {
     /// The customers.
     pub customers: Arc<dyn AggregateStore<Customer>>,
     /// Their data keys in the log.
     pub topic: KeyRing,
-    /// Publishes customers again whose cards are sealed anew: a rebuild takes the event that was published last.
+    /// Publishes customers again whose cards were sealed anew, because a rebuild uses the event that was published
+    /// last.
     pub log: Arc<LogRestore<Customer, EventEncoder>>,
-    /// All keys.
+    /// The newest sealing key and the older ones.
     pub sealer: Sealer,
 }
 
@@ -64,7 +65,7 @@ impl Rewraps for RewrapCustomers {
                 Err(_) => page.unopened.push(customer.id().to_owned()),
             }
         }
-        // The log first: after an interruption the store shows that it is still to be done.
+        // The log is written first. After an interruption the store then still shows the customer as not done.
         self.publish_states(&with_cards).await?;
         self.customers.restore(&changed).await?;
         let changed: HashSet<String> = changed.iter().map(|it| it.id().to_owned()).collect();
@@ -76,14 +77,15 @@ impl Rewraps for RewrapCustomers {
 }
 
 impl RewrapCustomers {
-    /// Publishes customers again whose cards are sealed anew.
+    /// Publishes customers again whose cards were sealed anew.
     async fn publish_states(&self, customers: &[Customer]) -> Result<(), StoreError> {
         if customers.is_empty() || fault::is_on(Fault::ResealedCardsNotTold) {
             return Ok(());
         }
         let ids: Vec<String> = customers.iter().map(|it| it.id().to_owned()).collect();
         let stored = self.customers.get_many(&ids).await?;
-        // An event that is still to be published has the cards as they were, and would be published last.
+        // A pending event holds the cards as they were sealed before. If it were published after this one, it would be
+        // the last event.
         if stored
             .iter()
             .flatten()
@@ -98,7 +100,8 @@ impl RewrapCustomers {
             .map_err(|error| StoreError::Away(error.to_string()))
     }
 
-    /// Has the topic of keys show what the store holds: of these customers those whose key it shows wrapped otherwise.
+    /// Publishes the stored key of each customer whose key on the topic is wrapped with an older key or was just
+    /// changed.
     async fn publish_keys(
         &self,
         customers: &[Customer],
@@ -123,7 +126,7 @@ impl RewrapCustomers {
         let stored = self.customers.get_many(&suspects).await?;
         let publishing = stored.iter().flatten().filter_map(|stored| {
             let id = stored.state.id();
-            // One that does not open would take the place of one that does.
+            // A key that cannot be opened must not replace one that can.
             let wrapped = stored.state.data_key();
             let wrapped = wrapped.filter(|wrapped| is_newest(&self.sealer, wrapped, id))?;
             Some(async move {
@@ -137,8 +140,8 @@ impl RewrapCustomers {
     }
 }
 
-/// Whether a key opens, and is wrapped with another key than the newest. Of one that does not open nothing better may be known: that is
-/// [`KeyHealing`](crate::keys::KeyHealing)'s to judge.
+/// Whether a key opens and is wrapped with a key other than the newest. A key that cannot be opened is not older: there
+/// may be no better copy of it, and [`KeyHealing`](crate::keys::KeyHealing) decides about it.
 fn is_older(sealer: &Sealer, wrapped: &str, id: &str) -> bool {
     matches!(DataKey::rewrap(sealer, wrapped, id), Ok(Some(_)))
 }

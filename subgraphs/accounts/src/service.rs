@@ -1,5 +1,5 @@
-//! The process of accounts: opens the stores, puts relay, projection and routes together, and serves until it is told
-//! to stop.
+//! The process of accounts. It opens the stores, puts relay, projection and routes together, and serves until shutdown
+//! is requested.
 
 use std::sync::Arc;
 
@@ -66,9 +66,9 @@ use crate::{
     vault::SealedCards,
 };
 
-/// What cannot be taken from [`TOPIC`] is copied there.
+/// The dead letter topic: messages of [`TOPIC`] that cannot be processed are copied here.
 const DEAD_LETTER_TOPIC: &str = "accounts.customer.change.DLT";
-/// Topics whose records are signed, each with who signs them.
+/// The topics whose records are signed, each with the service that signs them.
 const SIGNED: Topics = &[(TOPIC, "accounts"), (KEY_TOPIC, "accounts")];
 
 /// Settings of the accounts service.
@@ -106,8 +106,8 @@ pub struct Settings {
     personal_data: PersonalData,
 }
 
-/// Runs the service until shutdown is requested. Kafka need not be there: what is to be published waits. Nor need MongoDB:
-/// until it is there the actuator alone answers.
+/// Runs the service until shutdown is requested. Kafka may be away: events then stay pending. MongoDB may be away too:
+/// until it answers, only the actuator does.
 ///
 /// # Errors
 /// When a setting does not fit, the port is taken or the store cannot be opened.
@@ -134,7 +134,7 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
     service::run(identity, settings.port, &settings.http, &shutdown, open).await
 }
 
-/// Starts everything that runs beside requests, and puts the routes together.
+/// Starts everything that runs in the background, and puts the routes together.
 fn assemble(
     settings: &Settings,
     stores: &Stores,

@@ -1,10 +1,10 @@
-//! Where accounts keeps what it keeps: customers, their audit trail, and messages set aside.
+//! The stores of accounts: customers, their audit trail, and dead letters.
 
 use tandem_assembly::stores::{self, StoreNames};
 
 use crate::domain::Customer;
 
-/// What the stores of accounts are called.
+/// The names of the stores of accounts.
 pub const NAMES: StoreNames = StoreNames {
     database: "accounts",
     changes: "customer.changes",

@@ -1,4 +1,4 @@
-//! Card numbers sealed with the service's key: the adapter of the domain's [`CardVault`].
+//! The adapter of the domain's [`CardVault`]. It seals card numbers with the service's key.
 
 use tandem_event_path::{
     data_keys::DataKey,
@@ -7,22 +7,22 @@ use tandem_event_path::{
 
 use crate::domain::{CardNumber, CardVault, CreditCardType, Customer, CustomerId, VaultError};
 
-/// Seals each number for its customer and type of card.
+/// Seals each number for its customer and its type of card.
 #[derive(Clone, Debug)]
 pub struct SealedCards(Sealer);
 
 impl SealedCards {
-    /// A vault with this key.
+    /// Creates a vault with this key.
     #[must_use]
     pub fn new(sealer: Sealer) -> Self {
         Self(sealer)
     }
 }
 
-/// A card's number sealed with the newest key; `None` if it is so already.
+/// The number of a card, sealed with the newest key. `None` if it already is.
 ///
 /// # Errors
-/// When it does not open.
+/// When it cannot be opened.
 fn reseal(
     service: &Sealer,
     sealed: &str,
@@ -32,10 +32,11 @@ fn reseal(
     service.reseal(sealed, place(customer, kind).as_bytes())
 }
 
-/// A customer with all that the services' key has sealed sealed with the newest, and whether a card is; `None` if it is so already.
+/// A customer with everything sealed with the newest sealing key, and whether a card was sealed anew. `None` if
+/// everything already is.
 ///
 /// # Errors
-/// When something does not open.
+/// When something cannot be opened.
 pub fn resealed(
     service: &Sealer,
     customer: &Customer,
@@ -47,7 +48,7 @@ pub fn resealed(
     )
 }
 
-/// The place that a sealed number belongs to. No id holds a `/`.
+/// The context that a number is sealed for. No id contains a `/`, so it is unambiguous.
 fn place(customer: &CustomerId, kind: CreditCardType) -> String {
     format!("{customer}/{}", kind.as_str())
 }

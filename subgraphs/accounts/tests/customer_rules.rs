@@ -372,7 +372,7 @@ proptest! {
         for command in updates {
             let before = customer.clone();
             let Some(change) = update(&customer, command.clone()).unwrap() else {
-                // Nothing differed: all that was given is as it was.
+                // Nothing differed, so every given part equals the present one.
                 prop_assert!(command.name.is_none_or(|name| name == *before.name()));
                 prop_assert!(command.contact.is_none_or(|contact| contact == *before.contact()));
                 prop_assert!(command.addresses.is_none_or(|list| list == before.addresses()));
@@ -391,9 +391,9 @@ proptest! {
             prop_assert!(command.contact.is_some() || customer.contact() == before.contact());
             prop_assert!(command.addresses.is_some() || customer.addresses() == before.addresses());
             prop_assert!(command.credit_cards.is_some() || customer.credit_cards() == before.credit_cards());
-            // The same once more is no change.
+            // The same update again changes nothing.
             prop_assert!(update(&customer, command).unwrap().is_none());
-            // The event brings back exactly this state.
+            // The event restores exactly this state.
             let told = CustomerChangeEvent::of(&change).into_cloud_event(Uuid::now_v7(), None).unwrap();
             prop_assert_eq!(CustomerChangeEvent::read(&told.clone().into()).unwrap().into_customer(Key::Erased).unwrap(), customer.clone());
         }

@@ -100,7 +100,7 @@ fn the_committed_schema_is_what_the_code_says() {
     );
 }
 
-/// A customer made, changed and erased, as it is told with sealed personal data.
+/// The events of a customer that is created, changed and erased, with sealed personal data.
 fn sealed() -> Vec<Decision<Customer>> {
     let service = Sealer::new(&[7; 32]);
     let encoder = EventEncoder::new(service.clone(), PersonalData::Sealed);
@@ -206,7 +206,7 @@ fn every_version_ever_published_is_read() {
         };
         let read = customer(&sample.message);
         assert_eq!(&read, sample.expected("accounts"), "{}", sample.name);
-        // What a later version adds is ignored.
+        // Fields that a later version adds are ignored.
         let more = sample.with_body(|body| {
             body["loyalty"] = json!({"points": 7});
             if body["name"].is_object() {

@@ -8,7 +8,8 @@ use common::{Accounts, SAMPLE};
 use serde_json::{Value, json};
 use tandem_event_path::commands::Gate;
 
-/// The answer's data, once it is certain that its one error, at this path, says that the store is being filled.
+/// Checks that the answer has one error, at this path, which says that the store is being filled. Returns the data of
+/// the answer.
 fn of_filling(answer: &Value, path: &Value) -> Value {
     assert_eq!(
         answer["errors"].as_array().map(Vec::len),

@@ -24,7 +24,7 @@ async fn without_kafka_customers_are_served_and_the_service_ends_in_time() {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("key");
     std::fs::write(&key, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n").unwrap();
-    // A store that is not new: a new one would wait for Kafka, to see whether the log knows customers already.
+    // The store must not be new: a new one waits for Kafka, to see whether the log already has customers.
     let stores = common::open(directory.path()).await;
     mark_filled(stores.registry.as_ref()).await.unwrap();
     drop(stores);
@@ -69,7 +69,8 @@ async fn without_kafka_customers_are_served_and_the_service_ends_in_time() {
         assert_eq!(status(path).await, Some(200), "{path}");
     }
     assert_eq!(status("/admin/dead-letters").await, Some(401));
-    // The event waits longer than is allowed here: no more requests, but no restart either.
+    // The event is pending longer than this test's limit. The service gets no more requests, but is not restarted
+    // either.
     eventually("it is ready no longer", async || {
         status("/actuator/health/readiness").await == Some(503)
     })

@@ -1,4 +1,4 @@
-//! The documented REST routes, to the letter.
+//! The documented REST routes, byte for byte.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

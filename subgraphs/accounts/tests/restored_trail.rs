@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used, missing_docs)]
-//! A rebuild of the audit trail from a log that was restored: what the store knows of a change is more than what such a log has of it.
+//! A rebuild of the audit trail from a log that was restored. The store knows more about a change than such a log does.
 
 mod common;
 
@@ -14,18 +14,18 @@ use tandem_event_path::{
     store::{ChangeRecord, ChangesRequest},
 };
 
-/// Where the log has the change now; the trail has it at 0.
+/// The offset of the change in the log now. In the trail the change has the offset 0.
 const ELSEWHERE: i64 = 40;
 
 struct Trail {
     accounts: Accounts,
     target: RebuildTrail<AuditProjection>,
-    /// The change as a log has it that was made anew.
+    /// The row that a log which was made anew has for the change.
     row: LoggedEntry,
 }
 
 impl Trail {
-    /// A trail with one entry, whose change the log has at another place: published once more, or restored.
+    /// A trail with one entry, whose change is at another offset in the log: published once more, or restored.
     async fn of_one(is_restored: bool) -> Self {
         let accounts = Accounts::start().await;
         let created = accounts
@@ -79,7 +79,7 @@ async fn an_entry_stays_where_the_log_has_no_more_than_a_restored_event() {
         assert!(differing.left.is_empty());
         assert_eq!(trail.stored().await, before);
     }
-    // Where nothing is stored it is the best there is.
+    // If nothing is stored, the row of the log is the best that there is.
     let seen = trail.target.published(None, 10).await.unwrap();
     assert_eq!(trail.target.remove(&seen).await.unwrap(), 1);
     let differing = trail.write(Entries::Left).await;

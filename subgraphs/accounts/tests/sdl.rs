@@ -1,4 +1,4 @@
-//! Holds the committed SDL against the code.
+//! Compares the committed SDL with the code.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 const COMMITTED: &str = include_str!("../../../schema/accounts.graphql");

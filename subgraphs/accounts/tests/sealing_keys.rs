@@ -1,4 +1,4 @@
-//! Which sealing keys a store asks for, in both stores: every one that may have sealed something in it.
+//! The sealing keys that a store requires, on both kinds of store: every key that may have sealed something in it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const OLD: [u8; 32] = [7; 32];
 const NEW: [u8; 32] = [8; 32];
 const OTHER: [u8; 32] = [9; 32];
 
-/// A place of stores; with a server they are there, otherwise in a file.
+/// A place for stores: in a file, or on a server if there is one.
 struct Place {
     directory: TempDir,
     server: Option<Mongo>,
@@ -55,7 +55,7 @@ impl Place {
         opened.map(|(stores, _)| stores.registry)
     }
 
-    /// What a start with these keys says that lacks one.
+    /// The error of a start with these keys, one of which is missing.
     async fn refused(&self, newest: [u8; 32], older: &[[u8; 32]]) -> String {
         let opened = self.open(newest, older).await;
         opened.map(drop).unwrap_err().to_string()
@@ -68,18 +68,18 @@ fn fingerprint(key: [u8; 32]) -> String {
 
 async fn a_key_is_asked_for_until_it_is_replaced(place: &Place) {
     drop(place.open(OLD, &[]).await.unwrap());
-    // It seals from here on.
+    // From here on, the new key seals.
     drop(place.open(NEW, &[OLD]).await.unwrap());
     for (given, missing) in [(OLD, NEW), (NEW, OLD)] {
         let said = place.refused(given, &[]).await;
         assert!(said.contains(&fingerprint(missing)), "{said}");
         assert!(said.contains("keys rotate"), "{said}");
     }
-    // A start that was refused has sealed nothing, and is asked for by nobody.
+    // A start that was refused has sealed nothing, so its key is not required.
     place.refused(OTHER, &[]).await;
     drop(place.open(OLD, &[NEW]).await.unwrap());
 
-    // A third one comes first while the second replaces the first: it stays asked for.
+    // A third key becomes the newest while the second replaces the first. It stays required.
     let registry = place.open(OTHER, &[NEW, OLD]).await.unwrap();
     let replacing = Sealer::replacing(&NEW, &[OLD]);
     settle_sealing_key(registry.as_ref(), &replacing)

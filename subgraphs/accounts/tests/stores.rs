@@ -1,4 +1,4 @@
-//! Customers in both stores: the whole contract, with the service's own aggregate.
+//! The contract suite of the stores on both kinds of store, with the service's own aggregate.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -35,7 +35,7 @@ async fn database() -> Option<Database> {
     })
 }
 
-// A customer that the suite can make up.
+// A customer with generated data, for the suite.
 tandem_store_contract::own_aggregate!(Own, Customer);
 
 impl Example for Own {

@@ -1,11 +1,11 @@
-//! Where a customer's bills and parcels go.
+//! The postal addresses of a customer, for bills and parcels.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::violation::{Path, Violation, at_most};
 
-/// Most addresses of one customer.
+/// The maximum number of addresses of one customer.
 pub const MAX_ADDRESSES: usize = 100;
 
 /// What an address is for.

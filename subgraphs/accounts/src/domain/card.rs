@@ -1,4 +1,4 @@
-//! Credit cards: the number comes in clear, is sealed at once, and only its last four digits are shown.
+//! Credit cards. The number arrives in clear text and is sealed at once. Only its last four digits are shown.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::{
     violation::{Path, Problem, Violation, at_most},
 };
 
-/// Most cards of one customer.
+/// The maximum number of cards of one customer.
 pub const MAX_CARDS: usize = 20;
 
 /// Which card is charged first.
@@ -24,7 +24,7 @@ pub enum CreditCardType {
 }
 
 impl CreditCardType {
-    /// Its name as it is written in events and associated data.
+    /// The name in events and in the associated data of the encryption.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,18 +54,18 @@ pub struct CreditCard {
     pub sealed_number: String,
 }
 
-/// A card as it is given, number in clear.
+/// A card as the caller gives it, with its number in clear text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CardDraft {
-    /// Which card.
+    /// Whether the card is charged first.
     pub kind: CreditCardType,
-    /// What the customer calls it.
+    /// The customer's name for the card.
     pub description: Option<String>,
-    /// 12 to 19 digits, with spaces or dashes between.
+    /// 12 to 19 digits, with optional spaces or dashes between them.
     pub number: String,
     /// `M/YY`, `MM/YY` or `MM/YYYY`.
     pub expiration: String,
-    /// Whose name is on the card.
+    /// The name on the card.
     pub name_on_card: String,
 }
 
@@ -78,7 +78,7 @@ impl fmt::Debug for CardDraft {
     }
 }
 
-/// A card number in clear: 12 to 19 digits. It never shows itself in messages.
+/// A card number in clear text: 12 to 19 digits. Its `Debug` output shows only the last four digits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CardNumber(String);
 
@@ -89,7 +89,7 @@ impl fmt::Debug for CardNumber {
 }
 
 impl CardNumber {
-    /// Takes a text as a number, spaces and dashes left out. `None` if it is none.
+    /// Parses a card number. Spaces and dashes are removed. `None` if the text is not a card number.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let digits: String = text.chars().filter(|c| *c != ' ' && *c != '-').collect();
@@ -97,7 +97,7 @@ impl CardNumber {
         fits.then_some(Self(digits))
     }
 
-    /// The digits, in clear.
+    /// The digits, in clear text.
     #[must_use]
     pub fn digits(&self) -> &str {
         &self.0
@@ -112,9 +112,9 @@ impl CardNumber {
 
 /// Seals card numbers, so that they are unreadable at rest and in events.
 ///
-/// What is sealed for one customer and one type of card opens for these alone.
+/// A number that was sealed for one customer and one type of card cannot be opened for any other.
 pub trait CardVault: Send + Sync {
-    /// Makes a number unreadable.
+    /// Seals a number.
     ///
     /// # Errors
     /// When it cannot be sealed.
@@ -125,10 +125,10 @@ pub trait CardVault: Send + Sync {
         kind: CreditCardType,
     ) -> Result<String, VaultError>;
 
-    /// Makes a sealed number readable again.
+    /// Opens a sealed number.
     ///
     /// # Errors
-    /// When the key is another one, or the text was sealed for another customer or type, or was changed.
+    /// When the key is a different one, or the text was changed or was sealed for another customer or type.
     fn open(
         &self,
         sealed: &str,
@@ -143,11 +143,11 @@ pub trait CardVault: Send + Sync {
 pub struct VaultError {
     /// `sealed` or `opened`.
     pub action: &'static str,
-    /// Why. Never holds a number.
+    /// Why. It never contains a card number.
     pub reason: String,
 }
 
-/// A card that keeps the rules, its number still in clear.
+/// A card that keeps the rules. Its number is still in clear text.
 #[derive(Clone, Debug)]
 pub(crate) struct CheckedCard {
     kind: CreditCardType,
@@ -186,8 +186,8 @@ impl CardDraft {
 }
 
 impl CheckedCard {
-    /// Whether a stored card says the same. A stored number that cannot be opened counts as another one, so that
-    /// giving the card again repairs it.
+    /// Whether a stored card is equal to this one. A stored number that cannot be opened counts as different, so that
+    /// the caller can repair it by giving the card again.
     fn is(&self, stored: &CreditCard, customer: &CustomerId, vault: &dyn CardVault) -> bool {
         self.kind == stored.kind
             && self.description == stored.description
@@ -199,7 +199,8 @@ impl CheckedCard {
                 .is_ok_and(|number| number == self.number)
     }
 
-    /// Whether the stored list says the same, in the same order. Sealed texts differ each time: numbers are compared.
+    /// Whether the stored list holds the same cards in the same order. Sealed texts differ each time a number is
+    /// sealed, so the numbers themselves are compared.
     pub(crate) fn are(
         cards: &[Self],
         stored: &[CreditCard],
@@ -234,7 +235,7 @@ impl CheckedCard {
     }
 }
 
-/// Month and year. Whether it has passed is not asked: the documented sample has.
+/// Whether the text is a month and a year. A date in the past is accepted, because the documented sample has one.
 fn is_expiration(text: &str) -> bool {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let Some((month, year)) = text.split_once('/') else {

@@ -1,14 +1,14 @@
-//! How a customer is reached.
+//! The contact data of a customer.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::violation::{Path, Problem, Violation};
 
-/// Most characters of an e-mail address (RFC 5321).
+/// The maximum number of characters of an e-mail address (RFC 5321).
 pub(crate) const MAX_EMAIL: usize = 254;
 
-/// Most characters of a phone number.
+/// The maximum number of characters of a phone number.
 pub(crate) const MAX_PHONE: usize = 50;
 
 /// Phone numbers and e-mail address. Texts are kept as they were given.
@@ -24,12 +24,12 @@ pub struct Contact {
     pub email: String,
 }
 
-/// Whether an e-mail address must look like one.
+/// Whether the form of an e-mail address is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmailForm {
-    /// One `@`, a name before it and a domain with a dot after it.
+    /// There must be one `@`, a name before it and a domain with a dot after it.
     Checked,
-    /// Any text: the documented REST sample has an e-mail without an `@`.
+    /// Any text is accepted, because the documented REST sample has an e-mail address without an `@`.
     Any,
 }
 
@@ -69,7 +69,7 @@ fn check_phone(path: &Path, name: &str, phone: &str) -> Result<(), Violation> {
     }
 }
 
-/// The form alone: whether there is such a mailbox only a message to it can tell.
+/// Checks the form only. Only a message to the mailbox can show whether the mailbox exists.
 fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else {
         return false;

@@ -1,4 +1,4 @@
-//! The customer aggregate: its state, the commands that change it, and what each changed.
+//! The customer aggregate: its state, the commands that change it, and the changes that they make.
 
 mod change;
 mod commands;
@@ -14,7 +14,7 @@ pub use change::{Asked, Change, ChangeType, Part};
 pub use commands::{CreateCustomer, UpdateCustomer};
 pub use error::CustomerError;
 
-/// A customer after its newest change. It changes only through its commands.
+/// A customer after its newest change. Only commands change it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Customer {
@@ -26,62 +26,63 @@ pub struct Customer {
     revision: i64,
     created_at: Timestamp,
     updated_at: Timestamp,
-    /// The key that the person's data is sealed with in events, wrapped; none before the first sealed event.
+    /// The wrapped key that seals the personal data in events. `None` before the first sealed event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     data_key: Option<String>,
-    /// Nothing of the person is left: only that there was one, so that the id is never given to another.
+    /// Whether the customer has been erased. No personal data is left then. The stub remains so that the id is never
+    /// used again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     erased: bool,
 }
 
-/// All that is personal of a customer. In events it is sealed as one.
+/// All personal data of a customer. An event seals it as one piece.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Person {
-    /// What it is called.
+    /// The customer's name.
     pub name: Name,
-    /// How it is reached.
+    /// Phone numbers and e-mail address.
     pub contact: Contact,
-    /// Its addresses.
+    /// The customer's addresses.
     #[serde(default)]
     pub addresses: Vec<Address>,
-    /// Its cards, numbers sealed.
+    /// The customer's cards, with sealed numbers.
     #[serde(default)]
     pub credit_cards: Vec<CreditCard>,
 }
 
 impl Customer {
-    /// Its identity.
+    /// The customer's id.
     #[must_use]
     pub fn customer_id(&self) -> &CustomerId {
         &self.id
     }
 
-    /// What it is called.
+    /// The customer's name.
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.name
     }
 
-    /// How it is reached.
+    /// Phone numbers and e-mail address.
     #[must_use]
     pub fn contact(&self) -> &Contact {
         &self.contact
     }
 
-    /// Its addresses, in the order given.
+    /// The addresses, in the given order.
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
-    /// Its cards, in the order given, numbers sealed.
+    /// The cards, in the given order, with sealed numbers.
     #[must_use]
     pub fn credit_cards(&self) -> &[CreditCard] {
         &self.credit_cards
     }
 
-    /// All that is personal of it.
+    /// All personal data of the customer.
     #[must_use]
     pub fn person(&self) -> Person {
         Person {
@@ -92,13 +93,13 @@ impl Customer {
         }
     }
 
-    /// Whether only a stub is left of it.
+    /// Whether the customer has been erased and only a stub is left.
     #[must_use]
     pub fn is_erased(&self) -> bool {
         self.erased
     }
 
-    /// The key that its data is sealed with in events, wrapped.
+    /// The wrapped key that seals the personal data in events.
     #[must_use]
     pub fn data_key(&self) -> Option<&str> {
         self.data_key.as_deref()
@@ -113,11 +114,12 @@ impl Customer {
         }
     }
 
-    /// The same customer with what the services' key has sealed sealed anew: `data_key` answers the wrapped key anew and `number` a card's
-    /// number, `None` for what may stay. Answers the customer if anything is new, and whether a card is.
+    /// The same customer, sealed anew with the newest sealing key. `data_key` returns the wrapped key sealed anew, and
+    /// `number` returns the number of a card sealed anew. Each returns `None` for what may stay. The result holds the
+    /// customer if anything is new, and whether a card is among it.
     ///
     /// # Errors
-    /// What these fail with.
+    /// The errors of `data_key` and `number`.
     pub fn resealed<E>(
         &self,
         data_key: impl FnOnce(&str) -> Result<Option<String>, E>,
@@ -142,20 +144,21 @@ impl Customer {
         Ok(is_new.then_some((resealed, has_card)))
     }
 
-    /// When its first revision was made.
+    /// The time of the first revision.
     #[must_use]
     pub fn created_at(&self) -> Timestamp {
         self.created_at
     }
 
-    /// When its newest revision was made.
+    /// The time of the newest revision.
     #[must_use]
     pub fn updated_at(&self) -> Timestamp {
         self.updated_at
     }
 
-    /// A customer as an event describes it: for a rebuild from the log. Rules are not checked again: they held when
-    /// the event was made, and may have become stricter since. Without the person it is one who was erased.
+    /// Restores a customer from what an event describes, for a rebuild from the log. The rules are not checked again:
+    /// they held when the event was made, and may have become stricter since. A customer without a person has been
+    /// erased.
     pub(super) fn restore(
         id: CustomerId,
         revision: i64,

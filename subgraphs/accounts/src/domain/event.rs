@@ -1,7 +1,7 @@
-//! `CustomerChangeEvent`, version 2: the event of every change. The one place that writes and reads its body.
+//! `CustomerChangeEvent`, version 2: the event of every change. Only this module writes and reads its body.
 //!
-//! The contract is `schema/events/customer-change-event.v2.json`, made from the types here. Fields are only ever added:
-//! a reader ignores what it does not know.
+//! The contract is `schema/events/customer-change-event.v2.json`, generated from the types here. Fields are only ever
+//! added: a reader ignores fields that it does not know.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,16 +20,16 @@ use super::{
 /// The topic of these events.
 pub const TOPIC: &str = "accounts.customer.change";
 
-/// The topic of customers' data keys, wrapped. A tombstone there erases a customer.
+/// The topic of the customers' wrapped data keys. A tombstone in this topic erases a customer.
 pub const KEY_TOPIC: &str = "accounts.customer.key";
 
-/// CloudEvents `source`.
+/// The CloudEvents `source`.
 pub const SOURCE: &str = "/accounts";
 
-/// CloudEvents `type`.
+/// The CloudEvents `type`.
 pub const TYPE: &str = "CustomerChangeEvent";
 
-/// CloudEvents `dataschema` of version 2. Events of version 1, which cannot be sealed, are read like those of version 2.
+/// The CloudEvents `dataschema` of version 2. Events of version 1, which cannot be sealed, are read in the same way.
 pub const DATA_SCHEMA: &str = "urn:tandem:schema:customer-change-event:v2";
 
 /// The customer's whole state after a change, and what the change was.
@@ -78,39 +78,39 @@ pub struct CustomerChangeEvent {
     pub changed_fields: Vec<String>,
 }
 
-/// Why an event is not taken as a [`CustomerChangeEvent`].
+/// Why an event cannot be read as a [`CustomerChangeEvent`].
 #[derive(Debug, thiserror::Error)]
 pub enum UnreadableEvent {
-    /// Another kind of event.
+    /// It is another kind of event.
     #[error("the type is `{0}`, not `{TYPE}`")]
     Type(String),
-    /// The body does not keep the schema.
+    /// The body breaks the schema.
     #[error("the body is no {TYPE}: {0}")]
     Body(#[from] JsonError),
-    /// Envelope and body tell of different customers.
+    /// Envelope and body name different customers.
     #[error("the subject is `{subject}` but the body's id is `{id}`")]
     Subject {
-        /// The envelope's.
+        /// The subject in the envelope.
         subject: String,
-        /// The body's.
+        /// The id in the body.
         id: CustomerId,
     },
-    /// Nothing is told of the person, though the customer is there.
+    /// The customer is not erased, but the body holds no personal data.
     #[error("the body has neither `sealed` nor `name` and `contact`")]
     Nobody,
-    /// What is sealed does not open with the customer's key.
+    /// `sealed` cannot be opened with the customer's key.
     #[error("`sealed` cannot be read: {0}")]
     Sealed(#[from] OpenError),
-    /// The customer's key is not there.
+    /// The customer's key is missing.
     #[error("{0}")]
     NoKey(String),
-    /// There is no such revision.
+    /// The revision is below 1.
     #[error("the revision is {0}, which is below 1")]
     Revision(i64),
 }
 
 impl CustomerChangeEvent {
-    /// Tells of a change, in plain; of an erased customer nothing personal.
+    /// The event of a change, not sealed. For an erased customer it holds no personal data.
     #[must_use]
     pub fn of(change: &Change) -> Self {
         let customer = &change.customer;
@@ -145,7 +145,8 @@ impl CustomerChangeEvent {
         }
     }
 
-    /// Tells of a stored state again, in plain; `by` and `parts` as far as they are still known of the change that made it.
+    /// The event of a stored state, to be published again, not sealed. `by` and `parts` describe the change that made
+    /// the state, as far as they are still known.
     #[must_use]
     pub fn again(customer: &Customer, by: String, parts: Vec<String>) -> Self {
         let kind = match tandem_model::aggregate::Aggregate::revision(customer) {
@@ -169,10 +170,10 @@ impl CustomerChangeEvent {
         }
     }
 
-    /// The same with the person sealed.
+    /// The same event with the personal data sealed.
     ///
     /// # Errors
-    /// When the person cannot be written as JSON, which nothing brings about.
+    /// When the personal data cannot be written as JSON. No customer causes this.
     pub fn seal(mut self, key: &dyn Seals) -> Result<Self, serde_json::Error> {
         if let (Some(name), Some(contact)) = (self.name.take(), self.contact.take()) {
             let person = Person {
@@ -187,15 +188,15 @@ impl CustomerChangeEvent {
         Ok(self)
     }
 
-    /// The place that the person is sealed for. No id holds a `/`.
+    /// The context that the personal data is sealed for. No id contains a `/`, so it is unambiguous.
     fn place(&self) -> String {
         format!("customer/{}/{}", self.id, self.revision)
     }
 
-    /// The customer as this event describes it, given what is known of the customer's data key.
+    /// The customer that this event describes. `key` is what is known of the customer's data key.
     ///
     /// # Errors
-    /// When it does not open: the key is not there, or is another one.
+    /// When the event cannot be opened, because the key is missing or is a different one.
     pub fn into_customer(mut self, key: Key<'_>) -> Result<Customer, UnreadableEvent> {
         let person = match (&self.sealed, key) {
             (Some(sealed), Key::Here(key, _)) => {
@@ -233,7 +234,7 @@ impl CustomerChangeEvent {
     /// Reads the body of an event.
     ///
     /// # Errors
-    /// When it is another kind of event, or its body breaks the schema or contradicts the envelope.
+    /// When it is another kind of event, or the body breaks the schema or contradicts the envelope.
     pub fn read(event: &ReceivedEvent) -> Result<Self, UnreadableEvent> {
         if event.kind != TYPE {
             return Err(UnreadableEvent::Type(event.kind.clone()));
@@ -261,10 +262,10 @@ impl CustomerChangeEvent {
 }
 
 impl CustomerChangeEvent {
-    /// Puts it into its envelope, under this id.
+    /// Puts the body into its envelope, with this event id.
     ///
     /// # Errors
-    /// When the body cannot be written as JSON, which no state of a customer brings about.
+    /// When the body cannot be written as JSON. No state of a customer causes this.
     pub fn into_cloud_event(
         self,
         id: Uuid,

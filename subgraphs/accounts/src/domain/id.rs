@@ -1,4 +1,4 @@
-//! The identity of a customer.
+//! The id of a customer.
 
 use std::fmt;
 
@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 
 use super::violation::{Problem, Violation};
 
-/// A text of 1 to 64 of `A-Z a-z 0-9 _ -`.
+/// A text of 1 to 64 characters of `A-Z a-z 0-9 _ -`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct CustomerId(String);
 
 impl CustomerId {
-    /// Most characters of an id.
+    /// The maximum number of characters of an id.
     pub const MAX_LENGTH: usize = 64;
 
-    /// Assigned ids are below this, so that every JSON reader takes them as exact numbers.
+    /// Assigned ids are below this bound, so that every JSON reader can hold them as exact numbers.
     const ASSIGNED_BELOW: u64 = 1 << 53;
 
-    /// Takes a text as an id.
+    /// Parses a text as an id.
     ///
     /// # Errors
-    /// When it is empty, too long or has another character; the field is called `id`.
+    /// When it is empty, is too long or has another character. The error names the field `id`.
     pub fn parse(text: impl Into<String>) -> Result<Self, Violation> {
         let text = text.into();
         let fits = (1..=Self::MAX_LENGTH).contains(&text.len())
@@ -35,8 +35,8 @@ impl CustomerId {
         }
     }
 
-    /// The id that is assigned by chance: a number of up to 16 digits. With a million customers the chance that one more hits a taken
-    /// id is about 1 in 9,000,000,000; the caller then asks again.
+    /// The id to assign for a random number: a number of up to 16 digits. With a million customers, the chance that one
+    /// more id is in use already is about 1 in 9,000,000,000. The caller then tries again.
     #[must_use]
     pub fn assign(random: u64) -> Self {
         Self((random % Self::ASSIGNED_BELOW).to_string())

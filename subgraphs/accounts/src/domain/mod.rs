@@ -1,5 +1,5 @@
-//! A customer: its data, the commands on it, and the events that it publishes. Pure: no I/O, no clock, no random
-//! numbers.
+//! The domain of customers: their data, the commands on them, and the events that they publish. It is pure: no I/O, no
+//! clock, no random numbers.
 
 mod address;
 mod card;

@@ -1,4 +1,4 @@
-//! What a customer is called.
+//! The name of a customer.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

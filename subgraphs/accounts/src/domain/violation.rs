@@ -1,71 +1,71 @@
-//! How a rule says that it is broken: which field, why, and what would be right.
+//! A broken rule as an error: which field, why, and what would be right.
 
 use tandem_model::printable::unprintable;
 
-/// A field that does not keep its rule.
+/// A field that breaks its rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {problem}")]
 pub struct Violation {
     /// The field's path in the customer, such as `addresses[1].postalCode`.
     pub field: String,
-    /// What is wrong with it, and what would be right.
+    /// What is wrong with the field, and what would be right.
     pub problem: Problem,
 }
 
-/// Why a value is refused. The text goes on after the field's name and says what would be right.
+/// Why a value is refused. The text continues the sentence that the field's name begins, and says what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// A required text without a visible character.
+    /// A required text has no visible character.
     #[error("is empty: a text of 1 to {max} characters is needed")]
     Empty {
-        /// Most characters that are allowed.
+        /// The maximum number of characters.
         max: usize,
     },
-    /// A text with too many characters.
+    /// A text has too many characters.
     #[error("has {length} characters: at most {max} are allowed")]
     TooLong {
-        /// Characters it has.
+        /// The number of characters of the text.
         length: usize,
-        /// Most characters that are allowed.
+        /// The maximum number of characters.
         max: usize,
     },
-    /// A text with a character that steers or hides instead of being shown.
+    /// A text has a character that is not shown, such as a control character.
     #[error(
         "has the character U+{character:04X} at position {position}, which is not shown: only printable text is allowed, on one line"
     )]
     Unprintable {
-        /// The character's code point.
+        /// The code point of the character.
         character: u32,
-        /// Where it is, counted in characters from 1.
+        /// The position of the character, counted in characters from 1.
         position: usize,
     },
-    /// A list with too many entries.
+    /// A list has too many entries.
     #[error("has {count} entries: at most {max} are allowed")]
     TooMany {
-        /// Entries it has.
+        /// The number of entries of the list.
         count: usize,
-        /// Most entries that are allowed.
+        /// The maximum number of entries.
         max: usize,
     },
-    /// An identity that is none.
+    /// A text is not a customer id.
     #[error("is no customer id: 1 to 64 of the characters A-Z a-z 0-9 _ - are needed")]
     CustomerId,
-    /// An e-mail address that is none.
+    /// A text is not an e-mail address.
     #[error(
         "is no e-mail address: one @ is needed, a name before it and a domain with a dot after it, such as jo@example.com"
     )]
     Email,
-    /// A phone number that is none.
+    /// A text is not a phone number.
     #[error(
         "is no phone number: digits are needed, with spaces and any of + - . / ( ) # * , and letters between, such as +1 201-555-0100"
     )]
     Phone,
-    /// A card number that is none.
+    /// A text is not a card number.
     #[error(
         "is no card number: 12 to 19 digits are needed, with spaces or dashes between, such as 1234-5678-9012-3456"
     )]
     CardNumber,
-    /// An expiration that is none.
+    /// A text is not an expiration.
     #[error("is no expiration: month and year are needed as M/YY, MM/YY or MM/YYYY, such as 6/29")]
     Expiration,
 }
@@ -79,13 +79,13 @@ impl Violation {
     }
 }
 
-/// Most characters of a text, unless its field says otherwise.
+/// The maximum number of characters of a text, unless its field has another bound.
 pub(crate) const MAX_TEXT: usize = 200;
 
-/// Most characters of a description.
+/// The maximum number of characters of a description.
 pub(crate) const MAX_DESCRIPTION: usize = 1_000;
 
-/// Where a value is: the part that it belongs to, and how its fields are called.
+/// The part of a customer that a value belongs to. It makes the path of each of its fields.
 #[derive(Clone, Debug)]
 pub(crate) struct Path(String);
 
@@ -106,7 +106,7 @@ impl Path {
         Violation::new(self.field(name), problem)
     }
 
-    /// A text that must be there.
+    /// Checks a required text.
     pub(crate) fn required(&self, name: &str, text: &str) -> Result<(), Violation> {
         if text.trim().is_empty() {
             return Err(self.refuse(name, Problem::Empty { max: MAX_TEXT }));
@@ -114,12 +114,12 @@ impl Path {
         self.bounded(name, text, MAX_TEXT)
     }
 
-    /// A text that may be missing.
+    /// Checks an optional text.
     pub(crate) fn optional(&self, name: &str, text: Option<&String>) -> Result<(), Violation> {
         text.map_or(Ok(()), |text| self.bounded(name, text, MAX_TEXT))
     }
 
-    /// A longer text that may be missing.
+    /// Checks an optional description, which may be longer than other texts.
     pub(crate) fn description(&self, text: Option<&String>) -> Result<(), Violation> {
         text.map_or(Ok(()), |text| {
             self.bounded("description", text, MAX_DESCRIPTION)
@@ -144,7 +144,7 @@ impl Path {
     }
 }
 
-/// A list that must not grow without bound.
+/// Checks the length of a list.
 pub(crate) fn at_most(part: &str, count: usize, max: usize) -> Result<(), Violation> {
     if count > max {
         return Err(Violation::new(part, Problem::TooMany { count, max }));

@@ -1,4 +1,4 @@
-//! Failures of commands as GraphQL clients see them.
+//! The errors that GraphQL clients get when a command fails.
 
 use tandem_event_path::{commands::CommandError, store::StoreError};
 use tandem_service::graphql::ApiError;
@@ -8,7 +8,7 @@ use crate::{
     domain::CustomerError,
 };
 
-/// What a failed command tells the client; `input` is the argument that holds the customer's fields.
+/// The error of a failed command. `input` is the argument that holds the customer's fields.
 pub(super) fn of_command(failure: Failure, input: &str) -> ApiError {
     match failure {
         CommandError::Rejected(refused) => of_rule(refused, input),
@@ -54,12 +54,12 @@ fn of_rule(refused: CustomerError, input: &str) -> ApiError {
     }
 }
 
-/// What is not in a store that is being filled may be in the log.
+/// The error for a customer that is missing while the store is filled: the customer may still be in the log.
 pub(super) fn filling() -> ApiError {
     ApiError::unavailable("this store is being filled from the log; ask again in a moment")
 }
 
-/// What a store that failed tells the client.
+/// The error of a store that failed.
 pub(super) fn of_store(error: &StoreError) -> ApiError {
     match error {
         StoreError::Away(reason) => {

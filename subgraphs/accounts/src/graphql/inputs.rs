@@ -1,4 +1,4 @@
-//! Inputs of the mutations. Rules are the domain's: these only carry texts to it.
+//! The inputs of the mutations. They only carry texts to the domain, which checks the rules.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ pub(crate) struct UpdateCustomerInput {
 }
 
 impl UpdateCustomerInput {
-    /// The parts that are given, as the schema names them.
+    /// The given parts, under their names in the schema.
     pub(super) fn given(&self) -> Vec<&'static str> {
         let parts = [
             ("name", self.name.is_some()),
@@ -145,7 +145,7 @@ impl From<CreditCardInput> for CardDraft {
     }
 }
 
-/// Each entry as the domain has it.
+/// Converts each entry to its domain type.
 pub(super) fn each<T, U: From<T>>(given: Vec<T>) -> Vec<U> {
     given.into_iter().map(U::from).collect()
 }

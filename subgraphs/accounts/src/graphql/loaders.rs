@@ -1,4 +1,4 @@
-//! Batched reads of one operation: however many customers it touches, the store is asked once.
+//! Batched reads of one operation. The store is asked once, however many customers the operation reads.
 
 use std::{collections::HashMap, fmt, io, sync::Arc, time::Duration};
 
@@ -14,10 +14,10 @@ use tandem_service::graphql::{ApiError, batched};
 use super::failure;
 use crate::domain::{Customer, CustomerId};
 
-/// How long a reader waits for its own change to come back from the log, at most.
+/// The longest time that a reader waits until its own change has come back from the log.
 const AUDIT_WAIT: Duration = Duration::from_secs(1);
 
-/// How often the audit trail is looked at meanwhile.
+/// How often the audit trail is read during this wait.
 const AUDIT_POLL: Duration = Duration::from_millis(20);
 
 type Found<T> = Result<T, ApiError>;
@@ -26,11 +26,11 @@ type Found<T> = Result<T, ApiError>;
 #[derive(Clone, Debug)]
 pub(super) struct Trail {
     pub(super) records: Vec<ChangeRecord>,
-    /// Whether there may be more in the log, from which the store is still being filled.
+    /// Whether the page may be incomplete, because the store is still being filled from the log.
     pub(super) is_partial: bool,
 }
 
-/// A page of one customer's audit trail, asked for by a reader who saw that customer at a revision.
+/// A page of the audit trail of one customer, for a reader that saw the customer at a revision.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ChangesOf {
     pub(super) page: ChangesRequest,
@@ -51,7 +51,7 @@ impl fmt::Debug for Loaders {
 }
 
 impl Loaders {
-    /// Loaders that have read nothing yet.
+    /// Creates loaders that have read nothing yet.
     #[must_use]
     pub fn new(
         store: Arc<dyn AggregateStore<Customer>>,
@@ -74,7 +74,7 @@ impl Loaders {
     }
 }
 
-/// A batch answers every key that it was asked for; a loader that says otherwise is broken.
+/// The error for a key without an answer. A batch answers every key that it gets, so this is a fault of the loader.
 fn missed<T>(error: io::Error) -> Found<T> {
     Err(ApiError::internal(error))
 }
@@ -85,7 +85,8 @@ impl BatchFn<CustomerId, Found<Option<Customer>>> for CustomerBatch {
     async fn load(&mut self, keys: &[CustomerId]) -> HashMap<CustomerId, Found<Option<Customer>>> {
         let ids: Vec<String> = keys.iter().map(ToString::to_string).collect();
         metrics::histogram!("batched_reads_keys", "of" => Customer::NAME).record(size(keys.len()));
-        // Asked before the store is read: who is missing from a store that was filled by then is not in the log either.
+        // The gate is read before the store. If the store was filled by then, a customer that it lacks is not in the
+        // log either.
         let is_filling = !self.1.is_open();
         match self.0.get_many(&ids).await {
             Ok(found) => keys
@@ -125,7 +126,7 @@ impl BatchFn<ChangesOf, Found<Trail>> for ChangesBatch {
             for (key, page) in open.into_iter().zip(found) {
                 if over || is_filling || shows(&key, &page) {
                     let trail = Trail {
-                        // The trail of one customer is written in its order: a full page lacks nothing.
+                        // The trail of one customer is written in order, so a full page is complete.
                         is_partial: is_filling && page.len() < key.page.limit,
                         records: page,
                     };
@@ -143,7 +144,7 @@ impl BatchFn<ChangesOf, Found<Trail>> for ChangesBatch {
     }
 }
 
-/// Whether a page shows what there was to see at the reader's revision: it is full, or reaches that revision.
+/// Whether a page shows everything up to the reader's revision: it is full, or it reaches that revision.
 fn shows(key: &ChangesOf, page: &[ChangeRecord]) -> bool {
     let newest = page
         .last()

@@ -1,4 +1,4 @@
-//! The accounts subgraph of the federated graph: names and nullability as clients rely on them.
+//! The accounts subgraph of the federated graph. Clients rely on its names and nullability.
 
 mod failure;
 mod inputs;
@@ -28,7 +28,7 @@ use crate::{customers::Customers, domain::Customer};
 /// The subgraph's schema.
 pub type AccountsSchema = Schema<Query, Mutation, EmptySubscription>;
 
-/// The schema with what its resolvers need. Each operation needs the data of [`operation_data`] besides.
+/// The schema with the data that its resolvers need. Each operation also needs the data of [`operation_data`].
 #[must_use]
 pub fn schema(
     customers: Customers,
@@ -44,8 +44,8 @@ pub fn schema(
     .finish()
 }
 
-/// Puts fresh loaders into an operation's data, so that what it reads is read in batches and kept no longer than it runs.
-/// While the gate is closed, what is missing may be in the log.
+/// Adds fresh loaders to the data of an operation. So its reads are batched, and nothing is cached longer than the
+/// operation runs. While the gate is closed, a missing customer may still be in the log.
 pub fn operation_data(
     store: Arc<dyn AggregateStore<Customer>>,
     log: Arc<dyn ChangeLog>,

@@ -1,4 +1,4 @@
-//! The mutations of customers: each checks the caller's scope, makes a command of the input, and calls [`Customers`].
+//! The mutations of customers. Each checks the caller's scope, makes a command from the input, and calls [`Customers`].
 
 use async_graphql::{Context, ID, InputType, Object, Result};
 use serde_json::json;
@@ -19,7 +19,7 @@ use crate::{
     domain::{CustomerId, UpdateCustomer},
 };
 
-/// The parts of a customer that whoever makes one gives.
+/// The parts that the creator of a customer gives.
 const ALL_PARTS: [&str; 4] = ["name", "contact", "addresses", "creditCards"];
 
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! What can be read, and how the gateway asks for the customers that other subgraphs name.
+//! The queries of customers, and the entity resolver that the gateway calls for customers that other subgraphs name.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     domain::{self, CustomerId},
 };
 
-/// All customers, in order of id.
+/// All customers, ordered by id.
 pub(super) struct AllCustomers;
 
 impl TextList for AllCustomers {
@@ -61,7 +61,7 @@ impl Query {
             return Ok(connection(&page, customers.collect()));
         }
         let store = ctx.data::<Arc<dyn AggregateStore<domain::Customer>>>()?;
-        // Asked before the store is read.
+        // The gate is read before the store: if the store was filled by then, it lacks nothing that the log has.
         let is_filling = !ctx.data::<Customers>()?.gate().is_open();
         let after = page.after.as_ref().map(|it| it.id.clone());
         let customers = present_customers(store.as_ref(), after, page.fetch_limit())
@@ -89,10 +89,11 @@ impl Query {
     }
 }
 
-/// Customers read at once at most, where many who were erased lie one behind the other.
+/// The maximum number of customers in one read, for lists in which many erased customers follow one another.
 const MOST_AT_ONCE: usize = 1_000;
 
-/// A page of those who have not been erased. Each read that finds too few is followed by one of at least twice as many.
+/// A page of customers who have not been erased. A read that finds too few of them is followed by one that is at least
+/// twice as large.
 async fn present_customers(
     store: &dyn AggregateStore<domain::Customer>,
     mut after: Option<String>,
@@ -126,7 +127,7 @@ async fn present_customers(
 
 async fn find(ctx: &Context<'_>, id: &ID) -> Result<Option<Customer>, ApiError> {
     require_or_own(ctx, Scope::CustomersRead, id)?;
-    // What cannot be an id is nobody's.
+    // A text that is no valid id belongs to no customer.
     let Ok(id) = CustomerId::parse(id.as_str()) else {
         return Ok(None);
     };
@@ -135,6 +136,6 @@ async fn find(ctx: &Context<'_>, id: &ID) -> Result<Option<Customer>, ApiError> 
         .ok_or_else(|| ApiError::internal("an operation without its loaders"))?
         .customer(id)
         .await?;
-    // Of an erased customer only a stub is kept, which is nobody to a reader.
+    // Only a stub is kept of an erased customer. For a reader there is no such customer.
     Ok(found.filter(|found| !found.is_erased()).map(Customer))
 }

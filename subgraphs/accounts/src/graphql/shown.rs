@@ -1,17 +1,19 @@
-//! What the answer to a change shows to who may change a customer and not read one: what they gave, and no more. Otherwise a change of
-//! nothing would read everybody.
+//! What a mutation may return to a caller who may change a customer but not read it: the parts that the caller gave,
+//! and no more. Otherwise a mutation that changes nothing would read any customer.
 
 use async_graphql::Context;
 use tandem_authentication::Scope;
 use tandem_service::graphql::{ApiError, require, require_or_own};
 
-/// What is shown whatever was given: which customer it is, at which revision, and when it was made and changed.
+/// The fields that are always shown: the id, the revision, and the times of creation and of the last change.
 const ALWAYS: [&str; 5] = ["__typename", "id", "revision", "createdAt", "updatedAt"];
 
-/// Whether the caller may see all that the present mutation selects of its customer. `given` are the parts that its input has.
+/// Checks that the caller may see every field that the mutation selects of its customer. `given` are the parts in its
+/// input.
 ///
 /// # Errors
-/// FORBIDDEN where it may not. It is asked before anything is changed: of a change that was made nobody should hear that it is forbidden.
+/// FORBIDDEN if the caller may not. The check runs before anything is changed, so that a change that was made never
+/// answers FORBIDDEN.
 pub(super) fn require_shown(
     ctx: &Context<'_>,
     customer_id: Option<&str>,

@@ -1,4 +1,5 @@
-//! Types of the answers. What only accounts has is nullable on `Customer`, so that orders' part survives without it.
+//! The types of the answers. Fields of `Customer` that only accounts has are nullable, so that the fields of orders can
+//! be answered while accounts is down.
 
 use async_graphql::{Context, Enum, ID, Object, Result, SimpleObject};
 use tandem_event_path::store::{ChangeRecord, ChangesRequest};

@@ -1,4 +1,4 @@
-//! The documented customer document, as it comes in.
+//! The body of the documented create route.
 
 use std::fmt;
 
@@ -139,10 +139,10 @@ pub(super) enum CardKind {
     Alternate,
 }
 
-/// Below this every whole number is exact in whatever reads JSON: 2^53.
+/// 2^53. Every JSON reader can hold whole numbers below this bound exactly.
 const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
 
-/// An id given as a JSON number or string, written as a string.
+/// An id that is given as a JSON number or string. It is written as a string.
 #[derive(Debug, Clone)]
 pub(super) struct GivenId(String);
 
@@ -174,14 +174,14 @@ impl<'de> Deserialize<'de> for GivenId {
                     .and_then(|number| self.visit_u64(number))
             }
 
-            /// JSON does not tell 1.0 from 1. Beyond 2^53 what is written so is not exact.
+            /// JSON does not distinguish 1.0 from 1. Above 2^53 a number of this form is not exact.
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<GivenId, E> {
                 let exact = (0.0..EXACT_BELOW).contains(&number) && number.fract() == 0.0;
                 if !exact {
                     return Err(E::invalid_value(de::Unexpected::Float(number), &self));
                 }
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                // whole, and in range
+                // The number is whole and in range.
                 self.visit_u64(number as u64)
             }
 

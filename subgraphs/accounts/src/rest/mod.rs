@@ -1,4 +1,4 @@
-//! The REST routes, kept as they were documented for the system that this replaces.
+//! The REST routes. They keep the documented behaviour of the system that this one replaces.
 
 mod body;
 mod schemas;
@@ -31,12 +31,12 @@ use crate::{
     domain::{CreateCustomer, Customer, CustomerError, Violation},
 };
 
-/// The caller of these routes: they know no callers.
+/// The caller that is recorded for these routes, because the documented routes identify no callers.
 const CALLER: &str = "legacy-rest";
 
 const CREATE: &str = CREATE_CUSTOMER.path;
 
-/// The published sample, word for word.
+/// The published sample, byte for byte.
 const SAMPLE: &str = include_str!("sample-customer.json");
 
 /// The documented routes.
@@ -117,7 +117,7 @@ async fn create(
     Ok(response)
 }
 
-/// Who creates, having the right to it: that is asked before the body is looked at.
+/// The caller of the create route, who has the right to create customers. The right is checked before the body is read.
 struct Creator(String);
 
 impl<S: Sync> FromRequestParts<S> for Creator {
@@ -144,7 +144,7 @@ async fn print() -> Result<Response, Problem> {
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
-/// The sample as the create route reads it, written once.
+/// The sample in the form in which the create route reads it, serialized once.
 static PRINTED: LazyLock<Option<String>> = LazyLock::new(|| {
     let sample = parse_json::<CustomerBody>(SAMPLE.as_bytes()).ok()?;
     serde_json::to_string(&sample)

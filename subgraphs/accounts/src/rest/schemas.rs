@@ -1,4 +1,5 @@
-//! What the texts of the documented document must be like, for its description: the rules of the domain, as JSON Schema has them.
+//! The JSON Schemas of the texts in the documented body, for its OpenAPI description. They state the rules of the
+//! domain.
 
 use utoipa::openapi::{
     Array, ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema,
@@ -7,10 +8,11 @@ use utoipa::openapi::{
 
 use crate::domain::{MAX_ADDRESSES, MAX_CARDS, MAX_DESCRIPTION, MAX_EMAIL, MAX_PHONE, MAX_TEXT};
 
-/// No character that is not shown, and something else than space. What is space is spelt out: engines differ in what `\s` is, and in what they take
-/// for one character beyond the basic plane. Of joiners the rules ask more than is said here: something to join.
+/// A text without invisible characters, and with at least one that is not a space. Spaces are listed one by one,
+/// because engines differ in the meaning of `\s` and in how they count characters beyond the basic multilingual plane.
+/// The rules for joiners are stricter than this pattern: a joiner must have something to join.
 const SAYS_SOMETHING: &str = r"^[^\u0000-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb]*[^\u0000-\u0020\u007f-\u00a0\u00ad\u061c\u115f\u1160\u1680\u17b4\u17b5\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb][^\u0000-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb]*$";
-/// No character that is not shown.
+/// A text without invisible characters.
 const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb]*$";
 const PHONE: &str = r"^[A-Za-z0-9 +./()#*,-]*[0-9][A-Za-z0-9 +./()#*,-]*$";
 const PHONE_OR_BLANK: &str = r"^([\u0020\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]*|[A-Za-z0-9 +./()#*,-]*[0-9][A-Za-z0-9 +./()#*,-]*)$";
@@ -26,19 +28,19 @@ fn string_or_null() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(SchemaType::Array(types))
 }
 
-/// A text that must be there.
+/// A required text.
 pub(super) fn text() -> Schema {
     let text = string().min_length(Some(1)).max_length(Some(MAX_TEXT));
     text.pattern(Some(SAYS_SOMETHING)).into()
 }
 
-/// A text that may be missing.
+/// An optional text.
 pub(super) fn text_or_null() -> Schema {
     let text = string_or_null().max_length(Some(MAX_TEXT));
     text.pattern(Some(PLAIN)).into()
 }
 
-/// A longer text that may be missing.
+/// An optional description, which may be longer than other texts.
 pub(super) fn description() -> Schema {
     let text = string_or_null().max_length(Some(MAX_DESCRIPTION));
     text.pattern(Some(PLAIN)).into()
@@ -80,7 +82,7 @@ pub(super) fn credit_cards() -> Schema {
     list("CreditCard", MAX_CARDS).into()
 }
 
-/// A list that may be missing.
+/// An optional list.
 fn list(of: &str, most: usize) -> Array {
     let types = [Type::Array, Type::Null].into_iter().collect();
     ArrayBuilder::new()

@@ -1,4 +1,4 @@
-//! Accounts on an embedded store in a directory of its own, without Kafka, spoken to without a network.
+//! Accounts on an embedded store in its own directory, without Kafka. Tests call it without a network.
 #![allow(clippy::disallowed_methods, reason = "tests date what they make")]
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
@@ -36,7 +36,7 @@ pub const SAMPLE: &str = include_str!("../../src/rest/sample-customer.json");
 pub struct Accounts {
     pub stores: Stores,
     counted: Arc<Counting<Customer>>,
-    /// Without anybody's rights.
+    /// The routes before any caller's rights are added.
     routes: Router,
     router: Router,
     directory: TempDir,
@@ -72,7 +72,7 @@ impl Accounts {
         }
     }
 
-    /// How often customers were read since this was last asked.
+    /// How many customers were read since the last call.
     pub fn reads(&self) -> usize {
         self.counted.reads().iter().sum()
     }
@@ -82,7 +82,7 @@ impl Accounts {
         self.restart_behind(Gate::open()).await
     }
 
-    /// The same behind a gate.
+    /// The same data, opened again behind a gate.
     pub async fn restart_behind(self, gate: Gate) -> Self {
         let Self {
             stores,
@@ -126,7 +126,7 @@ impl Accounts {
         answer.json()
     }
 
-    /// As [`Self::graphql`], by somebody with these rights.
+    /// Like [`Self::graphql`], by a caller with these rights.
     pub async fn graphql_by(&self, access: &Access, query: &str, variables: Value) -> Value {
         let router = with_rights(&self.routes, access.clone());
         let body = json!({"query": query, "variables": variables}).to_string();
@@ -142,7 +142,7 @@ impl Accounts {
         answer["data"].take()
     }
 
-    /// The extensions of the one error of an answer.
+    /// The extensions of the only error of an answer.
     pub async fn refusal(&self, query: &str, variables: Value) -> Value {
         let mut answer = self.graphql(query, variables).await;
         assert_eq!(
@@ -161,7 +161,7 @@ impl Accounts {
             .unwrap()
     }
 
-    /// What the audit projection would do with all pending events once they are in the log.
+    /// Does what the audit projection does when all pending events are in the log.
     pub async fn project_audit(&self) {
         let projection = AuditProjection::new(Arc::clone(&self.stores.changes));
         let items = self
@@ -196,7 +196,7 @@ pub async fn open(directory: &Path) -> Stores {
         .0
 }
 
-/// A pending event as it is read from the log.
+/// A pending event as a reader of the log gets it.
 pub fn message(pending: &PendingEvent, offset: i64) -> Message {
     let event = &pending.event;
     let id = event.id.to_string();

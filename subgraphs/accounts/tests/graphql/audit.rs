@@ -37,7 +37,7 @@ async fn a_client_sees_its_own_change_in_the_audit_trail() {
     let accounts = Accounts::start().await;
     create(&accounts, "jo").await;
     let query = "{ customer(id: \"jo\") { changes { nodes { revision } } } }";
-    // The projection comes after the reader has begun to wait.
+    // The projection runs after the reader has begun to wait.
     let (read, ()) = tokio::join!(accounts.data(query, json!({})), async {
         tokio::task::yield_now().await;
         accounts.project_audit().await;

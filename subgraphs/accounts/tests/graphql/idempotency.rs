@@ -1,4 +1,4 @@
-//! Requests that are sent again with their idempotency key.
+//! Requests that are repeated with their idempotency key.
 
 use serde_json::{Value, json};
 
@@ -53,19 +53,19 @@ async fn a_key_belongs_to_one_operation_on_one_customer() {
     };
     let first = accounts.data(UPDATE, update("one", "First")).await;
     assert_eq!(first["updateCustomer"]["customer"]["revision"], 2);
-    // On another customer it is another key.
+    // The same key for another customer is a different key.
     let other = accounts.data(UPDATE, update("two", "Other")).await;
     let other = &other["updateCustomer"]["customer"];
     assert_eq!(
         (&other["id"], &other["revision"]),
         (&json!("two"), &json!(2))
     );
-    // For another operation, too.
+    // The same key for another operation is a different key, too.
     let mut keyed = input(Some("three"));
     keyed["idempotencyKey"] = json!("key-1");
     let created = accounts.data(CREATE, json!({"input": keyed})).await;
     assert_eq!(created["createCustomer"]["customer"]["id"], "three");
-    // Asked again each gets its own answer.
+    // Each repeated request gets its own first answer.
     assert_eq!(accounts.data(UPDATE, update("one", "First")).await, first);
     assert_eq!(
         accounts.data(CREATE, json!({"input": keyed})).await,
@@ -103,7 +103,7 @@ async fn one_key_with_another_input_is_refused_and_changes_nothing() {
     }
     assert_eq!(accounts.pending().await.len(), pending);
     assert_eq!(accounts.data(UPDATE, update("First")).await, updated);
-    // A field that is null is one that is not given.
+    // A field that is null counts as not given.
     keyed["name"]["suffix"] = Value::Null;
     assert_eq!(
         accounts.data(CREATE, json!({"input": keyed})).await,
@@ -144,7 +144,7 @@ async fn the_answer_to_a_request_that_changed_nothing_is_kept_too() {
     assert_eq!(first, (json!(1), json!("jo@example.com")));
     let other = update(contact("new@example.com")).await;
     assert_eq!(other.0, json!(2));
-    // Asked again it would undo the other change.
+    // Carried out again, the request would undo the other change.
     assert_eq!(update(nothing).await, first);
     let read = accounts
         .data("{ customer(id: \"jo\") { contact { email } } }", json!({}))

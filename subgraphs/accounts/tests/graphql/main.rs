@@ -1,4 +1,4 @@
-//! The accounts part of the contract, as a client sees it.
+//! The accounts part of the GraphQL contract, from the client's side.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod audit;
@@ -219,7 +219,7 @@ async fn a_change_by_who_may_not_read_is_answered_with_what_was_given() {
     assert_eq!(shown["revision"], 2, "{answer:#}");
     assert_eq!(shown["name"]["firstName"], "Max");
     assert_eq!(shown["addresses"], json!([]));
-    // Whoever makes a customer gave all of it, and not what others do with it later.
+    // The creator of a customer gave all of its data, but does not see what others do with the customer later.
     let created = accounts
         .graphql_by(&writer, CREATE, json!({"input": input(Some("max"))}))
         .await;
@@ -308,7 +308,7 @@ async fn bad_input_names_its_field_and_stores_nothing() {
 async fn a_customer_too_large_to_be_published_is_refused_and_not_stored() {
     let accounts = Accounts::start().await;
     let address = |text: &str| json!({"type": "SHIPPING", "description": text, "address1": "1", "city": "A", "state": "NY", "postalCode": "1"});
-    // Each address keeps its rules, and all together keep theirs; as bytes they are too much for one message.
+    // Each address keeps its rules, and so does the list. Together they have too many bytes for one message.
     let mut large = input(Some("large"));
     large["addresses"] = json!(vec![address(&"𝄞".repeat(1_000)); 100]);
     large["name"]["lastName"] = json!("𝄞".repeat(200));
@@ -327,7 +327,7 @@ async fn a_customer_too_large_to_be_published_is_refused_and_not_stored() {
     assert!(message.contains("expected at most"), "{message}");
     assert!(accounts.pending().await.is_empty());
 
-    // Half of it is taken, and what does not fit later leaves it as it is.
+    // Half of it is accepted. A later update that is too large leaves it unchanged.
     accounts.data(CREATE, json!({"input": large})).await;
     let update = json!({"id": "large", "input": {"addresses": body["addresses"]}});
     let refused = accounts.refusal(UPDATE, update).await;

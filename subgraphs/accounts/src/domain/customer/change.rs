@@ -1,4 +1,4 @@
-//! A change of a customer: the new state, and what its event says.
+//! A change of a customer: the new state, and what its event reports.
 
 use serde::{Deserialize, Serialize};
 use tandem_model::values::Timestamp;
@@ -8,24 +8,24 @@ use super::Customer;
 /// The caller of a change, its time and its trace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
-    /// The token's subject, or `anonymous`, or `legacy-rest`.
+    /// The subject of the token, `anonymous`, or `legacy-rest`.
     pub by: String,
-    /// Now.
+    /// The present time.
     pub at: Timestamp,
     /// The W3C `traceparent` of the request, if there is one.
     pub traceparent: Option<String>,
 }
 
-/// A change that a command makes: the new state and what its event says.
+/// A change that a command makes: the new state and what its event reports.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     /// The state after the change.
     pub customer: Customer,
-    /// Whether it made the customer or changed it.
+    /// Whether the change created, updated or erased the customer.
     pub kind: ChangeType,
-    /// The parts that differ from the revision before.
+    /// The parts that differ from the previous revision.
     pub parts: Vec<Part>,
-    /// Who asked for it. The time is the customer's `updated_at`.
+    /// The caller. The time of the change is the customer's `updated_at`.
     pub asked: Asked,
 }
 
@@ -42,7 +42,7 @@ pub enum ChangeType {
 }
 
 impl ChangeType {
-    /// Its name as it is written in events and in the audit trail.
+    /// The name in events and in the audit trail.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -56,18 +56,18 @@ impl ChangeType {
 /// A top-level part of a customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// What it is called.
+    /// The name.
     Name,
-    /// How it is reached.
+    /// Phone numbers and e-mail address.
     Contact,
-    /// Its addresses.
+    /// The addresses.
     Addresses,
-    /// Its cards.
+    /// The cards.
     CreditCards,
 }
 
 impl Part {
-    /// Its name in the API and in events.
+    /// The name of the part in the API and in events.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

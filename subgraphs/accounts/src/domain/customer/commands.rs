@@ -1,4 +1,4 @@
-//! The commands on a customer: each makes the next state of the present one, or is refused.
+//! The commands on a customer. Each computes the next state from the present one, or is refused.
 
 use super::{
     Customer, Person,
@@ -9,14 +9,14 @@ use crate::domain::{
     Address, CardDraft, CardVault, Contact, CustomerId, EmailForm, Name, card::CheckedCard,
 };
 
-/// All that makes a customer, given at once.
+/// The data of a customer to create.
 #[derive(Clone, Debug)]
 pub struct CreateCustomer {
-    /// Its identity.
+    /// The id.
     pub id: CustomerId,
-    /// What it is called.
+    /// The customer's name.
     pub name: Name,
-    /// How it is reached.
+    /// Phone numbers and e-mail address.
     pub contact: Contact,
     /// At most [`MAX_ADDRESSES`](crate::domain::MAX_ADDRESSES).
     pub addresses: Vec<Address>,
@@ -24,12 +24,12 @@ pub struct CreateCustomer {
     pub credit_cards: Vec<CardDraft>,
 }
 
-/// The parts to change; `None` leaves a part as it is. A list is replaced whole.
+/// The parts to change. `None` leaves a part unchanged. A list is replaced as a whole.
 #[derive(Clone, Debug, Default)]
 pub struct UpdateCustomer {
-    /// What it is called.
+    /// The customer's name.
     pub name: Option<Name>,
-    /// How it is reached.
+    /// Phone numbers and e-mail address.
     pub contact: Option<Contact>,
     /// At most [`MAX_ADDRESSES`](crate::domain::MAX_ADDRESSES).
     pub addresses: Option<Vec<Address>>,
@@ -38,10 +38,10 @@ pub struct UpdateCustomer {
 }
 
 impl Customer {
-    /// Makes a customer. E-mail addresses must have the form of one.
+    /// Creates a customer. The form of its e-mail address is checked.
     ///
     /// # Errors
-    /// When there is one with that id, or a field does not keep its rule.
+    /// When a customer with this id exists or has been erased, or a field breaks its rule.
     pub fn create(
         current: Option<&Self>,
         command: CreateCustomer,
@@ -57,10 +57,10 @@ impl Customer {
     }
 
     /// Changes the given parts of a customer and leaves the rest. `None` when nothing differs: then there is no new
-    /// revision and nothing to tell. E-mail addresses must have the form of one.
+    /// revision and no event. The form of the e-mail address is checked.
     ///
     /// # Errors
-    /// When there is no such customer, its revision is not the expected one, or a field does not keep its rule.
+    /// When there is no such customer, its revision is not the expected one, or a field breaks its rule.
     pub fn update(
         current: Option<&Self>,
         id: &CustomerId,
@@ -84,11 +84,11 @@ impl Customer {
         current.next_revision(command, EmailForm::Checked, asked, vault)
     }
 
-    /// Makes the customer, or makes the one there is equal to what is given. `None` when it is already. E-mail
-    /// addresses may be any text: this is the documented REST route.
+    /// Creates the customer, or makes the existing customer equal to what is given. `None` when it is equal already.
+    /// The e-mail address may be any text, because this is the documented REST route.
     ///
     /// # Errors
-    /// When a field does not keep its rule.
+    /// When a field breaks its rule.
     pub fn replace_or_create(
         current: Option<&Self>,
         command: CreateCustomer,
@@ -110,7 +110,8 @@ impl Customer {
         current.next_revision(parts, EmailForm::Any, asked, vault)
     }
 
-    /// Erases a customer: what is left is a stub of id, revision and times. `None` when that was done before.
+    /// Erases a customer. What remains is a stub of id, revision and times. `None` when the customer was already
+    /// erased.
     ///
     /// # Errors
     /// When there is no such customer.
@@ -200,7 +201,8 @@ impl Customer {
         asked: Asked,
         vault: &dyn CardVault,
     ) -> Result<Option<Change>, CustomerError> {
-        // Every part is checked before any is taken, so that a bad one is named even if nothing else differs.
+        // Every part is checked before any of them is compared. So a part that breaks a rule is reported even if
+        // nothing else differs.
         if let Some(name) = &command.name {
             name.check()?;
         }
@@ -236,7 +238,7 @@ impl Customer {
             return Ok(None);
         }
         next.revision += 1;
-        // A clock that was set back does not make a change older than the one before it.
+        // A clock that was set back must not make a change older than the one before it.
         next.updated_at = asked.at.max(self.updated_at);
         Ok(Some(Change {
             customer: next,
