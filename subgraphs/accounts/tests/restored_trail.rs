@@ -20,7 +20,7 @@ const ELSEWHERE: i64 = 40;
 struct Trail {
     accounts: Accounts,
     target: RebuildTrail<AuditProjection>,
-    /// The row that a log which was made anew has for the change.
+    /// The entry for the change, as a log that was made anew has it.
     row: LoggedEntry,
 }
 
