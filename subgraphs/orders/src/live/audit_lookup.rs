@@ -1,6 +1,6 @@
-//! What the audit trail says of an event that memory does not know: whether its position is the first occurrence. The trail notes where
-//! it first saw each event, so its answer is final, and nothing else is taken for one: while the trail is behind, an answer is waited for
-//! however long that takes, by the order alone that it is about.
+//! Looks up in the audit trail whether the position of an event is its first occurrence, if memory does not know it.
+//! The trail records where it first saw each event, so its answer is final, and nothing else counts as an answer. While
+//! the trail is behind, the lookup waits, however long that takes. Only the order of the event waits with it.
 
 use std::{
     collections::VecDeque,
@@ -15,23 +15,23 @@ use tokio::sync::Notify;
 
 use crate::domain::OrderChangeEvent;
 
-/// First and longest pause between two looks at the audit trail for the same event. They have no jitter: events that are asked for together
-/// are looked for together, in one request.
+/// The first and the longest pause between two lookups of the same event. They have no jitter, so that events that are
+/// asked for together are looked up together in one request.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
-/// Events that are looked for at once.
+/// The maximum number of events in one request.
 const TOGETHER: usize = 500;
 
-/// What the audit trail says of an event.
+/// The answer of the audit trail about an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// Whether it is its first occurrence.
+    /// Whether the position is the event's first occurrence.
     pub(super) is_first: bool,
-    /// Where the change before it was first seen, if the trail has it.
+    /// The position where the previous change was first seen, if the trail has it.
     pub(super) predecessor: Option<Position>,
 }
 
-/// An event whose answer is waited for.
+/// An event that waits for an answer.
 #[derive(Debug)]
 pub(super) struct Lookup {
     order_id: String,
@@ -47,29 +47,29 @@ impl Lookup {
     }
 }
 
-/// A lookup, and when to make it next.
+/// A lookup, and the time of its next attempt.
 struct Open {
     lookup: Weak<Lookup>,
     next: Instant,
     pause: Duration,
 }
 
-/// Asks the audit trail of what memory does not know. Clones share it.
+/// Asks the audit trail about events that memory does not know. Clones share the lookups.
 #[derive(Clone)]
 pub(super) struct AuditLookup(Arc<Inner>);
 
 struct Inner {
     changes: Arc<dyn ChangeLog>,
-    /// Bounded by those who wait: a lookup that nobody holds any more is dropped.
+    /// Bounded by the number of waiting callers: a lookup that nobody holds is dropped.
     open: Mutex<VecDeque<Open>>,
     asked: Notify,
-    /// Told whenever there are answers.
+    /// Notified whenever there are new answers.
     decided: Notify,
     shutdown: Shutdown,
 }
 
 impl AuditLookup {
-    /// Starts to look at this audit trail whenever somebody waits for an answer.
+    /// Starts the task that reads this audit trail whenever somebody waits for an answer.
     pub(super) fn start(changes: Arc<dyn ChangeLog>, shutdown: &Shutdown) -> Self {
         let audit_lookup = Self(Arc::new(Inner {
             changes,
@@ -82,7 +82,8 @@ impl AuditLookup {
         audit_lookup
     }
 
-    /// Asks whether this position is the event's first occurrence. It is looked for as long as the lookup is held.
+    /// Asks whether this position is the event's first occurrence. The lookup continues as long as the returned value
+    /// is held.
     pub(super) fn ask(&self, event: &OrderChangeEvent, position: Position) -> Arc<Lookup> {
         let lookup = Arc::new(Lookup {
             order_id: event.id.clone(),
@@ -100,16 +101,16 @@ impl AuditLookup {
         lookup
     }
 
-    /// Answers when there are more answers. Those who wait are woken in the order in which they came.
+    /// Waits for new answers. Waiting tasks are woken in the order in which they came.
     pub(super) async fn decided(&self) {
         self.0.decided.notified().await;
     }
 
-    /// Waits until all of these are decided, or for so long.
+    /// Waits until all of these lookups have an answer, at most for this time.
     pub(super) async fn all_within(&self, lookups: &[Arc<Lookup>], time: Duration) {
         let are_decided = || lookups.iter().all(|lookup| lookup.answer().is_some());
         let all = notified::until(&self.0.decided, are_decided);
-        // Decided or not, each lookup says so.
+        // Each lookup says itself whether it has an answer, so the timeout needs no handling.
         let _ = self.0.shutdown.clock().timeout(time, all).await;
     }
 
@@ -152,7 +153,7 @@ impl AuditLookup {
         }
     }
 
-    /// Takes out some of those that are to be looked for now, and tells when to look for the next one.
+    /// Takes out lookups that are due, up to the maximum of one request. Also returns the time of the next one.
     fn due(&self) -> (Vec<Open>, Option<Instant>) {
         let now = self.0.shutdown.clock().instant();
         let mut open = self.open();
@@ -172,7 +173,7 @@ impl AuditLookup {
         (due, next)
     }
 
-    /// Puts back what is not decided yet.
+    /// Puts lookups without an answer back.
     fn look_again(&self, due: Vec<Open>) {
         let now = self.0.shutdown.clock().instant();
         let undecided = due.into_iter().filter(|one| {
@@ -191,7 +192,7 @@ impl AuditLookup {
             .iter()
             .map(|lookup| ChangesRequest {
                 subject: lookup.order_id.clone(),
-                // With the one before it.
+                // The request includes the previous revision.
                 after_revision: lookup.revision.saturating_sub(2),
                 limit: 2,
             })

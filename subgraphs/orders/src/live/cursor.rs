@@ -1,4 +1,4 @@
-//! The cursors of subscribers: opaque to them, positions in the log to us.
+//! The cursors of subscribers. They are opaque to clients and hold positions in the log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,41 +13,44 @@ use tandem_service::graphql::Cursor;
 
 use super::{LiveError, held_back::HELD_AT_MOST, log::Log, short_name::in_short};
 
-/// A topic has fewer partitions than this; a cursor that has more is not ours.
+/// An upper bound for the partitions of a topic. A cursor with more partitions is not valid.
 const MOST_PARTITIONS: usize = 10_000;
-/// Orders whose newest change a snapshot may be ahead of the log with, and its cursors still say which. Where they are more, whoever
-/// resumes is given the snapshot again.
+/// The maximum number of orders that a cursor can name whose snapshot is ahead of the log. If there are more, a
+/// subscriber that resumes gets the snapshot again.
 pub(super) const MOST_AHEAD: usize = 100;
 
-/// Where a subscriber of orders is.
+/// The place of a subscriber of orders in the feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
-    /// For each partition the offset of the next message that it has not seen. Ten thousand who listen share one.
+    /// For each partition, the offset of the next message that the subscriber has not seen. Up to ten thousand
+    /// subscribers share it.
     pub(super) seen: Arc<Offsets>,
-    /// The order that the next page of the snapshot begins behind; an empty text for the first page, `None` if there is no page to come.
+    /// The id of the order after which the next page of the snapshot begins. It is empty for the first page, and `None`
+    /// if no page is left.
     pub(super) snapshot: Option<String>,
-    /// Revisions of orders that it has by the snapshot and whose events may come behind `seen`.
+    /// Revisions of orders that the subscriber has from the snapshot, and whose events may come after `seen`.
     pub(super) ahead: BTreeMap<String, i64>,
-    /// What is below `seen` and was not told yet.
+    /// Positions below `seen` whose changes have not been sent yet.
     pub(super) held: BTreeSet<Position>,
-    /// The system in whose log that is, in short; `None` in cursors of versions before this one, and where it was not known.
+    /// The short name of the system that owns the log. `None` in cursors of earlier versions, and if the system was not
+    /// known.
     pub(super) system: Option<u32>,
-    /// Of which orders its subscriber hears, in short; `None` in cursors of versions before this one.
+    /// The short name of the orders that the subscriber follows. `None` in cursors of earlier versions.
     pub(super) filter: Option<u32>,
 }
 
-/// A place in a log that can be written as a cursor.
+/// A place in a log that can be encoded as a cursor.
 pub(super) trait InLog {
     /// The system that its cursor names, if it names one.
     fn system(&self) -> Option<u32>;
 
-    /// Its cursor, which names this system.
+    /// The encoded cursor, which names this system.
     fn written(&self, system: Option<u32>) -> String;
 
-    /// Whether it is a place in this log, as far as that can be told now: where either system is unknown nothing speaks against it.
+    /// Checks that the place is in this log. If one of the two systems is not known, the place is accepted.
     ///
     /// # Errors
-    /// When it is of another system.
+    /// When the place is in the log of another system.
     fn check(&self, log: &dyn Log) -> Result<(), LiveError> {
         match (self.system(), log.system()) {
             (Some(written), Some(ours)) if written != ours => Err(LiveError::BadCursor(
@@ -63,8 +66,8 @@ pub(super) trait InLog {
     }
 }
 
-/// A place in the middle of a snapshot, or shortly behind one, or with changes that are held back. What has other members is the cursor
-/// of another feed, whose positions are those of another topic.
+/// The encoded form of a place within a snapshot, shortly after one, or with changes that are held back. A cursor with
+/// other fields belongs to another feed, whose positions are in another topic.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WithSnapshot {
@@ -73,7 +76,7 @@ struct WithSnapshot {
     s: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     a: BTreeMap<String, i64>,
-    /// For each partition the offsets that are held back.
+    /// For each partition, the offsets that are held back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     h: BTreeMap<i32, Vec<i64>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,19 +85,19 @@ struct WithSnapshot {
     f: Option<u32>,
 }
 
-/// Where a subscriber of a customer is.
+/// The place of a subscriber of one customer in the feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CustomerPlace {
-    /// For each partition the offset of the next message that it has not seen.
+    /// For each partition, the offset of the next message that the subscriber has not seen.
     #[serde(rename = "p")]
     pub(super) seen: Offsets,
-    /// The newest revision that it has; 0 for none.
+    /// The newest revision that the subscriber has, or 0.
     #[serde(rename = "r")]
     pub(super) revision: i64,
-    /// As that of [`Place`].
+    /// As in [`Place`].
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub(super) system: Option<u32>,
-    /// Which customer it is, in short; `None` in cursors of versions before this one.
+    /// The short name of the customer. `None` in cursors of earlier versions.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     pub(super) customer: Option<u32>,
 }
@@ -134,7 +137,7 @@ impl InLog for Place {
 }
 
 impl Place {
-    /// Where nothing was seen yet of what this filter lets through.
+    /// The place of a subscriber with this filter that has not seen anything yet.
     pub(super) fn of(filter: u32) -> Self {
         Self {
             filter: Some(filter),
@@ -142,7 +145,7 @@ impl Place {
         }
     }
 
-    /// The same at this position in the log.
+    /// The same place at these positions in the log.
     pub(super) fn at(self, seen: impl Into<Arc<Offsets>>) -> Self {
         Self {
             seen: seen.into(),
@@ -150,28 +153,29 @@ impl Place {
         }
     }
 
-    /// Whether it is nothing but a position in the log.
+    /// Whether the place is only a position in the log.
     fn is_plain(&self) -> bool {
         self.snapshot.is_none() && self.ahead.is_empty() && self.held.is_empty()
     }
 
-    /// Whether it is just this position in this log, so that its cursor is that of all others who are there.
+    /// Whether the place is only this position in this log. Then all subscribers at this position with the same filter
+    /// have the same cursor.
     pub(super) fn is_just(&self, positions: &Arc<Offsets>, log: &dyn Log) -> bool {
         self.is_plain()
             && self.seen == *positions
             && (self.system.is_none() || log.system().is_some())
     }
 
-    /// Whether a message was not read, or was held back and not told yet.
+    /// Whether a message was not read yet, or is held back and was not sent yet.
     pub(super) fn is_news(&self, position: Position) -> bool {
         !is_seen(&self.seen, position) || self.held.contains(&position)
     }
 
-    /// The place that a cursor of a feed with this filter names. Behind a page of a snapshot the next page would lack what another filter
-    /// had left out of the pages before.
+    /// Decodes a cursor of a feed with this filter. A cursor of another filter is refused: after a page of a snapshot,
+    /// the next page would lack the orders that the other filter excluded from the earlier pages.
     ///
     /// # Errors
-    /// When it is none, or that of a feed with another filter.
+    /// When the text is not a valid cursor, or is the cursor of a feed with another filter.
     pub(super) fn decode_of(text: &str, filter: u32) -> Result<Self, LiveError> {
         let place = Self::decode(text)?;
         if place.filter.is_some_and(|written| written != filter) {
@@ -224,7 +228,7 @@ impl InLog for CustomerPlace {
 }
 
 impl CustomerPlace {
-    /// Where nothing of this customer was seen yet.
+    /// The place of a subscriber of this customer that has not seen anything yet.
     pub(super) fn of(customer: &str) -> Self {
         Self {
             customer: Some(in_short(customer)),
@@ -232,10 +236,10 @@ impl CustomerPlace {
         }
     }
 
-    /// The place that a cursor of this customer's feed names.
+    /// Decodes a cursor of this customer's feed.
     ///
     /// # Errors
-    /// When it is none, or that of another customer.
+    /// When the text is not a valid cursor, or is the cursor of another customer.
     pub(super) fn decode_of(text: &str, customer: &str) -> Result<Self, LiveError> {
         let place = Self::decode(text)?;
         let ours = Self::of(customer).customer;
@@ -259,7 +263,8 @@ impl CustomerPlace {
     }
 }
 
-/// What a text is written as that is taken for a cursor of a feed of orders, and of customers; for tests of what is taken.
+/// Decodes a text as a cursor of orders and as a cursor of customers, and encodes each again. For tests of which texts
+/// are accepted.
 #[must_use]
 pub fn rewritten(text: &str) -> [Option<String>; 2] {
     [
@@ -291,7 +296,7 @@ fn not_ours() -> LiveError {
     )
 }
 
-/// Where to read from: the cursor, with the log's beginning for partitions that it does not know yet.
+/// Where to read from. Partitions that the cursor does not know yet are read from the beginning of the log.
 pub(super) fn starting_points(
     cursor: &Offsets,
     held: &BTreeSet<Position>,
@@ -322,7 +327,7 @@ pub(super) fn starting_points(
         .collect()
 }
 
-/// Where to begin to read so that also what is held back is read again.
+/// Where to begin reading so that held back changes are read again.
 pub(super) fn with_held(seen: &Offsets, held: &BTreeSet<Position>) -> Offsets {
     let mut from = seen.clone();
     for Position { partition, offset } in held {
@@ -332,7 +337,7 @@ pub(super) fn with_held(seen: &Offsets, held: &BTreeSet<Position>) -> Offsets {
     from
 }
 
-/// Moves `seen` back to `to` where that is earlier, or not named in it.
+/// Moves `seen` back to `to` in each partition where `to` is earlier, or that `seen` does not have.
 pub(super) fn step_back(seen: &mut Offsets, to: &Offsets) {
     for (partition, offset) in to {
         let known = seen.entry(*partition).or_insert(*offset);
@@ -340,7 +345,8 @@ pub(super) fn step_back(seen: &mut Offsets, to: &Offsets) {
     }
 }
 
-/// Moves `seen` on to `to` where that is further, and shares `to` where it is further everywhere.
+/// Moves `seen` forward to `to` in each partition where `to` is further. If `to` is further everywhere, `seen` shares
+/// it.
 pub(super) fn advance_shared(seen: &mut Arc<Offsets>, to: &Arc<Offsets>) {
     let is_behind =
         |(partition, offset): (&i32, &i64)| to.get(partition).is_some_and(|it| it >= offset);
@@ -351,7 +357,7 @@ pub(super) fn advance_shared(seen: &mut Arc<Offsets>, to: &Arc<Offsets>) {
     }
 }
 
-/// Moves `seen` on to `to` where that is further.
+/// Moves `seen` forward to `to` in each partition where `to` is further.
 pub(super) fn advance(seen: &mut Offsets, to: &Offsets) {
     for (partition, offset) in to {
         let known = seen.entry(*partition).or_insert(0);

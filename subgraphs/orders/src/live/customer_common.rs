@@ -1,4 +1,4 @@
-//! What the feed of customers' changes and all its subscriptions have in common.
+//! The common parts of the feed of customers' changes and its subscriptions.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use crate::replica::{Replica, ReplicaCustomer, event, progress::Progress};
 
 pub(super) const FEED: &str = "customers";
 
-/// A change, as the feed hands it to its listeners.
+/// A change, as the feed delivers it to its listeners.
 pub(super) struct Seen {
-    /// How far the feed had come with it.
+    /// The positions of the feed after this change.
     pub(super) positions: Arc<Offsets>,
     pub(super) change: Arc<Change>,
     pub(super) published_at: Option<DateTime<Utc>>,
@@ -28,9 +28,9 @@ pub(super) struct Seen {
 
 /// A change of a customer.
 pub(super) enum Change {
-    /// The customer as it was after it.
+    /// The customer after the change.
     Open(Arc<ReplicaCustomer>),
-    /// It waits for its data key.
+    /// A change that waits for its data key.
     Sealed(Box<event::CustomerChange>),
 }
 
@@ -57,7 +57,7 @@ impl Change {
     }
 }
 
-/// The feed of customers' changes. Clones share it.
+/// The feed of customers' changes. Clones share the same state.
 #[derive(Clone)]
 pub struct CustomerFeed {
     pub(super) log: Arc<dyn Log>,
@@ -70,8 +70,8 @@ pub struct CustomerFeed {
 }
 
 impl CustomerFeed {
-    /// Opens a change, however long nobody can be asked for its key. It stays sealed when the key is not there: who listens to this
-    /// customer waits for it, and nobody else. `None` when the service stops.
+    /// Opens a change. It retries for as long as no source of keys answers. If the key is missing, the change stays
+    /// sealed, and only the listeners of this customer wait for it. `None` when the service stops.
     pub(super) async fn open(&self, change: event::CustomerChange) -> Option<Change> {
         let mut pauses = BACKOFF.pauses(self.shutdown.clock());
         loop {
@@ -94,12 +94,13 @@ impl CustomerFeed {
         }
     }
 
-    /// What the replica shows of a customer.
+    /// The state of a customer in the replica.
     ///
     /// # Errors
     /// When the store does not answer.
     pub(super) async fn shown(&self, id: &str) -> Result<Shown, StoreError> {
-        // Asked in this order, so that each change is below what was taken, or heard; set aside, or in what is read then.
+        // The order of these reads matters. A change that the positions do not cover is heard from the feed. A change
+        // that they cover is parked, or is in the state that is read last.
         let taken = self.progress.taken().await?;
         let set_aside = if taken.is_any_set_aside {
             self.progress.set_aside(id).await?
@@ -113,7 +114,8 @@ impl CustomerFeed {
         })
     }
 
-    /// From where on the log may have changes of a customer that have passed and are not in what the replica showed: nowhere, most often.
+    /// Where the log may have changes of a customer that the feed has passed and the replica did not show. Usually
+    /// there are none.
     pub(super) fn missing(&self, id: &str, shown: &Shown, passed: &Offsets) -> Offsets {
         let mut from = shown.set_aside.clone();
         cursor::step_back(&mut from, &self.recent.newer(id, shown.revision()));
@@ -124,18 +126,18 @@ impl CustomerFeed {
     }
 }
 
-/// What the replica shows of a customer, and how far it had come before it was asked.
+/// The state of a customer in the replica, and the progress of the replica before that state was read.
 #[derive(Default)]
 pub(super) struct Shown {
     pub(super) customer: Option<ReplicaCustomer>,
-    /// Everything below these positions is in it, or set aside; `None` if the store could not tell.
+    /// Everything below these positions is in the state or is parked. `None` if the store could not be asked.
     taken: Option<Offsets>,
-    /// The first of this customer's changes that are set aside.
+    /// The positions of this customer's first parked changes.
     set_aside: Offsets,
 }
 
 impl Shown {
-    /// The customer's revision; 0 if there is none.
+    /// The customer's revision, or 0 if there is no customer.
     pub(super) fn revision(&self) -> i64 {
         self.customer.as_ref().map_or(0, |it| it.revision)
     }

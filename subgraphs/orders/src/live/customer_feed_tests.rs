@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
-//! The feed of a customer: the customer as it is, what passed before the replica showed it, and what happens since.
+//! Tests of the feed of a customer: its present state, the changes that passed before the replica showed them, and
+//! later changes.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -55,7 +56,7 @@ async fn a_customer_and_what_happened_since_come_in_one() {
     };
     take(1).await;
     assert_eq!(customer_update(next(&mut of_nobody).await).0, 1);
-    // Passed in the log, and not yet in the replica: told once it is.
+    // The changes have passed in the log but are not in the replica yet. They are sent when they are.
     append(2);
     append(3);
     world
@@ -92,7 +93,7 @@ async fn a_customer_and_what_happened_since_come_in_one() {
     }
 }
 
-/// A customer whose second change has passed in the log, and is not in the replica.
+/// A customer whose second change has passed in the log and is not in the replica.
 async fn behind_by_one(world: &World) {
     begun(world).await;
     let state = |revision| contract::customer("1", revision);
@@ -106,7 +107,7 @@ async fn behind_by_one(world: &World) {
     }
 }
 
-/// Notes, as the service does, that the replica has the first message of a partition.
+/// Records that the replica has the first message of a partition, as the service does.
 async fn note_first(world: &World) {
     let noted = r#"{"begin":0,"last":{"offset":0,"fingerprint":"x"}}"#;
     let name = "log/accounts.customer.change/0";
@@ -125,7 +126,7 @@ async fn a_snapshot_of_a_replica_that_is_far_behind_is_followed_by_all_that_has_
     let world = World::new().await;
     note_first(&world).await;
     behind_by_one(&world).await;
-    // More than is remembered, of others.
+    // More changes of other customers than the feed remembers.
     for number in 0..11_000 {
         let other = contract::customer(&format!("other-{number}"), 1);
         world.customer_log.append(0, &change_of(&other));
@@ -176,7 +177,7 @@ async fn a_change_that_is_set_aside_is_told_when_it_is_taken_after_all() {
     let letter = DeadLetter::new(name, second.clone(), "1".into(), "why".into(), now);
     let letters = &world.stores.own.dead_letters;
     letters.park(vec![letter.clone()]).await.unwrap();
-    // Another instance, which has not seen it pass, and whose replica has all the rest.
+    // Another instance that has not seen the change pass. Its replica has everything else.
     let noted = r#"{"begin":0,"last":{"offset":1,"fingerprint":"x"}}"#;
     let registry = &world.stores.own.registry;
     registry
@@ -227,7 +228,7 @@ async fn a_cursor_of_another_feed_is_refused() {
             "{text}"
         );
     }
-    // {"p":{"9":0},"r":1}: a partition that the log does not have.
+    // `{"p":{"9":0},"r":1}`: a partition that the log does not have.
     let mut updates = customers(&world, request(Some("eyJwIjp7IjkiOjB9LCJyIjoxfQ"))).await;
     assert!(matches!(error(&mut updates).await, LiveError::BadCursor(_)));
 }

@@ -1,7 +1,7 @@
-//! One subscription to the changes of a customer: the present state, if it is wanted, then what was missed, then
-//! changes as they happen.
+//! One subscription to the changes of a customer. It sends the present state if requested, then the missed changes,
+//! then changes as they happen.
 //!
-//! A customer's revisions grow in the order of its events, so the newest revision that a subscriber has tells which
+//! A customer's revisions grow in the order of its events. So the newest revision that a subscriber has shows which
 //! changes are new to it.
 
 use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
@@ -25,36 +25,37 @@ use crate::replica::{LONGEST_WAIT, ReplicaCustomer, Waited, event};
 type Queue = Box<Subscription<Arc<Seen>>>;
 
 pub(super) enum Phase {
-    /// Reads the customer, and keeps what happens meanwhile.
+    /// Reads the customer while changes collect in the queue.
     Snapshot(Queue),
-    /// Goes on behind what the replica showed when this began: from these positions on changes may have passed that it did not show.
+    /// Continues after the state that the replica showed at the beginning. From these positions on, the log may have
+    /// changes that the state lacks.
     Behind(Queue, Offsets),
-    /// Goes on behind a cursor; the log was not looked at yet.
+    /// Continues after a cursor. The log has not been asked yet.
     Resume,
-    /// Reads the log to where the queue begins.
+    /// Reads the log up to where the queue begins.
     CatchUp(Box<CatchUp>),
-    /// Listens.
+    /// Listens to the queue.
     Live(Queue),
-    /// Nothing more comes.
+    /// The subscription has ended.
     Over,
 }
 
 pub(super) struct CatchUp {
     reader: Box<dyn LogReader>,
-    /// For each partition that is read, where it is.
+    /// For each partition that is read, the next offset.
     seen: Offsets,
-    /// Where to read to.
+    /// The offsets to read up to.
     target: Offsets,
     queue: Queue,
 }
 
-/// A change that is given when the replica shows it.
+/// A change to be sent when the replica shows it.
 struct Pending {
     change: Arc<Change>,
-    /// Where the subscriber is behind it.
+    /// The subscriber's positions after the change.
     seen: Offsets,
     published_at: Option<DateTime<Utc>>,
-    /// None of one that is read again.
+    /// `None` for a change that is read again.
     delivery: Option<Arc<Delivery>>,
 }
 
@@ -93,7 +94,7 @@ impl CustomerSubscription {
         }
     }
 
-    /// The next item; `None` when the service stops.
+    /// The next item. `None` when the service stops.
     pub(super) async fn next(&mut self) -> Option<Result<CustomerItem, LiveError>> {
         loop {
             if let Some(pending) = self.pending.take() {
@@ -143,7 +144,7 @@ impl CustomerSubscription {
         (cursor, previous)
     }
 
-    /// While the feed has not seen the log there is nothing to go on from, and silence says more.
+    /// A heartbeat. There is none until the feed has seen the log, because there is no position to resume from yet.
     fn heartbeat(&mut self) -> Option<CustomerItem> {
         if self.place.seen.is_empty() {
             self.beat.sent(self.feed.shutdown.clock());
@@ -158,7 +159,8 @@ impl CustomerSubscription {
         }))
     }
 
-    /// Reads the customer, however long the store is away. Answers also from where on the log may have changes that it does not show.
+    /// Reads the customer, and retries for as long as the store is away. Also returns where the log may have changes
+    /// that the state lacks.
     async fn snapshot(&mut self) -> Option<(CustomerItem, Offsets)> {
         let shutdown = self.feed.shutdown.clone();
         let mut pauses = BACKOFF.pauses(shutdown.clock());
@@ -176,7 +178,8 @@ impl CustomerSubscription {
         };
         let missing = self.feed.missing(&self.id, &shown, &self.place.seen);
         self.place.revision = shown.revision();
-        // Who is cut off here has them to read, too.
+        // The cursor steps back too, so that a subscriber that is disconnected here reads these changes when it
+        // resumes.
         cursor::step_back(&mut self.place.seen, &missing);
         let (cursor, previous) = self.link();
         let item = CustomerItem::Snapshot(CustomerSnapshot {
@@ -190,7 +193,7 @@ impl CustomerSubscription {
         Some((item, missing))
     }
 
-    /// Reads again what has passed and was not readable yet; most often there is nothing.
+    /// Reads changes again that the feed has passed and the replica did not show. Usually there are none.
     async fn behind(
         &mut self,
         queue: Queue,
@@ -211,7 +214,7 @@ impl CustomerSubscription {
             let pause = pauses.next_pause();
             match opened {
                 Some(Ok((reader, from))) => {
-                    // What was heard when this joined, and now: the queue has what is behind.
+                    // The positions of the feed now. The queue has everything after them.
                     let target = self.feed.subscribers.positions().unwrap_or_default();
                     let copied = |(partition, offset): (&i32, &i64)| (*partition, *offset);
                     let of_these = |(partition, _): &(i32, i64)| from.contains_key(partition);
@@ -234,7 +237,7 @@ impl CustomerSubscription {
         }
     }
 
-    /// Looks at the log until it answers, and goes on behind the cursor.
+    /// Asks the log until it answers, and continues after the cursor.
     async fn resume(&mut self) -> Result<(Phase, Option<CustomerItem>), LiveError> {
         let shutdown = self.feed.shutdown.clone();
         let mut pauses = BACKOFF.pauses(shutdown.clock());
@@ -259,7 +262,7 @@ impl CustomerSubscription {
         }
     }
 
-    /// Takes one message of the log, until the queue's begin is reached.
+    /// Reads one message of the log, until it reaches the beginning of the queue.
     async fn catch_up(&mut self, mut catch_up: Box<CatchUp>) -> (Phase, Option<CustomerItem>) {
         if cursor::has_reached(&catch_up.seen, &catch_up.target) {
             cursor::advance(&mut self.place.seen, &catch_up.target);
@@ -308,7 +311,7 @@ impl CustomerSubscription {
     ) -> Result<(Phase, Option<CustomerItem>), LiveError> {
         let clock = self.feed.shutdown.clock().clone();
         let heard = {
-            // Pinned here, it is in this future once.
+            // Pinned here, so that the enclosing future holds it only once.
             let next = pin!(queue.next());
             self.beat.before_due(&clock, next).await
         };
@@ -321,7 +324,7 @@ impl CustomerSubscription {
             }
             Some(None) => return Ok((Phase::Over, None)),
             None => {
-                // Whatever is for this subscriber and before these positions is in the queue now.
+                // Everything before these positions that is for this subscriber is in the queue now.
                 let positions = self.feed.subscribers.positions().unwrap_or_default();
                 match queue.next_ready() {
                     Some(found) => found,
@@ -360,7 +363,8 @@ impl CustomerSubscription {
         });
     }
 
-    /// The change, once the replica holds it; or a heartbeat, where that takes longer. `None` to ask again, or when the service stops.
+    /// The change when the replica holds it, or a heartbeat if that takes longer. `None` to try again, or when the
+    /// service stops.
     async fn once_readable(&mut self, pending: Pending) -> Option<CustomerItem> {
         let shutdown = self.feed.shutdown.clone();
         let (id, revision) = (pending.change.id().to_owned(), pending.change.revision());
@@ -417,8 +421,8 @@ impl CustomerSubscription {
 }
 
 impl CustomerSubscription {
-    /// The customer after a change that the replica has gone past; `Some(None)` if it can not be opened: the replica shows a newer one
-    /// that needs no key, so what this one says is out of date. `None` when the service stops.
+    /// The customer after a change that the replica has passed already. `Some(None)` if the change cannot be opened:
+    /// the replica shows a newer state that needs no key, so this change is out of date. `None` when the service stops.
     async fn opened_late(&self, change: &Change) -> Option<Option<Arc<ReplicaCustomer>>> {
         let sealed = match change {
             Change::Open(customer) => return Some(Some(Arc::clone(customer))),
@@ -431,7 +435,7 @@ impl CustomerSubscription {
     }
 }
 
-/// How to go on behind a place; an error where the log does not answer now.
+/// How to continue after a place. An error if the log does not answer now.
 async fn look(
     feed: &CustomerFeed,
     id: &str,
@@ -439,7 +443,7 @@ async fn look(
 ) -> Result<Result<Phase, LiveError>, LogAway> {
     let seen = &place.seen;
     feed.subscribers.begun().await;
-    // By now it is known whose the log is.
+    // The feed has begun, so the system of the log is known.
     if let Err(error) = place.check(feed.log.as_ref()) {
         return Ok(Err(error));
     }
@@ -463,7 +467,7 @@ async fn look(
     Ok(Ok(Phase::CatchUp(Box::new(catch_up))))
 }
 
-/// Reads the log from these positions on, or from its beginning where it does not keep them any more.
+/// Opens a reader at these positions, or at the beginning of the log if it no longer keeps them.
 async fn open(
     feed: &CustomerFeed,
     missing: &Offsets,

@@ -1,7 +1,7 @@
-//! The feed of customers' changes: each is delivered after the replica shows it.
+//! The feed of customers' changes. Each change is delivered after the replica shows it.
 //!
-//! While nobody subscribes, the log is read patiently: reading each change at once would cost the brokers, and the
-//! replica's own reader, as much again.
+//! While nobody subscribes, the log is read patiently, in long fetches. Reading each change at once would double the
+//! load on the brokers and on the replica's own reader.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,10 +23,11 @@ use super::{
 };
 use crate::replica::{Replica, ReplicaCustomer, event, progress::Progress};
 
-/// How long nobody must have listened before the log is read patiently.
+/// How long the feed must be without listeners before the log is read patiently.
 const DESERTED: Duration = Duration::from_secs(10);
 
-/// Messages of each partition that are read again at the start: the replica may not show the last of them yet.
+/// The number of messages of each partition that are read again at the start, because the replica may not show the last
+/// of them yet.
 const LOOK_BACK: i64 = 2_000;
 
 impl CustomerFeed {
@@ -56,7 +57,7 @@ impl CustomerFeed {
         feed
     }
 
-    /// Waits until the feed reads the log: whoever subscribes then hears of all that is appended from then on.
+    /// Waits until the feed reads the log. Later subscribers hear of everything that is appended from then on.
     pub async fn begun(&self) {
         self.subscribers.begun().await;
     }
@@ -72,7 +73,7 @@ impl CustomerFeed {
         self.subscribers.close();
     }
 
-    /// Reads until nobody has listened for a while. Returns false when the service stops.
+    /// Reads promptly until the feed has been without listeners for a while. Returns false when the service stops.
     async fn read_promptly(&self, log: &dyn Log, reader: &mut Box<dyn LogReader>) -> bool {
         let deserted = self.subscribers.deserted(DESERTED, self.shutdown.clock());
         self.read_until(deserted, log, reader, Attention::Prompt)
@@ -80,7 +81,7 @@ impl CustomerFeed {
             && self.turn(log, reader, Attention::Patient).await
     }
 
-    /// Reads until somebody listens. Returns false when the service stops.
+    /// Reads patiently until somebody listens. Returns false when the service stops.
     async fn read_patiently(&self, log: &dyn Log, reader: &mut Box<dyn LogReader>) -> bool {
         let occupied = self.subscribers.occupied();
         self.read_until(occupied, log, reader, Attention::Patient)
@@ -110,7 +111,7 @@ impl CustomerFeed {
         }
     }
 
-    /// Goes on from where it is with another reader. Returns false when the service stops.
+    /// Replaces the reader by one that continues at the same positions. Returns false when the service stops.
     async fn turn(
         &self,
         log: &dyn Log,
@@ -145,7 +146,7 @@ impl CustomerFeed {
         {
             return;
         }
-        // What cannot be read the replica's projection sets aside.
+        // A message that cannot be read is parked by the projection of the replica.
         let opened = match event::read(message) {
             Ok(change) => self.open(change).await,
             Err(_) => None,
@@ -170,7 +171,7 @@ impl CustomerFeed {
         }
     }
 
-    /// Every change of one customer from now on, each when the replica holds it. The stream ends when the service stops.
+    /// Every later change of one customer, each when the replica holds it. The stream ends when the service stops.
     pub async fn subscribe(
         &self,
         id: &str,
@@ -189,11 +190,12 @@ impl CustomerFeed {
         })
     }
 
-    /// The customer as it is, if that is asked for, and every change since; or every change behind a cursor. The stream ends when the
-    /// service stops.
+    /// The customer's present state, if requested, and every later change; or every change after a cursor. The stream
+    /// ends when the service stops.
     ///
     /// # Errors
-    /// [`LiveError::BadCursor`] for a cursor that cannot be read; one that does not fit the log is the stream's first item.
+    /// [`LiveError::BadCursor`] for a cursor that cannot be read. A cursor that does not fit the log is the first item
+    /// of the stream.
     pub async fn follow(
         &self,
         id: &str,
@@ -220,8 +222,8 @@ impl CustomerFeed {
             place.seen = positions.map(Arc::unwrap_or_clone).unwrap_or_default();
             Phase::Snapshot(queue)
         } else {
-            // What is readable already is no news, though its event may come again after a crash of the relay. Read before joining:
-            // whatever is newer is heard, or has passed before.
+            // A change that the replica shows already is not new, although a relay may publish its event again after a
+            // crash. The state is read before joining: a newer change is heard, or has passed before.
             let shown = self.shown(id).await.unwrap_or_else(|error| {
                 tracing::warn!(feed = FEED, %error, "an event that came before may be told again");
                 Shown::default()

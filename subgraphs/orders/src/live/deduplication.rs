@@ -1,12 +1,14 @@
-//! Which position of an event in the log counts: the one where it was first seen.
+//! Deduplication: of the positions of an event in the log, only the one where it was first seen counts.
 //!
-//! A relay that crashed publishes events again, so the log may hold (order, revision) twice. Per order the log shows the
-//! revisions in order as first seen; a repetition never runs ahead of them. So whoever has seen the first occurrence of a
-//! revision knows for all that follows: the next revision is new, one that was seen a repetition. Whoever has not asks the audit
-//! trail ([`super::audit_lookup`]). While the trail is behind, the event and what follows it of the same order wait for its answer.
+//! A relay that crashed publishes events again, so the log may hold (order, revision) twice. The revisions of an order
+//! first appear in the log in their order, and a repetition never runs ahead of them. So a reader that has seen the
+//! first occurrence of a revision can judge everything after it: the next revision is new, and a revision that it has
+//! seen is a repetition. A reader that has not seen it asks the audit trail ([`super::audit_lookup`]). While the trail
+//! is behind, the event and the later events of the same order wait for its answer.
 //!
-//! Where partitions were added, an order's changes are in two of them and may be read out of order: a revision that leaves some out
-//! says nothing of those, and is told apart as early. Of an order that is not remembered, nothing but its first revision leaves none out for sure.
+//! When partitions are added, the changes of an order are in two partitions and may be read out of order. A revision
+//! that skips some tells nothing about the skipped ones, and is marked as early. For an order that is not remembered,
+//! only the first revision is sure to skip none.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,36 +18,37 @@ use tandem_event_path::fault::{self, Fault};
 use super::audit_lookup::Lookup;
 use crate::domain::OrderChangeEvent;
 
-/// Orders remembered in each of two generations.
+/// The number of orders that each of the two generations remembers.
 const REMEMBERED: usize = 50_000;
-/// How far the clocks of instances may differ.
+/// The tolerated clock skew between instances.
 pub(super) const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
-/// Of every order.
+/// The first revision of every order.
 const FIRST_REVISION: i64 = 1;
-/// Orders of which is remembered that the audit trail has not answered for all that was read. Of one that is forgotten the trail is asked again.
+/// The maximum number of orders with open lookups that are remembered. If an order is forgotten, the trail is asked
+/// again.
 const UNDECIDED: usize = 10_000;
 
-/// What is known of an event without asking.
+/// What memory knows of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occurrence {
     /// This is its first occurrence.
     New,
     /// It was seen before.
     Repeated,
-    /// Ask the audit trail.
+    /// Memory does not know. The audit trail must be asked.
     Unknown,
 }
 
-/// The revisions of an order that were seen last, without a gap.
+/// The last revisions of an order that were seen, without a gap.
 #[derive(Clone, Copy, Debug)]
 struct Revisions {
     oldest: i64,
     newest: i64,
-    /// When the newest was made.
+    /// When the newest one was made.
     made: DateTime<Utc>,
 }
 
-/// An event that the audit trail is asked of.
+/// An event about which the audit trail is asked.
 #[derive(Debug)]
 struct Undecided {
     revision: i64,
@@ -53,25 +56,26 @@ struct Undecided {
     lookup: Arc<Lookup>,
 }
 
-/// The newest revisions seen of each order, as far as memory is bounded.
+/// The newest seen revisions of each order, in bounded memory.
 #[derive(Debug)]
 pub(super) struct SeenRevisions {
     young: HashMap<String, Revisions>,
     old: HashMap<String, Revisions>,
-    /// Orders of which nothing is seen for sure yet, each with what was read of it, in that order.
+    /// Orders without a known first occurrence, each with the events that were read of it, in that order.
     undecided: HashMap<String, Vec<Undecided>>,
     capacity: usize,
-    /// An event made later than this cannot have been seen and forgotten.
+    /// An event that was made later than this cannot have been seen and forgotten.
     certain_after: DateTime<Utc>,
 }
 
 impl SeenRevisions {
-    /// The memory of one who reads everything from now on: what is made from now on cannot have been in the log before.
+    /// The memory of a reader that reads everything from now on. An event that is made from now on cannot have been in
+    /// the log before.
     pub(super) fn from(now: DateTime<Utc>) -> Self {
         Self::with_capacity(REMEMBERED, now + CLOCK_SKEW)
     }
 
-    /// The memory of one who reads the past.
+    /// The memory of a reader that reads the past.
     pub(super) fn of_the_past() -> Self {
         Self::with_capacity(REMEMBERED, DateTime::<Utc>::MAX_UTC)
     }
@@ -97,27 +101,27 @@ impl SeenRevisions {
             _ if fault::is_on(Fault::RepeatsNotKnown) => Occurrence::New,
             Some(known) if event.revision > known.newest => Occurrence::New,
             Some(known) if event.revision >= known.oldest => Occurrence::Repeated,
-            // Older than all that was seen: forgotten, or read after what follows it.
+            // The event is older than everything remembered: it was forgotten, or read after its successors.
             Some(_) => Occurrence::Unknown,
             None if is_first && event.changed_at.as_datetime() > self.certain_after => {
                 Occurrence::New
             }
-            // The trail knows where the change before it is, which may not have been read.
+            // The predecessor may not have been read. The trail knows its position.
             None => Occurrence::Unknown,
         }
     }
 
-    /// Whether changes between the newest that was seen and this one have not been.
+    /// Whether this event skips revisions after the newest seen one.
     pub(super) fn leaves_out(&self, event: &OrderChangeEvent) -> bool {
         self.known(&event.id)
             .is_some_and(|known| event.revision > known.newest.saturating_add(1))
     }
 
-    /// Notes that the audit trail is asked of an event. Until it has answered for all of this order that it is asked of, nothing is concluded
-    /// of what follows.
+    /// Records that the audit trail is asked about an event. Nothing is concluded about later events of the order until
+    /// the trail has answered all lookups of the order.
     pub(super) fn asked(&mut self, event: &OrderChangeEvent, lookup: &Arc<Lookup>) {
         if self.known(&event.id).is_some() {
-            // What is newer than that is new all the same, and of what is older the trail is asked each time.
+            // A newer event is new anyway, and for an older one the trail is asked each time.
             return;
         }
         if self.undecided.len() >= UNDECIDED && !self.undecided.contains_key(&event.id) {
@@ -131,12 +135,12 @@ impl SeenRevisions {
         });
     }
 
-    /// Notes that an event of this order was passed by: what was read before it tells nothing of what follows.
+    /// Records that an event of this order was skipped. The earlier events then tell nothing about the later ones.
     pub(super) fn passed(&mut self, order_id: &str) {
         self.undecided.remove(order_id);
     }
 
-    /// Takes in what the audit trail has said of an order meanwhile.
+    /// Applies the answers of the audit trail for an order, when all of them are there.
     pub(super) fn settle(&mut self, order_id: &str) {
         let is_open = |one: &Undecided| one.lookup.answer().is_none();
         let undecided = self.undecided.get(order_id);
@@ -150,7 +154,7 @@ impl SeenRevisions {
         }
     }
 
-    /// Notes a first occurrence.
+    /// Records a first occurrence.
     pub(super) fn seen(&mut self, event: &OrderChangeEvent) {
         self.note(&event.id, event.revision, event.changed_at.as_datetime());
     }
@@ -213,7 +217,7 @@ mod tests {
         let confirmed = advanced(&placed);
         let [placed, confirmed] =
             [placed, confirmed].map(|order| OrderChangeEvent::of(&order, "test"));
-        // The first one may lie in another partition, and not have been read.
+        // The first revision may be in another partition and not have been read.
         assert_eq!(memory.classify(&confirmed), Occurrence::Unknown);
         memory.seen(&placed);
         assert_eq!(memory.classify(&confirmed), Occurrence::New);

@@ -1,5 +1,5 @@
-//! What is told of a change when it goes out to subscribers: how long it took since it was made, and, where its trace is recorded, a span for
-//! the first few of them.
+//! Measures the delivery of a change to subscribers: the time since the change was made, and, if its trace is recorded,
+//! a span for each of the first few subscribers.
 
 use std::{
     fmt,
@@ -17,18 +17,18 @@ use tandem_runtime::{
     trace_context::TraceContext,
 };
 
-/// Subscribers whose deliveries of one change are recorded: a change may be for ten thousand.
+/// The number of deliveries of one change that are recorded as spans. One change may be for ten thousand subscribers.
 const RECORDED: u32 = 8;
 
-/// The histogram of how soon subscribers have changes.
+/// The histogram of the time until subscribers have a change.
 const DELIVERED: &str = "change_delivered_seconds";
 
 /// A change on its way to its subscribers.
 pub(super) struct Delivery {
     subscription: &'static str,
-    /// When it was made, by the clock of who made it.
+    /// When the change was made, by the clock of the process that made it.
     made: DateTime<Utc>,
-    /// When it was read here.
+    /// When the change was read here.
     read: SystemTime,
     trace: Option<TraceContext>,
     recorded: AtomicU32,
@@ -42,7 +42,7 @@ impl fmt::Debug for Delivery {
 }
 
 impl Delivery {
-    /// Of a change that this message told of.
+    /// The delivery of the change in this message.
     pub(super) fn of(
         message: &Message,
         subscription: &'static str,
@@ -59,7 +59,8 @@ impl Delivery {
         }
     }
 
-    /// It goes out to one more subscriber now. Two clocks tell how long that took: the maker's and this one's.
+    /// Records the delivery to one more subscriber. The time is the difference of two clocks: the one of the maker and
+    /// the one of this process.
     pub(super) fn goes_out(&self, clock: &Clock) {
         let now = clock.now();
         let seconds = elapsed(self.made, now).as_secs_f64();

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-//! Feeds whose subscribers can tell that they missed nothing: a snapshot and what happened since, cursors one behind the other, heartbeats.
+//! Tests of feeds whose subscribers can detect a loss: a snapshot and later changes, linked cursors, heartbeats.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
 
 type Seen = (String, i64);
 
-/// A client of the feed that keeps the rule: `previous` is the cursor that it holds, or something was missed.
+/// A client of the feed that checks the rule: if `previous` is not the cursor that it holds, it has missed something.
 struct Follower {
     items: Updates<OrderItem>,
     cursor: Option<Arc<str>>,
@@ -56,7 +56,7 @@ impl Follower {
         item
     }
 
-    /// The orders of the snapshot, to its last page, by id.
+    /// The revisions of the orders in the snapshot, by id, up to its last page.
     async fn snapshot(&mut self) -> BTreeMap<String, i64> {
         let mut orders = BTreeMap::new();
         loop {
@@ -91,7 +91,7 @@ fn of_customer(id: &str) -> Interest {
     }
 }
 
-/// Takes the next step of an order, in the store alone: its event waits.
+/// Advances an order in the store only. Its event is not published.
 async fn advance(world: &World, order: &Order) -> Order {
     let to = order.status.next().unwrap();
     let origin = crate::commands::Origin {
@@ -121,7 +121,8 @@ async fn a_snapshot_and_what_happened_since_leave_no_gap_and_repeat_nothing() {
     let mut follower = Follower::new(&world, of_customer("1"), request(None));
     let expected = BTreeMap::from([(known.id.clone(), 2), (waiting.id.clone(), 1)]);
     assert_eq!(follower.snapshot().await, expected);
-    // What the store was ahead of the log by comes out now, and is known; what is done next is not.
+    // The snapshot was ahead of the log by these changes. They are published now and are not sent again. Later changes
+    // are sent.
     for order in [&waiting, &moved] {
         publish(&world, order);
     }
@@ -171,7 +172,7 @@ async fn a_snapshot_that_was_cut_off_goes_on_where_it_was() {
         panic!("no page");
     };
     assert_eq!((first.orders.len(), first.complete), (100, false));
-    // A change of an order that was given, and one of an order that was not.
+    // A change of an order that was sent, and of one that was not.
     for index in [0, 200] {
         let order = advance(&world, &orders[index]).await;
         publish(&world, &order);
@@ -189,7 +190,7 @@ async fn a_snapshot_that_was_cut_off_goes_on_where_it_was() {
     assert_eq!(rest[&orders[200].id], 2);
     assert_eq!(again.update().await, (orders[0].id.clone(), 2));
     assert!(again.is_quiet());
-    // At its end the snapshot is not begun again.
+    // At the end of the snapshot, the snapshot does not begin again.
     let cursor = again.cursor.clone().unwrap();
     let mut behind = Follower::new(&world, of_customer("1"), request(Some(&cursor)));
     let next = advance(&world, &orders[1]).await;
@@ -217,7 +218,7 @@ async fn who_resumes_right_behind_a_snapshot_hears_nothing_that_was_in_it() {
         audit(&world).await;
         let mut again = Follower::new(&world, of_customer("1"), request(Some(&cursor)));
         if count > MOST_AHEAD {
-            // More than a cursor says: the snapshot itself is given again.
+            // There are more orders than a cursor can name, so the snapshot is sent again.
             assert_eq!(again.snapshot().await, snapshot);
         }
         let last = world.place("1", "1").await;
@@ -297,7 +298,7 @@ async fn while_nothing_happens_a_heartbeat_moves_the_cursor_on() {
     };
     assert_eq!(begin.elapsed().as_secs(), every.as_secs());
     assert_eq!(first.previous, first.cursor);
-    // Others' orders are not told, but need not be read again.
+    // Changes of other customers' orders are not sent, but the cursor moves past them.
     for _ in 0..10 {
         publish(&world, &fresh("2"));
     }

@@ -1,4 +1,4 @@
-//! When a subscriber that hears nothing is told that nothing happened.
+//! The heartbeat of a subscription: an item that is sent when nothing else was sent for a while.
 
 use std::{
     pin::pin,
@@ -9,12 +9,13 @@ use std::{
 use tandem_runtime::clock::{Clock, Sleep};
 use tokio::time::Instant;
 
-/// The heartbeat of one subscription; none if it wants none.
+/// The heartbeat of one subscription, if it wants one.
 pub(super) struct Beat {
     every: Option<Duration>,
     last: Instant,
-    /// Ends when the heartbeat was due that was next when this was made. It is left to run while items are sent, and only when it ends is
-    /// another one begun: a change may be for ten thousand, and each would take the lock of all timers twice.
+    /// Ends when the next heartbeat is due, as seen when the timer was created. It keeps running while items are sent,
+    /// and a new timer is created only when it ends. A change may be for ten thousand subscribers, and each new timer
+    /// would take the global timer lock twice.
     timer: Mutex<Option<Sleep>>,
 }
 
@@ -27,15 +28,15 @@ impl Beat {
         }
     }
 
-    /// Something was sent: the next heartbeat comes a whole interval later.
+    /// Records that an item was sent. The next heartbeat is due a whole interval later.
     pub(super) fn sent(&mut self, clock: &Clock) {
         if self.every.is_some() {
             self.last = clock.instant();
         }
     }
 
-    /// Does work until it is done, or a heartbeat is due: then `None`, and the work is dropped. Its future has room for the work twice: give
-    /// it what is pinned where that is waited for long.
+    /// Does work until it is done. If a heartbeat is due first, it drops the work and returns `None`. Its future holds
+    /// the work twice, so pass a pinned future if the wait may be long.
     pub(super) async fn before_due<T>(
         &self,
         clock: &Clock,
@@ -86,7 +87,7 @@ mod tests {
 
     const EVERY: Duration = Duration::from_secs(10);
 
-    /// Counts timers.
+    /// A clock that counts timers.
     #[derive(Clone, Debug, Default)]
     struct Counting(Arc<AtomicUsize>);
 

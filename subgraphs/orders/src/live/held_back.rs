@@ -1,8 +1,9 @@
-//! Changes that a subscriber was not told yet: those whose data key is not there, those of which the audit trail has not said whether
-//! they were in the log before, those that were read before the change that they follow, and what comes behind any of the same order. Each order waits by itself.
+//! Changes that a subscriber has not been sent yet. A change is held back while its data key is missing, while the
+//! audit trail has not said whether it is a repetition, while its predecessor has not been read, and behind another
+//! held back change of the same order. Each order waits on its own.
 //!
-//! A change comes before the one that it follows when partitions were added: an order's changes are then in two of them, which are
-//! not read in step.
+//! A change can be read before its predecessor when partitions were added: the changes of an order are then in two
+//! partitions, which are not read in step.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -18,45 +19,47 @@ use tandem_runtime::clock::Instant;
 use super::{audit_lookup::Lookup, seen::Seen};
 use crate::{domain::OrderChangeEvent, erasure};
 
-/// Changes that one subscriber is held back at most; a cursor names as many.
+/// The maximum number of changes that are held back for one subscriber. A cursor can name this many.
 pub(super) const HELD_AT_MOST: usize = 1_000;
-/// How long the change before is waited for: told late is better than not at all.
+/// How long a change waits for its predecessor. After that it is sent anyway: late is better than never.
 pub(super) const PREDECESSOR_WAIT: Duration = Duration::from_secs(10);
-/// How often it is looked whether the topic of keys has shown one that is waited for.
+/// How often it is checked whether the topic of keys has shown a missing key.
 const LOOK: Duration = Duration::from_millis(200);
-/// How often others are asked, too: the store may have learned of it.
+/// How often all sources of keys are asked, because the store may have learned of a key.
 const ASK: Duration = Duration::from_secs(5);
 
 /// A change that was read.
 pub(super) struct Told {
-    /// Where.
+    /// The position of the change.
     pub(super) position: Position,
-    /// What it says; sealed if its data key is not there.
+    /// The event. It is sealed if its data key is missing.
     pub(super) event: OrderChangeEvent,
     /// When it was published, if that is known.
     pub(super) published_at: Option<DateTime<Utc>>,
-    /// What the audit trail says of it, where that decides whether it is told.
+    /// The lookup in the audit trail, if it decides whether the change is sent.
     pub(super) lookup: Option<Arc<Lookup>>,
-    /// The same as all its listeners have heard it, if they have: what is written of it is written once for all of them.
+    /// The same change as the feed delivered it to its listeners, if it did. Then its rendering is shared by all of
+    /// them.
     pub(super) heard: Option<Arc<Seen>>,
 }
 
-/// What need not be held back any more.
+/// Changes that no longer need to be held back.
 #[derive(Default)]
 pub(super) struct Released {
-    /// To be told, opened, in order for each order.
+    /// Changes to send, opened. The changes of each order are in order.
     pub(super) told: Vec<Told>,
-    /// Known by the audit trail to have been in the log before.
+    /// Positions that the audit trail knows as repetitions.
     pub(super) repeated: Vec<Position>,
 }
 
-/// What is held back of all orders, in order of revision for each; a revision may be there twice until it is known which is the first.
+/// The held back changes of all orders, ordered by revision for each order. A revision may occur twice until it is
+/// known which one is the first.
 #[derive(Default)]
 pub(super) struct HeldBack {
     changes: BTreeMap<(String, i64, Position), Change>,
-    /// When to look next.
+    /// When to check again.
     look: Option<Instant>,
-    /// When everybody is asked next.
+    /// When to ask all sources of keys again.
     ask: Option<Instant>,
 }
 
@@ -64,15 +67,15 @@ struct Change {
     position: Position,
     event: OrderChangeEvent,
     published_at: Option<DateTime<Utc>>,
-    /// What the audit trail is to say of it, if that is waited for.
+    /// The lookup in the audit trail, while its answer is needed.
     lookup: Option<Arc<Lookup>>,
     heard: Option<Arc<Seen>>,
-    /// Until when the change before it is waited for, if that has not been read.
+    /// Until when the change waits for its predecessor, if that has not been read.
     predecessor_until: Option<Instant>,
 }
 
 impl Change {
-    /// Whether the audit trail has said what was waited for.
+    /// Whether the audit trail has answered the lookup.
     fn is_decided(&self) -> bool {
         let answer = self.lookup.as_ref().map(|lookup| lookup.answer());
         matches!(answer, Some(Some(_)))
@@ -80,12 +83,12 @@ impl Change {
 }
 
 impl HeldBack {
-    /// Whether a change of this order is held back: what follows it is, too.
+    /// Whether a change of this order is held back. Later changes of the order must wait behind it.
     pub(super) fn holds(&self, order_id: &str) -> bool {
         self.of_order(order_id, i64::MIN).next().is_some()
     }
 
-    /// What is held back of an order from a revision on.
+    /// The held back revisions of an order, from a revision on.
     fn of_order(&self, order_id: &str, revision: i64) -> impl Iterator<Item = i64> {
         let least = Position {
             partition: i32::MIN,
@@ -98,17 +101,17 @@ impl HeldBack {
             .map(|(_, revision, _)| *revision)
     }
 
-    /// How many changes are held back.
+    /// The number of held back changes.
     pub(super) fn len(&self) -> usize {
         self.changes.len()
     }
 
-    /// Whether the audit trail is to say something of what is held back.
+    /// Whether a held back change waits for the audit trail.
     pub(super) fn has_undecided(&self) -> bool {
         self.changes.values().any(|change| change.lookup.is_some())
     }
 
-    /// Holds a change back; `is_early` if the one that it follows has not been read.
+    /// Holds a change back. `is_early` if its predecessor has not been read.
     pub(super) fn hold(&mut self, told: Told, is_early: bool, now: Instant) {
         let Told {
             position,
@@ -138,12 +141,13 @@ impl HeldBack {
             .any(|change| change.position == position)
     }
 
-    /// When to look next whether something may be told; `None` while nothing is held back.
+    /// When to check again whether something may be sent. `None` while nothing is held back.
     pub(super) fn look(&self) -> Option<Instant> {
         self.look.filter(|_| !self.changes.is_empty())
     }
 
-    /// Whether those who know of keys are to be asked now: `shows_any` says whether any of these has been heard of meanwhile.
+    /// Whether it is time to ask for keys and to release changes. `shows_any` says whether the topic of keys has shown
+    /// a key or an erasure of any of these customers meanwhile.
     pub(super) fn looks(
         &mut self,
         now: Instant,
@@ -171,7 +175,7 @@ impl HeldBack {
         is_told
     }
 
-    /// Whether a change that was early has the one before it held back, too, by now.
+    /// Whether the predecessor of an early change is held back, too, by now.
     fn follows_held(&self) -> bool {
         self.changes.iter().any(|((id, revision, _), change)| {
             change.predecessor_until.is_some()
@@ -179,7 +183,7 @@ impl HeldBack {
         })
     }
 
-    /// Those whose keys are waited for.
+    /// The customers whose keys are missing.
     pub(super) fn subjects(&self) -> HashSet<String> {
         let sealed = self.changes.values().map(|change| &change.event);
         sealed
@@ -188,8 +192,8 @@ impl HeldBack {
             .collect()
     }
 
-    /// Takes out what may be told with these keys, and what the audit trail knows to be repeated. `is_news` says whether the subscriber has
-    /// not been told what is at a position.
+    /// Takes out the changes that may be sent with these keys, and those that the audit trail knows as repetitions.
+    /// `is_news` says whether the change at a position has not been sent yet.
     pub(super) fn release(
         &mut self,
         keys: &Keys,
@@ -198,7 +202,7 @@ impl HeldBack {
     ) -> Released {
         let mut released = Released::default();
         let mut kept = BTreeMap::new();
-        // The order whose last change was looked at, and its revision if it was told.
+        // The order of the previous change in this loop, and the revision of that change if it is sent.
         let mut before: Option<(String, Option<i64>)> = None;
         for (place, mut change) in std::mem::take(&mut self.changes) {
             let (id, revision) = (&place.0, place.1);

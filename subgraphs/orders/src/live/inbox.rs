@@ -1,7 +1,7 @@
-//! What waits for one listener, and waking many listeners without keeping others waiting.
+//! The queue of one listener, and the waking of many listeners without delaying other work.
 //!
-//! A change may be for ten thousand. If all of them woke at once, whatever else this process is to do would wait behind them: they are
-//! given the change at once, and woken some at a time.
+//! A change may be for ten thousand listeners. If all of them woke at once, all other work of the process would wait
+//! behind them. So the change is put into all queues at once, and the listeners are woken in batches.
 
 use std::{
     collections::VecDeque,
@@ -11,14 +11,15 @@ use std::{
 use tandem_runtime::shutdown::Shutdown;
 use tokio::sync::{Notify, mpsc};
 
-/// Updates that may wait for one subscription.
+/// The maximum number of updates in the queue of one subscription.
 pub(super) const QUEUE: usize = 1_024;
-/// Listeners that are woken together. More would be most of what the threads of the process have to do then.
+/// The number of listeners that are woken together. With larger batches, the threads of the process would do little
+/// else in that time.
 const TOGETHER: usize = 64;
-/// An empty queue with more room than this gives it back.
+/// An empty queue gives back its memory if its capacity is larger than this.
 const ROOM: usize = 8;
 
-/// Where updates wait for a listener.
+/// The queue of a listener.
 pub(super) struct Inbox<T> {
     state: Mutex<State<T>>,
     told: Notify,
@@ -28,7 +29,7 @@ struct State<T> {
     queue: VecDeque<T>,
     has_lagged: bool,
     has_ended: bool,
-    /// Whether its turn to be woken comes.
+    /// Whether the listener already waits for its turn to be woken.
     is_to_be_woken: bool,
 }
 
@@ -49,8 +50,8 @@ impl<T> Inbox<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an update in, and tells nobody yet. Answers false if there is no room: then the listener hears what is in it, and that it
-    /// lagged.
+    /// Puts an update into the queue without waking the listener. Returns false if the queue is full: then the listener
+    /// gets what is in the queue, and after that the information that it lagged.
     pub(super) fn put(&self, update: T) -> bool {
         let mut state = self.state();
         if state.queue.len() >= QUEUE {
@@ -62,13 +63,13 @@ impl<T> Inbox<T> {
         true
     }
 
-    /// Nothing more comes.
+    /// Ends the queue: nothing more comes.
     pub(super) fn end(&self) {
         self.state().has_ended = true;
         self.told.notify_one();
     }
 
-    /// The next update; `None` behind the last one. Safe to cancel.
+    /// The next update, or `None` after the last one. Cancel-safe.
     pub(super) async fn next(&self) -> Option<T> {
         loop {
             let told = self.told.notified();
@@ -81,22 +82,22 @@ impl<T> Inbox<T> {
                     return None;
                 }
             }
-            // A word that came before this is kept.
+            // A notification that came before this await is kept.
             told.await;
         }
     }
 
-    /// The next update if it is here already.
+    /// The next update, if there is one already.
     pub(super) fn next_ready(&self) -> Option<T> {
         self.state().take()
     }
 
-    /// Whether updates were lost because there was no room.
+    /// Whether updates were lost because the queue was full.
     pub(super) fn has_lagged(&self) -> bool {
         self.state().has_lagged
     }
 
-    /// Whether its turn to be woken has to be waited for, which this begins.
+    /// Marks the listener as waiting for its turn. Returns true if it was not waiting yet.
     fn waits_for_turn(&self) -> bool {
         !std::mem::replace(&mut self.state().is_to_be_woken, true)
     }
@@ -117,7 +118,8 @@ impl<T> State<T> {
     }
 }
 
-/// Wakes listeners. Each waits for its turn once at most, so what waits has a bound: the listeners.
+/// Wakes listeners in batches. Each listener waits for at most one turn, so the number of waiting turns is bounded by
+/// the number of listeners.
 pub(super) struct Bell<T> {
     turns: mpsc::UnboundedSender<Vec<Arc<Inbox<T>>>>,
     waiting: Mutex<Option<Turns<T>>>,
@@ -134,7 +136,7 @@ impl<T> Bell<T> {
         }
     }
 
-    /// Wakes those whose inboxes were put into: few at once, many some at a time.
+    /// Wakes the listeners of these inboxes: a few at once, many in batches.
     pub(super) fn ring(&self, inboxes: Vec<Arc<Inbox<T>>>) {
         if inboxes.len() <= TOGETHER {
             inboxes.iter().for_each(|inbox| inbox.wake());
@@ -149,7 +151,7 @@ impl<T> Bell<T> {
 }
 
 impl<T: Send + Sync + 'static> Bell<T> {
-    /// Begins to wake many some at a time, until the service stops; then all that wait are woken.
+    /// Starts the task that wakes many listeners in batches. When the service stops, it wakes all that still wait.
     pub(super) fn start(&self, shutdown: &Shutdown) {
         let waiting = self.waiting.lock();
         let waiting = waiting.unwrap_or_else(PoisonError::into_inner).take();

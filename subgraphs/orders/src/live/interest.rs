@@ -1,17 +1,17 @@
-//! Which orders a subscriber wants to hear of.
+//! The filter of a subscriber: which orders it follows.
 
 use super::{short_name::in_short, subscribers::Channel};
 use crate::domain::{Order, OrderChangeEvent};
 
-/// The ways to give a customer, an order, both or neither.
+/// The number of combinations of the two ids of a filter: a customer, an order, both or neither.
 pub(super) const WAYS: usize = 4;
 
-/// Which orders a subscriber wants to hear of; of all if neither is given.
+/// Which orders a subscriber follows. If neither id is given, it follows all orders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interest {
-    /// Only this customer's.
+    /// Only the orders of this customer.
     pub customer_id: Option<String>,
-    /// Only this one.
+    /// Only this order.
     pub order_id: Option<String>,
 }
 
@@ -24,7 +24,7 @@ impl Interest {
         }
     }
 
-    /// It in 4 bytes, as cursors name it; 0 for all orders.
+    /// The short name of the filter, in 4 bytes, as cursors contain it. 0 for all orders.
     pub(super) fn in_short(&self) -> u32 {
         let [customer, order] =
             [&self.customer_id, &self.order_id].map(|id| id.as_deref().unwrap_or_default());
@@ -34,12 +34,13 @@ impl Interest {
         }
     }
 
-    /// Which of the two are given, as a number below [`WAYS`]: where they are the same, all who want a change want it by the same ids.
+    /// Which of the two ids are given, as a number below [`WAYS`]. Among the subscribers that want a given change,
+    /// those with the same number have the same filter.
     pub(super) fn given(&self) -> usize {
         usize::from(self.customer_id.is_some()) + 2 * usize::from(self.order_id.is_some())
     }
 
-    /// Whether an order, or a change of one, is wanted.
+    /// Whether the filter includes an order, or a change of an order.
     pub(super) fn wants(&self, what: &impl OfCustomer) -> bool {
         let is =
             |wanted: &Option<String>, id: &str| wanted.as_deref().is_none_or(|wanted| wanted == id);
@@ -47,7 +48,7 @@ impl Interest {
     }
 }
 
-/// What is of one order of one customer.
+/// Something that belongs to one order of one customer.
 pub(super) trait OfCustomer {
     fn order_id(&self) -> &str;
     fn customer_id(&self) -> &str;

@@ -1,5 +1,5 @@
-//! What subscribers are given. Every item says where its subscriber is behind it and where it was before, so that whoever misses one can
-//! know it.
+//! The items that subscribers get. Every item has the cursor after it and the cursor before it, so that a subscriber
+//! can detect that it missed one.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub enum OrderItem {
     Snapshot(OrderSnapshot),
     /// A change.
     Update(OrderUpdate),
-    /// Nothing happened for a while.
+    /// A heartbeat, because nothing happened for a while.
     Heartbeat(Heartbeat),
 }
 
@@ -30,16 +30,16 @@ pub enum CustomerItem {
     Snapshot(CustomerSnapshot),
     /// A change.
     Update(CustomerUpdate),
-    /// Nothing happened for a while.
+    /// A heartbeat, because nothing happened for a while.
     Heartbeat(Heartbeat),
 }
 
 /// A page of orders.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OrderSnapshot {
-    /// To resume behind this page.
+    /// The cursor to resume after this page.
     pub cursor: Arc<str>,
-    /// The cursor of the item before.
+    /// The cursor of the previous item.
     pub previous: Arc<str>,
     /// The orders, in order of placing.
     pub orders: Vec<Arc<Order>>,
@@ -50,52 +50,54 @@ pub struct OrderSnapshot {
 /// One change of an order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OrderUpdate {
-    /// To resume behind this update.
+    /// The cursor to resume after this update.
     pub cursor: Arc<str>,
-    /// The cursor of the item before.
+    /// The cursor of the previous item.
     pub previous: Arc<str>,
-    /// What happened.
+    /// The type of the change.
     pub change_type: ChangeType,
-    /// When it was published, by Kafka's clock or its publisher's, if that is known.
+    /// When the event was published, by the clock of Kafka or of the publisher, if that is known.
     pub published_at: Option<DateTime<Utc>>,
-    /// The order as it was after this change.
+    /// The order after this change.
     pub order: Arc<Order>,
-    /// What was written of this change for its subscribers; none of one that was not told to all of them at once.
+    /// What was rendered of this change for its subscribers. `None` if the change was not delivered to all of them at
+    /// once.
     pub templates: Option<Arc<Templates>>,
 }
 
-/// A customer when the subscription began.
+/// A customer at the beginning of the subscription.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CustomerSnapshot {
-    /// To resume behind it.
+    /// The cursor to resume after this item.
     pub cursor: Arc<str>,
-    /// The cursor of the item before.
+    /// The cursor of the previous item.
     pub previous: Arc<str>,
-    /// The customer; `None` for one that orders does not know yet, or who was erased.
+    /// The customer. `None` if orders does not know the customer yet, or the customer was erased.
     pub customer: Option<Arc<ReplicaCustomer>>,
 }
 
 /// One change of a customer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CustomerUpdate {
-    /// To resume behind this update.
+    /// The cursor to resume after this update.
     pub cursor: Arc<str>,
-    /// The cursor of the item before.
+    /// The cursor of the previous item.
     pub previous: Arc<str>,
-    /// The customer as it was after this change.
+    /// The customer after this change.
     pub customer: Arc<ReplicaCustomer>,
-    /// When it was published, by Kafka's clock or its publisher's, if that is known.
+    /// When the event was published, by the clock of Kafka or of the publisher, if that is known.
     pub published_at: Option<DateTime<Utc>>,
 }
 
-/// A word that the subscription goes on.
+/// An item that shows that the subscription still works.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Heartbeat {
-    /// To resume behind it: further than the item before where the log grew by what is not for this subscriber.
+    /// The cursor to resume after the heartbeat. It is further than the previous one if the log has grown by messages
+    /// for other subscribers.
     pub cursor: Arc<str>,
-    /// The cursor of the item before.
+    /// The cursor of the previous item.
     pub previous: Arc<str>,
-    /// When it was sent.
+    /// When the heartbeat was sent.
     pub at: DateTime<Utc>,
 }
 
@@ -104,12 +106,12 @@ pub(super) fn published_at(message: &Message) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(message.published_ms?)
 }
 
-/// The cursors of a subscription, one behind the other. All who wait at one place share its cursor.
+/// The linked cursors of a subscription. Subscribers at the same place share its cursor.
 #[derive(Debug)]
 pub(super) struct Chain(Option<Arc<str>>);
 
 impl Chain {
-    /// Begins at a cursor; `None` where that is not known yet.
+    /// Begins at a cursor, or at `None` if the beginning is not known yet.
     pub(super) fn from(begin: Option<Arc<str>>) -> Self {
         Self(begin)
     }
@@ -118,8 +120,8 @@ impl Chain {
         self.0.is_some()
     }
 
-    /// Goes on to the next cursor; answers the one before it, which for the first of all is itself where nobody said where the
-    /// subscription began.
+    /// Moves to the next cursor and returns the previous one. If the beginning is not known, the first cursor is its
+    /// own predecessor.
     pub(super) fn link(&mut self, cursor: &Arc<str>) -> Arc<str> {
         self.0
             .replace(Arc::clone(cursor))

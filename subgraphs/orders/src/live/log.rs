@@ -1,4 +1,4 @@
-//! The log that feeds read: a topic, behind a trait so that the feeds' rules can be tested without Kafka.
+//! The log that feeds read: a topic. It is behind a trait, so that the feeds can be tested without Kafka.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -18,7 +18,7 @@ use tandem_runtime::{
 
 use super::{short_name::in_short, subscribers::Subscribers};
 
-/// The pauses between two tries to reach the log.
+/// The pauses between two attempts to reach the log.
 pub(super) const BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
@@ -27,17 +27,17 @@ pub(super) const BACKOFF: Backoff =
 #[error("the log is away: {0}")]
 pub struct LogAway(pub String);
 
-/// How soon a reader hears of a message.
+/// How soon a reader gets a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attention {
     /// At once.
     Prompt,
-    /// Within half a second: the brokers gather, and give one answer where they gave many.
+    /// Within half a second. The brokers collect messages and send one answer instead of many.
     Patient,
 }
 
-/// Says that a change is not told live yet, because it does not open. Most open a moment later; of what waits long, the projection that
-/// keeps it warns.
+/// Logs that a change is not sent live yet, because it cannot be opened. Most such changes can be opened a moment
+/// later. If one waits long, the projection that keeps it logs a warning.
 pub(super) fn waits(feed: &str, unopened: &Unopened) {
     tracing::debug!(
         feed,
@@ -47,22 +47,22 @@ pub(super) fn waits(feed: &str, unopened: &Unopened) {
     );
 }
 
-/// A log in partitions.
+/// A log with partitions.
 #[async_trait]
 pub trait Log: Send + Sync + 'static {
-    /// For each partition the first offset that is kept, and the one behind the last message.
+    /// For each partition, the first offset that is kept and the offset after the last message.
     ///
     /// # Errors
     /// When the log does not answer.
     async fn ends(&self) -> Result<Ends, LogAway>;
 
-    /// The system whose log it is, in the four bytes by which cursors name it, where that is known: it is once [`Self::ends`] has
-    /// answered, if there is one.
+    /// The system that owns the log, as the four-byte short name in cursors. It is known when [`Self::ends`] has
+    /// answered, if there is a system.
     fn system(&self) -> Option<u32> {
         None
     }
 
-    /// A reader of every partition, from these offsets on.
+    /// Opens a reader of every partition, from these offsets on.
     ///
     /// # Errors
     /// When it cannot be opened now.
@@ -76,14 +76,14 @@ pub trait Log: Send + Sync + 'static {
 /// Reads a log, in order within each partition.
 #[async_trait]
 pub trait LogReader: Send + Sync {
-    /// The next message; waits for it, however long. Safe to cancel.
+    /// The next message. It waits for as long as it takes. Cancel-safe.
     ///
     /// # Errors
-    /// When this reader cannot go on: a new one may.
+    /// When this reader cannot continue. A new reader may.
     async fn next(&mut self) -> Result<Message, LogAway>;
 }
 
-/// How long the brokers may gather for a patient reader.
+/// How long the brokers may collect messages for a patient reader.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A topic of the service's log.
@@ -91,12 +91,12 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub struct Topic {
     log: Arc<dyn log::Log>,
     topic: &'static str,
-    /// Every cursor has it, so it is worked out once.
+    /// Computed once, because every cursor contains it.
     system: OnceLock<u32>,
 }
 
 impl Topic {
-    /// This topic.
+    /// Creates the log of this topic.
     #[must_use]
     pub fn new(log: &Arc<dyn log::Log>, topic: &'static str) -> Self {
         Self {
@@ -161,8 +161,8 @@ impl LogReader for Reader {
     }
 }
 
-/// Begins a feed: opens a reader where its subscribers wants it to begin and tells where the log ended then. Tries until it
-/// succeeds. `None` when the service stops.
+/// Begins a feed. Opens a reader where its subscribers need it to begin, and returns where the log ended at that time.
+/// Retries until it succeeds. `None` when the service stops.
 pub(super) async fn begin<T: Clone>(
     log: &dyn Log,
     subscribers: &Subscribers<T>,
@@ -203,8 +203,8 @@ async fn try_begin<T: Clone>(
     Ok((reader, ends))
 }
 
-/// The next message, however long the log is away meanwhile. A reader that cannot go on is replaced by one that begins
-/// at `seen`. `None` when the service stops. Safe to cancel.
+/// The next message. It waits for as long as the log is away. A reader that cannot continue is replaced by one that
+/// begins at `seen`. `None` when the service stops. Cancel-safe.
 pub(super) async fn next_message(
     log: &dyn Log,
     reader: &mut Box<dyn LogReader>,
@@ -213,7 +213,7 @@ pub(super) async fn next_message(
     feed: &'static str,
     shutdown: &Shutdown,
 ) -> Option<Message> {
-    // Hardly ever is there a failure: the usual message draws no chance for it.
+    // Failures are rare. The usual message does not take randomness from the clock for the pauses.
     let mut pauses: Option<Pauses> = None;
     loop {
         let next = tokio::select! {

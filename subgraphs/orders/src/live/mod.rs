@@ -1,13 +1,14 @@
-//! Changes as they happen, for live subscribers.
+//! Live changes for subscribers.
 //!
-//! Every instance of the service reads the topics whole, by assignment and not as a group, so a subscriber may be
-//! connected to any of them. A subscriber has a bounded queue; one that is too slow is told so and may resume.
+//! Every instance of the service reads the whole topics by assignment, not in a consumer group. So a subscriber may be
+//! connected to any instance. Each subscriber has a bounded queue. A subscriber that is too slow gets an error and may
+//! resume.
 //!
 //! * Feeds, one reader of a topic for all its subscribers: `orders`, `customers`; `log` is the topic that they read.
-//! * Subscriptions, one for each subscriber: `subscription` (orders), `customer_subscription`; `snapshot` is what they
-//!   may begin with, `catch_up` what they missed, `heartbeat` what they get when nothing happens.
-//! * Each change once: `deduplication` knows the first occurrence of a revision, `audit_lookup` asks the audit trail
-//!   where memory does not, `held_back` keeps what cannot be sent yet.
+//! * Subscriptions, one for each subscriber: `subscription` (orders), `customer_subscription`; `snapshot` has the pages
+//!   that they may begin with, `catch_up` reads what they missed, `heartbeat` sends an item when nothing happens.
+//! * Each change once: `deduplication` knows the first occurrence of a revision, `audit_lookup` asks the audit trail if
+//!   memory does not know it, `held_back` keeps changes that cannot be sent yet.
 //! * Places: `cursor` (a position, opaque to clients), `seen`, `recent`.
 //! * Delivery: `subscribers`, `inbox`, `item`, `delivery`.
 
@@ -60,28 +61,28 @@ use crate::{
 use log::{Log, Topic};
 use snapshot::Snapshots;
 
-/// Why a subscription cannot begin or go on.
+/// Why a subscription cannot begin or continue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LiveError {
-    /// The cursor is none of these feeds'.
+    /// The cursor is not valid for this feed.
     #[error("the cursor {0}")]
     BadCursor(String),
     /// The subscriber was too slow for its queue.
     #[error("the subscriber was too slow")]
     Lagged {
-        /// Where it may resume without a gap; `None` for a feed that has no cursors.
+        /// The cursor to resume at without a gap. `None` for a feed without cursors.
         cursor: Option<String>,
     },
 }
 
-/// How a subscriber wants to begin and to be told that it still hears.
+/// How a subscription begins, and its heartbeat interval.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FeedRequest<'a> {
-    /// The cursor that it resumes behind.
+    /// The cursor to resume after.
     pub after: Option<&'a str>,
-    /// Whether it begins with what there is, if it resumes nothing.
+    /// Whether the subscription begins with the present state. It has no effect if `after` is given.
     pub snapshot: bool,
-    /// After how long a silence it is told that nothing happened.
+    /// The interval of silence after which a heartbeat is sent.
     pub heartbeat: Option<Duration>,
 }
 
@@ -94,25 +95,25 @@ pub struct Live {
     pub customers: CustomerFeed,
 }
 
-/// What feeds are made of beside the log.
+/// What the feeds need besides the log.
 #[derive(Clone)]
 pub struct Sources {
-    /// The orders that snapshots show.
+    /// The orders that snapshots read.
     pub orders: Arc<dyn AggregateStore<domain::Order>>,
     /// The audit trail of orders.
     pub changes: Arc<dyn ChangeLog>,
-    /// What is passed before these are read for a snapshot.
+    /// The barrier that is passed before orders are read for a snapshot.
     pub barrier: ReadBarrier,
-    /// The customers.
+    /// The replica of customers.
     pub replica: replica::Replica,
-    /// How far those have come in the log.
+    /// The progress of the replica in the log.
     pub progress: Progress,
-    /// Opens what is sealed.
+    /// Opens sealed events.
     pub opener: Opener,
 }
 
 impl Live {
-    /// Starts feeds that read the log, and go on to try while it is away.
+    /// Starts the feeds on the service's log. They retry while it is away.
     #[must_use]
     pub fn start(
         log: &Arc<dyn event_path::log::Log>,
@@ -124,7 +125,7 @@ impl Live {
         Self::on(order_log, customer_log, sources, shutdown)
     }
 
-    /// Starts feeds that read these logs.
+    /// Starts the feeds on these logs.
     #[must_use]
     pub fn on(
         order_log: Arc<dyn Log>,
@@ -140,7 +141,7 @@ impl Live {
             progress,
             opener,
         } = sources;
-        // A series that begins with the first of its kind is no increase.
+        // Each counter starts at 0. If a series began with its first event, an increase would not be visible.
         for counter in ["live_subscribers_lagged_total", "live_changes_untold_total"] {
             metrics::counter!(counter).increment(0);
         }

@@ -1,4 +1,4 @@
-//! What the feed of orders' changes and all its subscriptions have in common.
+//! The common parts of the feed of orders' changes and its subscriptions.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ use crate::{domain::OrderChangeEvent, erasure};
 
 pub(super) const FEED: &str = "orders";
 
-/// What the feed and all its subscriptions have in common. Each of them has a pointer to it: there may be ten thousand.
+/// The state that the feed shares with its subscriptions. Each of them holds a pointer to it, because there may be ten
+/// thousand.
 pub(super) struct Common {
     pub(super) log: Arc<dyn Log>,
     pub(super) subscribers: Subscribers<Arc<Seen>>,
@@ -27,16 +28,16 @@ pub(super) struct Common {
     pub(super) shutdown: Shutdown,
 }
 
-/// The event that a message carries; `None` where it carries none that can be read.
+/// The event in a message. `None` if the message has no event that can be read.
 pub(super) fn read(message: &Message) -> Option<OrderChangeEvent> {
-    // What cannot be read is the audit projection's to set aside.
+    // A message that cannot be read is parked by the audit projection.
     let event = cloudevents::read(message).ok()?;
     OrderChangeEvent::read(&event).ok()
 }
 
 impl Common {
-    /// Opens an event, however long nobody can be asked for its key. It stays sealed when the key is not there: the change waits, and
-    /// nobody else with it. `None` when the service stops.
+    /// Opens an event. It retries for as long as no source of keys answers. If the key is missing, the event stays
+    /// sealed, and only this change waits for the key. `None` when the service stops.
     pub(super) async fn open(&self, event: OrderChangeEvent) -> Option<OrderChangeEvent> {
         if event.sealed.is_none() {
             return Some(event);

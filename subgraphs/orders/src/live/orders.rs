@@ -1,4 +1,4 @@
-//! The feed of orders' changes: each change once, in order per order, resumable.
+//! The feed of orders' changes. It sends each change once, keeps the order of each order's changes, and can be resumed.
 
 use std::{
     array,
@@ -28,12 +28,12 @@ use super::{
 };
 use crate::domain::OrderChangeEvent;
 
-/// The feed of orders' changes. Clones share it.
+/// The feed of orders' changes. Clones share the same state.
 #[derive(Clone)]
 pub struct OrderFeed(Arc<Common>);
 
 impl OrderFeed {
-    /// Starts to read the log at its end; `changes` is the audit trail that is made from the same log.
+    /// Starts to read the log at its end. `changes` is the audit trail that is built from the same log.
     #[must_use]
     pub(super) fn start(
         log: Arc<dyn Log>,
@@ -57,7 +57,7 @@ impl OrderFeed {
         feed
     }
 
-    /// Waits until the feed reads the log: whoever subscribes then hears of all that is appended from then on.
+    /// Waits until the feed reads the log. Later subscribers hear of everything that is appended from then on.
     pub async fn begun(&self) {
         self.0.subscribers.begun().await;
     }
@@ -150,10 +150,11 @@ impl OrderFeed {
             });
     }
 
-    /// Every change from now on, or behind the cursor `after`. The stream ends when the service stops.
+    /// Every later change, or every change after the cursor `after`. The stream ends when the service stops.
     ///
     /// # Errors
-    /// [`LiveError::BadCursor`] for a cursor that cannot be read, or is of a feed of other orders; one that does not fit the log is the stream's first item.
+    /// [`LiveError::BadCursor`] for a cursor that cannot be read, or that belongs to a feed with another filter. A
+    /// cursor that does not fit the log is the first item of the stream.
     pub fn subscribe(
         &self,
         interest: Interest,
@@ -168,18 +169,19 @@ impl OrderFeed {
         Ok(items.filter_map(|item| {
             future::ready(match item {
                 Ok(OrderItem::Update(update)) => Some(Ok(update)),
-                // The cursor is of a feed that began with a snapshot: what is left of that is for those who ask for it.
+                // The cursor may come from a feed that began with a snapshot. The rest of the snapshot is only for
+                // subscribers of that feed.
                 Ok(OrderItem::Snapshot(_) | OrderItem::Heartbeat(_)) => None,
                 Err(error) => Some(Err(error)),
             })
         }))
     }
 
-    /// The orders that there are, if they are asked for, and every change since; or, behind a cursor, what is left of that. The stream
+    /// The present orders, if requested, and every later change; or, after a cursor, what is left of both. The stream
     /// ends when the service stops.
     ///
     /// # Errors
-    /// As those of [`Self::subscribe`].
+    /// The errors of [`Self::subscribe`].
     pub fn follow(
         &self,
         interest: Interest,

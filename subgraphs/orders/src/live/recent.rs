@@ -1,5 +1,6 @@
-//! The changes of customers that passed last, by customer and revision: what passed in the log a moment ago the replica may not show yet,
-//! and who subscribes between the two must not miss it. It knows from where on it remembers; what passed before that is in the log.
+//! The most recent changes of customers, by customer and revision. A change that passed in the log a moment ago may not
+//! be in the replica yet, and a subscriber that joins in between must not miss it. The memory knows where it begins.
+//! Earlier changes can be read from the log.
 
 use std::{
     collections::{VecDeque, hash_map::RandomState},
@@ -11,18 +12,18 @@ use serde::Deserialize;
 use tandem_event_path::log::Offsets;
 use tandem_model::message::{Message, Position};
 
-/// Changes that are remembered: more than a replica that is in time is behind.
+/// The number of changes that are remembered. A healthy replica is not this far behind.
 const REMEMBERED: usize = 10_000;
 
 #[derive(Debug)]
 struct Passed {
-    /// Of the customer's id.
+    /// A digest of the customer's id.
     digest: u64,
     revision: i64,
     position: Position,
 }
 
-/// What passed last. Clones share it.
+/// The most recent changes. Clones share the memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recent {
     digests: RandomState,
@@ -32,7 +33,7 @@ pub(super) struct Recent {
 #[derive(Debug, Default)]
 struct Memory {
     passed: VecDeque<Passed>,
-    /// Of each partition from where on everything that passed is remembered.
+    /// For each partition, the offset from which everything that passed is remembered.
     since: Offsets,
 }
 
@@ -42,7 +43,7 @@ struct Revision {
 }
 
 impl Recent {
-    /// Notes a message before it is passed on. One that cannot be read is nobody's change.
+    /// Records a message before it is passed on. A message that cannot be read is not a change of any customer.
     pub(super) fn note(&self, message: &Message) {
         let Position { partition, offset } = message.position;
         self.memory().since.entry(partition).or_insert(offset);
@@ -66,7 +67,7 @@ impl Recent {
         });
     }
 
-    /// Where the remembered changes of a customer begin that are newer than a revision; nowhere if there are none.
+    /// Where the remembered changes of a customer begin that are newer than a revision. Empty if there are none.
     pub(super) fn newer(&self, id: &str, revision: i64) -> Offsets {
         let digest = self.digests.hash_one(id);
         let mut from = Offsets::new();
@@ -79,8 +80,8 @@ impl Recent {
         from
     }
 
-    /// What lies between what the replica has taken and where the feed has come, and is not remembered: from where on it is to be read,
-    /// in each partition where there is any.
+    /// The changes between the progress of the replica and the position of the feed that are not remembered. Returns
+    /// the offset from which to read them, for each partition that has any.
     pub(super) fn forgotten(&self, taken: &Offsets, feed: &Offsets) -> Offsets {
         let memory = self.memory();
         let mut from = Offsets::new();

@@ -1,4 +1,4 @@
-//! The orders that there are when a subscription begins, in pages.
+//! The snapshot: the orders that exist when a subscription begins, in pages.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tandem_event_path::{
 use super::Interest;
 use crate::domain::Order;
 
-/// Orders of a page.
+/// The number of orders of a page.
 pub(super) const PAGE: usize = 100;
 
 /// A page of a snapshot.
@@ -20,7 +20,8 @@ pub(super) const PAGE: usize = 100;
 pub(super) struct Page {
     pub(super) orders: Vec<Arc<Order>>,
     pub(super) complete: bool,
-    /// Revisions of these orders whose events are behind the position that the snapshot began at, or not in the log yet.
+    /// Revisions of these orders whose events come after the position at which the snapshot began, or are not in the
+    /// log yet.
     pub(super) ahead: Vec<(String, i64)>,
 }
 
@@ -45,7 +46,8 @@ impl Snapshots {
         }
     }
 
-    /// To be called once before the first page, behind the position in the log: what is read then shows all that was stored before.
+    /// Must be called once before the first page, after the position in the log was taken. Later reads then show
+    /// everything that was stored before.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -53,8 +55,8 @@ impl Snapshots {
         self.barrier.pass().await
     }
 
-    /// The page of orders behind this id. `since` is the position in the log after which the store is read: what is published before it is
-    /// in the store, and of what is in the store, some is published behind it.
+    /// The page of orders after this id. `since` is the position in the log that was taken before the store is read.
+    /// Everything published before it is in the store. Some of what is in the store is published after it.
     ///
     /// # Errors
     /// When a store does not answer.
@@ -95,7 +97,7 @@ impl Snapshots {
             orders.truncate(PAGE);
             return Ok((orders, false));
         }
-        // A short page is the last one, or one that ended early because its documents are large.
+        // A short page is the last one, or it ended early because its documents are large.
         let is_last = match orders.last() {
             Some(last) => self.list(interest, &last.id, 1).await?.is_empty(),
             None => true,
@@ -119,7 +121,8 @@ impl Snapshots {
         Ok(pages.into_iter().next().unwrap_or_default())
     }
 
-    /// The audit trail knows where in the log each change was seen first.
+    /// Finds the revisions that are ahead of the log. The audit trail knows the position where each change was first
+    /// seen.
     async fn ahead(
         &self,
         orders: &[Order],

@@ -1,5 +1,5 @@
-//! The subscribers of a feed, and the feed's position: both change under one lock, so that a new subscriber knows
-//! exactly from which position on it gets everything.
+//! The subscribers of a feed, and the position of the feed. Both change under one lock, so that a new subscriber knows
+//! the exact position from which it gets everything.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,7 +15,8 @@ use tokio::sync::{Notify, watch};
 
 use super::inbox::{Bell, Inbox};
 
-/// Messages of each partition that a feed looks back at when it could not see the log for a while.
+/// How many messages of each partition a feed reads again at its beginning, if somebody joined before it could see the
+/// log.
 const STEP_BACK: i64 = 10_000;
 
 /// What a subscription listens to.
@@ -35,27 +36,29 @@ struct Member<T> {
 }
 
 struct Inner<T> {
-    /// `None` until the feed has begun. Listeners share them as they were when they joined or heard something.
+    /// The positions of the feed, or `None` until it has begun. Listeners share the positions from when they joined or
+    /// last heard something.
     positions: Option<Arc<Offsets>>,
-    /// Where it began.
+    /// The positions where the feed began.
     began: Option<Arc<Offsets>>,
     channels: HashMap<Channel, Vec<Member<T>>>,
     next_id: u64,
     closed: bool,
 }
 
-/// The listeners of a feed. Clones share them, and are one pointer: each of ten thousand subscriptions has some.
+/// The listeners of a feed. Clones share them. A clone is one pointer, because each of ten thousand subscriptions has
+/// one.
 pub(super) struct Subscribers<T>(Arc<Shared<T>>);
 
 struct Shared<T> {
     inner: Mutex<Inner<T>>,
     bell: Bell<T>,
-    /// Those who wait for the beginning are woken in the order in which they came.
+    /// Tasks that wait for the beginning are woken in the order in which they came.
     begun: Notify,
-    /// How many have a subscription.
+    /// The number of subscriptions.
     count: watch::Sender<usize>,
     listeners: Gauge,
-    /// Messages of each partition that the feed looks back at in any case.
+    /// The number of messages of each partition that the feed reads again in any case.
     look_back: i64,
 }
 
@@ -65,7 +68,7 @@ impl<T> Clone for Subscribers<T> {
     }
 }
 
-/// A listener's end of its queue; leaves when dropped.
+/// A listener's end of its queue. Dropping it leaves the feed.
 pub(super) struct Subscription<T> {
     subscribers: Subscribers<T>,
     channel: Channel,
@@ -74,12 +77,12 @@ pub(super) struct Subscription<T> {
 }
 
 impl<T: Clone> Subscribers<T> {
-    /// Nobody yet. `listeners` counts them.
+    /// No listeners yet. `listeners` is the gauge that counts them.
     pub(super) fn new(listeners: Gauge) -> Self {
         Self::looking_back(listeners, 0)
     }
 
-    /// The same for a feed that begins so many messages of each partition before the log's end.
+    /// The same for a feed that begins this many messages before the end of each partition.
     pub(super) fn looking_back(listeners: Gauge, messages: i64) -> Self {
         Self(Arc::new(Shared {
             inner: Mutex::new(Inner {
@@ -97,8 +100,9 @@ impl<T: Clone> Subscribers<T> {
         }))
     }
 
-    /// The feed begins at the log's end, or as far before it as it looks back. If somebody joined before it could see the log, it begins earlier, so that what
-    /// was appended since is heard. Returns where it begins; again the same when asked again.
+    /// Begins the feed at the end of the log, or earlier by what it looks back. If somebody joined before the feed
+    /// could see the log, it begins even earlier, so that messages appended since then are heard. Returns where it
+    /// begins. A repeated call returns the same.
     pub(super) fn begin(&self, ends: &BTreeMap<i32, (i64, i64)>) -> Arc<Offsets> {
         let mut inner = self.lock();
         let step_back = if inner.channels.is_empty() {
@@ -124,7 +128,7 @@ impl<T: Clone> Subscribers<T> {
         notified::until(&self.0.begun, || self.lock().began.is_some()).await;
     }
 
-    /// Where the feed began, if it has.
+    /// The positions where the feed began, if it has.
     pub(super) fn began(&self) -> Option<Arc<Offsets>> {
         self.lock().began.clone()
     }
@@ -134,7 +138,7 @@ impl<T: Clone> Subscribers<T> {
         let _ = self.0.count.subscribe().wait_for(|count| *count > 0).await;
     }
 
-    /// Waits until nobody has listened for so long.
+    /// Waits until there have been no listeners for this time.
     pub(super) async fn deserted(&self, time: Duration, clock: &Clock) {
         let mut count = self.0.count.subscribe();
         loop {
@@ -147,13 +151,13 @@ impl<T: Clone> Subscribers<T> {
         }
     }
 
-    /// How far the feed has come, if it has begun.
+    /// The positions of the feed, if it has begun.
     pub(super) fn positions(&self) -> Option<Arc<Offsets>> {
         self.lock().positions.clone()
     }
 
-    /// Joins, and tells from which positions on everything will be heard. The place is a pointer: it is handed from step to step, and a
-    /// future has room for each place that it passes.
+    /// Joins the feed, and returns the positions from which the listener hears everything. The subscription is boxed,
+    /// because it moves from step to step, and a future holds space for each place it moves through.
     pub(super) fn join(&self, channel: Channel) -> (Box<Subscription<T>>, Option<Arc<Offsets>>) {
         let inbox = Arc::new(Inbox::new());
         let mut inner = self.lock();
@@ -179,13 +183,13 @@ impl<T: Clone> Subscribers<T> {
         (subscription, inner.positions.clone())
     }
 
-    /// Passes by a message that is for nobody.
+    /// Moves past a message that is for nobody.
     pub(super) fn pass(&self, position: Position) {
         let mut inner = self.lock();
         inner.step(position);
     }
 
-    /// Passes by a message if nobody listens to any of these channels. Returns whether that was so.
+    /// Moves past a message if nobody listens to any of these channels. Returns whether it did.
     pub(super) fn pass_unless_heard(&self, channels: &[Channel], position: Position) -> bool {
         let mut inner = self.lock();
         let heard = channels
@@ -197,8 +201,8 @@ impl<T: Clone> Subscribers<T> {
         !heard
     }
 
-    /// Gives what `make` makes of the new positions to all who listen to one of these channels. One whose queue is full
-    /// loses its subscription: it hears what is in the queue, then that it lagged.
+    /// Delivers to all listeners of these channels what `make` builds from the new positions. A listener whose queue is
+    /// full loses its subscription: it gets what is in the queue, and then the information that it lagged.
     pub(super) fn deliver(
         &self,
         channels: &[Channel],
@@ -234,7 +238,7 @@ impl<T: Clone> Subscribers<T> {
         self.0.bell.ring(told);
     }
 
-    /// Ends: every listener hears what is in its queue, and no more.
+    /// Ends the feed. Each listener still gets what is in its queue.
     pub(super) fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
@@ -245,7 +249,7 @@ impl<T: Clone> Subscribers<T> {
 }
 
 impl<T: Send + Sync + 'static> Subscribers<T> {
-    /// Begins to wake listeners where they are many, until the service stops.
+    /// Starts the task that wakes many listeners in batches, until the service stops.
     pub(super) fn start(&self, shutdown: &Shutdown) {
         self.0.bell.start(shutdown);
     }
@@ -266,12 +270,12 @@ impl<T> Inner<T> {
 }
 
 impl<T> Subscription<T> {
-    /// The next update; `None` when the feed ended or this listener lagged.
+    /// The next update. `None` when the feed has ended or this listener lagged.
     pub(super) async fn next(&mut self) -> Option<T> {
         self.inbox.next().await
     }
 
-    /// The next update if it is here already.
+    /// The next update, if there is one already.
     pub(super) fn next_ready(&mut self) -> Option<T> {
         self.inbox.next_ready()
     }

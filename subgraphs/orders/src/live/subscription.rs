@@ -1,5 +1,4 @@
-//! One subscription to the changes of orders: the present orders, if they are wanted, then what was missed, then
-//! changes as they happen.
+//! One subscription to the changes of orders: the snapshot if requested, then missed changes, then live changes.
 
 mod catch_up;
 
@@ -35,21 +34,21 @@ use crate::domain::OrderChangeEvent;
 use catch_up::CatchUp;
 
 pub(super) enum Phase {
-    /// A snapshot is to be read; nothing was done for it.
+    /// A snapshot is to be read. Nothing was done for it yet.
     Begin,
-    /// Reads a snapshot, and keeps what happens meanwhile in a queue, if there is one.
+    /// Reads a snapshot. Changes collect in the queue meanwhile, if there is one.
     Snapshot(Option<Box<Subscription<Arc<Seen>>>>),
-    /// Goes on behind a position; the log was not looked at yet.
+    /// Continues after a position. The log has not been asked yet.
     Resume,
-    /// Reads the log behind that position.
+    /// Reads the log after that position.
     CatchUp(Box<CatchUp>),
-    /// Listens.
+    /// Listens to the queue.
     Live(Box<Subscription<Arc<Seen>>>),
-    /// Nothing more comes.
+    /// The subscription has ended.
     Over,
 }
 
-/// What is to be given next, and where the subscriber is behind it.
+/// The next item to send, and the cursor after it.
 struct Ready {
     cursor: Arc<str>,
     what: What,
@@ -62,7 +61,7 @@ enum What {
         Option<DateTime<Utc>>,
         Option<Arc<Delivery>>,
     ),
-    /// A change that all its listeners were told of at once.
+    /// A change that the feed delivered to all its listeners at once.
     Heard(Arc<Seen>),
     Nothing,
 }
@@ -70,15 +69,15 @@ enum What {
 pub(super) struct OrderSubscription {
     feed: Arc<Common>,
     interest: Interest,
-    /// Only changes made later, for one who joined before the feed saw the log and looks back at what was there.
+    /// Only later changes are sent: for a subscriber that joined before the feed saw the log and looks back.
     pub(super) since: Option<DateTime<Utc>>,
     place: Place,
-    /// What was read of that which `place` says is held back; the rest is to be read again.
+    /// The changes that were read of those that `place` names as held back. The others must be read again.
     held_back: HeldBack,
     chain: Chain,
     beat: Beat,
     phase: Phase,
-    /// Whether the store was asked to show all that was stored before `place`.
+    /// Whether the store has passed the barrier that makes everything before `place` visible.
     has_begun_snapshot: AtomicBool,
     ready: VecDeque<Ready>,
 }
@@ -107,12 +106,12 @@ impl OrderSubscription {
         }
     }
 
-    /// The next item; `None` when the service stops.
+    /// The next item. `None` when the service stops.
     pub(super) async fn next(&mut self) -> Option<Result<OrderItem, LiveError>> {
         loop {
             if let Some(ready) = self.ready.pop_front() {
                 if self.ready.is_empty() {
-                    // Room for more is not held by ten thousand who wait.
+                    // Ten thousand idle subscriptions must not keep spare capacity.
                     self.ready = VecDeque::new();
                 }
                 return Some(Ok(self.give(ready)));
@@ -120,7 +119,7 @@ impl OrderSubscription {
             if self.release().await {
                 continue;
             }
-            // What happens once, and at the beginning, takes no room for as long as the subscription listens.
+            // The boxes keep the state of rare phases out of the future of a subscription that listens.
             let step = match std::mem::replace(&mut self.phase, Phase::Over) {
                 Phase::Over => return None,
                 Phase::Begin => Box::pin(self.begin_snapshot()).await,
@@ -186,7 +185,7 @@ impl OrderSubscription {
         }
     }
 
-    /// The cursor of whoever has heard all up to these positions, by the same interest.
+    /// The cursor of every subscriber with the same filter that has heard everything up to these positions.
     fn cursor_at(&self, positions: Arc<Offsets>) -> Arc<str> {
         let place = Place::of(self.interest.in_short()).at(positions);
         place.encode(self.feed.log.as_ref())
@@ -203,7 +202,7 @@ impl OrderSubscription {
         self.ready.push_back(Ready { cursor, what });
     }
 
-    /// Nothing happened for a while. While the feed has not seen the log there is nothing to go on from, and silence says more.
+    /// Queues a heartbeat. There is none until the feed has seen the log: there is no position to resume from.
     fn nothing_happened(&mut self) {
         if self.place.seen.is_empty() {
             self.beat.sent(self.feed.shutdown.clock());
@@ -212,8 +211,7 @@ impl OrderSubscription {
         }
     }
 
-    /// Takes a change that may be told, or holds it back: while the audit trail has not said whether it was in the log before, while it
-    /// does not open, while the change before it has not been read, and behind another one of its order that is held back.
+    /// Sends a change or holds it back. [`super::held_back`] lists the reasons for holding a change back.
     fn take_or_hold(&mut self, mut told: Told, mut is_early: bool) {
         if !self.interest.wants(&told.event) {
             return;
@@ -252,7 +250,7 @@ impl OrderSubscription {
         self.held_back.hold(told, is_early, now);
     }
 
-    /// Takes what need not be held back any more. Returns whether there was any.
+    /// Takes what no longer needs to be held back. Returns whether there was any.
     async fn release(&mut self) -> bool {
         let (clock, opener) = (self.feed.shutdown.clock(), &self.feed.opener);
         let shows_any = |subjects: &_| opener.shows_any(subjects);
@@ -279,7 +277,7 @@ impl OrderSubscription {
         is_any
     }
 
-    /// Takes a change that is open, unless it is known by the snapshot.
+    /// Queues an open change, unless the snapshot contains it.
     fn take(&mut self, told: Told) {
         let Told {
             position,
@@ -300,7 +298,7 @@ impl OrderSubscription {
         }
     }
 
-    /// Whether a change is not known by the snapshot.
+    /// Whether the snapshot does not contain a change.
     fn is_new(&mut self, event: &OrderChangeEvent) -> bool {
         let Some(known) = self.place.ahead.get(&event.id).copied() else {
             return true;
@@ -311,7 +309,7 @@ impl OrderSubscription {
         event.revision > known
     }
 
-    /// Joins, and notes from where on everything will be heard: what is published before that is in the store.
+    /// Joins the feed at its present positions. Everything that was published before them is in the store.
     async fn begin_snapshot(&mut self) -> Result<Phase, LiveError> {
         let shutdown = self.feed.shutdown.clone();
         tokio::select! {
@@ -332,7 +330,7 @@ impl OrderSubscription {
         Ok(Phase::Snapshot(Some(queue)))
     }
 
-    /// Gives one page.
+    /// Queues one page.
     async fn snapshot(
         &mut self,
         queue: Option<Box<Subscription<Arc<Seen>>>>,
@@ -374,7 +372,7 @@ impl OrderSubscription {
             .await
     }
 
-    /// Reads a page, however long the store is away.
+    /// Reads a page, and retries for as long as the store is away.
     async fn read_page(&self, behind: &str) -> Page {
         let clock = self.feed.shutdown.clock();
         let mut pauses = BACKOFF.pauses(clock);
@@ -395,10 +393,10 @@ impl OrderSubscription {
         mut queue: Box<Subscription<Arc<Seen>>>,
     ) -> Result<Phase, LiveError> {
         let clock = self.feed.shutdown.clock().clone();
-        // What waits in the queue meanwhile is bounded: whoever has too much there is told where to resume.
+        // The queue is bounded meanwhile. If it overflows, the subscriber gets a cursor to resume at.
         let has_room = self.has_room_for(1);
         let heard = {
-            // Pinned here, these are in this future once, and not in each that they are given to.
+            // Pinned here, so that the enclosing future holds each of these only once.
             let next = pin!(async {
                 if !has_room {
                     std::future::pending::<()>().await;
@@ -406,7 +404,7 @@ impl OrderSubscription {
                 queue.next().await
             });
             let hearing = pin!(self.beat.before_due(&clock, next));
-            // Hardly ever is anything held back: room for that is made then.
+            // Changes are rarely held back, so the state for that is boxed only when needed.
             let may_be_told =
                 (self.held_back.len() > 0).then(|| Box::pin(self.held_back_may_be_told()));
             let may_be_told = OptionFuture::from(may_be_told);
@@ -428,7 +426,7 @@ impl OrderSubscription {
             }
             Some(None) => return Ok(Phase::Over),
             None => {
-                // Whatever is for this subscriber and before these positions is in the queue now.
+                // Everything before these positions that is for this subscriber is in the queue now.
                 let positions = self.feed.subscribers.positions().unwrap_or_default();
                 while self.has_room_for(1)
                     && let Some(found) = queue.next_ready()
@@ -460,7 +458,6 @@ impl OrderSubscription {
             && self.held_back.len() == 0
             && !self.place.held.contains(&found.position);
         if is_plain {
-            // The usual way copies nothing.
             if self.interest.wants(&found.event) && self.is_new(&found.event) {
                 self.push(What::Heard(Arc::clone(found)));
             }
@@ -476,12 +473,12 @@ impl OrderSubscription {
         }
     }
 
-    /// Whether so many more changes may be held back. Only what the audit trail will answer for is waited for.
+    /// Whether this many more changes may be held back. The bound applies only while answers of the trail are awaited.
     fn has_room_for(&self, more: usize) -> bool {
         self.held_back.len() + more <= HELD_AT_MOST || !self.held_back.has_undecided()
     }
 
-    /// Waits until something that is held back may be told; for ever while nothing is.
+    /// Waits until a held back change may be sent. If there is none, it waits forever.
     async fn held_back_may_be_told(&self) {
         let clock = self.feed.shutdown.clock();
         if !self.held_back.has_undecided() {

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-//! The feeds on logs in memory: what their tests share, and beneath it those of subscriptions.
+//! The shared parts of the tests of feeds on logs in memory. The tests of subscriptions are in the modules below.
 
 mod access;
 mod customer_subscription;
@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use super::{Interest, LiveError, item::OrderUpdate};
 use crate::{
     domain::{Order, Placement},
-    // Named here, for what is beneath: tests may look at the feeds through the graph, what is shipped of them knows nothing of it.
+    // Re-exported for the test modules below. Tests may use the feeds through the graph, but the released code of the
+    // feeds does not depend on it.
     graphql::{OrdersSchema, schema},
     replica::ReplicaCustomer,
     test_support::{LIMIT, World, item},
@@ -26,7 +27,8 @@ use crate::{
 
 pub(super) type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, LiveError>> + Send>>;
 
-/// An order made some time ago (in the future, if negative, so that it is surely newer than the feed's start).
+/// An order that was made this long ago. A negative age puts it into the future, so that it is surely newer than the
+/// start of the feed.
 pub(super) fn order_of_age(customer_id: &str, age: TimeDelta) -> Order {
     let placement = Placement {
         customer_id: customer_id.into(),
@@ -94,7 +96,7 @@ fn seen(update: &OrderUpdate) -> (String, i64) {
     (update.order.id.clone(), update.order.revision)
 }
 
-/// Lets the audit projection take everything that is in the log.
+/// Lets the audit projection process everything in the log.
 pub(super) async fn audit(world: &World) {
     world.audit_everything().await;
 }

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-//! Cursors that are taken and refused, and how they are written.
+//! Which cursors are accepted and refused, and how they are encoded.
 
 use async_trait::async_trait;
 
@@ -9,7 +9,7 @@ use crate::live::{
     log::{Attention, LogAway, LogReader},
 };
 
-/// The log of a system; of none if `None`.
+/// The log of this system, or of an unknown one if `None`.
 struct LogOf(Option<&'static str>);
 
 #[async_trait]
@@ -122,7 +122,7 @@ fn all_who_are_at_one_position_share_it_and_who_has_more_to_tell_has_a_cursor_of
     assert!(!place.is_just(&told, &OURS));
     advance_shared(&mut place.seen, &told);
     assert!(Arc::ptr_eq(&place.seen, &told) && place.is_just(&told, &OURS));
-    // Further in one partition, behind in another.
+    // It is further in one partition and behind in another.
     let mut elsewhere = Place::of(0).at(Offsets::from([(0, 1), (1, 9), (2, 3)]));
     advance_shared(&mut elsewhere.seen, &told);
     assert_eq!(*elsewhere.seen, Offsets::from([(0, 6), (1, 9), (2, 3)]));

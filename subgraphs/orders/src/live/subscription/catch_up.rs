@@ -1,4 +1,4 @@
-//! Goes on behind a cursor: reads the log from there until it has come to where listening begins.
+//! Continues after a cursor: reads the log from there until it reaches the position where listening begins.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,34 +22,36 @@ use crate::{
     },
 };
 
-/// Messages that are caught up with at once.
+/// The maximum number of messages that are processed together while catching up.
 const CATCH_UP: usize = 500;
-/// How long catching up waits for one more message before it works on those that it has.
+/// How long catching up waits for one more message before it processes those that it has.
 const GATHER: Duration = Duration::from_millis(5);
-/// How long catching up waits for the audit trail before it goes on and holds back what the trail has not answered for.
+/// How long catching up waits for the audit trail. After that it continues, and changes without an answer are held
+/// back.
 const AUDIT_WAIT: Duration = Duration::from_secs(1);
 
 pub(in crate::live) struct CatchUp {
     reader: Box<dyn LogReader>,
     memory: SeenRevisions,
-    /// Where to read to.
+    /// The offsets to read up to.
     target: Arc<Offsets>,
-    /// The queue, once the target is where listening begins. Taken late, so that it holds little meanwhile.
+    /// The queue, from the time when the target is the position where listening begins. It joins late, so that little
+    /// collects in it.
     subscriber: Option<Box<Subscription<Arc<Seen>>>>,
 }
 
-/// What is known of a change that has not been told.
+/// What is known of a change that has not been sent.
 enum FirstOccurrence {
-    /// It is told for the first time, and the one before it is there, or was before this reader began.
+    /// It is a first occurrence. Its predecessor was read, or was in the log before this reader began.
     Follows,
-    /// It is told for the first time, and the one before it has not been read.
+    /// It is a first occurrence, and its predecessor has not been read.
     LeavesOut,
-    /// What the audit trail says, or will say.
+    /// The audit trail is asked.
     Asked(Arc<Lookup>),
 }
 
 impl OrderSubscription {
-    /// Looks at the log until it answers, and goes on behind the cursor.
+    /// Asks the log until it answers, and continues after the cursor.
     pub(super) async fn resume(&mut self) -> Result<Phase, LiveError> {
         let shutdown = self.feed.shutdown.clone();
         let clock = shutdown.clock().clone();
@@ -82,8 +84,9 @@ impl OrderSubscription {
         }
     }
 
-    /// Goes a step towards the target. When it is reached, takes a queue, which sets the last target; when that is reached,
-    /// listens. What was read beyond it is heard again there and known by its offset.
+    /// Takes one step towards the target. When the target is reached, the subscription joins the feed, which sets the
+    /// last target. When that is reached too, it listens. Messages that were read beyond it are heard again there, and
+    /// are recognized by their offsets.
     pub(super) async fn catch_up(
         &mut self,
         mut catch_up: Box<CatchUp>,
@@ -156,7 +159,7 @@ impl OrderSubscription {
             let seen = Arc::make_mut(&mut self.place.seen);
             let next = seen.entry(position.partition).or_insert(0);
             *next = (*next).max(position.offset + 1);
-            // What was held back up to here was read again, if the log has it.
+            // Changes that were held back up to here have been read again, if the log still has them.
             let held_back = &self.held_back;
             self.place.held.retain(|held| {
                 held.partition != position.partition
@@ -186,8 +189,8 @@ impl OrderSubscription {
         Ok(Phase::CatchUp(catch_up))
     }
 
-    /// For each message whether it may be a first occurrence of what is wanted, and what is known of the change before it. What memory
-    /// does not know is asked for at once.
+    /// Classifies each message: `None` if it is not wanted or is a repetition, otherwise what is known of its
+    /// predecessor. Lookups for everything that memory does not know are made together.
     async fn classify(
         &self,
         read: &[(Position, Option<OrderChangeEvent>)],
@@ -207,7 +210,7 @@ impl OrderSubscription {
         let mut first_occurrences = Vec::with_capacity(read.len());
         for ((position, event), lookup) in read.iter().zip(asked) {
             first_occurrences.push(event.as_ref().and_then(|event| {
-                // What came before in this very batch may have told more.
+                // Earlier messages of the same batch may have brought answers.
                 memory.settle(&event.id);
                 let first_occurrence = match memory.classify(event) {
                     Occurrence::Repeated => return None,
@@ -227,7 +230,7 @@ impl OrderSubscription {
     }
 }
 
-/// How to go on from a place, and how far it has come in each partition; an error where the log does not answer now.
+/// How to continue after a place, and the positions of the feed. An error if the log does not answer now.
 async fn look(
     feed: &Common,
     interest: &Interest,
@@ -235,7 +238,7 @@ async fn look(
 ) -> Result<Result<(Phase, Arc<Offsets>), LiveError>, LogAway> {
     let Place { seen, held, .. } = place;
     feed.subscribers.begun().await;
-    // By now it is known whose the log is.
+    // The feed has begun, so the system of the log is known.
     if let Err(error) = place.check(feed.log.as_ref()) {
         return Ok(Err(error));
     }

@@ -1,5 +1,5 @@
-//! Who hears of which changes, and what of them each is shown, by the rights that a subscription came with. What many select alike is written
-//! once for all of them, so who shares it must have the same rights.
+//! Which subscribers hear of which changes, and what they see of them, by the rights of the subscription. Subscribers
+//! with the same selection share a rendering, so they must have the same rights.
 
 use async_graphql::{Request, Variables};
 use futures::{FutureExt, StreamExt, stream::BoxStream};
@@ -14,7 +14,7 @@ use crate::{
     test_support::{LIMIT, World, event},
 };
 
-// Documents without texts in them: only such are remembered for others who select the same.
+// Documents without string literals. Only the renderings of such documents are shared.
 const UPDATED: &str = "subscription { orderUpdated { order { id } } }";
 const FEED: &str = "subscription { orderFeed { ... on OrderUpdate { order { id } } } }";
 const SNAPSHOT: &str = "subscription($order: ID) { orderFeed(orderId: $order, snapshot: true) {
@@ -29,7 +29,7 @@ const WITH_NAME: &str =
 /// How responses are made.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// Written for all who select the same and have the same rights.
+    /// Rendered once for all subscribers with the same selection and the same rights.
     Together,
     /// Resolved for this subscriber alone.
     Alone,
@@ -54,7 +54,7 @@ impl Graph {
         Self { world, schema }
     }
 
-    /// The responses of a subscription to the bearer of a token.
+    /// The responses of a subscription for the bearer of a token.
     async fn subscribe(
         &self,
         way: Way,
@@ -88,7 +88,7 @@ impl Graph {
         }
     }
 
-    /// The same, listening already: nothing is there to be told yet.
+    /// The same, already listening. Nothing has been sent yet.
     async fn listen(
         &self,
         way: Way,
@@ -110,7 +110,8 @@ impl Graph {
 
     async fn publish(&self, order: &Order) {
         self.world.order_log.append(0, &event(order));
-        // It is made within what clocks may differ of the feed's beginning: the audit trail says that it is new.
+        // The change is made within the tolerated clock skew after the feed began, so the audit trail must confirm that
+        // it is new.
         self.world.audit_everything().await;
     }
 }
@@ -127,7 +128,7 @@ async fn next(responses: &mut BoxStream<'static, Value>) -> Value {
     timeout(LIMIT, responses.next()).await.unwrap().unwrap()
 }
 
-/// The id of the order that a response tells of.
+/// The id of the order in a response.
 fn order_of(response: &Value) -> &str {
     let data = &response["data"];
     let order = ["orderUpdated", "orderFeed"]
@@ -261,7 +262,7 @@ async fn self_that_names_the_order_of_somebody_else_hears_nothing_of_it() {
 #[tokio::test]
 async fn who_selects_the_same_with_other_rights_is_shown_what_those_rights_show() {
     let graph = Graph::new().await;
-    // Each with whether the name is shown. The first three are one subject, so that nothing but the scopes tells them apart.
+    // Each with whether the name is shown. The first three have the same subject, so only their scopes differ.
     let mut readers = [
         (("9", "orders:read"), false),
         (("9", "orders:read customers:read"), true),
@@ -277,7 +278,7 @@ async fn who_selects_the_same_with_other_rights_is_shown_what_those_rights_show(
                 .await;
             subscriptions.push((bearer, is_shown, responses));
         }
-        // The second change finds what was written for the first.
+        // The second change finds the rendering that was cached for the first.
         for _ in 0..2 {
             let order = graph.place("1").await;
             for (bearer, is_shown, responses) in &mut subscriptions {
@@ -295,7 +296,7 @@ async fn who_selects_the_same_with_other_rights_is_shown_what_those_rights_show(
                 }
             }
         }
-        // Whoever comes first must not decide for the others.
+        // The first subscriber must not decide for the others.
         readers.reverse();
     }
 }

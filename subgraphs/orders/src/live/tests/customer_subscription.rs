@@ -1,4 +1,4 @@
-//! A subscription to a customer: each change once, when the replica shows it.
+//! A subscription to a customer. Each change is sent once, when the replica shows it.
 
 use std::time::Duration;
 

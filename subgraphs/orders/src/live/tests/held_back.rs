@@ -1,4 +1,4 @@
-//! A change that cannot be told yet, for its key or its predecessor is not there, holds back its own order alone.
+//! A change that cannot be sent yet, because its key or its predecessor is missing, holds back only its own order.
 
 use tandem_event_path::data_keys::DataKey;
 use tandem_model::event::CloudEvent;
@@ -11,7 +11,7 @@ use crate::{
     test_support::{LateKeys, MemoryLog, World, event, sealer},
 };
 
-/// Changes of an order of this customer, sealed: each with its order.
+/// The sealed change events of these orders.
 fn sealed(key: &DataKey, orders: &[Order]) -> Vec<CloudEvent> {
     let sealed = |order: &Order| {
         let told = OrderChangeEvent::of(order, "test").seal(key).unwrap();
@@ -20,7 +20,7 @@ fn sealed(key: &DataKey, orders: &[Order]) -> Vec<CloudEvent> {
     orders.iter().map(sealed).collect()
 }
 
-/// Tells another order in its place, and so that everything before it was passed.
+/// Publishes a change of another order and waits for it. This shows that everything before it has passed.
 async fn tells(world: &World, updates: &mut Updates<OrderUpdate>) -> OrderUpdate {
     let order = fresh("other");
     world.order_log.append(0, &event(&order));
@@ -65,7 +65,7 @@ async fn who_resumes_is_told_what_was_held_back_before_the_cursor_and_once() {
     let cursor = tells(&world, &mut updates).await.cursor;
     drop(updates);
     audit(&world).await;
-    // Resumed while the key is still not there, then again with the key there.
+    // Resumes while the key is still missing, and then again when the key is there.
     let mut resumed = subscribe(&world, everything(), Some(&cursor));
     let later = tells(&world, &mut resumed).await.cursor;
     audit(&world).await;
@@ -76,7 +76,7 @@ async fn who_resumes_is_told_what_was_held_back_before_the_cursor_and_once() {
     audit(&world).await;
     let mut again = subscribe(&world, everything(), Some(&later));
     assert_eq!(seen(&next(&mut again).await), (placed.id.clone(), 1));
-    // Who was told resumes behind it.
+    // A subscriber that was sent the change resumes after it.
     let mut behind = subscribe(&world, everything(), Some(&told.cursor));
     assert_eq!(next(&mut behind).await.order.customer_id, "other");
 }
@@ -91,7 +91,7 @@ async fn a_change_that_is_read_after_a_newer_one_of_its_order_is_told_and_in_ord
     let shipped = advanced(&confirmed);
     world.order_log.append(1, &event(&placed));
     assert_eq!(seen(&next(&mut updates).await), (placed.id.clone(), 1));
-    // As when the order went over to a partition that was added, and the old one is read later.
+    // As if the order moved to an added partition, and the old partition is read later.
     world.order_log.append(2, &event(&shipped));
     tells(&world, &mut updates).await;
     world.order_log.append(1, &event(&confirmed));
@@ -112,7 +112,7 @@ async fn who_resumes_is_told_in_order_what_lies_in_two_partitions() {
     let cursor = tells(&world, &mut updates).await.cursor;
     let (placed, other) = (fresh("1"), fresh("2"));
     let changes = [&placed, &advanced(&placed), &advanced(&advanced(&placed))];
-    // The reader takes the first partition first.
+    // The reader reads the first partition first.
     for (partition, change) in [
         (2, changes[0]),
         (1, changes[1]),

@@ -1,4 +1,5 @@
-//! What is published again is told once, also where only the audit trail knows of the first time, however far behind it is.
+//! An event that is published again is sent once, even if only the audit trail knows its first occurrence, and however
+//! far behind the trail is.
 
 use std::time::Duration;
 
@@ -32,10 +33,10 @@ async fn what_was_published_before_the_start_and_again_after_it_is_known_by_the_
     assert_eq!(seen(&next(&mut updates).await), (order.id.clone(), 2));
 }
 
-/// How long the audit trail is behind in tests of that.
+/// How long the audit trail is behind in these tests.
 const LONG_BEHIND: Duration = Duration::from_secs(300);
 
-/// Lets the feed pass what was appended: whoever resumes then has to read it.
+/// Lets the feed pass the appended messages, so that a subscriber that resumes then has to read them.
 async fn passed() {
     sleep(Duration::from_secs(1)).await;
 }
@@ -64,7 +65,7 @@ async fn what_was_published_before_the_start_and_again_after_it_is_not_told_howe
     for change in [&order, &second, &order, &second] {
         world.order_log.append(0, &event(change));
     }
-    // Nobody else waits for the word of the trail.
+    // Changes of other orders do not wait for the answer of the trail.
     for customer_id in ["2", "3"] {
         let other = fresh(customer_id);
         world.order_log.append(0, &event(&other));
@@ -89,13 +90,13 @@ async fn who_resumes_is_told_nothing_twice_however_far_the_audit_trail_is_behind
     world.order_log.append(0, &event(&placed));
     let mut cursor = next(&mut updates).await.cursor;
     drop(updates);
-    // A relay that crashed publishes again what the subscriber has heard, before what it has not.
+    // A relay that crashed publishes events again that the subscriber has heard, before those that it has not.
     let confirmed = advanced(&placed);
     for change in [&placed, &confirmed, &placed, &confirmed] {
         world.order_log.append(0, &event(change));
     }
     passed().await;
-    // Whoever breaks off and resumes meanwhile has still to be told.
+    // A subscriber that disconnects and resumes meanwhile has still not been sent the change.
     for _ in 0..2 {
         let mut resumed = subscribe(&world, everything(), Some(&cursor));
         tells_nothing(&mut resumed).await;

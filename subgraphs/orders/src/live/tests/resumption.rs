@@ -1,4 +1,4 @@
-//! A subscriber that resumes behind its cursor leaves no gap and hears nothing twice; what is no cursor is refused.
+//! A subscriber that resumes after its cursor has no gap and hears nothing twice. Invalid cursors are refused.
 
 use futures::{FutureExt, StreamExt};
 
@@ -20,7 +20,7 @@ async fn a_subscriber_resumes_behind_its_cursor_and_goes_over_to_live() {
     let first = next(&mut updates).await;
     next(&mut updates).await;
     drop(updates);
-    // While nobody listens: further changes, and everything again after a crash.
+    // While nobody listens: further changes, and all events again after a crash.
     let (one_b, two_b) = (advanced(&one), advanced(&two));
     for (partition, change) in [(0, &one), (0, &one_b), (1, &two), (1, &two_b)] {
         world.order_log.append(partition, &event(change));
@@ -32,7 +32,7 @@ async fn a_subscriber_resumes_behind_its_cursor_and_goes_over_to_live() {
         missed.push(seen(&next(&mut resumed).await));
     }
     missed.sort();
-    // Of the two first changes, the one behind the cursor; then both second ones.
+    // Of the two first changes, the one after the cursor; then both second ones.
     let behind = if first.order.id == one.id { &two } else { &one };
     let mut expected = vec![
         (behind.id.clone(), 1),
@@ -133,7 +133,7 @@ async fn a_cursor_that_is_none_is_refused() {
             "{text}"
         );
     }
-    // {"0":5} of a log that is empty, {"9":0} of one with three partitions.
+    // `{"0":5}` for an empty log, `{"9":0}` for a log with three partitions.
     for text in ["eyIwIjo1fQ", "eyI5IjowfQ"] {
         let mut updates = subscribe(&world, everything(), Some(text));
         assert!(

@@ -1,5 +1,5 @@
-//! A subscription to orders that begins now: each change once, in order, and only those wanted; ended when it is too slow, and with the
-//! service.
+//! A subscription to orders that begins now: each change once, in order, and only the wanted ones. It ends when it is
+//! too slow, and with the service.
 
 use chrono::TimeDelta;
 use futures::{FutureExt, StreamExt};
@@ -22,7 +22,7 @@ async fn every_change_comes_once_and_in_order() {
     let placed = fresh("1");
     let confirmed = advanced(&placed);
     let shipped = advanced(&confirmed);
-    // A relay that crashed after the second one publishes from the first one on again.
+    // A relay that crashed after the second event publishes again from the first one.
     for change in [&placed, &confirmed, &placed, &confirmed, &shipped] {
         world.order_log.append(0, &event(change));
     }
@@ -45,7 +45,8 @@ async fn a_subscription_that_waits_takes_little_room() {
     };
     let orders = &world.backing.live.orders;
     let items = orders.follow(everything(), request).unwrap();
-    // There may be ten thousand. What is done once, or is the same for all of them, belongs into a box, or behind a pointer.
+    // There may be ten thousand subscriptions. State that is used once, or that is the same for all, belongs into a box
+    // or behind a pointer.
     let size = std::mem::size_of_val(&items);
     assert!(size <= 1_024, "{size} bytes");
 }
@@ -101,7 +102,7 @@ async fn a_slow_subscriber_is_told_where_to_resume() {
         let order = fresh(&n.to_string());
         world.order_log.append(0, &event(&order));
     }
-    // Somebody who waits for one order alone, and is served, shows that the feed has passed all the others.
+    // A subscriber of one order that gets its change shows that the feed has passed all earlier changes.
     let marker = fresh("marker");
     let interest = Interest {
         order_id: Some(marker.id.clone()),
