@@ -4,7 +4,7 @@
     clippy::disallowed_methods,
     reason = "for tests alone, where the feature is on as well"
 )]
-//! What every replica store must do: one suite, run on each adapter.
+//! The contract of replica stores: one test suite, run on each adapter.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tandem_event_path::store::PublishedRow;
 use super::{Contact, Name, Replaces, ReplicaCustomer, ReplicaStore};
 use crate::domain::{Address, AddressType};
 
-/// A customer at a revision; the first name tells which.
+/// A customer at a revision. The first name contains the revision.
 #[must_use]
 pub fn customer(id: &str, revision: i64) -> ReplicaCustomer {
     ReplicaCustomer {
@@ -110,7 +110,7 @@ async fn what_is_shown_is_read_at_once_and_kept_afterwards(store: &dyn ReplicaSt
     let again = store
         .apply_early(&[customer("c-8", 1), customer("c-9", 2)])
         .await;
-    // A store that makes it durable at once has no epoch to keep.
+    // A store that makes writes durable at once has no epoch.
     assert_eq!(again.unwrap(), epoch);
     let read = store.get_many(&ids(&["c-8", "c-9"])).await.unwrap();
     let revisions: Vec<i64> = read.iter().flatten().map(|read| read.revision).collect();
@@ -177,7 +177,7 @@ async fn rows_are_removed_and_set_back_only_as_they_were_seen(store: &dyn Replic
         let read = store.get_many(&ids(&[id])).await.unwrap();
         read[0].as_ref().map(|held| held.revision)
     };
-    // Of the same revision, and not from the same moment.
+    // The same revision, replicated at another time.
     let at = |revision, second: i64| {
         let mut customer = customer("c-8", revision);
         customer.replicated_at = chrono::DateTime::from_timestamp(1_700_000_000 + second, 0)
@@ -205,7 +205,7 @@ async fn rows_are_removed_and_set_back_only_as_they_were_seen(store: &dyn Replic
         store.remove(std::slice::from_ref(&second)).await.unwrap(),
         0
     );
-    // One that is gone is not made again.
+    // A row that was removed is not created again.
     assert_eq!(store.revert(&[(second, at(2, 4))]).await.unwrap(), 0);
     assert_eq!(held("c-8").await, None);
 }

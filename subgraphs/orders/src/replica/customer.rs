@@ -1,15 +1,15 @@
-//! A customer as orders knows it: what an order needs, and how fresh that is.
+//! A customer as orders knows it: the data that an order needs, and how fresh it is.
 
 use serde::{Deserialize, Serialize};
 use tandem_model::values::Timestamp;
 
 use crate::domain::Address;
 
-/// What a customer is called.
+/// The name of a customer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Name {
-    /// Such as Mr.
+    /// A title, such as Mr.
     #[serde(default)]
     pub title: Option<String>,
     /// First name.
@@ -19,12 +19,12 @@ pub struct Name {
     pub middle_name: Option<String>,
     /// Last name.
     pub last_name: String,
-    /// Such as Jr.
+    /// A suffix, such as Jr.
     #[serde(default)]
     pub suffix: Option<String>,
 }
 
-/// How a customer is reached.
+/// Phone numbers and e-mail address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Contact {
@@ -33,7 +33,7 @@ pub struct Contact {
     /// Second phone number.
     #[serde(default)]
     pub secondary_phone: Option<String>,
-    /// E-mail address, in whatever form accounts took it.
+    /// E-mail address, in any form that accounts has accepted.
     pub email: String,
 }
 
@@ -41,24 +41,25 @@ pub struct Contact {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicaCustomer {
-    /// The customer's id, as accounts gave it.
+    /// The customer's id. Accounts has assigned or accepted it.
     pub id: String,
-    /// What the customer is called.
+    /// The customer's name.
     pub name: Name,
-    /// How the customer is reached.
+    /// Phone numbers and e-mail address.
     pub contact: Contact,
-    /// Where things can be sent.
+    /// The postal addresses.
     pub addresses: Vec<Address>,
-    /// Accounts' revision of the customer.
+    /// The revision of the customer in accounts.
     pub revision: i64,
     /// When that revision was made.
     pub changed_at: Timestamp,
-    /// When it arrived here.
+    /// When that revision arrived here.
     pub replicated_at: Timestamp,
-    /// The key that what is personal is sealed with in events, wrapped, if there is one.
+    /// The wrapped key that seals the personal data in events, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_key: Option<String>,
-    /// The customer has been erased: this is a stub with empty texts, so that orders still have somebody to name.
+    /// Whether the customer has been erased. Then this is a stub with empty texts, so that orders can still refer to
+    /// the customer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub erased: bool,
 }

@@ -11,7 +11,7 @@ use super::{COLLECTION, Replaces, ReplicaCustomer, ReplicaStore};
 
 const CUSTOMERS: TableDefinition<'static, &str, (i64, &[u8])> = TableDefinition::new(COLLECTION);
 
-/// So many customers are read on the caller's thread: handing them to another takes longer.
+/// Up to this many customers are read on the caller's thread, because moving the read to another thread takes longer.
 const FEW: usize = 8;
 
 /// The replica in the embedded store.
@@ -21,7 +21,7 @@ pub struct EmbeddedReplica {
 }
 
 impl EmbeddedReplica {
-    /// The replica in this store, made if it is not there.
+    /// Opens the replica in this store, and creates it if it is missing.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -49,7 +49,7 @@ fn find(
         .collect()
 }
 
-/// A customer with everything encoded, so that the writer thread only moves bytes.
+/// A customer in encoded form, so that the writer thread only moves bytes.
 struct Row {
     id: String,
     revision: i64,
@@ -124,7 +124,7 @@ impl ReplicaStore for EmbeddedReplica {
         &self,
         customers: &[ReplicaCustomer],
     ) -> Result<Option<WriteEpoch>, StoreError> {
-        // Before the write: should another epoch begin meanwhile, it is written again.
+        // The epoch is read before the write. If another epoch begins in between, the customers are written again.
         let epoch = self.store.write_epoch();
         self.put(customers, Replaces::Older, Durable::No).await?;
         Ok(Some(epoch))
@@ -134,7 +134,7 @@ impl ReplicaStore for EmbeddedReplica {
         if self.store.write_epoch() != *epoch {
             return Ok(false);
         }
-        // It takes along all that was written before.
+        // A durable write makes all earlier writes durable, too.
         self.store.write(Durable::Yes, |_| Ok(())).await?;
         Ok(self.store.write_epoch() == *epoch)
     }

@@ -1,6 +1,7 @@
-//! Orders' own reading of accounts' `CustomerChangeEvent`: it takes what it needs and ignores the rest.
+//! How orders reads the `CustomerChangeEvent` of accounts: it uses the fields that it needs and ignores the rest.
 //!
-//! The contract is `schema/events/customer-change-event.v2.json`, and version 1 before it; samples in `test-data/events` hold this reading to it.
+//! The contract is `schema/events/customer-change-event.v2.json`, and version 1 before it. The samples in
+//! `test-data/events` check this reader against it.
 
 use serde::Deserialize;
 use tandem_event_path::{
@@ -21,28 +22,29 @@ use crate::domain::Address;
 
 /// The topic of customers' changes.
 pub const TOPIC: &str = "accounts.customer.change";
-/// Where messages of that topic go that cannot be taken.
+/// The dead letter topic: messages of that topic that cannot be processed are copied here.
 pub const DEAD_LETTER_TOPIC: &str = "accounts.customer.change.DLT";
-/// CloudEvents `type` of a customer's change.
+/// The CloudEvents `type` of a customer's change.
 pub const KIND: &str = "CustomerChangeEvent";
 
-/// The change after which there is no person any more.
+/// The type of the change that erases the customer.
 const ERASED: &str = "ERASED";
-/// All that can happen to a customer, as accounts judges it too.
+/// All change types of a customer. Accounts accepts the same ones.
 const CHANGE_TYPES: [&str; 3] = ["CREATED", "UPDATED", ERASED];
 
-/// What orders takes from the body of the event.
+/// The fields of the event's body that orders uses.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CustomerChange {
-    /// Whose.
+    /// The id of the customer.
     pub id: String,
-    /// The revision that it made.
+    /// The revision that the change made.
     pub revision: i64,
-    /// When it was made.
+    /// When the change was made.
     pub changed_at: Timestamp,
     change_type: String,
-    /// Not used here. What accounts would refuse is refused here too: a rebuild of either must make the same customers.
+    /// Not used here. An event that accounts would refuse is refused here too, because a rebuild of either service must
+    /// give the same customers.
     #[serde(rename = "createdAt")]
     _created_at: Timestamp,
     #[serde(rename = "updatedAt")]
@@ -55,7 +57,7 @@ pub struct CustomerChange {
     addresses: Option<Vec<Address>>,
 }
 
-/// What orders takes of the person.
+/// The personal data that orders uses.
 #[derive(Debug, Deserialize)]
 struct Person {
     name: Name,
@@ -65,28 +67,29 @@ struct Person {
 }
 
 impl CustomerChange {
-    /// Whether it takes the customer's data key to read it.
+    /// Whether the customer's data key is needed to read the change.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.sealed.is_some()
     }
 
-    /// Whether there is no person any more after it.
+    /// Whether the change erases the customer.
     #[must_use]
     pub fn is_erasure(&self) -> bool {
         self.change_type == ERASED
     }
 
-    /// Whose key sealed it; `None` if it is plain.
+    /// The customer whose key sealed the change. `None` if it is not sealed.
     #[must_use]
     pub fn sealed_subject(&self) -> Option<String> {
         self.is_sealed().then(|| self.id.clone())
     }
 
-    /// The state that it leaves, given what is known of the customer's data key. It is replicated `now`.
+    /// The customer after the change. `key` is what is known of the customer's data key, and `now` becomes the time of
+    /// replication.
     ///
     /// # Errors
-    /// When it does not open: the key is not there, or is another one.
+    /// When the event cannot be opened, because the key is missing or is a different one.
     pub fn into_customer(self, key: Key<'_>, now: Timestamp) -> Result<ReplicaCustomer, Rejection> {
         let person = match (&self.sealed, key) {
             (Some(sealed), Key::Here(key, _)) => {
@@ -129,10 +132,10 @@ impl CustomerChange {
     }
 }
 
-/// Opens changes, each with its customer's key, or says why one does not open now.
+/// Opens changes, each with the key of its customer. For a change that cannot be opened now, the result says why.
 ///
 /// # Errors
-/// When nobody can be asked for keys now.
+/// When no source of keys answers.
 pub async fn open(
     opener: &Opener,
     changes: Vec<CustomerChange>,
@@ -149,7 +152,7 @@ pub async fn open(
         .collect())
 }
 
-/// Opens one change with whatever key is its customer's.
+/// Opens one change with the key of its customer.
 pub(super) fn open_one(
     change: CustomerChange,
     keys: &Keys,
@@ -164,10 +167,10 @@ pub(super) fn open_one(
         })
 }
 
-/// Reads a customer's change, without opening what is sealed.
+/// Reads a customer's change. The personal data stays sealed.
 ///
 /// # Errors
-/// What of the message is missing, cannot be read, or breaks a rule.
+/// The part of the message that is missing, cannot be read, or breaks a rule.
 pub fn read(message: &Message) -> Result<CustomerChange, Rejection> {
     let event = cloudevents::read(message)?;
     let change: CustomerChange = read_object(event.data.as_bytes())

@@ -1,4 +1,4 @@
-//! Customers' data keys as the replica holds them.
+//! The customers' data keys in the replica.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -10,7 +10,7 @@ use tandem_event_path::{
 
 use super::ReplicaStore;
 
-/// What orders has stored of customers' keys: its replica holds each with the customer.
+/// The customers' keys in the store of orders. The replica holds each key together with its customer.
 pub struct ReplicaKeys(pub Arc<dyn ReplicaStore>);
 
 #[async_trait]

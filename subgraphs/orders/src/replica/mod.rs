@@ -1,10 +1,11 @@
-//! The replica: customers as orders knows them, kept up to date from accounts' events.
+//! The replica: customers as orders knows them, kept up to date from the events of accounts.
 //!
-//! It answers while accounts is down. Events may come twice or late: the newest revision wins, whatever the order.
+//! The replica answers while accounts is down. Events may be repeated or come late. The newest revision wins, in
+//! whatever order they come.
 //!
-//! `event` reads accounts' event, `projection` applies it, `rebuild` restores the replica from the log.
+//! `event` reads the event of accounts, `projection` applies it, and `rebuild` restores the replica from the log.
 //! [`ReplicaStore`] is the port, `mongo` and `embedded` are its adapters, and `contract` is the suite that both pass.
-//! `waiting` is for readers that ask for a revision.
+//! `waiting` is for readers that wait for a revision.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -33,51 +34,53 @@ use waiting::Waiting;
 /// The collection that holds the replica.
 pub const COLLECTION: &str = "customer.orders";
 
-/// How long a reader waits for a revision at most.
+/// The longest time that a reader waits for a revision.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// The pauses between two looks at the store: another instance may have written it.
+/// The pauses between two reads of the store while waiting, because another instance may write the revision.
 const LOOKS: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(200));
 
 /// Which stored revisions a write replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replaces {
-    /// Only older ones: the live path, in which the same event may come twice.
+    /// Only older ones. For the live path, on which the same event may come twice.
     Older,
-    /// The same one too: a rebuild, after which every row holds what its event is read as today.
+    /// The same revision too. For a rebuild: afterwards every row holds the present reading of its event.
     OlderOrSame,
 }
 
-/// Keeps replicated customers.
+/// Stores replicated customers.
 #[async_trait]
 pub trait ReplicaStore: Send + Sync + 'static {
-    /// Writes customers, each id at most once, over what they replace; a newer revision always stays.
+    /// Writes customers, each id at most once, over the revisions that they replace. A newer revision is never
+    /// replaced.
     ///
     /// # Errors
-    /// When the store does not answer; writing the same again then does no harm.
+    /// When the store does not answer. Writing the same customers again does no harm.
     async fn upsert(
         &self,
         customers: &[ReplicaCustomer],
         replaces: Replaces,
     ) -> Result<(), StoreError>;
 
-    /// Writes customers, each id at most once, over older ones, without waiting until that is durable: readers see it when this
-    /// returns. Answers the epoch in which it was written, `None` if it is durable.
+    /// Writes customers, each id at most once, over older revisions, without waiting until the write is durable.
+    /// Readers see it when this returns. Returns the epoch of the write, or `None` if the write is durable already.
     ///
     /// # Errors
-    /// When the store does not answer; writing the same again then does no harm.
+    /// When the store does not answer. Writing the same customers again does no harm.
     async fn apply_early(
         &self,
         customers: &[ReplicaCustomer],
     ) -> Result<Option<WriteEpoch>, StoreError>;
 
-    /// Makes durable what was shown in `epoch`. Answers false if the store has begun another epoch: what was shown may be gone.
+    /// Makes the early writes of `epoch` durable. Returns false if the store has begun another epoch: those writes may
+    /// be lost.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn confirm_durable(&self, epoch: &WriteEpoch) -> Result<bool, StoreError>;
 
-    /// At most `limit` rows behind `after`, in order of id; none when there are no more.
+    /// At most `limit` rows after `after`, ordered by id. Empty when there are no more.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -87,30 +90,31 @@ pub trait ReplicaStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<PublishedRow>, StoreError>;
 
-    /// Removes rows, each only if it is still as it was seen. Returns how many. Durable when this returns.
-    ///
-    /// # Errors
-    /// When the store does not answer; some may then be removed, and removing them again does no harm.
-    async fn remove(&self, seen: &[PublishedRow]) -> Result<u64, StoreError>;
-
-    /// Puts customers in the place of newer ones, each only if its row is still as it was seen. Returns how many. Durable when
+    /// Removes rows, each only if it has not changed since it was read. Returns how many. The removal is durable when
     /// this returns.
     ///
     /// # Errors
-    /// When the store does not answer; some may then be set back, and setting them back again does no harm.
+    /// When the store does not answer. Some rows may be removed then, and removing them again does no harm.
+    async fn remove(&self, seen: &[PublishedRow]) -> Result<u64, StoreError>;
+
+    /// Replaces newer customers, each only if its row has not changed since it was read. Returns how many. The write is
+    /// durable when this returns.
+    ///
+    /// # Errors
+    /// When the store does not answer. Some rows may be replaced then, and replacing them again does no harm.
     async fn revert(
         &self,
         customers: &[(PublishedRow, ReplicaCustomer)],
     ) -> Result<u64, StoreError>;
 
-    /// The customers with these ids, in the order asked for, `None` for those that are not there. One batched read.
+    /// The customers with these ids, in the given order, with `None` for missing ones. This is one batched read.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<ReplicaCustomer>>, StoreError>;
 
-    /// At most `limit` customers with ids greater than `after`, in order of id; fewer when they have more than
-    /// [`PAGE_BYTES`](tandem_event_path::store::PAGE_BYTES) together, none when there are no more.
+    /// At most `limit` customers with ids greater than `after`, ordered by id. Fewer if they are larger than
+    /// [`PAGE_BYTES`](tandem_event_path::store::PAGE_BYTES) together. Empty when there are no more.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -120,23 +124,23 @@ pub trait ReplicaStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ReplicaCustomer>, StoreError>;
 
-    /// Answers when the store is there.
+    /// Checks that the store answers.
     ///
     /// # Errors
-    /// When it is not.
+    /// When it does not.
     async fn ping(&self) -> Result<(), StoreError>;
 }
 
-/// What waiting for a revision came to.
+/// The result of waiting for a revision.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Waited {
     /// The customer, at that revision or a newer one.
     Arrived(Box<ReplicaCustomer>),
-    /// What the replica holds when the time is over: an older revision, or nothing.
+    /// The time is over. The revision that the replica holds is older, or there is none.
     Behind(Option<i64>),
 }
 
-/// The replica with those who wait for it. Clones share both.
+/// The replica, with the readers that wait for it. Clones share both.
 #[derive(Clone)]
 pub struct Replica {
     store: Arc<dyn ReplicaStore>,
@@ -145,7 +149,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A replica in this store.
+    /// Creates a replica in this store.
     #[must_use]
     pub fn new(store: Arc<dyn ReplicaStore>) -> Self {
         Self {
@@ -155,20 +159,21 @@ impl Replica {
         }
     }
 
-    /// The same with another clock than the operating system's.
+    /// The same replica with this clock instead of the operating system's.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The store that it is kept in.
+    /// The store of the replica.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn ReplicaStore> {
         &self.store
     }
 
-    /// Writes customers; of several revisions of one the newest. Then wakes those who wait for them.
+    /// Writes customers, and then wakes the readers that wait for them. Of several revisions of a customer, the newest
+    /// is written.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -179,7 +184,7 @@ impl Replica {
         Ok(())
     }
 
-    /// The same as [`Self::take`], without waiting until it is durable: see [`ReplicaStore::apply_early`].
+    /// Like [`Self::take`], without waiting until the write is durable. See [`ReplicaStore::apply_early`].
     ///
     /// # Errors
     /// When the store does not answer.
@@ -193,7 +198,7 @@ impl Replica {
         Ok(epoch)
     }
 
-    /// Writes customers, each id at most once, also over the same revision. Then wakes those who wait for them.
+    /// Writes customers, each id at most once, also over the same revision. Then wakes the readers that wait for them.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -218,7 +223,7 @@ impl Replica {
         Ok(found.into_iter().next().flatten())
     }
 
-    /// Waits until the customer is there at `revision` or newer, at most `limit`.
+    /// Waits until the replica has the customer at `revision` or newer, for at most `limit`.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -245,7 +250,8 @@ impl Replica {
             }
             let look_again = pauses.next_pause().min(deadline - now);
             let arrival = self.clock.timeout(look_again, waiter.arrival_of(revision));
-            // What this instance has written is at hand; else it is time to look whether another one has written it.
+            // A write of this instance arrives here. Otherwise the pause ends, and the store is read again, because
+            // another instance may have written.
             if let Ok(Some(customer)) = arrival.await {
                 return Ok(Waited::Arrived(Box::new(Arc::unwrap_or_clone(customer))));
             }
@@ -253,7 +259,7 @@ impl Replica {
     }
 }
 
-/// Of several revisions of a customer the newest.
+/// Keeps the newest of several revisions of each customer.
 fn newest(customers: Vec<ReplicaCustomer>) -> Vec<ReplicaCustomer> {
     let mut newest: HashMap<String, ReplicaCustomer> = HashMap::with_capacity(customers.len());
     for customer in customers {

@@ -1,4 +1,4 @@
-//! The replica in MongoDB: one document a customer, a batch in few commands.
+//! The replica in MongoDB: one document for each customer. A batch is written in few commands.
 
 use async_trait::async_trait;
 use mongodb::{
@@ -18,7 +18,7 @@ use tandem_store_mongodb::{
 use super::{COLLECTION, Contact, Name, Replaces, ReplicaCustomer, ReplicaStore};
 use crate::domain::Address;
 
-/// What differs from one writing of a row to the next.
+/// The fields that differ from one write of a row to the next.
 const SEEN: [&str; 3] = ["revision", "changedAt", "replicatedAt"];
 
 /// The replica in MongoDB.
@@ -26,13 +26,13 @@ const SEEN: [&str; 3] = ["revision", "changedAt", "replicatedAt"];
 pub struct MongoReplica {
     store: MongoStore,
     customers: Collection<Document>,
-    /// The same, read as the primary has it: also what is shown and not yet certain to stay.
+    /// The same collection with read concern `local`. It also shows writes that may still be rolled back.
     shown: Collection<RawDocumentBuf>,
     reads: GroupRead,
 }
 
 impl MongoReplica {
-    /// The replica in this database.
+    /// Creates the replica in this database.
     #[must_use]
     pub fn new(store: MongoStore) -> Self {
         let database = store.database();
@@ -49,8 +49,9 @@ impl MongoReplica {
         }
     }
 
-    /// Writes customers over older ones, without a look. A first revision is over none: it is inserted, which costs MongoDB half of
-    /// what an upsert does, or there is one already that is not older.
+    /// Writes customers over older revisions, without reading them first. A first revision replaces nothing, so it is
+    /// inserted, which costs MongoDB half of what an upsert does. If there is a document already, it is not older and
+    /// stays.
     async fn put(
         &self,
         customers: &[ReplicaCustomer],
@@ -60,7 +61,8 @@ impl MongoReplica {
             .iter()
             .partition(|customer| customer.revision == 1);
         let insertion = |customer: &&ReplicaCustomer| row(customer);
-        // A document that is not to be replaced does not match; the insert then meets its `_id`.
+        // A document that must stay does not match the filter. The upsert then tries to insert and fails on the
+        // existing `_id`.
         let replacement = |customer: &&ReplicaCustomer| {
             upsert("$lt", &customer.id, customer.revision, &row(customer)?)
         };
@@ -74,7 +76,7 @@ impl MongoReplica {
         Ok(done)
     }
 
-    /// Writes customers over those of the same revision too: most say the same already.
+    /// Writes customers, also over the same revision. Most documents are equal already.
     async fn put_again(&self, customers: &[ReplicaCustomer]) -> Result<(), StoreError> {
         let in_place = InPlace {
             database: self.store.database(),
@@ -98,7 +100,7 @@ impl MongoReplica {
     }
 }
 
-/// A customer as a document: its id is the document's.
+/// A customer as a document. The customer's id is the `_id`.
 #[derive(Deserialize, Serialize)]
 #[serde(remote = "ReplicaCustomer", rename_all = "camelCase")]
 struct Row {
@@ -128,7 +130,7 @@ fn row(customer: &ReplicaCustomer) -> Result<RawDocumentBuf, StoreError> {
     })
 }
 
-/// The statement that puts a customer's document in place of one whose revision the operator allows.
+/// The upsert of a customer's document. It replaces a document whose revision matches `operator`.
 fn upsert(
     operator: &str,
     id: &str,
@@ -139,7 +141,7 @@ fn upsert(
     replacement(filter, document, true)
 }
 
-/// Whether two documents say the same of a customer, whenever it was that they were written.
+/// Whether two documents hold the same data of a customer, whenever each was replicated.
 fn say_the_same(one: &RawDocument, other: &RawDocument) -> bool {
     matches!((said(one), said(other)), (Some(one), Some(other)) if one == other)
 }

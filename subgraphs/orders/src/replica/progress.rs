@@ -1,5 +1,5 @@
-//! How far the replica has come in the log, over all instances: what tells a subscriber which changes passed in the log and may not be
-//! in the replica yet.
+//! The progress of the replica in the log, over all instances. It shows which changes have passed in the log and may
+//! not be in the replica yet.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -14,19 +14,20 @@ use tokio::sync::Mutex;
 
 use super::{event, projection};
 
-/// How long an answer stands for those who ask behind it. The replica only goes on, so an old one is never too far.
+/// How long the last answer is reused. The replica only moves forward, so an old answer never claims too much.
 const STANDS: Duration = Duration::from_secs(1);
 
-/// What the replica has of the log: of each partition all changes before a position are in it, or set aside.
+/// The progress of the replica: for each partition, all changes below a position are in the replica or are parked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// Behind what was taken of each partition, a moment ago; nothing of a partition that is not named.
+    /// For each partition, the offset after the last applied change, as of a moment ago. A partition that is missing
+    /// here has no applied changes.
     pub positions: Offsets,
-    /// Whether any change is set aside: as a dead letter, or until its data key comes.
+    /// Whether any change is parked: as a dead letter, or until its data key arrives.
     pub is_any_set_aside: bool,
 }
 
-/// Tells how far the replica is. Clones share what was asked last.
+/// Reads the progress of the replica. Clones share the last answer.
 #[derive(Clone)]
 pub struct Progress {
     registry: Arc<dyn Registry>,
@@ -36,7 +37,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of the replica whose store remembers in this registry what it applied, and keeps there what is set aside.
+    /// The progress of the replica whose applied positions are in this registry and whose parked changes are in these
+    /// dead letters.
     #[must_use]
     pub fn new(
         registry: Arc<dyn Registry>,
@@ -51,12 +53,12 @@ impl Progress {
         }
     }
 
-    /// What the replica has. What is read of it afterwards shows all that.
+    /// The progress of the replica. A later read of the replica shows at least this much.
     ///
     /// # Errors
     /// When the store does not answer.
     pub async fn taken(&self) -> Result<Taken, StoreError> {
-        // Callers that ask meanwhile wait for the one answer.
+        // Concurrent callers wait for one answer.
         let mut last = self.last.lock().await;
         if let Some((asked, taken)) = &*last
             && self.clock.since(*asked) < STANDS
@@ -69,7 +71,7 @@ impl Progress {
             .into_iter()
             .map(|(partition, known)| (partition, known.last.offset + 1))
             .collect();
-        // Asked behind the positions: whatever was set aside below them is seen.
+        // Read after the positions, so that every change that is parked below them is found.
         let mut is_any_set_aside = false;
         for consumer in consumers() {
             let filter = DeadLetterFilter {
@@ -86,7 +88,7 @@ impl Progress {
         Ok(taken)
     }
 
-    /// In each partition the first change of a customer that is set aside; none where there is none.
+    /// For each partition, the position of this customer's first parked change, if there is one.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -105,7 +107,7 @@ impl Progress {
                 };
                 let known = first.entry(letter.partition).or_insert(letter.offset);
                 *known = letter.offset.min(*known);
-                // On to the next partition.
+                // Continue with the next partition.
                 behind = Some(LetterId {
                     offset: i64::MAX,
                     ..letter.id()
@@ -116,7 +118,7 @@ impl Progress {
     }
 }
 
-/// Under what names changes of customers are set aside.
+/// The consumer names under which changes of customers are parked.
 fn consumers() -> [String; 2] {
     [
         projection::NAME.to_owned(),

@@ -1,4 +1,4 @@
-//! Keeps the replica up to date: a projection of `accounts.customer.change`.
+//! The projection that keeps the replica up to date from `accounts.customer.change`.
 
 use std::collections::BTreeSet;
 
@@ -18,10 +18,10 @@ use super::{
 };
 use crate::erasure::Forgetting;
 
-/// The projection's name and consumer group.
+/// The name of the projection and of its consumer group.
 pub const NAME: &str = "orders-replica";
 
-/// Writes customers' changes into the replica.
+/// Writes the changes of customers to the replica.
 pub struct ReplicaProjection {
     replica: Replica,
     opener: Opener,
@@ -29,12 +29,12 @@ pub struct ReplicaProjection {
     waiting: Waiting,
 }
 
-/// A customer's change as it was told, or opened.
+/// A customer's change, as it was read or after it was opened.
 #[derive(Clone)]
 pub enum Replicated {
-    /// As it was told.
+    /// The change as it was read. It may be sealed.
     Told(Box<CustomerChange>),
-    /// The customer that it leaves.
+    /// The customer after the change.
     Open(Box<ReplicaCustomer>),
 }
 
@@ -48,8 +48,8 @@ impl Replicated {
 }
 
 impl ReplicaProjection {
-    /// A projection into this replica, of events that this opens; the orders of those who were erased forget them. What does not open
-    /// waits there.
+    /// Creates a projection into this replica. `opener` opens the events, and `forgetting` removes the personal data
+    /// from the orders of erased customers. An event that cannot be opened waits in `waiting`.
     #[must_use]
     pub fn new(replica: Replica, opener: Opener, forgetting: Forgetting, waiting: Waiting) -> Self {
         Self {
@@ -60,10 +60,10 @@ impl ReplicaProjection {
         }
     }
 
-    /// The customers that items tell of.
+    /// The customers of these items.
     ///
     /// # Errors
-    /// When one was not opened before and does not open now.
+    /// When an item was not opened before and cannot be opened now.
     async fn customers(
         &self,
         items: Vec<(Position, Replicated)>,
@@ -87,7 +87,7 @@ impl ReplicaProjection {
 
     async fn take(&self, customers: Vec<ReplicaCustomer>) -> Result<(), StoreError> {
         let erased = erased(&customers);
-        // The replica first: whoever places an order meanwhile looks at it again afterwards.
+        // The replica is written first. A command that places an order meanwhile reads the replica again afterwards.
         self.replica.take(customers).await?;
         for id in erased {
             self.forgetting.forget(&id).await?;
@@ -154,7 +154,8 @@ impl Projection for ReplicaProjection {
     ) -> Result<Option<WriteEpoch>, StoreError> {
         let customers = self.customers(items).await?;
         if customers.iter().any(|customer| customer.erased) {
-            // Their orders forget them next, and no crash may bring them back after that.
+            // The personal data is removed from their orders next. After that, no crash may bring the customers back,
+            // so the write must be durable.
             return self.take(customers).await.map(|()| None);
         }
         self.replica.apply_early(customers).await
@@ -165,7 +166,7 @@ impl Projection for ReplicaProjection {
     }
 }
 
-/// The ids of those who were erased.
+/// The ids of the erased customers.
 pub(super) fn erased(customers: &[ReplicaCustomer]) -> BTreeSet<String> {
     customers
         .iter()

@@ -27,8 +27,8 @@ pub struct RebuildReplica {
 }
 
 impl RebuildReplica {
-    /// Rebuilds this replica, of events that this opens; the orders of those who were erased forget them. What does not open waits
-    /// there.
+    /// Creates a rebuild of this replica. `opener` opens the events, and `forgetting` removes the personal data from
+    /// the orders of erased customers. An event that cannot be opened waits in `waiting`.
     #[must_use]
     pub fn new(replica: Replica, opener: Opener, forgetting: Forgetting, waiting: Waiting) -> Self {
         Self {
@@ -102,7 +102,7 @@ impl Rebuilt for RebuildReplica {
     }
 
     async fn write(&self, rows: &[ReplicaCustomer], _: Entries) -> Result<Differing, StoreError> {
-        // The replica first: whoever places an order meanwhile looks at it again afterwards.
+        // The replica is written first. A command that places an order meanwhile reads the replica again afterwards.
         self.replica.take_again(rows).await?;
         for id in erased(rows) {
             self.forgetting.forget(&id).await?;

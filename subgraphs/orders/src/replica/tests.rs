@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-//! The replica on the embedded store: its contract, its reading of events, and those who wait for it.
+//! Tests of the replica on the embedded store: its contract, its reading of events, and waiting readers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ async fn replica() -> (tempfile::TempDir, Replica) {
     (folder, Replica::new(Arc::new(replica)))
 }
 
-/// A customer's change as accounts sends it, with fields that orders does not know.
+/// The time of replication in these tests.
 fn now() -> tandem_model::values::Timestamp {
     chrono::Utc::now().into()
 }
@@ -158,7 +158,7 @@ fn every_version_ever_published_is_read() {
         let read = event::read(message).unwrap_or_else(|refused| panic!("{name}: {refused}"));
         let mut read =
             serde_json::to_value(read.into_customer(Key::Erased, now()).unwrap()).unwrap();
-        // When it was read here is not the event's.
+        // The time of replication does not come from the event.
         read.as_object_mut().unwrap().remove("replicatedAt");
         read
     };
@@ -169,7 +169,7 @@ fn every_version_ever_published_is_read() {
             sample.expected("orders"),
             "{name}"
         );
-        // What a later version adds is ignored.
+        // Fields that a later version adds are ignored.
         let more = sample.with_body(|body| {
             body["loyalty"] = serde_json::json!({"points": 7});
             if body["name"].is_object() {
@@ -255,7 +255,7 @@ async fn waiting_ends_with_what_the_replica_holds() {
     assert_eq!(replica.waiting.customers(), 0);
 }
 
-/// The same message with the person sealed, as accounts sends it, and the customer's key.
+/// The same message with sealed personal data, as accounts publishes it, and the customer's key.
 fn sealed(id: &str, revision: i64) -> (Message, (DataKey, String)) {
     let service = crate::test_support::sealer();
     let (key, wrapped) = DataKey::make(&service, id);
@@ -345,7 +345,7 @@ async fn the_orders_of_an_erased_customer_forget_where_they_went_and_why_they_en
             world.shutdown.clock(),
         ),
     );
-    // Sealed, and the topic of keys shows the tombstone.
+    // The event is sealed, and the topic of keys shows the tombstone.
     let (message, _) = sealed("1", 2);
     let change = projection.decode(&message).unwrap();
     projection
@@ -379,8 +379,8 @@ async fn an_order_that_was_written_while_its_customer_was_erased_forgets_the_per
     let store = &world.stores.own.aggregates;
     let forgetting = crate::erasure::Forgetting::new(Arc::clone(store));
     forgetting.forget("1").await.unwrap();
-    // What a process writes that had decided before, and dies before it looks at the customer again: a change of an order that
-    // has forgotten the person, and a new order.
+    // Writes of a process that decided before the erasure and dies before it reads the customer again: a change of an
+    // order whose personal data has been removed, and a new order.
     let cancelled = placed
         .cancel(Some("moved".into()), None, chrono::Utc::now())
         .unwrap();

@@ -1,4 +1,4 @@
-//! Those who wait in this process for a revision of a customer.
+//! The readers in this process that wait for a revision of a customer.
 
 use std::{
     collections::HashMap,
@@ -9,16 +9,16 @@ use tokio::sync::watch;
 
 use super::ReplicaCustomer;
 
-/// The newest of a customer that arrived; `None` until something does.
+/// The newest revision of a customer that has arrived. `None` until one does.
 type Arrived = Option<Arc<ReplicaCustomer>>;
 
-/// For each customer that somebody waits for, the newest that arrived meanwhile.
+/// For each customer that a reader waits for, the newest revision that has arrived meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     customers: Mutex<HashMap<String, watch::Sender<Arrived>>>,
 }
 
-/// One who waits; leaves when dropped.
+/// A waiting reader. Dropping it ends the waiting.
 #[derive(Debug)]
 pub(super) struct Waiter {
     waiting: Arc<Waiting>,
@@ -41,7 +41,7 @@ impl Waiting {
         }
     }
 
-    /// Hands a customer that was written to those who wait for its revision or an older one.
+    /// Hands a customer that was written to the readers that wait for its revision or an older one.
     pub(super) fn arrived(&self, customer: &ReplicaCustomer) {
         if let Some(arrivals) = self.lock().get(&customer.id) {
             arrivals.send_if_modified(|newest| {
@@ -67,14 +67,14 @@ impl Waiting {
 }
 
 impl Waiter {
-    /// The customer at this revision or a newer one, when this process has written it since the waiting began. `None` never
-    /// comes while this waiter is there.
+    /// The customer at this revision or a newer one, when this process has written it since the waiting began. It does
+    /// not return `None` while this waiter exists.
     pub(super) async fn arrival_of(&mut self, wanted: i64) -> Arrived {
         let arrived = self
             .arrivals
             .wait_for(|newest| revision(newest) >= wanted)
             .await;
-        // Fails only when the sender is gone; it stays while a waiter is there.
+        // Fails only if the sender is gone. The sender stays while a waiter exists.
         arrived.ok()?.clone()
     }
 }
@@ -86,7 +86,7 @@ fn revision(arrived: &Arrived) -> i64 {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut customers = self.waiting.lock();
-        // This one still counts.
+        // This waiter is still counted.
         if customers
             .get(&self.id)
             .is_some_and(|arrivals| arrivals.receiver_count() <= 1)
