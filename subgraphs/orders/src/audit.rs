@@ -1,7 +1,8 @@
-//! The audit trail of orders: a projection of `orders.order.change`, so what it shows is what Kafka holds.
+//! The audit trail of orders. It is a projection of `orders.order.change`, so it shows what Kafka holds.
 //!
-//! Every change of an order passes here after it is stored, also when the process that wrote it has died: so this is where an order
-//! that was written while its customer was being erased is found, and made to forget the person.
+//! Every stored change of an order passes through this projection, even if the process that wrote it has died. So this
+//! is where an order is found that was written while its customer was being erased. The projection then removes the
+//! personal data from the order.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -21,14 +22,14 @@ use crate::{
     replica::Replica,
 };
 
-/// The projection's name and consumer group.
+/// The name of the projection and of its consumer group.
 pub const NAME: &str = "orders-audit";
-/// The audit trail's name in the store.
+/// The name of the audit trail in the store.
 pub const COLLECTION: &str = "order.changes";
-/// Where messages go that cannot be taken.
+/// The topic for messages that cannot be processed.
 pub const DEAD_LETTER_TOPIC: &str = "orders.order.change.DLT";
 
-/// Writes orders' changes into the audit trail.
+/// Writes the changes of orders to the audit trail.
 pub struct AuditProjection {
     changes: Arc<dyn ChangeLog>,
     replica: Replica,
@@ -36,7 +37,8 @@ pub struct AuditProjection {
 }
 
 impl AuditProjection {
-    /// A projection into this audit trail; orders of those whom this replica knows to be erased forget them.
+    /// Creates a projection into this audit trail. It removes the personal data from the orders of customers that this
+    /// replica knows to be erased.
     #[must_use]
     pub fn new(changes: Arc<dyn ChangeLog>, replica: Replica, forgetting: Forgetting) -> Self {
         Self {
@@ -46,7 +48,8 @@ impl AuditProjection {
         }
     }
 
-    /// Takes the person out of orders of those who are erased by now. Who is erased later is forgotten then: the order is stored.
+    /// Removes the personal data from the orders of customers who are erased by now. The orders are stored already, so
+    /// a later erasure finds them itself.
     async fn forget_erased(&self, customers: BTreeSet<String>) -> Result<(), StoreError> {
         let ids: Vec<String> = customers.into_iter().collect();
         let found = self.replica.store().get_many(&ids).await?;
@@ -57,19 +60,19 @@ impl AuditProjection {
     }
 }
 
-/// A change of an order as the audit trail takes it.
+/// A change of an order, as the audit trail stores it.
 #[derive(Clone, Debug)]
 pub struct Audited {
-    /// The entry.
+    /// The entry in the trail.
     pub record: ChangeRecord,
-    /// Whose order it is.
+    /// The customer of the order.
     pub customer_id: String,
 }
 
-/// What the audit trail takes of an event that is first seen at this position.
+/// The entry for an event that was first seen at the position of this message.
 ///
 /// # Errors
-/// What of the message is missing, cannot be read, or breaks a rule.
+/// The part of the message that is missing, cannot be read, or breaks a rule.
 pub fn read(message: &Message) -> Result<Audited, Rejection> {
     let event = cloudevents::read(message)?;
     let change =

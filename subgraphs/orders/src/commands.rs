@@ -1,4 +1,5 @@
-//! The commands on orders: from a request to a decision of the aggregate, with what the replica knows of the customer.
+//! The commands on orders. A command turns a request into a decision of the aggregate, with what the replica knows of
+//! the customer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +22,8 @@ use crate::{
     replica::{Replica, ReplicaCustomer, Waited, event::is_customer_id},
 };
 
-/// How long an order waits for a customer who is not known yet: somebody who was created a moment ago is on the way here.
+/// How long an order waits for a customer who is not known yet. The event of a customer who was created a moment ago
+/// may still be on its way here.
 const NEWCOMER_WAIT: Duration = Duration::from_millis(250);
 
 /// Why a command was not carried out.
@@ -30,28 +32,28 @@ pub enum Refused {
     /// The rules do not allow it.
     #[error(transparent)]
     Rule(#[from] OrderError),
-    /// Too many others changed the order at the same time; again later may work.
+    /// Too many other writers changed the order at the same time. A later attempt may succeed.
     #[error("the order is being changed by too many at once; try again")]
     Contended,
-    /// Too many changes of the order wait for Kafka; again later may work.
+    /// Too many changes of the order wait to be published to Kafka. A later attempt may succeed.
     #[error("too many changes of this order wait to be published; try again later")]
     Backlogged,
-    /// The event that describes the change would be larger than Kafka takes.
+    /// The event of the change would be larger than Kafka accepts.
     #[error(
         "the order is too large to be published: {bytes} bytes, expected at most {most}; give fewer items or shorter texts"
     )]
     TooLarge {
-        /// Bytes of its body.
+        /// The size of its body in bytes.
         bytes: usize,
-        /// Most bytes that it may have.
+        /// The maximum size in bytes.
         most: usize,
     },
-    /// The idempotency key was used for another order.
+    /// The idempotency key was used for a different request.
     #[error(
         "this idempotency key was used for another request; give each request a key of its own, and the same input when asking again"
     )]
     KeyReused,
-    /// The store is new and still being filled from the log; again later will work.
+    /// The store is new and still being filled from the log. A later attempt will succeed.
     #[error("the store of orders is being filled from the log; try again in a moment")]
     Filling,
     /// A newer change of the order waits for its data key.
@@ -59,10 +61,10 @@ pub enum Refused {
         "a newer change of this order waits for its customer's data key; `tandem keys waiting` says more"
     )]
     Waiting,
-    /// The store does not answer; whether the change was made is unknown.
+    /// The store does not answer. Whether the change was made is unknown.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The customer's data key does not open: another sealing key wrapped it.
+    /// The customer's data key cannot be opened, because it is wrapped with another sealing key.
     #[error("the customer's data key cannot be used: {0}")]
     Key(#[from] OpenError),
     /// The event could not be written as JSON.
@@ -88,22 +90,22 @@ impl From<CommandError<Refused>> for Refused {
 /// The caller, and the trace of the request.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
-    /// Recorded as `changedBy`.
+    /// The caller. It is recorded as `changedBy`.
     pub changed_by: String,
-    /// The `traceparent` that the event carries on.
+    /// The `traceparent` that the event carries.
     pub traceparent: Option<String>,
 }
 
 /// A request to place an order.
 #[derive(Clone, Debug)]
 pub struct PlaceOrder {
-    /// Whose order.
+    /// The customer.
     pub customer_id: String,
-    /// What is ordered.
+    /// The items of the order.
     pub items: Vec<OrderItem>,
-    /// To which of the customer's addresses.
+    /// The type of the customer's address to ship to.
     pub ship_to: AddressType,
-    /// The same key of the same caller gets the first answer again.
+    /// A repeated request of the same caller with the same key gets the first answer again.
     pub idempotency_key: Option<RequestKey>,
 }
 
@@ -117,8 +119,8 @@ pub struct OrderCommands {
 }
 
 impl OrderCommands {
-    /// Commands that this handler carries out for the customers of this replica; `sealer` wrapped their data keys. What was
-    /// begun when the service stops is waited for.
+    /// Creates the commands from the handler that executes them and the replica that knows the customers. `sealer`
+    /// opens the customers' data keys. On shutdown, commands in flight are completed.
     #[must_use]
     pub fn new(
         handler: CommandHandler<Order>,
@@ -144,13 +146,15 @@ impl OrderCommands {
         self.handler.store()
     }
 
-    /// Closed while orders and replica are being filled from the log: what is not in them may be in the log.
+    /// The gate is closed while orders and replica are filled from the log. Until it opens, something that they lack
+    /// may still be in the log.
     #[must_use]
     pub fn gate(&self) -> &Gate {
         self.handler.gate()
     }
 
-    /// Places an order. Runs to its end also if the caller goes away: what follows the write, too.
+    /// Places an order. The command runs to its end even if the caller disconnects, including the steps after the
+    /// write.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -166,7 +170,8 @@ impl OrderCommands {
 
     async fn carry_out(&self, request: PlaceOrder, origin: &Origin) -> Result<Order, Refused> {
         let key = request.idempotency_key;
-        // Before the rules: what they say may have changed since the first time.
+        // The first answer is looked up before the rules are checked, because their result may have changed since the
+        // first request.
         if let Some(key) = &key
             && let Some(first) = self.store().first_answer(key).await?
         {
@@ -178,7 +183,7 @@ impl OrderCommands {
             items: request.items,
             ship_to: None,
         };
-        // What is wrong whoever the customer is need not wait for the customer.
+        // Everything that does not depend on the customer is checked before the code waits for the customer.
         let mut order = Order::place(id.clone(), unaddressed, self.now())?;
         let customer = self.customer(&order.customer_id).await?;
         order.ship_to = address::ship_to(&customer.addresses, request.ship_to)?;
@@ -191,7 +196,8 @@ impl OrderCommands {
             .handler
             .execute(&id, key, Expectation::New, decide)
             .await?;
-        // Erased in between: the projection may have looked for this order before it was there.
+        // The customer may have been erased meanwhile. The projection of the erasure may have run before this order was
+        // stored.
         let customer = self.replica.get(&placed.customer_id).await?;
         if customer.is_some_and(|customer| customer.erased) {
             Forgetting::new(Arc::clone(self.store()))
@@ -202,7 +208,7 @@ impl OrderCommands {
         Ok(placed)
     }
 
-    /// Takes an order one step on.
+    /// Advances an order by one step.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -264,7 +270,8 @@ impl OrderCommands {
         if !is_customer_id(customer_id) {
             return Err(unknown().into());
         }
-        // The replica of a new store is filled as its orders are: whom it lacks may be in the log.
+        // The replica of a new store is filled together with its orders. A customer that it lacks may still be in the
+        // log.
         if self.handler.is_filling() {
             return Err(Refused::Filling);
         }

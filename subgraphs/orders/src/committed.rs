@@ -1,7 +1,8 @@
 #![allow(clippy::expect_used)]
-//! Files that are made from the code and committed: a test holds them to what the code makes.
+//! Files that are generated from the code and committed. A test compares them with the code.
 
-/// Fails when the committed file is not what the code makes; writes it instead when `UPDATE_SCHEMA` is set.
+/// Fails when the committed file differs from the generated text. If `UPDATE_SCHEMA` is set, it writes the file
+/// instead.
 pub(crate) fn assert_same(path: &str, made: &str) {
     if std::env::var_os("UPDATE_SCHEMA").is_some() {
         if let Some(folder) = std::path::Path::new(path).parent() {

@@ -1,5 +1,5 @@
-//! What of a client's own writes this instance shows: of customers what the replica has, of orders all, and their audit trail when they are
-//! in the log.
+//! Read-your-writes on this instance. It shows customers as the replica has them, and all orders. The audit trail shows
+//! a change of an order when it is in the log and projected.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub use tandem_service::web::consistency::{Of, Shows};
 
 use crate::replica::{Replica, Waited};
 
-/// Waits for the replica, and for the audit trail of orders.
+/// Waits until the replica, or the audit trail of orders, shows the writes.
 #[must_use]
 pub fn shows(replica: Replica, changes: Arc<dyn ChangeLog>, clock: Clock) -> Shows {
     Arc::new(move |written, of| {

@@ -1,5 +1,5 @@
-//! What the erasure of a customer does in orders: events are read without personal data, and it is removed from stored
-//! orders.
+//! The effects of a customer's erasure in orders. Events are read without personal data, and personal data is removed
+//! from stored orders.
 
 use std::sync::Arc;
 
@@ -18,18 +18,18 @@ use uuid::Uuid;
 
 use crate::domain::{Order, OrderChangeEvent};
 
-/// The topic of customers' data keys, as accounts publishes them.
+/// The topic of the customers' data keys, which accounts publishes.
 pub const KEY_TOPIC: &str = "accounts.customer.key";
 
-/// Orders read at once.
+/// The number of orders in one read.
 const PAGE: usize = 200;
-/// How often the orders of a customer are gone through again because they changed meanwhile.
+/// How many times the orders of a customer are read again because they changed meanwhile.
 const PASSES: usize = 16;
 
-/// Opens events, each with its customer's key, or says why one does not open now.
+/// Opens events, each with the key of its customer. For an event that cannot be opened now, the result says why.
 ///
 /// # Errors
-/// When nobody can be asked for keys now.
+/// When no source of keys answers.
 pub async fn open(
     opener: &Opener,
     events: Vec<OrderChangeEvent>,
@@ -42,16 +42,16 @@ pub async fn open(
         .collect())
 }
 
-/// Whose key sealed an event; `None` if nothing in it is sealed.
+/// The customer whose key sealed an event. `None` if nothing in it is sealed.
 fn sealed_subject(event: &OrderChangeEvent) -> Option<String> {
     event.sealed.as_ref()?;
     Some(event.customer_id.clone())
 }
 
-/// Opens one event with whatever key is its customer's.
+/// Opens one event with the key of its customer.
 ///
 /// # Errors
-/// When it does not open now.
+/// When the event cannot be opened now.
 pub(crate) fn open_one(event: OrderChangeEvent, keys: &Keys) -> Result<OrderChangeEvent, Unopened> {
     let subject = event.customer_id.clone();
     event.open(keys.of(&subject)).map_err(|error| Unopened {
@@ -60,11 +60,11 @@ pub(crate) fn open_one(event: OrderChangeEvent, keys: &Keys) -> Result<OrderChan
     })
 }
 
-/// Reads orders back from their events: for a rebuild.
+/// Reads orders back from their events, for a rebuild.
 pub struct OrderReader(Opener);
 
 impl OrderReader {
-    /// A reader with these keys.
+    /// Creates a reader that opens events with these keys.
     #[must_use]
     pub fn new(opener: Opener) -> Self {
         Self(opener)
@@ -99,7 +99,7 @@ impl ReadStates<Order> for OrderReader {
     }
 }
 
-/// Encodes stored orders as events again, for a log that has lost them.
+/// Encodes stored orders as events again, for a log that has lost the events.
 pub struct OrderEncoding(pub Sealer);
 
 impl Reencodes<Order> for OrderEncoding {
@@ -122,21 +122,21 @@ impl Reencodes<Order> for OrderEncoding {
     }
 }
 
-/// Takes what is personal out of orders and their first answers.
+/// Removes personal data from orders and from the first answers to their requests.
 #[derive(Clone)]
 pub struct Forgetting(Arc<dyn AggregateStore<Order>>);
 
 impl Forgetting {
-    /// For the orders in this store.
+    /// Works on the orders in this store.
     #[must_use]
     pub fn new(orders: Arc<dyn AggregateStore<Order>>) -> Self {
         Self(orders)
     }
 
-    /// Takes the person out of all orders of a customer. Doing it again does no harm.
+    /// Removes the personal data from all orders of a customer. Repeating it does no harm.
     ///
     /// # Errors
-    /// When the store does not answer; some orders may then be done.
+    /// When the store does not answer. Some orders may be done then.
     pub async fn forget(&self, customer_id: &str) -> Result<(), StoreError> {
         if fault::is_on(Fault::PersonNotForgotten) {
             return Ok(());

@@ -1,14 +1,14 @@
 //! The orders subgraph: the system of record of orders, with a replica of the customers who place them.
 //!
-//! * [`domain`]: an order, its rules and its events. It knows nothing outside of itself.
-//! * [`commands`]: carries commands out; decides on the replica whether a customer may order.
-//! * [`replica`]: customers as orders knows them, built from accounts' events, so that orders works while accounts is
-//!   down.
-//! * [`live`]: changes for subscribers, read from the log by every instance.
+//! * [`domain`]: an order, its rules and its events. It depends on no other module.
+//! * [`commands`]: carries out commands. The replica decides whether a customer may order.
+//! * [`replica`]: customers as orders knows them, built from the events of accounts, so that orders works while
+//!   accounts is down.
+//! * [`live`]: changes for subscribers. Every instance reads them from the log.
 //! * [`graphql`], [`rest`]: the two APIs.
 //! * [`audit`]: the audit trail, a projection of orders' own topic.
-//! * [`erasure`]: what the erasure of a customer removes here; `rotation`: replacing the sealing key.
-//! * [`stores`], [`service`]: the stores, and the function that puts everything together.
+//! * [`erasure`]: what the erasure of a customer removes here. `rotation`: the replacement of the sealing key.
+//! * [`stores`], [`service`]: the stores, and the function that puts the service together.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run for real"))]
 
 pub mod audit;

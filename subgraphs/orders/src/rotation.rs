@@ -1,4 +1,5 @@
-//! What orders holds while the sealing key is replaced: the wrapped data keys of its replica and of its orders are wrapped anew.
+//! The part of orders in replacing the sealing key. The wrapped data keys in the replica and in orders are wrapped
+//! anew.
 
 use std::sync::Arc;
 
@@ -15,26 +16,26 @@ use crate::{
     replica::{Replaces, ReplicaCustomer, ReplicaStore},
 };
 
-/// Rows gone through together.
+/// The number of rows that are processed together.
 const PAGE: usize = 500;
 
 /// The customers of the replica.
 pub struct RewrapReplica {
-    /// Where they are.
+    /// The store of the replica.
     pub store: Arc<dyn ReplicaStore>,
-    /// All keys.
+    /// The newest sealing key and the older ones.
     pub sealer: Sealer,
 }
 
 /// The orders.
 pub struct RewrapOrders {
-    /// Where they are.
+    /// The store of orders.
     pub orders: Arc<dyn AggregateStore<Order>>,
-    /// All keys.
+    /// The newest sealing key and the older ones.
     pub sealer: Sealer,
 }
 
-/// A wrapped key wrapped anew, if there is one and it is not yet.
+/// The data key, wrapped with the newest sealing key. `None` if there is no key, or it already is.
 fn rewrapped(
     sealer: &Sealer,
     data_key: Option<&str>,
@@ -73,7 +74,8 @@ impl Rewraps for RewrapReplica {
             }
             sealed.push(customer);
         }
-        // Also those that need nothing: the replica shows what is not certain to stay, and what another instance has wrapped anew may be lost yet.
+        // Customers that need no change are written too. The replica may show writes that are not durable yet, so a key
+        // that another instance has wrapped anew may still be lost.
         self.store.upsert(&sealed, Replaces::OlderOrSame).await?;
         Ok(page)
     }

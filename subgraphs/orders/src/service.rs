@@ -1,5 +1,5 @@
-//! The process of orders: opens the stores, puts relay, projections, live feeds and routes together, and stops them in
-//! order.
+//! The process of orders. It opens the stores, puts relay, projections, live feeds and routes together, and stops them
+//! in order.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ use crate::{
     stores::Stores,
 };
 
-/// Topics whose records are signed, each with who signs them.
+/// The topics whose records are signed, each with the service that signs them.
 const SIGNED: Topics = &[
     (replica::event::TOPIC, "accounts"),
     (erasure::KEY_TOPIC, "accounts"),
@@ -114,8 +114,8 @@ pub struct Settings {
     pub signing: SigningSettings,
 }
 
-/// Runs the service until shutdown is requested. Kafka may be away: it is reached when it comes. So may MongoDB: until it is
-/// there the actuator alone answers.
+/// Runs the service until shutdown is requested. Kafka may be away: the service connects when it is back. MongoDB may
+/// be away too: until it answers, only the actuator does.
 ///
 /// # Errors
 /// When a setting does not fit, the port is taken or the store cannot be opened.
@@ -141,7 +141,7 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ServiceEr
     service::run(identity, settings.port, &settings.http, &shutdown, open).await
 }
 
-/// Starts everything that runs beside requests, and puts the routes together.
+/// Starts everything that runs in the background, and puts the routes together.
 fn assemble(
     settings: &Settings,
     stores: Stores,

@@ -1,4 +1,4 @@
-//! Where orders keeps what it keeps: orders, their audit trail, messages set aside, and its replica of the customers.
+//! The stores of orders: orders, their audit trail, dead letters, and the replica of customers.
 
 use std::{path::Path, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     replica::{ReplicaStore, embedded::EmbeddedReplica, mongo::MongoReplica},
 };
 
-/// What the stores of orders are called.
+/// The names of the stores of orders.
 const NAMES: StoreNames = StoreNames {
     database: "orders",
     changes: audit::COLLECTION,
@@ -25,17 +25,17 @@ const NAMES: StoreNames = StoreNames {
 /// The stores of orders. Clones share them.
 #[derive(Clone)]
 pub struct Stores {
-    /// Orders, and what every service keeps beside its aggregates.
+    /// Orders, and the data that every service stores besides its aggregates.
     pub own: stores::Stores<Order>,
-    /// Customers as orders knows them.
+    /// The replica of customers.
     pub replica: Arc<dyn ReplicaStore>,
 }
 
 impl Stores {
-    /// Opens what the settings name: see [`stores::Stores::open`].
+    /// Opens the stores that the settings name. See [`stores::Stores::open`].
     ///
     /// # Errors
-    /// Those of [`stores::Stores::open`].
+    /// The errors of [`stores::Stores::open`].
     pub async fn open(
         settings: &StoreSettings,
         sealer: &Sealer,
@@ -45,7 +45,7 @@ impl Stores {
         Self::of(stores::Stores::open(NAMES, settings, sealer, waiting, shutdown).await?).await
     }
 
-    /// Opens the embedded store in a directory, or makes it.
+    /// Opens the embedded store in a directory, and creates it if it is missing.
     ///
     /// # Errors
     /// When the file cannot be used.

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-//! What tests of the service share: its stores in a temporary directory, a log in memory, a count of reads.
+//! The shared parts of the tests: the stores in a temporary directory, a log in memory, counted reads.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -41,7 +41,7 @@ use crate::{
     stores::Stores,
 };
 
-/// How long a test waits for what must happen.
+/// How long a test waits for something that must happen.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// A log in memory.
@@ -54,7 +54,7 @@ pub(crate) struct MemoryLog {
 }
 
 impl MemoryLog {
-    /// Whether it is away from now on: it answers nothing new, and can be appended to by others.
+    /// Sets whether the log is away. A log that is away gives nothing new to readers, but others can append to it.
     pub(crate) fn set_away(&self, is_away: bool) {
         self.is_away.store(is_away, Ordering::SeqCst);
     }
@@ -69,12 +69,12 @@ impl MemoryLog {
         }
     }
 
-    /// How the newest reader reads.
+    /// The attention of the newest reader.
     pub(crate) fn attention(&self) -> watch::Receiver<Attention> {
         self.attention.subscribe()
     }
 
-    /// Appends an event; returns where.
+    /// Appends an event and returns its position.
     pub(crate) fn append(&self, partition: i32, event: &CloudEvent) -> Position {
         let text = |text: &str| text.as_bytes().to_vec();
         let headers = [
@@ -170,12 +170,12 @@ impl LogReader for MemoryReader {
     }
 }
 
-/// Counts the reads of a replica store, which may go away after some.
+/// Counts the reads of a replica store, and can make it go away after some of them.
 pub(crate) struct CountingReplica {
     inner: Arc<dyn ReplicaStore>,
     pub(crate) gets: AtomicUsize,
     pub(crate) pages: AtomicUsize,
-    /// Pages after which it is away.
+    /// The number of pages after which the store is away.
     pub(crate) away_after: AtomicUsize,
 }
 
@@ -245,12 +245,12 @@ pub(crate) fn sealer() -> Sealer {
     Sealer::new(&[7; 32])
 }
 
-/// Opens with no key at all.
+/// An opener without any keys.
 pub(crate) fn opener() -> Opener {
     Opener::new(Arc::new(FixedKeys::default()), sealer())
 }
 
-/// Opens with no key, and knows that this customer has been erased.
+/// An opener without any keys, which knows that this customer has been erased.
 pub(crate) fn opener_that_erased(id: &str) -> Opener {
     let known = Known {
         erased: [id.to_owned()].into(),
@@ -259,7 +259,7 @@ pub(crate) fn opener_that_erased(id: &str) -> Opener {
     Opener::new(Arc::new(FixedKeys(known)), sealer())
 }
 
-/// Keys of customers that come one by one.
+/// Keys of customers that arrive one by one.
 #[derive(Clone, Default)]
 pub(crate) struct LateKeys(Arc<Mutex<Known>>);
 
@@ -268,7 +268,7 @@ impl LateKeys {
         Opener::new(Arc::new(self.clone()), sealer())
     }
 
-    /// The key of this customer comes.
+    /// Makes the key of this customer arrive.
     pub(crate) fn come(&self, id: &str, wrapped: &str) {
         let mut known = self.0.lock().unwrap();
         known.wrapped.insert(id.to_owned(), wrapped.to_owned());
@@ -317,12 +317,12 @@ impl World {
         Self::on(MemoryLog::new(3)).await
     }
 
-    /// A world whose order log holds something already.
+    /// A world whose log of orders has messages already.
     pub(crate) async fn on(order_log: MemoryLog) -> Self {
         Self::with(order_log, opener()).await
     }
 
-    /// The same with other keys.
+    /// The same with another opener.
     pub(crate) async fn with(order_log: MemoryLog, opener: Opener) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let shutdown = Shutdown::new();
@@ -378,7 +378,7 @@ impl World {
         }
     }
 
-    /// Lets commands and reads be behind a gate, as while the stores are being filled from the log.
+    /// Puts commands and reads behind a gate, as while the stores are filled from the log.
     pub(crate) fn stand_behind(&mut self, gate: Gate) {
         let store = Arc::clone(&self.orders) as Arc<dyn AggregateStore<Order>>;
         self.backing.commands = OrderCommands::new(
@@ -397,7 +397,7 @@ impl World {
         )
     }
 
-    /// Lets the audit projection take everything that is in the log.
+    /// Lets the audit projection process everything in the log.
     pub(crate) async fn audit_everything(&self) {
         let audit = self.audit();
         let items = self
@@ -409,7 +409,7 @@ impl World {
         audit.apply(items).await.unwrap();
     }
 
-    /// Makes a customer known.
+    /// Adds a customer to the replica.
     pub(crate) async fn customer(&self, id: &str) {
         let customer = contract::customer(id, 1);
         self.backing.replica.take(vec![customer]).await.unwrap();

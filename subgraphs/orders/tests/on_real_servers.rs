@@ -1,4 +1,4 @@
-//! The service on a real MongoDB and a real Kafka, and its replica held to its contract there.
+//! The service on a real MongoDB and a real Kafka, and the contract of its replica there.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -95,7 +95,7 @@ impl Client {
 struct Updates(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Updates {
-    /// The next update; pings in between do not prolong the waiting.
+    /// The next update. The time limit includes pings that arrive in between.
     async fn next(&mut self) -> Value {
         timeout(LIMIT, self.next_update()).await.unwrap()
     }
@@ -122,7 +122,7 @@ fn producer(kafka: &Kafka) -> FutureProducer {
         .unwrap()
 }
 
-/// Publishes a change of the customer that the body is of.
+/// Publishes a change of the customer in the body.
 async fn publish_change(kafka: &Kafka, body: Value) {
     let id = uuid::Uuid::now_v7().to_string();
     let subject = body["id"].as_str().unwrap();
@@ -153,7 +153,7 @@ async fn publish_change(kafka: &Kafka, body: Value) {
     producer(kafka).send(record, LIMIT).await.unwrap();
 }
 
-/// What is personal in a customer.
+/// The personal data of a customer.
 fn person(first_name: &str) -> Value {
     json!({
         "name": {"firstName": first_name, "lastName": "Last"},
@@ -174,7 +174,7 @@ async fn publish_customer(kafka: &Kafka, revision: i64) {
     publish_change(kafka, body).await;
 }
 
-/// The service, ready, on servers of its own.
+/// The service, ready, on its own servers.
 struct Orders {
     client: Client,
     kafka: Kafka,
@@ -207,7 +207,7 @@ impl Orders {
             data.path().to_str().unwrap(),
             "--sealing-key",
             &BASE64_STANDARD.encode(SEALING_KEY),
-            // There is no accounts here that claims the topics and signs.
+            // Accounts is not running, so nobody claims the topics and signs events.
             "--accept-unsigned",
         ])
         .unwrap();
@@ -241,7 +241,7 @@ const PLACE: &str = "mutation { placeOrder(input: {customerId: \"123456\", items
     {product: {guid: \"p-1\", title: \"Hammer\", price: \"12.50\"}, quantity: 2}]}) { order { id } } }";
 const ADVANCE: &str = "mutation($id: ID!, $to: OrderStatus!) { advanceOrder(id: $id, to: $to) { order { revision } } }";
 
-/// One test, since a process has one service: metrics are the process's.
+/// This is one test, because metrics belong to the process and a process runs one service.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_customers_event_becomes_orders_whose_changes_reach_subscribers_and_a_late_key_is_waited_for()
  {
@@ -287,7 +287,7 @@ async fn a_customers_event_becomes_orders_whose_changes_reach_subscribers(orders
         json!({"id": id, "total": "25.00", "customer": {"name": {"firstName": "First1"}}})
     );
 
-    // While nobody listens the order goes on; resuming tells of it, and of what comes then.
+    // The order changes while nobody listens. A resumed subscription gets these changes and the later ones.
     drop(updates);
     client
         .ask(ADVANCE, json!({"id": id, "to": "CONFIRMED"}))

@@ -1,4 +1,4 @@
-//! Orders in both stores: the whole contract, with the service's own aggregate.
+//! The contract suite of the stores on both kinds of store, with the service's own aggregate.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -40,7 +40,7 @@ async fn database() -> Option<Database> {
     })
 }
 
-// An order that the suite can make up.
+// An order with generated data, for the suite.
 tandem_store_contract::own_aggregate!(Own, Order);
 
 impl Example for Own {
@@ -71,7 +71,7 @@ impl Example for Own {
     }
 }
 
-/// Another one for each group of the suite.
+/// A different status for each group of the suite.
 fn status(group: u32) -> OrderStatus {
     let all = [
         OrderStatus::Placed,

@@ -1,4 +1,4 @@
-//! Postal addresses as orders knows them, and the choice of the one that an order is sent to.
+//! Postal addresses in orders, and the choice of the address that an order is shipped to.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,8 +50,8 @@ pub struct Address {
     pub postal_code: String,
 }
 
-/// The address of the wanted type, to be copied into an order: a later change of the customer leaves it as it is.
-/// `None` only for a customer without any address. The first one counts when several have that type.
+/// The address of the wanted type. It is copied into the order, so that later changes of the customer do not change the
+/// order. `None` only for a customer without any address. If several addresses have that type, the first one is used.
 ///
 /// # Errors
 /// [`OrderError::Invalid`] on `shipTo` when the customer has addresses, but none of that type.

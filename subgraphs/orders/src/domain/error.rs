@@ -1,4 +1,5 @@
-//! Why a command on an order is refused. The texts are written for the caller and safe to send.
+//! The reasons for which a command on an order is refused. The texts are written for the caller and contain nothing
+//! internal.
 
 use super::status::OrderStatus;
 
@@ -8,7 +9,7 @@ pub enum OrderError {
     /// A value of the command breaks a rule.
     #[error("{field}: {problem}")]
     Invalid {
-        /// Path of the value within the command, such as `items[0].quantity`.
+        /// The path of the value within the command, such as `items[0].quantity`.
         field: String,
         /// Why it is refused and what would be right.
         problem: String,
@@ -16,23 +17,23 @@ pub enum OrderError {
     /// There is no such order.
     #[error("there is no order {id}")]
     NotFound {
-        /// The id asked for.
+        /// The requested id.
         id: String,
     },
     /// The customer is not known to orders.
     #[error("customer {customer_id} is not known to orders; create the customer first")]
     CustomerUnknown {
-        /// The id asked for.
+        /// The requested id.
         customer_id: String,
     },
-    /// The caller has seen another revision than the one that is stored.
+    /// The caller expects another revision than the stored one.
     #[error(
         "the order is at revision {actual}, not at the expected revision {expected}; read it again"
     )]
     RevisionConflict {
-        /// What the caller expected.
+        /// The revision that the caller expects.
         expected: i64,
-        /// What is stored.
+        /// The stored revision.
         actual: i64,
     },
     /// The state machine has no such step.
@@ -40,7 +41,7 @@ pub enum OrderError {
     InvalidTransition {
         /// The present state.
         from: OrderStatus,
-        /// The state asked for.
+        /// The requested state.
         to: OrderStatus,
     },
 }

@@ -1,7 +1,7 @@
-//! `OrderChangeEvent`: what orders states about an order to the rest of the world.
+//! `OrderChangeEvent`: the event that orders publishes for each change of an order.
 //!
-//! Its JSON Schema is committed as `schema/events/order-change-event.v1.json`. Within version 1 it only grows:
-//! readers ignore what they do not know.
+//! Its JSON Schema is committed as `schema/events/order-change-event.v1.json`. Within version 1, fields are only added:
+//! readers ignore fields that they do not know.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,16 +15,16 @@ use uuid::Uuid;
 
 use super::{address::Address, item::OrderItem, order::Order, status::OrderStatus};
 
-/// The topic that order events are published on.
+/// The topic of order events.
 pub const TOPIC: &str = "orders.order.change";
-/// CloudEvents `source`.
+/// The CloudEvents `source`.
 pub const SOURCE: &str = "/orders";
-/// CloudEvents `type`.
+/// The CloudEvents `type`.
 pub const KIND: &str = "OrderChangeEvent";
-/// CloudEvents `dataschema`.
+/// The CloudEvents `dataschema`.
 pub const DATA_SCHEMA: &str = "urn:tandem:schema:order-change-event:v1";
 
-/// Stands for what was sealed with a key that is destroyed.
+/// Takes the place of a sealed text whose key has been destroyed.
 const ERASED: &str = "v1.erased";
 
 /// What happened to an order.
@@ -44,7 +44,7 @@ pub enum ChangeType {
 }
 
 impl ChangeType {
-    /// Its name in the API, in events and in the audit trail.
+    /// The name in the API, in events and in the audit trail.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -125,25 +125,25 @@ pub struct OrderChangeEvent {
     /// The parts that differ from the revision before; empty in events from before there was this field.
     #[serde(default)]
     pub changed_fields: Vec<String>,
-    /// What the seal told, when it was looked at.
+    /// The result of opening the seal. It is not part of the event's JSON.
     #[serde(skip)]
     #[schemars(skip)]
     pub seal: Seal,
 }
 
-/// What is known of the customer of an event that was read.
+/// What opening an event has shown about its customer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Seal {
-    /// Nothing is sealed, or nobody has looked.
+    /// Nothing is sealed, or the event has not been opened yet.
     #[default]
     None,
-    /// It opened with this key, wrapped.
+    /// The event was opened with this wrapped key.
     Opened(String),
-    /// The customer has been erased, and that is proven.
+    /// The customer is proven to be erased.
     Erased,
 }
 
-/// What is personal of an order, as it is sealed.
+/// The personal data of an order, in the form in which it is sealed.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Personal {
@@ -165,10 +165,10 @@ fn changed_fields(order: &Order) -> Vec<String> {
 /// Why an order event cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum UnreadableEvent {
-    /// The envelope is not that of an order event.
+    /// The envelope is not the one of an order event.
     #[error("ce_type is {0}; expected {KIND}")]
     OtherKind(String),
-    /// The body is not what the schema says.
+    /// The body breaks the schema.
     #[error("the body is not an order change: {0}")]
     Body(#[from] JsonError),
     /// The body contradicts the envelope or a rule.
@@ -177,7 +177,7 @@ pub enum UnreadableEvent {
 }
 
 impl OrderChangeEvent {
-    /// The event that describes the order's newest change.
+    /// The event of the order's newest change.
     #[must_use]
     pub fn of(order: &Order, changed_by: &str) -> Self {
         Self {
@@ -203,10 +203,10 @@ impl OrderChangeEvent {
         format!("order/{}/{}", self.id, self.revision)
     }
 
-    /// The same with what is personal sealed.
+    /// The same event with the personal data sealed.
     ///
     /// # Errors
-    /// When it cannot be written as JSON, which no value of it does.
+    /// When the personal data cannot be written as JSON. No value of it causes this.
     pub fn seal(mut self, key: &dyn Seals) -> Result<Self, serde_json::Error> {
         let personal = Personal {
             ship_to: self.ship_to.take(),
@@ -217,18 +217,19 @@ impl OrderChangeEvent {
         Ok(self)
     }
 
-    /// The same as sealed with a key that is destroyed: of an order whose customer was erased nothing is left to seal.
+    /// The same event, marked as sealed with a destroyed key. An order whose customer was erased has no personal data
+    /// left to seal.
     #[must_use]
     pub fn of_an_erased(mut self) -> Self {
         self.sealed = Some(ERASED.to_owned());
         self
     }
 
-    /// The same with what is personal in clear, given what is known of the customer's data key. Of a customer who was erased
-    /// nothing personal is left.
+    /// The same event with the personal data opened. `key` is what is known of the customer's data key. For an erased
+    /// customer no personal data is left.
     ///
     /// # Errors
-    /// When it does not open: the key is not there, or is another one.
+    /// When the event cannot be opened, because the key is missing or is a different one.
     pub fn open(mut self, key: Key<'_>) -> Result<Self, UnreadableEvent> {
         let Some(sealed) = self.sealed.take() else {
             return Ok(self);
@@ -249,7 +250,7 @@ impl OrderChangeEvent {
         Ok(self)
     }
 
-    /// The order as it was after this change.
+    /// The order after this change.
     #[must_use]
     pub fn into_order(self) -> Order {
         Order {
@@ -271,10 +272,10 @@ impl OrderChangeEvent {
         }
     }
 
-    /// Puts the event into its envelope, under this id.
+    /// Puts the event into its envelope, with this event id.
     ///
     /// # Errors
-    /// When it cannot be written as JSON, which no value of it does.
+    /// When the body cannot be written as JSON. No value of it causes this.
     pub fn into_cloud_event(
         self,
         id: Uuid,
@@ -292,7 +293,7 @@ impl OrderChangeEvent {
         })
     }
 
-    /// Reads an event out of its envelope; what this version does not know is ignored.
+    /// Reads an event from its envelope. Fields that this version does not know are ignored.
     ///
     /// # Errors
     /// When it is another kind of event, or breaks the schema or a rule.
@@ -319,7 +320,7 @@ impl OrderChangeEvent {
     /// The JSON Schema of the body, as it is committed.
     ///
     /// # Errors
-    /// When it cannot be written as JSON, which no schema does.
+    /// When the schema cannot be written as JSON. No schema causes this.
     pub fn json_schema() -> Result<String, serde_json::Error> {
         let mut schema = schemars::schema_for!(OrderChangeEvent);
         schema.insert("$id".to_owned(), DATA_SCHEMA.into());

@@ -1,4 +1,4 @@
-//! What is ordered, how much of it, and what that costs.
+//! The items of an order: products, quantities and prices.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,19 +6,19 @@ use tandem_model::values::Decimal;
 
 use super::{error::OrderError, text};
 
-/// At most so many items in one order.
+/// The maximum number of items of one order.
 pub const MOST_ITEMS: usize = 100;
-/// At most so many pieces in one item.
+/// The maximum number of pieces of one item.
 pub const MOST_PIECES: i32 = 1_000_000;
-/// A price has at most so many digits before the decimal point.
+/// The maximum number of digits before the decimal point of a price.
 pub const MOST_INTEGER_DIGITS: u32 = 12;
-/// A price has at most so many digits after the decimal point.
+/// The maximum number of digits after the decimal point of a price.
 pub const MOST_DECIMALS: u32 = 8;
-/// At most so many characters in a product's guid.
+/// The maximum number of characters of a product's guid.
 pub const LONGEST_GUID: usize = 128;
-/// At most so many characters in a product's title.
+/// The maximum number of characters of a product's title.
 pub const LONGEST_TITLE: usize = 500;
-/// At most so many characters in a product's description.
+/// The maximum number of characters of a product's description.
 pub const LONGEST_DESCRIPTION: usize = 4_000;
 
 /// A product as it was when it was ordered: later changes of a catalogue do not reach it.
@@ -51,7 +51,7 @@ pub struct OrderItem {
 /// Checks the items of an order.
 ///
 /// # Errors
-/// [`OrderError::Invalid`] that names the first value that breaks a rule.
+/// [`OrderError::Invalid`] with the first value that breaks a rule.
 pub fn check(items: &[OrderItem]) -> Result<(), OrderError> {
     if items.is_empty() || items.len() > MOST_ITEMS {
         return Err(OrderError::invalid(
@@ -82,8 +82,9 @@ pub fn check(items: &[OrderItem]) -> Result<(), OrderError> {
     Ok(())
 }
 
-/// Twelve digits before the point and eight behind it leave room for the exact total of the largest order
-/// (100 items of 1,000,000 pieces: eight digits more) in the 28 digits that a decimal holds, and in Decimal128's 34.
+/// Checks the digits of a price. With twelve digits before the decimal point and eight after it, the exact total of the
+/// largest order (100 items of 1,000,000 pieces, which is eight more digits) fits into the 28 digits of a decimal, and
+/// into the 34 of Decimal128.
 fn check_price(field: &str, price: Decimal) -> Result<(), OrderError> {
     let right = format!(
         "expected 0 or more, with at most {MOST_INTEGER_DIGITS} digits before the decimal point and {MOST_DECIMALS} after it"
@@ -102,7 +103,8 @@ fn check_price(field: &str, price: Decimal) -> Result<(), OrderError> {
 /// The exact sum of price times quantity.
 ///
 /// # Errors
-/// [`OrderError::Invalid`] when it has more digits than a decimal holds; items that passed [`check`] never do.
+/// [`OrderError::Invalid`] when the sum has more digits than a decimal can hold. Items that passed [`check`] never
+/// cause this.
 pub fn total(items: &[OrderItem]) -> Result<Decimal, OrderError> {
     items
         .iter()

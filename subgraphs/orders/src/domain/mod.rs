@@ -1,5 +1,4 @@
-//! An order: its items, its status, the commands on it, and the events that it publishes. Pure: no I/O, no clock, no
-//! random numbers.
+//! The domain of orders: items, status, commands and published events. It is pure: no I/O, no clock, no random numbers.
 
 pub mod address;
 pub mod error;

@@ -1,4 +1,4 @@
-//! The order aggregate: what it is made of and the commands that change it.
+//! The order aggregate: its state and the commands that change it.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -16,52 +16,53 @@ use super::{
     text,
 };
 
-/// At most so many characters in the reason of a cancellation.
+/// The maximum number of characters of a cancellation reason.
 pub const LONGEST_REASON: usize = 1_000;
 
 /// An order of one customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
-    /// Its id: a version 7 UUID, so that ids are in order of placing.
+    /// The id: a version 7 UUID, so that ids sort in the order of placing.
     pub id: String,
-    /// Whose it is.
+    /// The customer of the order.
     pub customer_id: String,
-    /// What is ordered: 1 to 100 items.
+    /// The items: 1 to 100.
     pub items: Vec<OrderItem>,
-    /// What all of it costs.
+    /// The total price of all items.
     #[serde(with = "tandem_model::values::decimal")]
     pub total: Decimal,
-    /// Where it is on its way.
+    /// The status of the order.
     pub status: OrderStatus,
-    /// Where it goes, as the customer's address was when it was placed.
+    /// The shipping address: the customer's address as it was when the order was placed.
     #[serde(default)]
     pub ship_to: Option<Address>,
-    /// When it was placed.
+    /// The time of placing.
     pub placed_at: Timestamp,
-    /// When it last changed.
+    /// The time of the last change.
     pub updated_at: Timestamp,
-    /// 1 when placed, one more with every change.
+    /// The revision: 1 when placed, one more with every change.
     pub revision: i64,
-    /// Why it was cancelled, if it was and somebody said why.
+    /// The reason of the cancellation, if one was given.
     #[serde(default)]
     pub cancellation_reason: Option<String>,
-    /// The customer's data key, wrapped: what is personal is sealed with it in events. None if the customer has none.
+    /// The customer's wrapped data key. It seals the personal data of the order in events. `None` if the customer has
+    /// no key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_key: Option<String>,
-    /// The customer has been erased: nothing personal is left here, and nothing is taken any more.
+    /// Whether the customer has been erased. Then the order holds no personal data and accepts none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub customer_erased: bool,
 }
 
-/// What it takes to place an order.
+/// The data of an order to place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Placement {
-    /// Whose order.
+    /// The customer of the order.
     pub customer_id: String,
-    /// What is ordered.
+    /// The items.
     pub items: Vec<OrderItem>,
-    /// The customer's address that it goes to.
+    /// The customer's address to ship to.
     pub ship_to: Option<Address>,
 }
 
@@ -72,10 +73,10 @@ impl Order {
         Uuid::try_parse(text).is_ok_and(|id| id.hyphenated().to_string() == text)
     }
 
-    /// Places an order: revision 1.
+    /// Places an order, which gets revision 1.
     ///
     /// # Errors
-    /// [`OrderError::Invalid`] that names the value that breaks a rule.
+    /// [`OrderError::Invalid`] with the value that breaks a rule.
     pub fn place(id: String, placement: Placement, now: DateTime<Utc>) -> Result<Self, OrderError> {
         item::check(&placement.items)?;
         let now = Timestamp::from(now);
@@ -95,7 +96,7 @@ impl Order {
         })
     }
 
-    /// Takes the one step forward that the present state allows.
+    /// Advances the order by the only step that its present status allows.
     ///
     /// # Errors
     /// [`OrderError::RevisionConflict`], or [`OrderError::InvalidTransition`] for any other step.
@@ -137,13 +138,13 @@ impl Order {
             });
         }
         Ok(Self {
-            // What is said of somebody who was erased is not kept either.
+            // A cancellation reason may contain personal data, so it is dropped if the customer was erased.
             cancellation_reason: reason.filter(|_| !self.customer_erased),
             ..self.changed(OrderStatus::Cancelled, now)
         })
     }
 
-    /// The same order without anything personal. No change of the order: its revision stays.
+    /// The same order without personal data. This is no change of the order, so the revision stays the same.
     #[must_use]
     pub fn without_person(self) -> Self {
         Self {

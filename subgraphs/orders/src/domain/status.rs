@@ -1,4 +1,4 @@
-//! Where an order is on its way, and the steps that it can take from there.
+//! The status of an order, and the steps that each status allows.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub enum OrderStatus {
 }
 
 impl OrderStatus {
-    /// The one state that an order can be advanced to from here.
+    /// The next status on the way to delivery, if there is one.
     #[must_use]
     pub fn next(self) -> Option<Self> {
         match self {
@@ -31,13 +31,13 @@ impl OrderStatus {
         }
     }
 
-    /// Whether an order in this state can be cancelled: until it is shipped.
+    /// Whether an order with this status can be cancelled. It can be until it is shipped.
     #[must_use]
     pub fn can_be_cancelled(self) -> bool {
         matches!(self, Self::Placed | Self::Confirmed)
     }
 
-    /// Its name in the API, in events and in the store.
+    /// The name in the API, in events and in the store.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

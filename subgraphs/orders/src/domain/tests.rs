@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-//! Property tests of the order's rules, and of its event.
+//! Property tests of the rules of orders, and of the order event.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
@@ -195,7 +195,7 @@ prop_compose! {
 proptest! {
     #[test]
     fn a_total_is_the_exact_sum_in_any_order(mut items in prop::collection::vec(any_item(), 1..=100)) {
-        // Hundred-millionths in integers: what the decimals must come to.
+        // The expected total in hundred-millionths, computed with integers.
         let exact: i128 = items
             .iter()
             .map(|item| {

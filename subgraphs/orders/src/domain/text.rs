@@ -1,10 +1,10 @@
-//! The one rule that all texts of an order share: there, and not longer than what it is for.
+//! The rules that all texts of an order share: a maximum length and printable characters.
 
 use tandem_model::printable::unprintable;
 
 use super::error::OrderError;
 
-/// A text that must be there: 1 to `limit` characters, not blank, printable.
+/// Checks a required text: 1 to `limit` characters, not blank, printable.
 pub(super) fn required(field: &str, text: &str, limit: usize) -> Result<(), OrderError> {
     if text.trim().is_empty() {
         return Err(OrderError::invalid(
@@ -15,7 +15,7 @@ pub(super) fn required(field: &str, text: &str, limit: usize) -> Result<(), Orde
     bounded(field, text, limit)
 }
 
-/// A text of at most `limit` characters; printable, on several lines and with tabs.
+/// Checks the length of a text, at most `limit` characters, and that it is printable. Line breaks and tabs are allowed.
 pub(super) fn bounded(field: &str, text: &str, limit: usize) -> Result<(), OrderError> {
     let length = text.chars().count();
     if length > limit {

@@ -1,4 +1,4 @@
-//! What orders shows of a customer.
+//! The data of a customer that orders shows.
 
 use async_graphql::{Enum, SimpleObject};
 

@@ -1,5 +1,5 @@
-//! The entities, which lead to each other: the order and the customer as orders contributes to it (its orders, and what the replica
-//! holds); and pages of orders.
+//! The entities of the graph, which refer to each other: the order, and the part of the customer that orders
+//! contributes (its orders and the state in the replica). Also pages of orders.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::{
     replica::{ReplicaCustomer, event::is_customer_id},
 };
 
-/// An order with the loaders for what hangs on it.
+/// An order, with the loaders for its related data.
 pub(super) struct OrderNode {
     order: Arc<Order>,
     loaders: Loaders,
@@ -108,7 +108,7 @@ impl OrderNode {
     }
 }
 
-/// Lists of orders, all of which are in order of id.
+/// Lists of orders. All of them are ordered by id.
 pub(super) struct Orders;
 
 impl TextList for Orders {
@@ -119,7 +119,7 @@ impl TextList for Orders {
     }
 }
 
-/// A page of orders in order of id, which is the order of placing.
+/// A page of orders, ordered by id, which is the order of placing.
 pub(super) async fn orders_page(
     ctx: &Context<'_>,
     loaders: &Loaders,
@@ -153,19 +153,19 @@ pub(super) async fn orders_page(
     Ok(connection(&page, nodes))
 }
 
-/// A customer who may order.
+/// A customer who may place orders.
 ///
-/// Orders answers for an id that it does not know yet too, because accounts may be ahead: such a customer has no orders
-/// and no replica; the parts that cannot be null are then an error.
+/// Orders also answers for an id that it does not know yet, because accounts may be ahead of the replica. Such a
+/// customer has no orders and no replica state, and its fields that cannot be null are errors.
 pub(super) struct CustomerNode {
     id: String,
-    /// What is known already.
+    /// The customer's state, if it is known already.
     known: Option<Arc<ReplicaCustomer>>,
     loaders: Loaders,
 }
 
 impl CustomerNode {
-    /// A reference, to be looked up when more than the id is asked for.
+    /// A reference to a customer. The customer is looked up when more than the id is selected.
     pub(super) fn reference(id: String, loaders: Loaders) -> Self {
         Self {
             id,
@@ -194,7 +194,7 @@ impl CustomerNode {
         }
     }
 
-    /// The replica's state, for those who may see this customer.
+    /// The replica's state of the customer, for callers who may see this customer.
     async fn replicated(&self, ctx: &Context<'_>) -> Result<Arc<ReplicaCustomer>, ApiError> {
         self.permit(ctx, Scope::CustomersRead)?;
         self.state().await?.ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! Turns what went wrong inside into what a client may see.
+//! Converts internal errors to the errors that clients may see.
 
 use tandem_event_path::store::StoreError;
 use tandem_service::graphql::{ApiError, ErrorCode};
@@ -18,19 +18,20 @@ pub(super) fn of_store(error: &StoreError) -> ApiError {
     }
 }
 
-/// What is not in a store that is being filled may be in the log.
+/// The error for something that is missing while the store is filled: it may still be in the log.
 pub(super) fn filling() -> ApiError {
     ApiError::unavailable(Refused::Filling.to_string())
 }
 
-/// Orders knows no such customer.
+/// Orders does not know this customer.
 const CUSTOMER_UNKNOWN: ErrorCode = ErrorCode("CUSTOMER_UNKNOWN");
-/// The order cannot go from its status to that one.
+/// The present status of the order does not allow this step.
 const INVALID_TRANSITION: ErrorCode = ErrorCode("INVALID_TRANSITION");
-/// The subscriber was too slow; `extensions.cursor` says where to resume.
+/// The subscriber was too slow. `extensions.cursor` is where to resume.
 const SUBSCRIPTION_LAGGED: ErrorCode = ErrorCode("SUBSCRIPTION_LAGGED");
 
-/// The replica does not yet hold the revision that was asked for, or knows no such customer yet: that it will is not said.
+/// The replica does not hold the requested revision yet, or does not know the customer yet. The error does not promise
+/// that it ever will.
 pub(super) fn replica_behind(wanted: u64, actual: Option<u64>) -> ApiError {
     match actual {
         Some(actual) => ApiError::new(
@@ -48,7 +49,7 @@ pub(super) fn replica_behind(wanted: u64, actual: Option<u64>) -> ApiError {
     }
 }
 
-/// The caller wrote this customer, and the replica does not show it yet.
+/// The caller wrote this customer, but the replica does not show the customer yet.
 pub(super) fn customer_behind(customer_id: &str) -> ApiError {
     let message = format!(
         "orders does not know customer `{customer_id}` yet, whom you wrote; nothing was ordered: ask again in a moment"
@@ -56,7 +57,8 @@ pub(super) fn customer_behind(customer_id: &str) -> ApiError {
     ApiError::new(ErrorCode::REPLICA_BEHIND, message).with_field("input.customerId")
 }
 
-/// `input` is the path of the argument that the rules' fields are part of, such as `input.`.
+/// The error of a refused command. `input` is the path of the argument that the fields in the rules belong to, such as
+/// `input.`.
 pub(super) fn of_command(refused: Refused, input: &str) -> ApiError {
     match refused {
         Refused::Rule(rule) => of_rule(&rule, input),
@@ -65,7 +67,7 @@ pub(super) fn of_command(refused: Refused, input: &str) -> ApiError {
         }
         Refused::KeyReused => ApiError::key_reused(refused.to_string()),
         Refused::TooLarge { .. } => {
-            // A cancellation adds its reason and nothing else.
+            // A cancellation adds only its reason, so the reason must be too large.
             let field = input.strip_suffix('.').unwrap_or("reason");
             ApiError::bad_user_input(field, refused.to_string())
         }

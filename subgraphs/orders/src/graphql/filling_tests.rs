@@ -18,7 +18,7 @@ async fn answer(world: &World, query: &str, variables: Value) -> Value {
     serde_json::to_value(schema.execute(request).await).unwrap()
 }
 
-/// Asserts that there is one error, at this path, which says that the store is being filled.
+/// Asserts that the answer has one error, at this path, which says that the store is being filled.
 fn assert_filling(answer: &Value, path: &Value) {
     assert_eq!(
         answer["errors"].as_array().map(Vec::len),

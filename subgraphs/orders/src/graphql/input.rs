@@ -1,4 +1,4 @@
-//! What clients send with a mutation.
+//! The inputs of the mutations.
 
 use async_graphql::{ID, InputObject, InputType};
 use serde_json::json;
@@ -41,10 +41,10 @@ pub(super) struct ProductInput {
 }
 
 impl PlaceOrderInput {
-    /// The request of this caller.
+    /// The request, made by this caller.
     ///
     /// # Errors
-    /// When its idempotency key is none.
+    /// When the idempotency key is not valid.
     pub(super) fn asked_by(mut self, caller: &str) -> Result<PlaceOrder, ApiError> {
         let key = self
             .idempotency_key
@@ -57,7 +57,7 @@ impl PlaceOrderInput {
                     input: &json!({ "input": self.to_value() }),
                 };
                 let key = request_key(request, &given)?;
-                // As versions before called it.
+                // The name of the key in earlier versions.
                 Ok(key.also_known_as(format!("placeOrder/{caller}/{given}")))
             });
         Ok(PlaceOrder {

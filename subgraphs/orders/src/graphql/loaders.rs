@@ -1,4 +1,4 @@
-//! Batched reads: what the resolvers of one operation ask for at the same time is read at once.
+//! Batched reads. What the resolvers of one operation request at the same time is read together.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
@@ -17,16 +17,16 @@ use crate::{
     replica::{ReplicaCustomer, ReplicaStore},
 };
 
-/// A list of a customer's orders.
+/// A request for a list of orders.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct OrdersOf {
-    /// Whose; everybody's if `None`.
+    /// Only this customer's orders, or everybody's if `None`.
     pub(super) customer_id: Option<String>,
-    /// In which state; in any if `None`.
+    /// Only orders with this status, or with any status if `None`.
     pub(super) status: Option<OrderStatus>,
-    /// Behind this id.
+    /// Only orders after this id.
     pub(super) after: Option<String>,
-    /// At most so many.
+    /// The maximum number of orders.
     pub(super) limit: usize,
 }
 
@@ -48,15 +48,15 @@ impl OrdersOf {
 #[derive(Clone, Debug)]
 pub(super) struct Listed<V> {
     pub(super) items: Arc<Vec<V>>,
-    /// Whether the store is still being filled from the log, which may hold more of them.
+    /// Whether the page may be incomplete, because the store is still being filled from the log.
     pub(super) is_partial: bool,
 }
 
-/// What a read came to, as a client may see it.
+/// The result of a read, with an error that a client may see.
 type Loaded<V> = Result<V, ApiError>;
 
-/// The loaders of one operation. They remember what they read, so they must not outlive what they are for: each query,
-/// each field of a mutation and each update of a subscription has its own. Clones share it.
+/// The loaders of one operation. They cache what they read, so they must not outlive their operation. Each query, each
+/// field of a mutation and each update of a subscription has its own loaders. Clones share the cache.
 #[derive(Clone)]
 pub struct Loaders {
     customers: Loader<String, Loaded<Option<Arc<ReplicaCustomer>>>, Customers>,
@@ -66,7 +66,8 @@ pub struct Loaders {
 }
 
 impl Loaders {
-    /// Loaders that read these stores. While the gate is closed, what is missing may be in the log.
+    /// Creates loaders that read these stores. While the gate is closed, something that is missing may still be in the
+    /// log.
     #[must_use]
     pub fn new(
         replica: Arc<dyn ReplicaStore>,
@@ -99,12 +100,12 @@ impl Loaders {
     }
 }
 
-/// A batch answers every key that it was asked for; a loader that says otherwise is broken.
+/// The error for a key without an answer. A batch answers every key that it gets, so this is a fault of the loader.
 fn answer<V>(loaded: Result<Loaded<V>, std::io::Error>) -> Loaded<V> {
     loaded.unwrap_or_else(|missing| Err(ApiError::internal(missing)))
 }
 
-/// Gives every key its value, or every key the error.
+/// Gives each key its value, or the error to every key.
 fn spread<K: Clone + Eq + Hash, V>(
     keys: &[K],
     read: Result<Vec<V>, StoreError>,
@@ -124,7 +125,7 @@ fn spread<K: Clone + Eq + Hash, V>(
     }
 }
 
-/// The same, where what is missing while the store is being filled is unknown.
+/// Like [`spread`]. While the store is filled, a missing value is an error, because the value may still be in the log.
 fn spread_found<K: Clone + Eq + Hash, V>(
     keys: &[K],
     read: Result<Vec<Option<V>>, StoreError>,
@@ -148,7 +149,8 @@ impl BatchFn<String, Loaded<Option<Arc<ReplicaCustomer>>>> for Customers {
         &mut self,
         ids: &[String],
     ) -> HashMap<String, Loaded<Option<Arc<ReplicaCustomer>>>> {
-        // Here and below asked before the store is read: what is missing from a store that was filled by then is not in the log either.
+        // Here and below, the gate is read before the store. If the store was filled by then, something that it lacks
+        // is not in the log either.
         let is_filling = !self.1.is_open();
         let read = self.0.get_many(ids).await;
         let shared = read.map(|found| found.into_iter().map(|one| one.map(Arc::new)).collect());
@@ -206,7 +208,7 @@ impl BatchFn<ChangesRequest, Loaded<Listed<ChangeRecord>>> for Changes {
                 .into_iter()
                 .zip(requests)
                 .map(|(page, request)| Listed {
-                    // The trail of one order is written in its order: a full page lacks nothing.
+                    // The trail of one order is written in order, so a full page is complete.
                     is_partial: is_filling && page.len() < request.limit,
                     items: Arc::new(page),
                 })

@@ -1,7 +1,7 @@
-//! The orders subgraph's GraphQL schema.
+//! The GraphQL schema of the orders subgraph.
 //!
-//! Resolvers translate: what is decided and how it is kept is elsewhere. Whatever reads a store goes through [`Loaders`],
-//! so that an operation that touches many customers or orders reads each store once.
+//! Resolvers only translate. Decisions and storage are in other modules. Every read of a store goes through
+//! [`Loaders`], so that an operation on many customers or orders reads each store once.
 
 use std::sync::Arc;
 
@@ -40,21 +40,21 @@ use crate::{commands::OrderCommands, live::Live, replica::Replica};
 /// The schema of the subgraph.
 pub type OrdersSchema = Schema<Query, Mutation, Subscription>;
 
-/// What resolvers work with. Clones share it.
+/// The services that resolvers call. Clones share them.
 #[derive(Clone)]
 pub struct Backing {
-    /// Commands on orders, and their store.
+    /// The commands on orders, and the store of orders.
     pub commands: OrderCommands,
-    /// Customers as orders knows them.
+    /// The replica of customers.
     pub replica: Replica,
     /// The audit trail of orders.
     pub changes: Arc<dyn ChangeLog>,
-    /// Changes as they happen.
+    /// The live feeds of changes.
     pub live: Live,
 }
 
 impl Backing {
-    /// Loaders for one operation.
+    /// Creates loaders for one operation.
     #[must_use]
     pub fn loaders(&self) -> Loaders {
         Loaders::new(
@@ -66,7 +66,7 @@ impl Backing {
     }
 }
 
-/// The schema on these stores. Operations find their [`Loaders`] in the operation's data.
+/// The schema on these stores. Resolvers find their [`Loaders`] in the data of the operation.
 #[must_use]
 pub fn schema(backing: Backing) -> OrdersSchema {
     guard(builder(), Limits::default())
@@ -81,7 +81,7 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
         .enable_subscription_in_federation()
 }
 
-/// The schema as it is composed into the supergraph.
+/// The SDL that is composed into the supergraph.
 #[must_use]
 pub fn sdl() -> String {
     let options = SDLExportOptions::new()

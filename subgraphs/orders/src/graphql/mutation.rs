@@ -1,4 +1,5 @@
-//! The mutations of orders: each checks what the caller may do, and see of what it selects, and calls the command.
+//! The mutations of orders. Each checks what the caller may change, and which of the selected fields it may see, and
+//! then calls the command.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use crate::{
     domain::{Order, OrderError},
 };
 
-/// The root of changes.
+/// The root type of mutations.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mutation;
 
@@ -37,7 +38,7 @@ pub(super) struct OrderPayload {
 impl OrderPayload {
     fn new(order: Order, backing: &Backing) -> Self {
         Self {
-            // Loaders of its own: what an earlier field of the same mutation read may be old by now.
+            // The order has its own loaders: what an earlier field of the same mutation has read may be out of date.
             order: OrderNode::new(Arc::new(order), backing.loaders()),
         }
     }
@@ -61,7 +62,8 @@ fn expected(revision: Option<i32>) -> Result<Option<i64>, ApiError> {
     }
 }
 
-/// A customer whom the caller wrote and the replica does not show yet is not unknown.
+/// The error of a refused order. A customer whom the caller wrote, and whom the replica does not show yet, is not
+/// reported as unknown.
 fn refuse_placement(ctx: &Context<'_>, refused: Refused) -> ApiError {
     if let Refused::Rule(OrderError::CustomerUnknown { customer_id }) = &refused
         && let Some(behind) = ctx.data_opt::<Behind>()
@@ -72,11 +74,11 @@ fn refuse_placement(ctx: &Context<'_>, refused: Refused) -> ApiError {
     error::of_command(refused, "input.")
 }
 
-/// Customers may cancel what they ordered.
+/// Checks that the caller may cancel the order. Customers may cancel their own orders.
 async fn may_cancel(ctx: &Context<'_>, id: &str) -> Result<(), ApiError> {
     let access = access(ctx);
     let own = access.narrowed_to(Scope::OrdersWrite);
-    // With the scope it does not matter whose order it is.
+    // With the scope, the owner of the order does not matter.
     if own.map_err(refuse_access)?.is_none() {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! What an order is made of, and what its audit trail holds.
+//! The parts of an order, and the entries of its audit trail.
 
 use async_graphql::{Enum, ID, SimpleObject};
 use tandem_event_path::store::ChangeRecord;

@@ -19,7 +19,7 @@ use crate::{
     replica::{LONGEST_WAIT, Waited, event::is_customer_id},
 };
 
-/// The root of reads.
+/// The root type of queries.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Query;
 
@@ -125,7 +125,8 @@ impl Query {
     }
 }
 
-/// Whose orders a list or a subscription is about: all where the token reads all, else the caller's own.
+/// The customer whose orders a list or a subscription shows. `None` if the token may read all orders and no customer
+/// was requested. A token that may read only its own orders gets the caller's own.
 pub(super) fn whose_orders(
     ctx: &Context<'_>,
     asked_for: Option<String>,
@@ -144,7 +145,7 @@ pub(super) fn whose_orders(
     }
 }
 
-/// An order that the caller may see.
+/// An order, if it exists. It is an error if the caller may not see it.
 async fn find_order(ctx: &Context<'_>, id: &str) -> Result<Option<OrderNode>, ApiError> {
     let access = access(ctx);
     access
@@ -163,7 +164,7 @@ async fn find_order(ctx: &Context<'_>, id: &str) -> Result<Option<OrderNode>, Ap
     Ok(found.map(|order| OrderNode::new(order, loaders)))
 }
 
-/// Whose order it is. That never changes, so what is decided by it before a change of the order is true behind it.
+/// The customer of an order. It never changes, so a decision that depends on it stays true after a change of the order.
 ///
 /// # Errors
 /// NOT_FOUND if there is no such order.

@@ -1,7 +1,8 @@
-//! Writes the items of a feed as events: what many subscribers select alike is resolved and written once for a change.
+//! Renders the items of a feed as events. If many subscribers have the same selection, a change is resolved and written
+//! once for all of them.
 //!
-//! A schema of its own, which nobody outside can ask, has a query in the place of each subscription; its field answers the item at hand. So
-//! an item is resolved as the subscription itself would resolve it.
+//! The renderer uses an internal schema that clients cannot reach. It has a query field in place of each subscription,
+//! and that field returns the present item. So an item is resolved in the same way as by the subscription itself.
 
 use std::{
     collections::BTreeMap,
@@ -35,10 +36,10 @@ use super::{
 };
 use crate::live::{LiveError, item};
 
-/// Selections that are remembered.
+/// The number of renderings that are cached.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// The item that is to be written.
+/// The item to write.
 struct Item(Mutex<Option<Result<OrderFeedItem, ApiError>>>);
 
 impl Item {
@@ -49,7 +50,7 @@ impl Item {
     }
 }
 
-/// Answers the item at hand, under the name of the subscription that it is of.
+/// Returns the present item, under the name of its subscription.
 struct Written;
 
 #[Object(name = "Subscription")]
@@ -70,7 +71,7 @@ impl Written {
 
 type WrittenSchema = Schema<Written, EmptyMutation, EmptySubscription>;
 
-/// Writes for all subscribers. Clones share what is remembered.
+/// Renders items for all subscribers. Clones share the cached renderings.
 #[derive(Clone)]
 pub(super) struct Renderer {
     schema: WrittenSchema,
@@ -79,8 +80,8 @@ pub(super) struct Renderer {
     backing: Arc<Backing>,
 }
 
-/// What a rendering depends on: what is selected (without what `@skip` and `@include` leave out, which async-graphql has taken out by now) and
-/// the values of the variables in it, as JSON, and what its subscribers may see.
+/// Everything that a rendering depends on: the selection and the values of its variables, as JSON, and what its
+/// subscribers may see. async-graphql has already removed from the selection what `@skip` and `@include` exclude.
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     selected: String,
@@ -88,23 +89,23 @@ struct Key {
     sight: Sight,
 }
 
-/// What some subscribers select of the items of a feed.
+/// A selection of the items of a feed, shared by all subscribers with the same selection.
 struct Rendering {
-    /// Tells it from all others.
+    /// Identifies the rendering.
     number: u64,
     schema: WrittenSchema,
     document: ExecutableDocument,
     variables: Variables,
-    /// That of the first of them: the others' have the same sight.
+    /// The access of its first subscriber. The other subscribers may see the same.
     access: Access,
 }
 
 impl Renderer {
-    /// Writes what these services answer.
+    /// Creates a renderer that resolves items with these services.
     pub(super) fn new(backing: Backing) -> Self {
         let shared = Arc::new(backing.clone());
         let schema = Schema::build(Written, EmptyMutation, EmptySubscription)
-            // Documents were validated by the schema that took the subscription.
+            // The schema that accepted the subscription has validated its document already.
             .validation_mode(async_graphql::ValidationMode::Fast)
             .extension(ErrorCodes)
             .data(backing)
@@ -117,8 +118,8 @@ impl Renderer {
         }
     }
 
-    /// Leaves the events of a subscription to these items where the endpoint looks for them. Answers the items if it does not look,
-    /// or if what is selected of them cannot be written so.
+    /// Hands the rendered events of a subscription over to the endpoint, if the endpoint asks for them. Otherwise, or
+    /// if the selection cannot be rendered in this way, it returns the items.
     pub(super) fn hand_over<S>(&self, ctx: &Context<'_>, items: S) -> Option<S>
     where
         S: Stream<Item = Result<item::OrderItem, LiveError>> + Send + 'static,
@@ -133,7 +134,8 @@ impl Renderer {
         let events: Events = items
             .then(move |item| {
                 let (rendering, backing) = (Arc::clone(&rendering), Arc::clone(&backing));
-                // A subscription waits most of the time, and what writing takes has no room in it then, nor the item.
+                // A subscription waits most of the time. The box keeps the state of writing, and the item, out of the
+                // future of the waiting subscription.
                 Box::pin(async move { rendering.written(item, &backing).await })
             })
             .boxed();
@@ -238,14 +240,14 @@ impl Rendering {
             .data(self.access.clone())
             .data(Item(Mutex::new(Some(item))));
         request.set_parsed_query(self.document.clone());
-        // Most of the time a subscription writes nothing: what that takes has no room in it.
+        // A subscription writes rarely. The box keeps the state of the execution out of its future.
         let response = Box::pin(self.schema.execute(request)).await;
         written::event(&written::response(&response))
     }
 }
 
-/// Takes the arguments off the root fields, which the item at hand has answered. `None` where they stand in a fragment with a name, which
-/// other fields may share.
+/// Removes the arguments of the root fields, because the present item already answers them. `None` if a root field is
+/// in a named fragment, which other fields may share.
 fn without_arguments(set: &mut SelectionSet) -> Option<()> {
     for selection in &mut set.items {
         match &mut selection.node {
@@ -259,7 +261,7 @@ fn without_arguments(set: &mut SelectionSet) -> Option<()> {
     Some(())
 }
 
-/// The variables that a selection uses.
+/// Collects the variables that a selection uses.
 fn variables_of(set: &SelectionSet, used: &mut Vec<Name>) {
     for selection in &set.items {
         let (directives, inner) = match &selection.node {
@@ -286,7 +288,7 @@ fn variables_of(set: &SelectionSet, used: &mut Vec<Name>) {
     }
 }
 
-/// Notes a variable that is used; what it stands for does not matter here.
+/// Adds a variable to the used ones. Its value does not matter here.
 fn note(name: Name, used: &mut Vec<Name>) -> Result<Value, Infallible> {
     if !used.contains(&name) {
         used.push(name);
@@ -332,7 +334,7 @@ mod tests {
                 .data(Access::Open)
         }
 
-        /// Resolved for this subscriber alone.
+        /// The responses as they are resolved for this subscriber alone.
         fn own(
             &self,
             document: &str,
@@ -346,7 +348,7 @@ mod tests {
             responses
         }
 
-        /// Written for all.
+        /// The events as they are written for all subscribers.
         async fn shared(&self, document: &str, variables: serde_json::Value) -> Events {
             let handover = Handover::of(document);
             let request = Self::request(document, variables).data(handover.clone());
@@ -359,7 +361,7 @@ mod tests {
         async fn change(&self) {
             let order = self.world.place("1", "1").await;
             self.world.order_log.append(0, &event(&order));
-            // It is made within what clocks may differ of the feed's beginning.
+            // The change is made within the tolerated clock skew after the feed began, so the audit trail must have it.
             self.world.audit_everything().await;
         }
     }
@@ -415,7 +417,7 @@ mod tests {
     async fn a_refusal_of_the_log_is_written_as_each_would_be_answered() {
         let subscriptions = Subscriptions::new().await;
         let document = "subscription($a: String) { orderUpdated(after: $a) { cursor } }";
-        // {"9":0}: a partition that the log does not have.
+        // `{"9":0}`: a partition that the log does not have.
         let variables = json!({"a": "eyI5IjowfQ"});
         let request = Subscriptions::request(document, variables.clone());
         let mut own = subscriptions.schema.execute_stream(request);

@@ -1,5 +1,5 @@
-//! What the answer to a change of an order shows: the order to whoever may change it, and of its customer, its orders among them, what the
-//! caller may read anyway.
+//! What a mutation of an order may return. The caller sees the order that it may change. Of the order's customer,
+//! including the customer's other orders, it sees only what it may read anyway.
 
 use async_graphql::{Context, SelectionField, registry::Registry};
 use tandem_authentication::Scope;
@@ -7,27 +7,28 @@ use tandem_service::graphql::{ApiError, access};
 
 use super::query::customer_of_order;
 
-/// Whether the caller may see all that the present mutation selects, of an order of this customer.
+/// Checks that the caller may see every field that the mutation selects, for an order of this customer.
 ///
 /// # Errors
-/// FORBIDDEN where it may not. It is asked before anything is changed: of a change that was made nobody should hear that it is forbidden.
+/// FORBIDDEN if the caller may not. The check runs before anything is changed, so that a change that was made never
+/// answers FORBIDDEN.
 pub(super) fn require_shown(ctx: &Context<'_>, customer_id: &str) -> Result<(), ApiError> {
     let access = access(ctx);
     let may_see = |scope| access.require_or_own(scope, customer_id).is_ok();
     all_may_be_seen(ctx, &may_see)
 }
 
-/// The same of an order that is there already.
+/// The same check for an order that exists already.
 ///
 /// # Errors
-/// As those of [`require_shown`], and where the order cannot be read.
+/// The errors of [`require_shown`], and an error if the order cannot be read.
 pub(super) async fn require_shown_of_order(ctx: &Context<'_>, id: &str) -> Result<(), ApiError> {
     let access = access(ctx);
     let refused = match all_may_be_seen(ctx, &|scope| access.require(scope).is_ok()) {
         Ok(()) => return Ok(()),
         Err(refused) => refused,
     };
-    // Whoever is no customer gains nothing by whose order it is.
+    // For a caller who is not a customer, it makes no difference whose order it is.
     if access.require(Scope::Own).is_err() {
         return Err(refused);
     }
@@ -52,7 +53,8 @@ fn all_may_be_seen(ctx: &Context<'_>, may_see: &impl Fn(Scope) -> bool) -> Resul
     }
 }
 
-/// The first field below this one, which is of the type `kind`, that the caller may not see, with what it requires by the schema.
+/// The first selected field that the caller may not see, with the scope that the schema requires for it. `kind` is the
+/// type of `field`.
 fn first_hidden<'a>(
     registry: &Registry,
     kind: &str,
@@ -61,7 +63,7 @@ fn first_hidden<'a>(
 ) -> Option<(Scope, &'a str)> {
     let kind = registry.concrete_type_by_name(kind)?;
     field.selection_set().find_map(|selected| {
-        // `__typename` is declared nowhere, and shown to all.
+        // `__typename` is not declared in the schema. Everybody may see it.
         let declared = kind.field_by_name(selected.name())?;
         let required = declared
             .requires_scopes
@@ -90,7 +92,7 @@ mod tests {
         "mutation($id: ID!) { change: advanceOrder(id: $id, to: CONFIRMED) { order { ...order } } }",
         "mutation($id: ID!) { change: cancelOrder(id: $id) { order { ...order } } }",
     ];
-    /// What a fragment on an order selects that shows its customer, and what that requires.
+    /// Selections on an order that show its customer, each with the scope that it requires.
     const HIDDEN: [(&str, &str); 7] = [
         ("id customer { name { firstName } }", "customers:read"),
         ("c: customer { n: contact { email } }", "customers:read"),
@@ -107,7 +109,7 @@ mod tests {
         ),
     ];
 
-    /// Two customers, of whom the first has an order.
+    /// Two customers, the first of whom has an order.
     struct Shop {
         world: World,
         order: String,
@@ -137,7 +139,7 @@ mod tests {
             self.answer(bearer(who), &document).await
         }
 
-        /// All orders, as they are.
+        /// All orders, unfiltered.
         async fn orders(&self) -> Value {
             let all = "{ orders { nodes { id status revision } } }";
             self.answer(Access::Open, all).await
@@ -156,7 +158,7 @@ mod tests {
     async fn a_change_whose_answer_may_not_be_shown_is_refused_before_it_is_made() {
         let shop = Shop::new().await;
         let before = shop.orders().await;
-        // The last is a customer, and the order is that of another one.
+        // The second caller is a customer, but the order belongs to the other one.
         let callers = [("7", "orders:write"), ("2", "orders:write self")];
         for change in CHANGES {
             for (selected, scope) in HIDDEN {

@@ -19,14 +19,14 @@ use super::{
 };
 use crate::live::{FeedRequest, Interest, item::OrderItem};
 
-/// The shortest and the longest silence before a heartbeat, in seconds.
+/// The shortest and the longest interval of heartbeats, in seconds.
 const HEARTBEAT_SECONDS: std::ops::RangeInclusive<i32> = 5..=300;
 
-/// The root of subscriptions. Its name is that of the GraphQL type: composition wants it so.
+/// The root type of subscriptions. The composition requires that it has the name of the GraphQL type.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Subscription;
 
-/// Reads how a feed is to begin.
+/// Reads how a feed begins, and its heartbeat interval.
 fn request(
     after: Option<&str>,
     snapshot: bool,

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-//! The schema on the embedded store, with Kafka away.
+//! Tests of the schema on the embedded store, while Kafka is away.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -135,7 +135,7 @@ async fn a_cursor_of_another_list_is_refused_with_its_field() {
         client.refusal(query, after("123456")).await,
         ("BAD_USER_INPUT".into(), Some("after".to_owned()))
     );
-    // As versions before this one wrote it.
+    // The cursor as earlier versions wrote it.
     let behind = client.data(query, after(&order.id)).await;
     assert_eq!(behind["orders"]["nodes"], json!([]));
 }
@@ -209,7 +209,7 @@ async fn a_customer_whom_the_caller_wrote_and_the_replica_lacks_is_not_unknown()
 async fn an_order_too_large_to_be_published_is_refused_and_one_that_is_taken_can_go_on() {
     let client = Client::new().await;
     client.world.customer("1").await;
-    // Each text keeps its rule; how much all of them are is counted in bytes.
+    // Each text keeps its rule. The size of all of them together is counted in bytes.
     let order = |length: usize| {
         let mut order = placement("1");
         let product =

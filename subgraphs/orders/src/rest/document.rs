@@ -1,5 +1,5 @@
-//! The document of a customer with orders. Its texts are written by serde, its prices digit by digit: a price is a JSON
-//! number that no binary fraction has touched.
+//! The JSON document of a customer with orders. serde writes its texts. Prices are written digit by digit, so that they
+//! are JSON numbers without binary rounding.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,7 +14,7 @@ fn write(text: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> serde_json::R
     serde_json::to_writer(text, value)
 }
 
-/// The beginning of a customer's document, up to where its orders begin.
+/// Writes the beginning of a customer's document, up to its orders.
 pub(super) fn begin(text: &mut Vec<u8>, customer: &ReplicaCustomer) -> serde_json::Result<()> {
     text.extend_from_slice(b"{\"id\":");
     write(text, &customer.id)?;
@@ -28,7 +28,7 @@ pub(super) fn begin(text: &mut Vec<u8>, customer: &ReplicaCustomer) -> serde_jso
     Ok(())
 }
 
-/// One order.
+/// Writes one order.
 pub(super) fn order(text: &mut Vec<u8>, order: &Order) -> serde_json::Result<()> {
     text.extend_from_slice(b"{\"guid\":");
     write(text, &order.id)?;
@@ -52,7 +52,7 @@ fn item(text: &mut Vec<u8>, item: &OrderItem) -> serde_json::Result<()> {
     text.extend_from_slice(b",\"description\":");
     write(text, &product.description)?;
     text.extend_from_slice(b",\"price\":");
-    // Digits and at most one point, which is just how JSON writes a number.
+    // The text has digits and at most one decimal point, which is also how JSON writes a number.
     text.extend_from_slice(product.price.to_string().as_bytes());
     text.extend_from_slice(b"},\"quantity\":");
     write(text, &item.quantity)?;
@@ -60,7 +60,7 @@ fn item(text: &mut Vec<u8>, item: &OrderItem) -> serde_json::Result<()> {
     Ok(())
 }
 
-/// The end of a customer's document.
+/// Writes the end of a customer's document.
 pub(super) fn end(text: &mut Vec<u8>) {
     text.extend_from_slice(b"]}");
 }

@@ -1,4 +1,5 @@
-//! All customers with their orders, page by page: one read of the customers, and one of all their orders.
+//! All customers with their orders, page by page. Each page needs one read of the customers and one of all their
+//! orders.
 
 use std::collections::VecDeque;
 
@@ -11,14 +12,14 @@ use super::{
 };
 use crate::{domain::Order, replica::ReplicaCustomer};
 
-/// Customers read before the first bytes go out: few, for it is what a client waits for.
+/// The number of customers in the first page. It is small, because the client waits for it.
 const FIRST_CUSTOMERS: usize = 20;
-/// Customers read at once after that.
+/// The number of customers in each later page.
 const CUSTOMERS: usize = 500;
-/// Orders read at once.
+/// The number of orders in one read.
 pub(super) const ORDERS: usize = 500;
 
-/// The list. Its first page is read before the answer begins, so that a store that is away is a 503.
+/// The body of the list. The first page is read before the response begins, so that a store that is away gives a 503.
 pub(super) async fn body(rest: Rest) -> Result<Body, StoreError> {
     let first = Page::read(&rest, None, FIRST_CUSTOMERS).await?;
     Ok(sending::body(b"[".to_vec(), |writer| {
@@ -31,7 +32,7 @@ async fn write(rest: Rest, first: Page, mut writer: Writer) -> Result<(), Stop> 
     let mut page = first;
     while let Some(last) = page.customers.last() {
         let after = last.id.clone();
-        // While the database reads the next page, this one is written.
+        // The next page is read from the database while this one is written.
         let (next, written) = tokio::join!(
             Page::read(&rest, Some(&after), CUSTOMERS),
             page.write(&rest, separator, &mut writer),
@@ -43,7 +44,7 @@ async fn write(rest: Rest, first: Page, mut writer: Writer) -> Result<(), Stop> 
     writer.end().await
 }
 
-/// Customers with what has been read of their orders.
+/// Customers, with the orders that have been read of them.
 struct Page {
     customers: Vec<ReplicaCustomer>,
     orders: Orders,
@@ -66,7 +67,7 @@ impl Page {
         Ok(Self { customers, orders })
     }
 
-    /// Writes the page; answers what goes before the first customer of the next one.
+    /// Writes the page. Returns the separator before the first customer of the next page.
     async fn write(
         mut self,
         rest: &Rest,
@@ -98,11 +99,11 @@ impl Page {
     }
 }
 
-/// The orders of a page of customers, in order of customer, read as they are needed.
+/// The orders of a page of customers, ordered by customer. They are read when they are needed.
 #[derive(Default)]
 struct Orders {
     read: VecDeque<Order>,
-    /// What is still to be read.
+    /// The request for the orders that have not been read yet.
     next: Option<SpanRequest>,
 }
 
@@ -121,11 +122,11 @@ impl Orders {
         Ok(())
     }
 
-    /// The next order of this customer. Customers are asked for in their order.
+    /// The next order of this customer. Callers must ask for the customers in order.
     async fn next_of(&mut self, rest: &Rest, customer: &str) -> Result<Option<Order>, StoreError> {
         loop {
             match self.read.front() {
-                // Of somebody who is not shown.
+                // The order of a customer who is not shown.
                 Some(order) if order.customer_id.as_str() < customer => {
                     self.read.pop_front();
                 }

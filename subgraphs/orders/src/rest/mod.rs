@@ -1,4 +1,4 @@
-//! The REST routes, as documented for the system that this one replaces.
+//! The REST routes. They keep the documented behaviour of the system that this one replaces.
 
 use std::sync::Arc;
 
@@ -37,14 +37,15 @@ use crate::{
     replica::{Replica, event::is_customer_id},
 };
 
-/// What the routes answer from.
+/// The stores that the routes read.
 #[derive(Clone)]
 pub struct Rest {
-    /// Customers as orders knows them.
+    /// The replica of customers.
     pub replica: Replica,
     /// Their orders.
     pub orders: Arc<dyn AggregateStore<Order>>,
-    /// Closed while they are being filled from the log. A document cannot say beside what it has that it may not be all: there is none then.
+    /// The gate is closed while they are filled from the log. Until it opens, nothing is returned, because a document
+    /// cannot express that it may be incomplete.
     pub gate: Gate,
 }
 
@@ -59,7 +60,7 @@ pub fn router(rest: Rest) -> Router {
         .with_state(rest)
 }
 
-/// The description of the routes.
+/// The OpenAPI description of the routes.
 #[must_use]
 pub fn description() -> utoipa::openapi::OpenApi {
     let mut document = Description::openapi();
@@ -126,7 +127,7 @@ async fn of_customer(
     behind: Option<Extension<Behind>>,
     path: Result<Path<String>, PathRejection>,
 ) -> Response {
-    // What is not UTF-8 is nobody's id.
+    // A path that is not UTF-8 cannot be a customer's id.
     let id = path.map_or_else(|_| String::new(), |Path(id)| id);
     if let Err(denial) = access
         .require_or_own(Scope::OrdersRead, &id)
@@ -158,7 +159,8 @@ fn json(body: Body) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// A customer who is not there may be in the log, and so may orders of one who is.
+/// The response while the stores are filled. A missing customer may still be in the log, and so may orders of an
+/// existing customer.
 fn filling() -> Response {
     Problem::unavailable(Refused::Filling.to_string()).into_response()
 }

@@ -1,4 +1,4 @@
-//! One customer with all orders: one document with its length, unless it is a very large one.
+//! One customer with all orders: one document with a content length, unless it is very large.
 
 use axum::body::Body;
 use tandem_event_path::store::{Span, SpanRequest, StoreError};
@@ -10,12 +10,14 @@ use super::{
 };
 use crate::domain::Order;
 
-/// Of a customer with more bytes of orders than this the rest is sent while it is read.
+/// The maximum number of bytes of orders in a document that is written as a whole. The rest of a larger document is
+/// sent while it is read.
 const WHOLE: usize = 8 * 1024 * 1024;
-/// Of the usual document.
+/// The initial capacity for a document, which fits the usual one.
 const USUAL: usize = 2 * 1024;
 
-/// The document of a customer; `None` if there is none. Customer and orders are asked for at once.
+/// The document of a customer. `None` if there is no such customer. The customer and the orders are read at the same
+/// time.
 pub(super) async fn body(rest: Rest, id: &str) -> Result<Option<Body>, StoreError> {
     let mut reading = Reading::of(id);
     let (customer, span) = tokio::try_join!(rest.replica.get(id), rest.orders.span(&reading.0))?;
@@ -43,7 +45,7 @@ fn unwritable(error: serde_json::Error) -> StoreError {
     StoreError::Corrupt(format!("a document cannot be written: {error}"))
 }
 
-/// What is to be read next.
+/// The request for the next orders.
 struct Reading(SpanRequest);
 
 impl Reading {
@@ -57,7 +59,7 @@ impl Reading {
         })
     }
 
-    /// Writes what was read; answers whether there is more.
+    /// Writes the orders that were read. Returns whether there are more.
     fn take(
         &mut self,
         text: &mut Vec<u8>,
@@ -75,7 +77,7 @@ impl Reading {
         Ok(span.more)
     }
 
-    /// Sends what is left, after orders that are written.
+    /// Sends the remaining orders, after those that were written.
     async fn send(mut self, rest: Rest, mut writer: Writer) -> Result<(), Stop> {
         let mut more = true;
         while more {

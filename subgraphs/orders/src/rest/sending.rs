@@ -1,7 +1,8 @@
-//! A body that is written while it is sent: so much of it is in memory as a slow client may leave waiting, and no more.
+//! A response body that is written while it is sent. Memory holds no more of it than the bounded amount that a slow
+//! client may leave unread.
 //!
-//! It ends well only if its writer says so. Whatever else happens to the writer breaks the connection, so that no client takes a part
-//! for the whole.
+//! The body ends normally only if its writer says so. Whatever else happens to the writer breaks the connection, so
+//! that no client takes a part for the whole document.
 
 use std::{
     io,
@@ -15,11 +16,11 @@ use futures::Stream;
 use tandem_event_path::store::StoreError;
 use tokio::sync::mpsc;
 
-/// Bytes gathered before they are sent.
+/// The number of bytes that are collected before they are sent.
 const CHUNK: usize = 64 * 1024;
-/// What a chunk may be longer by: one customer or order of the usual size.
+/// How much a chunk may be longer than [`CHUNK`]: one customer or order of the usual size.
 const OVER: usize = 4 * 1024;
-/// Chunks that may wait for a slow client.
+/// The maximum number of chunks that wait for a slow client.
 const QUEUE: usize = 2;
 
 enum Part {
@@ -29,7 +30,7 @@ enum Part {
 
 /// Why writing ends early.
 pub(super) enum Stop {
-    /// The client went away.
+    /// The client disconnected.
     Left,
     /// The store or serde failed.
     Failed(String),
@@ -49,13 +50,13 @@ impl From<serde_json::Error> for Stop {
 
 /// Writes a body.
 pub(super) struct Writer {
-    /// What waits to be sent.
+    /// The text that has not been sent yet.
     pub(super) text: Vec<u8>,
     parts: mpsc::Sender<Part>,
 }
 
 impl Writer {
-    /// Sends what waits if it is enough; then waits while the client is slower than what is written.
+    /// Sends the text if there is enough of it. Waits while the client is slower than the writer.
     pub(super) async fn flush_if_full(&mut self) -> Result<(), Stop> {
         if self.text.len() < CHUNK {
             return Ok(());
@@ -63,13 +64,13 @@ impl Writer {
         self.flush().await
     }
 
-    /// Sends what waits.
+    /// Sends the text.
     pub(super) async fn flush(&mut self) -> Result<(), Stop> {
         let full = std::mem::replace(&mut self.text, Vec::with_capacity(CHUNK + OVER));
         self.send(Part::Chunk(Bytes::from(full))).await
     }
 
-    /// Sends what waits, and says that this is all.
+    /// Sends the text, and ends the body.
     pub(super) async fn end(mut self) -> Result<(), Stop> {
         self.flush().await?;
         self.send(Part::End).await
@@ -80,8 +81,8 @@ impl Writer {
     }
 }
 
-/// A body that begins with `text` and that `write` goes on with, beside the sending. Writing ends when the client goes away,
-/// wherever it is.
+/// A body that begins with `text` and is continued by `write` in its own task. When the client disconnects, writing is
+/// stopped at whatever point it is.
 pub(super) fn body<F>(text: Vec<u8>, write: impl FnOnce(Writer) -> F) -> Body
 where
     F: Future<Output = Result<(), Stop>> + Send + 'static,
@@ -204,7 +205,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         drop(body);
-        // The writer is dropped, and what it holds with it.
+        // The writer has been dropped, together with everything that it holds.
         gone.await.unwrap_err();
     }
 }

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-//! The REST routes on the embedded store.
+//! Tests of the REST routes on the embedded store.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -44,7 +44,7 @@ async fn get(world: &World, path: &str) -> (StatusCode, String) {
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
-/// Customers without orders, so many.
+/// Creates this many customers without orders.
 async fn customers(world: &World, count: usize) {
     let customers = (0..count).map(|n| customer(&format!("c-{n:06}"), 1));
     let customers = customers.collect();
@@ -177,7 +177,7 @@ async fn a_list_begins_at_once_and_goes_no_further_than_its_reader() {
     let first = body.next().await.unwrap().unwrap();
     assert!(first.starts_with(b"[{\"id\":\"c-000000\""), "{first:?}");
     assert!(first.len() < 32 * 1024, "{}", first.len());
-    // The writer goes on until it waits for its reader, and then reads nothing more.
+    // The writer continues until it waits for its reader. After that it reads no more pages.
     let mut read = 0;
     loop {
         let before = std::mem::replace(&mut read, world.customers.pages.load(Ordering::SeqCst));
@@ -223,7 +223,7 @@ async fn a_store_that_goes_away_in_mid_list_breaks_the_answer() {
     let response = ask(&world, "GET", "/orders/list").await;
     assert_eq!(response.status(), StatusCode::OK);
     assert!(to_bytes(response.into_body(), usize::MAX).await.is_err());
-    // Away from the beginning, it is said with the status.
+    // If the store is away from the beginning, the status says so.
     assert_eq!(
         get(&world, "/orders/list").await.0,
         StatusCode::SERVICE_UNAVAILABLE
