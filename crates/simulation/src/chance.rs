@@ -1,16 +1,16 @@
-//! Chance from a seed. Every task draws from a stream of its own, so that what one task draws does not depend on the order in which
-//! tasks run that are awake at the same instant.
+//! Random numbers from a seed. Every task has its own stream, so its numbers do not depend on the order in which tasks
+//! run that are awake at the same instant.
 
 use std::cell::RefCell;
 
 use tandem_runtime::task::Polls;
 
-/// A stream of numbers: SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+/// A stream of random numbers: SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
 #[derive(Clone, Debug)]
 pub struct Chance(u64);
 
 impl Chance {
-    /// The stream of a seed.
+    /// Creates the stream of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
@@ -24,7 +24,7 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`; 0 if that is 0.
+    /// A number below `bound`, or 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.number().checked_rem(bound).unwrap_or_default()
     }
@@ -34,18 +34,18 @@ impl Chance {
         first + self.below(last.saturating_sub(first) + 1)
     }
 
-    /// True so many times in a thousand.
+    /// True in this many of a thousand cases.
     pub fn happens(&mut self, per_thousand: u64) -> bool {
         self.below(1_000) < per_thousand
     }
 
-    /// One of these; `None` if there are none.
+    /// One of these things, or `None` if there are none.
     pub fn pick<'a, T>(&mut self, things: &'a [T]) -> Option<&'a T> {
         let index = self.below(things.len() as u64);
         things.get(usize::try_from(index).unwrap_or_default())
     }
 
-    /// Another stream, which this one determines.
+    /// Another stream, determined by this one.
     #[must_use]
     pub fn fork(&mut self) -> Self {
         Self(self.number())
@@ -53,26 +53,26 @@ impl Chance {
 }
 
 thread_local! {
-    /// The stream of the task that runs now.
+    /// The stream of the running task.
     static CURRENT: RefCell<Chance> = const { RefCell::new(Chance(0)) };
 }
 
-/// Draws from the stream of the task that runs now.
+/// Draws from the stream of the running task.
 pub fn draw<T>(draw: impl FnOnce(&mut Chance) -> T) -> T {
     CURRENT.with_borrow_mut(draw)
 }
 
-/// Begins a run: whatever runs in no task draws from this stream.
+/// Begins a run. Code outside of any task draws from this stream.
 pub fn begin(chance: Chance) {
     CURRENT.set(chance);
 }
 
-/// The stream of one task, which is the current one while the task runs.
+/// The stream of one task. It is the current stream while the task runs.
 #[derive(Debug)]
 pub struct TaskChance(Chance);
 
 impl TaskChance {
-    /// A stream that the task that runs now determines.
+    /// A stream that the running task's stream determines.
     #[must_use]
     pub fn fork() -> Self {
         Self(draw(Chance::fork))

@@ -1,4 +1,4 @@
-//! The checker: judges what the log, the stores and the history hold when everything has come to rest.
+//! The checker: judges the log, the stores and the history when the run has come to rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,20 +17,20 @@ use crate::{
     system::System,
 };
 
-/// What the log tells of one aggregate.
+/// The events of one aggregate in the log.
 #[derive(Debug, Default)]
 struct Told {
-    /// For each revision the id of its event.
+    /// For each revision, the id of its event.
     events: BTreeMap<i64, String>,
-    /// Revisions in order of first sight.
+    /// The revisions in the order in which they were first seen.
     order: Vec<i64>,
-    /// Revisions that came when the key that they take could not be read yet.
+    /// Revisions that arrived before the key that they need could be read.
     ahead_of_key: BTreeSet<i64>,
 }
 
 type Logged = BTreeMap<String, Told>;
 
-/// Everything that is wrong, as sentences.
+/// All violations, as sentences.
 #[derive(Debug, Default)]
 struct Wrong(Vec<String>);
 
@@ -42,7 +42,7 @@ impl Wrong {
     }
 }
 
-/// What does not hold now, and is to hold when everything has come to rest.
+/// The requirements that are not met now. All of them must be met when the run has come to rest.
 #[must_use]
 pub fn judge(system: &System, history: &History) -> Vec<String> {
     let mut wrong = Wrong::default();
@@ -54,7 +54,8 @@ pub fn judge(system: &System, history: &History) -> Vec<String> {
         ledger,
         readable: system.cluster.readable(),
     };
-    // What a log has lost nobody can read any more who had not read it before. What is stored is told again, the newest of each.
+    // Nobody can read for the first time what a log has lost. Of what is stored, only the newest state of each
+    // aggregate is published again.
     let is_whole = !system.losses.is_any();
     let customers = log.told(CUSTOMERS, of_customer, &mut wrong);
     let orders = log.told(ORDERS, of_order, &mut wrong);
@@ -84,12 +85,12 @@ pub fn judge(system: &System, history: &History) -> Vec<String> {
     wrong.0
 }
 
-/// An event as the checker reads it.
+/// An event, as the checker reads it.
 struct Event {
     id: String,
     revision: i64,
     event: String,
-    /// Whose key it takes.
+    /// The subject whose key the event needs.
     subject: String,
 }
 
@@ -114,18 +115,18 @@ fn of_order(message: &Message) -> Option<Event> {
     })
 }
 
-/// How long a reader waits for a key that is on its way: one that comes later is told of in another way.
+/// How long a reader waits for a key that is on its way. Subscribers need not get a change whose key arrives later.
 const ON_ITS_WAY: u64 = 50_000_000;
 
-/// All that was ever in the log.
+/// Everything that was ever in the log.
 struct Log {
     ledger: Vec<(u64, Message)>,
-    /// Since when whoever begins to read finds the key of a subject.
+    /// For each subject, the time since when a new reader finds its key.
     readable: BTreeMap<String, u64>,
 }
 
 impl Log {
-    /// Each revision has one event, and is first seen behind the one before it.
+    /// Checks that each revision has one event, and is first seen after the previous revision.
     fn told(&self, topic: &str, read: fn(&Message) -> Option<Event>, wrong: &mut Wrong) -> Logged {
         let mut logged = Logged::new();
         for (at, message) in &self.ledger {
@@ -143,7 +144,7 @@ impl Log {
             };
             let told = logged.entry(id.clone()).or_default();
             if let Some(first) = told.events.get(&revision) {
-                // Where nobody knows the id any more that an event had, it is told again under another.
+                // If nobody knows the id of a lost event, the event is published again with another id.
                 wrong.unless(*first == event || is_restored(message), || {
                     format!("{id} {revision} is told by two events, {first} and {event}")
                 });
@@ -180,7 +181,7 @@ fn acknowledged_changes_are_told(
     }
 }
 
-/// Every state is the newest that the log tells, and nothing is pending.
+/// Every stored state is the newest in the log, and nothing is pending.
 fn states_are_as_told<A: Aggregate>(db: &Db<A>, logged: &Logged, wrong: &mut Wrong) {
     for (id, row) in &db.aggregates {
         let (revision, pending) = (row.stored.state.revision(), row.stored.pending.len());
@@ -203,7 +204,7 @@ fn is_restored(message: &Message) -> bool {
     message.headers.iter().any(|(name, _)| name == RESTORED)
 }
 
-/// The trail has what the log tells, of a log that has lost nothing; it never has anything else.
+/// The audit trail has what the log has, if the log has lost nothing. It never has anything else.
 fn trail_is_as_told<A>(db: &Db<A>, logged: &Logged, is_whole: bool, wrong: &mut Wrong) {
     for (id, told) in logged {
         for (revision, event) in &told.events {
@@ -224,7 +225,7 @@ fn trail_is_as_told<A>(db: &Db<A>, logged: &Logged, is_whole: bool, wrong: &mut 
     }
 }
 
-/// Nothing waits for a key, and no record of ours is a dead letter.
+/// Nothing waits for a key, and none of our records is a dead letter.
 fn nothing_is_set_aside<A>(service: &str, db: &Db<A>, wrong: &mut Wrong) {
     for letter in db.letters.values() {
         let is_ours = |(name, _): &(String, Vec<u8>)| name == "ce_id" || name == SIGNATURE;
@@ -244,7 +245,7 @@ fn nothing_is_set_aside<A>(service: &str, db: &Db<A>, wrong: &mut Wrong) {
     }
 }
 
-/// Of what was asked for with one key there is one customer.
+/// For each request with an idempotency key, there is only one customer.
 fn marks_are_there_once(db: &Db<Customer>, events: &Events, wrong: &mut Wrong) {
     let mut by_mark: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (id, row) in &db.aggregates {
@@ -258,7 +259,7 @@ fn marks_are_there_once(db: &Db<Customer>, events: &Events, wrong: &mut Wrong) {
             format!("{mark} was asked for once and made {ids:?}")
         });
     }
-    // An acknowledged change is what its revision says: two of them never share one.
+    // Two acknowledged changes never have the same revision.
     let mut by_revision: BTreeMap<(&str, i64), &str> = BTreeMap::new();
     for Acknowledged {
         id, revision, mark, ..
@@ -375,7 +376,7 @@ fn orders_forget_who_was_erased(system: &System, wrong: &mut Wrong) {
     });
 }
 
-/// Every subscriber heard each change once and in order.
+/// Every subscriber got each change once and in order.
 fn subscribers_heard_in_order(events: &Events, logged: &Logged, is_whole: bool, wrong: &mut Wrong) {
     for (number, subscription) in events.subscriptions.iter().enumerate() {
         for (id, revisions) in heard_by(subscription) {
@@ -392,7 +393,7 @@ fn subscribers_heard_in_order(events: &Events, logged: &Logged, is_whole: bool, 
     }
 }
 
-/// The revisions that a subscription heard of each order.
+/// The revisions of each order that a subscription got.
 fn heard_by(subscription: &OrdersHeard) -> BTreeMap<&str, Vec<i64>> {
     let mut heard: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
     for (id, revision) in &subscription.heard {
@@ -401,7 +402,7 @@ fn heard_by(subscription: &OrdersHeard) -> BTreeMap<&str, Vec<i64>> {
     heard
 }
 
-/// Every subscriber heard all changes of those orders that were placed after it could resume.
+/// Every subscriber got all changes of the orders that were placed after it could resume.
 fn subscribers_heard_everything(
     events: &Events,
     logged: &Logged,
@@ -425,7 +426,7 @@ fn subscribers_heard_everything(
         };
         for (id, told) in logged {
             let revisions = heard.get(id.as_str()).cloned().unwrap_or_default();
-            // A change whose key comes late is not told live yet.
+            // A change whose key arrives late is not sent live yet.
             let is_late = |it: &i64| told.ahead_of_key.contains(it);
             if told.order.iter().any(is_late) {
                 continue;
@@ -443,7 +444,7 @@ fn subscribers_heard_everything(
             if placed.is_none_or(|placed| *placed <= since) {
                 continue;
             }
-            // What was placed while a snapshot was read may be in it at a later revision.
+            // A snapshot may have an order at a later revision, if the order was placed while the snapshot was read.
             if subscription.begins_with_snapshot {
                 continue;
             }
@@ -457,7 +458,7 @@ fn subscribers_heard_everything(
     }
 }
 
-/// Every watcher heard a customer's changes once and in order.
+/// Every watcher got a customer's changes once and in order.
 fn watchers_heard_in_order(events: &Events, wrong: &mut Wrong) {
     for watched in &events.watched {
         let is_in_order = watched.heard.windows(2).all(|pair| pair[1] > pair[0]);
@@ -467,7 +468,7 @@ fn watchers_heard_in_order(events: &Events, wrong: &mut Wrong) {
     }
 }
 
-/// Every watcher heard the newest that was asked for while it listened.
+/// Every watcher got the newest change that was requested while it listened.
 fn watchers_heard_everything(events: &Events, logged: &Logged, wrong: &mut Wrong) {
     for watched in &events.watched {
         if !watched.is_open {

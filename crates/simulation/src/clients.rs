@@ -1,4 +1,5 @@
-//! Clients: they make, change and erase customers, place and advance orders, ask again when there is no answer, and read what they wrote.
+//! Clients. They create, change and erase customers, place and advance orders, repeat requests without an answer, and
+//! read what they wrote.
 
 mod reading;
 
@@ -29,10 +30,10 @@ use crate::{
     system::System,
 };
 
-/// How often a request is made again.
+/// How many times a request is sent at most.
 const TRIES: usize = 12;
 
-/// Whom clients know of. Clones share it.
+/// The customers and orders that clients know. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Known(Arc<Mutex<Names>>);
 
@@ -69,13 +70,13 @@ impl Known {
     }
 }
 
-/// What one request came to.
+/// The result of one request.
 enum Told<T> {
     /// It was carried out.
     Done(T),
-    /// It was refused, for good.
+    /// It was refused for good.
     Refused,
-    /// That is not known, or not yet.
+    /// The result is not known, or not known yet.
     Unknown,
 }
 
@@ -92,19 +93,19 @@ fn of_customers<T>(
 fn of_orders<T>(result: Option<Result<T, Refused>>) -> Told<T> {
     match result {
         Some(Ok(done)) => Told::Done(done),
-        // A customer may be on the way.
+        // The customer may still be on its way to the replica.
         Some(Err(Refused::Rule(OrderError::CustomerUnknown { .. }))) => Told::Unknown,
         Some(Err(Refused::Rule(_) | Refused::KeyReused)) => Told::Refused,
         Some(Err(_)) | None => Told::Unknown,
     }
 }
 
-/// Clients that change one customer at the same time, and how often each does.
+/// The number of clients that change one customer at the same time, and how many times each does.
 const AT_ONCE: usize = 3;
 const CHANGES: usize = 2;
 
-/// Several clients change a new customer at the same time, as a rule by way of several instances: by chance alone it happens too seldom that they are
-/// in each other's way.
+/// Several clients change a new customer at the same time, usually through several instances. By chance alone, their
+/// changes would conflict too rarely.
 pub async fn change_one_at_once(system: &System, history: &History, known: &Known) {
     let client = |number: usize| Client::new(system, history, known, &format!("t{number}"));
     client(0).create("t0x0").await;
@@ -134,7 +135,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of a system.
+    /// Creates a client of a system.
     #[must_use]
     pub fn new(system: &System, history: &History, known: &Known, name: &str) -> Self {
         Self {
@@ -145,7 +146,7 @@ impl Client {
         }
     }
 
-    /// Makes so many requests, one after the other, with pauses.
+    /// Sends this many requests, one after the other, with pauses.
     pub async fn run(self, requests: usize) {
         for number in 0..requests {
             let mark = format!("{}x{number}", self.name);
@@ -221,7 +222,7 @@ impl Client {
             name: name(mark),
             contact: contact(mark),
             addresses: vec![address(mark)],
-            // Every other one has a card.
+            // Half of the customers have a card.
             credit_cards: draw(|chance| chance.happens(500))
                 .then(|| card(mark))
                 .into_iter()

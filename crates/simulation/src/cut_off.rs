@@ -1,5 +1,5 @@
-//! Subscribers that begin while a primary of orders is deposed and does not know it, and orders are changed on the new one: by chance alone it
-//! happens too seldom that they meet.
+//! Subscribers that begin while a deposed primary of orders does not know that it is deposed, and orders change on the
+//! new primary. By chance alone, the two coincide too rarely.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::{
     system::System,
 };
 
-/// After this another primary is there.
+/// After this time there is another primary.
 const AWAY: Duration = Duration::from_millis(10);
-/// So long the old one does not know it.
+/// How long the old primary does not know that it is deposed.
 const LINGERS: Duration = Duration::from_secs(10);
-/// Clients that place and advance orders meanwhile, and how often each does.
+/// The number of clients that place and advance orders meanwhile, and how many times each does.
 const CLIENTS: usize = 6;
 const CHANGES: usize = 3;
-/// Subscribers that begin, and the pauses between them.
+/// The number of subscribers that begin, and the pauses between them.
 const SUBSCRIBERS: usize = 5;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Cuts the primary of orders off, where its instances may reach one primary or the other.
+/// Cuts off the primary of orders. It only does so if there are several instances, which may reach different primaries.
 pub async fn subscribe_behind_it(system: &System, history: &History, known: &Known) {
     if system.orders.is_embedded() || system.orders_slots.len() < 2 {
         return;

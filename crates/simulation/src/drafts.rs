@@ -1,4 +1,4 @@
-//! What clients say of customers and orders: each names the request that it was said in.
+//! The data of customers and orders that clients send. Each contains the mark of its request.
 
 use std::str::FromStr;
 

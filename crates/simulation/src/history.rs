@@ -1,4 +1,4 @@
-//! What clients and subscribers have seen: what the checker judges the system by.
+//! The history: what clients and subscribers have seen. The checker judges the system by it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,11 +8,11 @@ use std::{
 /// A change that was acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Acknowledged {
-    /// The aggregate.
+    /// The id of the aggregate.
     pub id: String,
-    /// The revision that its answer showed.
+    /// The revision in its answer.
     pub revision: i64,
-    /// The text that this change alone has written.
+    /// The text that only this change has written.
     pub mark: String,
     /// When it was answered, in nanoseconds since the world began.
     pub at: u64,
@@ -21,55 +21,55 @@ pub struct Acknowledged {
 /// A subscription to all orders, over all its connections.
 #[derive(Clone, Debug, Default)]
 pub struct OrdersHeard {
-    /// What was heard, in order: orders with revisions.
+    /// The changes that arrived, in order: orders with revisions.
     pub heard: Vec<(String, i64)>,
-    /// When it had something to resume by, in nanoseconds since the world began.
+    /// Since when it has a cursor to resume at, in nanoseconds since the world began.
     pub resumable_since: Option<u64>,
-    /// Whether it begins with the orders that there are.
+    /// Whether it begins with a snapshot of the orders.
     pub begins_with_snapshot: bool,
-    /// Whether it has had all of those: what it has heard of each is the newest then.
+    /// Whether it has got the whole snapshot. From then on, the last revision of each order that it got is the newest.
     pub has_snapshot: bool,
 }
 
 /// One connection of a subscription to one customer.
 #[derive(Clone, Debug, Default)]
 pub struct CustomerHeard {
-    /// Whose.
+    /// The customer.
     pub id: String,
-    /// The revisions, in order.
+    /// The revisions that arrived, in order.
     pub heard: Vec<i64>,
-    /// When it began.
+    /// When the connection began.
     pub since: u64,
-    /// Whether it was there at the end.
+    /// Whether the connection was open at the end.
     pub is_open: bool,
 }
 
-/// What happened.
+/// The events of a run.
 #[derive(Debug, Default)]
 pub struct Events {
     /// Acknowledged changes of customers.
     pub customers: BTreeSet<Acknowledged>,
     /// Acknowledged changes of orders.
     pub orders: BTreeSet<Acknowledged>,
-    /// Marks that were given with an idempotency key: at most one change has each.
+    /// The marks of requests with an idempotency key. At most one change has each of them.
     pub once: BTreeSet<String>,
-    /// Customers whose erasure was asked for, each with whether it was acknowledged.
+    /// Customers whose erasure was requested, each with whether it was acknowledged.
     pub erasures: BTreeMap<String, bool>,
-    /// When the placing of an order was asked for, by mark.
+    /// When the placing of an order was requested, by mark.
     pub placed_at: BTreeMap<String, u64>,
-    /// When a change of a customer was asked for, by mark.
+    /// When a change of a customer was requested, by mark.
     pub changed_at: BTreeMap<String, u64>,
-    /// Texts that are personal, by the customer whose they are.
+    /// Personal texts, by the customer that they belong to.
     pub personal: BTreeMap<String, BTreeSet<String>>,
     /// Subscriptions to all orders.
     pub subscriptions: Vec<OrdersHeard>,
     /// Connections of subscriptions to one customer.
     pub watched: Vec<CustomerHeard>,
-    /// What was seen to be wrong at once.
+    /// Violations that were seen at once.
     pub violations: Vec<String>,
-    /// How many requests were made.
+    /// The number of requests.
     pub requests: u64,
-    /// How many of them were answered.
+    /// The number of answered requests.
     pub answered: u64,
 }
 
@@ -78,12 +78,12 @@ pub struct Events {
 pub struct History(Arc<Mutex<Events>>);
 
 impl History {
-    /// What has happened so far.
+    /// Everything that has happened so far.
     pub fn events(&self) -> MutexGuard<'_, Events> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what is wrong whatever comes after it.
+    /// Records a violation that nothing later can undo.
     pub fn violated(&self, sentence: String) {
         self.events().violations.push(sentence);
     }

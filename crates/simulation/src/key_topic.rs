@@ -1,5 +1,5 @@
-//! What the topic of keys is to hold in the end: when all of it is compacted, whoever begins to read it learns the key of everybody who has one,
-//! and that those are erased who are.
+//! The final check of the topic of keys. When all of it is compacted, a new reader must learn the key of every customer
+//! who has one, and the tombstone of every erased customer.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,11 +13,11 @@ use crate::{
     system::{System, signing_key},
 };
 
-/// Within this time whatever is on its way to the log has arrived, and what instances try again is done.
+/// Within this time, everything on its way to the log has arrived, and instances are done with their retries.
 const ON_ITS_WAY: Duration = Duration::from_secs(20);
 
-/// Has an instance of accounts publish again what the topic has lost, as an operator does with `tandem keys publish`, and judges what compaction
-/// leaves of the topic then.
+/// Lets an instance of accounts publish again what the topic has lost, as an operator does with `tandem keys publish`.
+/// Then judges what compaction leaves of the topic.
 pub async fn publish_and_judge(system: &System) -> Vec<String> {
     system.world.sleep(ON_ITS_WAY).await;
     let healed = publish(system).await;
@@ -51,7 +51,8 @@ async fn publish(system: &System) -> Result<u64, String> {
     }
 }
 
-/// Whose records count: as accounts has pinned it, which says also where those are that were written before any had to be signed.
+/// The signer whose records count, as accounts has pinned it. The pin also tells which records were written before
+/// signatures were required.
 fn signer(system: &System) -> Signer {
     let pinned = system.customers.look(|db| db.pinned("accounts"));
     pinned.unwrap_or_else(|| Signer {
@@ -62,12 +63,12 @@ fn signer(system: &System) -> Signer {
     })
 }
 
-/// What a record says of its subject.
+/// The content of a record about its subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Says {
     Key(String),
     Tombstone,
-    /// It is not signed by accounts, and must be.
+    /// The record is not signed by accounts, although it must be.
     Nothing,
 }
 
@@ -83,7 +84,8 @@ fn read(message: &Message, signer: &Signer) -> Says {
     wrapped.map_or(Says::Nothing, |wrapped| Says::Key(wrapped.to_owned()))
 }
 
-/// What the topic says of each subject: in several partitions if some were added, between which it has no order.
+/// The contents that the topic has for each subject. If partitions were added, they may be in several partitions,
+/// between which there is no order.
 fn said(system: &System, signer: &Signer) -> BTreeMap<String, Vec<Says>> {
     let mut said: BTreeMap<String, Vec<Says>> = BTreeMap::new();
     for message in system.cluster.records(KEY_TOPIC) {
@@ -95,10 +97,11 @@ fn said(system: &System, signer: &Signer) -> BTreeMap<String, Vec<Says>> {
     said
 }
 
-/// What is wrong with the topic as it is now, when all of it is compacted.
+/// The violations of the topic in its present state, when all of it is compacted.
 fn judge(system: &System) -> Vec<String> {
     let (said, sealer) = (said(system, &signer(system)), system.sealer());
-    // While the sealing key is being replaced one data key may be wrapped in several ways; when the old one is gone, what the topic has must open.
+    // While the sealing key is being replaced, one data key may be wrapped in several ways. When the old sealing key is
+    // gone, the record in the topic must open with the new one.
     let is_same = |key: &str, wrapped: &str, id: &str| {
         DataKey::does_as_well(&sealer, key, wrapped, id)
             || !sealer.older().is_empty() && DataKey::does_as_well(&sealer, wrapped, key, id)

@@ -1,13 +1,12 @@
-//! Runs the event path of both services on one thread, in virtual time, from one seed, on a simulated log and store
-//! that fail in the ways in which Kafka and a database fail. For development only; `docs/simulation.md` says how to use
-//! it.
+//! Runs the event path of both services on one thread, in virtual time, from one seed. The simulated log and store fail
+//! in the ways in which Kafka and a database fail. For development only; `docs/simulation.md` says how to use it.
 //!
 //! * [`run`]: one run of a seed. [`world`]: virtual time. [`process`], [`system`]: instances of the services.
-//! * [`log`], [`store`]: what stands in for Kafka and the databases. [`nemesis`], [`loss`], [`replaced_key`]: what goes
-//!   wrong.
-//! * [`clients`], [`subscribers`]: who uses the system, and [`history`], what they saw.
-//! * [`checker`]: judges the stores, the log and the history when everything has come to rest.
-//! * [`faults`]: faults planted on purpose, to show that the checker finds them.
+//! * [`log`], [`store`]: they stand in for Kafka and the databases. [`nemesis`], [`loss`], [`replaced_key`]: the faults
+//!   of a run.
+//! * [`clients`], [`subscribers`]: the users of the system. [`history`]: what they saw.
+//! * [`checker`]: judges the stores, the log and the history when the run has come to rest.
+//! * [`faults`]: faults that are planted on purpose, to show that the checker finds them.
 
 pub mod chance;
 pub mod checker;

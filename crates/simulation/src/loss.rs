@@ -1,5 +1,6 @@
-//! Logs that lose records: retention that cuts what is still needed, topics that are deleted and made anew. What is lost so nobody can read again;
-//! that it is told of, that nobody concludes anything from it, and that an operator has a whole log again afterwards is what is to hold.
+//! Logs that lose records: retention removes records that are still needed, and topics are deleted and created again.
+//! Nobody can read again what was lost. The requirements are that each loss is reported, that nobody concludes anything
+//! from it, and that an operator can make the log complete again.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -24,13 +25,13 @@ use crate::{
 /// How a log loses records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// What is old in a partition is removed, whether it was read or not.
+    /// Retention removes old records of a partition, whether they were read or not.
     Retention,
-    /// A topic is deleted, and made anew and empty.
+    /// A topic is deleted and created again, empty.
     MadeAnew,
 }
 
-/// What the stores remember of a partition, by service.
+/// The stores that remember something of a partition, by service.
 fn remembering(system: &System, topic: &str, partition: usize) -> Vec<Told> {
     let name = format!("log/{topic}/{partition}");
     let mut told = Vec::new();
@@ -47,7 +48,7 @@ fn remembers<A>(db: &Db<A>, name: &str) -> bool {
     db.registry.contains_key(name)
 }
 
-/// A partition as it is now.
+/// The present content of a partition.
 fn there(system: &System, topic: &'static str, partition: usize) -> Lost {
     let read = system.cluster.change(topic, |topic| {
         let partition = topic.partitions.get(partition)?;
@@ -60,7 +61,8 @@ fn there(system: &System, topic: &'static str, partition: usize) -> Lost {
     }
 }
 
-/// Whether all of it is where it was: a publisher that was not told of the first time publishes the same once more.
+/// Whether all lost records are in the partition again. A publisher without an acknowledgement publishes the same
+/// record once more.
 fn is_back(system: &System, lost: &Lost) -> bool {
     let now = there(system, lost.topic, lost.partition).records;
     let mut lost = lost.records.iter();
@@ -70,7 +72,8 @@ fn is_back(system: &System, lost: &Lost) -> bool {
     })
 }
 
-/// Loses records, once both services have stores that are filled: a new one refuses a log whose beginning is gone.
+/// Makes the log lose records, once both services have a filled store: a new store refuses a log whose beginning is
+/// gone.
 pub fn lose(system: &System, loss: Loss) {
     let mut accounts = system.accounts_slots.iter().filter_map(|it| it.service());
     let mut orders = system.orders_slots.iter().filter_map(|it| it.service());
@@ -108,12 +111,12 @@ pub fn lose(system: &System, loss: Loss) {
 
 const NOBODY: &str = "nobody is there to mend the log";
 
-/// Whether the instances run that an operator turns to.
+/// Whether the instances run that an operator would use.
 fn is_attended(system: &System) -> bool {
     system.accounts_slots[0].service().is_some() && system.orders_slots[0].service().is_some()
 }
 
-/// What was lost and nobody tells of.
+/// The losses that nobody reports.
 #[must_use]
 pub fn untold(system: &System) -> Vec<String> {
     let mut alarms = BTreeSet::new();
@@ -140,7 +143,8 @@ pub fn untold(system: &System) -> Vec<String> {
         .collect()
 }
 
-/// What an operator does when a log has lost records: writes what is stored to the log, reads it all again, and accepts the log as it is.
+/// The work of an operator after a loss: writes the stored state to the log, reads all of it again, and accepts the log
+/// as it is.
 pub async fn mend(system: &System) -> Vec<String> {
     let mut wrong = Vec::new();
     let accounts = system.accounts_slots[0].service();
@@ -176,7 +180,7 @@ async fn restore(
     Some(format!("the log of {service} is not restored: {error}"))
 }
 
-/// Rebuilds from the log, which has all that is stored again; of what an audit trail alone knew it keeps what is newest.
+/// Rebuilds from the log, which has the stored state again. Of what only an audit trail has, the newest is kept.
 async fn read_again(
     target: &Arc<dyn Target>,
     log: &Arc<dyn Log>,

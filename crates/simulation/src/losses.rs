@@ -1,4 +1,4 @@
-//! What a log has lost in a run, and which services are to tell of it.
+//! The losses of a log in a run, and which services must report them.
 
 use std::{
     collections::BTreeMap,
@@ -10,21 +10,21 @@ use std::{
 
 use tandem_model::message::Message;
 
-/// A partition whose loss a service is to tell of: its store remembers what was there.
+/// A partition whose loss a service must report, because its store remembers records of it.
 pub type Told = (&'static str, String);
 
-/// Where what was lost was, and its records.
+/// The records that were lost, and their partition.
 #[derive(Clone, Debug)]
 pub struct Lost {
-    /// Of which topic.
+    /// The topic.
     pub topic: &'static str,
-    /// Which partition.
+    /// The partition.
     pub partition: usize,
-    /// In order.
+    /// The records, in order.
     pub records: Vec<Message>,
 }
 
-/// What was lost in a run.
+/// The losses of a run.
 #[derive(Debug, Default)]
 pub struct Losses {
     is_any: AtomicBool,
@@ -38,12 +38,12 @@ impl Losses {
         self.is_any.load(Ordering::Relaxed)
     }
 
-    /// What is to be told, each with what was lost first of that partition.
+    /// The losses that must be reported, each with the first loss of its partition.
     pub fn told(&self) -> MutexGuard<'_, BTreeMap<Told, Lost>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds what stores remember. What was lost first of a partition counts.
+    /// Adds partitions that stores remember. For each partition, the first loss counts.
     pub fn add(&self, told: Vec<Told>, lost: &Lost) {
         self.is_any.store(true, Ordering::Relaxed);
         for told in told {

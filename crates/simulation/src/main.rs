@@ -1,4 +1,4 @@
-//! Runs seeds of the simulation and says what is wrong.
+//! Runs seeds of the simulation and reports violations.
 #![allow(clippy::print_stdout)] // it is what a command is for
 
 use std::{

@@ -1,4 +1,4 @@
-//! What goes wrong, when, and how often: each seed has troubles of its own kind.
+//! The faults of a run: which, when, and how often. Each seed has its own kinds of faults.
 
 use std::time::Duration;
 
@@ -13,46 +13,47 @@ use crate::{
     system::System,
 };
 
-/// A kind of trouble.
+/// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// An instance is killed, and started again.
+    /// An instance is killed and started again.
     Kill,
-    /// An instance is told to stop, and started again.
+    /// An instance is asked to stop and started again.
     Restart,
     /// No broker answers for a while.
     BrokersAway,
     /// A partition has no leader for a while.
     LeaderLost,
-    /// A member's session ends.
+    /// The session of a group member ends.
     Rebalance,
-    /// A reader by assignment cannot go on.
+    /// A reader by assignment fails.
     TailBroken,
-    /// A database has another primary.
+    /// A database fails over to another primary.
     FailOver,
-    /// A database's primary is cut off and another takes its place, which the old one does not know for a while.
+    /// The primary of a database is cut off, and another one takes its place. For a while the old one does not know.
     PrimaryCutOff,
     /// A database does not answer for a while.
     StoreAway,
-    /// A machine's clock jumps.
+    /// The clock of a machine jumps.
     ClockJump,
     /// The topic of keys is compacted.
     Compaction,
-    /// Somebody else writes to our topics.
+    /// A foreign producer writes noise to our topics.
     Noise,
-    /// Another system says that one of our customers is erased.
+    /// Another system claims that one of our customers is erased.
     Forgery,
-    /// Somebody gives one of our customers another data key or a tombstone, or repeats what we have said of that.
+    /// A foreign producer gives one of our customers another data key or a tombstone, or repeats one of our records of
+    /// that kind.
     KeyForgery,
-    /// Somebody writes in a transaction.
+    /// A foreign producer writes in a transaction.
     Transaction,
     /// A topic gets more partitions.
     MorePartitions,
-    /// An operator rebuilds what an instance keeps.
+    /// An operator rebuilds the data of an instance.
     Rebuild,
-    /// Retention removes what is old in a partition, whether it was read or not.
+    /// Retention removes old records of a partition, whether they were read or not.
     Retention,
-    /// A topic is deleted and made anew.
+    /// A topic is deleted and created again.
     TopicMadeAnew,
 }
 
@@ -76,18 +77,18 @@ const ALL: [Trouble; 17] = [
     Trouble::Rebuild,
 ];
 
-/// What makes a log lose records: only in runs in which it may.
+/// The faults that make a log lose records. Only for runs in which it may.
 const LOSSES: [Trouble; 2] = [Trouble::Retention, Trouble::TopicMadeAnew];
 
-/// How far a clock may be wrong, in milliseconds: those of two instances may differ by 5 s.
+/// The largest error of a clock in milliseconds. The clocks of two instances may differ by 5 s.
 const WRONG: u64 = 2_400;
 
-/// The troubles of this run, with losses of the log or without.
+/// The faults of this run, with or without losses of the log.
 #[must_use]
 pub fn troubles(loses: bool, forgers: Forgers) -> Vec<Trouble> {
     let share = draw(|chance| chance.between(100, 900));
     let all = ALL.iter().copied();
-    // Records of the topic of keys name no system: whoever writes there writes in our name.
+    // Records of the topic of keys name no system, so a foreign record there is always in our name.
     let may_be = |it: &Trouble| *it != Trouble::KeyForgery || forgers == Forgers::Anybody;
     let mut troubles: Vec<Trouble> = all
         .filter(|_| draw(|chance| chance.happens(share)))
@@ -101,7 +102,7 @@ pub fn troubles(loses: bool, forgers: Forgers) -> Vec<Trouble> {
     troubles
 }
 
-/// How often things go wrong on the way to log and store from now on.
+/// Sets the probabilities of faults on the way to log and store from now on.
 pub fn set_odds(system: &System, forgers: Forgers) {
     let often = |most: u64| {
         draw(|chance| {
@@ -132,7 +133,7 @@ pub fn set_odds(system: &System, forgers: Forgers) {
     system.orders.set_odds(odds());
 }
 
-/// From now on nothing goes wrong any more, and everything runs.
+/// Ends all faults and starts everything.
 pub fn rest(system: &System) {
     system
         .world
@@ -150,7 +151,7 @@ fn milliseconds(first: u64, last: u64) -> Duration {
     Duration::from_millis(draw(|chance| chance.between(first, last)))
 }
 
-/// Makes trouble for a time.
+/// Causes faults for a time.
 pub async fn rage(system: System, troubles: Vec<Trouble>, time: Duration) {
     let end = system.world.elapsed() + u64::try_from(time.as_nanos()).unwrap_or_default();
     while system.world.elapsed() < end {

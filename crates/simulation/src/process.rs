@@ -1,4 +1,4 @@
-//! A simulated process: a clock that may jump, tasks, and an end without a farewell.
+//! A simulated process: a clock that may jump, tasks, and a kill that gives no chance to clean up.
 
 use std::{
     fmt,
@@ -24,9 +24,9 @@ use crate::{
 /// A process. Clones share it.
 #[derive(Clone)]
 pub struct Process {
-    /// Such as `orders-2`.
+    /// The name, such as `orders-2`.
     pub name: Arc<str>,
-    /// Its life.
+    /// The shutdown handle, which runs its tasks.
     pub shutdown: Shutdown,
     host: Arc<Host>,
 }
@@ -66,18 +66,18 @@ impl TaskHost for Host {
     }
 }
 
-/// The clock of a machine: the world's, and as much as it is wrong.
+/// The error of a machine's clock against the clock of the world.
 #[derive(Clone, Debug)]
 pub struct Wrong(Arc<AtomicI64>);
 
 impl Wrong {
-    /// A clock that is wrong by so many milliseconds.
+    /// A clock that is wrong by this many milliseconds.
     #[must_use]
     pub fn by(milliseconds: i64) -> Self {
         Self(Arc::new(AtomicI64::new(milliseconds)))
     }
 
-    /// Sets it wrong by so many milliseconds: it jumps.
+    /// Makes the clock jump, so that it is wrong by this many milliseconds.
     pub fn set(&self, milliseconds: i64) {
         self.0.store(milliseconds, Ordering::Relaxed);
     }
@@ -100,7 +100,7 @@ impl TimeSource for MachineClock {
         now()
     }
 
-    #[allow(clippy::disallowed_methods)] // the runtime's time is the world's
+    #[allow(clippy::disallowed_methods)] // the runtime's time is the time of the world
     fn sleep_until(&self, moment: Instant) -> Sleep {
         Box::pin(tokio::time::sleep_until(moment))
     }
@@ -112,7 +112,7 @@ impl TimeSource for MachineClock {
 }
 
 impl Process {
-    /// A process on a machine whose clock is wrong so.
+    /// Creates a process on a machine with this clock error.
     #[must_use]
     pub fn new(name: &str, world: &World, wrong: &Wrong) -> Self {
         let host = Arc::new(Host::default());
@@ -127,7 +127,7 @@ impl Process {
         }
     }
 
-    /// Ends it as `kill -9` does: none of its tasks goes on.
+    /// Ends the process like `kill -9`: none of its tasks continues.
     pub fn kill(&self) {
         self.host.is_dead.store(true, Ordering::Relaxed);
         for task in self.host.tasks().drain(..) {
@@ -135,7 +135,7 @@ impl Process {
         }
     }
 
-    /// Whether it was ended so.
+    /// Whether the process was killed.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.host.is_dead.load(Ordering::Relaxed)

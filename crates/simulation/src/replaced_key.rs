@@ -1,5 +1,6 @@
-//! Signing keys that are replaced, as an operator does who has lost the old ones or fears that somebody else has them: nothing runs, then each
-//! service is started once with a new key and the order to go on with it, and from then on without that order.
+//! The replacement of signing keys, as by an operator who has lost the old keys or fears that somebody else has them.
+//! All instances are stopped. Then each service is started once with a new key and the order to go on with it, and
+//! after that without the order.
 
 use std::time::Duration;
 
@@ -12,23 +13,24 @@ use crate::{
     system::{System, signing_key},
 };
 
-/// Within this time whatever is on its way to the log has arrived. An instance that still publishes with the old key must be none, for what
-/// it writes behind the end that the topics had when the key was replaced counts for nobody.
+/// Within this time, everything on its way to the log has arrived. No instance may still publish with the old key:
+/// records that it writes after the end that the topics had at the replacement are ignored.
 const ON_ITS_WAY: Duration = Duration::from_secs(20);
 /// Longer than an instance takes to stop.
 const STOPPED: Duration = Duration::from_secs(3);
 /// Longer than a service takes to claim the topics when nothing goes wrong.
 const CLAIMED: Duration = Duration::from_secs(20);
-/// Clients that come then, and what each asks for.
+/// The number of clients that come afterwards, and the number of requests of each.
 const CLIENTS: usize = 2;
 const REQUESTS: usize = 6;
 
-/// Replaces the signing keys of both services, where nothing goes wrong any more and all is at rest, and lets clients go on with what there is.
-/// Answers what did not come to be of it.
+/// Replaces the signing keys of both services, when there are no more faults and everything is at rest. Then clients go
+/// on with the existing data. Returns what was not achieved.
 pub async fn replace(system: &System, history: &History, known: &Known) -> Vec<String> {
     let world = &system.world;
     world.sleep(ON_ITS_WAY).await;
-    // Orders too: it refuses what a key has signed that it does not know, and knows this one by an operator's order alone.
+    // Orders is stopped too. It refuses records that are signed with an unknown key, and it accepts the new key only on
+    // an operator's order.
     (0..system.accounts_slots.len()).for_each(|number| system.stop_accounts(number));
     (0..system.orders_slots.len()).for_each(|number| system.stop_orders(number));
     world.sleep(STOPPED + ON_ITS_WAY).await;
@@ -38,7 +40,7 @@ pub async fn replace(system: &System, history: &History, known: &Known) -> Vec<S
     world.sleep(CLAIMED).await;
     system.take_over_orders(0);
     world.sleep(CLAIMED).await;
-    // The order is for one start.
+    // The order is given for one start only.
     system.stop_accounts(0);
     system.stop_orders(0);
     world.sleep(STOPPED).await;
@@ -51,7 +53,7 @@ pub async fn replace(system: &System, history: &History, known: &Known) -> Vec<S
     unpinned(system)
 }
 
-/// Which stores know a service still by its old key.
+/// The stores that still know a service by its old key.
 fn unpinned(system: &System) -> Vec<String> {
     let pins = [
         (

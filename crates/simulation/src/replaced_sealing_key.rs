@@ -1,5 +1,6 @@
-//! The sealing key replaced as docs/decisions/0019 has it: instances are rolled until all of them seal with the new key; then operators have both
-//! services seal anew what the old one has sealed, several at once, while clients go on and instances are killed; then the old key is gone.
+//! The replacement of the sealing key, as docs/decisions/0019 describes it. Instances are rolled until all of them seal
+//! with the new key. Then several operators at once make both services seal anew what the old key has sealed, while
+//! clients go on and instances are killed. Then the old key is removed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,7 +38,7 @@ use crate::{
 
 pub use crate::system::SealingKeys;
 
-/// What goes wrong meanwhile.
+/// The faults in the meantime.
 const TROUBLES: [Trouble; 9] = [
     Trouble::Kill,
     Trouble::Kill,
@@ -49,25 +50,25 @@ const TROUBLES: [Trouble; 9] = [
     Trouble::BrokersAway,
     Trouble::Rebuild,
 ];
-/// For so long.
+/// The duration of these faults.
 const TROUBLED: Duration = Duration::from_secs(20);
-/// Operators who give the command at the same time.
+/// The number of operators who give the command at the same time.
 const OPERATORS: usize = 2;
-/// Within this time the command comes to its end when nothing goes wrong.
+/// The command is completed within this time when nothing goes wrong.
 const PEACEFUL: Duration = Duration::from_secs(120);
-/// How often an operator looks how far it is, as `tandem keys rotate` does.
+/// How often an operator asks for the progress, as `tandem keys rotate` does.
 const POLL: Duration = Duration::from_millis(300);
-/// How long an operator waits before he gives the command again.
+/// How long an operator waits before giving the command again.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Longer than an instance takes to stop.
 const STOPPED: Duration = Duration::from_secs(3);
-/// Within this time whatever is on its way to the log has arrived.
+/// Within this time, everything on its way to the log has arrived.
 const ON_ITS_WAY: Duration = Duration::from_secs(20);
-/// Clients that come meanwhile, and what each asks for.
+/// The number of clients that come meanwhile, and the number of requests of each.
 const CLIENTS: usize = 2;
 const REQUESTS: usize = 8;
 
-/// A service, as an operator turns to it.
+/// A service, as an operator addresses it.
 #[derive(Clone, Copy, Debug)]
 enum Service {
     Accounts,
@@ -75,7 +76,7 @@ enum Service {
 }
 
 impl Service {
-    /// Any of its instances that runs.
+    /// Any running instance of the service.
     fn any(self, system: &System) -> Option<(Process, KeyRotation)> {
         let running: Vec<(Process, KeyRotation)> = match self {
             Self::Accounts => {
@@ -97,7 +98,7 @@ impl Service {
     }
 }
 
-/// Replaces the sealing key. Answers what did not come to be of it.
+/// Replaces the sealing key. Returns what was not achieved.
 pub async fn replace(
     system: &System,
     history: &History,
@@ -141,7 +142,7 @@ pub async fn replace(
     Vec::new()
 }
 
-/// Stops and starts one instance of each service after the other.
+/// Stops and starts the instances, one of each service at a time.
 async fn roll(system: &System) {
     for number in 0..system.accounts_slots.len() {
         system.stop_accounts(number);
@@ -151,7 +152,8 @@ async fn roll(system: &System) {
     }
 }
 
-/// Gives the command for one service after the other, as `tandem keys rotate` does, again and again until each says that the older keys may go.
+/// Gives the command for one service after the other, as `tandem keys rotate` does, and repeats it until each service
+/// says that the older keys may be removed.
 async fn through(system: &System, patience: Duration) -> Result<(), String> {
     let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
     let end = system.world.elapsed() + patience;
@@ -172,7 +174,7 @@ async fn through(system: &System, patience: Duration) -> Result<(), String> {
     Ok(())
 }
 
-/// Gives the command once and waits for its end; `None` when the instance ended before.
+/// Gives the command once and waits for its end. `None` if the instance ended first.
 async fn rotate(system: &System, service: Service) -> Option<RotationView> {
     let (process, rotation) = service.any(system)?;
     rotation.begin();
@@ -193,7 +195,7 @@ fn is_new(wrapped: Option<&str>, subject: &str) -> bool {
     wrapped.is_none_or(|wrapped| DataKey::rewrap(&new_sealer(), wrapped, subject) == Ok(None))
 }
 
-/// What is stored and sealed with the old key: nobody can open it any more.
+/// The stored data that is still sealed with the old key. Nobody can open it any more.
 #[must_use]
 pub fn sealed_before(system: &System) -> Vec<String> {
     let (mut wrong, sealer) = (Vec::new(), new_sealer());
@@ -224,7 +226,7 @@ pub fn sealed_before(system: &System) -> Vec<String> {
     wrong
 }
 
-/// Reads the logs into new stores with the new key alone: each must come to hold what is stored.
+/// Reads the logs into new stores with the new key only. Each must get the content of the present store.
 pub async fn read_anew(system: &System) -> Vec<String> {
     let accounts = system.accounts_slots.iter().find_map(|it| it.service());
     let orders = system.orders_slots.iter().find_map(|it| it.service());
@@ -256,12 +258,13 @@ fn opener(keys: &KeyRing) -> Opener {
     Opener::new(Arc::new(keys.clone()), new_sealer())
 }
 
-/// A customer without its data key, which the topic of keys has as somebody else may have wrapped it.
+/// A customer without its data key. The topic of keys may have the same key wrapped differently.
 fn customer_as_logged(customer: &Customer) -> Customer {
     customer.clone().with_data_key(String::new())
 }
 
-/// An order without its customer's data key, which each wraps for itself, and without a word of an erasure, which the orders' log does not tell.
+/// An order without its customer's data key, which each writer wraps for itself, and without the mark of an erasure,
+/// which the log of orders does not contain.
 fn order_as_logged(order: &Order) -> Order {
     Order {
         data_key: None,

@@ -1,4 +1,4 @@
-//! One run: a system, its clients and its troubles, all from one seed, and what the checker says.
+//! One run: a system, its clients and its faults, all from one seed, and the verdict of the checker.
 
 use std::time::Duration;
 
@@ -21,47 +21,47 @@ use crate::{
     world::World,
 };
 
-/// How long everything may take to come to rest.
+/// The longest time that the run may take to come to rest.
 const REST: Duration = Duration::from_secs(120);
-/// How often it is looked whether it has.
+/// How often the checker looks whether it has.
 const LOOK: Duration = Duration::from_secs(3);
 
-/// What is run.
+/// The options of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Whether the whole trace is written to standard error.
     pub trace: bool,
-    /// Faults that are planted.
+    /// The planted faults.
     pub faults: Faults,
     /// In whose name events are forged.
     pub forgers: Forgers,
-    /// Whether the log may lose records, by retention or because a topic is made anew.
+    /// Whether the log may lose records, by retention or because a topic is created again.
     pub loses: bool,
 }
 
-/// What became of a run.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Its seed.
+    /// The seed.
     pub seed: u64,
-    /// What is wrong, as sentences.
+    /// The violations, as sentences.
     pub violations: Vec<String>,
     /// A digest of everything that happened.
     pub digest: u64,
     /// The newest lines of the trace.
     pub newest: Vec<String>,
-    /// How long it took in the world.
+    /// The virtual time that it took.
     pub simulated: Duration,
-    /// Requests made.
+    /// The number of requests.
     pub requests: u64,
-    /// Requests answered.
+    /// The number of answered requests.
     pub answered: u64,
 }
 
 /// Runs a seed.
 ///
 /// # Errors
-/// When the operating system does not let a runtime be made.
+/// When the operating system does not allow a runtime to be created.
 pub fn run(seed: u64, options: &Options) -> std::io::Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -71,7 +71,7 @@ pub fn run(seed: u64, options: &Options) -> std::io::Result<Report> {
 }
 
 fn layout(seed: u64) -> Layout {
-    // From a stream of its own: what is done in the end, and whether keys are mixed, changes nothing else of a run.
+    // These are drawn from their own stream. So the final steps and the mixing of keys change nothing else in a run.
     let mut of_keys = Chance::new(!seed);
     let is_embedded = draw(|chance| chance.happens(300));
     let instances = draw(|chance| chance.between(1, 3));
@@ -94,7 +94,7 @@ fn layout(seed: u64) -> Layout {
     }
 }
 
-/// Waits until nothing is wrong any more, or has been for too long.
+/// Waits until there are no violations, or the time is over.
 async fn until_well(system: &System, judge: impl Fn() -> Vec<String>) -> Vec<String> {
     let world = &system.world;
     let rested = world.elapsed() + u64::try_from(REST.as_nanos()).unwrap_or_default();
@@ -109,18 +109,21 @@ async fn until_well(system: &System, judge: impl Fn() -> Vec<String>) -> Vec<Str
     }
 }
 
-/// Whether the signing keys are replaced in this run. Not where the claims of the topics may lie in several partitions, as after some were
-/// added to the topic of keys: which of them is the last is not said then, and whoever takes over goes by the last.
+/// Whether the signing keys are replaced in this run. Not if claims of the topics may be in several partitions, because
+/// partitions were added to the topic of keys: a service that takes over uses the last claim, and between partitions no
+/// claim is the last.
 fn replaces_signing_keys(system: &System, layout: Layout, options: &Options) -> bool {
     layout.replaces_signing_keys && !options.loses && has_its_partitions(system, layout)
 }
 
-/// Whether the topic of keys has those partitions that it was made with. It is to have one: between several none of its records is the last.
+/// Whether the topic of keys still has its original partitions. It is meant to have one, because between several none
+/// of its records is the last.
 fn has_its_partitions(system: &System, layout: Layout) -> bool {
     system.cluster.partitions(KEY_TOPIC) == layout.partitions
 }
 
-/// Whether the sealing key is replaced to the end. Not where an older record of a data key may stay in another partition of its topic for ever.
+/// Whether the replacement of the sealing key is completed. Not if an older record of a data key may stay forever in
+/// another partition of its topic.
 fn replaces_sealing_key(system: &System, layout: Layout, options: &Options) -> bool {
     layout.mixes_sealing_keys && !options.loses && has_its_partitions(system, layout)
 }

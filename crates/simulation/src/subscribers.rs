@@ -1,4 +1,5 @@
-//! Subscribers: they listen to all orders, and resume by cursor when their connection breaks; or to one customer.
+//! Subscribers. Some listen to all orders, and resume by cursor when their connection breaks. Others listen to one
+//! customer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,26 +19,26 @@ use crate::{
     system::{Orders, System},
 };
 
-/// How long a subscriber is left without a word.
+/// The interval of heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// What a subscriber to all orders asks for.
+/// What a subscriber to all orders requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wants {
-    /// The orders that there are, and what becomes of them: `orderFeed`.
+    /// The present orders and their changes: `orderFeed`.
     Everything,
-    /// Changes alone: `orderUpdated`.
+    /// Only changes: `orderUpdated`.
     Changes,
 }
 
-/// What a connection carries at once.
+/// The maximum number of items in transit on a connection.
 const CARRIED: usize = 16;
 
-/// What comes over a connection.
+/// An item on a connection.
 enum Carried<T> {
     /// The subscription has begun.
     Begun,
-    /// The next of its stream.
+    /// The next item of the stream.
     Told(Result<T, LiveError>),
     /// The cursor was refused.
     BadCursor,
@@ -45,7 +46,7 @@ enum Carried<T> {
 
 type Connection<T> = mpsc::Receiver<Carried<T>>;
 
-/// Opens a stream in an instance of orders; its end, or the end of the instance, is the end of what is received.
+/// Opens a stream in an instance of orders. The receiver ends when the stream or the instance ends.
 fn connect<T, S, F>(
     system: &System,
     open: impl FnOnce(Arc<Orders>) -> F + Send + 'static,
@@ -67,7 +68,7 @@ where
         pin_mut!(stream);
         let mut next = Carried::Begun;
         loop {
-            // The way takes its time.
+            // The network takes time.
             world.effect(Duration::from_millis(1), || ()).await;
             if carry.send(next).await.is_err() {
                 return;
@@ -143,7 +144,7 @@ pub async fn follow_orders(system: System, history: History) {
     let clock = Clock::default();
     loop {
         if let Some(mut carried) = connect_to_orders(&system, wants, cursor.clone()) {
-            // A client may also go away by itself, and come back with its cursor.
+            // A client may also disconnect by itself, and come back with its cursor.
             let patience = Duration::from_secs(draw(|chance| chance.between(5, 90)));
             let listening = listen_to_orders(&system, &history, place, &mut carried, &mut cursor);
             let _ = clock.timeout(patience, listening).await;
@@ -185,7 +186,7 @@ async fn listen_to_orders(
                     OrderItem::Heartbeat(heartbeat) => (heartbeat.previous, heartbeat.cursor),
                 };
                 heard.resumable_since.get_or_insert(now);
-                // By this a client knows that it has missed nothing.
+                // This shows a client that it has missed nothing.
                 if cursor.as_ref().is_some_and(|cursor| *cursor != previous) {
                     let told = format!("subscriber {place} is told that it has missed something");
                     events.violations.push(told);
@@ -199,7 +200,7 @@ async fn listen_to_orders(
                 return;
             }
             Carried::Told(Err(LiveError::BadCursor(_))) | Carried::BadCursor => {
-                // Its cursor does not fit the log: it begins anew, as one who has heard nothing.
+                // The cursor does not fit the log. The subscriber begins again, as one that has got nothing yet.
                 *cursor = None;
                 let mut events = history.events();
                 let heard = &mut events.subscriptions[place];
@@ -213,7 +214,7 @@ async fn listen_to_orders(
     }
 }
 
-/// Listens to one customer after the other, to each for a while; to the last until the world ends.
+/// Listens to one customer after the other, each for a while, and to the last one until the world ends.
 pub async fn follow_customers(system: System, history: History, known: Known) {
     let clock = Clock::default();
     loop {
@@ -229,7 +230,7 @@ pub async fn follow_customers(system: System, history: History, known: Known) {
     }
 }
 
-/// Marks a connection as closed, also when nobody listens any more.
+/// Marks a connection as closed, also if nobody listens any more.
 struct Closing {
     history: History,
     place: usize,

@@ -1,7 +1,7 @@
-//! The world that everything simulated is in: virtual time, what is to happen at which instant, and the trace of what has happened.
+//! The world of a simulation: virtual time, the agenda of future effects, and the trace of past ones.
 //!
-//! Whatever a port does outside of its process is an effect that is due at an instant. Effects of one instant happen in the order of
-//! numbers that the tasks that asked for them drew, not in the order in which they asked.
+//! Everything that a port does outside of its process is an effect that is due at an instant. Effects of the same
+//! instant happen in the order of random numbers that their tasks drew, not in the order in which they were requested.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -27,9 +27,9 @@ use tokio::{
 
 use crate::chance::{Chance, TaskChance, draw};
 
-/// Milliseconds since 1970 at which every run begins.
+/// The time at which every run begins, in milliseconds since 1970.
 pub const BEGINNING: u64 = 1_800_000_000_000;
-/// So many of the newest lines of the trace are kept to be shown.
+/// The number of newest lines of the trace that are kept for display.
 const SHOWN: usize = 400;
 
 type Effect = Box<dyn FnOnce() + Send>;
@@ -39,7 +39,7 @@ type Effect = Box<dyn FnOnce() + Send>;
 pub struct World(Arc<Inner>);
 
 struct Inner {
-    /// Every task that belongs to no process.
+    /// All tasks that belong to no process.
     running: Arc<Tasks>,
     begun: Option<Instant>,
     agenda: Mutex<BTreeMap<(u64, u64), Effect>>,
@@ -78,8 +78,8 @@ impl TaskHost for Tasks {
 }
 
 impl World {
-    /// A world that begins now, within a runtime whose time stands still while anything can be done. With `all`, the whole trace is
-    /// written to standard error.
+    /// Creates a world that begins now. It needs a runtime whose time only advances when no task can run. With `all`,
+    /// the whole trace is written to standard error.
     #[must_use]
     pub fn begin(all: bool) -> Self {
         let world = Self::new(Some(now()));
@@ -89,7 +89,8 @@ impl World {
         world
     }
 
-    /// A world in which every effect happens at once, within any runtime: for tests of what the ports do when nothing goes wrong.
+    /// Creates a world in which every effect happens at once, within any runtime. For tests of the ports without
+    /// faults.
     #[must_use]
     pub fn immediate() -> Self {
         Self::new(None)
@@ -115,7 +116,7 @@ impl World {
         u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// A number that was never given before.
+    /// A number that has not been returned before.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.0.numbers.fetch_add(1, Ordering::Relaxed)
@@ -126,7 +127,7 @@ impl World {
         drop(self.0.tasks.spawn(task));
     }
 
-    /// Runs a task that belongs to no process; it goes on also if nobody waits for its result.
+    /// Runs a task that belongs to no process. It continues even if nobody waits for its result.
     pub fn task<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -134,18 +135,19 @@ impl World {
         self.0.tasks.spawn(task)
     }
 
-    /// Has something happen after a time.
+    /// Schedules an effect after a delay.
     pub fn later(&self, delay: Duration, effect: impl FnOnce() + Send + 'static) {
         if self.0.begun.is_none() {
             return effect();
         }
         let delay = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
-        // Within the millisecond that a delay names, chance decides: delays of whole milliseconds would tie all the time.
+        // Chance decides about the time within the millisecond. Otherwise, delays of whole milliseconds would often be
+        // due at the same instant.
         let due = self.elapsed() + delay.max(1_000_000) + draw(|chance| chance.below(1_000_000));
         self.at(due, effect);
     }
 
-    /// Has something happen at an instant, in nanoseconds since the world began.
+    /// Schedules an effect at an instant, in nanoseconds since the world began.
     pub fn at(&self, due: u64, effect: impl FnOnce() + Send + 'static) {
         let tie = draw(Chance::number);
         let mut agenda = self.agenda();
@@ -159,7 +161,7 @@ impl World {
         }
     }
 
-    /// Does something after a time and waits for it. It happens also if nobody waits any more.
+    /// Runs an effect after a delay and waits for it. It happens even if nobody waits any more.
     pub async fn effect<T: Send + 'static>(
         &self,
         delay: Duration,
@@ -209,7 +211,7 @@ impl World {
         self.0.begun.unwrap_or_else(now) + Duration::from_nanos(due)
     }
 
-    /// Waits.
+    /// Waits for this time.
     pub async fn sleep(&self, duration: Duration) {
         until(Some(now() + duration)).await;
     }
@@ -252,7 +254,8 @@ impl World {
         self.0.trace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends its tasks, and drops what would have happened: effects hold what holds the world.
+    /// Ends the tasks of the world, and drops the scheduled effects. Effects hold references to what holds the world,
+    /// so this breaks the cycle.
     pub fn end(&self) {
         let tasks = self.0.running.0.lock();
         for task in tasks.unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -268,7 +271,7 @@ fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
 }
 
-/// The runtime's clock, which stands still while anything can be done.
+/// The time of the runtime. It only advances when no task can run.
 #[allow(clippy::disallowed_methods)]
 pub fn now() -> Instant {
     Instant::now()

@@ -1,4 +1,5 @@
-//! A primary that was deposed and does not know it: what it shows and takes, and that a replacement of the sealing key concludes nothing from it.
+//! A deposed primary that does not know that it is deposed: what it shows and accepts, and that a replacement of the
+//! sealing key concludes nothing from it.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{sync::Arc, time::Duration};
@@ -22,9 +23,9 @@ use tandem_simulation::{
     world::World,
 };
 
-/// How long the old primary does not know it.
+/// How long the old primary does not know that it is deposed.
 const LINGERS: Duration = Duration::from_secs(10);
-/// Longer than anything takes here that is not held up.
+/// Longer than anything takes here that is not blocked.
 const MOMENT: Duration = Duration::from_secs(1);
 const BEFORE: [u8; 32] = [7; 32];
 const NEW: [u8; 32] = [8; 32];
@@ -33,7 +34,8 @@ fn database(world: &World) -> Database<Order> {
     Database::new(world, "orders", Kind::Replicated, &Faults::default())
 }
 
-/// Deposes the primary. Answers a connection that goes on to reach it for some seconds, and one that reaches the new one.
+/// Deposes the primary. Returns a connection that still reaches it for some seconds, and one that reaches the new
+/// primary.
 fn deposed(database: &Database<Order>, world: &World) -> (Database<Order>, Database<Order>) {
     database.depose(Duration::ZERO, LINGERS);
     let later = world.elapsed() + 5_000_000_000;

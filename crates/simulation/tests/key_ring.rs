@@ -1,4 +1,5 @@
-//! The ring of data keys at a start: what it takes before the claims of the topics are judged, and what it takes back then.
+//! The ring of data keys at a start: which keys it accepts before the claims of the topics are judged, and which of
+//! them it withdraws afterwards.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -22,9 +23,9 @@ use tandem_simulation::{
     world::World,
 };
 
-/// Longer than anything takes here, in the world's time.
+/// Longer than anything takes here, in virtual time.
 const LONG: Duration = Duration::from_secs(5);
-/// By then the logs have been looked at closely.
+/// By this time, the logs have been compared closely with what the stores remember.
 const LOOKED: Duration = Duration::from_secs(90);
 
 #[derive(Debug)]
@@ -47,7 +48,7 @@ fn subjects(names: &[&str]) -> HashSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// A topic of keys, and orders' ring on it.
+/// A topic of keys, and the ring of orders on it.
 struct Scene {
     world: World,
     cluster: Cluster,
@@ -105,7 +106,7 @@ impl Scene {
         ring
     }
 
-    /// The ring of accounts, which has claimed the topics and published a key, and who watches over the topic.
+    /// The ring of accounts, which has claimed the topics and published a key, and the watch over its topic.
     async fn owned(&self) -> (KeyRing, LogWatch) {
         let accounts = signatures("accounts", 1);
         let signer = Signer {
@@ -145,7 +146,8 @@ impl Scene {
         (ring, watch)
     }
 
-    /// The topic was made anew: that is told until it is accepted, and the claim is published again.
+    /// Checks that the topic that was created again is reported until it is accepted, and that the claim is published
+    /// again.
     async fn is_made_good(&self, ring: &KeyRing, watch: &LogWatch) {
         self.world.sleep(LOOKED).await;
         let told = watch.alarms().unwrap();

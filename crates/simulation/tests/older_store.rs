@@ -1,4 +1,5 @@
-//! A store that is behind the log at a start, as a copy that was put back is: what is read of the log, and when commands are taken.
+//! A store that is behind the log at a start, such as a restored backup: what is read from the log, and when commands
+//! are accepted.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{
@@ -36,11 +37,11 @@ use tokio::sync::Semaphore;
 
 const OWN: &str = "own.change";
 const OTHER: &str = "other.change";
-/// Longer than anything takes here that nobody holds up, in the world's time, and shorter than a start waits for the log.
+/// Longer than anything takes here that is not blocked, in virtual time, and shorter than a start waits for the log.
 const MOMENT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(30);
 
-/// Takes what it is given to read, when it may.
+/// A rebuild target that reads what it gets when it is allowed to.
 struct Reads {
     topic: &'static str,
     caught_up: Mutex<Vec<Unread>>,
@@ -58,7 +59,7 @@ impl Reads {
         })
     }
 
-    /// Where it was told to begin in the only partition.
+    /// The offsets from which it was asked to read.
     fn begun(&self) -> Vec<Offsets> {
         let caught_up = self.caught_up.lock().unwrap();
         caught_up.iter().map(|unread| unread.from.clone()).collect()
@@ -123,7 +124,7 @@ impl Target for Reads {
     }
 }
 
-/// A projection that applies whatever comes.
+/// A projection that accepts everything.
 struct Applies;
 
 #[async_trait]
@@ -147,7 +148,7 @@ impl Projection for Applies {
     }
 }
 
-/// Two topics with three messages each, and a store that is made from both.
+/// Two topics with three messages each, and a store that was made from both.
 struct Scene {
     world: World,
     cluster: Cluster,
@@ -192,7 +193,7 @@ impl Scene {
         self.cluster.change(topic, read).unwrap()
     }
 
-    /// Has the store remember that it has read so many messages of a topic.
+    /// Makes the store remember that it has read this many messages of a topic.
     async fn has_read(&self, topic: &str, count: usize) {
         let last = Checkpoint::of(&self.messages(topic)[count - 1]);
         self.remembers(topic, last).await;
@@ -214,7 +215,7 @@ impl Scene {
         mark_filled(self.registry.as_ref()).await.unwrap();
     }
 
-    /// The offset of the message of its own topic that the store remembers to have applied last.
+    /// The offset of the message of its own topic that the store remembers as the last applied one.
     async fn remembered(&self) -> i64 {
         let remembered = remembered(self.registry.as_ref(), OWN).await.unwrap();
         remembered[&0].last.offset

@@ -1,4 +1,4 @@
-//! Seeds that everybody runs, and that a seed is the same run every time.
+//! Seeds that every test run includes, and the check that a seed gives the same run every time.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
 
 use tandem_simulation::run::{Options, Report, run};
 
-/// Runs seeds on all cores; answers those of which something is wrong.
+/// Runs seeds on all cores. Returns the reports with violations.
 fn wrong_of(seeds: std::ops::Range<u64>, options: &Options) -> Vec<Report> {
     let next = AtomicU64::new(seeds.start);
     let work = || {
@@ -63,8 +63,9 @@ fn told(wrong: &[Report]) -> Vec<(u64, &[String])> {
         .collect()
 }
 
-/// The name of the system is all that is left then: an erasure that another system tells of must still not be applied, not by the replica,
-/// a rebuild, an audit trail, a live feed or a new store, and not before somebody has claimed the topics.
+/// Without signatures, only the name of the system distinguishes its events. An erasure in an event of another system
+/// must still not be applied: not by the replica, a rebuild, an audit trail, a live feed or a new store, and not before
+/// the topics have been claimed.
 #[test]
 #[cfg(debug_assertions)] // without them nothing of the faults is in the code
 fn an_erasure_of_another_system_is_applied_nowhere_even_if_nobody_checks_signatures() {

@@ -1,4 +1,5 @@
-//! The simulated store is held to the contract of the store ports: what it does to people on purpose is all that it does wrong.
+//! Runs the contract suite of the store ports on the simulated store. Apart from its intended faults, it must behave
+//! correctly.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What clients read, and by what they see at once that it is wrong.
+//! The reads of clients, and the violations that a read shows at once.
 
 use std::time::Duration;
 
@@ -21,8 +21,9 @@ impl Client {
             .max()
     }
 
-    /// Reads a customer of orders, and of accounts, whose answers must not be older than what was acknowledged before; where a primary answered
-    /// that was deposed, before it was cut off.
+    /// Reads a customer from orders, and from accounts. The answer of accounts must not be older than what was
+    /// acknowledged before the read. If a deposed primary answered, it must not be older than what was acknowledged
+    /// before that primary was cut off.
     pub(super) async fn read(&self) {
         let Some(id) = self.known.customer() else {
             return;
@@ -54,7 +55,7 @@ impl Client {
         self.read_at_least(&id, newest).await;
     }
 
-    /// Reads an order and its history by a consistency token, on any instance.
+    /// Reads an order and its history with a consistency token, on any instance.
     pub(super) async fn read_own(&self) {
         let own = {
             let events = self.history.events();
@@ -96,7 +97,7 @@ impl Client {
         }
     }
 
-    /// Reads a customer of orders at a revision or a newer one.
+    /// Reads a customer from orders at a revision or a newer one.
     pub(super) async fn read_at_least(&self, id: &str, revision: i64) {
         self.asked();
         let (wanted, slots) = (id.to_owned(), &self.system.orders_slots);

@@ -1,4 +1,5 @@
-//! What a reader has of a topic: where it is in each partition, and what was fetched and not taken yet.
+//! The state of one reader of a topic: its position in each partition, and the records that it has fetched but not
+//! handed out.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -12,10 +13,10 @@ use tokio::sync::Notify;
 use super::Cluster;
 use crate::chance::draw;
 
-/// Records fetched of a partition at once.
+/// The maximum number of records in one fetch of a partition.
 const AT_ONCE: usize = 50;
 
-/// What is fetched. Clones share it.
+/// The state of a reader. Clones share it.
 #[derive(Clone)]
 pub(super) struct Feed(pub(super) Arc<Inner>);
 
@@ -24,24 +25,24 @@ pub(super) struct Inner {
     pub(super) topic: &'static str,
     patience: Duration,
     state: Mutex<State>,
-    /// Something came, or the reader ended.
+    /// Notified when something was fetched, or the reader ended.
     pub(super) came: Notify,
 }
 
 #[derive(Default)]
 pub(super) struct State {
-    /// For each assigned partition the next offset to fetch.
+    /// For each assigned partition, the next offset to fetch.
     pub(super) next: Offsets,
-    /// For each partition the end that was told last.
+    /// For each partition, the end that was reported last.
     told: BTreeMap<i32, i64>,
     pub(super) fetched: VecDeque<Arrival>,
     pub(super) paused: BTreeSet<i32>,
     is_fetching: bool,
-    /// Whether a fetch found nothing, and waits until something comes.
+    /// Whether a fetch found nothing and waits for new records.
     is_parked: bool,
-    /// Whether it is a member of a group.
+    /// Whether the reader is a member of a group.
     pub(super) is_member: bool,
-    /// Whether this reader cannot go on.
+    /// Whether the reader has failed and cannot continue.
     pub(super) is_broken: bool,
 }
 
@@ -62,7 +63,7 @@ impl Feed {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fetches from there on; what was fetched before is dropped.
+    /// Fetches from these offsets on. Records that were fetched before are dropped.
     pub(super) fn assign(&self, from: &Offsets) {
         let mut state = self.state();
         state.next.clone_from(from);
@@ -72,13 +73,13 @@ impl Feed {
         self.wake();
     }
 
-    /// Fetches these partitions too.
+    /// Also fetches these partitions.
     pub(super) fn add(&self, from: &Offsets) {
         self.state().next.extend(from);
         self.wake();
     }
 
-    /// Fetches these partitions no longer; what was fetched of them is dropped.
+    /// Stops fetching these partitions. Records that were fetched from them are dropped.
     pub(super) fn remove(&self, partitions: &BTreeSet<i32>) {
         let mut state = self.state();
         state.next.retain(|it, _| !partitions.contains(it));
@@ -89,7 +90,7 @@ impl Feed {
         });
     }
 
-    /// What was fetched, if anything was. Of a partition that is paused nothing is handed out.
+    /// The next fetched record, if there is one. Records of paused partitions are not handed out.
     pub(super) fn take(&self) -> Option<Arrival> {
         let mut state = self.state();
         let place = state.fetched.iter().position(|arrival| {
@@ -102,7 +103,7 @@ impl Feed {
         state.fetched.remove(place)
     }
 
-    /// Begins a fetch unless one is under way, or nothing was there when it was looked last.
+    /// Begins a fetch, unless one is in progress or waits for new records.
     pub(super) fn fetch(&self) {
         let mut state = self.state();
         if state.is_fetching {
@@ -122,7 +123,7 @@ impl Feed {
         });
     }
 
-    /// Something happened to the topic: a fetch that found nothing looks again.
+    /// Something happened to the topic. A fetch that found nothing tries again.
     pub(super) fn wake(&self) {
         let mut state = self.state();
         if !std::mem::take(&mut state.is_parked) {
@@ -147,7 +148,7 @@ impl Feed {
                     continue;
                 }
                 if *next < partition.low() || *next > partition.high() {
-                    // As `auto.offset.reset=earliest` has it.
+                    // The behaviour of `auto.offset.reset=earliest`.
                     *next = partition.low();
                 }
                 let (records, behind) = partition.read(*next, AT_ONCE);
@@ -169,7 +170,7 @@ impl Feed {
         }
     }
 
-    /// Ends the reader: it says so to whoever reads on.
+    /// Makes the reader fail. Whoever reads from it gets an error.
     pub(super) fn breaks(&self) {
         let mut state = self.state();
         state.is_broken = true;

@@ -1,5 +1,5 @@
-//! What nobody of ours writes: records without keys, tombstones, other systems' events, data keys and tombstones in our customers' names,
-//! transactions that stay open or are aborted.
+//! Records that none of our services writes: records without keys, tombstones, events of other systems, data keys and
+//! tombstones in the name of our customers, transactions that stay open or are aborted.
 
 use tandem_event_path::signing::SIGNATURE;
 use tandem_model::{
@@ -10,20 +10,20 @@ use tandem_model::{
 use super::Cluster;
 use crate::chance::draw;
 
-/// The header that marks what nobody of ours wrote.
+/// The header that marks records that none of our services wrote.
 const FOREIGN: &str = "simulated-foreign";
 
 /// In whose name events are forged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Forgers {
-    /// In ours or in another system's.
+    /// In our name or in the name of another system.
     #[default]
     Anybody,
-    /// In another system's alone, as a second system on the same topics would write them.
+    /// Only in the name of another system, as a second system on the same topics would write them.
     OtherSystems,
 }
 
-/// A record that says nothing to any of ours.
+/// A record that means nothing to our services.
 fn noise(topic: &str) -> Message {
     let dice = draw(|chance| chance.below(4));
     Message {
@@ -43,7 +43,7 @@ fn noise(topic: &str) -> Message {
     }
 }
 
-/// An event that says that a customer was erased, in the form of one of ours.
+/// An event in the form of ours that says that a customer was erased.
 fn forgery(of: &Message) -> Option<Message> {
     let mut told: serde_json::Value = serde_json::from_slice(of.payload.as_deref()?).ok()?;
     let revision = told.get("revision")?.as_i64()?;
@@ -62,14 +62,14 @@ fn forgery(of: &Message) -> Option<Message> {
     Some(forged)
 }
 
-/// Whether the headers of a record say that nobody of ours wrote it.
+/// Whether the headers of a record say that none of our services wrote it.
 #[must_use]
 pub fn is_foreign(headers: &[(String, Vec<u8>)]) -> bool {
     headers.iter().any(|(name, _)| name == FOREIGN)
 }
 
-/// A record in the place of one of ours on the topic of keys, as somebody writes it who has no key to sign with: another data key, or a
-/// tombstone. What it brings along as its signature, if anything, is that of what it replaces.
+/// A record that replaces one of ours on the topic of keys, written by somebody without a signing key: another data
+/// key, or a tombstone. It carries the signature of the record that it replaces, or none.
 fn forged_key(of: &Message) -> Message {
     let (is_tombstone, is_bare) = draw(|chance| (chance.happens(400), chance.happens(700)));
     let mut forged = of.clone();
@@ -83,7 +83,8 @@ fn forged_key(of: &Message) -> Message {
         let number = draw(crate::chance::Chance::number);
         format!(r#"{{"wrapped":"forged-{number:016x}"}}"#).into_bytes()
     });
-    // The tombstone of somebody who is erased is the same to the letter, its signature too.
+    // The tombstone of an erased customer is identical to ours, including its signature. Without the signature it is a
+    // forgery.
     if forged.payload == of.payload {
         forged.headers.retain(|(name, _)| name != SIGNATURE);
     }
@@ -91,17 +92,17 @@ fn forged_key(of: &Message) -> Message {
 }
 
 impl Cluster {
-    /// Somebody writes noise to a topic.
+    /// A foreign producer writes noise to a topic.
     pub fn make_noise(&self, topic: &str) {
         self.append(topic, noise(topic));
     }
 
-    /// Somebody who is none of ours writes an event that erases one of our customers.
+    /// A foreign producer writes an event that erases one of our customers.
     pub fn forge(&self, topic: &str) {
         let Some(mut forged) = self.some_forgery(topic) else {
             return;
         };
-        // Another system says which it is; who forges in our name has no key to sign with.
+        // Another system names itself. A forger in our name has no key to sign with.
         let odds = self.state().odds.other_system;
         if draw(|chance| chance.happens(odds)) {
             let system = (cloudevents::SYSTEM.to_owned(), b"another".to_vec());
@@ -110,8 +111,8 @@ impl Cluster {
         self.append(topic, forged);
     }
 
-    /// Somebody who may write to the topic of keys gives one of our customers another data key or a tombstone, or writes once more what we
-    /// have written of that customer before, signature and all.
+    /// A foreign producer writes to the topic of keys. It gives one of our customers another data key or a tombstone,
+    /// or it repeats an earlier record of ours for that customer, including its signature.
     pub fn forge_key(&self, topic: &str) {
         let ledger = self.ledger();
         let messages = ledger.iter().map(|(_, message)| message);
@@ -145,7 +146,8 @@ impl Cluster {
         draw(|chance| chance.pick(&events).copied().and_then(forgery))
     }
 
-    /// Somebody begins a transaction in a topic and ends it later. One that is aborted says what nobody is to hear.
+    /// A foreign producer begins a transaction in a topic and ends it later. The records of an aborted transaction must
+    /// never be read.
     pub fn transact(&self, topic: &'static str, open_for: std::time::Duration) {
         let commits = draw(|chance| chance.happens(400));
         let number = self.world().number();

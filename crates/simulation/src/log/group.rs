@@ -1,4 +1,4 @@
-//! Consumer groups: who reads which partition, and where each partition was committed.
+//! Consumer groups: the partitions of each member, and the committed offsets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,20 +14,20 @@ use tandem_event_path::log::Offsets;
 use super::{Cluster, State, feed::Feed};
 use crate::{chance::draw, faults::Fault, process::Process};
 
-/// How long the group goes on without a word from a member.
+/// The session timeout: how long a group keeps a member that sends no heartbeat.
 const SESSION: Duration = Duration::from_secs(6);
 
-/// A group.
+/// A consumer group.
 #[derive(Default)]
 pub(super) struct Group {
     topic: &'static str,
     members: BTreeMap<u64, Joined>,
-    /// For each partition the next offset to read.
+    /// For each partition, the next offset to read.
     committed: Offsets,
 }
 
 impl Group {
-    /// Forgets what was committed of a topic that is deleted.
+    /// Removes the committed offsets of a topic that is deleted.
     pub(super) fn forget(&mut self, topic: &str) {
         if self.topic == topic {
             self.committed.clear();
@@ -35,13 +35,13 @@ impl Group {
     }
 }
 
-/// What a group has of one member.
+/// What a group knows of one member.
 struct Joined {
     member: Arc<Shared>,
     assigned: BTreeSet<i32>,
 }
 
-/// What a member and its group share.
+/// The state that a member and its group share.
 pub(super) struct Shared {
     pub(super) number: u64,
     pub(super) group: String,
@@ -52,7 +52,7 @@ pub(super) struct Shared {
     pub(super) held: Mutex<Held>,
 }
 
-/// What a member believes to hold: it hears late of what it has lost.
+/// The partitions that a member believes to hold. It learns late of those that it has lost.
 #[derive(Default)]
 pub(super) struct Held {
     pub(super) partitions: BTreeSet<i32>,
@@ -66,7 +66,7 @@ impl Shared {
 }
 
 impl Cluster {
-    /// Takes a member into its group.
+    /// Adds a member to its group.
     pub(super) fn join_group(&self, member: &Arc<Shared>) {
         if member.process.is_dead() {
             return;
@@ -83,7 +83,7 @@ impl Cluster {
         self.rebalance(&member.group);
     }
 
-    /// Takes a member out of its group.
+    /// Removes a member from its group.
     pub(super) fn leave_group(&self, member: &Shared) {
         let mut state = self.state();
         if let Some(group) = state.groups.get_mut(&member.group) {
@@ -93,7 +93,7 @@ impl Cluster {
         self.rebalance(&member.group);
     }
 
-    /// Takes the members of a process that was killed out of their groups, when their sessions are over.
+    /// Removes the members of a killed process from their groups, when their sessions time out.
     pub fn miss(&self, process: &Process) {
         let (cluster, process) = (self.clone(), process.clone());
         self.world().later(SESSION, move || {
@@ -111,7 +111,7 @@ impl Cluster {
         });
     }
 
-    /// Ends the session of a member that lives: it hears of that late, and comes back.
+    /// Ends the session of a living member. The member learns of it late and joins again.
     pub fn expire_a_member(&self) {
         let state = self.state();
         let members: Vec<Arc<Shared>> = state
@@ -136,7 +136,7 @@ impl Cluster {
         });
     }
 
-    /// Assigns partitions anew in all groups of a topic.
+    /// Rebalances all groups of a topic.
     pub(super) fn rebalance_all(&self, topic: &str) {
         let state = self.state();
         let of_topic = |group: &&String| state.groups[*group].topic == topic;
@@ -147,7 +147,7 @@ impl Cluster {
         }
     }
 
-    /// Assigns the partitions of a group anew; each stays where it is as far as it can.
+    /// Assigns the partitions of a group again. Members keep their partitions as far as possible.
     fn rebalance(&self, name: &str) {
         let mut state = self.state();
         let State { topics, groups, .. } = &mut *state;
@@ -205,9 +205,9 @@ impl Cluster {
         }
     }
 
-    /// A member hears what it has lost and won.
+    /// Informs a member of the partitions that it has lost and won.
     fn tell(&self, member: &Arc<Shared>, lost: &BTreeSet<i32>, won: Offsets) {
-        // Meanwhile it may have been assigned otherwise.
+        // The partitions may have been assigned differently in the meantime.
         let (mut lost, mut won) = (lost.clone(), won);
         {
             let state = self.state();
@@ -230,7 +230,7 @@ impl Cluster {
         member.reassigned.store(true, Ordering::Relaxed);
     }
 
-    /// Commits what a member has noted, of the partitions that are its.
+    /// Commits the offsets that a member has noted, for the partitions that it still owns.
     pub(super) fn commit_noted(&self, member: &Shared) -> bool {
         if self.is_away() {
             return false;
@@ -255,7 +255,7 @@ impl Cluster {
         true
     }
 
-    /// How many records of a member's partitions are behind what is noted or committed.
+    /// The number of records in a member's partitions after the noted or committed offsets.
     pub(super) fn lag_of(&self, member: &Shared) -> i64 {
         let held = member.held();
         let state = self.state();
@@ -279,13 +279,13 @@ impl Cluster {
             .is_some_and(|group| !group.members.is_empty())
     }
 
-    /// Whether a feed is one of a member of a group.
+    /// Whether a feed belongs to a member of a group.
     pub(super) fn is_member(&self, feed: &Feed) -> bool {
         feed.state().is_member
     }
 }
 
-/// Who is to read what: those who have fewest get more, and nobody loses more than it must.
+/// The new assignment. Members with the fewest partitions get more, and nobody loses more than necessary.
 fn assignment(group: &Group, count: usize) -> BTreeMap<u64, BTreeSet<i32>> {
     let mut wanted: BTreeMap<u64, BTreeSet<i32>> = BTreeMap::new();
     let share = count.div_ceil(group.members.len().max(1));

@@ -43,7 +43,7 @@ impl SimMember {
         }
     }
 
-    /// Commits what is noted, in a while; goes on while the brokers do not take it.
+    /// Commits the noted offsets after a while, and retries while the brokers do not accept them.
     fn commit_later(&self) {
         if self.commits.swap(true, Ordering::Relaxed) {
             return;

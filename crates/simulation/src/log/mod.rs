@@ -1,4 +1,4 @@
-//! The simulated log: what Kafka does to people, on purpose and from a seed.
+//! The simulated log. It behaves as badly as Kafka can, on purpose and from a seed.
 
 mod feed;
 pub mod foreign;
@@ -31,27 +31,27 @@ use topic::{Partition, Topic};
 
 pub use reached::SimLog;
 
-/// Most bytes of a record that the log takes.
+/// The maximum size of a record in bytes.
 pub const LARGEST_RECORD: usize = 1_000_000;
 
-/// How often things go wrong on the way, in thousandths.
+/// The probabilities of faults on the way, in thousandths.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Odds {
-    /// A record is in the log, and its publisher is not told.
+    /// A record is in the log, but its publisher gets no acknowledgement.
     pub lost_acknowledgement: u64,
-    /// A record does not arrive, and its publisher is told after a while.
+    /// A record does not arrive, and its publisher gets an error after a while.
     pub lost_record: u64,
-    /// A record arrives long after its publisher gave it up.
+    /// A record arrives long after its publisher gave up.
     pub late_record: u64,
     /// A record is in the log twice.
     pub duplicate: u64,
-    /// A question is not answered.
+    /// A query gets no answer.
     pub lost_question: u64,
-    /// What is forged says that it is of another system, not of ours.
+    /// A forged event names another system, not ours.
     pub other_system: u64,
 }
 
-/// The brokers with what they keep. Clones share it.
+/// The brokers and their data. Clones share it.
 #[derive(Clone)]
 pub struct Cluster(Arc<Shared>);
 
@@ -69,9 +69,10 @@ struct State {
     odds: Odds,
     /// Until when no broker answers, in nanoseconds since the world began.
     away_until: u64,
-    /// Every record that readers were ever shown, in order of arrival, with when it arrived: also what was removed since.
+    /// Every record that readers have ever been able to see, with the time of its arrival, in order of arrival. It
+    /// includes records that were removed since.
     ledger: Vec<(u64, Message)>,
-    /// Since when each key of a compacted topic can be read.
+    /// For each key of a compacted topic, the time since when it can be read.
     readable: BTreeMap<String, u64>,
 }
 
@@ -82,7 +83,7 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// Brokers without topics.
+    /// Creates brokers without topics.
     #[must_use]
     pub fn new(world: &World, faults: &Faults) -> Self {
         Self(Arc::new(Shared {
@@ -100,7 +101,7 @@ impl Cluster {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a topic, or makes it anew and empty.
+    /// Creates a topic. An existing topic is replaced by an empty one.
     pub fn make(&self, topic: &str, is_compacted: bool, partitions: usize) {
         let identity = self.world().number();
         let made = Topic::new(identity, is_compacted, partitions);
@@ -108,8 +109,8 @@ impl Cluster {
         self.changed(topic);
     }
 
-    /// Deletes a topic and makes it anew, empty, with as many partitions. Kafka forgets then what groups have committed, and members may
-    /// commit what they had read of the old one once more.
+    /// Deletes a topic and creates it again, empty, with the same number of partitions. Kafka then usually forgets the
+    /// committed offsets of groups, and members may commit offsets once more that they read in the old topic.
     pub fn remake(&self, topic: &str) {
         let identity = self.world().number();
         self.world().note(|| format!("log {topic} is made anew"));
@@ -127,12 +128,12 @@ impl Cluster {
         self.changed(topic);
     }
 
-    /// How often things go wrong from now on.
+    /// Sets the probabilities of faults from now on.
     pub fn set_odds(&self, odds: Odds) {
         self.state().odds = odds;
     }
 
-    /// No broker answers for a time.
+    /// Makes all brokers unavailable for a time.
     pub fn go_away(&self, time: Duration) {
         let until = self.world().elapsed() + nanoseconds(time);
         let mut state = self.state();
@@ -146,7 +147,7 @@ impl Cluster {
         self.back_after(time);
     }
 
-    /// The leader of a partition is away for a time.
+    /// Makes the leader of a partition unavailable for a time.
     pub fn lose_leader(&self, topic: &str, partition: usize, time: Duration) {
         let until = self.world().elapsed() + nanoseconds(time);
         if let Some(topic) = self.state().topics.get_mut(topic)
@@ -157,7 +158,7 @@ impl Cluster {
         self.back_after(time);
     }
 
-    /// All brokers and leaders are there again.
+    /// Makes all brokers and leaders available again.
     pub fn come_back(&self) {
         let mut state = self.state();
         state.away_until = 0;
@@ -180,7 +181,7 @@ impl Cluster {
             });
     }
 
-    /// Adds partitions to a topic. Readers by assignment notice within some seconds, groups too.
+    /// Adds partitions to a topic. Readers by assignment and groups notice within some seconds.
     pub fn add_partitions(&self, topic: &'static str, count: usize) {
         if let Some(topic) = self.state().topics.get_mut(topic) {
             let more = topic.partitions.len() + count;
@@ -196,7 +197,7 @@ impl Cluster {
         });
     }
 
-    /// A reader by assignment looks, within some seconds, whether there are partitions that it does not read, and reads them from their
+    /// Within some seconds, a reader by assignment notices partitions that it does not read, and reads them from their
     /// beginning.
     fn notice_later(&self, feed: Feed) {
         if self.is_member(&feed) || self.has(Fault::PartitionNotNoticed) {
@@ -212,21 +213,21 @@ impl Cluster {
         });
     }
 
-    /// Does something to a topic, after which its readers look again.
+    /// Changes a topic, and lets its readers fetch again.
     pub fn change<T>(&self, topic: &str, change: impl FnOnce(&mut Topic) -> T) -> Option<T> {
         let changed = self.state().topics.get_mut(topic).map(change);
         self.changed(topic);
         changed
     }
 
-    /// Notes records as seen by readers.
+    /// Records messages as visible to readers.
     pub fn saw(&self, seen: Vec<Message>) {
         let now = self.world().elapsed();
         let seen = seen.into_iter().map(|message| (now, message));
         self.state().ledger.extend(seen);
     }
 
-    /// Every record that readers were ever shown.
+    /// Every record that readers have ever been able to see.
     #[must_use]
     pub fn ledger(&self) -> Vec<(u64, Message)> {
         self.state().ledger.clone()
@@ -240,14 +241,14 @@ impl Cluster {
         partitions.into_iter().any(Partition::is_held_back)
     }
 
-    /// How many partitions a topic has.
+    /// The number of partitions of a topic.
     #[must_use]
     pub fn partitions(&self, topic: &str) -> usize {
         let state = self.state();
         state.topics.get(topic).map_or(0, |it| it.partitions.len())
     }
 
-    /// Ends a reader by assignment, as a client does that cannot go on.
+    /// Makes a reader by assignment fail, as a client does that cannot continue.
     pub fn break_a_tail(&self) {
         let feeds = self.feeds(|_| true);
         let tails: Vec<&Feed> = feeds.iter().filter(|feed| !self.is_member(feed)).collect();
@@ -256,7 +257,7 @@ impl Cluster {
         }
     }
 
-    /// Forgets everything: members hold what holds their group.
+    /// Drops everything. Members hold references to the cluster that holds their group, so this breaks the cycle.
     pub fn end(&self) {
         let dropped = std::mem::take(&mut *self.state());
         drop(dropped);
@@ -323,7 +324,7 @@ impl Cluster {
         }
     }
 
-    /// For each partition of a topic the first offset that is kept.
+    /// For each partition of a topic, the first offset that is kept.
     fn lows(&self, topic: &str) -> Offsets {
         let state = self.state();
         let partitions = state.topics.get(topic).into_iter();
@@ -348,7 +349,7 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What the trace says of a body.
+/// The text for a body in the trace.
 fn summary(body: &[u8]) -> String {
     let told: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let part = |name: &str| told.as_ref().and_then(|told| told.get(name)).cloned();

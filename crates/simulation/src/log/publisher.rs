@@ -1,4 +1,5 @@
-//! Publishing: records of one partition arrive in the order in which they were given; whether one has arrived is not always known.
+//! Publishing. The records of one partition arrive in the order in which they were sent. Whether a record has arrived
+//! is not always known.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,7 +15,7 @@ use tokio::sync::oneshot;
 use super::{Cluster, LARGEST_RECORD, nanoseconds};
 use crate::{chance::draw, process::Process};
 
-/// How long a record is tried to be delivered.
+/// The delivery timeout of a record.
 const DELIVERY: Duration = Duration::from_secs(20);
 
 type Outcome = Result<Position, PublishError>;
@@ -25,14 +26,14 @@ struct Sent {
     given_up_at: u64,
 }
 
-/// What is on its way to one topic: its partitions arrive alike.
+/// The records on their way to one topic. Its partitions do not differ in delivery.
 #[derive(Default)]
 struct Queue {
     sent: VecDeque<Sent>,
     is_pumped: bool,
 }
 
-/// A publisher of one process.
+/// The publisher of one process.
 #[derive(Debug)]
 pub(super) struct SimPublisher {
     cluster: Cluster,
@@ -105,7 +106,7 @@ impl Publisher for SimPublisher {
     }
 }
 
-/// Delivers what is queued for one topic.
+/// Delivers the queued records of one topic.
 struct Pump {
     cluster: Cluster,
     process: Process,
@@ -121,7 +122,7 @@ impl Pump {
     }
 
     fn pump(self) {
-        // What a process had on its way when it was killed may have left it, or not.
+        // When a process is killed, the records that it was sending may have left it or not.
         if self.process.is_dead() && draw(|chance| chance.happens(500)) {
             return;
         }

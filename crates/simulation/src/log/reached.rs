@@ -1,4 +1,4 @@
-//! The log as one process reaches it.
+//! The log port, as one process reaches the simulated log.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{chance::draw, process::Process};
 
-/// The log as one process reaches it.
+/// The log, as one process reaches it.
 #[derive(Clone, Debug)]
 pub struct SimLog {
     cluster: Cluster,
@@ -34,7 +34,7 @@ impl SimLog {
 }
 
 impl SimLog {
-    /// Asks for the ends of a topic; `end` says which is meant.
+    /// Queries the ends of a topic. `end` selects the kind of end.
     async fn ends(&self, topic: &str, end: fn(&Partition) -> i64) -> Result<Ends, LogError> {
         let (cluster, topic) = (self.cluster.clone(), topic.to_owned());
         let odds = cluster.odds();

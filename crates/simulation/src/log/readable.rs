@@ -1,4 +1,5 @@
-//! Since when keys can be read on a compacted topic: where somebody else has written behind one of ours, compaction leaves that alone.
+//! Since when the keys of a compacted topic can be read. If a foreign record follows one of ours with the same key,
+//! compaction keeps only the foreign one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +7,8 @@ use tandem_model::message::Message;
 
 use super::{Cluster, State, foreign::is_foreign, topic::Topic};
 
-/// The keys of which there is a record of ours, in partitions whose leader is there or in all.
+/// The keys with a record of ours, in the partitions that have a leader at `led_at`, or in all partitions if it is
+/// `None`.
 fn kept(topic: &Topic, led_at: Option<u64>) -> BTreeSet<String> {
     let partitions = topic.partitions.iter();
     partitions
@@ -18,8 +20,8 @@ fn kept(topic: &Topic, led_at: Option<u64>) -> BTreeSet<String> {
 }
 
 impl Cluster {
-    /// Since when there has been a record of ours of each key of a compacted topic that everybody can read who begins to, in nanoseconds
-    /// since the world began.
+    /// For each key of a compacted topic, since when a new reader can read a record of ours, in nanoseconds since the
+    /// world began.
     #[must_use]
     pub fn readable(&self) -> BTreeMap<String, u64> {
         self.state().readable.clone()
@@ -38,7 +40,7 @@ impl Cluster {
         }
     }
 
-    /// Compacts a topic, but for so many of the newest entries of each partition.
+    /// Compacts a topic, except for the `spared` newest entries of each partition.
     pub fn compact(&self, topic: &str, spared: i64) {
         let mut state = self.state();
         let State {
@@ -59,7 +61,7 @@ impl Cluster {
         self.changed(topic);
     }
 
-    /// All records of a topic that everybody can read who begins to.
+    /// All records of a topic that a new reader can read.
     #[must_use]
     pub fn records(&self, topic: &str) -> Vec<Message> {
         let state = self.state();

@@ -5,7 +5,7 @@ use tandem_event_path::log::{Arrival, Attention, LogError, Offsets, Tail};
 
 use super::{Cluster, feed::Feed, patience_of};
 
-/// Reads partitions outside of any group.
+/// Reads partitions by assignment, without a group.
 pub(super) struct SimTail(Feed);
 
 impl std::fmt::Debug for SimTail {

@@ -1,17 +1,18 @@
-//! Topics, as Kafka keeps them: partitions whose offsets have holes, transactions that are open or were aborted, retention, compaction.
+//! Topics with the properties of Kafka: partitions whose offsets have holes, open and aborted transactions, retention,
+//! compaction.
 
 use std::collections::{BTreeMap, HashMap};
 
 use tandem_model::message::{Message, Position};
 
-/// What stands at an offset.
+/// The entry at an offset.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
-    /// A record that everybody sees.
+    /// A record that readers can see.
     Record(Message),
-    /// A record of a transaction that has not ended: nobody sees it, nor what comes behind it.
+    /// A record of an open transaction. Readers see neither it nor anything after it.
     Open(u64, Message),
-    /// A hole: a marker of a transaction, a record of one that was aborted, or what was compacted.
+    /// A hole: the marker of a transaction, a record of an aborted transaction, or a record that compaction removed.
     Hole,
 }
 
@@ -21,7 +22,7 @@ pub struct Partition {
     entries: BTreeMap<i64, Entry>,
     low: i64,
     high: i64,
-    /// Until when its leader is away, in nanoseconds since the world began.
+    /// Until when its leader is unavailable, in nanoseconds since the world began.
     pub away_until: u64,
 }
 
@@ -32,13 +33,13 @@ impl Partition {
         self.low
     }
 
-    /// The offset behind the last entry.
+    /// The offset after the last entry.
     #[must_use]
     pub fn high(&self) -> i64 {
         self.high
     }
 
-    /// The offset behind the last entry that readers see: transactions that have not ended hold it back.
+    /// The offset after the last entry that readers can see. Open transactions hold it back.
     #[must_use]
     pub fn stable(&self) -> i64 {
         let is_open = |entry: &Entry| matches!(entry, Entry::Open(..));
@@ -46,7 +47,7 @@ impl Partition {
         open.map_or(self.high, |(offset, _)| *offset)
     }
 
-    /// Adds an entry; `None` for a hole.
+    /// Appends an entry. `None` is a hole.
     pub fn append(&mut self, partition: i32, transaction: Option<u64>, record: Option<Message>) {
         let offset = self.high;
         let entry = record.map(|mut message| {
@@ -60,7 +61,8 @@ impl Partition {
         self.high += 1;
     }
 
-    /// Ends a transaction: its records are seen, or are holes; a marker says so. Answers what is seen.
+    /// Ends a transaction. Its records become visible, or become holes, and a marker follows. Returns the records that
+    /// become visible.
     pub fn end_transaction(&mut self, partition: i32, ended: u64, commits: bool) -> Vec<Message> {
         let mut seen = Vec::new();
         for entry in self.entries.values_mut() {
@@ -81,7 +83,7 @@ impl Partition {
         seen
     }
 
-    /// The records from an offset on, at most so many, and where to read on.
+    /// At most `limit` records from an offset on, and the next offset to read.
     #[must_use]
     pub fn read(&self, from: i64, limit: usize) -> (Vec<Message>, i64) {
         let stable = self.stable();
@@ -99,7 +101,7 @@ impl Partition {
         (found, next.max(stable))
     }
 
-    /// Whether a transaction is open in it.
+    /// Whether the partition has an open transaction.
     #[must_use]
     pub fn is_held_back(&self) -> bool {
         self.stable() < self.high
@@ -111,8 +113,8 @@ impl Partition {
         self.entries = self.entries.split_off(&self.low);
     }
 
-    /// Makes holes of all but the newest record of each key, as if there were nothing but what is before the newest `spared` entries:
-    /// those are in the segment that is still written to.
+    /// Compacts the partition: all records but the newest of each key become holes. The newest `spared` entries are
+    /// ignored, because they are in the segment that is still written to.
     pub fn compact(&mut self, spared: i64) {
         let end = self.stable() - spared;
         let mut newest: HashMap<String, i64> = HashMap::new();
@@ -133,16 +135,16 @@ impl Partition {
 /// A topic.
 #[derive(Clone, Debug)]
 pub struct Topic {
-    /// What tells it from one of the same name.
+    /// Distinguishes the topic from others with the same name.
     pub identity: u64,
-    /// Whether only the newest record of each key is kept.
+    /// Whether the topic is compacted.
     pub is_compacted: bool,
     /// Its partitions.
     pub partitions: Vec<Partition>,
 }
 
 impl Topic {
-    /// A topic of so many empty partitions.
+    /// Creates a topic with this number of empty partitions.
     #[must_use]
     pub fn new(identity: u64, is_compacted: bool, partitions: usize) -> Self {
         Self {
@@ -152,7 +154,7 @@ impl Topic {
         }
     }
 
-    /// The partition that records of a key go to: another one when partitions were added.
+    /// The partition for records with this key. It may change when partitions are added.
     #[must_use]
     pub fn partition_of(&self, key: &str) -> usize {
         // FNV-1a, 64 bits.

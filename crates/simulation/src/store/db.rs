@@ -1,5 +1,5 @@
-//! What a service's database holds: aggregates with their pending events, first answers, audit trail, dead letters, the replica, and
-//! what it remembers of itself.
+//! The content of a service's database: aggregates with their pending events, first answers, audit trail, dead letters,
+//! the replica, and the registry.
 
 use std::{
     collections::BTreeMap,
@@ -26,49 +26,49 @@ use crate::faults::{Fault, Faults};
 /// A stored aggregate.
 #[derive(Clone, Debug)]
 pub struct Row<A> {
-    /// The aggregate.
+    /// The aggregate with its pending events.
     pub stored: Stored<A>,
-    /// Tells this writing from others.
+    /// Distinguishes this write from others.
     pub version: u64,
 }
 
 /// A first answer.
 #[derive(Clone, Debug)]
 pub struct Answer<A> {
-    /// Of which aggregate.
+    /// The id of the aggregate.
     pub id: String,
-    /// The state that was answered; `None` where that was forgotten, and the present state is answered.
+    /// The state in the answer. `None` if it was removed: then the present state is the answer.
     pub state: Option<A>,
     input: String,
     at: DateTime<Utc>,
     number: u64,
 }
 
-/// What a database holds.
+/// The content of a database.
 #[derive(Clone, Debug)]
 pub struct Db<A> {
-    /// What is planted in it.
+    /// The planted faults.
     pub faults: Faults,
-    /// So many pending events make an aggregate too large for one more; `None` where there is no end.
+    /// The number of pending events at which an aggregate has no room for one more. `None` if there is no limit.
     pub most_pending: Option<usize>,
-    /// By id.
+    /// The aggregates, by id.
     pub aggregates: BTreeMap<String, Row<A>>,
-    /// By key.
+    /// The first answers, by key.
     pub answers: BTreeMap<String, Answer<A>>,
-    /// By subject and revision, each with its version.
+    /// The audit trail, by subject and revision. Each entry has its version.
     pub changes: BTreeMap<(String, i64), (ChangeRecord, u64)>,
-    /// By name.
+    /// The dead letters, by id.
     pub letters: BTreeMap<LetterId, DeadLetter>,
-    /// By name.
+    /// The registry, by name.
     pub registry: BTreeMap<String, String>,
-    /// By id, each with its version.
+    /// The replica, by id. Each customer has its version.
     pub replica: BTreeMap<String, (ReplicaCustomer, u64)>,
-    /// How often something was made certain.
+    /// How many times early writes were confirmed as durable.
     pub confirmed: u64,
 }
 
 impl<A> Db<A> {
-    /// Another number with every write that changes something.
+    /// A number that changes with every write that changes something.
     #[must_use]
     pub fn versions(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -89,7 +89,7 @@ impl<A> Db<A> {
         hasher.finish()
     }
 
-    /// What it has pinned of a service that signs, which says also where those records are that were written before any had to be signed.
+    /// The pinned signer of a service. The pin also tells which records were written before signatures were required.
     #[must_use]
     pub fn pinned(&self, service: &str) -> Option<Signer> {
         let text = self.registry.get(&format!("signer/{service}"))?;
@@ -128,7 +128,7 @@ impl<A: Aggregate> Db<A> {
         self.write_if(write, version, !self.faults.has(Fault::RevisionNotChecked))
     }
 
-    /// The same with or without a look at the revision that is stored.
+    /// The same, with or without a check of the stored revision.
     ///
     /// # Errors
     /// When the aggregate would be too large.
@@ -170,7 +170,7 @@ impl<A: Aggregate> Db<A> {
         Ok(Outcome::Written)
     }
 
-    /// What is kept under a key.
+    /// The first answer under a key.
     fn answer(&self, key: Option<&RequestKey>) -> Option<&Answer<A>> {
         key?.names().find_map(|name| self.answers.get(name))
     }
@@ -205,7 +205,7 @@ impl<A: Aggregate> Db<A> {
         }
     }
 
-    /// Forgets the states in the answers of these; their keys stay used.
+    /// Removes the states from the answers of these aggregates. Their keys stay used.
     pub fn empty_answers(&mut self, whose: impl Fn(&str) -> bool) {
         for answer in self.answers.values_mut().filter(|it| whose(&it.id)) {
             answer.state = None;
@@ -260,7 +260,7 @@ impl<A: Aggregate> Db<A> {
         }
     }
 
-    /// Whether an aggregate is as it was seen, with nothing pending.
+    /// Whether an aggregate has not changed since it was read, and has no pending events.
     fn is_as_seen(&self, seen: &PublishedRow) -> bool {
         self.aggregates
             .get(&seen.id)

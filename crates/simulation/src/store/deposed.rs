@@ -1,32 +1,35 @@
-//! A primary that was deposed and does not know it: cut off from the others, it answers whoever reaches it alone, with what it had then. It
-//! takes writes that no majority will ever have, and acknowledges none of them.
+//! A deposed primary that does not know that it is deposed. It is cut off from the other nodes, and answers clients
+//! that reach only it, with the data that it had. It accepts writes that no majority will ever have, and acknowledges
+//! none of them.
 
 use std::time::Duration;
 
 use super::db::Db;
 use crate::chance::Chance;
 
-/// How long it waits for a majority before it says that it has none: the `wtimeout` of the adapter, in nanoseconds.
+/// How long it waits for a majority before it reports that there is none: the `wtimeout` of the adapter, in
+/// nanoseconds.
 const PATIENCE: u64 = 5_000_000_000;
 
-/// A process's connection to a database, by a number of its own. Which primary it reaches while there are two depends on that alone: a process that
-/// has seen the newer one does not go back, for the driver compares the numbers of their elections.
+/// The connection of a process to a database, identified by a number. While there are two primaries, the connection
+/// alone decides which one the process reaches. A process that has seen the newer one does not go back, because the
+/// driver compares the numbers of their elections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Connection(pub u64);
 
-/// When a primary was cut off, and how long it believed to be the one. In nanoseconds since the world began.
+/// When a primary was cut off, and how long it believed that it was the primary. In nanoseconds since the world began.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deposition {
-    /// Its election.
+    /// The number of its election.
     pub epoch: u64,
-    /// When it was cut off: since then it hears of nothing that the others do.
+    /// When it was cut off. Since then it gets no writes of the others.
     pub since: u64,
     /// When it steps down.
     pub until: u64,
 }
 
 impl Deposition {
-    /// Until when this connection takes it for the primary; `since` where it never does.
+    /// Until when this connection treats it as the primary. It is `since` if it never does.
     fn taken_for_primary_until(&self, connection: Connection) -> u64 {
         let mut chance = Chance::new(connection.0 ^ self.epoch.rotate_left(32));
         if chance.happens(600) {
@@ -37,30 +40,30 @@ impl Deposition {
         }
     }
 
-    /// Whether this connection takes it for the primary now.
+    /// Whether this connection treats it as the primary now.
     pub(super) fn holds(&self, connection: Connection, now: u64) -> bool {
         now >= self.since && now < self.taken_for_primary_until(connection).min(self.until)
     }
 
-    /// Whether this connection took it for the primary at any time since this one.
+    /// Whether this connection treated it as the primary at any time since `time`.
     pub(super) fn held_since(&self, connection: Connection, time: u64) -> bool {
         let last = self.taken_for_primary_until(connection).min(self.until);
         last > self.since && last >= time
     }
 
-    /// After how long a write that arrives now is given up.
+    /// After what time a write that arrives now fails.
     pub(super) fn gives_up_after(&self, now: u64) -> Duration {
         Duration::from_nanos(PATIENCE.min(self.until.saturating_sub(now)))
     }
 }
 
-/// What such a primary has.
+/// The data of a deposed primary.
 pub(super) struct Deposed<A> {
     pub deposition: Deposition,
-    /// Its own state, with what no majority has.
+    /// Its own data, including writes that no majority has.
     pub primary: Db<A>,
-    /// What it knows a majority to have.
+    /// The data that it knows to be on a majority.
     pub majority: Db<A>,
-    /// Whether it has anything that it does not know a majority to have.
+    /// Whether it has data that it does not know to be on a majority.
     pub is_ahead: bool,
 }

@@ -1,5 +1,5 @@
-//! The simulated store: a primary that loses what no majority has when another takes its place, one that does not know that it was replaced, and
-//! answers that do not come.
+//! The simulated store. A failover loses writes that no majority has, a deposed primary may not know that it is
+//! deposed, and answers may be lost.
 
 pub mod db;
 mod deposed;
@@ -25,55 +25,55 @@ use crate::{
 use db::Db;
 use deposed::{Connection, Deposed, Deposition};
 
-/// How often things go wrong on the way, in thousandths.
+/// The probabilities of faults on the way, in thousandths.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Odds {
     /// A request does not arrive.
     pub lost_request: u64,
-    /// A request is carried out, and nobody is told.
+    /// A request is carried out, but the caller gets no answer.
     pub lost_answer: u64,
     /// A request takes seconds.
     pub slow: u64,
 }
 
-/// How a database loses and shows what is written.
+/// How a database loses and shows writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A replica set: what a majority has stays, and most readers see that alone.
+    /// A replica set. Writes on a majority stay, and most readers see only those.
     Replicated,
-    /// A file of one process: readers see everything at once.
+    /// A file of one process. Readers see everything at once.
     Embedded,
 }
 
 type Job<A> = Arc<dyn Fn(&mut Db<A>) + Send + Sync>;
 
 struct State<A> {
-    /// As the primary has it.
+    /// The data of the primary.
     primary: Db<A>,
-    /// As a majority has it.
+    /// The data of a majority.
     majority: Db<A>,
-    /// What the primary has and the majority has not, in order.
+    /// The writes that the primary has and the majority does not, in order.
     ahead: VecDeque<(u64, Job<A>)>,
     written: u64,
     epoch: u64,
     away_until: u64,
     /// The primary that was deposed last, while it does not know it.
     deposed: Option<Deposed<A>>,
-    /// All that were deposed without knowing it.
+    /// All primaries that were deposed without knowing it.
     depositions: Vec<Deposition>,
     odds: Odds,
 }
 
-/// Who answers a request.
+/// The primary that answers a request.
 enum Answering {
     /// The primary.
     Primary,
-    /// One that was deposed and does not know it.
+    /// A deposed primary that does not know it.
     Deposed,
 }
 
 impl<A> State<A> {
-    /// Who answers what arrives now over this connection, if anybody does.
+    /// The primary that answers a request that arrives now over this connection, if there is one.
     fn answering(&self, connection: Connection, now: u64) -> Option<Answering> {
         let holds = |it: &Deposed<A>| it.deposition.holds(connection, now);
         if self.deposed.as_ref().is_some_and(holds) {
@@ -82,7 +82,7 @@ impl<A> State<A> {
         (now >= self.away_until).then_some(Answering::Primary)
     }
 
-    /// Whoever was deposed knows it now.
+    /// Makes the deposed primary notice that it is deposed.
     fn step_down(&mut self, now: u64) {
         if self.deposed.take().is_some()
             && let Some(last) = self.depositions.last_mut()
@@ -100,7 +100,7 @@ struct Shared<A> {
     state: Mutex<State<A>>,
 }
 
-/// A database of one service, as it is reached over one connection. Clones share both.
+/// The database of one service, reached over one connection. Clones share both.
 pub struct Database<A>(Arc<Shared<A>>, Connection);
 
 impl<A> Clone for Database<A> {
@@ -131,7 +131,7 @@ fn unknown() -> StoreError {
 }
 
 impl<A: Aggregate> Database<A> {
-    /// An empty database.
+    /// Creates an empty database.
     #[must_use]
     pub fn new(world: &World, name: &'static str, kind: Kind, faults: &Faults) -> Self {
         let shared = Shared {
@@ -154,7 +154,7 @@ impl<A: Aggregate> Database<A> {
         Self(Arc::new(shared), Connection::default())
     }
 
-    /// The same database over another connection: that of the process of this number.
+    /// The same database over the connection with this number, which belongs to one process.
     #[must_use]
     pub fn connected(&self, number: u64) -> Self {
         Self(Arc::clone(&self.0), Connection(number))
@@ -164,36 +164,37 @@ impl<A: Aggregate> Database<A> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How often things go wrong from now on.
+    /// Sets the probabilities of faults from now on.
     pub fn set_odds(&self, odds: Odds) {
         self.state().odds = odds;
     }
 
-    /// From now on an aggregate with so many pending events is too large for one more.
+    /// From now on, an aggregate with this many pending events has no room for one more.
     pub fn refuse_beyond(&self, most_pending: usize) {
         let mut state = self.state();
         state.primary.most_pending = Some(most_pending);
         state.majority.most_pending = Some(most_pending);
     }
 
-    /// Looks at what a majority has.
+    /// Reads the data of a majority.
     pub fn look<T>(&self, look: impl FnOnce(&Db<A>) -> T) -> T {
         look(&self.state().majority)
     }
 
-    /// Whether it is a file of one process.
+    /// Whether the database is a file of one process.
     #[must_use]
     pub fn is_embedded(&self) -> bool {
         self.0.kind == Kind::Embedded
     }
 
-    /// Another primary takes over, or the one there is crashes: what no majority has is lost. For a time nobody answers.
+    /// Another primary takes over, or the process with the file crashes. Writes that no majority has are lost. Nobody
+    /// answers for a time.
     pub fn fail_over(&self, away: Duration) {
         self.replace_primary(away, None);
     }
 
-    /// The primary is cut off from the others: after a time another takes over, and so long the old one does not know it and answers whoever
-    /// reaches it alone. A file of one process has none of that: there it is a crash.
+    /// Cuts the primary off. After a time another one takes over. For `lingers`, the old one does not know it and
+    /// answers clients that reach only it. For a file of one process, this is only a crash.
     pub fn depose(&self, away: Duration, lingers: Duration) {
         self.replace_primary(away, (!self.is_embedded()).then_some(lingers));
     }
@@ -216,7 +217,7 @@ impl<A: Aggregate> Database<A> {
                 is_ahead: !state.ahead.is_empty(),
             });
         }
-        // Some of it may have got to a majority without the primary knowing.
+        // Some writes may have reached a majority without the primary knowing it.
         let held = draw(|chance| chance.below(state.ahead.len() as u64 + 1));
         for _ in 0..held {
             if let Some((_, job)) = state.ahead.pop_front() {
@@ -235,7 +236,8 @@ impl<A: Aggregate> Database<A> {
             .note(|| format!("store {name} fails over, {held} held, {lost} lost, the old primary stays {lingers:?}"));
     }
 
-    /// When the primary was cut off that answered over this connection at some time since `time`, if one did that was deposed.
+    /// When the primary was cut off that answered over this connection at any time since `time`, if it was a deposed
+    /// one.
     #[must_use]
     pub fn cut_off_since(&self, time: u64) -> Option<u64> {
         let state = self.state();
@@ -246,7 +248,7 @@ impl<A: Aggregate> Database<A> {
             .min()
     }
 
-    /// Nobody answers for a time.
+    /// Makes the database unavailable for a time.
     pub fn go_away(&self, time: Duration) {
         let now = self.0.world.elapsed();
         let mut state = self.state();
@@ -254,7 +256,7 @@ impl<A: Aggregate> Database<A> {
         state.away_until = now + nanoseconds(time);
     }
 
-    /// It answers again, and there is one primary.
+    /// Makes it available again, with one primary.
     pub fn come_back(&self) {
         let now = self.0.world.elapsed();
         let mut state = self.state();
@@ -262,11 +264,11 @@ impl<A: Aggregate> Database<A> {
         state.away_until = 0;
     }
 
-    /// Who takes a write that arrives now, if anybody does.
+    /// The primary that accepts a write that arrives now, if there is one.
     fn answering(&self) -> Option<Answering> {
         let (state, now) = (self.state(), self.0.world.elapsed());
         match state.answering(self.1, now) {
-            // What was decided by what it has said reaches the new one.
+            // The planted fault: a decision from the old primary's data reaches the new one.
             Some(Answering::Deposed) if self.0.faults.has(Fault::DeposedStateTrusted) => {
                 (now >= state.away_until).then_some(Answering::Primary)
             }
@@ -274,7 +276,8 @@ impl<A: Aggregate> Database<A> {
         }
     }
 
-    /// What the primary has is held by a majority up to this write, if it is of this epoch still. Answers whether.
+    /// Replicates the primary's writes to a majority, up to this one, if the epoch is still the same. Returns whether
+    /// it is.
     fn replicate(&self, number: u64, epoch: u64) -> bool {
         let mut state = self.state();
         if state.epoch != epoch {
@@ -288,7 +291,7 @@ impl<A: Aggregate> Database<A> {
         true
     }
 
-    /// Applies a job on the primary. Answers its result with its number and its epoch.
+    /// Applies a job on the primary. Returns its result, its number and its epoch.
     fn apply<R: 'static>(
         &self,
         job: impl Fn(&mut Db<A>) -> R + Send + Sync + 'static,
@@ -302,8 +305,9 @@ impl<A: Aggregate> Database<A> {
         (result, number, epoch)
     }
 
-    /// Applies a job on the primary that was deposed. Answers its result with its epoch, and after how long it is given up for want of a majority;
-    /// `None` where nothing has to be waited for: what changes nothing is answered by a primary that knows a majority to have all that it has.
+    /// Applies a job on the deposed primary. Returns its result, its epoch, and the time after which it fails without a
+    /// majority. That time is `None` if nothing must be awaited: the job changes nothing, and the primary knows that a
+    /// majority has all its data.
     fn apply_deposed<R>(
         &self,
         job: impl Fn(&mut Db<A>) -> R,
@@ -319,7 +323,7 @@ impl<A: Aggregate> Database<A> {
         Some((result, deposed.deposition.epoch, gives_up))
     }
 
-    /// Writes, and waits until that is held by a majority.
+    /// Writes, and waits until a majority has the write.
     async fn write<R: Send + 'static>(
         &self,
         what: &'static str,
@@ -329,7 +333,7 @@ impl<A: Aggregate> Database<A> {
         Ok(result)
     }
 
-    /// Writes, and waits until that is held by a majority. Answers the epoch too.
+    /// Writes, and waits until a majority has the write. Also returns the epoch.
     async fn write_in_epoch<R: Send + 'static>(
         &self,
         what: &'static str,
@@ -390,7 +394,7 @@ impl<A: Aggregate> Database<A> {
         told.await.unwrap_or_else(|_| Err(unknown()))
     }
 
-    /// Writes, and waits until readers see it. Answers the epoch too.
+    /// Writes, and waits until readers see the write. Also returns the epoch.
     async fn write_early<R: Send + 'static>(
         &self,
         job: impl Fn(&mut Db<A>) -> R + Send + Sync + 'static,
@@ -424,7 +428,7 @@ impl<A: Aggregate> Database<A> {
         told.await.unwrap_or_else(|_| Err(unknown()))
     }
 
-    /// Reads what a majority has.
+    /// Reads the data of a majority.
     async fn read<R: Send + 'static>(
         &self,
         read: impl FnOnce(&Db<A>) -> R + Send + 'static,
@@ -433,7 +437,7 @@ impl<A: Aggregate> Database<A> {
         self.read_as(early, read).await
     }
 
-    /// Reads what the primary has.
+    /// Reads the data of the primary.
     async fn read_early<R: Send + 'static>(
         &self,
         read: impl FnOnce(&Db<A>) -> R + Send + 'static,
@@ -465,7 +469,7 @@ impl<A: Aggregate> Database<A> {
         reading.await
     }
 
-    /// Whether a request arrives, whether its answer does, and after how long.
+    /// Whether a request arrives, whether its answer arrives, and the delay.
     fn fate(&self) -> (bool, bool, Duration) {
         let odds = self.state().odds;
         let dice = draw(|chance| chance.below(1_000));

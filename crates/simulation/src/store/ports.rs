@@ -21,7 +21,7 @@ use super::{
 };
 use crate::faults::Fault;
 
-/// Within this time of its decision a write is sent, in nanoseconds.
+/// A write is sent within this time after its decision, in nanoseconds.
 const JUST_NOW: u64 = 1_000_000_000;
 
 #[async_trait]
@@ -100,7 +100,7 @@ impl<A: Aggregate> AggregateStore<A> for Database<A> {
     async fn write(&self, write: &Write<A>) -> Result<Outcome, StoreError> {
         let (write, version) = (write.clone(), self.0.world.number());
         let (id, revision) = (write.state.id().to_owned(), write.state.revision());
-        // Decided by what a deposed primary has said.
+        // The decision was made from the data of a deposed primary.
         let trusts = self.0.faults.has(Fault::DeposedStateTrusted)
             && self
                 .cut_off_since(self.0.world.elapsed().saturating_sub(JUST_NOW))

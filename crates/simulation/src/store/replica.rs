@@ -1,4 +1,4 @@
-//! The port of the replica on a simulated database.
+//! The replica port on a simulated database.
 
 use async_trait::async_trait;
 use tandem_event_path::store::{PublishedRow, StoreError, WriteEpoch};
@@ -35,7 +35,7 @@ impl<A: Aggregate> ReplicaStore for Database<A> {
     }
 
     async fn confirm_durable(&self, epoch: &WriteEpoch) -> Result<bool, StoreError> {
-        // A write that a majority has, of the same epoch, has all before it held too.
+        // If a majority has a later write of the same epoch, it has all earlier ones, too.
         let confirm = |db: &mut Db<A>| db.confirmed += 1;
         let ((), held) = self.write_in_epoch("confirm", confirm).await?;
         Ok(held == *epoch || self.0.faults.has(Fault::EpochNotLookedAt))

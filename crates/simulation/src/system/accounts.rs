@@ -1,4 +1,4 @@
-//! An instance of accounts, put together as `tandem_accounts::service` does, without the web.
+//! An instance of accounts, put together as in `tandem_accounts::service`, without the web.
 
 use std::sync::Arc;
 
@@ -34,37 +34,37 @@ use tandem_model::aggregate::Aggregate;
 use super::Parted;
 use crate::store::Database;
 
-/// Topics whose records are signed, each with who signs them.
+/// The topics whose records are signed, each with the service that signs them.
 const SIGNED: Topics = &[(TOPIC, "accounts"), (KEY_TOPIC, "accounts")];
 
-/// What an instance of accounts does for others. Clones share it.
+/// The parts of an instance of accounts that others use. Clones share it.
 #[derive(Clone)]
 pub struct Accounts {
     /// Carries out commands.
     pub customers: Customers,
     /// Reads customers.
     pub store: Arc<dyn AggregateStore<Customer>>,
-    /// Where they are, over its connection.
+    /// The database, over the connection of this instance.
     pub database: Database<Customer>,
-    /// What can be rebuilt.
+    /// The targets of a rebuild.
     pub targets: Vec<Arc<dyn Target>>,
-    /// The log as it sees it.
+    /// The log, as this instance reaches it.
     pub log: Arc<dyn Log>,
-    /// Whether it takes commands.
+    /// Whether commands are accepted.
     pub gate: Gate,
-    /// Tells whether its logs are those that its store was made from.
+    /// Reports whether its logs are those that its store was made from.
     pub watch: LogWatch,
-    /// Writes to the log what it lacks.
+    /// Writes to the log what the log lacks.
     pub restores: Arc<dyn RestoresLog>,
     /// Publishes again what the topic of keys has lost.
     pub healing: KeyHealing,
     /// Seals anew what an older sealing key has sealed.
     pub rotation: KeyRotation,
-    /// What the topic of keys says.
+    /// The keys from the topic of keys.
     pub keys: KeyRing,
 }
 
-/// Starts everything that runs beside requests.
+/// Starts everything that runs in the background.
 pub(super) fn assemble(parts: &Parted<Customer>) -> Accounts {
     let Parted {
         process,

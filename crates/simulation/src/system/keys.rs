@@ -1,28 +1,28 @@
-//! The sealing and the signing keys of a simulated system, and those that take their place.
+//! The sealing and signing keys of a simulated system, and the keys that replace them.
 
 use tandem_event_path::{
     sealing::Sealer,
     signing::{SigningKey, SigningKeyError},
 };
 
-/// The sealing key of before, and the one that takes its place.
+/// The old sealing key, and the one that replaces it.
 const SEALING_KEYS: [[u8; 32]; 2] = [[7; 32], [8; 32]];
 
-/// Which sealing keys processes are started with.
+/// The sealing keys with which processes are started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SealingKeys {
-    /// The one of before alone.
+    /// Only the old key.
     Before,
-    /// Both; the one of before seals in some processes, the new one in others.
+    /// Both keys. The old one seals in some processes, the new one in others.
     Mixed,
-    /// Both; the new one seals.
+    /// Both keys. The new one seals.
     NewFirst,
-    /// The new one alone.
+    /// Only the new key.
     NewAlone,
 }
 
 impl SealingKeys {
-    /// What the process of this number seals and opens with.
+    /// The keys of the process with this number, for sealing and opening.
     pub(super) fn sealer(self, number: u64) -> Sealer {
         let [before, new] = SEALING_KEYS;
         match self {
@@ -34,16 +34,17 @@ impl SealingKeys {
     }
 }
 
-/// What seals and opens with the new sealing key alone.
+/// Seals and opens with the new sealing key only.
 #[must_use]
 pub fn new_sealer() -> Sealer {
     Sealer::replacing(&SEALING_KEYS[1], &[])
 }
 
-/// Each service has a signing key of its own, which all its instances share, and a new one that may take its place.
+/// The signing key of a service. Each service has its own, which all its instances share, and a new one that may
+/// replace it.
 ///
 /// # Errors
-/// When there is none of this seed.
+/// When the seed gives no valid key.
 pub fn signing_key(service: &str, is_new: bool) -> Result<SigningKey, SigningKeyError> {
     SigningKey::from_seed(&[service.as_bytes()[0] + u8::from(is_new); 32])
 }

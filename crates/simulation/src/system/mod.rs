@@ -1,4 +1,4 @@
-//! The system that is simulated: instances of both services on one log, each service with its database.
+//! The simulated system: instances of both services on one log. Each service has its own database.
 
 mod accounts;
 mod keys;
@@ -53,33 +53,33 @@ pub const TOPICS: [(&str, bool); 5] = [
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long what an instance does in the background may take to end, as `tandem_assembly::service` has it.
+/// The time limit for background tasks of an instance at its end, as in `tandem_assembly::service`.
 const DRAIN_LIMIT: Duration = Duration::from_millis(1_200);
 
-/// So many pending events are as much as an aggregate has room for: what is published late is refused for a while.
+/// The number of pending events at which an aggregate has no room for more. Commands are refused while publishing is
+/// late.
 const MOST_PENDING: usize = 5;
-/// How a system is laid out.
+/// The layout of a system.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
-    /// Instances of each service.
+    /// The number of instances of each service.
     pub instances: usize,
-    /// What the services keep their data in.
+    /// The kind of the services' databases.
     pub kind: Kind,
-    /// Partitions of each topic.
+    /// The number of partitions of each topic.
     pub partitions: usize,
-    /// Whether the sealing key is being replaced: every process opens with the key of before and with the new one, and seals with the one
-    /// or the other, as instances do while they are rolled.
+    /// Whether the sealing key is being replaced: every process opens with both keys and seals with one of them.
     pub mixes_sealing_keys: bool,
-    /// Whether the signing keys are replaced in the end.
+    /// Whether the signing keys are replaced at the end.
     pub replaces_signing_keys: bool,
-    /// Whether a primary is cut off in the end while subscribers begin.
+    /// Whether a primary is cut off at the end while subscribers begin.
     pub cuts_a_primary_off: bool,
 }
 
-/// A place where a process of a service runs, or is not running now.
+/// A place for one process of a service, which may be running or not.
 pub struct Slot<S> {
     name: String,
-    /// How wrong its clock is.
+    /// The error of its clock.
     pub wrong: Wrong,
     running: Mutex<Option<Running<S>>>,
 }
@@ -110,7 +110,7 @@ impl<S: Clone> Slot<S> {
         }
     }
 
-    /// The service, if it runs and is open.
+    /// The service, if it is running and open.
     #[must_use]
     pub fn service(&self) -> Option<(Process, S)> {
         let running = self.running();
@@ -123,13 +123,13 @@ impl<S: Clone> Slot<S> {
 #[derive(Clone)]
 pub struct System(Arc<Parts>);
 
-/// What a system is made of.
+/// The parts of a system.
 pub struct Parts {
-    /// Where it is.
+    /// The world of the system.
     pub world: World,
-    /// Its log.
+    /// The log.
     pub cluster: Cluster,
-    /// Which faults are planted in it.
+    /// The planted faults.
     pub faults: Faults,
     /// The database of accounts.
     pub customers: Database<Customer>,
@@ -139,12 +139,12 @@ pub struct Parts {
     pub accounts_slots: Vec<Arc<Slot<Accounts>>>,
     /// The instances of orders.
     pub orders_slots: Vec<Arc<Slot<Orders>>>,
-    /// What its log has lost.
+    /// The losses of the log.
     pub losses: Losses,
     sealing_keys: Mutex<SealingKeys>,
     has_new_signing_keys: AtomicBool,
     refusals: Mutex<Vec<String>>,
-    /// Whether nothing goes wrong any more.
+    /// Whether there are no more faults.
     peace: AtomicBool,
 }
 
@@ -157,7 +157,7 @@ impl std::ops::Deref for System {
 }
 
 impl System {
-    /// A system of which nothing runs yet.
+    /// Creates a system. Nothing runs yet.
     #[must_use]
     pub fn new(world: &World, layout: Layout, faults: &Faults) -> Self {
         let cluster = Cluster::new(world, faults);
@@ -189,12 +189,12 @@ impl System {
         }))
     }
 
-    /// Starts an instance of accounts, if it does not run.
+    /// Starts an instance of accounts if it does not run.
     pub fn start_accounts(&self, number: usize) {
         self.start_accounts_so(number, false);
     }
 
-    /// Starts an instance of accounts, if it does not run, with the order to go on with the keys that it is given.
+    /// Starts an instance of accounts if it does not run, with the order to go on with its present keys.
     pub fn take_over_accounts(&self, number: usize) {
         self.start_accounts_so(number, true);
     }
@@ -204,12 +204,12 @@ impl System {
         self.start(slot, database, takes_over, accounts::assemble);
     }
 
-    /// Starts an instance of orders, if it does not run.
+    /// Starts an instance of orders if it does not run.
     pub fn start_orders(&self, number: usize) {
         self.start_orders_so(number, false);
     }
 
-    /// Starts an instance of orders, if it does not run, with the order to go on with the keys that there are now.
+    /// Starts an instance of orders if it does not run, with the order to go on with the present keys.
     pub fn take_over_orders(&self, number: usize) {
         self.start_orders_so(number, true);
     }
@@ -219,17 +219,17 @@ impl System {
         self.start(slot, database, takes_over, orders::assemble);
     }
 
-    /// Whatever is started from now on has the new signing key of its service. Nothing may run that has the old one.
+    /// Gives later starts the new signing key of their service. No instance with the old key may be running.
     pub fn replace_signing_keys(&self) {
         self.has_new_signing_keys.store(true, Ordering::Relaxed);
     }
 
-    /// Whatever is started from now on has these sealing keys.
+    /// Gives later starts these sealing keys.
     pub fn seal_with(&self, keys: SealingKeys) {
         *self.sealing_keys() = keys;
     }
 
-    /// What seals and opens with all sealing keys that processes are started with now.
+    /// Seals and opens with all sealing keys that processes are started with now.
     #[must_use]
     pub fn sealer(&self) -> Sealer {
         self.sealing_keys().sealer(1)
@@ -240,7 +240,7 @@ impl System {
         keys.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts everything that does not run.
+    /// Starts every instance that does not run.
     pub fn start_all(&self) {
         (0..self.accounts_slots.len()).for_each(|number| self.start_accounts(number));
         (0..self.orders_slots.len()).for_each(|number| self.start_orders(number));
@@ -266,21 +266,21 @@ impl System {
         self.stop(&self.accounts_slots[number]);
     }
 
-    /// Has an instance rebuild what it keeps from the log.
+    /// Makes an instance rebuild its data from the log.
     pub fn rebuild_accounts(&self, number: usize) {
         if let Some((process, accounts)) = self.accounts_slots[number].service() {
             drop(self.rebuild(&process, accounts.targets, accounts.log));
         }
     }
 
-    /// Has an instance rebuild what it keeps from the log.
+    /// Makes an instance rebuild its data from the log.
     pub fn rebuild_orders(&self, number: usize) {
         if let Some((process, orders)) = self.orders_slots[number].service() {
             drop(self.rebuild(&process, orders.targets, orders.log));
         }
     }
 
-    /// Has one instance of each service rebuild what it keeps, which nothing hinders.
+    /// Makes one instance of each service rebuild its data, without further faults.
     pub async fn rebuild_in_peace(&self) {
         self.peace.store(true, Ordering::Relaxed);
         if let Some((process, accounts)) = self.accounts_slots[0].service() {
@@ -318,8 +318,9 @@ impl System {
                     let told = format!("{name} cannot be rebuilt in peace: {error}");
                     system.refusals().push(told);
                 }
-                // Where nothing was ever taken from the log: what a rebuild misses in it is there, or is pending. Where partitions were
-                // added an event that is repeated stands in two of them, and which is the first sight of it depends on the reader.
+                // A log that has lost nothing lacks nothing that is stored and not pending. A differing position is no
+                // violation: after partitions were added, a repeated event is in two of them, and its first position
+                // depends on the reader.
                 let lacking = rebuilt.map(|outcome| outcome.lacking).unwrap_or_default();
                 if system.losses.is_any() {
                     continue;
@@ -412,7 +413,7 @@ impl System {
         }
     }
 
-    /// Ends a process that stops, be it that it was asked to, when it is done or its time is over.
+    /// Ends a process that stops, for whatever reason, when it is done or its time is over.
     fn watch<A: Aggregate, S: Clone + Send + 'static>(
         &self,
         process: Process,
@@ -440,13 +441,14 @@ impl System {
         });
     }
 
-    /// Why processes said that they cannot go on.
+    /// The reasons of processes that said that they cannot go on.
     pub fn refusals(&self) -> MutexGuard<'_, Vec<String>> {
         let refusals = self.refusals.lock();
         refusals.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a request to an instance and waits for the answer; `None` when there is none, whatever became of the request.
+    /// Sends a request to an instance and waits for the answer. `None` if there is none; the request may still have
+    /// been carried out.
     pub async fn ask<S, T, F>(
         &self,
         slots: &[Arc<Slot<S>>],
@@ -477,7 +479,7 @@ fn slots<S: Clone>(service: &str, count: usize) -> Vec<Arc<Slot<S>>> {
     (1..=count).map(slot).collect()
 }
 
-/// What an instance is made of.
+/// The parts of an instance.
 struct Parted<A> {
     process: Process,
     log: SimLog,
@@ -485,12 +487,12 @@ struct Parted<A> {
     sealer: Sealer,
     identity: String,
     signing_key: SigningKey,
-    /// Whether it goes on with the keys that there are now, whatever its store has pinned.
+    /// Whether it goes on with its present keys, whatever its store has pinned.
     takes_over: bool,
 }
 
 impl<A> Parted<A> {
-    /// How a service signs what it publishes, and judges what it reads.
+    /// The signatures of a service, for what it publishes and reads.
     fn signatures(&self, service: &'static str, topics: Topics) -> Signatures {
         let settings = SigningSettings::default();
         Signatures::new(service, self.signing_key.clone(), topics, &settings)

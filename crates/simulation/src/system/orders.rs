@@ -1,4 +1,4 @@
-//! An instance of orders, put together as `tandem_orders::service` does, without the web.
+//! An instance of orders, put together as in `tandem_orders::service`, without the web.
 
 use std::sync::Arc;
 
@@ -34,45 +34,45 @@ use tandem_orders::{
 
 use super::Parted;
 
-/// Topics whose records are signed, each with who signs them.
+/// The topics whose records are signed, each with the service that signs them.
 const SIGNED: Topics = &[
     (replica::event::TOPIC, "accounts"),
     (KEY_TOPIC, "accounts"),
     (TOPIC, "orders"),
 ];
 
-/// What an instance of orders does for others. Clones share it.
+/// The parts of an instance of orders that others use. Clones share it.
 #[derive(Clone)]
 pub struct Orders {
     /// Carries out commands.
     pub commands: OrderCommands,
-    /// Customers as it knows them.
+    /// The replica of customers.
     pub replica: Replica,
-    /// Changes as they happen.
+    /// The live feeds.
     pub live: Live,
     /// Reads orders.
     pub store: Arc<dyn AggregateStore<Order>>,
-    /// Reads what happened to them.
+    /// Reads the audit trail of orders.
     pub changes: Arc<dyn ChangeLog>,
-    /// Waits for what a reader has written.
+    /// Waits until a reader's own writes are visible.
     pub shows: Shows,
-    /// What can be rebuilt.
+    /// The targets of a rebuild.
     pub targets: Vec<Arc<dyn Target>>,
-    /// The log as it sees it.
+    /// The log, as this instance reaches it.
     pub log: Arc<dyn Log>,
-    /// Whether it takes commands.
+    /// Whether commands are accepted.
     pub gate: Gate,
-    /// Tells whether its logs are those that its store was made from.
+    /// Reports whether its logs are those that its store was made from.
     pub watch: LogWatch,
-    /// Writes to the log what it lacks.
+    /// Writes to the log what the log lacks.
     pub restores: Arc<dyn RestoresLog>,
     /// Seals anew what an older sealing key has sealed.
     pub rotation: KeyRotation,
-    /// What the topic of keys says.
+    /// The keys from the topic of keys.
     pub keys: KeyRing,
 }
 
-/// Starts everything that runs beside requests.
+/// Starts everything that runs in the background.
 pub(super) fn assemble(parts: &Parted<Order>) -> Orders {
     let Parted {
         process,
