@@ -1,5 +1,5 @@
 //! The replacement of the sealing key, as docs/decisions/0019 describes it. Instances are rolled until all of them seal
-//! with the new key. Then several operators at once make both services seal anew what the old key has sealed, while
+//! with the new key. Then several operators at once make both services re-seal what the old key has sealed, while
 //! clients go on and instances are killed. Then the old key is removed.
 
 use std::{sync::Arc, time::Duration};

@@ -80,7 +80,7 @@ impl KeyHealing {
         }
     }
 
-    /// Heals in the background, and again whenever the topic was created anew. The first run waits until the store has
+    /// Heals in the background, and again whenever the topic was created again. The first run waits until the store has
     /// read everything in the log and the topic answers. The reason: a store that was restored from a backup holds the
     /// keys of customers who were erased since, and learns of their erasure only from the log.
     pub fn start(&self, watch: &LogWatch, shutdown: &Shutdown) {

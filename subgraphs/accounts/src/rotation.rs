@@ -1,5 +1,5 @@
-//! The part of customers in replacing the sealing key. Their data keys are wrapped anew in the store and on the topic
-//! of keys. Their cards are sealed anew in the store and in the log.
+//! The part of customers in replacing the sealing key. Their data keys are re-wrapped in the store and on the topic of
+//! keys. Their cards are re-sealed in the store and in the log.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -26,8 +26,7 @@ pub struct RewrapCustomers {
     pub customers: Arc<dyn AggregateStore<Customer>>,
     /// Their data keys in the log.
     pub topic: KeyRing,
-    /// Publishes customers again whose cards were sealed anew, because a rebuild uses the event that was published
-    /// last.
+    /// Publishes customers again whose cards were re-sealed, because a rebuild uses the event that was published last.
     pub log: Arc<LogRestore<Customer, EventEncoder>>,
     /// The newest sealing key and the older ones.
     pub sealer: Sealer,
@@ -77,7 +76,7 @@ impl Rewraps for RewrapCustomers {
 }
 
 impl RewrapCustomers {
-    /// Publishes customers again whose cards were sealed anew.
+    /// Publishes customers again whose cards were re-sealed.
     async fn publish_states(&self, customers: &[Customer]) -> Result<(), StoreError> {
         if customers.is_empty() || fault::is_on(Fault::ResealedCardsNotTold) {
             return Ok(());

@@ -32,7 +32,7 @@ fn reseal(
     service.reseal(sealed, place(customer, kind).as_bytes())
 }
 
-/// A customer with everything sealed with the newest sealing key, and whether a card was sealed anew. `None` if
+/// A customer with everything sealed with the newest sealing key, and whether a card was re-sealed. `None` if
 /// everything already is.
 ///
 /// # Errors

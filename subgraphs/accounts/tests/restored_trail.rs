@@ -20,7 +20,7 @@ const ELSEWHERE: i64 = 40;
 struct Trail {
     accounts: Accounts,
     target: RebuildTrail<AuditProjection>,
-    /// The entry for the change, as a log that was made anew has it.
+    /// The entry for the change, as a log that was created again has it.
     row: LoggedEntry,
 }
 

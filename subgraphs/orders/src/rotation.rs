@@ -1,5 +1,4 @@
-//! The part of orders in replacing the sealing key. The wrapped data keys in the replica and in orders are wrapped
-//! anew.
+//! The part of orders in replacing the sealing key. The wrapped data keys in the replica and in orders are re-wrapped.
 
 use std::sync::Arc;
 
@@ -75,7 +74,7 @@ impl Rewraps for RewrapReplica {
             sealed.push(customer);
         }
         // Customers that need no change are written too. The replica may show writes that are not durable yet, so a key
-        // that another instance has wrapped anew may still be lost.
+        // that another instance has re-wrapped may still be lost.
         self.store.upsert(&sealed, Replaces::OlderOrSame).await?;
         Ok(page)
     }

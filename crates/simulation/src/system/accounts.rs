@@ -58,7 +58,7 @@ pub struct Accounts {
     pub restores: Arc<dyn RestoresLog>,
     /// Publishes again what the topic of keys has lost.
     pub healing: KeyHealing,
-    /// Seals anew what an older sealing key has sealed.
+    /// Re-seals what an older sealing key has sealed.
     pub rotation: KeyRotation,
     /// The keys from the topic of keys.
     pub keys: KeyRing,

@@ -66,7 +66,7 @@ pub struct Orders {
     pub watch: LogWatch,
     /// Writes to the log what the log lacks.
     pub restores: Arc<dyn RestoresLog>,
-    /// Seals anew what an older sealing key has sealed.
+    /// Re-seals what an older sealing key has sealed.
     pub rotation: KeyRotation,
     /// The keys from the topic of keys.
     pub keys: KeyRing,

@@ -114,9 +114,9 @@ impl Customer {
         }
     }
 
-    /// The same customer, sealed anew with the newest sealing key. `data_key` returns the wrapped key sealed anew, and
-    /// `number` returns the number of a card sealed anew. Each returns `None` for what may stay. The result holds the
-    /// customer if anything is new, and whether a card is among it.
+    /// The same customer, re-sealed with the newest sealing key. `data_key` returns the re-wrapped key, and `number`
+    /// returns the re-sealed number of a card. Each returns `None` for what may stay. The result holds the customer if
+    /// anything was re-sealed, and whether a card was.
     ///
     /// # Errors
     /// The errors of `data_key` and `number`.
