@@ -1,7 +1,8 @@
-//! The embedded broker as a command: what it can be told, and what is said of data that it cannot go on with.
+//! The command that runs the embedded broker: its settings, and the data directories that it refuses.
 //!
-//! It is here so that Tandem runs with nothing installed. In production the broker is Apache Kafka or a service of that protocol, and
-//! nothing outside this module knows the difference. The broker itself is the crate `tandem-embedded-broker`.
+//! With the embedded broker, Tandem runs with nothing installed. In production the broker is Apache Kafka or a service
+//! that speaks its protocol. Nothing outside this module knows the difference. The broker itself is the crate
+//! `tandem-embedded-broker`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use tandem_embedded_broker::{FILE, Settings, open};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// The file in which versions before this one kept the log.
+/// The file in which earlier versions kept the log.
 const EARLIER_FILE: &str = "broker.db";
 
 /// What `tandem broker` can be told.
@@ -83,7 +84,8 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Refuses a directory with the log of an earlier version: beside an empty log its stores would seem to be ahead of it.
+/// Refuses a directory that holds the log of an earlier version. If an empty log began beside it, the stores would seem
+/// to be ahead of the log.
 ///
 /// # Errors
 ///
@@ -96,7 +98,7 @@ pub(crate) fn refuse_earlier(data_dir: &Path) -> Result<(), BrokerError> {
     Ok(())
 }
 
-/// What to say before a log is begun beside stores that have been written: their events are not in it.
+/// The warning to print before an empty log begins beside stores that already have data: the log lacks their events.
 pub(crate) fn is_missing_beside(data_dir: &Path, stores: &[PathBuf]) -> Option<String> {
     let file = data_dir.join(FILE);
     let store = stores.iter().find(|store| store.exists())?;

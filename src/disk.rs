@@ -1,11 +1,11 @@
-//! A directory's disk: how much room is on it, and what to do about one that cannot be written.
+//! The disk of a directory: its free space, and advice for a directory that cannot be written.
 
 use std::{
     io::{Error, ErrorKind},
     path::{Path, PathBuf},
 };
 
-/// Less free space than this is not enough to go on, in bytes.
+/// The free space below which Tandem warns or stops, in bytes.
 pub(crate) const TOO_LITTLE: u64 = 100 * 1024 * 1024;
 
 /// What to do about a directory that cannot be written for this reason.
@@ -21,14 +21,14 @@ pub(crate) fn advice(reason: &Error) -> &'static str {
     }
 }
 
-/// Free bytes where a directory is or would be, if the system tells.
+/// Free bytes on the disk where the directory is or would be. `None` if the system does not report it.
 pub(crate) fn free_bytes(directory: &Path) -> Option<u64> {
     let on = existing_parent(directory);
     let space = rustix::fs::statvfs(&on).ok()?;
     Some(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
-/// The directory, or the nearest one above it that is there.
+/// The directory itself, or its nearest ancestor that exists.
 pub(crate) fn existing_parent(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     path.ancestors()
@@ -37,7 +37,7 @@ pub(crate) fn existing_parent(path: &Path) -> PathBuf {
         .to_owned()
 }
 
-/// What to say before a start on a disk that is almost full.
+/// The warning to print before a start on a disk that is almost full.
 pub(crate) fn short_of_room(directory: &Path) -> Option<String> {
     told_of_room(free_bytes(directory)?, directory)
 }

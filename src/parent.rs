@@ -1,7 +1,7 @@
-//! Ends a child process when the process that started it is gone, however that one died.
+//! Ends a child process after its parent has ended, however the parent ended.
 //!
-//! The parent holds the writing end of the child's standard input and never writes. When the parent dies the system
-//! closes that end, also after `kill -9`, and the child reads the end of the file.
+//! The parent holds the write end of the child's standard input and never writes to it. When the parent dies, even by
+//! `kill -9`, the system closes that end and the child reads end of file.
 
 use std::{
     io::{ErrorKind, Read},
@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-/// The time a child has for its own orderly end after its parent is gone.
+/// How long a child may take for an orderly shutdown after its parent is gone.
 const GRACE: Duration = Duration::from_secs(4);
 
-/// Watches standard input in a thread of its own: at its end the process gets SIGTERM, and four seconds later, if it
-/// still lives, ends at once.
+/// Watches standard input in a thread of its own. At end of file the process gets SIGTERM. If it still runs four
+/// seconds later, it exits at once.
 ///
 /// # Errors
 ///
@@ -24,7 +24,8 @@ pub(crate) fn end_with_parent() -> std::io::Result<()> {
         .name("parent-watch".to_owned())
         .spawn(|| {
             wait_for_end_of_input();
-            // Nothing is logged: the reader of the log is gone too. A failure means that the process cannot signal itself; the exit below remains.
+            // Not logged, because the reader of the log is gone too. If the process cannot signal itself, the exit
+            // below remains.
             let _ = rustix::process::kill_process(
                 rustix::process::getpid(),
                 rustix::process::Signal::TERM,

@@ -1,7 +1,8 @@
-//! What a `tandem up` runs: it writes that into its data directory, where the operator's commands find it.
+//! The file in which a `tandem up` records what it runs. It is in the data directory, where the operator's commands
+//! find it.
 //!
-//! The file holds no secret, but names files that do: it is for its owner alone. It is removed at the end; after a `kill -9` it stays, and
-//! is known to be stale by the process that it names.
+//! The file holds no secrets, but it names files that do, so only its owner may read it. `up` removes it when it ends.
+//! After a `kill -9` the file stays; the process id in it shows that it is stale.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 const FILE: &str = "up.json";
 
-/// Names of librdkafka's properties that hold a secret have one of these in them.
+/// A librdkafka property holds a secret if its name contains one of these.
 const SECRET: [&str; 6] = [
     "password",
     "secret",
@@ -32,9 +33,10 @@ const SECRET: [&str; 6] = [
 pub(crate) struct Running {
     /// The process id of `up`.
     pub(crate) pid: u32,
-    /// When that process started, as the operating system writes it: it tells this process from a later one of the same id.
+    /// The start time of that process, as the operating system writes it. It tells this process from a later one that
+    /// has the same id.
     pub(crate) process_start: Option<String>,
-    /// Of the program.
+    /// The version of the program.
     pub(crate) version: String,
     /// Base URL of the gateway.
     pub(crate) gateway: String,
@@ -44,37 +46,37 @@ pub(crate) struct Running {
     pub(crate) orders: String,
     /// HOST:PORT, separated by commas.
     pub(crate) kafka_brokers: String,
-    /// KEY=VALUE, without those that are secret.
+    /// KEY=VALUE, without the properties that are secret.
     pub(crate) kafka_properties: Vec<String>,
-    /// The keys of those.
+    /// The keys of the secret properties.
     pub(crate) secret_kafka_properties: Vec<String>,
-    /// What the names of its topics begin with.
+    /// The prefix of its topic names.
     #[serde(default)]
     pub(crate) topic_prefix: String,
     /// `embedded`, or the hosts of MongoDB without user and password.
     pub(crate) store: String,
-    /// The file with the sealing key; none when the key itself was given.
+    /// The file with the sealing key. `None` when the key itself was given.
     pub(crate) sealing_key_file: Option<PathBuf>,
     /// Process ids by service.
     pub(crate) processes: BTreeMap<String, u32>,
 }
 
-/// What the data directory says.
+/// What a data directory says about a running `up`.
 #[derive(Clone, Debug)]
 pub(crate) enum Found {
-    /// Nothing runs, or nothing that can be read.
+    /// No `up` runs here, or its record cannot be read.
     Nothing,
-    /// It was written by a process that is gone.
+    /// The record's process is gone.
     Stale {
-        /// The id that the process had.
+        /// The process id in the record.
         pid: u32,
     },
-    /// It runs.
+    /// The `up` runs.
     Alive(Box<Running>),
 }
 
 impl Found {
-    /// Looks into a data directory.
+    /// Reads the record in a data directory.
     pub(crate) fn in_directory(directory: &Path) -> Self {
         let read = std::fs::read(directory.join(FILE)).ok();
         let Some(running) = read.and_then(|text| serde_json::from_slice::<Running>(&text).ok())
@@ -88,7 +90,7 @@ impl Found {
         }
     }
 
-    /// What runs, if anything does.
+    /// The running system, if there is one.
     pub(crate) fn alive(&self) -> Option<&Running> {
         match self {
             Self::Alive(running) => Some(running),
@@ -96,7 +98,7 @@ impl Found {
         }
     }
 
-    /// The end of a sentence on what was not found: which `up` runs on the directory.
+    /// The end of a sentence about something that was not found. It says which `up` runs on the directory.
     pub(crate) fn told(&self, directory: &Path) -> String {
         let directory = directory.display();
         match self {
@@ -115,7 +117,7 @@ impl Found {
 }
 
 impl Running {
-    /// Writes it, so that a reader finds the old or the new, whole.
+    /// Writes the record atomically: a reader finds either the old file or the new one, complete.
     ///
     /// # Errors
     /// When the directory cannot be written.
@@ -136,23 +138,23 @@ impl Running {
         std::fs::rename(unfinished, directory.join(FILE))
     }
 
-    /// Takes it away.
+    /// Removes the record.
     pub(crate) fn remove(directory: &Path) {
-        // What stays is known to be stale.
+        // If the file stays, readers see that it is stale.
         let _ = std::fs::remove_file(directory.join(FILE));
     }
 
     fn is_alive(&self) -> bool {
         let id = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
         let exists = id.is_some_and(|id| {
-            // Another user's process is there, too.
+            // EPERM means that the process exists and belongs to another user.
             test_kill_process(id) != Err(rustix::io::Errno::SRCH)
         });
         exists && process_start(self.pid) == self.process_start
     }
 }
 
-/// Parts KEY=VALUE properties into those that may be written down, and the keys of the others.
+/// Splits KEY=VALUE properties into those that may be written to a file, and the keys of the secret ones.
 pub(crate) fn without_secrets(properties: &[String]) -> (Vec<String>, Vec<String>) {
     let mut open = Vec::new();
     let mut secret = Vec::new();
@@ -167,7 +169,7 @@ pub(crate) fn without_secrets(properties: &[String]) -> (Vec<String>, Vec<String
     (open, secret)
 }
 
-/// The hosts of a connection string, with nothing else of it.
+/// The hosts of a connection string, without user, password or options.
 pub(crate) fn hosts_of(uri: &str) -> String {
     let (scheme, rest) = uri.split_once("://").unwrap_or(("mongodb", uri));
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
@@ -177,10 +179,11 @@ pub(crate) fn hosts_of(uri: &str) -> String {
     format!("{scheme}://{hosts}")
 }
 
-/// When a process started, with the boot that it belongs to, where the system tells.
+/// The start time of a process together with the id of its boot, if the system reports them.
 pub(crate) fn process_start(pid: u32) -> Option<String> {
     if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // proc(5): field 22, in clock ticks since boot; the second field may hold blanks and ends with the last parenthesis.
+        // proc(5): field 22, in clock ticks since boot. The second field may hold blanks; it ends at the last
+        // parenthesis.
         let ticks = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?;
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         return Some(format!("{ticks} {}", boot.trim()).trim_end().to_owned());

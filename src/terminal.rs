@@ -1,29 +1,32 @@
-//! Words on a terminal. Texts from outside (events, reasons, answers of services) may hold what a terminal obeys: escape sequences that
-//! clear it, colour it or write into its input, and marks that turn the direction of what follows. They are shown, not obeyed.
+//! Output to a terminal, with control sequences made visible.
+//!
+//! Text from outside (events, reasons, answers of services) may hold sequences that a terminal obeys. They clear the
+//! screen, change colours, write into the terminal's input, or change the direction of text.
 
 use std::borrow::Cow;
 use std::io::{Error, ErrorKind, IsTerminal, Result, Write};
 use std::sync::OnceLock;
 
-/// Why standard output could not be written, unless nobody reads it any more: a command that was asked for something has failed then.
+/// The first failure to write to standard output. The command must then report an error. A closed pipe does not count.
 static UNWRITTEN: OnceLock<Error> = OnceLock::new();
 
-/// A text as a part of a line: with nothing in it that a terminal obeys, and no end of the line.
+/// A text as part of a line: control characters and line ends are escaped.
 pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     escaped(text, is_obeyed)
 }
 
-/// A text of several lines with nothing in it that a terminal obeys.
+/// A text of several lines: control characters are escaped, except line ends and tabs.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |any| is_obeyed(any) && any != '\n' && any != '\t')
 }
 
-/// JSON with nothing in it that a terminal obeys; it stays the same JSON.
+/// JSON with control characters escaped. It means the same JSON value.
 pub(crate) fn json(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for any in text.chars() {
         if is_obeyed(any) && any != '\n' {
-            // Control characters below U+0020 are escaped in any JSON; the rest is in the basic plane.
+            // JSON already escapes control characters below U+0020. All the others are in the basic plane, so four
+            // digits suffice.
             shown.push_str(&format!("\\u{:04x}", u32::from(any)));
         } else {
             shown.push(any);
@@ -32,53 +35,54 @@ pub(crate) fn json(text: &str) -> String {
     shown
 }
 
-/// Writes to standard output, with the end of a line.
+/// Writes a line to standard output.
 pub(crate) fn say(text: &str) {
     tell(&lines(text));
 }
 
-/// Whether standard output is a terminal that is to show colours: <https://no-color.org>.
+/// Whether standard output is a terminal and may show colours (<https://no-color.org>).
 pub(crate) fn has_colours() -> bool {
     std::io::stdout().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Writes what was made fit for a terminal to standard output, with the end of a line, at once. Whether anybody is there to read on.
+/// Writes a line that is already escaped to standard output and flushes it. Returns whether the reader is still there.
 pub(crate) fn tell(shown: &str) -> bool {
     print(format!("{shown}\n").as_bytes())
 }
 
-/// Writes to standard output as it is, at once. Whether anybody is there to read on.
+/// Writes bytes to standard output unchanged and flushes them. Returns whether the reader is still there.
 pub(crate) fn print(bytes: &[u8]) -> bool {
     let mut output = std::io::stdout().lock();
     note(output.write_all(bytes).and_then(|()| output.flush()))
 }
 
-/// Takes note of how writing to standard output ended. Whether anybody is there to read on.
+/// Records the outcome of a write to standard output. Returns whether the reader is still there.
 pub(crate) fn note(written: Result<()>) -> bool {
     let Err(error) = written else {
         return true;
     };
-    // `tandem … | head`: the reader has what it wanted.
+    // `tandem … | head`: the reader has read all that it wanted.
     if error.kind() != ErrorKind::BrokenPipe {
-        // The first one counts.
+        // The first failure counts.
         let _ = UNWRITTEN.set(error);
     }
     false
 }
 
-/// Why something that was to be written to standard output is not there.
+/// Why a write to standard output failed, if one did.
 pub(crate) fn unwritten() -> Option<&'static Error> {
     UNWRITTEN.get()
 }
 
-/// Writes to standard error, with the end of a line.
+/// Writes a line to standard error.
 pub(crate) fn say_aside(text: &str) {
-    // Nobody is there to read when it fails.
+    // A failure means that nobody reads standard error.
     let _ = writeln!(std::io::stderr(), "{}", lines(text));
 }
 
-/// Control characters (ECMA-48: C0, DEL and C1), and those that change the direction or the ends of lines (Unicode, UAX #9).
+/// Control characters (ECMA-48: C0, DEL and C1), and characters that change the text direction or end a line (Unicode,
+/// UAX #9).
 fn is_obeyed(any: char) -> bool {
     any.is_control()
         || matches!(

@@ -1,4 +1,5 @@
-//! Clients of the system's own ports: they trust the system's authority, and show their certificate.
+//! TLS settings of clients that call the system's own ports: they trust the system's authority and present its
+//! certificate.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ fn read(flag: &str, file: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(file).with_context(|| format!("{flag} {} cannot be read", file.display()))
 }
 
-/// The client with the certificates that the settings name.
+/// Adds the certificates in the settings to the client.
 ///
 /// # Errors
 /// When a file cannot be read or holds something else.

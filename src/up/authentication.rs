@@ -1,5 +1,5 @@
-//! Who may reach what `up` starts: everybody on this machine, bearers of an issuer's tokens, or with `--auth` bearers of tokens that a
-//! development key in the data directory signs.
+//! Who may call the services that `up` starts. By default that is everybody on this machine. With an issuer configured,
+//! callers need its token. With `--auth`, they need a token signed by a development key in the data directory.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,25 +9,25 @@ use tandem_authentication::{AuthenticationSettings, DevelopmentKey, Scope, secon
 
 use super::UpSettings;
 
-/// How long the printed token is good, in seconds: a working day.
+/// Lifetime of the printed token in seconds: a working day.
 const LIFETIME: u64 = 8 * 3600;
-/// Where the children read what to listen on.
+/// The variables that tell the children which address to listen on.
 const HOSTS: [&str; 2] = ["TANDEM_HOST", "TANDEM_GATEWAY_HOST"];
 
-/// How tokens are asked for.
+/// The authentication settings of all children.
 #[derive(Clone, Debug)]
 pub(super) struct Authentication {
     settings: AuthenticationSettings,
-    /// Signed with the development key; allows everything but `self`.
+    /// Signed with the development key. Grants every scope except `self`.
     token: Option<String>,
 }
 
 impl Authentication {
-    /// By these settings, or with `--auth` by the key of this data directory, which is made if there is none.
+    /// From the settings, or with `--auth` from the key in this data directory. Makes that key if there is none.
     ///
     /// # Errors
     ///
-    /// When a setting does not fit what will be listened on, or the key cannot be kept.
+    /// When a setting does not fit the addresses that will be listened on, or the key cannot be written.
     pub(super) fn prepare(settings: &UpSettings, data_directory: &Path) -> anyhow::Result<Self> {
         let prepared = if settings.auth {
             Self::of_development(data_directory).context("--auth")?
@@ -59,7 +59,7 @@ impl Authentication {
                 jwks: vec![key.public_keys().display().to_string()],
                 issuers: vec![DevelopmentKey::ISSUER.to_owned()],
                 audiences: vec![DevelopmentKey::AUDIENCE.to_owned()],
-                // Who signs and who verifies have one clock.
+                // The signer and the verifiers run on one machine and share its clock.
                 clock_skew_seconds: 0,
                 insecure_no_auth: false,
             },
@@ -67,17 +67,17 @@ impl Authentication {
         })
     }
 
-    /// Whether tokens are asked for.
+    /// Whether callers need a token.
     pub(super) fn is_on(&self) -> bool {
         self.settings.is_on()
     }
 
-    /// As the environment of every child.
+    /// The settings as environment variables for every child.
     pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
         self.settings.environment()
     }
 
-    /// What the user is told, and the token to try things out with.
+    /// The line that tells the user who may call, and a token to try things out with.
     pub(super) fn told(&self) -> (String, Option<&str>) {
         let told = match &self.token {
             Some(token) => format!(

@@ -1,4 +1,4 @@
-//! One process of the system.
+//! One child process: its start, its end, and its output.
 #![expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus, process::Stdio, time::Duration};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{child_log::ChildLog, service::Call};
 
-/// How long the last words of a process that ended are waited for.
+/// How long to wait for the last output of a process that has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A running process. It is killed when the value is dropped.
@@ -21,13 +21,13 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub(super) struct Child {
     process: tokio::process::Child,
     id: u32,
-    /// Never written: the process ends when this end is closed, as the system does when `up` dies.
+    /// Never written to. The system closes this end when `up` dies, which ends the child.
     _alive: Option<ChildStdin>,
     readers: Vec<JoinHandle<()>>,
 }
 
 impl Child {
-    /// Starts the process; what it says goes to the log.
+    /// Starts the process. Its output goes to the log.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl Child {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Ctrl-C in a terminal goes to the whole group, and `up` is to stop its children in order.
+            // Ctrl-C in a terminal signals the whole process group, but `up` must stop its children in order.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
@@ -65,11 +65,11 @@ impl Child {
         self.id
     }
 
-    /// Waits for its end, and for what it said last. May be dropped and called again.
+    /// Waits until the process ends and its last output is read. Cancellation safe; may be called again.
     pub(super) async fn ended(&mut self) -> String {
         let ended = self.process.wait().await;
         while let Some(reader) = self.readers.pop() {
-            // With a limit: a grandchild could hold the stream open.
+            // Limited, because a grandchild could hold the stream open.
             let _ = timeout(LAST_WORDS, reader).await;
         }
         match ended {
@@ -78,18 +78,18 @@ impl Child {
         }
     }
 
-    /// Ends it at once. Its end is still to be waited for.
+    /// Kills the process. The caller still has to wait for its end.
     pub(super) fn kill(&mut self) {
-        // A failure means that it ended in this moment.
+        // A failure means that the process has just ended.
         let _ = self.process.start_kill();
     }
 
-    /// Asks it to end, and ends it when it has not done so in time, or is to end at once.
+    /// Sends SIGTERM. Kills the process if it does not end in time, or when `at_once` is cancelled.
     pub(super) async fn stop(&mut self, patience: Duration, at_once: &CancellationToken) {
         let id = i32::try_from(self.id).ok().and_then(Pid::from_raw);
-        // Its id cannot belong to another process: it is waited for below alone.
+        // The id cannot belong to another process yet, because only the code below waits for the child.
         if let (Ok(None), Some(id)) = (self.process.try_wait(), id) {
-            // A failure means that it ended in this moment.
+            // A failure means that the process has just ended.
             let _ = kill_process(id, Signal::TERM);
         }
         let has_ended = tokio::select! {
@@ -98,7 +98,7 @@ impl Child {
             ended = timeout(patience, self.process.wait()) => ended.is_ok(),
         };
         if !has_ended {
-            // As above.
+            // A failure means that the process has just ended.
             let _ = self.process.kill().await;
         }
     }

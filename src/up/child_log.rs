@@ -1,4 +1,4 @@
-//! What a child says: all of it goes to its log file, warnings and errors also to the terminal.
+//! The output of a child. All of it goes to the child's log file; warnings and errors also go to the terminal.
 #![expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 
 use std::{
@@ -17,17 +17,17 @@ use tokio::{
 
 use super::{service::Service, terminal::Terminal};
 
-/// A file that grew to this many bytes becomes `SERVICE.1.log`.
+/// The size in bytes at which the log file is renamed to `SERVICE.1.log`.
 const LARGEST_FILE: u64 = 16 * 1024 * 1024;
-/// The lines that are kept for the message when a child does not start.
+/// How many of the last lines to keep for the message when a child does not start.
 const TAIL: usize = 20;
-/// How many warnings are shown in [`PERIOD`]; the rest is in the file.
+/// How many warnings to show per [`PERIOD`]. The others are only in the file.
 const SHOWN: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(10);
-/// How the command line tells a failure.
+/// How a failure that the command line reports begins.
 const SENTENCE: &str = "tandem: ";
 
-/// The log of one service, over all its processes.
+/// The log of one service, across all its processes.
 #[derive(Clone, Debug)]
 pub(super) struct ChildLog {
     service: Service,
@@ -46,7 +46,7 @@ struct State {
 }
 
 impl ChildLog {
-    /// Begins a new file; the one of the last start is kept beside it.
+    /// Begins a new file. The file of the last start is kept beside it.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl ChildLog {
         })
     }
 
-    /// Takes over everything that comes from a stream, until its end.
+    /// Logs everything that comes from a stream, until the stream ends.
     pub(super) fn follow(&self, stream: impl AsyncRead + Send + Unpin + 'static) -> JoinHandle<()> {
         let log = self.clone();
         tokio::spawn(async move {
@@ -92,7 +92,7 @@ impl ChildLog {
 
     fn take(&self, line: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // A full disk must not stop the system; the terminal still shows what is serious.
+        // A full disk must not stop the system. The terminal still shows serious lines.
         let _ = state.write(line);
         state.tail.push_back(line.to_owned());
         if state.tail.len() > TAIL {
@@ -119,7 +119,7 @@ impl ChildLog {
         }
     }
 
-    /// Forgets the last lines, before a new process begins.
+    /// Forgets the last lines before a new process begins.
     pub(super) fn forget_tail(&self) {
         self.state
             .lock()
@@ -128,7 +128,7 @@ impl ChildLog {
             .clear();
     }
 
-    /// Why the last process failed: its own sentence, or else its last lines.
+    /// Why the last process failed: the sentence that it printed, or otherwise its last lines.
     pub(super) fn reason(&self) -> String {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sentence) = state
@@ -158,7 +158,7 @@ impl State {
     }
 }
 
-/// Moves the file aside and makes a new one.
+/// Renames the old file and makes a new one.
 fn begin(path: &Path) -> Result<File, Error> {
     if path.exists() {
         std::fs::rename(path, path.with_extension("1.log"))?;
@@ -166,7 +166,7 @@ fn begin(path: &Path) -> Result<File, Error> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// A service begins each line with its name, which the terminal shows already.
+/// A service begins each line with its name, which the terminal already shows.
 fn without_name<'a>(line: &'a str, name: &str) -> &'a str {
     match line.strip_prefix(name) {
         Some(rest) if rest.starts_with(' ') => rest.trim_start(),
@@ -181,7 +181,7 @@ fn is_serious(line: &str) -> bool {
         && !is_a_clients_mistake(line)
 }
 
-/// Codes of errors that a client can mend by itself and finds in its answer.
+/// Codes of errors that a client can correct by itself. The client finds them in its response.
 const CLIENTS_MISTAKES: [&str; 7] = [
     "BAD_USER_INPUT",
     "NOT_FOUND",
@@ -192,7 +192,7 @@ const CLIENTS_MISTAKES: [&str; 7] = [
     "PERSISTED_QUERY_NOT_FOUND",
 ];
 
-/// Whether a line, as text or as JSON, reports nothing but what a client can mend by itself. It stays in the file.
+/// Whether a line, in text or JSON form, reports only errors that a client can correct. Such a line stays in the file.
 fn is_a_clients_mistake(line: &str) -> bool {
     let codes = ["code=\"", "codes=\"", "\"code\":\"", "\"codes\":\""]
         .iter()

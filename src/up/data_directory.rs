@@ -15,7 +15,7 @@ use crate::disk::advice;
 const LOCK: &str = "lock";
 const SEALING_KEY: &str = "sealing.key";
 const SEALING_KEY_BYTES: usize = 32;
-/// The embedded stores, which are sealed with the key.
+/// The embedded stores. Their contents are sealed with the sealing key.
 const STORES: [&str; 2] = ["accounts.redb", "orders.redb"];
 
 /// Why the data directory cannot be used.
@@ -37,7 +37,7 @@ pub(super) enum DataDirectoryError {
         /// Its process id, if known.
         holder: String,
     },
-    /// There is a key, but it cannot be read.
+    /// The key exists but cannot be read.
     #[error("the sealing key {} cannot be read: {source}", path.display())]
     KeyUnreadable {
         /// The file.
@@ -45,15 +45,15 @@ pub(super) enum DataDirectoryError {
         /// What the system answered.
         source: Error,
     },
-    /// The key is gone, and what it sealed is there.
+    /// The key is gone, but a store that was sealed with it exists.
     #[error("the sealing key {} is gone, and {} is sealed with it: put it back from a backup, name it with --sealing-key-file, or choose another --data-dir to begin anew", path.display(), store.display())]
     KeyGone {
         /// The file of the key.
         path: PathBuf,
-        /// A store that was made with it.
+        /// A store that was sealed with the key.
         store: PathBuf,
     },
-    /// There is no key and none can be made.
+    /// There is no key, and none can be made.
     #[error("no sealing key can be made in {}: {reason}", path.display())]
     KeyNotMade {
         /// The file.
@@ -71,17 +71,18 @@ fn process(holder: &str) -> String {
     }
 }
 
-/// A directory that this process alone uses, for as long as the value lives.
+/// A data directory that only this process uses, as long as this value lives.
 #[derive(Debug)]
 pub(super) struct DataDirectory {
     path: PathBuf,
-    /// Holds the lock, and this process's id while it runs. The system releases the lock however the process ends.
+    /// Holds the lock. Its content is the process id while `up` runs. The system releases the lock however the process
+    /// ends.
     lock: File,
     left_in_a_hurry: bool,
 }
 
 impl DataDirectory {
-    /// Makes the directory if needed and takes its lock.
+    /// Makes the directory if needed and locks it.
     ///
     /// # Errors
     ///
@@ -91,14 +92,14 @@ impl DataDirectory {
             path: path.to_owned(),
             source,
         };
-        // What is in it concerns nobody else on this machine.
+        // No other user of this machine may read its contents.
         let mut builder = std::fs::DirBuilder::new();
         builder
             .recursive(true)
             .mode(0o700)
             .create(path)
             .map_err(not_writable)?;
-        // The children have working directories of their own.
+        // The children have different working directories.
         let path = std::path::absolute(path).map_err(not_writable)?;
         let mut lock = OpenOptions::new()
             .read(true)
@@ -109,7 +110,7 @@ impl DataDirectory {
             .map_err(not_writable)?;
         let mut holder = String::new();
         let locked = lock.try_lock();
-        // What the file says is a courtesy; without it the sentence is only shorter.
+        // The content only adds the process id to the error message, so a failure to read it does not matter.
         let _ = lock.read_to_string(&mut holder);
         let holder = holder.trim().to_owned();
         match locked {
@@ -141,29 +142,30 @@ impl DataDirectory {
         &self.path
     }
 
-    /// Whether the `up` before this one was killed, so that its children may be ending still.
+    /// Whether the previous `up` was killed. Its children may then still be ending.
     pub(super) fn was_left_in_a_hurry(&self) -> bool {
         self.left_in_a_hurry
     }
 
-    /// Notes that every child has ended.
+    /// Records that every child has ended.
     pub(super) fn left_in_order(mut self) {
-        // The worst that can come of a failure is a longer wait for the ports at the next start.
+        // A failure only makes the next start wait longer for the ports.
         let _ = self.note_holder("");
     }
 
-    /// Notes that no child was started. What an `up` before this one may have left behind stays noted.
+    /// Records that no child was started. What a killed `up` left behind stays recorded.
     pub(super) fn nothing_was_started(self) {
         if !self.left_in_a_hurry {
             self.left_in_order();
         }
     }
 
-    /// The file with the key that seals card numbers at rest; it is made at the first call.
+    /// The file with the key that seals card numbers at rest. The first call makes it.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or made, or is gone although the embedded stores here, if they are used, were sealed with it.
+    /// When the file cannot be read or made. Also when it is gone although embedded stores that were sealed with it
+    /// exist here and are used.
     pub(super) fn sealing_key_file(
         &self,
         has_embedded_stores: bool,
@@ -174,7 +176,7 @@ impl DataDirectory {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(source) => return Err(DataDirectoryError::KeyUnreadable { path, source }),
         }
-        // Another key would open nothing of what is stored, and would stand where the right one belongs.
+        // A new key would open nothing that is stored, and would take the place of the right one.
         let mut stores = STORES.iter().map(|store| self.path.join(store));
         if has_embedded_stores && let Some(store) = stores.find(|store| store.exists()) {
             return Err(DataDirectoryError::KeyGone { path, store });
@@ -191,7 +193,7 @@ fn make_key(path: &Path) -> Result<(), String> {
     OsRng
         .try_fill_bytes(&mut key)
         .map_err(|error| error.to_string())?;
-    // Under another name first: a crash must not leave half a key.
+    // Written under another name first, so that a crash cannot leave half a key.
     let unfinished = path.with_extension("new");
     write_private(&unfinished, &STANDARD.encode(key))
         .and_then(|()| std::fs::rename(&unfinished, path))
@@ -246,7 +248,7 @@ mod tests {
             "{told}"
         );
         assert!(!file.exists());
-        // MongoDB holds what is sealed, and knows its key itself.
+        // With MongoDB the embedded stores do not matter: the data is in MongoDB, and a new key may be made here.
         assert_eq!(directory.sealing_key_file(false).unwrap(), file);
     }
 }

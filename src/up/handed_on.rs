@@ -1,4 +1,4 @@
-//! Settings of the services that `up` takes and hands on: it knows their form, and the services know their meaning.
+//! Settings that `up` passes on to the services. `up` checks their syntax; the services know their meaning.
 
 use std::path::{Path, PathBuf};
 
@@ -61,7 +61,7 @@ pub(crate) struct HandedOn {
     router_config: Option<PathBuf>,
 }
 
-/// Checked here, understood by the service.
+/// Checked here, but interpreted by the service.
 fn duration(text: &str) -> Result<String, String> {
     parse_time_limit(text).map(|_| text.to_owned())
 }
@@ -71,12 +71,12 @@ fn date(text: &str) -> Result<String, String> {
 }
 
 impl HandedOn {
-    /// As the environment of a service, which takes what it knows.
+    /// The settings as environment variables. Each service reads those that it knows.
     pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
         let text = |number: Option<i64>| number.map(|number| number.to_string());
         let file = |path: &Option<PathBuf>| {
             let path = path.as_deref()?;
-            // A path that cannot be made absolute is reported by the service that cannot read it.
+            // If a path cannot be made absolute, the service that cannot read it reports it.
             let path = std::path::absolute(path).unwrap_or_else(|_| Path::to_owned(path));
             Some(path.display().to_string())
         };

@@ -1,14 +1,14 @@
-//! `tandem up`: the whole system on one machine, as child processes that are started, watched and stopped together.
+//! `tandem up`: runs the whole system on one machine, as child processes that it starts, supervises and stops together.
 //!
-//! - [`data_directory`]: the directory that holds everything, and the lock that only one `up` can have.
-//! - [`ports`]: whether the ports are free, told before anything starts.
-//! - [`service`]: how each process is called and when it counts as ready.
-//! - [`handed_on`]: settings of the services that `up` takes and hands on.
-//! - [`authentication`]: a key for tokens of a laptop's own.
-//! - [`record`]: what runs, written down for the operator's commands.
-//! - [`servers`]: whether MongoDB and Kafka can be reached, told while the services wait for them.
-//! - [`child`] and [`child_log`]: one process and what it says.
-//! - [`supervision`]: starting again what dies, and stopping all in order.
+//! - [`data_directory`]: the directory that holds all data, and the lock that only one `up` can hold.
+//! - [`ports`]: checks that the ports are free before anything starts.
+//! - [`service`]: how each process is called, and when it counts as ready.
+//! - [`handed_on`]: settings that `up` passes on to the services.
+//! - [`authentication`]: a development key for tokens, on a developer's machine.
+//! - [`record`]: the file that tells the operator's commands what runs.
+//! - [`servers`]: warns about a MongoDB or Kafka that cannot be reached, while the services wait for it.
+//! - [`child`] and [`child_log`]: one process and its output.
+//! - [`supervision`]: restarts processes that die, and stops all of them in order.
 //! - [`terminal`]: what the user sees.
 
 mod authentication;
@@ -92,7 +92,7 @@ pub(crate) struct UpSettings {
     pub(crate) kafka_brokers: Option<String>,
 
     /// Any librdkafka property; may be given many times (in the environment: one a line).
-    // Looked at later: what clap refuses it quotes, and this may be a password.
+    // Validated later: clap quotes a value that it refuses, and this value may hold a password.
     #[arg(
         long = "kafka-property",
         env = "TANDEM_KAFKA_PROPERTIES",
@@ -156,7 +156,7 @@ fn hang_limit(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Runs the system until SIGINT or SIGTERM. Every child finds `inherited` in its environment.
+/// Runs the system until SIGINT or SIGTERM. Every child gets `inherited` in its environment.
 ///
 /// # Errors
 ///
@@ -177,7 +177,7 @@ pub(crate) async fn run(
         }
     };
 
-    // The signals are handled before the first child exists, so that none is left behind.
+    // Install the signal handlers before the first child starts, so that no child is left behind.
     let at_once = CancellationToken::new();
     let shutdown = Shutdown::install_above_others(&ShutdownSettings::default(), &at_once)?;
     let prober = Prober::new(&plan.settings.tls)?;
@@ -200,14 +200,14 @@ pub(crate) async fn run(
     terminal.finish_progress();
     supervision.close_record();
     if at_once.is_cancelled() {
-        // Nothing was left in order; all processes have ended.
+        // The shutdown was not orderly, so the directory is not marked as left in order. All processes have ended.
         std::process::exit(HARD_EXIT_CODE);
     }
     directory.left_in_order();
     outcome.map(drop)
 }
 
-/// Looks at everything that can be wrong before a process is started, and says what each of them is told.
+/// Checks everything that can be wrong before a process starts, and returns how to call each process.
 async fn plan(
     settings: UpSettings,
     mut inherited: Vec<(&'static str, String)>,
@@ -243,14 +243,14 @@ async fn plan(
     })
 }
 
-/// The file with the sealing key; none when the key itself is given.
+/// The file with the sealing key. `None` when the key itself is given.
 fn key_file(settings: &UpSettings, directory: &DataDirectory) -> anyhow::Result<Option<PathBuf>> {
     let sealing = &settings.sealing;
     if !sealing.names_a_key() {
         let has_embedded_stores = settings.mongodb_uri.is_none();
         return Ok(Some(directory.sealing_key_file(has_embedded_stores)?));
     }
-    // Told at once, and not by the first service that cannot use it.
+    // An unusable key is reported at once, not by the first service that fails with it.
     Sealer::from_settings(sealing)?;
     let given = sealing
         .sealing_key_file
@@ -259,7 +259,7 @@ fn key_file(settings: &UpSettings, directory: &DataDirectory) -> anyhow::Result<
     Ok(given.map(std::path::absolute).transpose()?)
 }
 
-/// What shows that an operator asks: derived from the sealing key, as the services and the commands derive it.
+/// The token that proves that an operator asks. Services and commands derive the same token from the sealing key.
 fn operator_token(
     sealing: &SealingSettings,
     key_file: Option<&Path>,
@@ -271,7 +271,7 @@ fn operator_token(
     Ok(AdminToken::of(&sealer).reveal().to_owned().into())
 }
 
-/// Refuses the log of an earlier version, and says when a log is begun beside stores that have been written.
+/// Refuses the log of an earlier version. Warns when an empty log begins beside stores that already have data.
 fn look_at_log(directory: &Path, terminal: &Terminal) -> Result<(), BrokerError> {
     let log = directory.join(Service::Broker.name());
     broker::refuse_earlier(&log)?;
@@ -283,7 +283,7 @@ fn look_at_log(directory: &Path, terminal: &Terminal) -> Result<(), BrokerError>
     Ok(())
 }
 
-/// The ports that must be free, each with the flag that changes it.
+/// The ports that must be free, each with the service whose flag changes it.
 fn ports_in_use(settings: &UpSettings) -> Vec<(u16, Service)> {
     let mut ports = vec![
         (settings.accounts_port, Service::Accounts),

@@ -1,4 +1,4 @@
-//! Whether the ports are free, found out before anything is started.
+//! Checks that the ports are free before anything starts.
 #![expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 
 use std::{
@@ -10,32 +10,32 @@ use tokio::time::Instant;
 
 use super::service::Service;
 
-/// How long a port may stay taken by what is ending.
+/// How long to wait for a port that a process on its way out still holds.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The same after an `up` that was killed: its children have four seconds to end.
+/// The same after an `up` that was killed. Its children have four seconds to end.
 const PATIENCE_AFTER_A_KILL: Duration = Duration::from_secs(6);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the ports cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PortError {
-    /// Two services are to have one port.
+    /// Two services have the same port.
     #[error("--{}-port and --{}-port are both {port}; each service needs a port of its own", first.flag(), second.flag())]
     Same {
         /// The port.
         port: u16,
-        /// The one service.
+        /// The first service.
         first: Service,
-        /// The other.
+        /// The second service.
         second: Service,
     },
-    /// Something listens there.
+    /// Another process listens on the ports.
     #[error("{}", taken(ports))]
     Taken {
-        /// Each with who is to have it.
+        /// Each port with the service that needs it.
         ports: Vec<(u16, Service)>,
     },
-    /// The system refuses it.
+    /// The system refuses the port.
     #[error("port {port} for {} cannot be used ({source}); choose another with --{}-port", service.flag(), service.flag())]
     Refused {
         /// The port.
@@ -47,7 +47,7 @@ pub(super) enum PortError {
     },
 }
 
-/// All of them in one sentence, so that nobody finds them one start after the other.
+/// One sentence for all ports, so that the user does not find them one start at a time.
 fn taken(ports: &[(u16, Service)]) -> String {
     let named: Vec<String> = ports
         .iter()
@@ -109,7 +109,7 @@ pub(super) async fn check(ports: &[(u16, Service)], after_a_kill: bool) -> Resul
     }
 }
 
-/// Those that something listens on now.
+/// The ports that another process listens on now.
 fn taken_of(ports: &[(u16, Service)]) -> Result<Vec<(u16, Service)>, PortError> {
     let mut taken = Vec::new();
     for (port, service) in ports {

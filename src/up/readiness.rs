@@ -1,4 +1,4 @@
-//! Asking a process whether it is ready, and whether it lives.
+//! Probes: whether a process is ready, and whether it is alive.
 #![expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 
 use std::{io::Error, net::Ipv4Addr, time::Duration};
@@ -14,31 +14,31 @@ use tokio::{
 
 use crate::tls_client::trusting;
 
-/// How long one question may take.
+/// Time limit of one probe.
 const LIMIT: Duration = Duration::from_millis(1_000);
-/// How long one question may take where silence has consequences.
+/// Time limit of one probe where silence has consequences.
 const PATIENT_LIMIT: Duration = Duration::from_millis(5_000);
 
-/// An ApiVersions request, version 0: length, key 18, version 0, correlation 1, no client id.
+/// An `ApiVersions` request, version 0: length, key 18, version 0, correlation 1, no client id.
 const API_VERSIONS: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
 
-/// How a process is asked.
+/// How to probe a process.
 #[derive(Clone, Debug)]
 pub(super) enum Probe {
-    /// The first request of every Kafka client, to this port.
+    /// The first request of every Kafka client, sent to this port.
     Kafka(u16),
     /// A URL that must answer with success.
     Http(String),
 }
 
-/// Asks processes whether they are ready.
+/// Probes processes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Prober {
     http: reqwest::Client,
 }
 
 impl Prober {
-    /// Trusts the certificates that the settings name.
+    /// Makes a prober that trusts the certificates in the settings.
     ///
     /// # Errors
     /// When a file cannot be read or holds something else.
@@ -49,12 +49,12 @@ impl Prober {
         })
     }
 
-    /// Whether the process answers that it is ready.
+    /// Whether the process says that it is ready.
     pub(super) async fn is_ready(&self, probe: &Probe) -> bool {
         timeout(LIMIT, self.status(probe)).await == Ok(Some(true))
     }
 
-    /// Whether the process answers at all: one that refuses, because it has much to do, lives.
+    /// Whether the process answers at all. A process that refuses because it is overloaded is alive.
     pub(super) async fn is_alive(&self, probe: &Probe) -> bool {
         matches!(
             timeout(PATIENT_LIMIT, self.status(probe)).await,
@@ -62,7 +62,7 @@ impl Prober {
         )
     }
 
-    /// Why a process says that it is not ready, if it says so.
+    /// Why a process is not ready, if it gives a reason.
     pub(super) async fn why_not_ready(&self, probe: &Probe) -> Option<String> {
         let Probe::Http(url) = probe else {
             return None;
@@ -75,7 +75,7 @@ impl Prober {
         first_reason(&health)
     }
 
-    /// Whether it answers with success; `None` when it does not answer.
+    /// Whether the answer is a success. `None` when there is no answer.
     async fn status(&self, probe: &Probe) -> Option<bool> {
         match probe {
             Probe::Kafka(port) => api_versions(*port).await.ok().map(|()| true),
@@ -87,7 +87,7 @@ impl Prober {
     }
 }
 
-/// The first component of a health that is out of service and says why.
+/// The first component of a health report that is out of service and gives a reason.
 fn first_reason(health: &Value) -> Option<String> {
     let components = health["components"].as_object()?;
     components.iter().find_map(|(name, state)| {

@@ -1,4 +1,4 @@
-//! The file that tells the operator's commands what this `up` runs, kept true while processes come and go.
+//! Keeps the file that tells the operator's commands what this `up` runs up to date while processes start and end.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use super::service::{Plan, Service};
 use crate::running::{Running, hosts_of, process_start, without_secrets};
 
-/// What runs, and where that is written.
+/// What runs, and the directory of the file that records it.
 #[derive(Debug)]
 pub(super) struct Record {
     directory: PathBuf,
@@ -19,7 +19,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Of a plan of which nothing runs yet. Nothing is written before the first process starts.
+    /// The record of a plan before its first process starts. Writes nothing yet.
     pub(super) fn of(plan: &Plan) -> Self {
         let pid = std::process::id();
         let (kafka_properties, secret_kafka_properties) =
@@ -48,7 +48,7 @@ impl Record {
         }
     }
 
-    /// Notes the process of a service: its id, or that it has ended.
+    /// Records the process of a service: its id, or that it has ended.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -61,7 +61,7 @@ impl Record {
         running.write(&self.directory)
     }
 
-    /// Takes the file away: nothing runs any more.
+    /// Removes the file, because nothing runs any more.
     pub(super) fn close(&self) {
         let _held = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         Running::remove(&self.directory);

@@ -1,4 +1,4 @@
-//! Whether the servers in the settings of `up` can be reached. Services wait for what is away, so this only warns.
+//! Warns when the servers in the settings of `up` cannot be reached. It only warns, because the services wait for them.
 
 use anyhow::bail;
 use secrecy::ExposeSecret;
@@ -11,10 +11,10 @@ use crate::{
 
 const MONGODB_PORT: u16 = 27017;
 
-/// Refuses a connection string that is none, without a word of what it holds.
+/// Refuses a value that is not a connection string. The message shows nothing of the value, which may hold a password.
 ///
 /// # Errors
-/// When it does not begin as one.
+/// When the value does not begin as a connection string.
 pub(super) fn check_uri(settings: &UpSettings) -> anyhow::Result<()> {
     let Some(uri) = &settings.mongodb_uri else {
         return Ok(());
@@ -41,7 +41,7 @@ pub(super) async fn tell_of_the_absent(settings: UpSettings, terminal: Terminal)
     let hosts = settings
         .mongodb_uri
         .map(|uri| hosts_of(uri.expose_secret()));
-    // The hosts of mongodb+srv are known to DNS alone.
+    // Only DNS knows the hosts behind mongodb+srv.
     if let Some(hosts) = hosts.filter(|hosts| hosts.starts_with("mongodb://"))
         && let Err(reason) = reachable(&hosts, MONGODB_PORT).await
     {

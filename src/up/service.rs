@@ -1,4 +1,4 @@
-//! The services that make the system: how each is called, and where it answers.
+//! The services of the system: how each one is called, and where it answers.
 
 use std::{
     ffi::OsString,
@@ -24,7 +24,7 @@ pub(super) enum Service {
 }
 
 impl Service {
-    /// The subcommand, which is also how the user knows it.
+    /// The name of the subcommand. The user sees the service under this name.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Broker => "broker",
@@ -34,7 +34,7 @@ impl Service {
         }
     }
 
-    /// What its port is called among the flags of `up`.
+    /// The name of its port in the flags of `up`.
     pub(super) fn flag(self) -> &'static str {
         match self {
             Self::Router => "gateway",
@@ -42,7 +42,7 @@ impl Service {
         }
     }
 
-    /// How long it may take to end after SIGTERM. Together they stay under five seconds.
+    /// How long it may take to end after SIGTERM. Together the services stay under five seconds.
     pub(super) fn patience(self) -> Duration {
         Duration::from_millis(match self {
             Self::Router => 1_300,
@@ -52,25 +52,25 @@ impl Service {
     }
 }
 
-/// How the processes are started, worked out from the settings of `up`.
+/// How to start the processes, derived from the settings of `up`.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) settings: UpSettings,
-    /// This program.
+    /// The path of this program.
     pub(super) executable: PathBuf,
-    /// The data directory, absolute.
+    /// The absolute path of the data directory.
     pub(super) directory: PathBuf,
-    /// The file with the sealing key, absolute; none when the key itself is given.
+    /// The absolute path of the file with the sealing key. `None` when the key itself is given.
     pub(super) key_file: Option<PathBuf>,
-    /// What every child finds in its environment.
+    /// Environment variables of every child.
     pub(super) inherited: Vec<(&'static str, String)>,
-    /// What shows a service that an operator asks; none where tokens are asked for.
+    /// The token that shows a service that an operator asks. `None` where callers need tokens.
     pub(super) operator_token: Option<SecretString>,
-    /// Whether tokens are asked for, and whose.
+    /// Whether callers need tokens, and from which issuer.
     pub(super) authentication: Authentication,
 }
 
-/// A program with its arguments and what its environment has beside the inherited one.
+/// A program, its arguments, and the variables that it gets besides the inherited environment.
 pub(super) struct Call {
     pub(super) executable: PathBuf,
     pub(super) arguments: Vec<OsString>,
@@ -78,17 +78,17 @@ pub(super) struct Call {
 }
 
 impl Plan {
-    /// Whether a process that dies is started again.
+    /// Whether a process that dies is restarted.
     pub(super) fn restarts(&self) -> bool {
         !self.settings.no_restart
     }
 
-    /// Where the processes' logs are.
+    /// The directory of the processes' logs.
     pub(super) fn logs(&self) -> PathBuf {
         self.directory.join("logs")
     }
 
-    /// Whether the broker is one of the processes.
+    /// Whether `up` runs the broker.
     pub(super) fn has_broker(&self) -> bool {
         self.settings.kafka_brokers.is_none()
     }
@@ -117,7 +117,8 @@ impl Plan {
             .unwrap_or_else(|| format!("127.0.0.1:{}", self.port(Service::Broker)))
     }
 
-    /// The certificates, for every process. A path that cannot be made absolute is reported by the process that cannot read it.
+    /// The certificates, for every process. If a path cannot be made absolute, the process that cannot read it reports
+    /// it.
     fn certificates(&self) -> impl Iterator<Item = (&'static str, String)> {
         let tls = &self.settings.tls;
         let files = [
@@ -132,7 +133,7 @@ impl Plan {
         })
     }
 
-    /// How to find out that the service is ready.
+    /// The probe that shows whether the service is ready.
     pub(super) fn probe(&self, service: Service) -> Probe {
         match service {
             Service::Broker => Probe::Kafka(self.port(service)),
@@ -143,7 +144,7 @@ impl Plan {
         }
     }
 
-    /// How to find out that the service lives.
+    /// The probe that shows whether the service is alive.
     pub(super) fn life(&self, service: Service) -> Probe {
         match service {
             Service::Broker => Probe::Kafka(self.port(service)),
@@ -154,24 +155,24 @@ impl Plan {
         }
     }
 
-    /// How long a service may be silent before it counts as hanging; `None` for as long as it likes.
+    /// How long a service may be silent before it counts as hanging. `None` for no limit.
     pub(super) fn hang_limit(&self) -> Option<Duration> {
         (self.settings.hang_limit_seconds > 0)
             .then(|| Duration::from_secs(self.settings.hang_limit_seconds))
     }
 
-    /// Where a service notes the requests that it is answering.
+    /// The file in which a service records the requests that it is serving.
     fn serving_file(&self, service: Service) -> PathBuf {
         self.logs().join(format!("{}.serving", service.name()))
     }
 
-    /// Requests to whose end a service that has died did not come.
+    /// The requests that a service was serving when it died.
     pub(super) fn left_by(&self, service: Service) -> Vec<String> {
-        // A broker serves none, and one that died at its start has none.
+        // The broker has no such file, nor does a service that died at its start.
         tandem_front_door::left_in_serving_file(&self.serving_file(service)).unwrap_or_default()
     }
 
-    /// What to run. Secrets go by the environment: arguments can be read by every user of the machine.
+    /// The command to run. Secrets go in the environment, because every user of the machine can read arguments.
     pub(super) fn call(&self, service: Service) -> Call {
         let mut arguments: Vec<OsString> = vec![
             service.name().into(),
@@ -199,7 +200,7 @@ impl Plan {
                         self.settings.kafka_properties.join("\n"),
                     ));
                 }
-                // On a Kafka of others a second system of this name could be a member of the same groups.
+                // On a shared Kafka, a second system with this name could be a member of the same groups.
                 if self.has_broker() {
                     environment.push(("TANDEM_KAFKA_INSTANCE", service.name().to_owned()));
                 }
@@ -246,7 +247,7 @@ impl Plan {
         }
     }
 
-    /// What is said when everything answers: the line that says so, then where to go and a first query to paste.
+    /// What to print when everything answers: the line that says so, then where to go, with a first query to paste.
     pub(super) fn welcome(&self, after: Duration) -> (String, Vec<String>) {
         let gateway = self.address(Service::Router);
         let ready = format!(
@@ -286,5 +287,5 @@ impl Plan {
     }
 }
 
-/// Quotes are escaped for JSON.
+/// The quotes are escaped for JSON.
 const FIRST_QUERY: &str = "mutation { createCustomer(input: { name: { firstName: \\\"Ada\\\", lastName: \\\"Lovelace\\\" }, contact: { primaryPhone: \\\"555-666-7777\\\", email: \\\"ada@example.com\\\" } }) { customer { id revision name { firstName lastName } } } }";

@@ -1,4 +1,4 @@
-//! Starting the processes, starting again what dies, and stopping all in order.
+//! Starts the processes, restarts those that die, and stops all of them in order.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,17 +18,18 @@ use super::{
 
 /// How long a process may take to become ready.
 const START_LIMIT: Duration = Duration::from_secs(90);
-/// How often it is asked.
+/// How often a starting process is probed.
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
-/// How often a process is asked whether it lives.
+/// How often a running process is probed.
 const LIFE_INTERVAL: Duration = Duration::from_secs(2);
-/// So many questions in a row must have found no answer before a process counts as hanging: one may have been lost while the machine slept.
+/// A process counts as hanging only after this many unanswered probes in a row. A single one may be lost while the
+/// machine sleeps.
 const LEAST_UNANSWERED: u32 = 3;
-/// So many of the requests that a process was answering when it died are told.
+/// How many of the requests that a process was serving when it died are shown.
 const MOST_LEFT: usize = 10;
-/// The pauses before a process is started again.
+/// The pauses before a process is restarted.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
-/// A process that lived this long begins with the first pause again.
+/// After a process has lived this long, the pauses begin again with the first.
 const STABLE: Duration = Duration::from_secs(10);
 
 /// All processes of one `up`.
@@ -46,11 +47,11 @@ struct Shared {
     terminal: Terminal,
     prober: Prober,
     shutdown: Shutdown,
-    /// Cancelled when nobody wants to wait for an orderly end.
+    /// Cancelled when the user does not want to wait for an orderly shutdown.
     at_once: CancellationToken,
 }
 
-/// A service whose process is started again when it dies.
+/// A service whose process is restarted when it dies.
 #[derive(Debug)]
 struct Watched {
     service: Service,
@@ -83,11 +84,11 @@ impl Supervision {
         &self.shared.plan
     }
 
-    /// Starts all processes and waits until each is ready. Answers whether it came so far: not when it was told to stop.
+    /// Starts all processes and waits until each is ready. Returns false when it was told to stop before that.
     ///
     /// # Errors
     ///
-    /// When a process ends instead, or is not ready in time. The sentence is the process's own where it has one.
+    /// When a process ends or is not ready in time. The message is the process's own sentence, if it printed one.
     pub(super) async fn start(&mut self) -> anyhow::Result<bool> {
         let shutdown = self.shared.shutdown.clone();
         tokio::select! {
@@ -107,7 +108,7 @@ impl Supervision {
         } else {
             None
         };
-        // The gateway takes longest and needs nobody to start.
+        // The gateway takes longest to start and depends on no other process for it.
         let router = self.begin(Service::Router)?;
         if let Some(broker) = broker {
             broker.ready().await?;
@@ -118,7 +119,7 @@ impl Supervision {
         Ok(())
     }
 
-    /// Starts one process, to be watched from now on.
+    /// Starts one process and supervises it from now on.
     fn begin(&mut self, service: Service) -> anyhow::Result<Beginning> {
         let shared = self.shared.clone();
         let log = ChildLog::open(service, &shared.plan.logs(), shared.terminal.clone())
@@ -162,14 +163,14 @@ impl Supervision {
                 .extract_if(.., |watched| watched.service == service)
             {
                 watched.stop.cancel();
-                // The task ends within the service's patience; were it to fail, its child is killed with it.
+                // The task ends within the service's patience. If it fails, its child is killed with it.
                 let _ = watched.task.await;
             }
         }
         self.shared.terminal.say("stopped");
     }
 
-    /// Takes away what tells the operator's commands that this system runs.
+    /// Removes the file that tells the operator's commands that this system runs.
     pub(super) fn close_record(&self) {
         self.shared.record.close();
     }
@@ -207,7 +208,7 @@ impl Shared {
         Ok(child)
     }
 
-    /// Keeps the record true. Without it the system works, and operators have to name addresses.
+    /// Updates the record. Without it the system still works, but operators have to give addresses.
     fn note(&self, service: Service, id: Option<u32>) {
         if let Err(error) = self.record.note(service, id) {
             self.terminal.say(&format!(
@@ -218,7 +219,7 @@ impl Shared {
     }
 }
 
-/// Watches one service.
+/// Supervises one service.
 struct Watch {
     service: Service,
     shared: Arc<Shared>,
@@ -239,7 +240,7 @@ impl Watch {
             }
         };
         let started = outcome.is_ok();
-        // Nobody waits for it any more when the start was given up.
+        // Nobody waits for the outcome any more if the start was cancelled.
         let _ = first.send(outcome);
         if !started {
             self.stop.cancelled().await;
@@ -287,7 +288,7 @@ impl Watch {
         }
     }
 
-    /// Tells which requests a process that died was answering: one of them may be why.
+    /// Shows which requests a dead process was serving. One of them may be the cause.
     fn say_what_it_left(&self) {
         let left = self.shared.plan.left_by(self.service);
         for request in left.iter().take(MOST_LEFT) {
@@ -298,12 +299,12 @@ impl Watch {
         }
     }
 
-    /// Waits for the end of the process. Says so when one that was started again answers.
+    /// Waits until the process ends. Says when a restarted process answers again.
     async fn watch_over(&self, child: &mut Child, answers: bool) -> String {
         if !answers {
             tokio::select! {
                 ended = child.ended() => return ended,
-                // It may have a large file to go through before it listens: it has as long as at the first start.
+                // It may have to read a large file before it listens, so it has as long as at the first start.
                 silent = self.hangs(START_LIMIT) => return self.end_hanging(child, silent).await,
                 () = self.ready() => self.say(&format!("{} answers again", self.service.name())),
             }
@@ -314,7 +315,7 @@ impl Watch {
         }
     }
 
-    /// Ends a process that has been silent for so long. Says so, with its last words.
+    /// Kills a process that has been silent for this long. Says so, with the last lines of the process.
     async fn end_hanging(&self, child: &mut Child, silent: Duration) -> String {
         self.say(&format!(
             "{} (pid {}) answered nothing for {} s: it hangs and is ended; its last words: {}",
@@ -327,12 +328,12 @@ impl Watch {
         child.ended().await
     }
 
-    /// Comes back when the process has not said for too long that it lives, with how long that is: as long as the setting says, and
-    /// `at_least` so long.
+    /// Returns when the process has not shown for too long that it lives, with how long it has been silent. The limit
+    /// is the one in the settings, but never shorter than `at_least`.
     async fn hangs(&self, at_least: Duration) -> Duration {
         let limit = self.shared.plan.hang_limit();
         let Some(limit) = limit.filter(|_| self.shared.plan.restarts()) else {
-            // Nobody would start it again.
+            // Nobody would restart it.
             return std::future::pending().await;
         };
         let limit = limit.max(at_least);
@@ -354,7 +355,7 @@ impl Watch {
         }
     }
 
-    /// Its own words on health, or else its last lines.
+    /// Why the process is not ready: the reason in its health report, or otherwise its last lines.
     async fn why_not_ready(&self) -> String {
         let probe = self.shared.plan.probe(self.service);
         let why = self.shared.prober.why_not_ready(&probe).await;

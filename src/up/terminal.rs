@@ -1,4 +1,4 @@
-//! What the user sees: lines on standard output, and while something takes long, a spinner.
+//! What the user of `up` sees: lines on standard output, and a spinner while something takes long.
 
 use std::{
     io::{IsTerminal, Write},
@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::terminal::lines;
 
-/// Where `up` tells what it does. Clones share the spinner.
+/// Where `up` reports what it does. Clones share the spinner.
 #[derive(Clone, Debug)]
 pub(super) struct Terminal {
     spinner: ProgressBar,
@@ -34,7 +34,7 @@ impl Terminal {
         }
     }
 
-    /// Writes one line at once.
+    /// Writes one line and flushes it.
     pub(super) fn say(&self, line: &str) {
         self.write(&lines(line));
     }
@@ -42,12 +42,12 @@ impl Terminal {
     fn write(&self, line: &str) {
         self.spinner.suspend(|| {
             let mut output = std::io::stdout().lock();
-            // Nobody is there to read when it fails, and the system must run on.
+            // A failure means that nobody reads the output. The system must run on.
             let _ = writeln!(output, "{line}").and_then(|()| output.flush());
         });
     }
 
-    /// Writes a line that is not to be overlooked: with air around it, and green where there are colours.
+    /// Writes an important line: with empty lines around it, and green where there are colours.
     pub(super) fn announce(&self, line: &str) {
         // https://no-color.org
         let has_colours = self.interactive
@@ -65,7 +65,7 @@ impl Terminal {
         }
     }
 
-    /// Tells what is being waited for: by the spinner, or by a line where there is no terminal.
+    /// Shows what `up` is waiting for: with the spinner, or with a line where there is no terminal.
     pub(super) fn progress(&self, message: &str) {
         if self.interactive {
             self.spinner.set_message(message.to_owned());
@@ -75,7 +75,7 @@ impl Terminal {
         }
     }
 
-    /// Takes the spinner away.
+    /// Removes the spinner.
     pub(super) fn finish_progress(&self) {
         self.spinner.finish_and_clear();
     }
