@@ -1,4 +1,4 @@
-//! Kafka: whether it can be reached, its topics, and whether events come from a clock that goes as this one.
+//! Examines Kafka: whether it can be reached, its topics, and whether the producers' clocks agree with this machine's.
 
 use std::time::Duration;
 
@@ -23,11 +23,11 @@ const CUSTOMERS: &str = tandem_accounts::domain::event::TOPIC;
 const KEYS: &str = tandem_accounts::domain::event::KEY_TOPIC;
 const ORDERS: &str = tandem_orders::domain::event::TOPIC;
 
-/// For the newest events of a topic to be read: longer than a tail tries what it cannot read.
+/// Time limit for reading the newest events of a topic. Longer than a tail retries a topic that it cannot read.
 const READ_LIMIT: Duration = Duration::from_secs(8);
-/// For a transaction to end: most do within moments.
+/// How long to wait for an open transaction to end. Most end within moments.
 const OPEN_LIMIT: Duration = Duration::from_secs(3);
-/// Events further ahead of this machine's clock than so many seconds come from a clock that goes wrong, or this one does.
+/// If an event is more than this many seconds ahead of this machine's clock, one of the two clocks is wrong.
 const AHEAD: i64 = 5;
 
 pub(super) async fn examine(doctor: &DoctorSettings, found: &Found) -> Vec<Finding> {
@@ -91,7 +91,7 @@ pub(super) async fn examine(doctor: &DoctorSettings, found: &Found) -> Vec<Findi
     findings
 }
 
-/// What of these topics nobody can read, because a transaction is open in them.
+/// The records of these topics that nobody can read, because a transaction before them is open.
 async fn held_back(settings: &KafkaSettings, topics: Vec<&str>) -> Vec<Finding> {
     let shutdown = Shutdown::new();
     let Ok(kafka) = Kafka::connect(settings.clone(), Vec::new(), &shutdown) else {
@@ -152,7 +152,7 @@ fn topic(name: &str, compacted: bool, inspection: &Inspection, runs: bool) -> Fi
     }
 }
 
-/// What would lose events, or keep them from being read.
+/// Settings of a topic that would lose events or keep them from being read.
 fn unfit(name: &str, state: &TopicState, compacted: bool) -> Option<Finding> {
     let subject = "topic";
     if let Some(policy) = &state.cleanup_policy {
@@ -197,7 +197,7 @@ fn unfit(name: &str, state: &TopicState, compacted: bool) -> Option<Finding> {
     })
 }
 
-/// Whether the newest events of these topics can be read, and the clock of the producer of the newest of all, as far as its time shows it.
+/// Whether the newest events of these topics can be read. From the newest of all it judges the clock of its producer.
 async fn newest_events(settings: &KafkaSettings, topics: &[&'static str]) -> Vec<Finding> {
     let shutdown = Shutdown::new();
     let Ok(kafka) = Kafka::connect(settings.clone(), Vec::new(), &shutdown) else {
@@ -216,7 +216,7 @@ async fn newest_events(settings: &KafkaSettings, topics: &[&'static str]) -> Vec
                 format!("{error}: everything behind it waits"),
                 "docs/runbooks.md (ReaderCannotRead) says what the reasons mean",
             )),
-            // What is away was told of already, or will be by the services.
+            // An unreachable Kafka was already reported, or the services will report it.
             Err(_) => {}
         }
     }
@@ -238,13 +238,13 @@ fn clock_of(newest: DateTime<Utc>) -> Finding {
     }
 }
 
-/// When an event was made.
+/// The time at which an event was made.
 fn time(event: &Message) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(event.header("ce_time")?).ok()?;
     Some(time.with_timezone(&Utc))
 }
 
-/// The last record of each partition of a topic that has any.
+/// The last record of each partition of a topic that has records.
 #[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 async fn newest_of(kafka: &Kafka, topic: &'static str) -> Result<Vec<Message>, LogError> {
     let silent = |_| LogError::Away(format!("{topic} was silent"));
@@ -264,7 +264,7 @@ async fn read_newest(kafka: &Kafka, topic: &'static str) -> Result<Vec<Message>,
     }
     let tail = kafka.tail(topic, &lasts, Attention::Prompt)?;
     let found = records_at(tail.as_ref(), &lasts).await?;
-    // Where the last offset is a hole there is none.
+    // A partition whose last offset holds no record has none here.
     Ok(found.into_values().flatten().collect())
 }
 

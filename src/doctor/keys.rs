@@ -1,4 +1,4 @@
-//! The keys: the one that personal data is sealed with, and those that events are signed with.
+//! Examines the keys: the one that seals personal data, and those that sign events.
 
 use std::{io::ErrorKind, os::unix::fs::PermissionsExt, path::Path};
 
@@ -11,7 +11,7 @@ use tandem_runtime::clock::Clock;
 use super::{DoctorSettings, Finding};
 use crate::running::Found;
 
-/// Each has a signing key of its own, and with `up` its embedded store beside it.
+/// Each service has its own signing key. With `up`, its embedded store is beside the key.
 const SERVICES: [&str; 2] = ["accounts", "orders"];
 
 pub(super) fn examine(doctor: &DoctorSettings, found: &Found) -> Vec<Finding> {
@@ -71,7 +71,7 @@ fn signing_key(directory: &Path, service: &str) -> Finding {
         signing_key_file: Some(file.clone()),
         ..SigningSettings::default()
     };
-    // Of a file that is named none is made.
+    // No key is made for a file that the settings name.
     match SigningKey::from_settings(&settings, service, directory, &Clock::default()) {
         Ok(_) => guarded(subject, &file),
         Err(SigningKeyError::Unreadable { source, .. }) if source.kind() == ErrorKind::NotFound => {
@@ -107,7 +107,7 @@ fn has_store(directory: &Path, service: &str) -> bool {
     directory.join(format!("{service}.redb")).exists()
 }
 
-/// A key that is as it should be, if nobody else may read it.
+/// Judges a valid key by whether anybody else may read its file.
 fn guarded(subject: &str, file: &Path) -> Finding {
     let shown = file.display();
     let mode = std::fs::metadata(file).map_or(0, |about| about.permissions().mode());

@@ -1,4 +1,4 @@
-//! This machine: the data directory and its disk, the ports, the clock.
+//! Examines this machine: the data directory and its disk, the ports, the clock.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -12,12 +12,13 @@ use crate::{
     running::Found,
 };
 
-/// Less than this is soon used up, in bytes.
+/// Less free space than this, in bytes, is soon used up.
 const LITTLE: u64 = 1024 * 1024 * 1024;
-/// The program was written after this time, 2026-01-01T00:00:00Z: a clock that shows an earlier one is wrong. In seconds since 1970.
+/// The program was written after 2026-01-01T00:00:00Z, so a clock that shows an earlier time is wrong. In seconds since
+/// 1970.
 const EARLIEST: u64 = 1_767_225_600;
 
-/// What `up` listens on by default: the port, its variable and who has it.
+/// The default ports of `up`: the port, its variable and its service.
 const PORTS: [(u16, &str, &str); 4] = [
     (8080, "TANDEM_ACCOUNTS_PORT", "accounts"),
     (8085, "TANDEM_ORDERS_PORT", "orders"),
@@ -79,7 +80,7 @@ fn data_directory(directory: &Path) -> Finding {
     }
 }
 
-/// Writes a file and takes it away.
+/// Writes a file and removes it.
 fn probe(directory: &Path) -> std::io::Result<()> {
     let file = directory.join(format!(".tandem-doctor-{}", std::process::id()));
     std::fs::write(&file, "written by tandem doctor")?;

@@ -1,12 +1,12 @@
-//! `tandem doctor`: looks at everything that the system needs, whether it runs or not, and says what to mend.
+//! `tandem doctor`: examines everything that the system needs, whether it runs or not, and says what to repair.
 //!
 //! - [`settings`]: flags, environment and file.
 //! - [`machine`]: data directory, disk, ports, clock.
-//! - [`keys`]: what seals, and what signs.
+//! - [`keys`]: the sealing key and the signing keys.
 //! - [`system`]: the services of a running `tandem up`.
 //! - [`kafka`] and [`store`]: the servers, their topics and their clocks.
 //!
-//! It changes nothing but for a file that it writes into the data directory and takes away again.
+//! It changes nothing, except that it writes a file into the data directory and removes it.
 
 mod kafka;
 mod keys;
@@ -25,7 +25,7 @@ use crate::terminal::{self, has_colours, one_line};
 
 use crate::operator::{KafkaPlace, Place, Services};
 
-/// For one part of the examination; what it asks has shorter limits of its own.
+/// Time limit for one part of the examination. The requests in it have shorter limits of their own.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// What to look at.
@@ -50,18 +50,18 @@ pub(crate) struct DoctorSettings {
     mongodb_uri: Option<SecretString>,
 }
 
-/// How serious it is.
+/// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// As it should be.
+    /// Nothing is wrong.
     Good,
-    /// It works, and is not as it should be.
+    /// It works, but something should be changed.
     Doubtful,
     /// It does not work.
     Bad,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Finding {
     verdict: Verdict,
@@ -116,8 +116,7 @@ impl fmt::Display for Finding {
 
 /// Examines everything. Succeeds when nothing is bad.
 ///
-/// # Errors
-/// When something is bad: how much.
+/// # Errors When something is bad. The message says how many findings are.
 pub(crate) async fn run(
     doctor: DoctorSettings,
     unknown_variables: Vec<String>,

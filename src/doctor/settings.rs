@@ -1,8 +1,8 @@
-//! Whether flags, environment and file fit.
+//! Examines the settings: flags, environment and configuration file.
 
 use super::Finding;
 
-/// What the variables that are no settings come to. That the others fit is known: the command line was read.
+/// Reports variables that are no settings. All others are known to be valid, because the command line was parsed.
 pub(super) fn examine(unknown_variables: Vec<String>) -> Vec<Finding> {
     if unknown_variables.is_empty() {
         return vec![Finding::good(

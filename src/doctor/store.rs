@@ -1,4 +1,4 @@
-//! The stores: MongoDB and its clock, or the embedded ones.
+//! Examines the stores: MongoDB and its clock, or the embedded ones.
 
 use secrecy::ExposeSecret;
 use tandem_store_mongodb::inspect::{self, Server};
@@ -8,7 +8,7 @@ use crate::running::{Running, hosts_of};
 
 /// The databases of the two services.
 const DATABASES: [&str; 2] = ["accounts", "orders"];
-/// Clocks further apart than so many milliseconds are reported.
+/// Clocks that differ by more than this many milliseconds are reported.
 const APART_MS: i64 = 1_000;
 
 pub(super) async fn examine(doctor: &DoctorSettings, running: Option<&Running>) -> Vec<Finding> {
@@ -28,7 +28,7 @@ pub(super) async fn examine(doctor: &DoctorSettings, running: Option<&Running>) 
             ),
         }];
     };
-    // As the services take it: a Secret may end in a newline.
+    // Trimmed as the services do it: a Kubernetes Secret may end in a newline.
     let uri = uri.expose_secret().trim();
     let hosts = hosts_of(uri);
     let mut findings = Vec::new();

@@ -1,4 +1,4 @@
-//! The services of a running system, asked for their health.
+//! Examines the services of a running system through their health endpoints.
 
 use std::{error::Error, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     tls_client::trusting,
 };
 
-/// For one service to tell its health: its own checks take up to 2 s.
+/// Time limit for one health request. A service's own checks take up to 2 s.
 const LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) async fn examine(doctor: &DoctorSettings, found: &Found) -> Vec<Finding> {
@@ -122,7 +122,7 @@ async fn health(name: &str, base: &str, advice: &str, tls: &TlsSettings) -> Vec<
     judge(name, base, advice, &health)
 }
 
-/// What a service's own account of its health comes to.
+/// Turns the health report of a service into findings.
 fn judge(name: &str, base: &str, advice: &str, health: &Value) -> Vec<Finding> {
     let mut ill = Vec::new();
     for (component, state) in health["components"].as_object().into_iter().flatten() {
@@ -156,7 +156,7 @@ fn judge(name: &str, base: &str, advice: &str, health: &Value) -> Vec<Finding> {
     findings
 }
 
-/// Dead letters, where a service tells that it has some: they are no illness of it, and wait for somebody.
+/// Dead letters, if a service reports any. They do not make the service unhealthy, but somebody has to handle them.
 fn dead_letters(name: &str, health: &Value) -> Option<Finding> {
     let components = health["components"].as_object()?;
     let letters = components
@@ -240,7 +240,7 @@ mod tests {
                 && told.contains("tandem dead-letters list --service orders"),
             "{told}"
         );
-        // A service that is ill has them all the same.
+        // An unhealthy service reports its dead letters too.
         assert_eq!(judged("DOWN", &json!(1)).len(), 2);
     }
 

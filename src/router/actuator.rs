@@ -1,6 +1,6 @@
-//! Health, info and metrics of the gateway itself, shaped as Spring Boot Actuator.
+//! Health, info and metrics of the gateway itself, in the format of Spring Boot Actuator.
 //!
-//! A service that is away does not make the gateway ill: it still answers what the other one knows.
+//! A service that is down does not make the gateway unhealthy: it still answers what the other service knows.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::problem::problem;
 /// The media type that Spring Boot Actuator answers with.
 const MEDIA_TYPE: &str = "application/vnd.spring-boot.actuator.v3+json";
 
-/// What the actuator's answers are made from.
+/// The sources of the actuator's responses.
 #[derive(Clone)]
 pub(super) struct Actuator {
     registry: Option<prometheus::Registry>,
@@ -26,7 +26,8 @@ pub(super) struct Actuator {
 }
 
 impl Actuator {
-    /// `registry` holds the router's metrics, if it has any to show; `recorded` those of the front door and of our plugins.
+    /// `registry` holds the router's metrics, if it has any. `recorded` holds those of the front door and of our
+    /// plugins.
     pub(super) fn new(
         registry: Option<prometheus::Registry>,
         recorded: Recorded,
@@ -39,7 +40,7 @@ impl Actuator {
         }
     }
 
-    /// All that was measured, whichever library recorded it, in the text format of Prometheus: both are told in one way, the services'.
+    /// All metrics in the text format of Prometheus. Both libraries' metrics are rendered the way the services do it.
     fn rendered(&self) -> String {
         let families = self
             .registry
@@ -49,7 +50,7 @@ impl Actuator {
         let encoder = TextEncoder::new();
         let mut text = String::new();
         for family in families {
-            // One that cannot be written is left out, and hides no other.
+            // A metric that cannot be encoded is left out, so that it does not hide the others.
             let _ = encoder.encode_utf8(&[family], &mut text);
         }
         text.push('\n');
@@ -58,9 +59,9 @@ impl Actuator {
     }
 }
 
-/// Adds the actuator's routes; `/actuator/prometheus` is the router's own exporter.
+/// Adds the actuator's routes. `/actuator/prometheus` is the router's own exporter.
 pub(super) fn routes(app: &mut ServiceConfig) {
-    // A resource answers 405 to other methods, a route of the application 404.
+    // ntex answers 405 to other methods on a resource, but 404 on a route of the application.
     for (path, route) in [
         ("/actuator", web::get().to(index)),
         ("/actuator/health", web::get().to(health)),
@@ -74,7 +75,7 @@ pub(super) fn routes(app: &mut ServiceConfig) {
     }
 }
 
-/// Answers 405 where the router's own exporter can only be read. To be added after the router's routes.
+/// Answers 405 to methods other than those of the router's exporter. Must be added after the router's routes.
 pub(super) fn only_read(app: &mut ServiceConfig) {
     app.service(web::resource("/actuator/prometheus"));
 }

@@ -1,9 +1,9 @@
-//! Makes the contract's codes of the many that the router knows: `UNAVAILABLE` for a service that is away, `BAD_USER_INPUT` for an
-//! operation that cannot be carried out as it is written, and for a request that cannot be read.
+//! Maps the many error codes of the router to the few of the contract: `UNAVAILABLE` for a service that is down,
+//! `BAD_USER_INPUT` for an operation that cannot be executed as written and for a request that cannot be read.
 //!
-//! Plain answers pass through a plugin. The router gives its plugins no part in the events of a subscription: those of SSE and
-//! multipart are corrected on their way out ([`with_the_contracts_codes`]). An error of a service also loses what is the router's
-//! own of it: places in a document that no client sent, and paths through `_entities`.
+//! Plain responses pass through a plugin. The router does not show its plugins the events of a subscription, so events
+//! of SSE and multipart are corrected on their way out ([`with_the_contracts_codes`]). A service's error also loses
+//! what only the router understands: locations in a document that no client sent, and paths through `_entities`.
 
 use hive_router::GraphQLError;
 use hive_router::async_trait;
@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::outgoing::each_chunk;
 
-/// Codes of the router for a service that could not be reached, or broke off.
+/// The router's codes for a service that could not be reached, or whose response broke off.
 const AWAY: [&str; 10] = [
     "SUBREQUEST_HTTP_ERROR",
     "SUBGRAPH_RESPONSE_FAILURE",
@@ -33,17 +33,17 @@ const AWAY: [&str; 10] = [
     "SUBGRAPH_WEBSOCKET_CLIENT_FAILURE",
     "SUBGRAPH_CIRCUIT_BREAKER_REJECTED",
 ];
-/// How the codes of the router begin for all else that may become of a call of a service.
+/// The prefixes of the router's codes for every other failure of a call to a service.
 const OF_A_CALL: [&str; 2] = ["SUBGRAPH_", "SUBREQUEST_"];
-/// The router's code while it has not read its supergraph yet.
+/// The router's code while it has not loaded its supergraph yet.
 const STARTING: &str = "NO_SUPERGRAPH_AVAILABLE";
-/// The router's code for a service that took too long.
+/// The router's code for a service that exceeded its time limit.
 const LATE: &str = "SUBGRAPH_REQUEST_TIMEOUT";
-/// Our own code within the router for a mutation that a service was sent, and has not answered.
+/// Our own code, used within the router, for a mutation that was sent to a service and not answered.
 pub(super) const UNANSWERED_MUTATION: &str = "SUBGRAPH_MUTATION_UNANSWERED";
-/// The router's code for an operation that took too long as a whole.
+/// The router's code for an operation that exceeded its time limit as a whole.
 const OPERATION_LATE: &str = "GATEWAY_TIMEOUT";
-/// Codes of the router for an operation that it does not take. The rules of GraphQL's validation have their names as codes:
+/// The router's codes for an operation that it refuses. The rules of GraphQL's validation use their names as codes; see
 /// [`is_rule`].
 const REFUSED: [&str; 7] = [
     "GRAPHQL_PARSE_FAILED",
@@ -55,12 +55,12 @@ const REFUSED: [&str; 7] = [
     "TOKEN_LIMIT_EXCEEDED",
 ];
 
-/// What would be right in place of a request that the router cannot read.
+/// The advice for a request that the router cannot read.
 const ONE_OBJECT: &str =
     r#"send one request as a JSON object: {"query": "…", "variables": {…}}, not a batch"#;
 const JSON_TYPE: &str = "send JSON, with `content-type: application/json`";
 const WITH_POST: &str = "send it with POST";
-/// Codes of the router for a request that it cannot read, and what would be right.
+/// The router's codes for a request that it cannot read, each with its advice.
 const UNREADABLE: [(&str, &str); 6] = [
     ("BAD_REQUEST", ONE_OBJECT),
     ("MISSING_QUERY_PARAM", ONE_OBJECT),
@@ -70,19 +70,19 @@ const UNREADABLE: [(&str, &str); 6] = [
     ("MUTATION_NOT_ALLOWED_OVER_HTTP_GET", WITH_POST),
 ];
 
-/// What an error of the router is in the contract.
+/// The contract's form of an error of the router.
 struct Contract {
     code: &'static str,
     words: Words,
 }
 
-/// What it says.
+/// The message of such an error.
 enum Words {
-    /// The same.
+    /// The router's message.
     Kept,
-    /// What would be right, too.
+    /// The router's message, followed by advice.
     Advised(&'static str),
-    /// Something else.
+    /// Another message.
     Replaced(String),
 }
 
@@ -96,13 +96,13 @@ impl Words {
     }
 }
 
-/// Whether it is the name of a rule, such as `FieldsOnCorrectType`: all other codes are in capitals.
+/// Whether a code is the name of a rule, such as `FieldsOnCorrectType`. All other codes are in capitals.
 fn is_rule(code: &str) -> bool {
     code.starts_with(|first: char| first.is_ascii_uppercase())
         && code.contains(|any: char| any.is_ascii_lowercase())
 }
 
-/// What the contract makes of a code; `None` for those that are the contract's own, or a service's.
+/// The contract's form of a code. `None` for codes of the contract itself and for those of a service.
 fn contract(code: &str, service: Option<&str>) -> Option<Contract> {
     if code == STARTING {
         return Some(Contract {
@@ -126,7 +126,7 @@ fn contract(code: &str, service: Option<&str>) -> Option<Contract> {
     } else if AWAY.contains(&code) {
         "cannot be reached"
     } else if OF_A_CALL.iter().any(|begin| code.starts_with(begin)) {
-        // What it said instead may be anybody's: it is in the log.
+        // The router's message may contain anything that the service sent. It is in the log.
         "gave no answer that can be read"
     } else {
         return service.is_none().then(|| refusal(code)).flatten();
@@ -143,7 +143,7 @@ fn contract(code: &str, service: Option<&str>) -> Option<Contract> {
     })
 }
 
-/// What the contract makes of a code with which the router itself refuses a request.
+/// The contract's form of a code with which the router itself refuses a request.
 fn refusal(code: &str) -> Option<Contract> {
     let unreadable = UNREADABLE.iter().find(|(known, _)| *known == code);
     let words = match unreadable {
@@ -157,7 +157,7 @@ fn refusal(code: &str) -> Option<Contract> {
     })
 }
 
-/// The plugin; it has no settings.
+/// The plugin. It has no settings.
 #[derive(Default)]
 pub(super) struct Codes;
 
@@ -188,12 +188,12 @@ impl RouterPlugin for Codes {
     }
 }
 
-/// Leaves of a service's error what a client can make something of.
+/// Removes from a service's error what a client cannot use.
 fn of_the_client(error: &mut GraphQLError) {
     if error.extensions.service_name.is_none() {
         return;
     }
-    // They are of the document that the router sent to the service.
+    // The locations belong to the document that the router sent to the service.
     error.locations = None;
     let affected = error.extensions.affected_path.take();
     if error.path.as_ref().is_none_or(is_routers) {
@@ -201,7 +201,7 @@ fn of_the_client(error: &mut GraphQLError) {
     }
 }
 
-/// Whether a path leads through the field by which the router asks for entities.
+/// Whether a path begins at the field by which the router asks for entities.
 fn is_routers(path: &GraphQLErrorPath) -> bool {
     match path.segments.first() {
         Some(GraphQLErrorPathSegment::String(name)) => {
@@ -216,11 +216,12 @@ fn is_routers(path: &GraphQLErrorPath) -> bool {
     }
 }
 
-/// The beginning of a path of the router, such as `customers.nodes.@`, as far as it is the same for all elements of a list.
+/// The beginning of one of the router's paths, such as `customers.nodes.@`, up to its first list: the part that is the
+/// same for all elements.
 fn before_lists(path: &str) -> Option<GraphQLErrorPath> {
     let mut known = GraphQLErrorPath::default();
     for name in path.split('.') {
-        // Lists are `@`, conditions of types `|[Type]`.
+        // `@` stands for a list, `|[Type]` for a type condition.
         if name.contains('@') {
             break;
         }
@@ -231,7 +232,7 @@ fn before_lists(path: &str) -> Option<GraphQLErrorPath> {
     (!known.segments.is_empty()).then_some(known)
 }
 
-/// The events of a subscription with the contract's codes; other responses as they are.
+/// Puts the contract's codes into the events of a subscription. Other responses stay unchanged.
 pub(super) fn with_the_contracts_codes(response: WebResponse) -> WebResponse {
     let is_stream = response
         .headers()
@@ -249,10 +250,10 @@ pub(super) fn with_the_contracts_codes(response: WebResponse) -> WebResponse {
     })
 }
 
-/// An event with the contract's codes; `None` if it has them already. The router writes each event as one chunk.
+/// An event with the contract's codes, or `None` if it has them already. The router writes each event as one chunk.
 fn corrected(chunk: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(chunk).ok()?;
-    // Most events have no errors: they are not read.
+    // Most events have no errors, so they are not parsed.
     if !text.contains("\"errors\"") {
         return None;
     }

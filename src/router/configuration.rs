@@ -1,4 +1,4 @@
-//! From settings to the router's configuration: the YAML file says how the router behaves, the flags say where things are.
+//! Makes the router's configuration. The YAML file says how the router behaves, the flags say where things are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,18 +31,18 @@ use super::traces;
 const BUILT_IN_CONFIGURATION: &str = include_str!("../../router-config/hive-router.yaml");
 const BUILT_IN_SUPERGRAPH: &str = include_str!("../../schema/supergraph.graphql");
 
-/// An authority that signs nothing.
+/// A certificate authority that has signed nothing.
 const NOBODY: &str = include_str!("../../router-config/nobody.pem");
 
 /// The operations of `queries/`.
 const BUILT_IN_OPERATIONS: &str = include_str!("../../queries/manifest.json");
-/// What GraphiQL and others call the question about the schema.
+/// The name of the introspection query in GraphiQL and other clients.
 const INTROSPECTION: &str = "IntrospectionQuery";
 
-/// Subscriptions of one client that are set up at once: each is planned, and makes a connection to a service.
+/// How many subscriptions of one client may be set up at once. Each one is planned and opens a connection to a service.
 const SET_UPS_PER_CLIENT: usize = 8;
 
-/// How much later than the front door the router gives an operation up.
+/// How much later than the front door the router cancels an operation.
 const BEHIND_THE_OPERATION: Duration = Duration::from_secs(5);
 
 /// What the server needs to start.
@@ -51,23 +51,23 @@ pub(super) struct Configuration {
     pub(super) services: Services,
     pub(super) door: FrontDoor,
     pub(super) authentication: AuthenticationSettings,
-    /// Of an `up` whose processes the live page may kill.
+    /// The data directory of an `up` whose processes the live page may kill.
     pub(super) kills: Option<PathBuf>,
-    /// What shows the services that an operator asks.
+    /// The token that shows the services that an operator asks.
     pub(super) operator_token: Option<SecretString>,
     pub(super) tls: TlsSettings,
-    /// Which traces are recorded, if any may be.
+    /// Which traces are recorded. `None` if no trace can be.
     pub(super) sampling: Option<Sampling>,
 }
 
-/// Base URLs of the services, without a slash at the end.
+/// Base URLs of the services, without a trailing slash.
 #[derive(Debug, Clone)]
 pub(super) struct Services {
     pub(super) accounts: String,
     pub(super) orders: String,
 }
 
-/// Reads and checks everything before the first request can arrive.
+/// Reads and checks all settings before the first request can arrive.
 pub(super) fn load(settings: &RouterSettings, log: &LogSettings) -> anyhow::Result<Configuration> {
     let services = Services {
         accounts: base_url("--accounts-url", &settings.accounts_url)?,
@@ -113,11 +113,11 @@ pub(super) fn load(settings: &RouterSettings, log: &LogSettings) -> anyhow::Resu
     if log.log_format == LogFormat::Json {
         router.log.format = RouterLogFormat::Json;
     }
-    // The services' default level would make the router log each request.
+    // At the services' default level the router would log each request.
     if log.log != defaults.log {
         let (filter, level) = log_filter::bounded(&log.log);
         router.log.filter = Some(filter);
-        // The router sets this level for whatever its filter does not name.
+        // The router uses this level for every target that its filter does not name.
         if let Ok(level) = level.parse() {
             router.log.level = level;
         }
@@ -143,7 +143,7 @@ pub(super) fn load(settings: &RouterSettings, log: &LogSettings) -> anyhow::Resu
     })
 }
 
-/// The front door of the gateway: its limits are those of the router's configuration where that has them.
+/// The gateway's front door. A limit in the router's configuration takes precedence over the front door's default.
 fn front_door(
     settings: &RouterSettings,
     router: &HiveRouterConfig,
@@ -151,7 +151,7 @@ fn front_door(
     trusted: Option<TrustedDocuments>,
     operation_time: Duration,
 ) -> anyhow::Result<FrontDoor> {
-    // Labels, log fields and keys of caches have these names; any other operation has one that is the same for all.
+    // Labels, log fields and cache keys contain the names of these operations. All other operations share one name.
     let mut known_operations = TrustedDocuments::from_manifest(BUILT_IN_OPERATIONS)?
         .names()
         .clone();
@@ -187,11 +187,12 @@ fn front_door(
         operation_time: Some(operation_time),
         ..GraphQlRules::default()
     };
-    // The router's application stays on its thread, so everything of a connection does.
+    // The router's application cannot leave its thread, so all tasks of a connection stay there too.
     Ok(FrontDoor::new(&settings.front_door, rules, Tasks::Local))
 }
 
-/// Puts the router's own limit of a request behind that of an operation, by which the front door tells its client what is known of it.
+/// Makes the router's request limit longer than the front door's limit of an operation, because the front door can tell
+/// its client what is known of the outcome.
 fn leave_time_limit_to_door(router: &mut HiveRouterConfig, operation_time: Duration) {
     let limit = &mut router.traffic_shaping.router.request_timeout;
     *limit = (*limit).max(operation_time + BEHIND_THE_OPERATION);
@@ -207,7 +208,8 @@ fn trusted_documents(settings: &RouterSettings) -> anyhow::Result<Option<Trusted
         .map(Some)
 }
 
-/// Has the router trust services by the system's own authority, and show them the gateway's certificate.
+/// Makes the router trust services that the system's own authority signed, and present the gateway's certificate to
+/// them.
 fn trust_services(router: &mut HiveRouterConfig, tls: &TlsSettings) -> anyhow::Result<()> {
     let (Some(authority), Some(certificate), Some(key)) =
         (&tls.tls_ca, &tls.tls_certificate, &tls.tls_key)
@@ -226,8 +228,9 @@ fn trust_services(router: &mut HiveRouterConfig, tls: &TlsSettings) -> anyhow::R
     Ok(())
 }
 
-/// The router loads the system's certificate authorities whether it needs them or not, and never becomes ready where there are none, as in a
-/// container with no more than a C library. There it trusts nobody, which does for services without TLS.
+/// Lets the gateway start where there are no certificate authorities, as in a container with only a C library. The
+/// router always loads the system's authorities and never becomes ready without any. There it gets an authority that
+/// has signed nothing, which suffices for services without TLS.
 fn start_without_authorities(
     router: &mut HiveRouterConfig,
     services: &Services,
@@ -258,7 +261,8 @@ fn start_without_authorities(
     Ok(())
 }
 
-/// The router replaces a subgraph URL's whole path for a WebSocket: a base URL's own path must go in front.
+/// The router replaces the whole path of a subgraph's URL for a WebSocket, so a path in the base URL must be added in
+/// front.
 fn place_web_sockets(router: &mut HiveRouterConfig, services: &Services) -> anyhow::Result<()> {
     let Some(sockets) = router.subscriptions.websocket.as_mut() else {
         return Ok(());
@@ -299,7 +303,7 @@ fn supergraph(settings: &RouterSettings) -> anyhow::Result<FilePath> {
         .with_context(|| format!("{} is no path of a supergraph", file.display()))
 }
 
-/// Keeps what is built in as a file, for the router reads files alone.
+/// Writes built-in content to a file, because the router reads only files.
 fn write_built_in(data_dir: &Path, name: &str, text: &str) -> anyhow::Result<PathBuf> {
     let folder = data_dir.join("router");
     let file = folder.join(name);

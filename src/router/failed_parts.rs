@@ -1,8 +1,9 @@
-//! What a call of a service that failed is answered with instead: an error for each part of the client's answer that it was to bring.
+//! Replaces the response of a failed call to a service by one with an error for each part that the call was to bring.
 //!
-//! The router makes one error of a failed call, which names no part, or one that no client knows (`_entities`). It knows well, though,
-//! which object of the client's answer each entity is: an answer that says of each entity what is missing becomes errors with the
-//! client's own paths. The same is made of an answer that is nothing but errors which name no part, such as a refusal.
+//! For a failed call the router makes one error that names no part of the client's response, or names one that no
+//! client knows (`_entities`). But the router knows which object of the client's response each entity is. If a response
+//! has an error for each entity, the router turns them into errors with the client's own paths. A response that
+//! consists only of errors without a path, such as a refusal, is replaced in the same way.
 
 use bytes::Bytes;
 use hive_router::graphql_tools::parser::query::{
@@ -12,12 +13,12 @@ use hive_router::graphql_tools::parser::query::{
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-/// The most errors for one call that name a part; one more then stands for the rest.
+/// The most errors with a path for one call. Errors without a path then stand for the rest.
 const MOST_ERRORS: usize = 1_000;
-/// How the router names a field for itself where two would have one name.
+/// The prefix of the router's own aliases, for fields that would otherwise have the same name.
 const ROUTERS_ALIAS: &str = "_internal_qp_alias";
 
-/// What an error says, wherever it stands.
+/// The content of an error, apart from its path.
 #[derive(Debug, Clone)]
 pub(super) struct Told {
     pub(super) message: String,
@@ -34,8 +35,9 @@ impl Told {
     }
 }
 
-/// The answer in place of a failed call's, which tells the same of each part; `None` where the operation cannot be read, or nothing is
-/// told. `query` is the router's own document, `variables` the representations of entities by variable.
+/// The response that takes the place of a failed call's: the same errors for each part. `None` where the operation
+/// cannot be parsed, or there are no errors. `query` is the document that the router sent; `variables` holds the
+/// representations of entities by variable.
 pub(super) fn failed_parts(
     query: &str,
     variables: Option<&[(&str, Vec<u8>)]>,
@@ -95,7 +97,7 @@ fn root<'d, 'a>(document: &'d Document<'a, &'a str>) -> Option<&'d Selections<'a
         })
 }
 
-/// The fields of a selection on an object of this type, with fragments in place, each key once.
+/// The fields that a selection selects on an object of this type, with fragments resolved, each response key once.
 fn fields<'d, 'a>(
     document: &'d Document<'a, &'a str>,
     set: &'d Selections<'a>,
@@ -103,7 +105,7 @@ fn fields<'d, 'a>(
 ) -> Vec<&'d Field<'a, &'a str>> {
     let mut found: Vec<&Field<'a, &'a str>> = Vec::new();
     let mut sets = vec![set];
-    // The router's own documents have no circles; a bound all the same.
+    // The router's documents have no cycles of fragments. The bound is a precaution.
     for _ in 0..1_000 {
         let Some(set) = sets.pop() else { break };
         for selection in &set.items {
@@ -160,7 +162,7 @@ fn response_key<'a>(field: &Field<'a, &'a str>) -> &'a str {
         .unwrap_or(field.name)
 }
 
-/// The types of the entities that are asked for, in order.
+/// The types of the requested entities, in order.
 fn types<'a>(field: &Field<'a, &'a str>, variables: &[(&str, Vec<u8>)]) -> Vec<String> {
     #[derive(Deserialize)]
     struct Representation {

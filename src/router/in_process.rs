@@ -1,8 +1,9 @@
-//! The router as something that stands behind the front door, in the same process and on the same thread: requests reach it as values,
-//! not over a connection.
+//! Calls the router behind the front door in the same process and thread. Requests reach it as values, not over a
+//! connection.
 //!
-//! What the router is made of cannot leave its thread; the front door wants what may. Each thread of the gateway serves its
-//! connections alone, so nothing ever leaves ([`SendWrapper`] would end the process with a panic if it did).
+//! The router's parts cannot leave their thread, but the front door requires types that may. Each thread of the gateway
+//! serves its own connections, so nothing ever leaves its thread. If something did, [`SendWrapper`] would panic and end
+//! the process.
 
 use std::convert::Infallible;
 use std::io;
@@ -32,10 +33,10 @@ use tracing::instrument::WithSubscriber;
 use super::sampling::{Sampler, trace_of};
 use super::{recorded_trace, timed_out};
 
-/// By this header the router tells its plan of an operation, beside the answer or in place of it: which services there are, and what each is
-/// asked.
+/// With this header the router reveals its plan of an operation, beside the response or instead of it. The plan shows
+/// which services exist and what each one is asked.
 const EXPOSE_QUERY_PLAN: &str = "hive-expose-query-plan";
-/// The largest body of a request, in bytes: the front door has read it within its own limit.
+/// The largest request body, in bytes. The front door has already read it within its own limit.
 const LARGEST_BODY: usize = 16 * 1024 * 1024;
 
 type Answered = Result<WebResponse, web::Error>;
@@ -44,19 +45,19 @@ type Answered = Result<WebResponse, web::Error>;
 #[derive(Clone)]
 pub(super) struct InProcess {
     call: SendWrapper<Rc<dyn Fn(ntex_http::Request) -> LocalBoxFuture<'static, Answered>>>,
-    /// Decides which traces are recorded; none if no trace is.
+    /// Decides which traces are recorded. `None` if no trace is.
     sampler: Option<Sampler>,
 }
 
-/// The client that a request came from.
+/// The address of the client that sent a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
 impl InProcess {
-    /// Sets an application up.
+    /// Initializes an application.
     ///
     /// # Errors
-    /// When one of its services cannot be made.
+    /// When one of its services cannot be created.
     pub(super) async fn new<R, S>(
         application: R,
         settings: SharedCfg,
@@ -93,7 +94,7 @@ impl tower::Service<Request<Body>> for InProcess {
     type Future = SendWrapper<LocalBoxFuture<'static, Result<Response<Body>, Infallible>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // Each call waits for itself.
+        // Each call waits by itself, so the service is always ready.
         Poll::Ready(Ok(()))
     }
 
@@ -101,7 +102,7 @@ impl tower::Service<Request<Body>> for InProcess {
         let call = Rc::clone(&self.call);
         let sampler = self.sampler.as_ref();
         let unrecorded = sampler.and_then(|sampler| sampler.decide(request.headers_mut()));
-        // One that is not recorded is within a trace all the same: this log and those of the services name it.
+        // A request that is not recorded still belongs to a trace, which this log and the services' logs name.
         let told = unrecorded
             .as_ref()
             .and_then(|_| trace_of(request.headers()));
@@ -137,7 +138,7 @@ impl tower::Service<Request<Body>> for InProcess {
     }
 }
 
-/// The request as the router has it.
+/// Converts the request to the router's type.
 async fn given(request: Request<Body>) -> Result<ntex_http::Request, axum::Error> {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, LARGEST_BODY).await?;
@@ -151,7 +152,7 @@ async fn given(request: Request<Body>) -> Result<ntex_http::Request, axum::Error
     if let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() {
         given.extensions_mut().insert(Peer(*peer));
     }
-    // By it the routes know what the front door has judged.
+    // The routes see from this kind that the front door has judged the request.
     if let Some(kind) = parts.extensions.get::<OperationKind>() {
         given.extensions_mut().insert(*kind);
     }
@@ -172,7 +173,8 @@ async fn given(request: Request<Body>) -> Result<ntex_http::Request, axum::Error
     Ok(given)
 }
 
-/// The response as the front door has it. Its body may be worked out as it is read, with this subscriber if there is one.
+/// Converts the response to the front door's type. Its body may be computed while it is read; if there is a subscriber,
+/// that happens with it.
 fn taken(response: WebResponse, subscriber: Option<Dispatch>) -> Response<Body> {
     let (mut response, _) = response.into_parts();
     let body = match response.take_body() {
@@ -194,7 +196,7 @@ fn taken(response: WebResponse, subscriber: Option<Dispatch>) -> Response<Body> 
     });
     *taken.status_mut() = response.status();
     for (name, value) in response.headers() {
-        // A length that is written twice would be a lie once one is changed.
+        // The server sets the length itself. A second header would be wrong after a change of the body.
         if *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING {
             continue;
         }

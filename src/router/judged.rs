@@ -1,5 +1,6 @@
-//! The second guard of the router: it carries out what the front door has judged, and nothing else. The door hands an operation on with its
-//! kind ([`OperationKind`]); a request without one is no operation here, by whatever path and method it comes, also where the door should fail.
+//! The router's second guard: it executes only operations that the front door has judged. The front door passes an
+//! operation on with its kind ([`OperationKind`]). A request without a kind is refused on every path and with every
+//! method, even if the front door had a fault.
 
 use hive_router::ntex::http::RequestHead;
 use hive_router::ntex::web::{self, ServiceConfig};
@@ -7,8 +8,8 @@ use tandem_front_door::graphql::OperationKind;
 
 use super::problem::no_such_route;
 
-/// Takes all that the router's own routes would take for GraphQL, as they are written there, unless the front door has judged it. It must stand
-/// before them.
+/// Answers every request that the router's own routes would accept as GraphQL, unless the front door has judged it.
+/// Must be added before those routes and use the same paths.
 pub(super) fn routes(app: &mut ServiceConfig, graphql: &str, websocket: Option<&str>) {
     if let Some(websocket) = websocket {
         app.service(
@@ -50,7 +51,7 @@ mod tests {
     use crate::router::in_process::InProcess;
     use crate::router::methods::Methods;
 
-    /// The status of each request by the router's own routes, which have nothing to answer with here: an operation fails.
+    /// The status of each response. The router's own routes lack their state here, so an operation fails with 500.
     fn statuses(requests: Vec<Request<Body>>) -> Vec<u16> {
         let answering = async move {
             let socket = "/graphql/ws";
@@ -122,7 +123,7 @@ mod tests {
         ));
         let statuses = statuses(requests);
         assert_eq!(statuses[..count], vec![404; count][..]);
-        // What is judged reaches the router's own route.
+        // A judged request reaches the router's own route.
         assert_eq!(statuses[count], 500);
     }
 }

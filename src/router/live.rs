@@ -1,5 +1,5 @@
-//! The live page, and the buttons on it that kill a process: those work under `tandem up` on loopback without authentication, which is a
-//! developer's own machine, and nowhere else.
+//! The live page, and its buttons that kill a process. The buttons work only under `tandem up` on loopback without
+//! authentication, because that is a developer's own machine.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use super::pages::{page, read};
 use super::problem::problem;
 use crate::running::Found;
 
-/// What may be killed.
+/// The services that may be killed.
 const SERVICES: [&str; 3] = ["accounts", "orders", "broker"];
 
-/// Kills processes of the `up` that this gateway is of, if it may.
+/// Kills processes of the `up` that started this gateway, where that is allowed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Kills {
-    /// The data directory of that `up`; none where nothing may be killed.
+    /// The data directory of that `up`. `None` where nothing may be killed.
     directory: Option<Arc<PathBuf>>,
 }
 
@@ -39,7 +39,7 @@ enum NotKilled {
 }
 
 impl Kills {
-    /// Those of the `up` that runs on this data directory, if it is this process's parent.
+    /// Allows the processes of the `up` that runs on this data directory, if that `up` is this process's parent.
     pub(super) fn of_up(directory: PathBuf) -> Self {
         Self {
             directory: Some(Arc::new(directory)),
@@ -62,7 +62,8 @@ impl Kills {
         let id = running.processes.get(service).copied().ok_or_else(away)?;
         let process = i32::try_from(id).ok().and_then(Pid::from_raw);
         let process = process.ok_or_else(away)?;
-        // `up` waits for its children and takes their names out of the file: the id is not yet another's.
+        // The id cannot belong to another process yet: `up` waits for its children and removes ended ones from the
+        // file.
         kill_process(process, Signal::KILL).map_err(|_| away())?;
         tracing::warn!(service, id, "killed, as the live page was asked to");
         Ok(id)
@@ -87,7 +88,8 @@ async fn here(kills: web::types::State<Kills>) -> HttpResponse {
         .body(json!({ "kills": kills.directory.is_some() }).to_string())
 }
 
-/// Takes JSON alone, which no page of another origin can send unasked; the front door refuses other origins besides.
+/// Accepts only JSON, which a page of another origin cannot send without a preflight. The front door also refuses other
+/// origins.
 async fn kill(
     request: HttpRequest,
     service: web::types::Path<String>,

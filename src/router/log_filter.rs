@@ -1,8 +1,8 @@
-//! What the gateway's log may say: from `debug` on the router and its libraries log what requests carry (variables, bodies, card
-//! numbers), whoever asks for it.
+//! Limits the gateway's log. At `debug` and below, the router and its libraries log what requests carry (variables,
+//! bodies, card numbers), so no setting may enable those levels for them.
 
-/// The filter of the gateway's log and the level of what it does not name: our own code says what is asked for, all other no more
-/// than `info`.
+/// The filter of the gateway's log, and the level of targets that it does not name. Our own code logs at the requested
+/// level, all other code at no more than `info`.
 pub(super) fn bounded(asked: &str) -> (String, &'static str) {
     let mut everything = "info";
     let mut directives = Vec::new();
@@ -20,7 +20,7 @@ pub(super) fn bounded(asked: &str) -> (String, &'static str) {
             (Some(target), bounded) => {
                 directives.push(format!("{target}={}", bounded.unwrap_or(level)));
             }
-            // A target alone asks for all that it has.
+            // A target without a level would enable all levels.
             (None, None) => directives.push(format!("{directive}=info")),
         }
     }
@@ -28,7 +28,7 @@ pub(super) fn bounded(asked: &str) -> (String, &'static str) {
     (directives.join(","), everything)
 }
 
-/// A level, `info` for those that say more; `None` if it is none. The router has no level below `error`.
+/// The level, limited to `info`. `None` if the text is no level. The router has no level below `error`.
 fn bounded_level(level: &str) -> Option<&'static str> {
     match level.to_ascii_lowercase().as_str() {
         "off" | "0" | "error" | "1" => Some("error"),

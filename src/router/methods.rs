@@ -1,4 +1,5 @@
-//! Methods on the gateway's port: HEAD is answered wherever GET is (RFC 9110, 9.3.2), and a 405 says what would be right (15.5.6).
+//! HTTP methods on the gateway's port: HEAD is answered wherever GET is (RFC 9110, 9.3.2), and a 405 names the allowed
+//! methods (15.5.6).
 
 use std::error::Error;
 use std::rc::Rc;
@@ -16,23 +17,23 @@ use hive_router::ntex::{Middleware, SharedCfg, forward_ready};
 
 use super::problem::method_not_allowed;
 
-/// What a path takes that can only be read.
+/// The methods of a path that can only be read.
 pub(super) const READ: &str = "GET, HEAD";
-/// What the GraphQL path takes.
+/// The methods of the GraphQL path.
 const GRAPHQL: &str = "GET, HEAD, POST";
 
-/// Marks a request that came as HEAD and is answered as GET.
+/// Marks a request that arrived as HEAD and is handled as GET.
 struct CameAsHead;
 
-/// Whether a request came as HEAD: for those who can spare the work for a body that is not sent.
+/// Whether a request arrived as HEAD. Handlers can then save the work for a body that is not sent.
 pub(super) fn came_as_head(request: &HttpRequest) -> bool {
     request.extensions().contains::<CameAsHead>()
 }
 
-/// The middleware. It must stand outside of all others: what they do to an answer shows in its headers.
+/// The middleware. It must be the outermost one, because the others change an answer's headers.
 #[derive(Debug, Clone)]
 pub(super) struct Methods {
-    /// The path that takes POST as well.
+    /// The path that also accepts POST.
     pub(super) graphql_path: String,
 }
 
@@ -87,7 +88,7 @@ where
 }
 
 impl<S> MethodsService<S> {
-    /// A 405 with what the path takes, and with words if it has none.
+    /// A 405 with the allowed methods, and with a message if it has none.
     fn explained(&self, mut response: WebResponse) -> WebResponse {
         if response.headers().contains_key(ALLOW) {
             return response;
@@ -107,7 +108,8 @@ impl<S> MethodsService<S> {
     }
 }
 
-/// The head of an answer. How long its body would have been stays said, where it is known; what would make the body is stopped.
+/// Removes the body of a response. The header keeps the length of the body where it is known; the code that would
+/// produce the body is dropped.
 fn without_body(response: WebResponse) -> WebResponse {
     response.map_body(|_, body| {
         let size = match body.size() {
@@ -118,7 +120,7 @@ fn without_body(response: WebResponse) -> WebResponse {
     })
 }
 
-/// A body that is as long as it says and is not sent.
+/// A body that reports its size and sends nothing.
 struct OnlySize(BodySize);
 
 impl MessageBody for OnlySize {

@@ -1,4 +1,4 @@
-//! The front door's metrics, shown with the router's own: both are recorded by libraries of their own.
+//! The front door's metrics, shown together with the router's own. Two different libraries record them.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -17,10 +17,10 @@ use tandem_service::web::open_metrics;
 use super::in_process::InProcess;
 
 const PATH: &str = "/actuator/prometheus";
-/// The most that the router's own metrics have, in bytes.
+/// The largest size of the router's own metrics, in bytes.
 const LARGEST: usize = 16 * 1024 * 1024;
 
-/// What is recorded by the front door and by our plugins.
+/// The metrics of the front door and of our plugins.
 #[derive(Clone)]
 pub(super) struct Recorded {
     handle: PrometheusHandle,
@@ -28,17 +28,17 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    /// All of it, with what the operating system knows about this process, in the text format of Prometheus.
+    /// All these metrics in the text format of Prometheus, with what the operating system reports of this process.
     pub(super) fn render(&self) -> String {
         record_process(self.started);
         self.handle.render()
     }
 }
 
-/// Begins to record.
+/// Installs the recorder.
 ///
 /// # Errors
-/// When something records it already.
+/// When a recorder is already installed.
 #[expect(clippy::disallowed_methods, reason = "it measures and decides nothing")]
 pub(super) fn record() -> Result<Recorded, BuildError> {
     let handle = PrometheusBuilder::new()
@@ -51,7 +51,8 @@ pub(super) fn record() -> Result<Recorded, BuildError> {
     })
 }
 
-/// Folds what was recorded into its histograms again and again: until then each value is held, and a scrape may never come.
+/// Periodically folds recorded values into their histograms. Until then each value is held in memory, and a scrape may
+/// never come.
 #[expect(clippy::disallowed_methods, reason = "the gateway runs on real time")]
 pub(super) async fn keep_small(recorded: &Recorded) -> Infallible {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
@@ -61,7 +62,7 @@ pub(super) async fn keep_small(recorded: &Recorded) -> Infallible {
     }
 }
 
-/// The router, with the front door's metrics behind its own.
+/// The router, with the front door's metrics appended to its own.
 #[derive(Clone)]
 pub(super) struct WithMetrics {
     router: InProcess,
@@ -86,7 +87,7 @@ impl tower::Service<Request<Body>> for WithMetrics {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let is_scrape = request.uri().path() == PATH;
         if is_scrape {
-            // What is put behind a compressed text would be no part of it.
+            // Text appended to a compressed body would not be part of it.
             request.headers_mut().remove(header::ACCEPT_ENCODING);
         }
         if !is_scrape {

@@ -1,12 +1,13 @@
-//! The gateway: Hive Router as a library, behind the front door, with the start page, GraphiQL, the operator's page,
-//! the REST routes and the actuator on the same port.
+//! The gateway: Hive Router as a library behind the front door. The start page, GraphiQL, the operator's page, the REST
+//! routes and the actuator are on the same port.
 //!
 //! * `server`, `configuration`, `in_process`: the router, its configuration, and how the front door calls it.
 //! * `judged`: the router executes only what the front door has judged.
-//! * `resilience`, `timed_out`, `failed_parts`, `codes`: services that fail, and the errors that a client gets then.
+//! * `resilience`, `timed_out`, `failed_parts`, `codes`: services that fail, and the errors that a client then gets.
 //! * `rest`, `target`, `outgoing`: routes that are passed on to the services.
 //! * `operations`, `live`, `pages`, `system`: the pages.
-//! * `traces`, `sampling`, `recorded_trace`, `metrics`, `actuator`, `log_filter`: what the gateway reports of itself.
+//! * `traces`, `sampling`, `recorded_trace`, `metrics`, `actuator`, `log_filter`: what the gateway reports about
+//!   itself.
 
 mod actuator;
 mod codes;
@@ -132,10 +133,10 @@ pub(crate) struct RouterSettings {
     pub(crate) authentication: AuthenticationSettings,
 }
 
-/// Runs the gateway until SIGTERM or SIGINT; open requests get one second to end.
+/// Runs the gateway until SIGTERM or SIGINT. Open requests get one second to end.
 ///
-/// It brings its own runtime and installs the process's tracing subscriber, as configured in the router configuration; what is
-/// asked for in `log` beyond the defaults of all processes wins.
+/// Starts its own runtime and installs the process's tracing subscriber as the router configuration says. Values in
+/// `log` that differ from the defaults of all processes take precedence.
 ///
 /// # Errors
 /// When a setting does not fit, the port is taken, or the supergraph or the router configuration is not valid.
@@ -158,13 +159,15 @@ pub(crate) fn run(settings: RouterSettings, log: &LogSettings) -> anyhow::Result
         .context("the gateway does not start")?;
     let configuration = configuration::load(&settings, log)?;
 
-    // The router's runtime must not be started inside another one: a thread of its own makes this callable anywhere.
+    // The router's runtime must not start inside another one. With a thread of its own, this function can be called
+    // anywhere.
     let gateway = std::thread::Builder::new()
         .name("gateway".to_owned())
         .spawn(move || {
             System::build()
                 .name("gateway")
-                // A fault ends the process: a handler that returned into it would run into it for ever.
+                // Without handlers, a fault ends the process. A handler that returned would run into the same fault for
+                // ever.
                 .disable_signals()
                 .build(DefaultRuntime)
                 .block_on(server::serve(listener, configuration))

@@ -1,9 +1,9 @@
-//! The operator's page at `/operations`, and the routes of the services that it asks, passed on under `/operations/accounts` and
-//! `/operations/orders`.
+//! The operator's page at `/operations`, and the routes of the services that the page calls, under
+//! `/operations/accounts` and `/operations/orders`.
 //!
-//! Who may is decided by the services. Where authentication is on, the caller's token is passed on as it is. On a laptop, where it is off,
-//! the services still want to see that an operator asks: under `tandem up` on loopback the gateway shows that in the page's stead, for
-//! pages of its own origin alone.
+//! The services decide who may call them. Where authentication is on, the caller's token is passed on unchanged. Where
+//! it is off, on a developer's machine, the services still require proof that an operator asks. Under `tandem up` on
+//! loopback the gateway adds that proof, but only for pages of its own origin.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ use super::problem::{method_not_allowed, problem};
 use super::rest::{Proxy, Service};
 use super::target::Target;
 
-/// What a path takes that can only be ordered.
+/// The method of a path that only accepts orders.
 const ORDER: &str = "POST";
-/// What a path takes that can be read and ordered.
+/// The methods of a path that can be read and accepts orders.
 const BOTH: &str = "GET, HEAD, POST";
 
-/// What is passed on, and how it is asked. What cannot be taken back is not among it, but to discard a dead letter, which stays on its
-/// topic: the commands do the rest.
+/// The routes that are passed on, and their methods. Orders that cannot be undone are left to the commands. The one
+/// exception is to discard a dead letter, because the letter stays on its topic.
 const PASSED_ON: [(&str, &str); 12] = [
     ("/admin/health", READ),
     ("/admin/log", READ),
@@ -42,23 +42,24 @@ const PASSED_ON: [(&str, &str); 12] = [
     ("/admin/rebuild", BOTH),
     ("/admin/rebuild/stop", ORDER),
 ];
-/// The same of accounts alone.
+/// Routes that are passed on to accounts only.
 const PASSED_ON_TO_ACCOUNTS: [(&str, &str); 1] = [("/admin/audit/customer", READ)];
 
-/// How an operator is known.
+/// How an operator is recognized.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Operators {
-    /// By their token, which is passed on.
+    /// By the caller's token, which is passed on.
     #[default]
     ByToken,
-    /// Authentication is off, and nothing shows that whoever asks is one: what they send is passed on, and will hardly do.
+    /// Authentication is off, and nothing proves that the caller is an operator. The request is passed on; the services
+    /// will probably refuse it.
     Nobody,
-    /// Whoever uses this machine is one.
+    /// Everybody who uses this machine is an operator.
     Everybody(Arc<HeaderValue>),
 }
 
 impl Operators {
-    /// Authentication is off. `token` is the operator's, where everybody may be one.
+    /// For a gateway without authentication. `token` is the operator token, where everybody is an operator.
     pub(super) fn without_authentication(token: Option<&SecretString>) -> Self {
         let header = token.and_then(|token| {
             let mut header =
@@ -96,7 +97,7 @@ async fn show() -> HttpResponse {
     page(StatusCode::OK, PAGE_POLICY, OPERATIONS_PAGE.to_owned())
 }
 
-/// How the page is to ask.
+/// Tells the page how to make its requests.
 async fn here(operators: web::types::State<Operators>) -> HttpResponse {
     json_answer(&json!({ "operators": operators.name() }).to_string())
 }
@@ -142,8 +143,8 @@ fn route(app: &mut ServiceConfig, service: Service, path: &'static str, allowed:
     app.service(web::resource(at).route(web::to(handler)));
 }
 
-/// Orders are JSON, which no page of another origin can send unasked. Where everybody is an operator, whoever is asked by another page
-/// is none, also where pages of other origins may use the graph.
+/// Orders must be JSON, which a page of another origin cannot send without a preflight. Where everybody is an operator,
+/// requests from pages of other origins are refused, even if such pages may use the graph.
 fn judge(
     operators: &Operators,
     method: &Method,

@@ -1,4 +1,5 @@
-//! Changes responses on their way out: the shell that the server of the router wants of a middleware, once for all of ours.
+//! Changes responses on their way out. The router's server requires much code around a middleware; it is here once for
+//! all.
 
 use std::error::Error;
 use std::rc::Rc;
@@ -10,7 +11,7 @@ use hive_router::ntex::util::Bytes;
 use hive_router::ntex::web::{DefaultError, Error as WebError, WebRequest, WebResponse};
 use hive_router::ntex::{Middleware, SharedCfg, forward_ready};
 
-/// A middleware that gives each response to a function.
+/// A middleware that passes each response to a function.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outgoing(pub(super) fn(WebResponse) -> WebResponse);
 
@@ -50,7 +51,7 @@ where
     }
 }
 
-/// The response with each chunk of its body changed; how long it is, is then not known ahead.
+/// Changes each chunk of the response's body. The length is then not known in advance.
 pub(super) fn each_chunk(
     response: WebResponse,
     change: impl FnMut(Bytes) -> Bytes + 'static,

@@ -1,4 +1,4 @@
-//! What a browser gets from the gateway: the start page at `/`, GraphiQL at the GraphQL path, and their files (`web/`).
+//! What the gateway serves to browsers: the start page at `/`, GraphiQL at the GraphQL path, and their files (`web/`).
 
 use hive_router::ntex::http::{HeaderMap, Method, StatusCode, header};
 use hive_router::ntex::web::{self, HttpRequest, HttpResponse, ServiceConfig, guard};
@@ -10,7 +10,7 @@ use tandem_web::{
 
 use super::system::System;
 
-/// Adds the pages for those who accept HTML, and their files.
+/// Adds the pages, for clients that accept HTML, and their files.
 pub(super) fn routes(app: &mut ServiceConfig, graphql_path: &str) {
     app.service(
         web::resource(graphql_path)
@@ -39,7 +39,7 @@ pub(super) fn routes(app: &mut ServiceConfig, graphql_path: &str) {
     }
 }
 
-/// Whether the request is a browser's.
+/// Whether the request comes from a browser.
 pub(super) fn is_person(headers: &HeaderMap) -> bool {
     headers
         .get(header::ACCEPT)
@@ -70,7 +70,7 @@ pub(super) fn page(status: StatusCode, policy: &str, content: String) -> HttpRes
         .body(content)
 }
 
-/// The start page, or for a program the addresses that it leads to.
+/// The start page. A program gets the addresses that the page links to.
 async fn start(request: HttpRequest) -> HttpResponse {
     if is_person(request.headers()) {
         return page(StatusCode::OK, PAGE_POLICY, START_PAGE.to_owned());
@@ -94,7 +94,7 @@ async fn start(request: HttpRequest) -> HttpResponse {
         .body(links.to_string())
 }
 
-/// What runs and how it is, for the start page.
+/// The state of the running system, for the start page.
 async fn status(system: web::types::State<System>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("application/json")
@@ -102,7 +102,7 @@ async fn status(system: web::types::State<System>) -> HttpResponse {
         .body(system.report().await.to_string())
 }
 
-/// A file of a page; a browser that has this version's file is told so.
+/// A file of a page. Answers 304 if the browser has this version of the file.
 fn file(request: &HttpRequest, held: File) -> HttpResponse {
     let known = request
         .headers()

@@ -1,4 +1,4 @@
-//! Errors of the REST routes as JSON problems (RFC 9457), and as a page for those who look with a browser.
+//! Errors of the REST routes: problem details in JSON (RFC 9457), or a page for browsers.
 
 use hive_router::ntex::http::{StatusCode, header};
 use hive_router::ntex::web::{HttpRequest, HttpResponse};
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::pages;
 
-/// A problem about the request at `path`; `detail` says what happened and what would be right.
+/// A problem about the request at `path`. `detail` says what happened and what would be right.
 pub(super) fn problem(status: StatusCode, path: &str, detail: &str) -> HttpResponse {
     let body = json!({
         "type": "about:blank",
@@ -20,7 +20,7 @@ pub(super) fn problem(status: StatusCode, path: &str, detail: &str) -> HttpRespo
         .body(body.to_string())
 }
 
-/// The answer on a path that nothing serves.
+/// The response on a path that nothing serves.
 pub(super) async fn no_such_route(request: HttpRequest) -> HttpResponse {
     refusal(
         StatusCode::NOT_FOUND,
@@ -29,7 +29,7 @@ pub(super) async fn no_such_route(request: HttpRequest) -> HttpResponse {
     )
 }
 
-/// A page for a person, a problem for a program.
+/// A page for a browser, a problem for a program.
 fn refusal(status: StatusCode, request: &HttpRequest, detail: &str) -> HttpResponse {
     if pages::is_person(request.headers()) {
         return pages::explained(status, detail);
@@ -41,7 +41,7 @@ fn refusal(status: StatusCode, request: &HttpRequest, detail: &str) -> HttpRespo
     response
 }
 
-/// The answer to a method that a route does not have.
+/// The response to a method that a route does not have.
 pub(super) fn method_not_allowed(request: &HttpRequest, allowed: &'static str) -> HttpResponse {
     let detail = format!("This route takes {allowed} only.");
     let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, request, &detail);

@@ -1,4 +1,5 @@
-//! Which trace the router records a request in: it may begin one by itself, and tells nobody. What is counted is linked to it as an exemplar.
+//! Finds the trace in which the router records a request. The router may begin a trace itself and does not report it.
+//! Metrics are linked to the trace as an exemplar.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -13,7 +14,7 @@ task_local! {
     static FOUND: Cell<Option<TraceContext>>;
 }
 
-/// Carries a request out; answers its trace, too, if that is recorded and a service was called.
+/// Executes a request. Also returns its trace, if that is recorded and a service was called.
 pub(super) async fn found<T>(request: impl Future<Output = T>) -> (T, Option<TraceContext>) {
     let carried = async {
         let outcome = request.await;
@@ -22,7 +23,7 @@ pub(super) async fn found<T>(request: impl Future<Output = T>) -> (T, Option<Tra
     FOUND.scope(Cell::new(None), carried).await
 }
 
-/// Notes the trace of the present span, within [`found`].
+/// Records the trace of the current span for the surrounding [`found`].
 pub(super) fn note() {
     let context = Span::current().context();
     let span = context.span();
@@ -32,7 +33,7 @@ pub(super) fn note() {
     }
     let trace = format!("00-{}-{}-01", span.trace_id(), span.span_id());
     if let Ok(trace) = trace.parse() {
-        // Elsewhere nobody asks.
+        // Outside of `found` nobody needs the trace.
         let _ = FOUND.try_with(|found| found.set(Some(trace)));
     }
 }

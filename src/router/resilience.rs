@@ -1,8 +1,9 @@
-//! Keeps a service that fails from failing the gateway: a time limit over each whole call, behind which an operation asks that service
-//! nothing more, one more try of a query whose connection broke, a circuit breaker for each service, and in place of what failed an error for
-//! each part of the client's answer.
+//! Keeps a failing service from failing the gateway. It has a time limit for each whole call; after one is exceeded,
+//! the operation asks that service nothing more. It retries a query once if its connection broke. It has a circuit
+//! breaker for each service. It replaces a failure by an error for each part of the client's response.
 //!
-//! The router has a time limit of its own, which ends with the head of an answer, and a circuit breaker, whose refusals name no part.
+//! The router has its own time limit, which ends with the head of a response, and its own circuit breaker, whose
+//! refusals name no part of the response.
 #![expect(clippy::disallowed_methods, reason = "the gateway runs on real time")]
 
 use std::collections::HashMap;
@@ -32,13 +33,13 @@ use super::codes::UNANSWERED_MUTATION;
 use super::failed_parts::{Told, failed_parts};
 use super::{recorded_trace, timed_out};
 
-/// Calls that failed, by service and code.
+/// Failed calls, by service and code.
 const FAILURES: &str = "gateway_service_failures_total";
-/// Queries that were sent once more, by service.
+/// Queries that were retried, by service.
 const RETRIES: &str = "gateway_service_retries_total";
-/// What the router adds to an answer whose status is not a good one.
+/// The code that the router adds to a response whose status is not a success.
 const OF_THE_STATUS: &str = "SUBREQUEST_HTTP_ERROR";
-/// What a call of a service fails with, in the router's codes.
+/// The router's codes for a failed call to a service.
 const CODES: [&str; 9] = [
     OF_THE_STATUS,
     "SUBREQUEST_MALFORMED_RESPONSE",
@@ -51,8 +52,8 @@ const CODES: [&str; 9] = [
     "SUBGRAPH_RESPONSE_FAILURE",
 ];
 
-/// Shows what is counted of these services before anything is: a series that begins with the first failure is no increase, and no alert hears
-/// of it.
+/// Creates these services' counters with zero. A series that begins with the first failure shows no increase, so no
+/// alert would fire.
 pub(super) fn show_counters(services: [&'static str; 2]) {
     for service in services {
         metrics::counter!(RETRIES, "service" => service).increment(0);
@@ -66,15 +67,15 @@ pub(super) fn show_counters(services: [&'static str; 2]) {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ResilienceSettings {
-    /// Whether a query whose connection broke is sent once more.
+    /// Whether a query whose connection broke is retried.
     retry_queries: bool,
-    /// How many of a service's last calls are looked at.
+    /// How many of the last calls to a service the circuit breaker considers.
     breaker_window: usize,
-    /// Which share of them must have failed for the service to be left alone, above 0 and at most 1.
+    /// The share of those calls that must fail before the breaker opens, above 0 and at most 1.
     breaker_failure_rate: f32,
-    /// How long it is left alone, in milliseconds.
+    /// How long the breaker stays open, in milliseconds.
     breaker_pause_ms: u64,
-    /// How many calls then show whether it is well again.
+    /// How many calls after that decide whether the breaker closes.
     breaker_trials: usize,
 }
 
@@ -90,7 +91,7 @@ impl Default for ResilienceSettings {
     }
 }
 
-/// A setting of the plugin that does not fit.
+/// An invalid setting of the plugin.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "plugins.tandem_resilience.config.{field} of the router configuration does not fit: {reason}"
@@ -132,7 +133,7 @@ impl ResilienceSettings {
     }
 }
 
-/// The plugin.
+/// The plugin that wraps the call to each service.
 pub(super) struct Resilience {
     settings: ResilienceSettings,
     breakers: Mutex<HashMap<String, AsyncRecloser>>,
@@ -143,7 +144,7 @@ impl Resilience {
         let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
         match breakers.get(service) {
             Some(breaker) => breaker.clone(),
-            // As many as the supergraph has services.
+            // There are at most as many as the supergraph has services.
             None => breakers
                 .entry(service.to_owned())
                 .or_insert_with(|| self.settings.breaker())
@@ -184,7 +185,7 @@ impl RouterPlugin for Resilience {
     }
 }
 
-/// What calls one service.
+/// Calls one service.
 struct Resilient {
     service: String,
     breaker: AsyncRecloser,
@@ -192,11 +193,11 @@ struct Resilient {
     inner: SubgraphExecutorBoxedArc,
 }
 
-/// A call that failed, for the breaker.
+/// A call that the breaker counts as failed.
 enum Failed {
-    /// There is no answer.
+    /// There is no response.
     Call(SubgraphExecutorError),
-    /// The answer says that the service cannot.
+    /// The response says that the service is unable to answer.
     Answer(SubgraphResponse<'static>),
 }
 
@@ -218,7 +219,7 @@ impl Resilient {
             self.inner.execute(again, timeout, state).await
         };
         match timeout {
-            // Over all of it: the router's own limit ends with the head of an answer.
+            // The limit covers the whole call. The router's own limit ends with the head of a response.
             Some(limit) => match tokio::time::timeout(limit, calling).await {
                 Ok(outcome) => outcome,
                 Err(elapsed) => Err(elapsed.into()),
@@ -227,7 +228,7 @@ impl Resilient {
         }
     }
 
-    /// Counts and logs what failed; answers with an error for each part of the client's answer that it was for.
+    /// Counts and logs a failure. Returns an error for each part of the client's response that the call was for.
     fn failed(
         &self,
         query: &str,
@@ -236,7 +237,7 @@ impl Resilient {
     ) -> Result<SubgraphResponse<'static>, SubgraphExecutorError> {
         let code = error.error_code();
         metrics::counter!(FAILURES, "service" => self.service.clone(), "code" => code).increment(1);
-        // The router's span says of which request.
+        // The router's span identifies the request.
         tracing::warn!(service = self.service, code, %error, "a call of a service failed");
         let told_code = if is_mutation(query) && may_have_been_carried_out(&error) {
             UNANSWERED_MUTATION
@@ -254,8 +255,8 @@ impl Resilient {
     }
 }
 
-/// What a call fails with that is not made, because the one before it took all the time that its service has. That is no failure of the service's
-/// own: the breaker does not hear of it.
+/// The error of a call that is not made, because an earlier call of the operation used up the time of this service. It
+/// is not a new failure of the service, so the breaker does not count it.
 async fn no_time_left() -> SubgraphExecutorError {
     match tokio::time::timeout(Duration::ZERO, std::future::pending::<Infallible>()).await {
         Ok(never) => match never {},
@@ -282,7 +283,7 @@ impl SubgraphExecutor for Resilient {
         recorded_trace::note();
         let query = request.query;
         if let Some(answer) = only_names_its_type(query) {
-            // The router asks a service for the name of its own root.
+            // The router asks a service for the name of its own root type.
             return SubgraphResponse::deserialize_from_bytes(answer.into(), None);
         }
         let representations = request.raw_variable_values.clone();
@@ -298,7 +299,7 @@ impl SubgraphExecutor for Resilient {
         };
         let error = match self.breaker.call(judged).await {
             Ok(answer) => return Ok(in_parts(query, representations.as_deref(), answer)),
-            // The service's own words say more.
+            // The service's own message says more.
             Err(BreakerError::Inner(Failed::Answer(answer))) if has_words(&answer) => {
                 return Ok(in_parts(query, representations.as_deref(), answer));
             }
@@ -326,7 +327,7 @@ impl SubgraphExecutor for Resilient {
     }
 }
 
-/// Whether the service was sent what failed, as far as that can be told.
+/// Whether the service may have received the failed request, as far as the error shows.
 fn may_have_been_carried_out(error: &SubgraphExecutorError) -> bool {
     match error {
         SubgraphExecutorError::RequestFailure(error) => !error.is_connect(),
@@ -347,7 +348,7 @@ fn is_mutation(query: &str) -> bool {
     query.trim_start().starts_with("mutation")
 }
 
-/// The answer to an operation that asks for nothing but the name of its root's type.
+/// The response to an operation that asks only for the name of its root type.
 fn only_names_its_type(query: &str) -> Option<String> {
     let (_, selection) = query.split_once('{')?;
     let selection = selection.trim_end().strip_suffix('}')?;
@@ -386,8 +387,8 @@ fn copy<'a>(request: &SubgraphExecutionRequest<'a>) -> SubgraphExecutionRequest<
     }
 }
 
-/// An answer that is nothing but errors, none of which says where, with each of them for each part of the client's answer; any other answer
-/// as it is.
+/// If a response consists only of errors without a path, repeats each of them for each part of the client's response.
+/// Other responses stay unchanged.
 fn in_parts(
     query: &str,
     representations: Option<&[(&str, Vec<u8>)]>,
@@ -416,8 +417,8 @@ fn in_parts(
     }
 }
 
-/// Whether the connection broke, or something in front of the service says that it is not there, in words of GraphQL's or in none of
-/// them. Who took too long would take as long again.
+/// Whether the connection broke, or a proxy in front of the service says that it is down, in a GraphQL response or
+/// otherwise. A call that exceeded its time limit is not retried: it would take as long again.
 fn may_be_tried_again(outcome: &Result<SubgraphResponse<'static>, SubgraphExecutorError>) -> bool {
     match outcome {
         Ok(answer) => {
@@ -442,7 +443,7 @@ fn is_failure(answer: &SubgraphResponse<'static>) -> bool {
     answer.status.is_some_and(|status| status.is_server_error())
 }
 
-/// Whether the answer is GraphQL's, and not made by the router of a status alone.
+/// Whether the response came as GraphQL. The router makes one itself from a mere status.
 fn has_words(answer: &SubgraphResponse<'static>) -> bool {
     !answer.data.is_null()
         || answer.errors.as_ref().is_some_and(|errors| {

@@ -1,4 +1,4 @@
-//! The REST routes on the gateway's port: passed on to the service that owns them.
+//! The REST routes on the gateway's port. Requests are passed on to the service that owns the route.
 
 use std::error::Error;
 use std::rc::Rc;
@@ -27,18 +27,18 @@ use crate::tls_client::trusting;
 
 /// Largest request body, in bytes.
 const BODY_LIMIT: usize = 1024 * 1024;
-/// Bytes of an answer that is passed on as one piece: it leaves with its head.
+/// A response up to this many bytes is passed on in one piece, together with its head.
 const WHOLE: u64 = 256 * 1024;
-/// Bytes of a body that are read and thrown away so that its sender sees the refusal.
+/// How many bytes of a refused body are read and discarded, so that the sender sees the refusal.
 const DISCARD_LIMIT: usize = 16 * BODY_LIMIT;
-/// For a connection to a service.
+/// Time limit for connecting to a service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// For a client to send its body.
+/// Time limit for a client to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a service to begin its answer, and between two parts of it.
+/// Time limit for a service to begin its response, and between two parts of it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Headers that belong to one connection (RFC 9110, 7.6.1), and those that each side sets itself.
+/// Headers that belong to one connection (RFC 9110, 7.6.1), and headers that each side sets itself.
 const HOP_BY_HOP: [&str; 11] = [
     "connection",
     "keep-alive",
@@ -53,8 +53,8 @@ const HOP_BY_HOP: [&str; 11] = [
     "content-length",
 ];
 
-/// Headers by which a browser tells whose page asks: the front door of this port has judged them, and a service would take this port's
-/// own pages for those of another origin.
+/// Headers in which a browser names the page that sends the request. The front door of this port has judged them. A
+/// service would take this port's own pages for pages of another origin.
 const OF_THE_PAGE: [&str; 5] = [
     "origin",
     "sec-fetch-dest",
@@ -79,7 +79,7 @@ pub(super) struct Proxy {
 }
 
 impl Service {
-    /// As messages and paths have it.
+    /// The name in messages and paths.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Accounts => "accounts",
@@ -89,7 +89,7 @@ impl Service {
 }
 
 impl Proxy {
-    /// A proxy with a connection pool of its own.
+    /// Makes a proxy with its own connection pool.
     pub(super) fn new(services: &Services, tls: &TlsSettings) -> anyhow::Result<Self> {
         let client = trusting(reqwest::Client::builder(), tls)?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -115,7 +115,7 @@ impl Proxy {
         })
     }
 
-    /// Passes a request on to `target` on that service; with another authorization than the client's, if given.
+    /// Passes a request on to `target` on that service. `authorization`, if given, replaces the client's.
     pub(super) async fn pass_on(
         &self,
         service: Service,
@@ -179,7 +179,7 @@ fn route(app: &mut ServiceConfig, path: &'static str, service: Service, allowed:
     let handler = async move |request: HttpRequest,
                               body: web::types::Payload,
                               proxy: web::types::State<Proxy>| {
-        // A HEAD has become a GET on its way here.
+        // A HEAD has already become a GET here.
         let method = request.method().as_str();
         if !allowed.split(", ").any(|allowed| allowed == method) {
             return method_not_allowed(&request, allowed);
@@ -196,7 +196,7 @@ fn route(app: &mut ServiceConfig, path: &'static str, service: Service, allowed:
     app.service(web::resource(path).route(web::to(handler)));
 }
 
-/// Why a request's body was not taken.
+/// Why a request's body was refused.
 #[derive(Debug, thiserror::Error)]
 enum BodyRefused {
     #[error("The body is larger than {BODY_LIMIT} bytes, the limit.")]
@@ -226,7 +226,7 @@ async fn read_body(
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    // This client sends nothing before it is asked to.
+    // This client sends nothing before it gets a 100.
     let waits = request.headers().contains_key(header::EXPECT);
     if waits && announced.is_some_and(|length| length > BODY_LIMIT as u64) {
         return Err(BodyRefused::TooLarge);
@@ -243,7 +243,8 @@ async fn read_body(
                 bytes.extend_from_slice(&part);
             }
         }
-        // Read to its end all the same: a client that sends all before it reads would not see an answer in the middle of it.
+        // Read to the end even if it is too large: a client that sends everything before it reads would not see an
+        // earlier refusal.
         if received > BODY_LIMIT {
             return Err(BodyRefused::TooLarge);
         }
@@ -262,7 +263,7 @@ fn method(request: &HttpRequest) -> reqwest::Method {
     }
 }
 
-/// The client's headers without those of its connection and of the page that asks, and with `X-Forwarded-*`.
+/// The client's headers without those of its connection and of its page, and with `X-Forwarded-*`.
 fn forwarded_headers(request: &HttpRequest) -> reqwest::header::HeaderMap {
     let mut headers = reqwest::header::HeaderMap::new();
     let named_by_connection = connection_options(request.headers());
@@ -320,10 +321,11 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// The service's answer: as one piece with its length if it is small, with its length if that is known, and else in chunks.
+/// The service's response. A small one is sent in one piece; a larger one with its length if that is known, or else in
+/// chunks.
 ///
 /// # Errors
-/// When a small one does not arrive whole. A large one that breaks off breaks the client's connection too.
+/// When a small response does not arrive completely. If a large one breaks off, so does the client's connection.
 async fn passed_back(answer: reqwest::Response) -> reqwest::Result<HttpResponse> {
     let status = StatusCode::from_u16(answer.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = HttpResponse::build(status);
@@ -332,7 +334,7 @@ async fn passed_back(answer: reqwest::Response) -> reqwest::Result<HttpResponse>
             response.header(name.as_str(), value.as_bytes());
         }
     }
-    // As the header has it: of an answer to HEAD there is no body to measure.
+    // Taken from the header, because a response to HEAD has no body to measure.
     let length = answer
         .headers()
         .get(reqwest::header::CONTENT_LENGTH)

@@ -1,5 +1,6 @@
-//! Whether a request's trace is recorded: decided before the router makes its spans, about eleven for a query. Left to its own sampler it
-//! makes them all and throws most of them away again, so that recording one trace in a hundred cost nearly what recording all does.
+//! Decides whether a request's trace is recorded, before the router makes its spans (about eleven for a query). The
+//! router's own sampler makes all spans and then discards most of them, so recording one trace in a hundred cost nearly
+//! as much as recording all.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use tandem_runtime::trace_context::{TRACEPARENT, TraceContext};
@@ -20,7 +21,7 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Decides by these settings; what is not recorded still has its logs where this thread has its own now.
+    /// Decides by these settings. Requests that are not recorded still log to the current subscriber of this thread.
     pub(super) fn new(sampling: Sampling) -> Self {
         Self {
             sampling,
@@ -28,14 +29,14 @@ impl Sampler {
         }
     }
 
-    /// Decides on a request, and writes that into its `traceparent`: router and services keep to it. Answers what the request is to be carried
-    /// out with where its trace is not recorded.
+    /// Decides on a request and writes the decision into its `traceparent`, which router and services follow. For a
+    /// request that is not recorded, returns the subscriber to execute it with.
     pub(super) fn decide(&self, headers: &mut HeaderMap) -> Option<Dispatch> {
         let caller = trace_of(headers);
         let trace = caller.unwrap_or_else(TraceContext::generate);
         let is_recorded = self.sampling.records(caller.as_ref(), &trace);
         match caller {
-            // The router begins a trace of its own.
+            // Without the header, the router begins a trace of its own.
             None if is_recorded => {
                 headers.remove(TRACEPARENT);
             }
@@ -50,12 +51,12 @@ impl Sampler {
     }
 }
 
-/// The trace that a request says it is within, if it does.
+/// The trace that the request's headers name, if any.
 pub(super) fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
     headers.get(TRACEPARENT)?.to_str().ok()?.parse().ok()
 }
 
-/// Takes events and no spans: in front of a subscriber whose spans go to a collector.
+/// Passes on events but no spans to a subscriber that would send its spans to a collector.
 struct LogsAlone(Dispatch);
 
 impl Subscriber for LogsAlone {
@@ -71,12 +72,12 @@ impl Subscriber for LogsAlone {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        // What the subscriber behind it has, which does not change.
+        // The level of the subscriber behind it, which does not change.
         Some(LevelFilter::current())
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
-        // None is ever enabled.
+        // Not reached, because no span is ever enabled.
         Id::from_u64(1)
     }
 

@@ -1,8 +1,8 @@
-//! Puts the HTTP server together: Tandem's own routes first, then the router's.
+//! Builds the HTTP server: Tandem's own routes first, then the router's.
 //!
-//! This is what `hive_router::router_entrypoint` does, with these differences: the configuration is handed in instead of
-//! read from the environment, the listener is already bound, our routes stand before the router's, and connections are the front door's:
-//! the router gets requests that were judged, as values (`in_process.rs`).
+//! This does what `hive_router::router_entrypoint` does, with four differences. The configuration is passed in instead
+//! of read from the environment. The listener is already bound. Our routes come before the router's. The front door
+//! owns the connections; the router gets judged requests as values (`in_process.rs`).
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -47,7 +47,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// How long open requests may go on at the end. Subscriptions are told to go: clients resume with `after`.
+/// How long open requests may take to end at shutdown. Subscriptions are told to end; clients resume with `after`.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Serves on `listener` until a signal ends it.
@@ -159,7 +159,7 @@ pub(super) async fn serve(
             running: running.clone(),
         };
         let failed = failed.clone();
-        // What a thread serves with is made on it, and stays there.
+        // The values that a thread serves with are made on it and stay there.
         Arbiter::new().handle().spawn(async move {
             hive_router::ntex::rt::spawn(async move {
                 if let Err(error) = thread.serve().await {
@@ -209,7 +209,7 @@ fn available() -> usize {
     std::thread::available_parallelism().map_or(2, NonZeroUsize::get)
 }
 
-/// What the router's application is made of, on each thread anew.
+/// The parts of the router's application. Each thread builds its own from them.
 #[derive(Clone)]
 struct Application {
     router: &'static HiveRouterConfig,
@@ -253,7 +253,7 @@ impl Application {
             .middleware(RequestIdentifiersService)
             .middleware(Outgoing(with_the_contracts_codes))
             .middleware(ResponseCompressionService::new(router))
-            // Last, so that it is the first to see a request and the last to touch a response.
+            // Added last, so that it sees a request first and a response last.
             .middleware(Methods {
                 graphql_path: graphql_path.clone(),
             })
@@ -289,7 +289,7 @@ struct Thread {
     recorded: Recorded,
     listener: TcpListener,
     stop: Stop,
-    /// Dropped at its end.
+    /// Dropped when the thread ends, which tells the receiver.
     running: mpsc::Sender<Infallible>,
 }
 

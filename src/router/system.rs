@@ -1,6 +1,7 @@
-//! What runs behind the gateway and how it is, as the start page shows it.
+//! The state of the services behind the gateway, as the start page shows it.
 //!
-//! It tells states and names, and no reason: those hold addresses. `/actuator/health` of each service has them.
+//! It shows states and names but no reasons, because reasons contain addresses. `/actuator/health` of each service has
+//! them.
 #![expect(clippy::disallowed_methods, reason = "the gateway runs on real time")]
 
 use std::net::IpAddr;
@@ -17,14 +18,14 @@ use tokio::sync::Mutex;
 use super::configuration::Services;
 use crate::tls_client::trusting;
 
-/// For one service to tell its health: its own checks take up to 2 s.
+/// Time limit for one health request. A service's own checks take up to 2 s.
 const LIMIT: Duration = Duration::from_secs(3);
-/// How long an answer stands, so that many who look cost the services no more than one.
+/// How long a report is reused, so that many viewers cost the services no more than one.
 const STANDS: Duration = Duration::from_secs(1);
-/// More of a service's answer is not read, in bytes.
+/// The largest part of a service's response that is read, in bytes.
 const LARGEST: usize = 256 * 1024;
 
-/// Asks the services how they are. Clones share the answer.
+/// Asks the services for their health. Clones share the report.
 #[derive(Clone)]
 pub(super) struct System {
     client: reqwest::Client,
@@ -32,7 +33,7 @@ pub(super) struct System {
     last: Arc<Mutex<Option<(Instant, Value)>>>,
 }
 
-/// As a service's actuator answers.
+/// The response of a service's actuator.
 #[derive(Deserialize)]
 struct Health {
     status: String,
@@ -46,7 +47,7 @@ struct Component {
 }
 
 impl System {
-    /// With a connection pool of its own.
+    /// Makes one with its own connection pool.
     ///
     /// # Errors
     /// When the HTTP client cannot be made.
@@ -64,10 +65,10 @@ impl System {
         })
     }
 
-    /// `{version, services: [{name, status, components: [{name, status}], address}]}`, at most a second old. The address is there only
-    /// where it is one of this machine: others are no concern of a browser.
+    /// `{version, services: [{name, status, components: [{name, status}], address}]}`, at most a second old. An address
+    /// is included only if it is one of this machine: a browser must not learn others.
     pub(super) async fn report(&self) -> Value {
-        // Requests that come meanwhile wait for the same answer.
+        // Concurrent requests wait for the same report.
         let mut last = self.last.lock().await;
         if let Some((at, report)) = last.as_ref()
             && at.elapsed() < STANDS
@@ -102,7 +103,7 @@ impl System {
         told
     }
 
-    /// `None` when there is no answer that can be read.
+    /// `None` when there is no response or it cannot be read.
     async fn health(&self, base: &str) -> Option<Health> {
         let url = format!("{base}/actuator/health");
         let mut answer = self.client.get(url).send().await.ok()?;

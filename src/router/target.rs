@@ -1,11 +1,12 @@
-//! Where a request is passed on to: the path is made anew of the route's own words and, where the route has a parameter, of one checked segment.
-//! Nothing of the client's path goes on as it was written, so that none leads out of its route, however the service behind reads it.
+//! The URL to which a request is passed on. Its path is built from the route's own words and, where the route has a
+//! parameter, one checked segment. Nothing of the client's path is passed on as written. So no path can lead out of its
+//! route, however the service interprets it.
 
 use std::borrow::Cow;
 
 use reqwest::Url;
 
-/// What is decoded more often is no honest path.
+/// A segment that can be decoded more often than this is not legitimate.
 const DECODED: usize = 3;
 
 /// A path of a service, with its query.
@@ -16,7 +17,7 @@ pub(super) struct Target {
     query: Option<String>,
 }
 
-/// The path is none of this route.
+/// The path does not belong to this route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a segment of this path cannot be read, or leads elsewhere: it is UTF-8, encoded once, with no control characters and no `.` or `..` between slashes"
@@ -24,7 +25,7 @@ pub(super) struct Target {
 pub(super) struct Elsewhere;
 
 impl Target {
-    /// A path that is known.
+    /// A known path.
     pub(super) fn fixed(path: &str, query: Option<&str>) -> Self {
         Self {
             segments: parts(path).map(str::to_owned).collect(),
@@ -32,10 +33,10 @@ impl Target {
         }
     }
 
-    /// What a request for `path` asks for on a route such as `/orders/order/{id}`.
+    /// The target of a request for `path` on a route such as `/orders/order/{id}`.
     ///
     /// # Errors
-    /// When the path is not of that route.
+    /// When the path does not belong to that route.
     pub(super) fn on_route(
         route: &str,
         path: &str,
@@ -49,7 +50,7 @@ impl Target {
                 (Some(own), Some(asked)) if own.starts_with('{') => {
                     segments.push(segment(asked)?);
                 }
-                // The same word, as the choice of the route has read it.
+                // The same word: the route was chosen by it.
                 (Some(own), Some(_)) => segments.push(own.to_owned()),
                 _ => return Err(Elsewhere),
             }
@@ -60,7 +61,7 @@ impl Target {
         })
     }
 
-    /// Its address below this one; `None` if that takes no paths.
+    /// The URL of this target below a base URL. `None` if that URL cannot have a path.
     pub(super) fn below(&self, base: &Url) -> Option<Url> {
         let mut url = base.clone();
         url.path_segments_mut()
@@ -77,7 +78,7 @@ fn parts(path: &str) -> impl Iterator<Item = &str> {
     path.strip_prefix('/').unwrap_or(path).split('/')
 }
 
-/// What a segment of a client's path stands for, if it is one segment for everybody.
+/// The decoded segment, if every reader would take it for a single segment.
 fn segment(written: &str) -> Result<String, Elsewhere> {
     let plain = decoded(written)?;
     let mut read = plain.clone();
@@ -86,7 +87,7 @@ fn segment(written: &str) -> Result<String, Elsewhere> {
         if read.split(['/', '\\']).any(is_dots) || read.chars().any(char::is_control) {
             return Err(Elsewhere);
         }
-        // What does not decode once more is not read so by anybody.
+        // If a text cannot be decoded once more, no reader will decode it further.
         read = decoded(&read).unwrap_or_default();
     }
     if plain.is_empty() || plain.contains('\\') {
@@ -95,7 +96,7 @@ fn segment(written: &str) -> Result<String, Elsewhere> {
     Ok(plain)
 }
 
-/// With each `%2f` as the byte that it stands for (RFC 3986, section 2.1); what is no such escape stays as it is.
+/// Decodes each percent escape such as `%2f` (RFC 3986, section 2.1). Anything that is not an escape stays unchanged.
 fn decoded(text: &str) -> Result<String, Elsewhere> {
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
     decoded.map(Cow::into_owned).map_err(|_| Elsewhere)
@@ -177,7 +178,7 @@ mod tests {
                 let url = below(base, &path, Some("x=1%2F2")).unwrap();
                 assert_eq!(url, format!("{prefix}orders/order/{encoded}?x=1%2F2"));
             }
-            // However the route's own words were written.
+            // This holds however the client wrote the route's own words.
             let url = below(base, "/%6Frders/%6frder/1", None).unwrap();
             assert_eq!(url, format!("{prefix}orders/order/1"));
         }

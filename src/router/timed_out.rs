@@ -1,5 +1,5 @@
-//! Which services did not answer in time in the operation at hand. What else it asks of them fails at once: each further call would cost it
-//! as long again, and with that what other services have answered.
+//! Remembers which services exceeded their time limit in the current operation. Further calls to such a service fail at
+//! once. Each one would take as long again, and the operation would lose what other services have answered.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -11,19 +11,19 @@ task_local! {
     static TIMED_OUT: RefCell<BTreeSet<String>>;
 }
 
-/// Carries an operation out, and remembers as long as that takes who did not answer in time. The events of a subscription come later: a service
-/// that hung in one of them is asked again in the next.
+/// Executes an operation and remembers meanwhile which services exceeded their time limit. The events of a subscription
+/// come later: a service that hung in one event is called again for the next.
 pub(super) async fn remembered<T>(operation: impl Future<Output = T>) -> T {
     TIMED_OUT.scope(RefCell::default(), operation).await
 }
 
-/// Notes a service, within [`remembered`].
+/// Records a service for the surrounding [`remembered`].
 pub(super) fn note(service: &str) {
-    // Elsewhere nobody asks.
+    // Outside of `remembered` nobody asks.
     let _ = TIMED_OUT.try_with(|noted| noted.borrow_mut().insert(service.to_owned()));
 }
 
-/// Whether this service was noted in the operation at hand.
+/// Whether this service was recorded in the current operation.
 pub(super) fn is_noted(service: &str) -> bool {
     TIMED_OUT
         .try_with(|noted| noted.borrow().contains(service))

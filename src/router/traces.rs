@@ -1,4 +1,4 @@
-//! The router's own spans: sent where the standard variables of OpenTelemetry say, as those of the services are.
+//! Export of the router's own spans, configured like the services' by the standard variables of OpenTelemetry.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use hive_router::config::primitives::value_or_expression::ValueOrExpression;
 use serde_json::{Value, json};
 use tandem_trace_export::{Protocol, TraceSettings, own_attributes};
 
-/// Puts the variables into the router's configuration; what stands there of tracing stays where they say nothing.
+/// Puts the variables into the router's configuration. Its own tracing settings stay where no variable is set.
 ///
 /// # Errors
-/// When a variable does not fit.
+/// When a variable is not valid.
 pub(super) fn configure(
     router: &mut HiveRouterConfig,
     settings: Option<&TraceSettings>,
@@ -25,7 +25,7 @@ pub(super) fn configure(
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
-    // Whether messages are compressed has no place here: the library of both reads that variable by itself.
+    // Compression is not set here: the library of both reads that variable itself.
     let mut exporter = json!({
         "kind": "otlp",
         "endpoint": settings.endpoint,
@@ -55,14 +55,14 @@ pub(super) fn configure(
     exporter[details.0] = details.1;
     router.telemetry.tracing = serde_json::from_value(json!({
         "exporters": [exporter],
-        // What reaches the router's spans is decided on before (`sampling.rs`).
-        // Its events are what services say of errors, word by word, which may quote what a caller has sent. Their codes are attributes.
+        // `sampling.rs` has decided before which requests reach the router's spans. Events are left out: they are the
+        // services' error messages, which may quote what a caller has sent. The codes of the errors are attributes.
         "collect": { "sampling": 1.0, "parent_based_sampler": true, "max_events_per_span": 0 },
     }))
     .context("the router does not take the settings of tracing")?;
     let attributes = &mut router.telemetry.resource.attributes;
     for (key, value) in own_attributes("gateway") {
-        // What the router's configuration says wins over this, and loses to the variables.
+        // A value in the router's configuration takes precedence over this one, and the variables over both.
         attributes
             .entry(key)
             .or_insert(ValueOrExpression::Value(value));

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-//! Settings that are refused, what is counted from the beginning, and what is never sent, or sent twice.
+//! Invalid settings, counters that exist from the beginning, and calls that are never sent or sent twice.
 
 use super::*;
 
