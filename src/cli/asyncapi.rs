@@ -1,7 +1,7 @@
-//! The AsyncAPI 3 document of everything on the topics, made from what the services write: schema/asyncapi.json.
+//! Makes the AsyncAPI 3 document of everything on the topics (schema/asyncapi.json) from the code that writes them.
 //!
-//! See <https://www.asyncapi.com/docs/reference/specification/v3.0.0>. Payloads are AsyncAPI's own schemas, which are JSON Schema of draft 7:
-//! the events' schemas are taken over with their definitions beside those of the document.
+//! See <https://www.asyncapi.com/docs/reference/specification/v3.0.0>. Payloads use AsyncAPI's own schemas, which are
+//! JSON Schema of draft 7. The events' schemas are included, and their definitions become definitions of the document.
 
 use serde_json::{Map, Value, json};
 use tandem_accounts::domain::event as customers;
@@ -17,7 +17,7 @@ use tandem_model::{
 };
 use tandem_orders::domain::event as orders;
 
-/// Version 1 of the customers' event, which is read for ever and written no more.
+/// Version 1 of the customers' event. It is still read, and always will be, but no longer written.
 const CUSTOMERS_V1: &str = include_str!("../../schema/events/customer-change-event.v1.json");
 const BINDING: &str = "0.5.0";
 /// The id of a customer or an order.
@@ -25,7 +25,7 @@ const ID: &str = "^[A-Za-z0-9_-]{1,64}$";
 
 /// A version of an event.
 struct Version<'a> {
-    /// Names it in the document.
+    /// Its name in the document.
     name: &'a str,
     kind: &'a str,
     source: &'a str,
@@ -45,10 +45,10 @@ struct Topic<'a> {
     is_compacted: bool,
 }
 
-/// The document, as text.
+/// The document as text.
 ///
 /// # Errors
-/// When an event's schema cannot be read as JSON, which is a fault of this program.
+/// When an event's schema cannot be parsed as JSON, which is a fault of this program.
 pub(super) fn document() -> anyhow::Result<String> {
     let order_schema = orders::OrderChangeEvent::json_schema()?;
     let versions = [
@@ -229,7 +229,7 @@ fn add_operations(topic: &Topic<'_>, operations: &mut Map<String, Value>) {
     }
 }
 
-/// What a header is for.
+/// The purpose of a header.
 fn about(header: &str) -> Option<&'static str> {
     Some(match header {
         "ce_specversion" => "CloudEvents' version.",
@@ -258,7 +258,7 @@ fn about(header: &str) -> Option<&'static str> {
     })
 }
 
-/// The headers of an event, by what the services put on one.
+/// The headers of an event, taken from those that the services write.
 fn headers_of(version: &Version<'_>) -> Value {
     let sample = CloudEvent {
         id: uuid::Uuid::nil(),
@@ -305,7 +305,7 @@ fn header(name: &str) -> Value {
     json!({"type": "string", "description": about(name).unwrap_or_default()})
 }
 
-/// The binding of a message whose key is this.
+/// The Kafka binding of a message with such a key.
 fn keyed(description: &str, pattern: &str) -> Value {
     json!({"kafka": {
         "key": {"type": "string", "pattern": pattern, "description": description},
@@ -325,7 +325,7 @@ fn event_message(version: &Version<'_>) -> Value {
     })
 }
 
-/// Messages that are no events.
+/// The messages that are not events.
 fn other_messages() -> [(&'static str, Value); 5] {
     let signed = json!({
         "type": "object",
@@ -446,7 +446,7 @@ fn other_messages() -> [(&'static str, Value); 5] {
     ]
 }
 
-/// An event's schema by this name, and its definitions by names that begin with it.
+/// The schema of an event under this name, and its definitions under names with this prefix.
 fn definitions(name: &str, mut schema: Value) -> Vec<(String, Value)> {
     let mut found = Vec::new();
     if let Some(members) = schema.as_object_mut() {
@@ -464,7 +464,8 @@ fn definitions(name: &str, mut schema: Value) -> Vec<(String, Value)> {
     found
 }
 
-/// Points references to where the definitions are. Draft 7 ignores what stands beside a reference, so it goes into an `allOf`.
+/// Points references to the new place of the definitions. Draft 7 ignores keywords beside a reference, so the reference
+/// goes into an `allOf`.
 fn relink(name: &str, schema: &mut Value) {
     match schema {
         Value::Object(members) => {

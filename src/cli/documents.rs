@@ -1,4 +1,4 @@
-//! `tandem documents manifest`: the trusted documents of a gateway, made of a folder.
+//! `tandem documents manifest`: makes a gateway's manifest of trusted documents from a folder.
 
 use std::{fs, path::PathBuf};
 
@@ -24,10 +24,10 @@ enum Action {
     },
 }
 
-/// Prints what was asked for.
+/// Prints the manifest.
 ///
 /// # Errors
-/// When a file cannot be read, or is no document of one named operation.
+/// When a file cannot be read, or is not a document with one named operation.
 pub(super) fn run(settings: &DocumentsSettings) -> anyhow::Result<()> {
     let Action::Manifest { folder } = &settings.action;
     let mut files: Vec<PathBuf> = fs::read_dir(folder)

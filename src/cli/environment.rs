@@ -1,12 +1,13 @@
-//! Variables that look like settings and are none: a misspelt one would otherwise leave its default in force without a word.
+//! Finds environment variables that look like settings and are not. Without a warning, the default of a misspelt
+//! setting would silently stay in force.
 
 use std::collections::BTreeSet;
 
 use clap::Command;
 
-/// What settings are called in the environment.
+/// The prefix of settings in the environment.
 const PREFIX: &str = "TANDEM_";
-/// What the project's own tests and tools read.
+/// Prefixes of variables that the project's own tests and tools read.
 const OTHERS: [&str; 5] = [
     "TANDEM_TEST_",
     "TANDEM_REQUIRE_",
@@ -14,10 +15,10 @@ const OTHERS: [&str; 5] = [
     "TANDEM_BENCH_",
     "TANDEM_CI_",
 ];
-/// From this likeness on (Jaro-Winkler) a setting is named as the one that was meant.
+/// The least likeness (Jaro-Winkler) at which a setting is suggested as the intended one.
 const ALIKE: f64 = 0.9;
 
-/// A sentence for each variable that begins like a setting and is none.
+/// A sentence for each variable with the prefix of settings that is not a setting.
 pub(crate) fn unknown(
     command: &Command,
     variables: impl Iterator<Item = (String, String)>,
@@ -62,7 +63,8 @@ fn collect(command: &Command, known: &mut BTreeSet<String>) {
     }
 }
 
-/// Kubernetes puts the addresses of services into the environment: `NAME_SERVICE_HOST`, `NAME_PORT=tcp://…` and others.
+/// Whether Kubernetes sets the variable. It puts the addresses of services into the environment: `NAME_SERVICE_HOST`,
+/// `NAME_PORT=tcp://…` and others.
 fn is_of_kubernetes(name: &str, value: &str) -> bool {
     name.ends_with("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")

@@ -1,4 +1,4 @@
-//! How a failure is told: one sentence on standard error, and a status that is not zero.
+//! Reports a failure: one sentence on standard error, and a non-zero exit status.
 
 use std::process::ExitCode;
 
@@ -7,10 +7,10 @@ use tandem_service::settings::SettingsError;
 
 use crate::terminal::{note, say_aside};
 
-/// The status after a wrong flag or setting.
+/// The exit status for a wrong flag or setting.
 const USAGE: u8 = 2;
 
-/// Tells what is wrong with the arguments, or prints the help that was asked for.
+/// Reports what is wrong with the arguments, or prints the requested help.
 pub(super) fn report_usage(problem: &clap::Error) -> ExitCode {
     if matches!(
         problem.kind(),
@@ -20,7 +20,7 @@ pub(super) fn report_usage(problem: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if problem.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        // A command that needs another word: its help says which there are.
+        // The command lacks a subcommand. Its help lists them.
         let _ = problem.print();
         return ExitCode::from(USAGE);
     }
@@ -39,7 +39,7 @@ pub(super) fn report_usage(problem: &clap::Error) -> ExitCode {
         | ErrorKind::MissingRequiredArgument
         | ErrorKind::UnknownArgument => {
             let command = command_of(&message);
-            // A word behind `tandem audit` is not meant as a command of its own.
+            // A word after a subcommand such as `tandem audit` is not meant as a command.
             let meant = unknown_word(problem)
                 .filter(|_| command == "tandem")
                 .and_then(|word| Some((word, what_was_meant(word)?)));
@@ -53,7 +53,7 @@ pub(super) fn report_usage(problem: &clap::Error) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// A number below 0 where a flag is expected: clap takes it for one, and advises what does not help.
+/// A negative number, which clap takes for a flag. Its advice does not help then.
 fn number_below_zero(problem: &clap::Error) -> Option<&str> {
     match problem.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(word)) if problem.kind() == ErrorKind::UnknownArgument => {
@@ -66,7 +66,7 @@ fn number_below_zero(problem: &clap::Error) -> Option<&str> {
     }
 }
 
-/// The word that stands where a command is expected.
+/// The word in place of a command.
 fn unknown_word(problem: &clap::Error) -> Option<&str> {
     match problem.get(ContextKind::InvalidSubcommand) {
         Some(ContextValue::String(word)) => Some(word.as_str()),
@@ -74,7 +74,7 @@ fn unknown_word(problem: &clap::Error) -> Option<&str> {
     }
 }
 
-/// What does here what this word does elsewhere.
+/// The equivalent here of a command that other programs have.
 fn what_was_meant(word: &str) -> Option<&'static str> {
     Some(match word {
         "start" | "run" | "serve" => "`tandem up` starts everything",
@@ -87,7 +87,7 @@ fn what_was_meant(word: &str) -> Option<&'static str> {
     })
 }
 
-/// The command that clap's usage, a part of this message, is of: `tandem audit customer`.
+/// The command whose usage clap's message shows, such as `tandem audit customer`.
 fn command_of(message: &str) -> String {
     let usage = message.split("Usage: ").nth(1).unwrap_or_default();
     let words: Vec<&str> = usage
@@ -97,7 +97,7 @@ fn command_of(message: &str) -> String {
     words.join(" ")
 }
 
-/// Where the right words stand.
+/// Says where to find the right words.
 fn help(command: &str) -> String {
     if command.is_empty() {
         return "--help tells what there is".to_owned();
@@ -105,28 +105,28 @@ fn help(command: &str) -> String {
     format!("`{command} --help` tells what there is")
 }
 
-/// Tells what has no effect; the command goes on.
+/// Reports something that has no effect. The command continues.
 pub(super) fn warn(sentence: &str) {
     tell(&format!("warning: {sentence}"));
 }
 
-/// Tells what is wrong with the configuration file.
+/// Reports what is wrong with the configuration file.
 pub(super) fn report_settings(problem: &SettingsError) -> ExitCode {
     tell(&one_line(&problem.to_string()));
     ExitCode::from(USAGE)
 }
 
-/// Tells why nobody can read what the command said.
+/// Reports that the output could not be written, and why.
 pub(super) fn report_unwritten(reason: &std::io::Error) -> ExitCode {
     tell(&format!("standard output cannot be written: {reason}"));
     ExitCode::FAILURE
 }
 
-/// Tells why the command failed, with its causes.
+/// Reports why the command failed, with its causes.
 pub(super) fn report(problem: &anyhow::Error) -> ExitCode {
     let mut told = problem.to_string();
     for cause in problem.chain().skip(1).map(ToString::to_string) {
-        // Many messages quote their cause.
+        // Many messages already quote their cause.
         if !told.contains(&cause) {
             told = format!("{told}: {cause}");
         }
@@ -139,7 +139,7 @@ fn tell(sentence: &str) {
     say_aside(&format!("tandem: {sentence}"));
 }
 
-/// The first part of clap's message, before the usage, as one line.
+/// The first part of clap's message, before the usage, on one line.
 fn sentence(message: &str) -> String {
     let end = message
         .find("\nUsage:")

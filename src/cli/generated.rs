@@ -1,4 +1,4 @@
-//! `tandem completions` and `tandem man`: what a shell and `man` are to know of the commands, made from the commands themselves.
+//! `tandem completions` and `tandem man`: shell completions and manual pages, generated from the commands.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ pub(super) struct ManSettings {
     to: Option<PathBuf>,
 }
 
-/// Prints what a shell is to know.
+/// Prints the completion script of a shell.
 pub(super) fn completions(settings: &CompletionsSettings, mut command: Command) {
     let mut script = Vec::new();
     clap_complete::generate(settings.shell, &mut command, "tandem", &mut script);

@@ -1,4 +1,4 @@
-//! The command line: which process or command this is to be, and how a wrong setting is reported.
+//! The command line: which process or command to run, and how wrong settings are reported.
 
 mod asyncapi;
 mod compatibility;
@@ -111,7 +111,7 @@ struct Child<S: Args> {
     shutdown: ShutdownSettings,
 }
 
-/// Runs the command that the arguments name. It has failed also where what it says could not be written.
+/// Runs the command that the arguments name. The result is a failure also when its output could not be written.
 pub(crate) fn main() -> ExitCode {
     let ended = perform();
     match terminal::unwritten() {
@@ -126,7 +126,7 @@ fn perform() -> ExitCode {
         Err(SettingsError::Arguments(problem)) => return error::report_usage(&problem),
         Err(problem) => return error::report_settings(&problem),
     };
-    // What `up` starts has its environment, which `up` has looked through.
+    // The children of `up` inherit its environment, which `up` has already checked.
     if !cli.command.is_child_of_up() {
         let variables = std::env::vars_os().filter_map(|(name, value)| {
             Some((
@@ -154,7 +154,7 @@ fn unknown_variables() -> Vec<String> {
     environment::unknown(&Cli::command(), variables)
 }
 
-/// `tandem` alone, or with flags of `up` alone, means `tandem up`.
+/// `tandem` alone, or with flags of `up` only, means `tandem up`.
 fn parse(given: Vec<OsString>) -> Result<Cli, SettingsError> {
     let names_a_command = given.get(1).is_some_and(|first| {
         let first = first.to_string_lossy();
@@ -166,7 +166,7 @@ fn parse(given: Vec<OsString>) -> Result<Cli, SettingsError> {
     let mut as_up = given.clone();
     as_up.insert(given.len().min(1), "up".into());
     match try_parse_from(as_up) {
-        // A command may stand behind settings of all commands: `tandem --log debug audit customer 1`.
+        // A command may come after settings of all commands: `tandem --log debug audit customer 1`.
         Err(problem) if given.len() > 1 => try_parse_from(given).map_err(|_| problem),
         outcome => outcome,
     }
@@ -237,7 +237,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// The settings of all commands, as `up` hands them to its children.
+/// The settings of all commands, as `up` passes them to its children.
 fn inherited(
     config: &ConfigFile,
     log: &LogSettings,
@@ -260,7 +260,7 @@ fn inherited(
 mod tests {
     use super::*;
 
-    /// Whether a setting limits what is let through, so that 0 would let through nothing.
+    /// Whether a setting is a limit for which 0 would refuse everything.
     fn is_limit(name: &str) -> bool {
         name.starts_with("max-")
             || [

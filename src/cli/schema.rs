@@ -1,4 +1,5 @@
-//! `tandem schema`: the contracts as the code has them, which the files in schema/ are made from, and whether a change of them breaks anybody.
+//! `tandem schema`: prints the contracts, from which the files in schema/ are made, and checks whether a change of them
+//! is breaking.
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -37,11 +38,11 @@ enum Schema {
     Asyncapi,
 }
 
-/// Does what was asked for.
+/// Prints a schema, or compares two.
 ///
 /// # Errors
 ///
-/// When a schema cannot be made, and when a check finds that something breaks.
+/// When a schema cannot be made, and when a check finds a breaking change.
 pub(super) fn run(settings: &SchemaSettings) -> anyhow::Result<()> {
     let schema = match &settings.action {
         Action::Print { schema } => schema,

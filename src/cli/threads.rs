@@ -1,4 +1,4 @@
-//! How many threads carry a process's work.
+//! How many worker threads a process has.
 
 use std::{io, thread::available_parallelism};
 
@@ -23,14 +23,15 @@ pub(super) struct ThreadSettings {
 }
 
 impl ThreadSettings {
-    /// A runtime with so many threads.
+    /// A runtime with this many worker threads.
     ///
-    /// Half of the processors, because no service has a machine to itself: the client libraries have threads of their own,
-    /// and the database, the broker and the other services need theirs. On two processors a creation costs accounts a tenth
-    /// less with one thread than with two, which wake each other and free each other's memory.
+    /// The default is half of the processors, because no service has a machine to itself. The client libraries have
+    /// their own threads, and the database, the broker and the other services need processors too. On two processors,
+    /// creating a customer costs accounts a tenth less with one thread than with two, which wake each other and free
+    /// each other's memory.
     ///
     /// # Errors
-    /// When the operating system gives no threads.
+    /// When the operating system cannot create the threads.
     pub(super) fn runtime(self) -> io::Result<Runtime> {
         let half = || available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1));
         let threads = self.worker_threads.map_or_else(half, usize::from);

@@ -10,7 +10,7 @@ use tandem_service::settings::parse_duration;
 
 use crate::terminal::tell;
 
-/// The longest life of a token, in seconds: a development key is no reason for tokens that never end.
+/// The longest lifetime of a token. Even a development key must not sign tokens without an end.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Settings of `tandem token`.
@@ -41,7 +41,7 @@ pub(super) struct TokenSettings {
 /// Prints a token.
 ///
 /// # Errors
-/// When there is no development key, or a scope is not one of ours.
+/// When there is no development key, or a scope is unknown.
 pub(super) fn print(settings: &TokenSettings) -> anyhow::Result<()> {
     let scopes = settings
         .scope

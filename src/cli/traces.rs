@@ -1,16 +1,16 @@
-//! A service with its spans sent to a collector, where the standard variables of OpenTelemetry name one.
+//! Runs a service whose spans are exported to a collector, where the standard variables of OpenTelemetry name one.
 
 use std::{future::Future, time::Duration};
 
 use tandem_trace_export::{Exporter, TraceSettings};
 
-/// How long the last spans may take when the service has ended.
+/// How long the export of the last spans may take after the service has ended.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Runs a service.
+/// Runs a service and exports its spans.
 ///
 /// # Errors
-/// When a variable does not fit, and what the service ends with.
+/// When a variable is not valid, and when the service fails.
 pub(super) async fn recorded<T>(
     service: &'static str,
     running: impl Future<Output = anyhow::Result<T>>,

@@ -1,8 +1,9 @@
-//! What `tandem --version` says: which program this is, and which contracts it has.
+//! The output of `tandem --version`: which program this is, and which contracts it implements.
 
 use std::sync::LazyLock;
 
-/// The first line is name and version, as with `-V`; the others name the commit and the versions of what is on the topics.
+/// The first line is name and version, as with `-V`. The others name the commit and the versions of the events on the
+/// topics.
 pub(super) static VERSION: LazyLock<String> = LazyLock::new(|| {
     let schemas = [
         tandem_accounts::domain::event::DATA_SCHEMA,
@@ -17,7 +18,7 @@ pub(super) static VERSION: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// `customer-change-event:v2` of `urn:tandem:schema:customer-change-event:v2`.
+/// Shortens `urn:tandem:schema:customer-change-event:v2` to `customer-change-event:v2`.
 fn short(urn: &str) -> &str {
     urn.strip_prefix("urn:tandem:schema:").unwrap_or(urn)
 }

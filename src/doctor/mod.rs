@@ -116,7 +116,8 @@ impl fmt::Display for Finding {
 
 /// Examines everything. Succeeds when nothing is bad.
 ///
-/// # Errors When something is bad. The message says how many findings are.
+/// # Errors
+/// When something is bad. The message says how many findings are.
 pub(crate) async fn run(
     doctor: DoctorSettings,
     unknown_variables: Vec<String>,

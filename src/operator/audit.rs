@@ -1,4 +1,4 @@
-//! `tandem audit customer ID`: every change of a customer as the log holds it, with the differences.
+//! `tandem audit customer ID`: every change of a customer that the log holds, with the differences.
 //!
 //! It reads the topic itself, so it shows what Kafka holds and needs no service.
 
@@ -28,12 +28,12 @@ use crate::terminal::{json as shown_json, one_line, say, say_aside};
 
 const TOPIC: &str = "accounts.customer.change";
 const KEY_TOPIC: &str = "accounts.customer.key";
-/// Who signs what is on both.
+/// The signer of the records on both topics.
 const ACCOUNTS: &str = "accounts";
 const CLAIM_OF_ACCOUNTS: &str = "!claim/accounts";
-/// How long the log may be silent before its end.
+/// How long the log may be silent before its end is reached.
 const SILENCE: Duration = Duration::from_secs(20);
-/// How long an open transaction that hides a part of the log is waited for: most end within moments.
+/// How long to wait for an open transaction that hides part of the log. Most end within moments.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whose audit.
@@ -65,7 +65,7 @@ struct CustomerAudit {
     json: bool,
 }
 
-/// A customer's audit, and where what it needs is.
+/// The requested audit, and where to find the log and the keys.
 struct Asked {
     customer: CustomerAudit,
     place: Place,
@@ -86,12 +86,12 @@ pub(crate) async fn run(settings: AuditSettings) -> anyhow::Result<()> {
     hidden.refuse()
 }
 
-/// What of the topics could not be read, as sentences.
+/// The parts of the topics that could not be read, as sentences.
 #[derive(Default)]
 struct Hidden(Vec<String>);
 
 impl Hidden {
-    /// An audit that is not whole has not succeeded.
+    /// An incomplete audit is a failure.
     fn refuse(&self) -> anyhow::Result<()> {
         if self.0.is_empty() {
             return Ok(());
@@ -103,7 +103,7 @@ impl Hidden {
     }
 }
 
-/// All messages of these keys, in order, as far as they can be read. It reads the whole topic.
+/// All messages with these keys that can be read, in order. Reads the whole topic.
 #[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 async fn messages_of(
     log: &Kafka,
@@ -161,7 +161,7 @@ async fn messages_of(
     Ok(found)
 }
 
-/// Those messages that accounts has signed, or that are from before it did. The rest is reported.
+/// The messages that accounts has signed, or that are older than its signatures. Reports the others.
 fn signed(messages: Vec<Message>, accounts: Option<&Signer>) -> Vec<Message> {
     let mut signed = messages;
     signed.retain(|message| {
@@ -177,12 +177,13 @@ fn signed(messages: Vec<Message>, accounts: Option<&Signer>) -> Vec<Message> {
     signed
 }
 
-/// The customer's data key, by what accounts has published of it: `None` without a sealing key, and when the customer has been erased.
+/// The customer's data key, from what accounts has published of it. `None` without a sealing key, and when the customer
+/// has been erased.
 fn data_key(audit: &Asked, published: &[Message]) -> anyhow::Result<Option<DataKey>> {
     let given = audit.place.names_a_key();
     let sealer = match Sealer::from_settings(&audit.place.sealing(&audit.place.found())) {
         Ok(sealer) => sealer,
-        // Without a key the audit shows what is not sealed.
+        // Without a sealing key the audit shows what is not sealed.
         Err(KeyError::Missing | KeyError::Unreadable { .. }) if !given => return Ok(None),
         Err(error) => return Err(error.into()),
     };
@@ -200,7 +201,7 @@ fn data_key(audit: &Asked, published: &[Message]) -> anyhow::Result<Option<DataK
     Ok(Some(key))
 }
 
-/// The customer's events in order of revision, each once, with what differs from the one before.
+/// The customer's events in order of revision, each once, with the differences from the previous one.
 async fn changes(audit: &Asked, hidden: &mut Hidden) -> anyhow::Result<Vec<Value>> {
     let shutdown = Shutdown::new();
     let settings = audit
@@ -267,7 +268,8 @@ async fn changes(audit: &Asked, hidden: &mut Hidden) -> anyhow::Result<Vec<Value
     Ok(changes)
 }
 
-/// What differs, without the numbers of cards: events of other systems, and texts that somebody wrote, may hold some that are not sealed.
+/// The differences, with card numbers masked. Events of other systems and free texts may hold card numbers that are not
+/// sealed.
 fn shown_differences(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Difference> {
     let mut found = differences(before, after);
     for difference in &mut found {
@@ -284,7 +286,7 @@ fn print(audit: &CustomerAudit, changes: &[Value], hidden: &Hidden) -> anyhow::R
     }
     if changes.is_empty() {
         let id = one_line(&audit.id);
-        // What cannot be read may hold some.
+        // The parts that cannot be read may hold changes.
         say(&if hidden.0.is_empty() {
             format!("the log holds no change of customer {id}")
         } else {
@@ -349,7 +351,7 @@ mod tests {
         let shown = json!(shown_differences(&before, &after)).to_string();
         assert!(!shown.contains("4111"), "{shown}");
         assert!(shown.contains("Ada ************1111"), "{shown}");
-        // An id is there to be found again.
+        // An id is not masked, because it is there to be found again.
         let shown = json!(shown_differences(&Map::new(), &before)).to_string();
         assert!(shown.contains("4111111111111111"), "{shown}");
     }

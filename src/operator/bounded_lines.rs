@@ -1,12 +1,13 @@
-//! Lines of a file that somebody names: what has no end of a line is no file of ours, and must not fill the memory.
+//! Reads lines of bounded length from a file that the user names. A file without line ends is not one of ours, and must
+//! not fill the memory.
 
 use std::io::{BufRead, Error, ErrorKind, Read, Result};
 
-/// The lines of a text, each of so many bytes at most.
+/// The lines of a text. A line longer than the limit is an error.
 pub(super) struct BoundedLines<R> {
     text: R,
     longest: u64,
-    /// Of the line that comes next.
+    /// The number of the next line.
     number: u64,
 }
 
@@ -21,7 +22,7 @@ impl<R: BufRead> BoundedLines<R> {
 
     fn read(&mut self) -> Result<Option<String>> {
         let mut line = Vec::new();
-        // One more, for the end of the line.
+        // One byte more, for the line end.
         let mut bounded = self.text.by_ref().take(self.longest + 1);
         bounded.read_until(b'\n', &mut line)?;
         if line.is_empty() {

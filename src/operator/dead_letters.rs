@@ -1,4 +1,4 @@
-//! `tandem dead-letters`: shows what a service could not process, retries it in order, or discards it.
+//! `tandem dead-letters`: shows messages that a service could not process, retries them in order, or discards them.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use super::{
 use crate::terminal::{one_line, say, say_aside};
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// How often the service is asked how far its work is.
+/// How often to ask the service for the progress.
 const LOOK: Duration = Duration::from_millis(300);
-/// How often it may be silent before this command gives up on it; the work goes on.
+/// How many times in a row the service may be silent before this command stops asking. The work itself goes on.
 const PATIENCE: usize = 20;
 
 /// What to do with dead letters.
@@ -92,7 +92,7 @@ impl Which {
     }
 }
 
-/// Carries it out on the running service.
+/// Runs the command on the running service.
 pub(crate) async fn run(settings: DeadLettersSettings) -> anyhow::Result<()> {
     let operator = settings
         .place
@@ -202,7 +202,7 @@ async fn print_list(operator: &Operator, which: &Which, limit: u64) -> anyhow::R
     Ok(())
 }
 
-/// A path with these parameters.
+/// A path with these query parameters.
 fn with_query(path: &str, parameters: &[(&str, String)]) -> anyhow::Result<String> {
     let mut url = reqwest::Url::parse("http://service/")?;
     url.query_pairs_mut().extend_pairs(parameters);
@@ -227,7 +227,7 @@ async fn show(operator: &Operator, id: LetterId) -> anyhow::Result<Option<Letter
     })
 }
 
-/// Has the service begin some work, and shows how far it is until it has ended.
+/// Makes the service begin the work, and shows the progress until the work has ended.
 #[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 async fn work(operator: &Operator, what: &str, which: &Which) -> anyhow::Result<()> {
     let body = json!({"key": which.key, "consumer": which.consumer});
@@ -285,7 +285,7 @@ fn done(work: Work) -> &'static str {
     }
 }
 
-/// Says what became of work that has ended.
+/// Reports the result of work that has ended.
 fn tell(job: &JobView) -> anyhow::Result<()> {
     say(&format!("{} {}", job.done, done(job.work)));
     for (key, reason) in &job.refused {

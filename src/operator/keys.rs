@@ -1,4 +1,5 @@
-//! `tandem keys`: which events wait for their data key, publishing again what the topic of keys has lost, and replacing the sealing key.
+//! `tandem keys`: shows which events wait for their data key, republishes keys that the topic of keys has lost, and
+//! replaces the sealing key.
 
 use std::time::Duration;
 
@@ -14,10 +15,10 @@ use super::{
 use crate::terminal::{self, one_line, say, say_aside};
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// How often it is asked how far a rotation is, and after how many it is told.
+/// How often to ask for the progress of a rotation, and after how many entries to report it.
 const POLL: Duration = Duration::from_millis(300);
 const TOLD_EVERY: u64 = 10_000;
-/// Publishing goes through all customers.
+/// Time limit of publishing, which reads all customers.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(3_600);
 
 /// What to do with data keys.
@@ -55,7 +56,7 @@ enum What {
     },
 }
 
-/// Carries it out on the running services.
+/// Runs the command on the running services.
 pub(crate) async fn run(settings: KeysSettings) -> anyhow::Result<()> {
     match settings.what {
         What::Waiting { service, json } => {
@@ -136,7 +137,7 @@ fn told(view: &RotationView) -> String {
     )
 }
 
-/// Has a service replace its sealing key, and waits until that is through.
+/// Makes a service replace its sealing key, and waits until it has finished.
 #[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 async fn rotate(settings: &KeysSettings, service: Service) -> anyhow::Result<RotationView> {
     let operator = settings.place.operator(&settings.services, service)?;

@@ -1,4 +1,5 @@
-//! `tandem log`: whether the logs are those that a store was made from, taking them as they are, and writing to a log what it has lost.
+//! `tandem log`: shows whether the logs are those that a store was made from, accepts them as they are, and republishes
+//! what a log has lost.
 
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ enum What {
     },
 }
 
-/// Carries it out on the running service.
+/// Runs the command on the running service.
 pub(crate) async fn run(settings: LogsSettings) -> anyhow::Result<()> {
     match settings.what {
         What::Status { service } => {

@@ -1,5 +1,5 @@
-//! Where the system is that an operator means: what flags and environment say, else what a running `tandem up` wrote down, else the
-//! usual addresses.
+//! Finds the system that a command acts on: from flags and environment, otherwise from the record of a running `tandem
+//! up`, otherwise at the default addresses.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 use super::service::{Operator, REFUSED, Service};
 use crate::running::Found;
 
-/// The port of a Kafka broker unless it is named.
+/// The default port of a Kafka broker.
 pub(crate) const KAFKA_PORT: u16 = 9092;
-/// For one server to accept a connection.
+/// Time limit for a server to accept a connection.
 const SERVER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Which system, and the key that opens it. The same flags at every command of an operator, before or behind its last word.
@@ -153,7 +153,7 @@ pub(crate) struct KafkaPlace {
 }
 
 impl Place {
-    /// What runs on the data directory.
+    /// The system that runs on the data directory.
     pub(crate) fn found(&self) -> Found {
         Found::in_directory(&self.data_dir)
     }
@@ -165,7 +165,8 @@ impl Place {
             || self.sealing_key_command.is_some()
     }
 
-    /// Where the sealing key is: as given, else where the running system has it, else in the data directory.
+    /// The settings of the sealing key: as given, otherwise those of the running system, otherwise the file in the data
+    /// directory.
     pub(crate) fn sealing(&self, found: &Found) -> SealingSettings {
         let given = self.names_a_key();
         let usual = || {
@@ -185,7 +186,7 @@ impl Place {
         }
     }
 
-    /// What shows that the command has the sealing key.
+    /// The token that proves that the command has the sealing key.
     fn token_of_the_sealing_key(&self, found: &Found) -> anyhow::Result<SecretString> {
         let sealer = match Sealer::from_settings(&self.sealing(found)) {
             Ok(sealer) => sealer,
@@ -210,7 +211,7 @@ impl Place {
         }
     }
 
-    /// A client of a service.
+    /// A client of a service's `/admin` routes.
     ///
     /// # Errors
     /// When there is no sealing key.
@@ -230,12 +231,12 @@ impl Place {
 }
 
 impl Services {
-    /// Whether flags or environment name one.
+    /// Whether flags or environment name a service's URL.
     pub(crate) fn is_given(&self) -> bool {
         self.accounts_url.is_some() || self.orders_url.is_some()
     }
 
-    /// Base URL of a service, and what to say when it does not answer.
+    /// The base URL of a service, and the advice for when it does not answer.
     pub(crate) fn address(
         &self,
         service: Service,
@@ -279,10 +280,11 @@ impl KafkaPlace {
         self.kafka_brokers.is_some()
     }
 
-    /// Brokers and properties.
+    /// Brokers and properties of the connection.
     ///
     /// # Errors
-    /// When the running system has secret properties that were not written down and are not given, or no broker can be reached.
+    /// When the running system has secret properties, which are not recorded, and they are not given. Also when no
+    /// broker can be reached.
     pub(crate) async fn settings(
         &self,
         found: &Found,
@@ -335,10 +337,11 @@ impl KafkaPlace {
     }
 }
 
-/// Whether any server of a list (`[SCHEME://]HOST[:PORT]`, separated by commas) accepts a connection; all are tried at once.
+/// Whether any server of a list (`[SCHEME://]HOST[:PORT]`, separated by commas) accepts a connection. Tries all at
+/// once.
 ///
 /// # Errors
-/// Why the first of them does not.
+/// Why the first of them cannot be reached.
 #[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 pub(crate) async fn reachable(servers: &str, usual_port: u16) -> Result<(), String> {
     let tried = servers
@@ -380,7 +383,7 @@ fn connection_error(broker: &str, error: &std::io::Error) -> String {
     }
 }
 
-/// The base URL of a service.
+/// Checks the base URL of a service.
 fn base_url(text: &str) -> Result<String, String> {
     let url = text.trim();
     let behind = url

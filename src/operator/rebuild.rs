@@ -1,5 +1,5 @@
-//! `tandem rebuild` and `tandem restore`: the running service rebuilds its store from the log; the progress is shown here. What the log
-//! lacks is removed at an order alone, and kept in a file first.
+//! `tandem rebuild` and `tandem restore`. The running service rebuilds its store from the log, and the command shows
+//! the progress. Entries that the log lacks are removed only on an explicit order, after a copy is written to a file.
 
 mod counts;
 
@@ -28,10 +28,10 @@ use counts::Counts;
 
 use crate::terminal::{one_line, say};
 
-/// Copies sent in one request, and so many bytes of them at most, if there is more than one.
+/// How many copies are sent in one request, and at most how many bytes of them. A single copy may be larger.
 const SOME: usize = 200;
 const SOME_BYTES: usize = 256 * 1024;
-/// The longest line of a file of copies, in bytes: far more than an aggregate may have.
+/// The longest line in a file of copies, in bytes: far longer than any aggregate.
 const LONGEST_LINE: u64 = 16 * 1024 * 1024;
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -79,7 +79,7 @@ pub(crate) struct RestoreSettings {
     services: Services,
 }
 
-/// Asks the service to rebuild its store and shows how far it is.
+/// Makes the service rebuild its store, and shows the progress.
 pub(crate) async fn run(settings: RebuildSettings) -> anyhow::Result<()> {
     let operator = settings
         .place
@@ -153,7 +153,8 @@ async fn remove(
             _ => bail!("the service answered something else than what it removed"),
         }
     }
-    // What was kept out meanwhile by something that was then removed is read again; entries that differ are made as the log has them.
+    // Entries that were blocked by something that is now removed are read again. Entries that differ are replaced by
+    // the log's form.
     let wanted = Wanted {
         replace_entries: true,
         ..Wanted::default()
@@ -202,7 +203,7 @@ fn write(path: &Path, lacking: &[Copy]) -> anyhow::Result<()> {
     file.sync_all().with_context(unwritten)
 }
 
-/// Takes back what a rebuild removed.
+/// Restores the entries that a rebuild removed.
 pub(crate) async fn restore(settings: RestoreSettings) -> anyhow::Result<()> {
     let operator = settings
         .place
@@ -245,7 +246,7 @@ async fn take_back(operator: &Operator, copies: Vec<Copy>) -> anyhow::Result<u64
     Ok(done.taken_back)
 }
 
-/// Has everything rebuilt; copies of what the log lacks, if they are wanted, and the counts.
+/// Makes the service rebuild everything. Returns copies of what the log lacks, if requested, and the counts.
 async fn rebuild(
     operator: &Operator,
     wanted: Wanted,
@@ -266,7 +267,8 @@ async fn rebuild(
         match line {
             Line::Progress(progress) => shown.show(progress, is_shown),
             Line::Lacking(copy) => {
-                // Of an entry that differs only the content is needed: the next rebuild makes it as the log has it.
+                // Of a differing entry only the content is needed, because the next rebuild replaces it by the log's
+                // form.
                 debug_assert!(copy.lack != Lack::Differing || copy.version.is_empty());
                 lacking.push(copy);
             }
@@ -283,7 +285,7 @@ async fn rebuild(
     bail!("the service went away during the rebuild; start it again at any time")
 }
 
-/// Lines of an answer that goes on for long.
+/// The lines of a streamed response.
 pub(super) struct Lines {
     body: std::pin::Pin<Box<dyn futures::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>,
     text: Vec<u8>,
@@ -297,7 +299,7 @@ impl Lines {
         }
     }
 
-    /// The next line; `None` at the end.
+    /// The next line, or `None` at the end.
     pub(super) async fn next(&mut self) -> anyhow::Result<Option<Line>> {
         loop {
             if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
@@ -319,7 +321,7 @@ impl Lines {
     }
 }
 
-/// One progress bar for each thing that is rebuilt.
+/// One progress bar for each topic that is read.
 #[derive(Default)]
 struct Shown {
     bar: Option<(String, ProgressBar)>,
@@ -388,7 +390,7 @@ impl Shown {
     }
 }
 
-/// How far it is, how fast, and for how long still: each as soon as there is something to tell.
+/// The progress, the rate and the remaining time, each as soon as it is known.
 fn figures(progress: &Progress) -> String {
     let (read, total) = (
         HumanCount(progress.read),
@@ -397,7 +399,7 @@ fn figures(progress: &Progress) -> String {
     if progress.read == 0 {
         return format!("{total} events to read");
     }
-    // A rate of the first moment is no rate.
+    // A rate at the very beginning means nothing.
     if progress.seconds < 0.5 {
         return format!("{read} of {total} events");
     }
@@ -436,7 +438,7 @@ mod tests {
             "2,725 of 6,013 events, 1,362/s, 3 seconds left"
         );
         assert_eq!(told(6_013, 6_013, 4.0), "6,013 of 6,013 events, 1,503/s");
-        // The log grows, and its end is looked up now and then.
+        // The log grows, and its end is updated only now and then.
         assert_eq!(told(7_000, 6_013, 4.0), "7,000 of 7,000 events, 1,750/s");
         assert_eq!(told(1, 1_000, 10.0), "1 of 1,000 events, 0/s, 3 hours left");
     }

@@ -1,10 +1,11 @@
-//! What is sealed in an event: opened where there is the key to it. Numbers of cards are never shown, wherever they are.
+//! Opens sealed data in an event, where the key is available. Card numbers are never shown, wherever they are.
 
 use serde_json::{Map, Value};
 pub(super) use tandem_assembly::admin::audit::cards::{mask_cards, mask_cards_at, without_cards};
 use tandem_event_path::data_keys::DataKey;
 
-/// Puts what is sealed for `place` in a body where it belongs, if there is the key to it. Whether nothing is sealed any more.
+/// Puts the data that is sealed for `place` back into a body, if the key is available. Returns whether nothing is
+/// sealed any more.
 pub(super) fn open(body: &mut Map<String, Value>, key: Option<&DataKey>, place: &str) -> bool {
     let Some(Value::String(sealed)) = body.get("sealed") else {
         return true;

@@ -1,4 +1,4 @@
-//! A running service as an operator reaches it: its address, and the token that opens its `/admin` routes.
+//! A client for the `/admin` routes of a running service: its address, and the operator token.
 
 use std::{error::Error, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 
 use crate::tls_client::trusting;
 
-/// For a service to say which it is.
+/// Time limit for a service to answer with its name.
 const NAME_LIMIT: Duration = Duration::from_secs(5);
 
 /// A service that keeps a store.
@@ -25,7 +25,7 @@ pub(crate) enum Service {
 }
 
 impl Service {
-    /// As flags and messages have it.
+    /// The name in flags and messages.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Accounts => "accounts",
@@ -38,16 +38,16 @@ impl Service {
 pub(super) struct Operator {
     http: reqwest::Client,
     service: Service,
-    /// That it was asked which service it is.
+    /// Set once the service has been asked for its name.
     is_known: OnceCell<()>,
     base: String,
-    /// What to say when it does not answer.
+    /// The advice to show when the service does not answer.
     advice: String,
     token: SecretString,
 }
 
 impl Operator {
-    /// A client of the service at `base`; `advice` is said when it does not answer, or another one does.
+    /// A client of the service at `base`. `advice` is shown when it does not answer, or another service does.
     pub(super) fn new(
         service: Service,
         base: &str,
@@ -68,7 +68,7 @@ impl Operator {
         })
     }
 
-    /// Sends a request and returns the answer if it is a good one.
+    /// Sends a request. Returns the response if it is a success.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -80,7 +80,7 @@ impl Operator {
         self.good(response).await
     }
 
-    /// As [`Self::send`]; `None` when the service says that there is no such thing.
+    /// Like [`Self::send`], but returns `None` when the service answers that there is no such thing.
     pub(super) async fn find(
         &self,
         method: Method,
@@ -126,7 +126,7 @@ impl Operator {
         }
     }
 
-    /// Another part of the system would do to itself what is meant for this one.
+    /// Fails if another service answers, because that service would apply the request to itself.
     async fn refuse_another(&self) -> anyhow::Result<()> {
         match what_answers(&self.http, &self.base).await {
             Some(name) if name != self.service.name() => bail!(
@@ -135,7 +135,7 @@ impl Operator {
                 self.service.name(),
                 self.advice
             ),
-            // Other failures are reported by the request itself.
+            // The request itself reports other failures.
             _ => Ok(()),
         }
     }
@@ -154,19 +154,20 @@ impl Operator {
     }
 }
 
-/// What the process at a base URL calls itself, if it says so: `accounts`, `orders`, `gateway`, or whatever else listens there.
+/// The name of the process at a base URL, if it reports one: `accounts`, `orders`, `gateway`, or the name of another
+/// program.
 pub(crate) async fn what_answers(http: &reqwest::Client, base: &str) -> Option<String> {
     let request = http.get(format!("{base}/actuator/info"));
     let answer = request.timeout(NAME_LIMIT).send().await.ok()?;
     let info: Value = answer.json().await.ok()?;
-    // The gateway is named as an app: its build is that of the whole program.
+    // The gateway's name is in `app`, because its build is that of the whole program.
     let name = info["app"]["name"]
         .as_str()
         .or_else(|| info["build"]["name"].as_str())?;
     Some(name.to_owned())
 }
 
-/// The cause behind all others: what the operating system says.
+/// The innermost cause of an error, which is usually the operating system's.
 pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -178,5 +179,5 @@ pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// What a refused connection means.
+/// The meaning of a refused connection.
 pub(super) const REFUSED: &str = "connection refused: nothing listens on that port";

@@ -1,4 +1,4 @@
-//! The document is the committed one, and describes what is written.
+//! The document equals the committed one and describes what the services write.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;

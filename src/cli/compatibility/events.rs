@@ -1,9 +1,10 @@
-//! What a change of an event's JSON Schema means: for readers of today that get events of tomorrow, and for readers of tomorrow that read events of
-//! today, since Kafka keeps them for ever.
+//! Compares two JSON Schemas of an event in both directions. Today's readers get tomorrow's events, and tomorrow's
+//! readers read today's events, because Kafka keeps them for ever.
 //!
-//! Both must hold: every event that the one schema allows must be allowed by the other. That is looked at keyword by keyword, as JSON Schema 2020-12
-//! defines them: those beside a reference or alternatives, too. Where a keyword stands that this does not know, the answer is no, and says which and
-//! where; only what is the same on both sides, with all that it refers to, need not be understood.
+//! Every event that one schema allows must be allowed by the other. The comparison goes keyword by keyword, as JSON
+//! Schema 2020-12 defines them, including keywords beside a reference or alternatives. An unknown keyword makes the
+//! result negative, and the finding names it and its place. Only parts that are the same on both sides, with everything
+//! that they refer to, need not be understood.
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ use super::{
 use values::{is_apart, is_at_least, kinds, listed, may_be};
 use ways::{DEEPEST, Keywords, MEMBERS, keywords, named, types, ways};
 
-/// Keywords that are compared, each in its own way.
+/// Keywords that are compared, each by its own rules.
 const COMPARED: [&str; 17] = [
     "$ref",
     "allOf",
@@ -41,7 +42,7 @@ const COMPARED: [&str; 17] = [
     "const",
     "enum",
 ];
-/// Keywords that mean the same wherever they say the same, whatever stands beside them.
+/// Keywords whose meaning depends only on their value, not on other keywords beside them.
 const BY_THEMSELVES: [&str; 12] = [
     "pattern",
     "format",
@@ -75,7 +76,7 @@ pub(super) fn compare(old: &Value, new: &Value) -> Vec<Finding> {
     ] {
         for obstacle in found {
             let finding = obstacle.finding(means);
-            // What is not understood is so in both directions.
+            // What is not understood is found in both directions, but reported once.
             if !findings.contains(&finding) {
                 findings.push(finding);
             }
@@ -87,12 +88,12 @@ pub(super) fn compare(old: &Value, new: &Value) -> Vec<Finding> {
     findings
 }
 
-/// What keeps a document from being read.
+/// A reason why a document could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Obstacle {
     place: String,
     why: String,
-    /// If not, nobody knows what is allowed there.
+    /// False when the comparison does not know what is allowed there.
     is_understood: bool,
 }
 
@@ -112,14 +113,16 @@ impl Obstacle {
     }
 }
 
-/// Looks for what the documents of one schema, the written, may be that the other, the read, does not allow.
+/// Searches for documents that the written schema allows and the read schema does not.
 struct Comparison<'a> {
     written_root: &'a Value,
     read_root: &'a Value,
     found: Vec<Obstacle>,
-    /// Members that the read schema knows and the written one does not. Where other members may be written, nobody writes one of such a name.
+    /// Members that only the read schema knows. Where the written schema allows unknown members, nobody writes one with
+    /// such a name.
     news: BTreeSet<String>,
-    /// What is being compared. That one of them holds may be taken for granted within it: a schema may have itself in it.
+    /// Pairs whose comparison is in progress. Within it, such a pair may be assumed to be compatible: a schema may
+    /// contain itself.
     under_way: Vec<(Value, Value)>,
 }
 
@@ -138,7 +141,7 @@ impl<'a> Comparison<'a> {
         self.add(place, why.into(), true);
     }
 
-    /// Says that something cannot be compared.
+    /// Reports that something cannot be compared.
     fn refuse(&mut self, place: &str, why: impl Into<String>) {
         self.add(place, why.into(), false);
     }
@@ -155,11 +158,11 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Every document of the schema `written` is looked at, in each way in which it may be written.
+    /// Compares every document of the schema `written`, in each way in which it may be written.
     fn every_of(&mut self, written: &Value, read: &Value, place: &str) {
         let is_anything_read =
             read == &Value::Bool(true) || read.is_object() && keywords(read).is_empty();
-        // The same text means the same, unless it refers to what may be another.
+        // The same text means the same, unless it refers to definitions that may differ.
         let is_the_same =
             written == read && (self.written_root == self.read_root || !refers(written));
         let pair = (written.clone(), read.clone());
@@ -181,7 +184,7 @@ impl<'a> Comparison<'a> {
         self.under_way.pop();
     }
 
-    /// What is written in one way is read if each keyword of the schema `read` allows it: all of them must hold.
+    /// A document that is written in one way can be read if each keyword of the schema `read` allows it.
     fn is_read(&mut self, written: &Keywords, read: &Value, place: &str, depth: usize) {
         if depth > DEEPEST {
             return self.refuse(place, "refers to itself without an end");
@@ -213,7 +216,7 @@ impl<'a> Comparison<'a> {
                         self.is_read(written, one, place, depth + 1);
                     }
                 }
-                // A document that fits two of them is refused by `oneOf`.
+                // `oneOf` refuses a document that matches two alternatives.
                 "oneOf" if !self.are_apart(schemas) => self.refuse(
                     place,
                     "has oneOf with alternatives that neither types nor constants tell apart",
@@ -265,7 +268,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Whether no document is of two of these schemas of the read side.
+    /// Whether no document matches two of these schemas of the read side.
     fn are_apart(&self, schemas: &[Value]) -> bool {
         let all: Result<Vec<Vec<Keywords>>, String> = schemas
             .iter()
@@ -405,7 +408,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Values that are listed.
+    /// Compares listed values.
     fn values(&mut self, written: &Keywords, read: &Keywords, place: &str) {
         for keyword in ["const", "enum"] {
             let allowed = match read.get(keyword) {
@@ -429,7 +432,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// Whether there is a reference in a schema, at any depth.
+/// Whether a schema contains a reference, at any depth.
 fn refers(schema: &Value) -> bool {
     match schema {
         Value::Object(members) => members

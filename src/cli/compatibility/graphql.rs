@@ -1,8 +1,8 @@
-//! What a change of a GraphQL schema means for its clients.
+//! Compares two GraphQL schemas from the view of clients.
 //!
-//! What counts as breaking and as dangerous is what graphql-js says (`findBreakingChanges`, `findDangerousChanges`): output types may only promise
-//! more, input types may only ask for less. Beyond that: who may see what (`access`), what is hidden, and defaults that are gone where a value must
-//! be given.
+//! Breaking and dangerous changes are those of graphql-js (`findBreakingChanges`, `findDangerousChanges`): output types
+//! may only promise more, input types may only require less. Also compared are who may see what (`access`), what is
+//! hidden, and removed defaults of values that are required.
 
 mod access;
 mod directives;
@@ -21,9 +21,9 @@ use super::{
     Severity::{self, Breaking, Dangerous, Safe},
 };
 
-/// Names of the machinery of composition begin so; no client sees it.
+/// Prefixes of names that only composition uses. Clients do not see them.
 const MACHINERY: [&str; 3] = ["join__", "link__", "core__"];
-/// Directives that take something from clients where they come to stand, and what.
+/// Directives that take something from clients when they are added, and what they take.
 const TAKING: [(&str, &str); 2] = [
     ("inaccessible", "is hidden from clients now"),
     ("oneOf", "takes one of its fields alone now"),
@@ -56,7 +56,7 @@ pub(super) fn compare(old: &str, new: &str) -> anyhow::Result<Vec<Finding>> {
 fn schema_of(text: &str) -> Schema {
     match Schema::parse(text, "schema.graphql") {
         Ok(schema) => schema,
-        // Directives of composition that nobody defined are no matter of clients.
+        // Undefined directives of composition do not concern clients.
         Err(partial) => partial.partial,
     }
 }
@@ -65,7 +65,7 @@ fn is_machinery(name: &str) -> bool {
     MACHINERY.iter().any(|begin| name.starts_with(begin))
 }
 
-/// The fields of a type that answers.
+/// The fields of an output type.
 fn fields(ty: &ExtendedType) -> Option<&IndexMap<Name, Component<FieldDefinition>>> {
     match ty {
         ExtendedType::Object(object) => Some(&object.fields),
@@ -103,7 +103,7 @@ impl Schemas<'_> {
             | Kind::RemoveScalar
             | Kind::RemoveInterface
             | Kind::RemoveInputObject => (Breaking, "was removed".into()),
-            // What was removed with its type is told once.
+            // What was removed with its type is reported once, with the type.
             Kind::RemoveField if !self.new.types.contains_key(owner) => return Ok(None),
             Kind::RemoveField => (Breaking, "was removed".into()),
             Kind::RemoveFieldArgument => (Breaking, "was removed: who gives it is refused".into()),
@@ -141,16 +141,17 @@ impl Schemas<'_> {
             | Kind::AddScalar
             | Kind::AddInterface
             | Kind::AddInputObject => {
-                // A field of a type that is new is told with it.
+                // A field of a new type is reported with the type.
                 if change.kind == Kind::AddField && !self.old.types.contains_key(owner) {
                     return Ok(None);
                 }
                 (Safe, "is new".into())
             }
             Kind::AddDirective => return Ok(taking(path)),
-            // Each is compared by itself: `directives`.
+            // Directives are compared separately, in `directives`.
             Kind::AddDirectiveDefinition | Kind::RemoveDirectiveDefinition => return Ok(None),
-            // Composition, descriptions and what was deprecated change nothing that is sent; who may see what is compared by itself: `access`.
+            // Composition, descriptions and deprecations change nothing that is sent. Access is compared separately, in
+            // `access`.
             Kind::AddSchemaDefinition
             | Kind::RemoveSchemaDefinition
             | Kind::AddSchemaExtension
@@ -161,7 +162,7 @@ impl Schemas<'_> {
         Ok(Some(Finding::new(severity, path, what)))
     }
 
-    /// A new field of an input type: asked for of those who do not know it, unless it may be left out.
+    /// A new field of an input type. It is breaking if it is required, because clients do not know it.
     fn new_input(&self, owner: &str, path: &str) -> (Severity, String) {
         let name = path.split('.').nth(1).unwrap_or_default();
         let field = match self.new.types.get(owner) {
@@ -183,7 +184,8 @@ impl Schemas<'_> {
         }
     }
 
-    /// Whether the new schema demands the argument at this place, such as `Query.customers.first`. One that is not found is not taken for harmless.
+    /// Whether the new schema requires the argument at this place, such as `Query.customers.first`. An argument that is
+    /// not found counts as required.
     fn must_be_given(&self, path: &str) -> bool {
         self.argument(path)
             .is_none_or(|argument| argument.is_required())
@@ -196,7 +198,7 @@ impl Schemas<'_> {
         field.argument_by_name(argument)
     }
 
-    /// Defaults of the fields of input types that are another now. Where the type is another too, that is told already.
+    /// Changed defaults of fields of input types. If the type changed too, that is already reported.
     fn defaults_of_input_fields(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (name, was) in &self.old.types {
@@ -254,14 +256,14 @@ impl Schemas<'_> {
     }
 }
 
-/// What is new where clients send something, and need not be sent. As graphql-js has it, it is dangerous: what was sent so far must go on meaning
-/// the same.
+/// The finding for a new optional input. graphql-js calls it dangerous: what clients already send must keep its
+/// meaning.
 fn may_be_left_out() -> (Severity, String) {
     let what = "is new and may be left out: to leave it out must mean what it meant";
     (Dangerous, what.into())
 }
 
-/// What a directive that has come to stand at a place takes from clients there; its path is `Customer.name.@inaccessible[0]`.
+/// What an added directive takes from clients. Its path is like `Customer.name.@inaccessible[0]`.
 fn taking(path: &str) -> Option<Finding> {
     let (place, directive) = path.rsplit_once(".@")?;
     let (name, _) = directive.split_once('[')?;
@@ -274,7 +276,8 @@ fn parsed(text: &str) -> anyhow::Result<Type> {
     Type::parse(text, "type.graphql").map_err(|error| anyhow!("{text} is no type: {error}"))
 }
 
-/// Whether every value of the type `narrow` is one of the type `wide`, by null and list alone: names must be the same.
+/// Whether every value of the type `narrow` is a value of the type `wide`. Only null and lists may differ; the names
+/// must be the same.
 fn is_within(narrow: &Type, wide: &Type) -> bool {
     match (narrow, wide) {
         (Type::Named(a), Type::Named(b)) => a == b,
@@ -298,7 +301,7 @@ mod tests {
         type Mutation { create(input: New!): Customer! }
         directive @now(at: String) on FIELD";
 
-    /// What is found, and where, when a part of a schema is replaced.
+    /// The findings and their places when a part of a schema is replaced.
     #[track_caller]
     pub(super) fn found_in(
         old: &str,
@@ -332,7 +335,7 @@ mod tests {
                 "deep: Boolean, x: Int!",
                 "Query.customer.x",
             ),
-            // Neither a directive behind it nor a colon before it hides that it must be given.
+            // Neither a directive after it nor a colon before it hides that the argument is required.
             (
                 "deep: Boolean",
                 "deep: Boolean, \"so: deep\" x: Int! @tag(name: \"x\")",

@@ -1,4 +1,5 @@
-//! `tandem schema check`: whether clients of an old schema, and readers and writers of old events, can live with a new one.
+//! `tandem schema check`: whether clients of an old schema, and readers and writers of old events, can work with a new
+//! one.
 
 mod events;
 mod graphql;
@@ -28,12 +29,12 @@ pub(super) struct CheckSettings {
     documents: Option<PathBuf>,
 }
 
-/// What a change means for those who use a schema.
+/// What a change means for users of a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Severity {
-    /// What is valid or understood today is not any more.
+    /// Something that is valid or understood today no longer is.
     Breaking,
-    /// It goes on being valid, and may be answered with what its sender does not expect.
+    /// It stays valid, but may be answered in a way that its sender does not expect.
     Dangerous,
     /// Nobody has to do anything.
     Safe,
@@ -53,7 +54,7 @@ impl fmt::Display for Severity {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Finding {
     pub(super) severity: Severity,
-    /// Where it is: `Customer.name`, or a pointer into a JSON document.
+    /// Its place: `Customer.name`, or a pointer into a JSON document.
     pub(super) place: String,
     /// What changed.
     pub(super) what: String,
@@ -73,10 +74,10 @@ impl Finding {
     }
 }
 
-/// Compares and prints what was found, the worst first.
+/// Compares the schemas and prints the findings, the worst first.
 ///
 /// # Errors
-/// When a file cannot be read or is no schema, and when something breaks.
+/// When a file cannot be read or is not a schema, and when a change is breaking.
 pub(super) fn check(settings: &CheckSettings) -> anyhow::Result<()> {
     let (old, new) = (files(&settings.old)?, files(&settings.new)?);
     let mut findings = Vec::new();
@@ -136,7 +137,8 @@ pub(super) fn check(settings: &CheckSettings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a terminal shows of a finding: names, places and texts are from files, which anybody may have written.
+/// A finding as a line for a terminal. It is escaped: names, places and texts come from files that anybody may have
+/// written.
 fn line(file: &str, finding: &Finding) -> String {
     let Finding {
         severity,
@@ -148,10 +150,10 @@ fn line(file: &str, finding: &Finding) -> String {
     one_line(&line).into_owned()
 }
 
-/// A file under its own name, or the schemas of a folder under theirs.
+/// The schemas by name: a single file, or the schemas in a folder under their file names.
 fn files(path: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     if !path.is_dir() {
-        // Two files may have different names and be the same schema.
+        // One name for both sides, because two files may have different names and hold the same schema.
         return Ok(BTreeMap::from([("schema".to_owned(), path.to_owned())]));
     }
     let mut found = BTreeMap::new();

@@ -1,9 +1,9 @@
-//! `tandem events tail`: what flows on the topics, decoded, and opened where the sealing key is there.
+//! `tandem events tail`: shows the records on the topics, decoded, and decrypted where the sealing key is available.
 //!
-//! - [`trust`]: what the topic of keys says: whose signatures count, and which data keys there are.
-//! - [`shown`]: a record as it is shown, as a line of JSON or for a person.
+//! - [`trust`]: what the topic of keys says: whose signatures count, and which data keys exist.
+//! - [`shown`]: how a record is shown, as a line of JSON or for a person.
 //!
-//! It reads the topics themselves, in no group, so it disturbs nobody and needs no service.
+//! It reads the topics itself, in no consumer group, so it disturbs no reader and needs no service.
 
 mod shown;
 mod trust;
@@ -30,14 +30,14 @@ use crate::terminal::{has_colours, json, say_aside, tell};
 use shown::Shown;
 use trust::Trust;
 
-/// How long the log may be silent before its end.
+/// How long the log may be silent before its end is reached.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// A topic, and whose.
+/// A topic, and the topic that its records come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Source {
     topic: &'static str,
-    /// The topic whose records its own are copies of; itself unless it holds dead letters.
+    /// The topic whose records this one copies. For a topic without dead letters, the topic itself.
     of: &'static str,
 }
 
@@ -123,7 +123,7 @@ struct TailSettings {
     trusted_signers: Vec<TrustedSigner>,
 }
 
-/// From when on.
+/// The point from which to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Since {
     Beginning,
@@ -143,12 +143,13 @@ fn parse_since(text: &str) -> Result<Since, String> {
     })
 }
 
-/// A time as Kafka is asked for it. Before 1970 nothing was published, and a number below 0 means something else to it.
+/// A time in the form that Kafka is asked for. Not negative: nothing was published before 1970, and Kafka gives
+/// negative numbers another meaning.
 fn milliseconds(time: DateTime<Utc>) -> i64 {
     time.timestamp_millis().max(0)
 }
 
-/// Shows the records, until Ctrl-C.
+/// Shows records until Ctrl-C.
 pub(crate) async fn run(settings: EventsSettings) -> anyhow::Result<()> {
     let What::Tail(tail) = &settings.what;
     let found = settings.place.found();
@@ -171,14 +172,15 @@ pub(crate) async fn run(settings: EventsSettings) -> anyhow::Result<()> {
     ended
 }
 
-/// What is read: of which topic, and what came.
+/// The records that arrive, each with its topic.
 type Arrivals = SelectAll<BoxStream<'static, (Source, Result<Arrival, LogError>)>>;
 
 struct Tailing<'a> {
     settings: &'a TailSettings,
     kafka: &'a Kafka,
     trust: Trust,
-    /// Partitions whose end has not been reached, each with the offset there; none unless the command ends there.
+    /// Partitions whose end has not been reached, each with the offset of its end. Empty unless the command stops at
+    /// the end.
     left: HashSet<(&'static str, i32, i64)>,
     shown: u64,
 }
@@ -216,7 +218,7 @@ impl Tailing<'_> {
         Ok(())
     }
 
-    /// Begins to read the topics that were asked for.
+    /// Begins to read the requested topics.
     #[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
     async fn open(&mut self) -> anyhow::Result<Arrivals> {
         let wanted = &self.settings.topics;
@@ -268,7 +270,7 @@ impl Tailing<'_> {
         Ok(arrivals)
     }
 
-    /// Shows a record that was asked for. Answers whether anybody wants to see more.
+    /// Shows a record if it was requested. Returns whether more records are wanted.
     async fn take(&mut self, source: Source, message: Message) -> bool {
         let position = message.position;
         let place =
@@ -276,7 +278,7 @@ impl Tailing<'_> {
         if self.settings.until_end {
             let end = self.left.iter().find(|(topic, of, _)| place(topic, *of));
             let Some((.., end)) = end.copied() else {
-                // It came after the command had begun.
+                // The record arrived after the command had started.
                 return true;
             };
             if position.offset + 1 >= end {

@@ -1,4 +1,4 @@
-//! A record as it is shown. Numbers of cards never are, and what is sealed only where it opens.
+//! How a record is shown. Card numbers are never shown, and sealed data only where the key opens it.
 
 use std::fmt::Write;
 
@@ -19,7 +19,7 @@ use crate::{
 
 const RESTORED: &str = "ce_tandemrestored";
 
-/// A record, decoded.
+/// A decoded record.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Shown {
@@ -27,11 +27,12 @@ pub(super) struct Shown {
     partition: i32,
     offset: i64,
     key: Option<String>,
-    /// When the log got it, by the clock of its publisher or of the log.
+    /// When the log received it, by the clock of the publisher or of the log.
     published: Option<String>,
-    /// Bytes of key, headers and body.
+    /// Size of key, headers and body in bytes.
     size: usize,
-    /// The event's type; of records that are none: `DataKey`, `Erasure`, `Claim`, `Note` (what became of a dead letter).
+    /// The event's type. For records that are not events: `DataKey`, `Erasure`, `Claim`, or `Note` (the outcome of a
+    /// dead letter).
     kind: String,
     change: Option<String>,
     revision: Option<i64>,
@@ -39,17 +40,17 @@ pub(super) struct Shown {
     time: Option<String>,
     id: Option<String>,
     source: Option<String>,
-    /// Told again from the database, for the log had lost it.
+    /// Published again from the database, because the log had lost it.
     is_restored: bool,
     signature: Signature,
     /// `none`, `opened` or `closed`.
     seal: &'static str,
-    /// Why it is closed.
+    /// Why the seal could not be opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     closed_because: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dead_letter: Option<DeadLetter>,
-    /// Why it is no event that can be taken.
+    /// Why the record is not an event that a service would accept.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +77,7 @@ impl From<Verdict> for Signature {
     }
 }
 
-/// What the headers of a copy of a dead letter say.
+/// The content of a dead letter's headers.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct DeadLetter {
@@ -87,7 +88,7 @@ struct DeadLetter {
     at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resolution: Option<String>,
-    /// Whether the message's own content was left out.
+    /// Whether the content of the message was left out.
     is_cut: bool,
 }
 
@@ -110,10 +111,10 @@ impl DeadLetter {
     }
 }
 
-/// The record as its own topic held it: what is signed is that.
+/// The record as it was on its own topic, because the signature covers that form.
 fn original(source: Source, message: &Message, letter: Option<&DeadLetter>) -> Message {
     let mut original = message.clone();
-    // Marks of a reader are never in the log; whoever writes them there is not to be believed.
+    // Only a reader adds these marks in memory. In the log they are a forgery.
     original.headers.retain(|(name, _)| {
         ![cloudevents::READ_BY, cloudevents::REFUSED]
             .iter()
@@ -128,7 +129,7 @@ fn original(source: Source, message: &Message, letter: Option<&DeadLetter>) -> M
 }
 
 impl Shown {
-    /// Decodes a record, judges its signature and opens it.
+    /// Decodes a record, verifies its signature and opens its seal.
     pub(super) async fn of(source: Source, message: &Message, trust: &mut Trust) -> Self {
         trust.catch_up();
         let letter = (source.topic != source.of).then(|| DeadLetter::of(message));
@@ -185,7 +186,7 @@ impl Shown {
         shown
     }
 
-    /// Reads a record of the topic of keys.
+    /// Decodes a record of the topic of keys.
     fn read_key(&mut self, message: &Message) {
         let is_claim = self.key.as_ref().is_some_and(|key| key.starts_with('!'));
         let kind = match (&message.payload, is_claim) {
@@ -258,18 +259,18 @@ impl Shown {
         self.body = Some(body);
     }
 
-    /// Shows the rest alone.
+    /// Shows everything but the body.
     pub(super) fn leave_out_the_body(&mut self) {
         self.body = None;
     }
 
-    /// As a line of JSON.
+    /// The record as a line of JSON.
     pub(super) fn json(&self) -> String {
-        // Texts, numbers and JSON: nothing that cannot be written.
+        // Only texts, numbers and JSON, which can always be serialized.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// For a person: a line of what matters, and below it what is out of order, and the body.
+    /// The record for a person: a line with the essentials, and below it any problems and the body.
     pub(super) fn text(&self, has_colours: bool) -> String {
         let paint = |colour: &str, text: &str| {
             if has_colours {

@@ -1,4 +1,4 @@
-//! What the topic of keys says, followed while events are shown: whose signatures count, and which data keys there are.
+//! Follows the topic of keys while events are shown, to know whose signatures count and which data keys exist.
 #![expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 
 use std::{
@@ -25,44 +25,44 @@ use crate::{operator::reach::Place, terminal::say_aside};
 /// The service that signs customers' events, data keys and claims.
 const ACCOUNTS: &str = "accounts";
 const CLAIM: &str = "!claim/";
-/// So many claims are held: the first ones, which say whose the topics are, and the newest.
+/// How many claims are kept: the first ones, which say who owns the topics, and the newest.
 const MOST_CLAIMS: usize = 256;
-/// How long a data key is waited for that is most likely on its way: it is published before the event.
+/// How long to wait for a data key that is probably on its way, because the key is published before the event.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
-/// What a signature is worth.
+/// The result of verifying a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The service whose topic it is signed it.
+    /// Signed by the service that owns the topic.
     Good,
-    /// It has none, and needs none, as far as that is known: why.
+    /// Not signed, and as far as is known needs no signature. The text says why.
     Unsigned(String),
-    /// It has one, and what it would be verified with is not known here: what to do.
+    /// Signed, but the key to verify it is not known here. The text says what to do.
     Unverified(String),
-    /// The services refuse it: why.
+    /// The services refuse the record. The text says why.
     Refused(String),
 }
 
-/// What is known of a data key.
+/// What is known about a data key.
 pub(super) enum Known {
     Key(Box<DataKey>),
-    /// Why it does not open.
+    /// Why it cannot be opened.
     No(String),
 }
 
-/// What the topic of keys says so far.
+/// The state of the topic of keys so far.
 pub(super) struct Trust {
     tail: Option<Box<dyn Tail>>,
     sealer: Option<Sealer>,
     given: Vec<TrustedSigner>,
-    /// The verifying keys of the data directory's own keys: accounts' and orders'.
+    /// The verifying keys of accounts and orders, from the signing keys in the data directory.
     local: Option<[VerifyingKey; 2]>,
     claims: Vec<Message>,
     accounts: Option<Signer>,
     system: Option<String>,
-    /// Data keys as they are published, `None` for those that are erased.
+    /// Data keys in their published, wrapped form. `None` for erased ones.
     wrapped: HashMap<String, Option<String>>,
-    /// Subjects whose keys were waited for in vain.
+    /// Subjects whose keys did not arrive within the wait.
     missed: HashSet<String>,
 }
 
@@ -113,12 +113,12 @@ impl Trust {
         Ok(trust)
     }
 
-    /// The system that the topics belong to, if a claim says so.
+    /// The system that owns the topics, if a claim names it.
     pub(super) fn system(&self) -> Option<&str> {
         self.system.as_deref()
     }
 
-    /// Takes a record of the topic of keys.
+    /// Processes a record of the topic of keys.
     fn hear(&mut self, message: Message) {
         let Some(key) = message.key.clone() else {
             return;
@@ -157,7 +157,7 @@ impl Trust {
         }
     }
 
-    /// Takes what has come on the topic of keys meanwhile.
+    /// Processes the records that have arrived on the topic of keys in the meantime.
     pub(super) fn catch_up(&mut self) {
         while let Some(arrival) = self.tail.as_ref().and_then(|tail| tail.next_ready()) {
             if let Arrival::Record(message) = arrival {
@@ -166,13 +166,13 @@ impl Trust {
         }
     }
 
-    /// The data key of a subject; waits for one that is most likely on its way.
+    /// The data key of a subject. Waits for one that is probably on its way.
     pub(super) async fn key_of(&mut self, subject: &str) -> Known {
         if self.sealer.is_none() {
             return Known::No("no sealing key is given".to_owned());
         }
         if !self.wrapped.contains_key(subject) && self.missed.insert(subject.to_owned()) {
-            // It is not there when the time is over.
+            // After the time limit the key is missing.
             let _ = tokio::time::timeout(ON_ITS_WAY, self.until_known(subject)).await;
         }
         let (Some(sealer), Some(known)) = (&self.sealer, self.wrapped.get(subject)) else {
@@ -200,14 +200,15 @@ impl Trust {
         }
     }
 
-    /// Judges a record of this topic as the services do, as far as what they go by is known here.
+    /// Verifies a record of this topic like the services do, with the keys that are known here.
     pub(super) fn judge(&self, topic: &str, message: &Message) -> Verdict {
         let service = if topic == ORDERS { "orders" } else { ACCOUNTS };
         let claimed = self.accounts.as_ref().filter(|_| service == ACCOUNTS);
         let mut signer = claimed.cloned().unwrap_or_default();
         let given = self.given.iter().filter(|given| given.service == service);
         signer.keys.extend(given.map(|given| given.key));
-        // The data directory may be another system's: its key of orders counts where its key of accounts is the one of the claim.
+        // The data directory may belong to another system. Its key of orders counts only if its key of accounts is the
+        // claimed one.
         if let Some([accounts, orders]) = self.local
             && service != ACCOUNTS
             && self
@@ -235,7 +236,7 @@ impl Trust {
     }
 }
 
-/// The sealing key, if there is one; one that was named must be.
+/// The sealing key, if there is one. One that the settings name must exist.
 fn sealer(place: &Place) -> anyhow::Result<Option<Sealer>> {
     match Sealer::from_settings(&place.sealing(&place.found())) {
         Ok(sealer) => Ok(Some(sealer)),
@@ -244,7 +245,7 @@ fn sealer(place: &Place) -> anyhow::Result<Option<Sealer>> {
     }
 }
 
-/// What the signing keys in the data directory are verified with, if both are there and may be read.
+/// The verifying keys of the signing keys in the data directory, if both files exist and can be read.
 fn local(place: &Place) -> Option<[VerifyingKey; 2]> {
     let key = |service: &str| {
         let file = place.data_dir.join(format!("{service}.signing.key"));

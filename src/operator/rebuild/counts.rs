@@ -1,8 +1,9 @@
-//! What a rebuild left as it was stored, counted over all that was rebuilt, and what an operator can do about each kind of it.
+//! Counts what a rebuild did not change in the store, over all rebuilt topics, and says what an operator can do about
+//! each kind.
 
 use tandem_event_path::rebuild::Progress;
 
-/// What is stored and not as the log has it.
+/// Entries in the store that differ from the log.
 #[derive(Default)]
 pub(super) struct Counts {
     unknown: u64,
@@ -23,7 +24,7 @@ impl Counts {
         self.revert += progress.revert;
     }
 
-    /// What is left and may be removed at an order; `None` if there is none.
+    /// What is left and may be removed on an order. `None` if nothing is.
     pub(super) fn left(&self) -> Option<String> {
         let Self {
             unknown,
@@ -42,7 +43,7 @@ impl Counts {
         if unknown + ahead > *gaps {
             told += " To put the log right: tandem log restore.";
         }
-        // A log is restored by the newest states.
+        // A restored log gets only the newest states.
         let entries = gaps + differing;
         if entries > 0 {
             told += &format!(
@@ -53,7 +54,7 @@ impl Counts {
         Some(told)
     }
 
-    /// What is only in the store and stays there; `None` if there is none.
+    /// What is only in the store and stays there. `None` if nothing is.
     pub(super) fn kept(&self) -> Option<String> {
         let kept = self.only_stored;
         (kept > 0).then(|| {

@@ -1,4 +1,4 @@
-//! What breaks, and what does not, by one change of a schema at a time.
+//! Which changes of a schema are breaking and which are not, one change at a time.
 
 use serde_json::json;
 
@@ -82,14 +82,14 @@ fn the_schemas_of_the_program_are_compatible_with_themselves_when_all_of_them_is
     ] {
         let schema: Value = serde_json::from_str(text).unwrap_or_default();
         assert!(schema["properties"].is_object());
-        // With another title it is not the same text, and references may name something else.
+        // With another title the text differs, and references may point to something else.
         let mut other = schema.clone();
         other["title"] = json!("Another title");
         assert_eq!(compare(&schema, &other), []);
     }
 }
 
-/// Where a change of the one member of an event breaks; its definitions are `Text` and `Other`.
+/// Where a change of the only member of an event is breaking. The event's definitions are `Text` and `Other`.
 fn of_member(old: Value, new: Value) -> Vec<(String, String)> {
     let event = |member: Value| {
         json!({
@@ -129,7 +129,7 @@ fn what_stands_beside_alternatives_is_compared() {
         let found = of_member(free.clone(), demanding.clone());
         assert_eq!(found.len(), 1, "{keyword}: {found:?}");
         assert_eq!(found[0].0, "/it/a", "{keyword}");
-        // What is written is known to have it.
+        // The written document is known to have the member.
         let mut inner = free.clone();
         inner[keyword][0]["required"] = json!(["a"]);
         assert!(of_member(demanding, inner).is_empty(), "{keyword}");
@@ -168,7 +168,7 @@ fn a_keyword_that_is_not_understood_is_named_with_its_place_and_never_passed() {
         new[keyword] = json!({ "x": false });
         refused(text(), new, &unknown(keyword));
     }
-    // The same words mean something else beside others, and where what they refer to may be another.
+    // The same keyword means something else beside others, and where the schema that it refers to may differ.
     let with = |keyword: &str, value: Value, more: Value| {
         let mut schema = text();
         schema[keyword] = value;

@@ -1,4 +1,4 @@
-//! Which values may be written by one way of a schema: their types, and those that are listed.
+//! Which values one way of a schema allows to be written: their types, and listed values.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::{Number, Value};
 
 use super::ways::{Keywords, types};
 
-/// Whether nothing can be written in both ways.
+/// Whether no value can be written in both ways.
 pub(super) fn is_apart(one: &Keywords, other: &Keywords) -> bool {
     if let (Some(these), Some(those)) = (listed(one), listed(other)) {
         return these.iter().all(|value| !those.contains(value));
@@ -21,7 +21,7 @@ pub(super) fn is_apart(one: &Keywords, other: &Keywords) -> bool {
     }
 }
 
-/// The types of what may be written; `None` where it may be of any.
+/// The types of the values that may be written. `None` if all types are allowed.
 pub(super) fn kinds(schema: &Keywords) -> Option<BTreeSet<String>> {
     match listed(schema) {
         Some(values) => Some(values.iter().map(|value| kind(value).to_owned()).collect()),
@@ -34,7 +34,7 @@ fn kind(value: &Value) -> &'static str {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
         Value::Number(number) if number.is_i64() || number.is_u64() => "integer",
-        // 1.0 is an integer, too.
+        // 1.0 is an integer too.
         Value::Number(number) if number.as_f64().is_some_and(|it| it.fract() == 0.0) => "integer",
         Value::Number(_) => "number",
         Value::String(_) => "string",
@@ -43,12 +43,12 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Whether something of this type may be written.
+/// Whether a value of this type may be written.
 pub(super) fn may_be(schema: &Keywords, kind: &str) -> bool {
     kinds(schema).is_none_or(|kinds| kinds.contains(kind))
 }
 
-/// The values of which one must be written; `None` where none are listed.
+/// The values of which one must be written. `None` if no values are listed.
 pub(super) fn listed(schema: &Keywords) -> Option<Vec<Value>> {
     if let Some(value) = schema.get("const") {
         return Some(vec![value.clone()]);

@@ -1,11 +1,11 @@
-//! The ways in which a document may be written by a JSON Schema: each alternative as one flat set of keywords. What stands beside a reference, beside
-//! `allOf` or beside alternatives holds together with them, so it is in each.
+//! The ways in which a JSON Schema allows a document to be written: each combination of alternatives as one flat set of
+//! keywords. Keywords beside a reference, `allOf` or alternatives hold in addition, so each way contains them.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-/// What says nothing of what is valid.
+/// Keywords that do not affect what is valid.
 const ANNOTATIONS: [&str; 12] = [
     "$id",
     "$schema",
@@ -20,19 +20,20 @@ const ANNOTATIONS: [&str; 12] = [
     "readOnly",
     "writeOnly",
 ];
-/// The keywords that say together which members there may be.
+/// The keywords that together say which members are allowed.
 pub(super) const MEMBERS: &[&str] = &["properties", "patternProperties", "additionalProperties"];
-/// The keywords that say together which items there may be.
+/// The keywords that together say which items are allowed.
 const ITEMS: &[&str] = &["items", "prefixItems"];
-/// References that are followed one behind the other, and levels: a schema may refer to itself.
+/// How many references are followed in a row, and how many levels. The bound is needed because a schema may refer to
+/// itself.
 pub(super) const DEEPEST: usize = 64;
-/// More ways of one place are not looked at.
+/// The most ways of one place that are compared.
 const MOST: usize = 1_000;
 
-/// Keywords of one schema, all of which hold.
+/// The keywords of one schema. All of them hold.
 pub(super) type Keywords = Map<String, Value>;
 
-/// The keywords of a schema that say what is valid.
+/// The keywords of a schema that affect what is valid.
 pub(super) fn keywords(schema: &Value) -> Keywords {
     let members = schema.as_object().into_iter().flatten();
     members
@@ -41,10 +42,10 @@ pub(super) fn keywords(schema: &Value) -> Keywords {
         .collect()
 }
 
-/// What a reference names.
+/// The schema that a reference points to.
 ///
 /// # Errors
-/// Says what it is when it names nothing in this document.
+/// The message to report when it points to nothing in this document.
 pub(super) fn named<'a>(reference: &Value, root: &'a Value) -> Result<&'a Value, String> {
     let path = reference.as_str().and_then(|name| name.strip_prefix('#'));
     path.and_then(|path| root.pointer(path))
@@ -63,11 +64,11 @@ pub(super) fn types(named: &Value) -> Option<BTreeSet<String>> {
     }
 }
 
-/// All ways in which a document may be written. Where two conditions on the same thing cannot be put into one, the first alone is kept: that allows
-/// more, so no document is overlooked.
+/// All ways in which a document may be written. Where two conditions on the same thing cannot be combined, only the
+/// first is kept. That allows more documents, so none is overlooked.
 ///
 /// # Errors
-/// Says what is not understood.
+/// A message that says what is not understood.
 pub(super) fn ways(schema: &Value, root: &Value) -> Result<Vec<Keywords>, String> {
     ways_within(schema, root, 0)
 }
@@ -82,7 +83,7 @@ fn ways_within(schema: &Value, root: &Value, depth: usize) -> Result<Vec<Keyword
         Value::Object(_) => keywords(schema),
         other => return Err(format!("has {other} for a schema")),
     };
-    // Lists of schemas, of each of which one must hold.
+    // Lists of schemas. One schema of each list must hold.
     let mut conditions: Vec<Vec<Value>> = Vec::new();
     if let Some(reference) = own.remove("$ref") {
         conditions.push(vec![named(&reference, root)?.clone()]);
@@ -122,14 +123,14 @@ fn ways_within(schema: &Value, root: &Value, depth: usize) -> Result<Vec<Keyword
     Ok(ways)
 }
 
-/// What holds where both hold; `None` where nothing can be both.
+/// The keywords of a document that satisfies both. `None` where none can.
 fn both(one: &Keywords, other: &Keywords) -> Result<Option<Keywords>, String> {
     for (keyword, group) in [
         ("patternProperties", MEMBERS),
         ("additionalProperties", MEMBERS),
         ("prefixItems", ITEMS),
     ] {
-        // Such a keyword is about what the others of its own schema leave over.
+        // Such a keyword applies to what the other keywords of its own schema leave over.
         let leaves = |schema: &Keywords| {
             let value = schema.get(keyword);
             value.is_some_and(|value| value != &Value::Bool(true))
@@ -181,7 +182,7 @@ fn common(these: &BTreeSet<String>, those: &BTreeSet<String>) -> BTreeSet<String
     common
 }
 
-/// The members of both; of a name that is in both, both schemas must hold.
+/// The members of both. If both have a member with the same name, both schemas of it must hold.
 fn members(one: &Value, other: &Value) -> Value {
     let mut joined = one.as_object().cloned().unwrap_or_default();
     for (name, value) in other.as_object().into_iter().flatten() {

@@ -1,5 +1,5 @@
-//! Who may see a type or a field, by the directives that routers decide with. Where they ask for more than before, clients are shut out; where they
-//! ask for less, more people see what others wrote.
+//! Compares who may see a type or a field, by the directives on which routers decide. If they require more than before,
+//! clients are locked out. If they require less, more people see others' data.
 
 use std::collections::BTreeSet;
 
@@ -14,17 +14,17 @@ use super::super::{
 };
 use super::fields;
 
-/// The ways in, of which one must be open: each a set of names, of which a caller must have all.
+/// Alternative requirements. A caller must have all names of at least one set.
 type Ways = BTreeSet<BTreeSet<String>>;
 
-/// A directive that asks for something of who sees a type or a field.
+/// A directive that requires something of callers that see a type or a field.
 struct Asking {
     name: &'static str,
-    /// The argument that has the ways in; without one, whoever is authenticated may.
+    /// The argument that holds the alternatives. `None` if every authenticated caller may see it.
     argument: Option<&'static str>,
 }
 
-/// As Apollo Federation has them since versions 2.5 and 2.6.
+/// As defined in Apollo Federation since versions 2.5 and 2.6.
 const ASKING: [Asking; 3] = [
     Asking {
         name: "authenticated",
@@ -39,10 +39,10 @@ const ASKING: [Asking; 3] = [
         argument: Some("policies"),
     },
 ];
-/// Before the name of a directive that a subgraph has not imported.
+/// The prefix of a directive that a subgraph has not imported.
 const NOT_IMPORTED: &str = "federation__";
 
-/// Compares what two schemas ask for, of all that is in both.
+/// Compares the requirements of two schemas, for everything that both contain.
 pub(super) fn compare(old: &Schema, new: &Schema) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, was) in &old.types {
@@ -69,7 +69,7 @@ pub(super) fn compare(old: &Schema, new: &Schema) -> Vec<Finding> {
 }
 
 impl Asking {
-    /// The ways in where these directives stand; `None` where this one does not.
+    /// The alternatives that these directives require. `None` if this directive is not among them.
     fn of<'a>(&self, mut directives: impl Iterator<Item = &'a Directive>) -> Option<Ways> {
         let found = directives.find(|directive| {
             let name = directive.name.as_str();
@@ -115,13 +115,13 @@ impl Asking {
     }
 }
 
-/// Whether whoever may go one of the ways `others` may go one of the ways `these`, too.
+/// Whether every caller that satisfies one of `others` also satisfies one of `these`.
 fn lets_in(these: &Ways, others: &Ways) -> bool {
     let is_open = |other: &BTreeSet<String>| these.iter().any(|this| this.is_subset(other));
     others.iter().all(is_open)
 }
 
-/// A list of lists of names. Where one thing is given for a list, it is a list of one (GraphQL, 3.11, Input Coercion).
+/// A list of lists of names. A single value stands for a list of one (GraphQL, 3.11, Input Coercion).
 fn ways(listed: &Value) -> Ways {
     match listed.as_list() {
         Some(listed) => listed.iter().map(|way| names(way)).collect(),

@@ -1,4 +1,4 @@
-//! What a change of a directive's definition means for the documents that use it.
+//! Compares the definitions of directives, from the view of documents that use them.
 
 use apollo_compiler::{Schema, ast::DirectiveDefinition};
 
@@ -16,7 +16,7 @@ pub(super) fn compare(old: &Schema, new: &Schema) -> Vec<Finding> {
             continue;
         }
         match new.directive_definitions.get(name) {
-            // What the specification defines is known to every server, whether its schema says so or not.
+            // Every server knows the directives of the specification, whether or not its schema lists them.
             Some(is) if was.is_built_in() || is.is_built_in() => {}
             Some(is) => findings.extend(changes(was, is)),
             None => findings.push(Finding::new(
