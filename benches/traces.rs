@@ -1,9 +1,10 @@
-//! What recording traces costs: the same system with tracing off, at 1 % of the requests, and at all of them, sent to a collector that is there.
+//! What recording traces costs: the same system without tracing, with tracing of 1 % of the requests, and of all
+//! requests, sent to a running collector.
 //!
 //!     cargo bench --bench traces
 //!
-//! Ratios count; absolute times say little on a shared machine. The three are measured in turns, and the median of the rounds is shown. The collector
-//! runs in this process, on the same processors: what it costs to receive is in the figures.
+//! Ratios matter; absolute times say little on a shared machine. The three are measured in turns, and the median of the
+//! rounds is shown. The collector runs in this process, on the same processors, so the figures include its work.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
@@ -37,13 +38,13 @@ use support::{
     graph::{CREATE, customer_input},
 };
 
-/// An odd number.
+/// An odd number, for the median.
 const ROUNDS: usize = 9;
 const ROUND: Duration = Duration::from_millis(800);
 const CUSTOMER: &str =
     "query($id: ID!) { customer(id: $id) { id name { firstName lastName } revision } }";
 
-/// Median time of a call in microseconds, and calls a second.
+/// The median time of a call in microseconds, and calls per second.
 fn round(
     runtime: &Runtime,
     client: &Arc<LeanClient>,

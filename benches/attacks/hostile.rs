@@ -1,4 +1,5 @@
-//! The attacks: what one attacker does until it is told to stop. Attackers come from 127.0.0.2, so that limits by address are theirs alone.
+//! The attacks: what one attacker does until it is stopped. Attackers connect from 127.0.0.2, so that limits per
+//! address affect only them.
 
 use std::{
     future::Future,
@@ -28,7 +29,8 @@ type Stop = Arc<AtomicBool>;
 /// An attack by several clients at once.
 pub struct Attack {
     pub name: &'static str,
-    /// One attacker: the gateway's address, its number, and when to stop. Answers how often it struck.
+    /// Runs one attacker: the gateway's address, the attacker's number, and when to stop. Returns how many attacks it
+    /// made.
     pub by: Box<dyn Fn(String, usize, Stop) -> Attacker>,
 }
 
@@ -42,10 +44,10 @@ async fn connect(address: &str) -> Option<TcpStream> {
     stream.ok()?.ok()
 }
 
-/// Sends and reads to the end of what comes, for two seconds at most.
+/// Sends bytes and reads the response to its end, for two seconds at most.
 async fn exchange(address: &str, bytes: &[u8]) {
     let Some(mut stream) = connect(address).await else {
-        // Refused connections cost the attacker as much as us: no faster than this.
+        // A refused connection costs the attacker as much as us, so the attacker must not retry faster than this.
         return tokio::time::sleep(Duration::from_millis(5)).await;
     };
     let talk = async {
@@ -55,7 +57,7 @@ async fn exchange(address: &str, bytes: &[u8]) {
     let _ = tokio::time::timeout(Duration::from_secs(2), talk).await;
 }
 
-/// The same request again and again, on a new connection each time.
+/// Sends requests one after the other, each on a new connection.
 fn flood<R>(name: &'static str, request: impl Fn(u64) -> R + Send + Sync + 'static) -> Attack
 where
     R: AsRef<[u8]> + Send + Sync + 'static,
@@ -78,13 +80,13 @@ where
     }
 }
 
-/// The very same bytes again and again: making them takes nothing of the processors.
+/// Sends the same bytes every time, so that making them takes no processor time.
 fn same(name: &'static str, request: Vec<u8>) -> Attack {
     let request: Arc<[u8]> = request.into();
     flood(name, move |_| Arc::clone(&request))
 }
 
-/// What is done on one connection after another, with the connection.
+/// Opens one connection after the other, and runs this on each.
 fn on_connections<F>(name: &'static str, act: fn(TcpStream, Stop) -> F) -> Attack
 where
     F: Future<Output = u64> + Send + 'static,
@@ -107,7 +109,7 @@ where
     }
 }
 
-/// Many connections that are held while this does to each what it does, once in each round.
+/// Holds many connections open. In each round, `drip` may send a byte on each of them.
 fn held<F>(name: &'static str, count: usize, begin: &'static [u8], drip: F) -> Attack
 where
     F: Fn(u64) -> Option<u8> + Send + Sync + 'static,
@@ -150,7 +152,7 @@ where
     }
 }
 
-/// Opens a WebSocket and reads what comes in the background.
+/// Opens a WebSocket and discards what it receives in the background.
 async fn socket(mut stream: TcpStream) -> Option<tokio::net::tcp::OwnedWriteHalf> {
     stream.write_all(&handshake()).await.ok()?;
     let mut answer = [0; 1_024];
@@ -224,7 +226,7 @@ fn squeezed(bytes: usize) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// The floor first: clients that ask for something small and legal as often as they can.
+/// All attacks. The first is the floor: clients that send small legal queries as fast as they can.
 pub fn attacks() -> Vec<Attack> {
     let introspection = "{__schema{types{fields{type{fields{type{fields{type{name}}}}}}}}}";
     let bomb = with_headers(

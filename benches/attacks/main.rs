@@ -1,12 +1,12 @@
-//! What hostile clients cost an honest one, and how much memory they take: each attack of issue reports, and others of the same kinds, by clients of
-//! another address, while one client goes on reading.
+//! What hostile clients cost an honest client, and how much memory they take. Clients with another address run each
+//! attack known from issue reports, and others of the same kinds, while one client keeps reading.
 //!
 //!     cargo bench --bench attacks                    all
-//!     cargo bench --bench attacks -- fragments       those whose name has this word
+//!     cargo bench --bench attacks -- fragments       only attacks whose name contains this word
 //!
-//! Attackers run in this process, on threads of their own. Elsewhere they would have machines of their own: so they have only what the others leave of the
-//! processors (nice 19), and what they cost is what the system spends on them. The first line is what it costs to be flooded with a small legal
-//! query, since that alone takes processor time.
+//! Attackers run in this process, on their own threads. In reality they would have their own machines, so here they
+//! only get processor time that nobody else needs (nice 19). Their cost is then what the system spends on them. The
+//! first line shows the cost of a flood of small legal queries, because a flood alone takes processor time.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
@@ -46,25 +46,26 @@ use support::{
     graph::{CREATE, PLACE, customer_input, order_input},
 };
 
-/// How long the honest client is watched, without an attack and with it.
+/// How long the honest client is measured, with and without an attack.
 const WATCHED: Duration = Duration::from_secs(3);
-/// The pause of the honest client between two reads.
+/// The pause between two reads of the honest client.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Clients that attack at once.
+/// Concurrent attackers.
 const ATTACKERS: usize = 4;
 const CUSTOMER: &str =
     "query($id: ID!) { customer(id: $id) { id name { firstName lastName } revision } }";
 
-/// The honest client's p99 in milliseconds, and its reads that failed.
+/// The honest client's p99 in milliseconds, and the number of its failed reads.
 async fn honest(client: &Arc<LeanClient>, watched: Duration) -> (f64, usize) {
     let (mut times, mut failed) = (Vec::new(), 0);
     let begun = Instant::now();
     while begun.elapsed() < watched {
         let asked = Instant::now();
         let asking = Arc::clone(client);
-        // A read that fails in whatever way is counted, and the next one begins anew.
+        // Every failed read is counted, and the next one is made as usual.
         let answer = tokio::spawn(async move { asking.ask(json!({"id": "1"})).await }).await;
-        // A read that stalls stands for those too that would have been sent meanwhile ("coordinated omission", Gil Tene, 2013).
+        // A read that stalls also stands for the reads that would have been sent meanwhile ("coordinated omission", Gil
+        // Tene, 2013).
         let mut waited = asked.elapsed().as_secs_f64() * 1e3;
         times.push(waited);
         while waited > 2.0 * PAUSE.as_secs_f64() * 1e3 {
@@ -83,7 +84,7 @@ async fn honest(client: &Arc<LeanClient>, watched: Duration) -> (f64, usize) {
     (percentile(&times, 0.99), failed)
 }
 
-/// The most memory that each process had while this ran, in MiB.
+/// The peak memory of each process while this ran, in MiB.
 struct Peak {
     stop: Arc<AtomicBool>,
     most: Arc<Mutex<Vec<f64>>>,
@@ -115,13 +116,13 @@ impl Peak {
     }
 }
 
-/// The threads of both sides: an honest client does not wait for what attackers do on theirs.
+/// Separate threads for both sides, so that an honest client does not wait for the attackers' work.
 struct Threads {
     honest: Runtime,
     hostile: Runtime,
 }
 
-/// Says a row; answers the honest client's p99 before and meanwhile.
+/// Prints a row. Returns the honest client's p99 before and during the attack.
 fn attacked(
     threads: &Threads,
     tandem: &Tandem,

@@ -1,4 +1,4 @@
-//! The bytes of attacks.
+//! The bytes that the attacks send.
 
 use std::fmt::Write;
 
@@ -73,7 +73,7 @@ pub fn many_ids(count: usize) -> Vec<u8> {
     post(&json!({"query": "query($ids:[ID!]!){__typename}", "variables": {"ids": ids}}).to_string())
 }
 
-/// A document that is valid and within the limits with so many fields, and that nobody has sent before.
+/// A document with this many fields that is valid, within the limits, and different from all earlier ones.
 pub fn fields(number: u64, count: usize) -> Vec<u8> {
     let fields = "id revision ".repeat(count / 2);
     query(&format!(
@@ -81,7 +81,7 @@ pub fn fields(number: u64, count: usize) -> Vec<u8> {
     ))
 }
 
-/// Variables of so many bytes that no document asks for.
+/// This many bytes of variables that the document does not use.
 pub fn variables(bytes: usize) -> Vec<u8> {
     let numbers = "1,".repeat(bytes / 2);
     post(&format!(
@@ -89,7 +89,7 @@ pub fn variables(bytes: usize) -> Vec<u8> {
     ))
 }
 
-/// A frame of a client (RFC 6455, section 5.2), masked with zeros.
+/// A frame from a client (RFC 6455, section 5.2), masked with zeros.
 pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     match payload.len() {

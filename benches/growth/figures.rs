@@ -1,4 +1,4 @@
-//! What is measured at each size.
+//! The measurements that are made at each size.
 
 use std::{
     sync::{
@@ -20,18 +20,18 @@ use crate::{
     },
 };
 
-/// How long a round of each rate and each p50 takes. The median of the rounds counts: of an odd number.
+/// How long a round of each rate and each p50 takes. The median of the rounds is reported, so their number is odd.
 const TIME: Duration = Duration::from_secs(5);
 const ROUNDS: usize = 3;
-/// More reads than a round has.
+/// More reads than one round makes.
 const APART: usize = 100_000;
-/// How long what was freed takes to be given back.
+/// How long the allocator takes to return freed memory.
 const SETTLES: Duration = Duration::from_secs(12);
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
 const REBUILT_WITHIN: Duration = Duration::from_secs(1_800);
-/// An odd number.
+/// An odd number, for the median.
 const PAGES: usize = 21;
-/// Customers of a page, and how many pages are walked at once to come to the last one.
+/// Customers per page, and the page size for walking to the last page.
 const PAGE: usize = 20;
 const WALK: usize = 100;
 
@@ -43,12 +43,12 @@ const CUSTOMERS: &str =
     "query($first: Int!, $after: String) { customers(first: $first, after: $after) {
     nodes { id } pageInfo { hasNextPage endCursor } } }";
 
-/// One figure.
+/// One measurement.
 pub struct Figure {
     pub name: String,
     pub unit: &'static str,
     pub value: f64,
-    /// Whether more of it is better.
+    /// Whether a higher value is better.
     pub is_rate: bool,
 }
 
@@ -70,7 +70,8 @@ fn rate(name: impl Into<String>, value: f64) -> Figure {
     }
 }
 
-/// Measures all of it where there are so many customers. The system is started anew for it; the servers, by name and process, go on.
+/// Measures everything with this many customers. Restarts the system, but not the servers, which are given by name and
+/// process id.
 pub fn measure(
     runtime: &Runtime,
     tandem: &mut Tandem,
@@ -134,7 +135,7 @@ pub fn measure(
     figures
 }
 
-/// What a rebuild that has ended says that it read: each of its targets reads its topic.
+/// The number of events that a finished rebuild says it read. Each of its targets reads its own topic.
 fn events_read(rebuild: &mut Process) -> f64 {
     let (said, _) = rebuild.all_output();
     let read = said.lines().filter_map(|line| {
@@ -162,7 +163,7 @@ fn memory(tandem: &Tandem, servers: &[(&'static str, u32)], when: &str) -> Vec<F
         .collect()
 }
 
-/// Creations a second, of customers that are made for this alone.
+/// Creations per second. They create new customers for this measurement.
 fn creations(runtime: &Runtime, tandem: &Tandem, size: usize) -> f64 {
     let client = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
     let next = Arc::new(AtomicUsize::new(0));
@@ -184,14 +185,15 @@ fn creations(runtime: &Runtime, tandem: &Tandem, size: usize) -> f64 {
     median((0..ROUNDS).map(round).collect())
 }
 
-/// p50 in µs over customers from everywhere.
+/// The p50 in µs of reads of customers from the whole range.
 fn reads(runtime: &Runtime, url: &str, query: &'static str, size: usize) -> f64 {
     let client = Arc::new(LeanClient::new(url, query));
     let round = |round: usize| {
         let client = Arc::clone(&client);
         let mut times = call_times(runtime, 1, TIME, move |number| {
             let client = Arc::clone(&client);
-            // A prime: every part of the data is met, and nothing twice in a row. Each round meets others.
+            // A step by a prime reaches every part of the data and never reads a customer twice in a row. Each round
+            // reads others.
             let id = id((round * APART + number) * 7_919 % size);
             async move { drop(client.ask(json!({"id": id})).await) }
         });
@@ -207,7 +209,7 @@ async fn page(client: &LeanClient, first: usize, after: &Value) -> Value {
     answer["data"]["customers"]["pageInfo"].take()
 }
 
-/// µs of the first and of the last page, by their cursors.
+/// The time of the first and of the last page in µs, by their cursors.
 async fn first_and_last_page(client: &LeanClient) -> (f64, f64) {
     let (mut after, mut before_last) = (Value::Null, Value::Null);
     loop {

@@ -1,4 +1,4 @@
-//! Fills a system with customers and events, through its interface as anyone would, and tells how far it is.
+//! Fills a system with customers and events through its API, and prints the progress.
 
 use std::{
     ops::Range,
@@ -23,28 +23,28 @@ use crate::{
     },
 };
 
-/// More than the other benchmarks have: commands in flight share a commit, and nobody waits for one of them here.
+/// More than in the other benchmarks: commands in flight share a commit, and latency does not matter here.
 const IN_FLIGHT: usize = 256;
-/// The first part of the ids.
+/// The prefix of the ids.
 const PREFIX: &str = "grown";
-/// How often it tells how far it is.
+/// How often the progress is printed.
 const REPORTS: Duration = Duration::from_secs(5);
-/// So many of the last customers are looked for: by chance they are in every partition.
+/// How many of the last customers are looked up. They are enough to be in every partition by chance.
 const LAST: usize = 32;
 const THROUGH_WITHIN: Duration = Duration::from_secs(3_600);
-/// Customers that are changed while the servers become as fast as they get, and how long.
+/// How many customers are changed while the servers warm up, and for how long.
 const WARMING: usize = 64;
 const WARM_UP: Duration = Duration::from_secs(90);
 
 const AUDITED: &str =
     "query($id: ID!) { customer(id: $id) { changes(first: 10) { nodes { revision } } } }";
 
-/// The id of a customer: in the order in which they were made.
+/// The id of a customer. Numbers follow the order of creation.
 pub fn id(number: usize) -> String {
     format!("{PREFIX}-{number:07}")
 }
 
-/// How many of the requests are answered, told every few seconds.
+/// Counts answered requests, and prints the progress every few seconds.
 struct Progress {
     all: usize,
     answered: AtomicUsize,
@@ -79,7 +79,7 @@ impl Progress {
     }
 }
 
-/// Adds these customers with all their events, and waits until they are through.
+/// Adds these customers with all their events, and waits until all are processed.
 pub fn with(runtime: &Runtime, tandem: &Tandem, customers: Range<usize>) {
     let url = tandem.accounts_url("/graphql");
     let (creating, updating) = (LeanClient::new(&url, CREATE), LeanClient::new(&url, UPDATE));
@@ -91,7 +91,7 @@ pub fn with(runtime: &Runtime, tandem: &Tandem, customers: Range<usize>) {
         progress.one_more();
     }));
     for round in 1..EVENTS {
-        // What waits for the log is bounded by what one round makes.
+        // Waiting here limits the outbox to the events of one round.
         tandem.published(&Client::new());
         runtime.block_on(send_all(IN_FLIGHT, count, async |number: usize| {
             let name = json!({"firstName": "Ada", "lastName": format!("Lovelace {round}")});
@@ -110,7 +110,7 @@ pub fn with(runtime: &Runtime, tandem: &Tandem, customers: Range<usize>) {
     );
 }
 
-/// Waits until the last of so many customers are published, in the replica and in the audit trail.
+/// Waits until the last of this many customers are published, in the replica and in the audit trail.
 fn through(tandem: &Tandem, customers: usize) {
     let client = Client::new();
     tandem.published(&client);
@@ -128,7 +128,7 @@ fn through(tandem: &Tandem, customers: usize) {
     }
 }
 
-/// Waits until orders shows the last of so many customers as they are.
+/// Waits until orders shows the newest state of the last of this many customers.
 pub fn replicated(tandem: &Tandem, customers: usize) {
     let client = Client::new();
     let orders = tandem.orders_url("/graphql");
@@ -144,8 +144,8 @@ pub fn replicated(tandem: &Tandem, customers: usize) {
     }
 }
 
-/// Changes few customers again and again, until the Java machine of Kafka has compiled what it runs: else the small system would be measured on a slower Kafka
-/// than the large one.
+/// Changes a few customers until Kafka's JVM has compiled its hot code. Otherwise the small system would be measured on
+/// a slower Kafka than the large one.
 pub fn warm_up(runtime: &Runtime, tandem: &Tandem) {
     let url = tandem.accounts_url("/graphql");
     let creating = LeanClient::new(&url, CREATE);

@@ -1,13 +1,15 @@
-//! What becomes slower, and what becomes larger, when there is more: the same measurements at a small and at a large number of customers and events.
+//! What becomes slower and what becomes larger with more data: the same measurements with a small and a large number of
+//! customers and events.
 //!
 //!     cargo bench --bench growth                       10,000 and 200,000 customers, five events each, embedded store and broker
-//!     cargo bench --bench growth -- 50000              10,000 and so many
+//!     cargo bench --bench growth -- 50000              10,000 and this many customers
 //!     cargo bench --bench growth -- 1000000 servers    on real MongoDB and Kafka (tests/backends/install.sh)
 //!
-//! Most of the time it fills: five events a customer, so 200,000 customers take eight minutes where 2,000 events a second go through, 1,000,000 forty. It tells how
-//! far it is.
+//! Filling takes most of the time. With five events per customer and 2,000 events per second, 200,000 customers take
+//! eight minutes and 1,000,000 customers take forty. The progress is printed.
 //!
-//! Each figure of the large one is to be at most 1.2 times that of the small one, except what is named as growing with the data.
+//! Each figure of the large system should be at most 1.2 times that of the small one, except those that are named as
+//! growing with the data.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
@@ -36,9 +38,9 @@ use support::Tandem;
 
 const SMALL: usize = 10_000;
 const LARGE: usize = 200_000;
-/// Requests a second that one address may send: this is one client in the place of many.
+/// The rate limit per address: this one client stands for many.
 const RATE_LIMIT: &str = "1000000";
-/// Of each customer.
+/// Events per customer.
 pub const EVENTS: usize = 5;
 
 fn main() {
@@ -86,7 +88,7 @@ fn processes(servers: &Servers) -> [(&'static str, u32); 2] {
     ]
 }
 
-/// How many times as slow, or as large.
+/// How many times slower or larger the large system is.
 fn ratio(small: &Figure, large: &Figure) -> f64 {
     if small.is_rate {
         small.value / large.value

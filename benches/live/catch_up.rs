@@ -1,4 +1,4 @@
-//! How fast a subscriber that was away reads what it missed.
+//! How fast a subscriber that was disconnected reads what it missed.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ use crate::{
     watchers::now,
 };
 
-/// Orders that are placed at once.
+/// How many orders are placed concurrently.
 const AT_ONCE: usize = 64;
-/// How often it is caught up.
+/// How often the catch-up is measured.
 const ROUNDS: usize = 3;
 
 const UPDATES: &str = "subscription($after: String) {
@@ -61,7 +61,7 @@ fn rate(changes: usize, begun: u64) -> f64 {
     changes as f64 / (now() - begun) as f64 * 1_000_000.0
 }
 
-/// Reads so many changes; answers when the first came.
+/// Reads this many changes. Returns the time at which the first one arrived.
 async fn caught_up(port: u16, cursor: &Value, changes: usize) -> u64 {
     let mut socket = Socket::open(port).await;
     let payload = json!({"query": UPDATES, "variables": {"after": cursor}});

@@ -1,4 +1,5 @@
-//! One change for many watchers: what each takes of memory, and when the first, the middle one and the last of them have it.
+//! One change for many watchers: the memory per watcher, and when the first, the middle and the last watcher receive
+//! it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,14 +17,14 @@ use crate::{
     watchers::{Watchers, now},
 };
 
-/// An odd number.
+/// An odd number, for the median.
 const ROUNDS: usize = 9;
-/// Rounds before, which warm up.
+/// Earlier rounds, which warm up.
 const WARM_UP: usize = 2;
-/// What was freed is given back within this time.
+/// The allocator returns freed memory within this time.
 const SETTLES: Duration = Duration::from_secs(12);
 
-/// The parts of the watchers of which the chart says when they have a change.
+/// The fractions of the watchers for which the chart shows when they have received a change.
 const PARTS: [(&str, f64); 7] = [
     ("first", 0.0),
     ("10 %", 0.1),
@@ -37,17 +38,17 @@ const PARTS: [(&str, f64); 7] = [
 const BUSY: &str = "busy";
 const QUIET: &str = "quiet";
 
-/// Where watchers are, and how many share a socket.
+/// Where the watchers connect, and how many share a socket.
 struct Place<'a> {
-    /// Names the chart.
+    /// The name of the chart.
     chart: &'a str,
     port: u16,
     on_one: usize,
-    /// The processes that hold something of each watcher.
+    /// The processes that hold state for each watcher.
     processes: &'a [&'a str],
 }
 
-/// Directly on orders.
+/// Watchers that connect to orders directly.
 pub fn on_orders(runtime: &Runtime, tandem: &Tandem, count: usize, on_one: usize) {
     let place = Place {
         chart: &format!("orders-{on_one}"),
@@ -59,7 +60,7 @@ pub fn on_orders(runtime: &Runtime, tandem: &Tandem, count: usize, on_one: usize
     measure(runtime, tandem, count, &place, &title);
 }
 
-/// Through the gateway, one socket each.
+/// Watchers that connect through the gateway, one socket each.
 pub fn through_the_gateway(runtime: &Runtime, tandem: &Tandem, count: usize) {
     let place = Place {
         chart: "gateway",
@@ -87,7 +88,7 @@ fn measure(runtime: &Runtime, tandem: &Tandem, count: usize, place: &Place<'_>, 
     let place_order = async |customer: &str| {
         orders.ask(json!({"input": order_input(customer)})).await;
     };
-    // What one subscription brings in with it is not each one's.
+    // The first subscription allocates shared memory, which must not count as memory per watcher.
     let quiet = Watchers::open(runtime, port, 1, 1, |_| QUIET.to_owned());
     run(runtime, async {
         for number in 1..=20 {

@@ -1,13 +1,15 @@
-//! What live subscriptions cost, and how soon their subscribers have a change: many watchers of one customer, of many, through the gateway,
-//! and one who catches up.
+//! What live subscriptions cost, and how fast subscribers receive a change: many watchers of one customer, of many
+//! customers, through the gateway, and one subscriber that catches up.
 //!
 //!     cargo bench --bench live                        all of it, on the embedded store and broker
 //!     cargo bench --bench live -- fan-out gateway     only these parts: fan-out, share, gateway, catch-up
 //!
-//! Smaller, for a try: `TANDEM_LIVE_WATCHERS` (10,000), `TANDEM_LIVE_GATEWAY_WATCHERS` (2,000), `TANDEM_LIVE_CHANGES` (100,000).
+//! Settings for a smaller run: `TANDEM_LIVE_WATCHERS` (10,000), `TANDEM_LIVE_GATEWAY_WATCHERS` (2,000),
+//! `TANDEM_LIVE_CHANGES` (100,000).
 //!
-//! The watchers are in this process, on the processors that the services have, too. Each has a socket and frames of its own, read with little
-//! work. A watcher takes a descriptor here and one there: the limit of open files is raised to what the system allows.
+//! The watchers run in this process, on the same processors as the services. Each has its own socket and frames, which
+//! it reads with little work. A watcher needs one file descriptor here and one in the service, so the limit of open
+//! files is raised to the maximum.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
@@ -36,9 +38,9 @@ mod watchers;
 use report::Words;
 use support::Tandem;
 
-/// Subscriptions on one socket where they share one.
+/// Subscriptions per socket, where they share one.
 const ON_ONE_SOCKET: usize = 100;
-/// Descriptors for all but watchers.
+/// File descriptors for everything but watchers.
 const OTHER_FILES: u64 = 500;
 
 fn setting(name: &str, default: usize) -> usize {
@@ -52,13 +54,13 @@ fn main() {
     let changes = setting("TANDEM_LIVE_CHANGES", 100_000);
     report::begin("live", "Live subscriptions", words.is_empty());
     let files = raise_open_files();
-    // A gateway has two for each.
+    // A gateway needs two file descriptors per watcher.
     let wanted = (watchers as u64).max(2 * through as u64) + OTHER_FILES;
     assert!(
         files.is_none_or(|files| files >= wanted),
         "{wanted} open files are needed and {files:?} allowed: `ulimit -Hn`, or fewer watchers"
     );
-    // The services have the rest of the processors.
+    // One thread, to leave the other processors to the services.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -81,7 +83,7 @@ fn main() {
     report::end();
 }
 
-/// A fresh system that takes so many watchers of one address.
+/// A fresh system that accepts this many watchers from one address.
 fn start(watchers: usize) -> Tandem {
     let most = (2 * watchers + 2_000).to_string();
     let mut builder = Tandem::builder();
@@ -95,7 +97,7 @@ fn start(watchers: usize) -> Tandem {
     builder.env("TANDEM_RATE_LIMIT", "1000000").start()
 }
 
-/// Allows as many open files as may be; processes that are started from here take it over. `None` for any number.
+/// Raises the limit of open files to the maximum. Child processes inherit it. `None` if there is no limit.
 fn raise_open_files() -> Option<u64> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -106,7 +108,7 @@ fn raise_open_files() -> Option<u64> {
     maximum
 }
 
-/// Runs a future to its end.
+/// Runs a future to completion.
 fn run<F: Future>(runtime: &Runtime, future: F) -> F::Output {
     runtime.block_on(future)
 }

@@ -1,4 +1,4 @@
-//! What part of a processor orders takes for many watchers of many customers, with changes spread over them.
+//! How much of a processor orders uses for many watchers of many customers, with changes spread over the customers.
 
 use std::{
     sync::Arc,
@@ -19,9 +19,9 @@ use crate::{
     watchers::Watchers,
 };
 
-/// Customers, each with a part of the watchers.
+/// The watchers are spread evenly over this many customers.
 const CUSTOMERS: usize = 1_000;
-/// Changes a second.
+/// Changes per second.
 const RATE: f64 = 100.0;
 const TIME: Duration = Duration::from_secs(20);
 
@@ -66,7 +66,7 @@ pub fn measure(runtime: &Runtime, tandem: &Tandem, count: usize) {
     );
 }
 
-/// Changes at the rate, for the time; how many.
+/// Makes changes at this rate for this time. Returns their number.
 async fn changes(orders: &Arc<LeanClient>) -> usize {
     let begun = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / RATE));

@@ -1,11 +1,11 @@
-//! A WebSocket that costs little: frames as they are (RFC 6455), masked with zeros, read into one small buffer.
+//! A WebSocket client with little overhead: raw frames (RFC 6455), masked with zeros, read into one small buffer.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-/// Begins a message that this hands out; the others are answered here.
+/// The opcode of messages that [`Socket::read`] returns. The socket handles the others itself.
 const TEXT: u8 = 1;
 const CLOSE: u8 = 8;
 const PING: u8 = 9;
@@ -17,7 +17,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Connects, and initialises graphql-transport-ws.
+    /// Connects and initializes graphql-transport-ws.
     pub async fn open(port: u16) -> Self {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -47,7 +47,7 @@ impl Socket {
         socket
     }
 
-    /// Sends a text.
+    /// Sends a text message.
     pub async fn say(&mut self, text: &str) {
         self.send(TEXT, text.as_bytes()).await;
     }
@@ -66,7 +66,7 @@ impl Socket {
         self.stream.write_all(&frame).await.unwrap();
     }
 
-    /// Waits for bytes and hands out every text that is whole.
+    /// Waits for bytes and passes on every complete text message.
     pub async fn read(&mut self, mut take: impl FnMut(&[u8])) {
         let read = self.stream.read_buf(&mut self.received).await.unwrap();
         assert!(read > 0, "the connection broke off");
@@ -91,7 +91,7 @@ impl Socket {
     }
 }
 
-/// The operation of the frame that begins here, and where its payload is; `None` while it is not whole.
+/// The opcode of the frame that begins here, and the bounds of its payload. `None` while the frame is incomplete.
 fn frame(bytes: &[u8], at: usize) -> Option<(u8, usize, usize)> {
     let head = bytes.get(at..)?;
     let (operation, short) = (head.first()? & 0x0f, head.get(1)? & 0x7f);
@@ -110,7 +110,7 @@ fn frame(bytes: &[u8], at: usize) -> Option<(u8, usize, usize)> {
     (end <= bytes.len()).then_some((operation, begin, end))
 }
 
-/// Where some bytes begin.
+/// The position of a byte sequence.
 pub fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes
         .windows(wanted.len())

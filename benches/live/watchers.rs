@@ -1,4 +1,4 @@
-//! Watchers: subscriptions to the orders of customers, of which each notes when it has a change.
+//! Watchers: subscriptions to customers' orders. Each records when it receives a change.
 
 use std::{
     sync::{
@@ -22,11 +22,11 @@ const FEED: &str = "subscription($customerId: ID) {
         ... on OrderUpdate { cursor previous type order { id revision status } }
         ... on OrderSnapshot { cursor previous complete }
         ... on Heartbeat { cursor previous } } }";
-/// Before the name of what an item is.
+/// What precedes the type name of an item.
 const TYPE: &[u8] = b"\"__typename\":\"";
-/// Sockets that are opened at once.
+/// How many sockets are opened concurrently.
 const AT_ONCE: usize = 64;
-/// How long opening them all, or hearing of a change, may take.
+/// Time limit for opening all sockets, and for a change to arrive.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -38,22 +38,23 @@ pub fn now() -> u64 {
 
 #[derive(Default)]
 struct Notes {
-    /// When each watcher had its last change.
+    /// When each watcher received its last change.
     arrivals: Vec<AtomicU64>,
-    /// Watchers that have their snapshot.
+    /// The number of watchers that have their snapshot.
     ready: AtomicUsize,
-    /// Changes that arrived.
+    /// The number of changes that arrived.
     arrived: AtomicUsize,
 }
 
-/// Some watchers. They leave when this is dropped.
+/// A group of watchers. They disconnect when this is dropped.
 pub struct Watchers {
     notes: Arc<Notes>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Watchers {
-    /// Opens so many, of which `on_one` share a socket, each on the orders of its customer, and waits until all have their snapshot.
+    /// Opens this many watchers, with `on_one` of them on each socket. Each one subscribes to the orders of its
+    /// customer. Waits until all have their snapshot.
     pub fn open(
         runtime: &Runtime,
         port: u16,
@@ -89,7 +90,7 @@ impl Watchers {
         self.notes.arrived.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many have arrived.
+    /// Waits until this many changes have arrived.
     pub async fn wait_for(&self, arrived: usize) {
         let begun = Instant::now();
         while self.arrived() < arrived {
@@ -98,7 +99,7 @@ impl Watchers {
         }
     }
 
-    /// Milliseconds from a moment until each had its last change, sorted.
+    /// Milliseconds from a moment until each watcher received its last change, sorted.
     pub fn since(&self, moment: u64) -> Vec<f64> {
         let arrivals = self.notes.arrivals.iter();
         let mut since: Vec<f64> = arrivals
@@ -145,7 +146,7 @@ fn note(text: &[u8], notes: &Notes) {
     }
 }
 
-/// The watcher that a message is for: `{"id":"N",…`.
+/// The watcher that a message belongs to: `{"id":"N",…`.
 fn number(text: &[u8]) -> usize {
     let digits = text.iter().skip(7).take_while(|byte| byte.is_ascii_digit());
     digits.fold(0, |number, digit| number * 10 + usize::from(digit - b'0'))

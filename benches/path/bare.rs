@@ -1,5 +1,5 @@
-//! What the services do, done by the bare drivers: the floors on real servers. They write the documents that the services write,
-//! into collections with the same indexes.
+//! The floors on real servers: the services' work, done with bare drivers. They write the same documents as the
+//! services, into collections with the same indexes.
 
 use std::time::{Duration, Instant};
 
@@ -19,21 +19,21 @@ use rdkafka::{
 use tandem_backends::{Kafka, Mongo};
 use tokio::runtime::Runtime;
 
-/// Of an aggregate, what a command adds to and does not replace.
+/// The fields of an aggregate's document that a command appends to. It replaces the others.
 const ADDED_TO: [&str; 2] = ["pending", "recentEvents"];
 
-/// A client of the driver, as it comes: with ten connections at most.
+/// A client of the driver with default settings: ten connections at most.
 pub async fn client(mongo: &Mongo) -> Client {
     Client::with_uri_str(mongo.uri()).await.unwrap()
 }
 
-/// A client of the driver with as many connections as the services have, one for each call in flight.
+/// A client of the driver with as many connections as the services have: one for each call in flight.
 pub async fn wide_client(mongo: &Mongo) -> Client {
     let uri = format!("{}&maxPoolSize=64", mongo.uri());
     Client::with_uri_str(uri).await.unwrap()
 }
 
-/// Writes of a document that a service wrote, each under an id of its own.
+/// Writes of a document that a service wrote, each with a new id.
 #[derive(Clone)]
 pub struct BareWrites {
     collection: Collection<Document>,
@@ -41,8 +41,8 @@ pub struct BareWrites {
 }
 
 impl BareWrites {
-    /// Into an empty collection of this name, with the indexes that `of` has, the first document of `of` that this filter finds.
-    /// Asks for it until there is one.
+    /// Writes the first document of `of` that matches this filter into an empty collection with this name and with the
+    /// indexes of `of`. Polls until there is such a document.
     pub async fn new(
         client: &Client,
         name: &str,
@@ -69,7 +69,7 @@ impl BareWrites {
         }
     }
 
-    /// The same writes by another client.
+    /// The same writes through another client.
     pub fn by(&self, client: &Client) -> Self {
         Self {
             collection: client.database("floor").collection(self.collection.name()),
@@ -77,7 +77,7 @@ impl BareWrites {
         }
     }
 
-    /// One `findAndModify`, as durable as the services' writes: by a majority, journaled.
+    /// One `findAndModify`, as durable as the services' writes: majority, journaled.
     pub async fn write(&self, id: &str) {
         let durably = WriteConcern::builder()
             .w(Acknowledgment::Majority)
@@ -92,7 +92,7 @@ impl BareWrites {
     }
 }
 
-/// The update that makes this document, as one command of a service would.
+/// The update that makes this document, like one command of a service does.
 fn update(sample: Document) -> Document {
     let (mut set, mut push) = (Document::new(), Document::new());
     for (field, value) in sample {
@@ -123,7 +123,7 @@ pub struct BareLoop {
 }
 
 impl BareLoop {
-    /// Writes these, and between them sends and receives this body on a topic of its own.
+    /// Makes these writes, and between them sends this body to a topic of its own and receives it.
     pub fn new(
         runtime: &Runtime,
         kafka: &Kafka,
@@ -161,7 +161,7 @@ impl BareLoop {
         }
     }
 
-    /// Milliseconds of the change of each of these ids, sorted.
+    /// The time of each id's change in milliseconds, sorted.
     pub fn run(&self, runtime: &Runtime, ids: impl Iterator<Item = String>) -> Vec<f64> {
         let mut times: Vec<f64> = ids
             .map(|id| {

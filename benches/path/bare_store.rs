@@ -1,4 +1,4 @@
-//! What the services do on the embedded store, done by the bare store: the floors there. It commits rows of as many bytes, durably.
+//! The floors on the embedded store: the services' work, done with bare redb. It durably commits rows of the same size.
 
 use std::{path::Path, sync::mpsc};
 
@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::visible::next_id;
 
-/// A stored customer with its pending event.
+/// The size of a stored customer with its pending event.
 const BYTES: usize = 2_600;
 
 const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("floor");
@@ -22,7 +22,7 @@ pub struct BareStore {
 }
 
 impl BareStore {
-    /// On the disk that this directory is on.
+    /// Makes a store on the same disk as this directory.
     pub fn new(beside: &Path) -> Self {
         let directory = tempfile::tempdir_in(beside).unwrap();
         Self {
@@ -32,7 +32,7 @@ impl BareStore {
         }
     }
 
-    /// One durable commit of so many rows more.
+    /// One durable commit of this many new rows.
     pub fn commit(&self, rows: usize) {
         let transaction = self.database.begin_write().unwrap();
         {
@@ -46,7 +46,7 @@ impl BareStore {
         transaction.commit().unwrap();
     }
 
-    /// Writes of one row each, of which all that wait go into the next commit.
+    /// Writes of one row each. All waiting writes share the next commit.
     pub fn gathering(self) -> impl Fn() -> BoxFuture<'static, ()> {
         let (queue, waiting) = mpsc::channel::<oneshot::Sender<()>>();
         std::thread::spawn(move || {
@@ -54,7 +54,7 @@ impl BareStore {
                 let together: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).collect();
                 self.commit(together.len());
                 for one in together {
-                    // Who does not wait any more needs no answer.
+                    // A caller that no longer waits needs no answer.
                     let _ = one.send(());
                 }
             }

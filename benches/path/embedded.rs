@@ -1,4 +1,4 @@
-//! The way of a creation on the embedded store and broker.
+//! The path of a creation on the embedded store and broker.
 
 use std::{sync::Arc, time::Instant};
 
@@ -13,7 +13,7 @@ use crate::{
     visible::{create_to_visible, creating, through},
 };
 
-/// Measures it.
+/// Measures the path.
 pub fn creations(runtime: &Runtime, tandem: &Tandem) {
     let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
     let floor = BareStore::new(tandem.data_dir());
@@ -25,7 +25,7 @@ pub fn creations(runtime: &Runtime, tandem: &Tandem) {
         let rounds: Vec<(f64, f64)> = (0..ROUNDS)
             .map(|_| {
                 let ours = load(runtime, in_flight, creating(&accounts)).per_second();
-                // What the services still have to do must not slow the floor.
+                // Work that the services still have in progress must not slow the floor.
                 through(tandem);
                 let begun = Instant::now();
                 let mut commits = 0;

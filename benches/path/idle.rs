@@ -1,4 +1,4 @@
-//! What each process takes while nobody asks for anything.
+//! What each process uses while there are no requests.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use crate::{
     shared::{Processes, resident_mib, waits},
 };
 
-/// How long after its start a system is left alone before it is looked at.
+/// How long a system is left alone after its start before it is measured.
 const SETTLES: Duration = Duration::from_secs(10);
-/// How long nothing is asked for.
+/// How long it is measured without requests.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Measures these processes, and those of them that are ours together.
+/// Measures these processes, and the sum of our own.
 pub fn measure(ours: &[(&'static str, u32)], others: &[(&'static str, u32)]) {
     std::thread::sleep(SETTLES);
     let all: Vec<(&'static str, u32)> = [ours, others].concat();
@@ -35,7 +35,7 @@ pub fn measure(ours: &[(&'static str, u32)], others: &[(&'static str, u32)]) {
     };
     let (mut share_of_ours, mut held_by_ours, mut woke_of_ours) = (0.0, 0.0, 0.0);
     for (number, (name, process)) in all.iter().enumerate() {
-        // Microseconds of processor time a second, as a percentage of one processor.
+        // Microseconds of processor time per second, as a percentage of one processor.
         let share = (used_then[number] - used[number]) / seconds / 10_000.0;
         let woke = (woke_then[number] - woke[number]) / seconds;
         let held = resident_mib(*process);

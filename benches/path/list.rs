@@ -1,5 +1,5 @@
-//! What the list of all customers costs: how soon it begins, how fast it goes, how much memory it takes, beside the bare driver reading
-//! them all.
+//! What the list of all customers costs: how soon it begins, how fast it goes on, and how much memory it takes. The
+//! floor is the bare driver reading all documents.
 
 use std::time::Instant;
 
@@ -20,13 +20,13 @@ use crate::{
     support::Tandem,
 };
 
-/// Customers added, without orders.
+/// Customers that are added. They have no orders.
 const CUSTOMERS: usize = 100_000;
-/// Rows inserted with one command.
+/// Rows per insert command.
 const AT_ONCE: usize = 5_000;
 const ROUNDS: usize = 5;
 
-/// Measures it on the service and through the gateway.
+/// Measures the list at the service and through the gateway.
 pub fn measure(runtime: &Runtime, tandem: &Tandem, bare: &Client) {
     let rows = bare
         .database("orders")
@@ -109,7 +109,7 @@ async fn read_to_the_end(url: &str) -> (f64, f64) {
     (first.unwrap(), begun.elapsed().as_secs_f64())
 }
 
-/// Seconds that the driver takes for all documents.
+/// Seconds that the driver takes to read all documents.
 async fn read_all(rows: &mongodb::Collection<RawDocumentBuf>) -> f64 {
     let begun = Instant::now();
     let mut cursor = rows.find(doc! {}).await.unwrap();

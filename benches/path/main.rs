@@ -1,16 +1,16 @@
-//! What a change costs on its whole way, and what a read costs, beside floors measured in the same run: bare commits, bare driver
-//! calls, a bare HTTP server.
+//! What a change costs from end to end, and what a read costs, beside floors measured in the same run: bare commits,
+//! bare driver calls, a bare HTTP server.
 //!
 //!     cargo bench --bench path                 embedded store and broker
-//!     cargo bench --bench path -- servers      real MongoDB and Kafka too (tests/backends/install.sh): the whole, which writes its report
-//!     cargo bench --bench path -- servers alone     only there
-//!     cargo bench --bench path -- idle …       only what is taken while nobody asks
-//!     cargo bench --bench path -- creations …  only creations, one after the other and many at once
+//!     cargo bench --bench path -- servers      and real MongoDB and Kafka (tests/backends/install.sh); writes the report
+//!     cargo bench --bench path -- servers alone     only real servers
+//!     cargo bench --bench path -- idle …       only the use of resources without requests
+//!     cargo bench --bench path -- creations …  only creations, one after the other and many concurrently
 //!     cargo bench --bench path -- open-loop …  only creations that arrive at a constant rate
 //!     cargo bench --bench path -- reads …      only reads
 //!
-//! Ratios count; absolute times say little on a shared machine. Ours and the floor are measured in turns, and the median
-//! of the rounds is shown.
+//! Ratios matter; absolute times say little on a shared machine. Tandem and the floor are measured in turns, and the
+//! median of the rounds is shown.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
@@ -50,9 +50,9 @@ use report::{Words, say};
 use support::{Tandem, TandemBuilder};
 use visible::next_id;
 
-/// What may be measured by itself.
+/// The parts that can be measured alone.
 const PARTS: [&str; 4] = ["idle", "creations", "open-loop", "reads"];
-/// Requests a second that one address may send: a bare page is read more often than the usual limit allows.
+/// The rate limit per address. The benchmark reads a bare page more often than the default limit allows.
 const RATE_LIMIT: &str = "1000000";
 
 fn main() {

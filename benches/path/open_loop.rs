@@ -1,6 +1,6 @@
-//! Creations that arrive at a constant rate, whether the ones before are answered or not, as those of many independent clients do. Times count from
-//! when a creation was to be sent, so that one that stalls is seen in all that wait behind it. Beside it the bare write that is its floor, which arrives in
-//! the same way.
+//! Creations that arrive at a constant rate, whether or not earlier ones are answered, like those of many independent
+//! clients. Times count from the moment at which a creation was due, so that a stall shows in all creations that wait
+//! behind it. The floor is a bare write that arrives in the same way.
 
 use std::{
     sync::{Arc, Mutex},
@@ -22,19 +22,20 @@ use crate::{
     visible::{VISIBLE, creating, next_id, through},
 };
 
-/// Of the rate that 64 clients reach who each send the next creation when the one before is answered.
+/// Fractions of the closed-loop rate: that of 64 clients that each send the next creation when the previous one is
+/// answered.
 const SHARES: [f64; 4] = [0.25, 0.5, 0.75, 0.9];
 const TIME: Duration = Duration::from_secs(20);
-/// So many are in flight at most; the others wait, and their times count on.
+/// The most creations in flight. The others wait, and their times continue to count.
 const IN_FLIGHT: usize = 256;
-/// So many a second are asked for in orders, too.
+/// How many per second are also looked up in orders.
 const LOOKED_FOR: f64 = 200.0;
-/// An odd number.
+/// An odd number, for the median.
 const CLOSED_ROUNDS: usize = 3;
 
 const PARTS: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// Milliseconds of each, sorted.
+/// Times in milliseconds, sorted.
 #[derive(Default)]
 struct Times {
     answered: Vec<f64>,
@@ -63,13 +64,13 @@ impl Clients {
     }
 }
 
-/// A bare write, which arrives at the rate that the creations had.
+/// A bare write that arrives at the same rate as the creations.
 pub struct Floor<'a> {
     pub name: &'a str,
     pub write: &'a dyn Fn() -> BoxFuture<'static, ()>,
 }
 
-/// Measures it at parts of what is reached at most, and the floor after each.
+/// Measures fractions of the highest rate, and the floor after each.
 pub fn measure(runtime: &Runtime, tandem: &Tandem, chart: &str, floor: &Floor<'_>) {
     through(tandem);
     let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
@@ -108,7 +109,7 @@ pub fn measure(runtime: &Runtime, tandem: &Tandem, chart: &str, floor: &Floor<'_
         let rate = most * share;
         let times = arrivals(runtime, tandem, rate);
         let of = |times: &[f64]| PARTS.map(|(_, part)| percentile(times, part));
-        // What the services still have to do must not slow the floor.
+        // Work that the services still have in progress must not slow the floor.
         through(tandem);
         let bare = bare_arrivals(runtime, rate, floor);
         let figures = [of(&times.answered), of(&times.visible), of(&bare)];

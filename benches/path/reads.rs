@@ -1,7 +1,8 @@
-//! What each documented route and the usual queries cost, on the service and through the gateway, beside two floors: a bare HTTP server
-//! that answers the same bytes, and the bare driver reading the one document that the answer is made of.
+//! What each documented route and the usual queries cost, at the service and through the gateway, beside two floors: a
+//! bare HTTP server that sends the same bytes, and the bare driver reading the one document that the response is made
+//! from.
 //!
-//! One request in flight shows what waits, 64 what works: p50 of the first, rate of the second.
+//! With one request in flight the p50 shows waiting; with 64 the rate shows work.
 
 use std::{
     collections::HashMap,
@@ -34,7 +35,7 @@ use crate::{
     visible::through,
 };
 
-/// An odd number.
+/// An odd number, for the median.
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(700);
 const CUSTOMERS: usize = 500;
@@ -53,12 +54,12 @@ pub fn known_customer(number: usize) -> String {
     format!("read-{number:04}")
 }
 
-/// How a route is asked.
+/// How a route is called.
 #[derive(Clone, Copy)]
 enum Ask {
     /// GET of this path.
     Get(&'static str),
-    /// GET of this path and a customer's id behind it.
+    /// GET of this path followed by a customer's id.
     GetOf(&'static str),
     /// POST of the documented body to this path.
     Post(&'static str),
@@ -68,7 +69,7 @@ enum Ask {
     OfOrder(&'static str),
 }
 
-/// A route, the service that has it, and the field and collection by which the driver reads what it answers.
+/// A route, its service, and the field and collection by which the driver reads the document of the response.
 struct Route {
     name: &'static str,
     service: &'static str,
@@ -84,7 +85,7 @@ const ROUTES: [Route; 7] = [
         read: None,
     },
     Route {
-        // The same document each time: it is read and found unchanged.
+        // The same document each time, so the service reads it and finds it unchanged.
         name: "POST /accounts/customer/create, the same again",
         service: "accounts",
         ask: Ask::Post("/accounts/customer/create"),
@@ -122,7 +123,7 @@ const ROUTES: [Route; 7] = [
     },
 ];
 
-/// One route at one address, ready to be asked.
+/// One route at one address, ready to be called.
 #[derive(Clone)]
 struct Asking {
     client: Arc<LeanClient>,
@@ -151,7 +152,7 @@ impl Asking {
     }
 }
 
-/// p50 in microseconds, and calls a second.
+/// The p50 in microseconds, and calls per second.
 #[derive(Clone, Copy, Default)]
 struct Measured {
     p50: f64,
@@ -173,7 +174,7 @@ fn run<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-/// A bare HTTP server, on threads of its own, that answers what it was given.
+/// A bare HTTP server on its own threads that responds with given bytes.
 struct Floor {
     url: String,
     answers: Arc<Mutex<HashMap<usize, Bytes>>>,
@@ -211,7 +212,7 @@ impl Floor {
     }
 }
 
-/// Customers with an order each; the orders' ids.
+/// Makes customers with an order each. Returns the orders' ids.
 fn prepare(runtime: &Runtime, tandem: &Tandem) -> Vec<String> {
     let accounts = LeanClient::new(&tandem.accounts_url("/graphql"), CREATE);
     let orders = LeanClient::new(&tandem.orders_url("/graphql"), PLACE);
@@ -237,7 +238,7 @@ fn prepare(runtime: &Runtime, tandem: &Tandem) -> Vec<String> {
     })
 }
 
-/// Measures all of them and says one table.
+/// Measures all routes and prints one table.
 pub fn measure(runtime: &Runtime, tandem: &Tandem, bare: Option<&Client>) {
     let mut waits = Vec::new();
     let orders = Arc::new(prepare(runtime, tandem));
@@ -310,7 +311,7 @@ pub fn measure(runtime: &Runtime, tandem: &Tandem, bare: Option<&Client>) {
     );
 }
 
-/// Ours and the floors, one after the other.
+/// Tandem and the floors, one after the other.
 fn round(
     runtime: &Runtime,
     in_flight: usize,
@@ -355,7 +356,7 @@ fn round(
     [ours, http, read.unwrap_or_default()]
 }
 
-/// Says a row; answers p50 at 1 in flight of ours and of the floors.
+/// Prints a row. Returns the p50 with one call in flight, of Tandem and of the floors.
 fn show(name: &str, one: &[[Measured; 3]], many: &[[Measured; 3]]) -> [f64; 3] {
     let of = |rounds: &[[Measured; 3]], part: &dyn Fn(&[Measured; 3]) -> f64| {
         median(rounds.iter().map(part).collect())

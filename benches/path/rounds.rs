@@ -1,4 +1,4 @@
-//! Rounds of calls, and how they are summed up.
+//! Rounds of calls, and their summary.
 
 use std::{
     future::Future,
@@ -10,11 +10,11 @@ use tokio::runtime::Runtime;
 
 use crate::{report::say, shared::median};
 
-/// An odd number; enough of them that a burst of others' work on a shared machine meets only some.
+/// An odd number, for the median. Large enough that a burst of other work on a shared machine affects only some rounds.
 pub const ROUNDS: usize = 9;
 pub const ROUND: Duration = Duration::from_secs(3);
 
-/// What was done in a round.
+/// The result of a round.
 pub struct Round {
     pub calls: u64,
     seconds: f64,
@@ -26,7 +26,7 @@ impl Round {
     }
 }
 
-/// A round of calls of `work` with so many in flight.
+/// A round of calls of `work` with this many in flight.
 pub fn load<F: Future<Output = ()> + Send + 'static>(
     runtime: &Runtime,
     in_flight: usize,
@@ -60,7 +60,7 @@ pub fn load<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-/// Says the medians of both and of their ratio, round by round; answers those of both.
+/// Prints the medians of both and the median of their ratios per round. Returns the medians of both.
 pub fn show(what: &str, unit: &str, rounds: &[(f64, f64)]) -> [f64; 2] {
     let ours = median(rounds.iter().map(|round| round.0).collect());
     let floor = median(rounds.iter().map(|round| round.1).collect());

@@ -1,4 +1,4 @@
-//! The way of a creation on real MongoDB and Kafka.
+//! The path of a creation on real MongoDB and Kafka.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use crate::{
     visible::{create_to_visible, create_to_visible_beside, creating, next_id, through},
 };
 
-/// Rounds of load before real servers are measured: Kafka's JVM compiles itself for its first minutes, on the processors
+/// Rounds of load before real servers are measured. Kafka's JVM compiles code in its first minutes, on the processors
 /// that everything shares.
 const WARM_UP: usize = 30;
 
-/// Creates, until the servers are as fast as they get; answers the writes that are a creation's floor.
+/// Creates customers until the servers have warmed up. Returns the writes that are the floor of a creation.
 pub fn warm_up(runtime: &Runtime, tandem: &Tandem, bare: &mongodb::Client) -> BareWrites {
     let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
-    // A customer whose event is pending can be seen only under load.
+    // A customer with a pending event exists only under load.
     let floor = runtime.spawn({
         let bare = bare.clone();
         async move {
@@ -50,7 +50,8 @@ fn write(runtime: &Runtime, in_flight: usize, floor: &BareWrites) -> Round {
     })
 }
 
-/// Measures it, beside these writes as the driver comes, and with a connection for each in flight.
+/// Measures creations beside these writes: with the driver's default connections, and with one connection per call in
+/// flight.
 pub fn creations(
     runtime: &Runtime,
     tandem: &Tandem,
@@ -59,7 +60,7 @@ pub fn creations(
     [floor, wide]: [BareWrites; 2],
 ) {
     let accounts = Arc::new(LeanClient::new(&tandem.accounts_url("/graphql"), CREATE));
-    // Its connections are made one after the other.
+    // The client opens its connections one after the other, so this happens before the measurement.
     write(runtime, 64, &wide);
     say!("{:<58} {:>10} {:>10}", "", "ours", "floor");
     let child = |service| tandem.child(service).unwrap();
@@ -78,7 +79,7 @@ pub fn creations(
             .map(|_| {
                 let before = processes.used();
                 let ours = load(runtime, in_flight, creating(&accounts));
-                // What the services still have to do belongs to ours, and must not slow the floor.
+                // Work that the services still have in progress counts as Tandem's, and must not slow the floor.
                 through(tandem);
                 let between = processes.used();
                 let bare = write(runtime, in_flight, &floor);
@@ -126,7 +127,8 @@ pub fn creations(
         percentile(&beside, 0.5),
         percentile(&beside, 0.99)
     );
-    // Both loops one at a time, in turns: the way over the services, and the bare drivers doing the same four steps.
+    // Two loops in turns, one change at a time: through the services, and with bare drivers that do the same four
+    // steps.
     let replica = runtime.block_on(async {
         let of = bare.database("orders").collection("customer.orders");
         BareWrites::new(bare, "replica", &of, Document::new()).await

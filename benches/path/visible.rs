@@ -1,4 +1,4 @@
-//! Creations, and how soon they are seen in orders.
+//! Creations, and how soon they are visible in orders.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ pub fn next_id() -> String {
     format!("bench-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Creates one customer more each time.
+/// Creates one more customer each time.
 pub fn creating(
     client: &Arc<LeanClient>,
 ) -> impl Fn() -> futures::future::BoxFuture<'static, ()> + Send + Sync + use<> {
@@ -44,20 +44,20 @@ pub fn creating(
     }
 }
 
-/// Waits until all that was created is through to the replica.
+/// Waits until everything that was created is in the replica.
 pub fn through(tandem: &Tandem) {
     let asking = Client::new();
     tandem.published(&asking);
     tandem.customer(&asking, &next_id());
 }
 
-/// Milliseconds from sending a creation to its being readable in orders, sorted.
+/// Milliseconds from the request of a creation until the customer is readable in orders, sorted.
 pub fn create_to_visible(runtime: &Runtime, tandem: &Tandem, samples: usize) -> Vec<f64> {
     through(tandem);
     until_visible(runtime, tandem, 0..samples)
 }
 
-/// The same while so many others create.
+/// The same while this many others create customers.
 pub fn create_to_visible_beside(
     runtime: &Runtime,
     tandem: &Tandem,

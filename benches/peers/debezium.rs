@@ -1,5 +1,6 @@
-//! From the answer to a write to its event on the topic: accounts with its outbox and relay, and Debezium's connector for MongoDB behind a bare write of
-//! the same document, on the same MongoDB and Kafka. In turns: while one is measured, nothing is written for the other.
+//! The time from the answer to a write until its event is on the topic. Compares accounts, with its outbox and relay,
+//! to a bare write of the same document with Debezium's connector for MongoDB, on the same MongoDB and Kafka. They run
+//! in turns: while one is measured, the other has nothing to do.
 
 use std::{
     collections::HashMap,
@@ -37,16 +38,16 @@ use crate::{
     },
 };
 
-/// An odd number.
+/// An odd number, for the median.
 const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(10);
-/// Kafka's and Debezium's Java machines compile what they run while they run it.
+/// The JVMs of Kafka and Debezium compile code while they run.
 const WARM_UP: Duration = Duration::from_secs(30);
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
 const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
-/// Writes a second: nothing is short at the first, a laptop is busy at the second.
+/// Writes per second: at the first rate nothing is short, at the second a laptop is busy.
 const RATES: [f64; 2] = [20.0, 200.0];
-/// How often Debezium's loop looks for changes, and as it comes.
+/// How often Debezium's loop polls for changes: a short interval, and the default.
 const POLLS: [(&str, &str); 2] = [("5", "poll.interval.ms 5"), ("500", "as it comes")];
 
 const OURS: &str = "accounts.customer.change";
@@ -61,7 +62,7 @@ fn next_id() -> String {
 #[derive(Clone, Default)]
 struct Arrivals(Arc<Mutex<HashMap<String, Instant>>>);
 
-/// Reads a topic from its end on, on a thread of its own.
+/// Reads a topic from its end, on its own thread.
 struct Reader {
     arrivals: Arrivals,
     stop: Arc<AtomicBool>,
@@ -109,7 +110,7 @@ impl Drop for Reader {
     }
 }
 
-/// The id in a key: as it is in ours, `{"id":"\"ID\""}` in Debezium's.
+/// The id in a key. Our key is the id itself; Debezium's is `{"id":"\"ID\""}`.
 fn id_of(key: &[u8]) -> Option<String> {
     match serde_json::from_slice::<Value>(key) {
         Ok(Value::Object(key)) => {
@@ -120,7 +121,7 @@ fn id_of(key: &[u8]) -> Option<String> {
     }
 }
 
-/// What writes, and is answered when that is durable.
+/// How to write. Each write is answered when it is durable.
 #[derive(Clone)]
 enum Writes {
     Accounts(Arc<LeanClient>),
@@ -151,7 +152,7 @@ impl Writes {
     }
 }
 
-/// Measures it.
+/// Measures both.
 pub fn measure(runtime: &Runtime, peers: &Peers) {
     let starting = Servers::start(KafkaOptions::for_measuring());
     let servers = runtime.block_on(starting).unwrap();
@@ -230,7 +231,7 @@ pub fn measure(runtime: &Runtime, peers: &Peers) {
     );
 }
 
-/// Kafka Connect by itself with Debezium's connector, on a collection of its own.
+/// Kafka Connect as a single process, with Debezium's connector on a collection of its own.
 struct Debezium {
     process: Process,
     writes: Writes,
@@ -326,7 +327,8 @@ fn connector_properties(mongo: &Mongo, prefix: &str, poll: &str) -> String {
     )
 }
 
-/// Writes at this rate for this long; milliseconds from each answer until its event was read, sorted: less than 0 where it was there first.
+/// Writes at this rate for this long. Returns the milliseconds from each answer until its event was read, sorted.
+/// Negative where the event arrived before the answer.
 fn round(
     runtime: &Runtime,
     writes: &Writes,

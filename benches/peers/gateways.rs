@@ -17,10 +17,10 @@ use crate::{
     },
 };
 
-/// An odd number.
+/// An odd number, for the median.
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
-/// A Node process compiles what it runs while it runs.
+/// A Node process compiles code while it runs.
 const WARM_UP: Duration = Duration::from_secs(8);
 const CUSTOMERS: usize = 200;
 const ORDERS: usize = 3;
@@ -31,10 +31,10 @@ const BOTH: &str = "query($id: ID!) { customer(id: $id) {
     id name { firstName lastName } contact { email } revision
     orders(first: 10) { nodes { id status total items { quantity product { title price } } } } } }";
 
-/// What is asked: the name, the query.
+/// The queries with their names.
 const QUERIES: [(&str, &str); 2] = [("of accounts alone", ONE), ("of both services", BOTH)];
 
-/// What the supergraph defines to say who may see what.
+/// The definitions in the supergraph that control access.
 const DEFINITIONS: [&str; 3] = [
     "directive @requiresScopes",
     "directive @authenticated",
@@ -52,7 +52,7 @@ fn id(number: usize) -> String {
     format!("peer-{:04}", number % CUSTOMERS)
 }
 
-/// Measures them on the embedded store.
+/// Measures all gateways on the embedded store.
 pub fn measure(runtime: &Runtime, peers: &Peers) {
     let tandem = Tandem::start();
     prepare(runtime, &tandem);
@@ -148,8 +148,8 @@ fn prepare(runtime: &Runtime, tandem: &Tandem) {
     });
 }
 
-/// The supergraph with the services of this system, and without what says who may see what: that is off on a laptop, and Apollo's
-/// gateway for Node does not know it.
+/// The supergraph with the URLs of this system's services, and without its definitions of access control. Access
+/// control is off on a developer's machine, and Apollo's gateway for Node does not know it.
 fn for_others(tandem: &Tandem) -> String {
     let text = include_str!("../../schema/supergraph.graphql")
         .replace(
@@ -214,7 +214,7 @@ fn hive(peers: &Peers, modules: &Path, supergraph: &Path) -> Gateway {
     }
 }
 
-/// Waits for its first answer, which must be right.
+/// Waits for the gateway's first answer, which must be correct.
 fn until_answered(gateway: &Gateway) {
     let client = Client::new();
     for (_, query) in QUERIES {
@@ -228,7 +228,7 @@ fn until_answered(gateway: &Gateway) {
     }
 }
 
-/// Microseconds of each call, sorted.
+/// The time of each call in microseconds, sorted.
 fn run(
     runtime: &Runtime,
     gateway: &Gateway,

@@ -1,11 +1,12 @@
-//! Tandem beside what people would use in its place, in one run on the same processors: two gateways for Node on the same subgraphs, and Debezium's
-//! connector on the same MongoDB and Kafka.
+//! Tandem beside alternatives, in one run on the same processors: two gateways for Node on the same subgraphs, and
+//! Debezium's connector on the same MongoDB and Kafka.
 //!
 //!     benches/peers/install.sh && tests/backends/install.sh
 //!     cargo bench --bench peers                  all
 //!     cargo bench --bench peers -- gateways      only these parts: gateways, debezium
 //!
-//! Each is set up as its documentation says for production. Each is measured in turns with the others, and the median of the rounds is shown.
+//! Each is set up as its documentation recommends for production. They are measured in turns, and the median of the
+//! rounds is shown.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
@@ -46,7 +47,7 @@ fn main() {
     report::end();
 }
 
-/// Where the peers are, and which versions of them.
+/// Where the peers are installed, and their versions.
 pub struct Peers {
     cache: PathBuf,
     versions: HashMap<&'static str, &'static str>,
@@ -74,7 +75,7 @@ impl Peers {
         self.versions[name]
     }
 
-    /// Where `install.sh` has put this.
+    /// The directory into which `install.sh` has installed this.
     pub fn directory(&self, name: &str) -> PathBuf {
         let path = self.cache.join(name);
         assert!(

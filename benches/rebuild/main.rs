@@ -1,12 +1,13 @@
-//! What a rebuild takes, beside the floor measured in the same run: the bulk write of as many documents of the same bytes by the
-//! bare database. And what an event takes in the log.
+//! What a rebuild costs, beside a floor measured in the same run: the bare database's bulk write of as many documents
+//! of the same size. Also measures the size of an event in the log.
 //!
 //!     cargo bench --bench rebuild                      20,000 customers, embedded store and broker
-//!     cargo bench --bench rebuild -- 100000 servers    so many, and on a real MongoDB and Kafka too: the whole, which writes its report
-//!     cargo bench --bench rebuild -- servers alone     only there
+//!     cargo bench --bench rebuild -- 100000 servers    this many, also on real MongoDB and Kafka; writes the report
+//!     cargo bench --bench rebuild -- servers alone     only real servers
 //!
-//! Only ratios count. Ours and the floor are measured in turns, and the median of the rounds is shown. The first part has
-//! distinct customers, so every event is a write; in the second most are revisions of the same few, and collapse.
+//! Only ratios matter. Tandem and the floor are measured in turns, and the median of the rounds is shown. The first
+//! part has distinct customers, so every event is a write. In the second, most events are revisions of the same few
+//! customers, so a rebuild writes only the newest.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
@@ -46,20 +47,20 @@ use support::{
 };
 
 const ROUNDS: usize = 3;
-/// Requests in flight while the log is being filled.
+/// Requests in flight while the log is filled.
 const IN_FLIGHT: usize = 64;
 /// Customers of the second part.
 const FEW: usize = 100;
-/// Rows in a commit of the embedded floor: as many as a rebuild writes at once.
+/// Rows per commit of the embedded floor: as many as a rebuild writes in one commit.
 const COMMIT: usize = 5_000;
-/// Statements in a command of MongoDB's floor, and commands at once.
+/// Statements per command of MongoDB's floor, and concurrent commands.
 const STATEMENTS: usize = 500;
 const COMMANDS: usize = 2;
 
 const BARE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("bare");
 const STATES: [&str; 2] = ["customer.accounts", "order.orders"];
 
-/// What is rebuilt, and where it is kept: target, service, collection.
+/// What is rebuilt, and where it is stored: target, service, collection.
 const TARGETS: [(&str, &str, &str); 5] = [
     ("customer.accounts", "accounts", "customer.accounts"),
     ("accounts-audit", "accounts", "customer.changes"),
@@ -89,12 +90,12 @@ fn main() {
     report::end();
 }
 
-/// What the log is filled with.
+/// The content of the log.
 #[derive(Clone, Copy, Debug)]
 enum Content {
-    /// So many customers, and an order of every fourth.
+    /// This many customers, and an order of every fourth.
     Distinct(usize),
-    /// So many changes of few customers, and an order of each.
+    /// This many changes of a few customers, and an order of each.
     Revisions(usize),
 }
 
@@ -119,7 +120,7 @@ impl Content {
         }
     }
 
-    /// Names its charts.
+    /// The name in the file names of its charts.
     fn word(self) -> &'static str {
         match self {
             Self::Distinct(_) => "distinct",
@@ -132,7 +133,7 @@ fn id(number: usize) -> String {
     format!("bench-{number:07}")
 }
 
-/// Fills the log and waits until it and the replica have everything.
+/// Fills the log and waits until log and replica have everything.
 fn fill(runtime: &Runtime, tandem: &Tandem, content: Content) {
     let (accounts, orders) = (
         tandem.accounts_url("/graphql"),
@@ -170,7 +171,7 @@ fn fill(runtime: &Runtime, tandem: &Tandem, content: Content) {
     tandem.published(&client);
 }
 
-/// Says what an event takes in the log: key, headers and body.
+/// Prints the size of an event in the log: key, headers and body.
 fn show_sizes(kafka: &ClientConfig, file: Option<u64>) {
     let mut all = 0;
     for topic in [CUSTOMER_TOPIC, ORDER_TOPIC] {
@@ -249,7 +250,7 @@ fn embedded(runtime: &Runtime, content: Content) {
         &format!("Rebuilds over what is there, embedded, {}", content.name()),
         "rows that redb takes in commits of 5,000",
     );
-    // A new store fills itself: nothing is there yet.
+    // A new store fills itself; it is empty before.
     let mut rounds = Rounds::default();
     for _ in 0..ROUNDS {
         for service in ["accounts", "orders"] {
@@ -269,7 +270,7 @@ fn embedded(runtime: &Runtime, content: Content) {
     rounds.show("into new stores, while their consumers run");
 }
 
-/// What the services said of filling their new stores, in the logs of their last start.
+/// What the services reported about filling their new stores, in the logs of their last start.
 fn filled(directory: &Path) -> Rates {
     let mut rates = Rates::new();
     for service in ["accounts", "orders"] {
@@ -299,7 +300,7 @@ fn bytes_of(directory: &Path) -> u64 {
         .sum()
 }
 
-/// The mean bytes of what the closed stores keep of each target.
+/// The mean size in bytes of a row of each target, in closed stores.
 fn row_sizes(directory: &Path) -> BTreeMap<&'static str, usize> {
     type States<'a> = TableDefinition<'a, &'static str, (i64, Vec<&'static [u8]>, &'static [u8])>;
     type Changes<'a> = TableDefinition<'a, (&'static str, i64), &'static [u8]>;
@@ -329,7 +330,7 @@ fn row_sizes(directory: &Path) -> BTreeMap<&'static str, usize> {
         .collect()
 }
 
-/// Rows per second that redb takes in commits of as many as a rebuild writes at once, in order of key.
+/// Rows per second that redb writes in key order, with commits as large as those of a rebuild.
 fn bare_rows(file: &Path, rows: u64, size: usize) -> f64 {
     let database = redb::Database::create(file).unwrap();
     let bytes = vec![b'x'; size];
@@ -406,7 +407,7 @@ fn on_servers(runtime: &Runtime, content: Content) {
     rounds.show("into emptied collections, to update commands");
 }
 
-/// Documents per second that MongoDB takes in `update` commands of upserts, into a fresh collection.
+/// Documents per second that MongoDB writes with `update` commands of upserts, into a new collection.
 async fn bare_upserts(client: &mongodb::Client, rows: u64, sample: &Document) -> f64 {
     let database = client.database("floor");
     let bare = database.collection::<Document>("bare");

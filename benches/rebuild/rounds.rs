@@ -1,4 +1,4 @@
-//! Rounds of rebuilds and of their floor, target by target, and how they are summed up.
+//! Rounds of rebuilds and of their floor, per target, and their summary.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use crate::{
     shared::median,
 };
 
-/// Events read and events per second of each target.
+/// Events read, and events per second, of each target.
 pub type Rates = BTreeMap<String, (u64, f64)>;
 
-/// Rounds of ours and of the floor, target by target: events, ours, floor.
+/// The rounds of Tandem and of the floor, per target: events, Tandem, floor.
 #[derive(Default)]
 pub struct Rounds(BTreeMap<&'static str, Vec<(u64, f64, f64)>>);
 
 impl Rounds {
-    /// Adds a round of ours, and runs the floor for as many rows of each target.
+    /// Adds a round of Tandem, and runs the floor for as many rows of each target.
     pub fn add(&mut self, ours: &Rates, floor: impl Fn(&'static str, u64) -> f64) {
         for (target, ..) in TARGETS {
             let (read, rate) = ours[target];
@@ -29,7 +29,7 @@ impl Rounds {
         median(self.0[target].iter().map(part).collect())
     }
 
-    /// Says them.
+    /// Prints the summary.
     pub fn show(&self, what: &str) {
         say!(
             "{what:<44} {:>8} {:>12} {:>12} {:>7}",
@@ -49,7 +49,7 @@ impl Rounds {
         }
     }
 
-    /// Adds a chart of them to the report.
+    /// Adds a chart of the summary to the report.
     pub fn draw(&self, chart: &str, title: &str, floor: &str) {
         let group = |(target, ..): (&str, &str, &str)| {
             let values = [

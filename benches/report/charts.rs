@@ -1,4 +1,4 @@
-//! Charts of a report, as SVG. The background is white whatever a page's is, so that they can be read on a dark one, too.
+//! Charts of a report, as SVG. The background is always white, so that they can be read on a dark page too.
 
 use std::{ops::Range, path::Path};
 
@@ -12,7 +12,8 @@ const WIDTH: u32 = 860;
 const FONT: &str = "system-ui, sans-serif";
 const INK: RGBColor = RGBColor(51, 56, 66);
 const FAINT: RGBColor = RGBColor(222, 225, 230);
-/// Told apart by people who do not see all colours (Okabe and Ito, "Color Universal Design", 2008), and a grey.
+/// Colours that people with colour blindness can distinguish (Okabe and Ito, "Color Universal Design", 2008), and a
+/// grey.
 const COLOURS: [RGBColor; 9] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
@@ -27,13 +28,13 @@ const COLOURS: [RGBColor; 9] = [
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Bars that lie, in groups: a group a thing, a bar each series.
+/// Horizontal bars in groups: one group per item, one bar per series.
 #[derive(Debug)]
 pub struct Bars<'a> {
     pub title: &'a str,
     pub unit: &'a str,
     pub series: &'a [&'a str],
-    /// Names, each with a value for each series.
+    /// The name of each group, with a value for each series.
     pub groups: Vec<(String, Vec<f64>)>,
 }
 
@@ -44,7 +45,7 @@ pub struct Curve {
     pub points: Vec<(f64, f64)>,
 }
 
-/// Curves over one axis; what they show is drawn by its logarithm.
+/// Curves over one axis. The vertical axis is logarithmic.
 #[derive(Debug)]
 pub struct Curves<'a> {
     pub title: &'a str,
@@ -62,7 +63,7 @@ fn area<'a>(path: &'a Path, height: u32, title: &str) -> Area<'a> {
     area.margin(44, 12, 12, 24)
 }
 
-/// Three figures that count, without a fraction that says nothing.
+/// Three significant digits, without meaningless fractions.
 fn rounded(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
@@ -71,7 +72,7 @@ fn rounded(value: f64) -> String {
     }
 }
 
-/// A value of an axis.
+/// A label of an axis.
 fn mark(value: f64) -> String {
     let tenths = (value * 10.0).round() / 10.0;
     format!("{tenths}")
@@ -91,7 +92,7 @@ impl Bars<'_> {
         let mut chart = ChartBuilder::on(&area)
             .x_label_area_size(44)
             .y_label_area_size(names)
-            // Room for the figure behind the longest bar.
+            // Leaves room for the figure after the longest bar.
             .build_cartesian_2d(0.0..most * 1.12, 0.0..rows as f64)
             .unwrap();
         chart

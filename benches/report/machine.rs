@@ -1,4 +1,5 @@
-//! What a benchmark ran on: figures of two machines, or of two commits, are not to be taken for each other.
+//! Describes the machine and commit of a benchmark, because figures of different machines or commits cannot be
+//! compared.
 
 use std::{fs, process::Command};
 
@@ -13,7 +14,7 @@ pub fn described() -> String {
             |kib| format!("{:.0} GiB", kib / (1 << 20) as f64),
         );
     let system = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    // What others do on the machine is in every figure.
+    // Other load on the machine affects every figure.
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split_whitespace().next().unwrap_or("unknown");
     let build = if cfg!(debug_assertions) {

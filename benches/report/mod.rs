@@ -1,7 +1,9 @@
-//! The report of a benchmark: what it printed, the machine and the commit that it ran on, and charts, as one page that anyone can make again.
+//! The report of a benchmark: its output, the machine and the commit that it ran on, and charts, on one page that
+//! anybody can reproduce.
 //!
-//! A run of all of a benchmark writes it to `docs/performance/`; a run of parts of it only prints, unless `TANDEM_REPORT` names a directory: then it has a
-//! report of its own, named by its words, `path -- reads servers alone` that of `path-reads-servers-alone`.
+//! A complete run of a benchmark writes its report to `docs/performance/`. A partial run only prints, unless
+//! `TANDEM_REPORT` names a directory. Then its report is named after its words: the report of `path -- reads servers
+//! alone` is `path-reads-servers-alone`.
 
 #![allow(dead_code, unused_imports)] // each benchmark uses some of it
 
@@ -18,19 +20,19 @@ use std::{
 pub use charts::{Bars, Curve, Curves};
 pub use words::{A_NUMBER, Words};
 
-/// The report of this process, which measures one benchmark.
+/// The report of this process, which runs one benchmark.
 static REPORT: Mutex<Option<Report>> = Mutex::new(None);
 
 struct Report {
-    /// Of its files.
+    /// The name of its files.
     name: String,
-    /// `None` where nothing is written.
+    /// `None` if no report is written.
     directory: Option<PathBuf>,
     page: String,
     is_in_block: bool,
 }
 
-/// Prints a line, and keeps it for the report. A line that begins with `# ` is a heading.
+/// Prints a line and adds it to the report. A line that begins with `# ` is a heading.
 macro_rules! say {
     ($($text:tt)*) => {
         $crate::report::line(&format!($($text)*))
@@ -42,7 +44,7 @@ fn report() -> MutexGuard<'static, Option<Report>> {
     REPORT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the files are called that a run with these words writes.
+/// The file name of the report of a run with these words.
 fn file_name(benchmark: &str, words: &[String], is_whole: bool) -> String {
     if is_whole {
         return benchmark.to_owned();
@@ -55,7 +57,7 @@ fn file_name(benchmark: &str, words: &[String], is_whole: bool) -> String {
     parts.join("-")
 }
 
-/// Begins the report of this benchmark. `is_whole` where all of it runs.
+/// Begins the report of this benchmark. `is_whole` if all of it runs.
 pub fn begin(name: &'static str, title: &str, is_whole: bool) {
     let told = std::env::var_os("TANDEM_REPORT").map(PathBuf::from);
     let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance");
@@ -76,7 +78,7 @@ pub fn begin(name: &'static str, title: &str, is_whole: bool) {
     });
 }
 
-/// Prints a line, and keeps it.
+/// Prints a line and adds it to the report.
 pub fn line(text: &str) {
     println!("{text}");
     if let Some(report) = &mut *report() {
@@ -111,7 +113,7 @@ impl Report {
         }
     }
 
-    /// The place of a chart, if there is one, and its name there.
+    /// The path of a chart, if a report is written. Adds the chart to the page.
     fn chart(&mut self, chart: &str, title: &str) -> Option<PathBuf> {
         let directory = self.directory.as_ref()?;
         std::fs::create_dir_all(directory).unwrap();

@@ -1,17 +1,17 @@
-//! The words behind `cargo bench --bench NAME --`, which say how much of a benchmark runs, and on what. A word that means nothing ends it: what was
-//! asked for would else be left out in silence, after minutes of something else.
+//! The words after `cargo bench --bench NAME --`. They select the parts of a benchmark and the servers. An unknown word
+//! ends the run, because the benchmark would otherwise silently run something else for minutes.
 
 #![allow(dead_code)] // each benchmark uses some of it
 
-/// Stands for any number where words are listed.
+/// Stands for any number in a list of words.
 pub const A_NUMBER: &str = "a number";
 
-/// Words that all mean something.
+/// Words that are all known.
 #[derive(Debug)]
 pub struct Words(Vec<String>);
 
 impl Words {
-    /// Those that were given, each of which has to be one of these.
+    /// The given words. Each must be one of these.
     pub fn among(known: &[&str]) -> Self {
         let is_number = |word: &str| known.contains(&A_NUMBER) && word.parse::<usize>().is_ok();
         Self::checked("one of", known, |word| {
@@ -19,7 +19,7 @@ impl Words {
         })
     }
 
-    /// Those that were given, each of which has to stand in one of these names.
+    /// The given words. Each must be contained in one of these names.
     pub fn within(names: &[&str]) -> Self {
         Self::checked("what stands in one of", names, |word| {
             names.iter().any(|name| name.contains(word))
@@ -38,28 +38,28 @@ impl Words {
         Self(words)
     }
 
-    /// Whether there are none, and so all runs.
+    /// Whether there are no words, so that everything runs.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this is one of them.
+    /// Whether this word was given.
     pub fn has(&self, word: &str) -> bool {
         self.0.iter().any(|given| given == word)
     }
 
-    /// Whether what has this name runs: all does if there are no words, else that in whose name one of them stands.
+    /// Whether the part with this name runs: always if there are no words, otherwise if its name contains one of them.
     pub fn wants(&self, name: &str) -> bool {
         self.is_empty() || self.0.iter().any(|word| name.contains(word.as_str()))
     }
 
-    /// The first number among them.
+    /// The first number among the words.
     pub fn number(&self) -> Option<usize> {
         self.0.iter().find_map(|word| word.parse().ok())
     }
 }
 
-/// The words as they were given, without the flag that cargo adds.
+/// The words as given, without the flag that cargo adds.
 pub fn given() -> Vec<String> {
     std::env::args()
         .skip(1)

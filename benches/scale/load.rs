@@ -1,4 +1,4 @@
-//! What is asked of one and of two: creations, reads and lists of each role.
+//! The requests that one and two instances get: creations, reads and lists of each role.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,7 @@ use crate::{
     support::graph::{CREATE, PLACE, customer_input, order_input},
 };
 
-/// In flight together, whether one or two answer.
+/// Requests in flight in total, whether one or two instances answer.
 const IN_FLIGHT: usize = 128;
 /// Customers that are read.
 pub const CUSTOMERS: usize = 500;
@@ -26,7 +26,7 @@ pub fn next_id() -> String {
     format!("more-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A customer that is there, with an order.
+/// An existing customer that has an order.
 pub fn known(number: usize) -> String {
     format!("scale-{:03}", number % CUSTOMERS)
 }
@@ -38,10 +38,10 @@ pub struct Load {
     variables: fn(usize) -> Value,
 }
 
-/// A service, and what is asked of it.
+/// A service, and the requests that it gets.
 pub struct Role {
     pub name: &'static str,
-    /// As the command calls it.
+    /// Its subcommand.
     pub service: &'static str,
     pub loads: [Load; 3],
 }
@@ -132,7 +132,8 @@ pub static ROLES: [Role; 3] = [
 ];
 
 impl Load {
-    /// A round at these addresses, each asked as often as the others: answers, and answers a second.
+    /// A round at these addresses, with the same number of requests to each. Returns the number of answers, and answers
+    /// per second.
     pub fn run(&self, runtime: &Runtime, urls: &[String]) -> (u64, f64) {
         let clients = urls.iter().map(|url| LeanClient::new(url, self.query));
         let clients: Arc<Vec<LeanClient>> = Arc::new(clients.collect());

@@ -1,11 +1,13 @@
-//! What a second accounts, a second orders and a second gateway add, on real servers, and what each request takes of the processors in each process.
+//! What a second instance of accounts, orders and the gateway adds, on real servers, and how much processor time each
+//! process uses per request.
 //!
 //!     tests/backends/install.sh && cargo bench --bench scale
 //!     cargo bench --bench scale -- orders        only these: accounts, orders, gateway
 //!
-//! The same load, 128 requests in flight, meets one instance and two in turns; the second is started for its turn and stopped behind it, and the median of the
-//! rounds is shown. Each instance is pinned to one processor (`taskset`). Where there are too few for all, a second instance has nothing to add; what carries over
-//! then is the processor time of each process for one request, from which `docs/scale.md` computes.
+//! The same load, 128 requests in flight, goes to one instance and to two, in turns. The second one is started for its
+//! turn and stopped after it, and the median of the rounds is shown. Each instance is pinned to one processor
+//! (`taskset`). With too few processors for all, a second instance adds nothing. The processor time of each process per
+//! request is still valid then; `docs/scale.md` computes from it.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,
@@ -41,25 +43,26 @@ use support::{
     poll_for,
 };
 
-/// An odd number.
+/// An odd number, for the median.
 const ROUNDS: usize = 3;
 pub const ROUND: Duration = Duration::from_secs(4);
-/// Rounds of creations before: Kafka's Java machine compiles itself for its first minutes.
+/// Rounds of creations before the measurement: Kafka's JVM compiles code in its first minutes.
 const WARM_UP: usize = 20;
-/// Customers that are looked for to know that every partition has its reader: by chance they are in all.
+/// Customers that are looked up to know that every partition has its reader. They are enough to be in all partitions by
+/// chance.
 const MARKS: usize = 32;
 const STOPS_WITHIN: Duration = Duration::from_secs(40);
 
-/// One of each, with a place for a second one.
+/// One instance of each role, with a place for a second one.
 struct System {
-    /// Accounts, orders, gateway: as [`ROLES`].
+    /// Accounts, orders, gateway: in the order of [`ROLES`].
     first: Vec<Instance>,
     places: Places,
-    /// Behind the instances: they end before its servers do.
+    /// Declared after the instances, so that they are dropped before their servers.
     fleet: Fleet,
 }
 
-/// What one load came to in each round: requests a second, and processor time of these processes for each.
+/// The results of one load per round: requests per second, and processor time of these processes per request.
 #[derive(Default)]
 struct Measured {
     rates: Vec<f64>,
@@ -117,7 +120,7 @@ impl System {
         system
     }
 
-    /// Customers with an order each, and servers that are as fast as they get.
+    /// Makes customers with an order each, and warms up the servers.
     fn prepare(&self) {
         let accounts = LeanClient::new(&self.first[0].graphql(), CREATE);
         let orders = LeanClient::new(&self.first[1].graphql(), PLACE);
@@ -139,7 +142,7 @@ impl System {
         self.settled(&[]);
     }
 
-    /// Waits until every partition has its reader, and nothing waits for the log.
+    /// Waits until every partition has its reader and the outbox is empty.
     fn settled(&self, seconds: &[&Instance]) {
         let client = Client::new();
         let marks: Vec<String> = (0..MARKS).map(|_| next_id()).collect();
@@ -170,7 +173,7 @@ impl System {
         }
     }
 
-    /// Starts a second instance of a role, on a processor that the first has not.
+    /// Starts a second instance of a role, on another processor than the first.
     fn second(&self, number: usize, role: &Role) -> Instance {
         let place = self.places.of_second(number);
         self.places.start(place, || match role.service {
@@ -179,7 +182,7 @@ impl System {
         })
     }
 
-    /// The processes that take part, the second instance last.
+    /// The participating processes, the second instance last.
     fn processes(&self, second: Option<&Instance>) -> Processes {
         let first = ROLES.iter().map(|role| role.name).zip(&self.first);
         let first = first.map(|(name, instance)| (name, instance.process.id()));
@@ -219,7 +222,7 @@ impl System {
                 "{:<48} {of_one:>10.0} {of_two:>10.0} {:>7.2} {:>24.0}",
                 load.what,
                 median(ratios.collect()),
-                // What its own process could do if it had a whole processor.
+                // The rate that its process alone could reach on a whole processor.
                 1_000_000.0 / each[number]
             );
             say!("{}", one.told("one"));
@@ -245,7 +248,7 @@ impl System {
         for (load, measured) in role.loads.iter().zip(measured) {
             let before = processes.used();
             let (answers, rate) = load.run(&self.fleet.runtime, &urls);
-            // What the services still have to do belongs to it.
+            // Includes the work that the services still have in progress.
             self.settled(&instances[1..]);
             let measured = &mut measured[which];
             measured.spent.add(&before, &processes.used(), answers);

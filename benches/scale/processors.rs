@@ -1,4 +1,5 @@
-//! Which processors each process may use: a second instance adds something only where it has one that the first has not.
+//! Pins processes to processors. A second instance adds something only if it has a processor that the first does not
+//! use.
 
 use std::{
     fs,
@@ -7,10 +8,10 @@ use std::{
 
 use crate::report::say;
 
-/// With so many each instance has one of its own, the client another, and the servers the rest.
+/// With this many processors each instance has its own, the client another, and the servers the rest.
 const ENOUGH: usize = 8;
 
-/// Where everything runs. Without `taskset` (util-linux) it is only said that nothing is pinned.
+/// The processors of all processes. Without `taskset` (util-linux) nothing is pinned, and the output says so.
 pub struct Places {
     processors: Vec<usize>,
     /// Whether processes can be pinned.
@@ -18,7 +19,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// Of the processors that this process may use, to which it then keeps as the client.
+    /// Divides the processors that this process may use, and pins this process, the client, to its own.
     pub fn find() -> Self {
         let processors = allowed();
         let own = std::process::id();
@@ -45,7 +46,7 @@ impl Places {
         places
     }
 
-    /// Has these processes keep to the processors of the servers.
+    /// Pins these processes to the servers' processors.
     pub fn servers(&self, processes: impl IntoIterator<Item = u32>) {
         if self.pins {
             for process in processes {
@@ -54,12 +55,13 @@ impl Places {
         }
     }
 
-    /// Starts the instance of this number on its processor: what this thread starts takes over where it may run.
+    /// Starts the instance with this number on its processor. Processes inherit the pinning of the thread that starts
+    /// them.
     pub fn start<T>(&self, number: usize, start: impl FnOnce() -> T) -> T {
         if !self.pins {
             return start();
         }
-        // The number of the first thread is that of the process.
+        // A process and its first thread have the same id.
         let own = std::process::id();
         let first = usize::from(self.has_enough());
         let place = self.processors[(first + number) % self.processors.len()];
@@ -69,7 +71,8 @@ impl Places {
         started
     }
 
-    /// The number of a place for a second instance beside the one of this number: the one that is left, or with few processors its neighbour's.
+    /// The place of a second instance beside the one with this number: the free one, or with few processors that of its
+    /// neighbour.
     pub fn of_second(&self, number: usize) -> usize {
         if self.has_enough() { 3 } else { number + 1 }
     }
@@ -88,13 +91,13 @@ impl Places {
     }
 
     fn of_servers(&self) -> String {
-        // Behind the client's and those of four instances.
+        // The processors after those of the client and of four instances.
         let before = if self.has_enough() { 5 } else { 0 };
         list(&self.processors[before..])
     }
 }
 
-/// The processors that this process may use, as Linux tells them (`0-3,6`); none elsewhere.
+/// The processors that this process may use, as Linux reports them (`0-3,6`). Empty on other systems.
 fn allowed() -> Vec<usize> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status
@@ -113,7 +116,7 @@ fn list(processors: &[usize]) -> String {
     numbers.join(",")
 }
 
-/// Has a thread, or with `-a` all of a process, keep to these processors. Whether that was done.
+/// Pins a thread, or with `-a` a whole process, to these processors. Returns whether it succeeded.
 fn pin(flags: &[&str], processors: &str, process: u32) -> bool {
     let status = Command::new("taskset")
         .args(flags)

@@ -1,12 +1,12 @@
-//! What tokens and the replacement of the sealing key cost, each beside the same work without. For signatures of events see
-//! `cargo bench -p tandem-event-path --bench signed_records`.
+//! What tokens and the replacement of the sealing key cost, each compared to the same work without it. For signatures
+//! of events see `cargo bench -p tandem-event-path --bench signed_records`.
 //!
 //!     cargo bench --bench security                         tokens
-//!     cargo bench --bench security -- rotation 100000      the sealing key of so many customers is replaced while others create
+//!     cargo bench --bench security -- rotation 100000      replaces the key of this many customers during creations
 //!     cargo bench --bench security -- rotation 100000 servers    on real MongoDB and Kafka
 //!
-//! Ratios count; absolute times say little on a shared machine. With and without are measured in turns, and the median of the
-//! rounds is shown.
+//! Ratios matter; absolute times say little on a shared machine. Runs with and without are measured in turns, and the
+//! median of the rounds is shown.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The sealing key of many customers with cards is replaced while 64 clients create others.
+//! Replaces the sealing key of many customers with cards while 64 clients create others.
 
 use std::{
     sync::{
@@ -24,15 +24,15 @@ use crate::{
 const OLD: &str = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=";
 const NEW: &str = "QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI=";
 const CLIENTS: usize = 64;
-/// How long the rate without a rotation is taken.
+/// How long the rate without a rotation is measured.
 const BEFORE: Duration = Duration::from_secs(10);
 /// How long the replacement may take.
 const LIMIT: Duration = Duration::from_secs(3_600);
-/// Customers whose cards are opened at the end.
+/// Customers whose cards are decrypted at the end.
 const OPENED: usize = 1_000;
 const REVISION: &str = "query($id: ID!) { customer(id: $id) { revision } }";
 
-/// Clients that create until they are stopped.
+/// Clients that create customers until they are stopped.
 struct Creators {
     stop: Arc<AtomicBool>,
     created: Arc<AtomicUsize>,
@@ -70,7 +70,7 @@ impl Creators {
         }
     }
 
-    /// Creations a second.
+    /// Stops the clients. Returns creations per second.
     fn end(self, runtime: &Runtime) -> f64 {
         let rate = self.created.load(Ordering::Relaxed) as f64 / self.begun.elapsed().as_secs_f64();
         self.stop.store(true, Ordering::Relaxed);
@@ -96,8 +96,8 @@ fn fill(runtime: &Runtime, tandem: &Tandem, count: usize) {
     tandem.replicated(&client, &id(count - 1), 1);
 }
 
-/// How many of some customers' cards do not open with the new key alone. The same card is given again: a number that opens is the same, and
-/// changes nothing.
+/// How many of some customers have cards that the new key alone does not open. The same card is written again: if the
+/// stored number opens, it is the same, and nothing changes.
 fn unreadable(runtime: &Runtime, tandem: &Tandem, count: usize) -> usize {
     let updating = LeanClient::new(&tandem.accounts_url("/graphql"), UPDATE);
     let reading = LeanClient::new(&tandem.accounts_url("/graphql"), REVISION);

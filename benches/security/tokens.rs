@@ -1,4 +1,5 @@
-//! What a verified token adds to a read, at the service and through the gateway: two systems, one of which asks for tokens.
+//! What verifying a token adds to a read, at the service and through the gateway. Compares two systems, one of which
+//! requires tokens.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,13 +15,13 @@ use crate::{
     },
 };
 
-/// An odd number.
+/// An odd number, for the median.
 const ROUNDS: usize = 11;
 const ROUND: Duration = Duration::from_millis(700);
 const CUSTOMER: &str =
     "query($id: ID!) { customer(id: $id) { id name { firstName lastName } revision } }";
 
-/// Median of the times of one round's calls, in microseconds.
+/// The median time of the calls of one round, in microseconds.
 fn round(runtime: &Runtime, client: &Arc<LeanClient>, in_flight: usize) -> f64 {
     let client = Arc::clone(client);
     median(call_times(runtime, in_flight, ROUND, move |_| {

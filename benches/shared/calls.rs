@@ -1,4 +1,4 @@
-//! Calls by many at once: so many of them, for so long, or so many a second.
+//! Concurrent calls: a number of them, for a period, or at a rate.
 
 use std::{
     future::Future,
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{runtime::Runtime, task::JoinSet};
 
-/// Sends requests 0, 1, 2, … with so many in flight.
+/// Sends requests 0, 1, 2, … with this many in flight.
 pub async fn send_all<F: Future>(in_flight: usize, count: usize, request: impl Fn(usize) -> F) {
     let next = AtomicUsize::new(0);
     let workers = (0..in_flight).map(async |_| {
@@ -26,8 +26,8 @@ pub async fn send_all<F: Future>(in_flight: usize, count: usize, request: impl F
     futures::future::join_all(workers).await;
 }
 
-/// How long each call took, in microseconds, of callers who call again and again for this long. A call is given a number: those of a
-/// caller follow each other, and callers begin apart.
+/// How long each call took in microseconds. Each caller makes one call after the other for this long. A call gets a
+/// number: those of one caller are consecutive, and each caller begins with a different one.
 pub fn call_times<F: Future<Output = ()> + Send + 'static>(
     runtime: &Runtime,
     in_flight: usize,
@@ -60,10 +60,11 @@ pub fn call_times<F: Future<Output = ()> + Send + 'static>(
     })
 }
 
-/// Begins so many calls a second for this long, whether those before are answered or not, and gives what each came to when all have ended.
+/// Begins this many calls per second for this long, whether or not earlier ones are answered. Returns the result of
+/// each when all have ended.
 ///
-/// A call is given its number and when it is due. Times are to count from then, so that one that stalls is seen in all that come late because of it
-/// ("coordinated omission", Gil Tene, 2013).
+/// A call gets its number and the moment at which it is due. Times must count from that moment, so that a stall shows
+/// in all calls that it delays ("coordinated omission", Gil Tene, 2013).
 pub fn call_at_rate<F>(
     runtime: &Runtime,
     rate: f64,
@@ -78,7 +79,7 @@ where
     let begun = Instant::now();
     for number in 0..(rate * time.as_secs_f64()) as u32 {
         let due = begun + Duration::from_secs_f64(f64::from(number) / rate);
-        // This thread sleeps to within some 60 µs; the runtime's timers to 1 ms.
+        // This thread sleeps with a precision of about 60 µs; the runtime's timers have 1 ms.
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         tasks.spawn_on(call(number, due), runtime.handle());
     }

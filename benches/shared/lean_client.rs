@@ -1,7 +1,8 @@
-//! A client that costs little: on the processors that it shares with the services, its own work is part of what is measured.
-//! A general client's was an eighth of a creation, and more than that of the bare driver beside it.
+//! A client with little overhead. It shares the processors with the services, so its own work is part of what is
+//! measured. A general client took an eighth of a creation's time, and a larger part of the bare driver's beside it.
 //!
-//! HTTP/1.1 over kept connections, one for each request in flight, and answers with a `Content-Length` alone (RFC 9112).
+//! HTTP/1.1 over kept connections, one per request in flight. It reads only responses with a `Content-Length` (RFC
+//! 9112).
 
 use std::sync::Mutex;
 
@@ -12,16 +13,16 @@ use tokio::{
 };
 use url::Url;
 
-/// Headers that an answer may have.
+/// The most headers of a response.
 const HEADERS: usize = 32;
 
-/// Asks one service, again and again.
+/// Sends requests to one service.
 #[derive(Debug)]
 pub struct LeanClient {
     authority: String,
     path: String,
     query: &'static str,
-    /// Headers that go with each request, each with its end of line.
+    /// Headers of each request, each with its line end.
     headers: String,
     idle: Mutex<Vec<Connection>>,
 }
@@ -33,7 +34,7 @@ struct Connection {
 }
 
 impl LeanClient {
-    /// A client for `query` at this address. It connects when it is asked.
+    /// A client for `query` at this address. It connects at the first request.
     pub fn new(url: &str, query: &'static str) -> Self {
         let url: Url = url.parse().unwrap();
         Self {
@@ -59,7 +60,7 @@ impl LeanClient {
         Self::new(url, "")
     }
 
-    /// Sends the operation with these variables and waits for its answer, which must have no errors.
+    /// Sends the operation with these variables and waits for the response, which must have no errors.
     pub async fn ask(&self, variables: Value) -> Vec<u8> {
         let body = json!({"query": self.query, "variables": variables}).to_string();
         let answer = self.post(&self.path, &body).await;
@@ -68,7 +69,7 @@ impl LeanClient {
         answer
     }
 
-    /// Sends JSON to a path and waits for the body of a good answer.
+    /// Sends JSON to a path and waits for the body of a successful response.
     pub async fn post(&self, path: &str, body: &str) -> Vec<u8> {
         self.send(format!(
             "POST {path} HTTP/1.1\r\nhost: {}\r\n{}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -79,7 +80,7 @@ impl LeanClient {
         .await
     }
 
-    /// Gets a path and waits for the body of a good answer.
+    /// Gets a path and waits for the body of a successful response.
     pub async fn get(&self, path: &str) -> Vec<u8> {
         let (authority, headers) = (&self.authority, &self.headers);
         self.send(format!(
@@ -101,7 +102,8 @@ impl LeanClient {
                 self.idle.lock().unwrap().push(connection);
                 return body;
             }
-            // A service closes connections that are idle for long (RFC 9112, section 9.3.1).
+            // A service closes connections that are idle for long (RFC 9112, section 9.3.1), so only a new one must not
+            // be closed.
             assert!(!is_new, "the service closed the connection");
         }
     }
@@ -117,7 +119,7 @@ impl Connection {
         }
     }
 
-    /// The body of an answer; `None` if the connection is closed before there is any of it.
+    /// The body of a response. `None` if the connection closes before any of it arrives.
     async fn receive(&mut self) -> Option<Vec<u8>> {
         self.received.clear();
         loop {
@@ -136,7 +138,7 @@ impl Connection {
         }
     }
 
-    /// The body, when the whole answer is there; it must be a good one.
+    /// The body, if the whole response has arrived. It must be successful.
     fn answer(&self) -> Option<&[u8]> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
         let mut head = httparse::Response::new(&mut headers);

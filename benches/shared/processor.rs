@@ -1,36 +1,36 @@
-//! Where processor time goes, by process. On machines that everything shares, this says more than the time that passes.
+//! Processor time by process. On shared machines it says more than elapsed time.
 
 use std::{fs, path::Path};
 
 use super::median;
 
-/// Processes that take part in what is measured.
+/// The processes that take part in a measurement.
 #[derive(Clone, Default)]
 pub struct Processes(Vec<(&'static str, u32)>);
 
-/// What some rounds took of each process, in microseconds for one piece of work.
+/// The processor time of each process per piece of work, in microseconds, for each round.
 #[derive(Default)]
 pub struct Spent(Vec<Vec<f64>>);
 
 impl Processes {
-    /// Names and process ids.
+    /// Takes names and process ids.
     pub fn new(processes: impl IntoIterator<Item = (&'static str, u32)>) -> Self {
         Self(processes.into_iter().collect())
     }
 
-    /// Microseconds that each has used since it began.
+    /// Microseconds that each process has used since it began.
     pub fn used(&self) -> Vec<f64> {
         self.0.iter().map(|(_, process)| used(*process)).collect()
     }
 
-    /// The medians of rounds, of each.
+    /// The median over the rounds, per process.
     pub fn medians(&self, spent: &Spent) -> Vec<f64> {
         (0..self.0.len())
             .map(|process| median(spent.0.iter().map(|round| round[process]).collect()))
             .collect()
     }
 
-    /// The medians of rounds, as a line.
+    /// The median over the rounds, as a line.
     pub fn told(&self, what: &str, spent: &Spent) -> String {
         let each = self.medians(spent);
         let names = self.0.iter().map(|(name, _)| name).zip(&each);
@@ -47,7 +47,7 @@ impl Processes {
 }
 
 impl Spent {
-    /// Adds a round: what was used before and after so many pieces of work.
+    /// Adds a round from what was used before and after this many pieces of work.
     pub fn add(&mut self, before: &[f64], after: &[f64], pieces: u64) {
         let each = before.iter().zip(after);
         let round = each.map(|(before, after)| (after - before) / pieces.max(1) as f64);
@@ -55,8 +55,8 @@ impl Spent {
     }
 }
 
-/// The sum over the threads that it has, as Linux counts it (`/proc/PID/task/*/schedstat`, nanoseconds on a processor); 0 elsewhere. What a thread used
-/// that has ended is not in it: that is told in hundredths of a second alone.
+/// The sum over the living threads, as Linux counts it (`/proc/PID/task/*/schedstat`, nanoseconds on a processor). 0 on
+/// other systems. The time of ended threads is not included, because Linux reports that only in hundredths of a second.
 fn used(process: u32) -> f64 {
     let threads = fs::read_dir(format!("/proc/{process}/task"));
     let nanoseconds: f64 = threads
@@ -69,13 +69,13 @@ fn used(process: u32) -> f64 {
 }
 
 fn nanoseconds(thread: &Path) -> f64 {
-    // A thread may have ended meanwhile.
+    // The thread may have ended meanwhile.
     let statistics = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
     let first = statistics.split_whitespace().next().unwrap_or_default();
     first.parse().unwrap_or_default()
 }
 
-/// How often the threads of a process gave their processor back to wait for something, since it began.
+/// How often the threads of a process have given up their processor to wait for something, since the process began.
 pub fn waits(process: u32) -> f64 {
     let threads = fs::read_dir(format!("/proc/{process}/task"));
     let of = |thread: &Path| -> Option<f64> {
@@ -89,7 +89,7 @@ pub fn waits(process: u32) -> f64 {
     threads.filter_map(|thread| of(&thread.path())).sum()
 }
 
-/// Memory that a process holds, in MiB.
+/// Resident memory of a process, in MiB.
 pub fn resident_mib(process: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let kib: f64 = status
