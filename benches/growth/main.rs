@@ -1,7 +1,7 @@
 //! What becomes slower and what becomes larger with more data: the same measurements with a small and a large number of
 //! customers and events.
 //!
-//!     cargo bench --bench growth                       10,000 and 200,000 customers, five events each, embedded store and broker
+//!     cargo bench --bench growth                       10,000 and 200,000 customers, embedded store and broker
 //!     cargo bench --bench growth -- 50000              10,000 and this many customers
 //!     cargo bench --bench growth -- 1000000 servers    on real MongoDB and Kafka (tests/backends/install.sh)
 //!

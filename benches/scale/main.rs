@@ -192,7 +192,7 @@ impl System {
         Processes::new(first.chain([client]).chain(servers).chain(second))
     }
 
-    /// Says what the role does with one and with two; answers what the chart shows.
+    /// Prints what the role does with one and with two instances. Returns the groups of the chart.
     fn measure(&self, number: usize, role: &Role) -> Vec<(String, Vec<f64>)> {
         let mut measured: [[Measured; 2]; 3] = Default::default();
         for round in 1..=ROUNDS {
