@@ -1,4 +1,5 @@
-//! A headless Chromium, driven by the DevTools protocol over a WebSocket: what a person would see in GraphiQL and on the start page.
+//! Drives a headless Chromium by the DevTools protocol over a WebSocket, to see GraphiQL and the start page as a person
+//! does.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -11,21 +12,23 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-/// How long anything in the browser may take.
+/// Time limit for every step in the browser.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What to do in GraphiQL, and what must then be seen there.
+/// The steps in GraphiQL, and what must then be visible.
 pub(crate) struct Check<'a> {
-    /// A query, and a text that its result must show.
+    /// A query, and a text that its result must contain.
     pub(crate) query: (&'a str, &'a str),
-    /// A subscription, and a text that an update must show.
+    /// A subscription, and a text that an update must contain.
     pub(crate) subscription: Option<(&'a str, &'a str)>,
 }
 
-/// Opens GraphiQL of the server at `url`, runs the query, then the subscription, and calls `cause_update` until an update shows.
+/// Opens GraphiQL of the server at `url`, runs the query, then the subscription, and calls `cause_update` until an
+/// update is visible.
 ///
 /// Fails on an error in the page's console, on an uncaught exception and on a request to any other address. Without a
-/// Chromium on this machine it says so and does nothing, unless `TANDEM_REQUIRE_BROWSER=1` makes that a failure.
+/// Chromium on this machine it prints a message and does nothing, unless `TANDEM_REQUIRE_BROWSER=1` makes that a
+/// failure.
 pub(crate) async fn check_graphiql(
     url: &str,
     check: Check<'_>,
@@ -62,9 +65,9 @@ pub(crate) async fn check_graphiql(
     page.expect_no_complaint().await;
 }
 
-/// Opens the start page of the gateway at `url`, whose services run, carries out its two queries and looks at it on a narrow screen
-/// and in the dark. Fails and is left out as [`check_graphiql`].
-#[allow(dead_code)] // the gateway's own tests have no services for it
+/// Opens the start page of the gateway at `url`, whose services run. Runs its two queries, and views it on a narrow
+/// screen and in dark mode. Fails or is left out like [`check_graphiql`].
+#[allow(dead_code)] // the gateway's own tests have no services behind it
 pub(crate) async fn check_start_page(url: &str) {
     let Some(mut page) = Page::of_chromium("the start page", url).await else {
         return;
@@ -139,7 +142,7 @@ fn find_chromium() -> Option<PathBuf> {
     on_path.chain(mac).find(|file| file.is_file())
 }
 
-/// One page of one browser process, and what it complained about so far.
+/// One page of one browser process, and its complaints so far.
 pub(crate) struct Page {
     browser: Child,
     _profile: tempfile::TempDir,
@@ -157,8 +160,8 @@ impl Drop for Page {
 }
 
 impl Page {
-    /// A page of the Chromium of this machine. Without one it says so and there is none, unless `TANDEM_REQUIRE_BROWSER=1` makes that a
-    /// failure.
+    /// A page in this machine's Chromium. Without a Chromium it prints a message and returns `None`, unless
+    /// `TANDEM_REQUIRE_BROWSER=1` makes that a failure.
     pub(crate) async fn of_chromium(what: &str, origin: &str) -> Option<Self> {
         let Some(chromium) = find_chromium() else {
             let how =
@@ -207,7 +210,7 @@ impl Page {
             let address = lines.find_map(|line| {
                 Some(line.split_once("DevTools listening on ws://")?.1.to_owned())
             });
-            // Chromium stops when nobody reads what it says.
+            // Chromium stops when nobody reads its output.
             std::thread::spawn(move || lines.for_each(drop));
             address
         });
@@ -247,7 +250,7 @@ impl Page {
         page
     }
 
-    /// Calls a method of the DevTools protocol; events that come before its answer are looked at.
+    /// Calls a method of the DevTools protocol. Also handles events that arrive before the response.
     pub(crate) async fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.last_id += 1;
         let call = json!({ "id": self.last_id, "method": method, "params": parameters });
@@ -292,9 +295,9 @@ impl Page {
         }
     }
 
-    /// Fails if the page complained about anything up to now.
+    /// Fails if the page has complained about anything so far.
     pub(crate) async fn expect_no_complaint(&mut self) {
-        // Its answer comes behind all events before it.
+        // The response comes after all earlier events.
         self.evaluate("1").await;
         assert!(
             self.complaints.is_empty(),
@@ -331,7 +334,7 @@ impl Page {
         }
     }
 
-    /// Writes an operation into the editor, without variables, and presses the button that runs it.
+    /// Writes an operation without variables into the editor and presses the button that runs it.
     async fn run(&mut self, operation: &str) {
         let script = format!(
             "document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.setValue({});

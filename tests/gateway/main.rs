@@ -1,4 +1,5 @@
-//! The gateway in front of two stub services: what it passes on, what it answers itself, what it does when one is away.
+//! The gateway in front of two stub services: what it passes on, what it answers itself, and what it does when one is
+//! down.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(
     missing_docs,
@@ -256,7 +257,7 @@ async fn sigterm_ends_the_gateway_in_time_with_a_subscription_open() {
     drop(events);
 }
 
-/// Polls until `done`, at most 20 s.
+/// Polls until `done`, for at most 20 s.
 async fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let begin = std::time::Instant::now();
     while !done() {

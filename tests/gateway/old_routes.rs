@@ -1,4 +1,5 @@
-//! The REST routes of older clients at the gateway: what it answers itself, and where it leads.
+//! The REST routes of older clients at the gateway: what it answers itself, and which route of a service a request
+//! reaches.
 
 use reqwest::Client;
 use serde_json::Value;
@@ -56,7 +57,7 @@ async fn what_the_gateway_answers_itself_on_an_old_route_says_that_it_is_old() {
     }
 }
 
-/// What comes back for a request line that no client library would send, as it is.
+/// The raw response to a request line that no client library would send.
 async fn raw(gateway: &Gateway, target: &str) -> String {
     let authority = gateway.url.trim_start_matches("http://");
     let mut connection = TcpStream::connect(authority).await.unwrap();
@@ -64,7 +65,7 @@ async fn raw(gateway: &Gateway, target: &str) -> String {
         format!("GET {target} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    // A reset ends what was received as well.
+    // A connection reset also ends the read.
     let _ = connection.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -95,7 +96,7 @@ async fn no_writing_of_a_path_leads_a_request_to_another_route_of_a_service() {
         }
     }
     assert!(orders.take_requests().is_empty());
-    // What is a part of one segment stays one.
+    // A segment with encoded characters stays one segment.
     for (id, shown) in [
         ("a%2Fb", "a/b"),
         ("@elsewhere.example", "@elsewhere.example"),

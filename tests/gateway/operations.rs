@@ -1,4 +1,4 @@
-//! The operator's routes that the gateway passes on: with whose token, and what is not told to a service.
+//! The operator's routes that the gateway passes on: with which token, and which headers a service does not get.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use super::process::{self, Gateway};
 use super::stub;
 
-/// A service that answers with what it is asked.
+/// A service that responds with the request that it got.
 async fn echo() -> String {
     async fn told(headers: HeaderMap, uri: axum::http::Uri, body: String) -> Json<Value> {
         let text = |name: &str| {

@@ -1,4 +1,4 @@
-//! What the gateway's port has of its own: the actuator, and pages for a browser.
+//! What the gateway's port serves itself: the actuator, and pages for browsers.
 
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ async fn the_actuator_tells_the_gateways_own_state() {
         .unwrap()
         .clone();
     println!("{names:?}");
-    // The router's own, the front door's and those of our plugins, all as the services tell theirs.
+    // The metrics of the router, the front door and our plugins, all in the form of the services' metrics.
     for name in [
         "http.server.request.duration",
         "front.door.connections",

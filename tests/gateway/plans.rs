@@ -1,4 +1,5 @@
-//! Query plans of the operations in `queries/`: which services are asked, in which order, and that none is asked twice.
+//! Query plans of the operations in `queries/`: which services are called, in which order, and that none is called
+//! twice.
 
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use super::process::Gateway;
 use super::stub;
 
-/// The services that answer an operation, in the order in which the plan asks them.
+/// The services that answer an operation, in the order in which the plan calls them.
 fn services(node: &Value) -> Vec<String> {
     let mut found: Vec<String> = node["serviceName"]
         .as_str()
@@ -37,7 +38,7 @@ async fn every_operation_in_queries_asks_no_service_twice_and_none_in_vain() {
         let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
         let query = std::fs::read_to_string(&file).unwrap();
         if query.contains("subscription ") {
-            // A subscription has no dry run; `subscriptions` sees what the services are asked.
+            // A subscription has no dry run. The module `subscriptions` checks what the services are asked.
             continue;
         }
         let variables = std::fs::read_to_string(file.with_extension("variables.json")).unwrap();

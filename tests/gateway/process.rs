@@ -13,7 +13,7 @@ pub(crate) struct Gateway {
     data: tempfile::TempDir,
 }
 
-/// A command line of `tandem router`; its data is kept in `data`.
+/// A command line of `tandem router`. Its data goes to `data`.
 pub(crate) fn command(port: u16, accounts: &str, orders: &str, data: &std::path::Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
     command
@@ -92,12 +92,12 @@ impl Gateway {
         Self::start_command(command, port, data).await
     }
 
-    /// The log of a gateway that writes one.
+    /// The log of a gateway that writes one to a file.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.data.path().join("log")).unwrap()
     }
 
-    /// The first line of the log that is the one, at most 30 s from now.
+    /// The first line of the log that satisfies the condition. Waits for at most 30 s.
     pub(crate) async fn logged(&self, is_it: impl Fn(&Value) -> bool) -> Value {
         let begin = Instant::now();
         loop {
@@ -114,7 +114,7 @@ impl Gateway {
         }
     }
 
-    /// Sends a GraphQL request by POST and gives the answer's JSON.
+    /// Sends a GraphQL request by POST. Returns the response as JSON.
     pub(crate) async fn query(&self, query: &str) -> Value {
         self.post(json!({ "query": query }))
             .await
@@ -128,7 +128,7 @@ impl Gateway {
         self.send("application/json", &body.to_string()).await
     }
 
-    /// Sends a body of any kind to the GraphQL endpoint.
+    /// Sends a body of this media type to the GraphQL endpoint.
     pub(crate) async fn send(&self, kind: &str, body: &str) -> reqwest::Response {
         reqwest::Client::new()
             .post(format!("{}/graphql", self.url))
@@ -140,7 +140,7 @@ impl Gateway {
             .unwrap()
     }
 
-    /// Sends SIGTERM and gives the seconds until the process was gone, at most 10.
+    /// Sends SIGTERM. Returns the seconds until the process has ended, at most 10.
     pub(crate) async fn terminate(mut self) -> f64 {
         let begin = Instant::now();
         Command::new("kill")

@@ -1,4 +1,4 @@
-//! Services that fail: what it costs their neighbours, their clients and themselves.
+//! Failing services: what they cost other services, clients and themselves.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,17 +13,17 @@ use super::stub;
 
 /// What a [`Scripted`] service does with a request.
 pub(crate) enum Reply {
-    /// Answers with this JSON, after a while.
+    /// Responds with this JSON after a delay.
     Answer(Value, Duration),
-    /// Answers with this status and this body, whatever it is.
+    /// Responds with this status and this body, whatever it contains.
     Other(&'static str, &'static str),
-    /// Closes the connection without a word.
+    /// Closes the connection without a response.
     BreakOff,
-    /// Sends the head of an answer and nothing more.
+    /// Sends the head of a response and nothing more.
     Stall,
 }
 
-/// A service that does with each request what a function of its body says.
+/// A service that replies as a function of the request's body decides.
 pub(crate) struct Scripted {
     pub(crate) url: String,
     calls: Arc<AtomicUsize>,
@@ -60,7 +60,7 @@ impl Scripted {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Calls that were stalled until the other side gave up.
+    /// Stalled calls that the other side has cancelled.
     pub(crate) fn left(&self) -> usize {
         self.left.load(Ordering::Relaxed)
     }
@@ -101,7 +101,7 @@ fn converse(
             }
             Reply::Stall => {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{");
-                // Until the other side gives up.
+                // Waits until the other side cancels.
                 let _ = stream.read(&mut [0]);
                 left.fetch_add(1, Ordering::Relaxed);
                 return;
@@ -345,7 +345,7 @@ async fn a_service_that_keeps_failing_is_left_alone_and_found_again() {
     let gateway = Gateway::start_with(&accounts.url, &stub::nowhere(), |configuration| {
         *configuration = configuration
             .replace("retry_queries: true", "retry_queries: false")
-            // Long enough for the questions below, whatever the machine does meanwhile.
+            // Longer than the queries below take, even on a slow machine.
             .replace("breaker_pause_ms: 1000", "breaker_pause_ms: 30000");
     })
     .await;
@@ -361,7 +361,7 @@ async fn a_service_that_keeps_failing_is_left_alone_and_found_again() {
     assert!(accounts.calls() < 30, "{} calls", accounts.calls());
     let metrics = reqwest::Client::new()
         .get(format!("{}/actuator/prometheus", gateway.url))
-        // As Prometheus does.
+        // As Prometheus sends it.
         .header("accept-encoding", "gzip")
         .send()
         .await
@@ -396,7 +396,7 @@ async fn the_fields_of_a_mutation_are_carried_out_strictly_one_after_the_other()
     });
     let accounts = Scripted::start(move |body| {
         let id = if body.contains("of-A") { "A" } else { "B" };
-        // Whoever does not wait for this is in the log before it.
+        // Delays the entry in the log. A call that does not wait for this one is logged before it.
         std::thread::sleep(Duration::from_millis(300));
         note(&of_accounts, &format!("revision of {id}"));
         at_once(json!({"data": {"_entities": [{"revision": 7}]}}))

@@ -1,4 +1,4 @@
-//! The REST routes on the gateway's port, and what every path there does with a method or a body that it does not take.
+//! The REST routes on the gateway's port, and how every path there handles a method or body that it does not accept.
 
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ async fn rest_routes_reach_the_services_that_own_them() {
     assert_eq!(headers["content-type"], "application/json");
     assert_eq!(headers["authorization"], "Bearer t");
     assert_eq!(headers["x-only-here"], Value::Null);
-    // The gateway has judged whose page asks: to the service its own page would be another origin's.
+    // The gateway has checked the origin. A service would take the gateway's own page for another origin.
     assert_eq!(headers["origin"], Value::Null);
     assert_eq!(headers["sec-fetch-site"], Value::Null);
     assert_eq!(headers["x-forwarded-for"], "203.0.113.7, 127.0.0.1");
@@ -142,18 +142,18 @@ async fn what_the_gateway_refuses_itself_is_a_problem() {
     problem(nothing_there).await;
 }
 
-/// A JSON text of so many bytes.
+/// A JSON text of this many bytes.
 fn valid_json(length: usize) -> String {
     format!("\"{}\"", "x".repeat(length - 2))
 }
 
-/// What is sent and then received until the gateway closes the connection, as it is.
+/// Sends a request and reads the raw bytes until the gateway closes the connection.
 async fn raw(gateway: &Gateway, request: &str) -> String {
     let authority = gateway.url.trim_start_matches("http://");
     let mut connection = TcpStream::connect(authority).await.unwrap();
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    // A reset ends what was received as well.
+    // A connection reset also ends the read.
     let _ = connection.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -236,7 +236,7 @@ async fn head_is_answered_wherever_get_is_and_without_a_body() {
             ask(reqwest::Method::GET).await,
         );
         assert_eq!(head.status(), get.status(), "{path}");
-        // What is told of the moment may be longer a moment later.
+        // A current value may have another length a moment later.
         if !path.starts_with("/actuator/m")
             && path != "/actuator/prometheus"
             && path != "/orders/list"
@@ -249,7 +249,7 @@ async fn head_is_answered_wherever_get_is_and_without_a_body() {
             get.headers().get("content-type"),
             "{path}"
         );
-        // Nothing of a body comes before the next answer on the same connection.
+        // No byte of a body may precede the next response on the same connection.
         let both = format!(
             "HEAD {path} HTTP/1.1\r\nhost: localhost\r\naccept: text/html\r\n\r\n\
              GET /actuator/health/liveness HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"

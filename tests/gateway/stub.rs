@@ -1,4 +1,5 @@
-//! Two small services in place of accounts and orders: enough of the contract to see what the gateway makes of it.
+//! Two small services in place of accounts and orders, with enough of the contract to test what the gateway does with
+//! it.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -34,7 +35,7 @@ impl Stub {
         std::mem::take(&mut self.requests.lock().unwrap())
     }
 
-    /// Sends an update of that revision to all subscribers.
+    /// Sends an update with this revision to all subscribers.
     pub(crate) fn update(&self, revision: i32) {
         let _ = self.updates.send(revision);
     }
@@ -51,7 +52,7 @@ impl Drop for Stub {
     }
 }
 
-/// Where no service is, and no other test's comes up.
+/// An address at which no service listens, and none of another test will.
 pub(crate) fn nowhere() -> String {
     format!("http://127.0.0.1:{}", free_port().unwrap())
 }
@@ -242,7 +243,7 @@ async fn echo(uri: Uri, headers: HeaderMap, body: Bytes) -> Json<Value> {
     )
 }
 
-/// An answer of unknown length, which may break off.
+/// A response of unknown length that may break off.
 fn in_parts(parts: Vec<std::result::Result<String, &'static str>>) -> Response {
     let parts = parts
         .into_iter()
@@ -315,7 +316,7 @@ pub(crate) async fn orders() -> Stub {
                 "long" => Json(vec!["x".repeat(1_000); 1_000]).into_response(),
                 "parts" => in_parts(vec![Ok("[1".to_owned()), Ok(",2]".to_owned())]),
                 "broken" => {
-                    // More than waits in any buffer, so that the answer has begun.
+                    // More than all buffers hold, so that the response has begun.
                     let mut parts = vec![Ok("1,".repeat(100_000)); 50];
                     parts.push(Err("the store is away"));
                     in_parts(parts)

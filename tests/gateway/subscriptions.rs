@@ -1,4 +1,4 @@
-//! Subscriptions through the gateway, by each transport that clients ask for.
+//! Subscriptions through the gateway, over each transport that clients use.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use super::process::Gateway;
 use super::{stub, wait_until};
 
-/// An update of the replica, with a field that accounts must add.
+/// An update of the replica, with a field that the router must fetch from accounts.
 pub(crate) const CUSTOMER: &str =
     r#"subscription { customerUpdated(id: "1") { id replica { revision } revision } }"#;
 
@@ -18,7 +18,7 @@ fn update(revision: i32) -> Value {
     json!({ "data": { "customerUpdated": { "id": "1", "replica": { "revision": revision }, "revision": 7 } } })
 }
 
-/// Opens a subscription by SSE and gives the payloads of its events.
+/// Opens a subscription by SSE. Returns the payloads of its events.
 pub(crate) async fn sse(
     gateway: &Gateway,
     query: &str,
@@ -111,7 +111,7 @@ async fn multipart_carries_each_update_at_once() {
         });
         wait_until("the subscription is open", || orders.subscribers() > 0).await;
 
-        // A heartbeat comes after 10 s: what arrives before was not waiting for it.
+        // A heartbeat comes after 10 s. An update that arrives earlier did not wait for it.
         let begin = Instant::now();
         orders.update(8);
         assert_eq!(next(&mut events).await, update(8));

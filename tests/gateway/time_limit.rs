@@ -1,4 +1,4 @@
-//! The time that an operation has as a whole, and a service in it.
+//! The time limit of an operation as a whole, and of a service's call within it.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::process::{self, Gateway};
 use super::resilience::{Reply, Scripted};
 use super::{stub, wait_until};
 
-/// A gateway whose operations have a second.
+/// A gateway with a time limit of one second per operation.
 async fn gateway(accounts: &str, orders: &str) -> Gateway {
     let (data, port) = (tempfile::tempdir().unwrap(), free_port().unwrap());
     let mut command = process::command(port, accounts, orders, data.path());
@@ -48,7 +48,7 @@ async fn a_mutation_of_many_fields_ends_with_its_time_and_no_further_field_is_be
         message.contains("1 s") && message.contains("--operation-timeout-seconds"),
         "{message}"
     );
-    // The field that was late is named, and is the last that was begun.
+    // The late field is named, and it is the last one that was begun.
     let path = errors[0]["path"][0].as_str().unwrap().to_uppercase();
     let late = FIELDS.iter().position(|id| *id == path).unwrap();
     let begun = late + usize::from(message.contains("is not known"));
@@ -57,7 +57,7 @@ async fn a_mutation_of_many_fields_ends_with_its_time_and_no_further_field_is_be
         gateway.query("{ __typename }").await["data"]["__typename"],
         "Query"
     );
-    // One that was begun at the very end may not have come there.
+    // A field that was begun at the very end may not have reached the service.
     assert!(orders.calls() <= begun, "{answer}");
 }
 
@@ -69,7 +69,7 @@ async fn a_query_that_nothing_answers_ends_with_its_time_and_its_call_of_a_servi
 
     let answer = gateway.query(r#"{ customer(id: "1") { id } }"#).await;
 
-    // The call of the service alone would have ten seconds.
+    // The limit of the service's call alone is ten seconds.
     assert!(begun.elapsed() < Duration::from_secs(8), "{answer}");
     assert_eq!(answer["data"], Value::Null, "{answer}");
     let error = &answer["errors"][0];
@@ -124,7 +124,7 @@ async fn a_service_that_hangs_is_asked_once_in_an_operation_and_costs_its_own_pa
             let message = error["message"].as_str().unwrap();
             assert!(message.contains("in time"), "{answer}");
         }
-        // The next operation asks again.
+        // The next operation calls the service again.
         assert_eq!(accounts.calls(), operation);
     }
 }

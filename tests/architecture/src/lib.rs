@@ -1,4 +1,4 @@
-//! The workspace as its manifests and sources describe it: what the tests of the architecture look at.
+//! Reads the workspace from its manifests and sources, for the tests of the architecture.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
@@ -26,14 +26,15 @@ pub struct Package {
     pub name: String,
     /// Its folder.
     pub folder: PathBuf,
-    /// The packages that it needs in order to be built, tests aside: ours without `tandem-`, others under their own name.
+    /// The packages that it needs in order to be built, apart from tests. Ours without `tandem-`, others under their
+    /// own name.
     pub needs: BTreeSet<String>,
 }
 
-/// The packages of the workspace, as cargo knows them.
+/// The packages of the workspace, as reported by cargo.
 ///
 /// # Panics
-/// When cargo cannot tell.
+/// When cargo fails.
 #[must_use]
 pub fn packages() -> Vec<Package> {
     let told = Command::new(env!("CARGO"))
@@ -88,7 +89,7 @@ pub fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A file without its comments and without the modules that are compiled for tests alone.
+/// The text of a file without its comments and without modules that are compiled only for tests.
 ///
 /// # Panics
 /// When it cannot be read.
@@ -106,7 +107,7 @@ fn shipped(text: &str) -> String {
         if is_for_tests {
             let declared = lines.next().unwrap_or_default();
             if declared.ends_with('{') {
-                // As rustfmt has it, nothing but its end is at the margin.
+                // In rustfmt's layout only the end of the module is at the margin.
                 lines.by_ref().find(|line| *line == "}");
             }
         } else if !line.trim_start().starts_with("//") {
@@ -116,11 +117,11 @@ fn shipped(text: &str) -> String {
     shipped.join("\n")
 }
 
-/// A module by the names on its way from the root of its crate, which has none.
+/// The names on the path from the crate root to a module. Empty for the root.
 type ModulePath = Vec<String>;
 
-/// For each module of a package that has modules of its own, by its path: which of those use which others. Everything below a module
-/// counts as that module. What a module re-exports counts as where it comes from.
+/// For each module that has submodules, by its path: which of these use which others. Everything below a submodule
+/// counts as that submodule. A re-exported item counts as belonging to the module that it comes from.
 ///
 /// # Panics
 /// When a file cannot be read.
@@ -131,7 +132,7 @@ pub fn modules(package: &Package) -> BTreeMap<String, BTreeMap<String, BTreeSet<
     for file in sources(&folder) {
         let below = file.strip_prefix(&folder).expect("it was found there");
         if let Some(module) = module_path(below) {
-            // A package may have two roots.
+            // A package may have two roots, a library and a binary.
             let text = texts.entry(module).or_default();
             text.push_str(&code(&file));
             text.push('\n');
@@ -140,7 +141,7 @@ pub fn modules(package: &Package) -> BTreeMap<String, BTreeMap<String, BTreeSet<
     levels(&texts)
 }
 
-/// Whether a file is for tests alone, by its path below `src`.
+/// Whether a file is only for tests, judged by its path below `src`.
 #[must_use]
 pub fn is_for_tests(file: &Path) -> bool {
     let file = file.with_extension("");
@@ -150,7 +151,7 @@ pub fn is_for_tests(file: &Path) -> bool {
     })
 }
 
-/// The module that a file below `src` is; `None` where it is for tests alone.
+/// The module that a file below `src` defines. `None` if the file is only for tests.
 fn module_path(file: &Path) -> Option<ModulePath> {
     if is_for_tests(file) {
         return None;
@@ -186,7 +187,7 @@ fn levels(
     for (user, text) in code {
         for path in paths(text) {
             let (mut used, rest) = resolved(user, &path, code);
-            // What is exported here may be exported there too.
+            // A re-exported name may itself be a re-export.
             for _ in 0..code.len() {
                 let Some(name) = rest.first() else { break };
                 match exported.get(&(used.clone(), name.clone())) {
@@ -230,7 +231,7 @@ fn is_part(character: char) -> bool {
     character.is_ascii_alphanumeric() || character == '_'
 }
 
-/// The paths in a text that begin with `crate`, `super` or `self`, those in braces too, each as its parts.
+/// The paths in a text that begin with `crate`, `super` or `self`, as lists of their parts. Includes paths in braces.
 fn paths(code: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for begin in ["crate", "super", "self"] {
@@ -245,7 +246,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Finds the paths that go on behind a beginning. Answers what is left of the text.
+/// Finds the paths that continue from a beginning. Returns the rest of the text.
 fn paths_behind<'c>(begin: &[String], code: &'c str, found: &mut Vec<Vec<String>>) -> &'c str {
     let code = code.trim_start();
     if let Some(mut rest) = code.strip_prefix('{') {
@@ -263,7 +264,7 @@ fn paths_behind<'c>(begin: &[String], code: &'c str, found: &mut Vec<Vec<String>
     let name_of = |text: &str| text.find(|it: char| !is_part(it)).unwrap_or(text.len());
     let (name, rest) = code.split_at(name_of(code));
     if name.is_empty() {
-        // All of it, or no path at all.
+        // Either the whole beginning is a path, or there is none here.
         found.push(begin.to_vec());
         let mut behind = code.chars();
         behind.next();
@@ -280,7 +281,7 @@ fn paths_behind<'c>(begin: &[String], code: &'c str, found: &mut Vec<Vec<String>
     }
 }
 
-/// The innermost module that a path names as it stands in a module, and what is left of the path.
+/// The innermost module that a path names from within a module, and the rest of the path.
 fn resolved<'p>(
     module: &[String],
     path: &'p [String],
@@ -310,7 +311,7 @@ fn resolved<'p>(
     (at, rest)
 }
 
-/// A circle among these, if there is one.
+/// A cycle among these modules, if there is one.
 #[must_use]
 pub fn circle(uses: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
     fn visit(

@@ -1,11 +1,11 @@
-//! What the architecture says of directions, kept: see ARCHITECTURE.md, "Invariants".
+//! Tests of the dependency directions in ARCHITECTURE.md, "Invariants".
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_architecture::{circle, code, is_for_tests, modules, packages, root, sources};
 
-/// What each package may need of the others. One that is not named here is a leaf: it may need `runtime` and `model`.
+/// What each package may need of the others. A package that is not listed is a leaf: it may need `runtime` and `model`.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("runtime", &[]),
     ("model", &[]),
@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("log-kafka", &["runtime", "model", "event-path"]),
     ("store-mongodb", &["runtime", "model", "event-path"]),
     ("store-redb", &["runtime", "model", "event-path"]),
-    // They know nothing of Tandem but its scopes.
+    // They know nothing of Tandem except its scopes.
     ("authentication", &[]),
     ("front-door", &["authentication", "runtime"]),
     (
@@ -33,7 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "store-redb",
         ],
     ),
-    // For tests alone.
+    // Only for tests.
     (
         "store-contract",
         &["model", "event-path", "store-mongodb", "store-redb"],
@@ -65,7 +65,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "orders",
         ],
     ),
-    // The services, and what starts them.
+    // The services, and the packages that start them.
     (
         "accounts",
         &[
@@ -96,7 +96,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Libraries that only these packages need; of the rest nobody has to know how they are spoken to.
+/// Libraries that only these packages may need, so that no other package has to know how to use them.
 const OWNED: &[(&str, &[&str])] = &[
     ("rdkafka", &["log-kafka", "backends"]),
     ("mongodb", &["store-mongodb", "orders", "backends"]),
@@ -104,12 +104,12 @@ const OWNED: &[(&str, &[&str])] = &[
     ("hive-router", &["tandem"]),
     ("opentelemetry-otlp", &["trace-export"]),
     ("opentelemetry_sdk", &["trace-export"]),
-    // The gateway asks for the trace of its router's spans.
+    // The gateway reads the trace of its router's spans.
     ("opentelemetry", &["runtime", "trace-export", "tandem"]),
     ("async-graphql", &["service", "accounts", "orders"]),
 ];
 
-/// What code of a domain must not name.
+/// What domain code must not name.
 const NOT_IN_A_DOMAIN: &[&str] = &[
     "async_graphql",
     "axum",
@@ -147,7 +147,7 @@ fn packages_need_only_what_the_architecture_allows() {
     let mut wrong = Vec::new();
     for package in &packages {
         if package.name == "tandem" {
-            // The command puts everything together, but keeps nothing itself.
+            // The command assembles everything, but stores nothing itself.
             continue;
         }
         let may = allowed
@@ -211,7 +211,7 @@ fn a_domain_knows_no_adapter_no_clock_and_no_chance() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What runs in virtual time in a simulation.
+/// Packages that run in virtual time in a simulation.
 const IN_VIRTUAL_TIME: &[&str] = &[
     "runtime",
     "model",
@@ -241,7 +241,8 @@ fn the_operating_systems_clock_and_chance_are_forbidden_in_every_package() {
     assert!(not_held.is_empty(), "without our lints: {not_held:?}");
 }
 
-/// Where, among what runs in virtual time, real time and chance may be asked for: by what owns them, and where nothing is decided by them.
+/// Files of these packages that may use real time and randomness: those that own them, and those where they decide
+/// nothing.
 const ASK_THE_SYSTEM: &[&str] = &[
     "crates/runtime/src/clock.rs",
     "crates/runtime/src/shutdown.rs",
@@ -273,7 +274,7 @@ fn what_runs_in_virtual_time_asks_the_operating_system_for_none() {
     assert_eq!(asking, allowed);
 }
 
-/// Whether some code takes an exception from clippy.toml, otherwise than for its tests.
+/// Whether code takes an exception from clippy.toml, apart from its tests.
 fn may_ask(code: &str) -> bool {
     ["#[allow(", "#![allow(", "#[expect(", "#![expect("]
         .iter()
@@ -293,8 +294,8 @@ fn an_exception_from_the_lint_is_seen_in_each_of_its_forms() {
     ));
 }
 
-/// Where tasks are spawned otherwise than by `Shutdown::spawn`: by that itself, and for what goes by HTTP, which is not simulated: what a
-/// client is sent by REST, and a healing of the topic of keys that goes on when its operator hangs up.
+/// Files that spawn tasks without `Shutdown::spawn`: its own implementation, and code for HTTP, which is not simulated.
+/// The latter is sending to a REST client, and republishing data keys, which goes on when the operator disconnects.
 const SPAWNS: &[&str] = &[
     "crates/runtime/src/shutdown.rs",
     "crates/assembly/src/admin/keys.rs",

@@ -5,14 +5,14 @@ use std::process::Command;
 
 use crate::{Error, discovery};
 
-/// What the listener and its clients need.
+/// The files that the listener and its clients need.
 #[derive(Debug)]
 pub(crate) struct Certificate {
     /// PKCS12 key store of the listener.
     pub(crate) key_store: PathBuf,
     /// Password of the key store and its key.
     pub(crate) password: String,
-    /// The certificate in PEM: what a client has to trust.
+    /// The certificate in PEM, which a client has to trust.
     pub(crate) authority: PathBuf,
 }
 
@@ -47,7 +47,7 @@ impl Certificate {
         Ok(certificate)
     }
 
-    /// Key and certificate in one PEM file, as mongod wants them.
+    /// Key and certificate in one PEM file, the form that mongod needs.
     ///
     /// # Errors
     /// When `openssl` is missing or fails.
@@ -91,7 +91,7 @@ impl Certificate {
         if output.status.success() {
             return Ok(());
         }
-        // keytool speaks of its errors on standard output.
+        // keytool prints its errors to standard output.
         let said = [output.stdout, output.stderr].concat();
         Err(Error::Tool {
             tool: "keytool",

@@ -1,11 +1,11 @@
-//! Where the servers are, and what a test does when they are not there.
+//! Finds the servers, and decides what a test does when they are not installed.
 
 use std::env;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The versions that `install.sh` installs: one list for both.
+/// The versions that `install.sh` installs. Both read the same file.
 const VERSIONS: &str = include_str!("../versions");
 
 /// A server that a test can need.
@@ -33,7 +33,7 @@ impl Backend {
     }
 }
 
-/// The `mongod` to use: `TANDEM_TEST_MONGOD`, else the one in the cache.
+/// The `mongod` to use: `TANDEM_TEST_MONGOD`, otherwise the one in the cache.
 #[must_use]
 pub fn mongod() -> Option<PathBuf> {
     let path = match env::var_os("TANDEM_TEST_MONGOD").filter(|value| !value.is_empty()) {
@@ -43,7 +43,7 @@ pub fn mongod() -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-/// The directory of Kafka's jars: `TANDEM_TEST_KAFKA_LIBS`, else the one in the cache.
+/// The directory of Kafka's jars: `TANDEM_TEST_KAFKA_LIBS`, otherwise the one in the cache.
 #[must_use]
 pub fn kafka_libs() -> Option<PathBuf> {
     let path = match env::var_os("TANDEM_TEST_KAFKA_LIBS").filter(|value| !value.is_empty()) {
@@ -53,7 +53,7 @@ pub fn kafka_libs() -> Option<PathBuf> {
     path.is_dir().then_some(path)
 }
 
-/// A program of the Java installation: from `JAVA_HOME`, else from `PATH`.
+/// A program of the Java installation: from `JAVA_HOME`, otherwise from `PATH`.
 pub(crate) fn java(program: &str) -> Option<PathBuf> {
     let home = env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin"));
     let path = env::var_os("PATH").unwrap_or_default();
@@ -63,10 +63,10 @@ pub(crate) fn java(program: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-/// Whether the test may go on. If not, the reason stands on standard error, or the test fails.
+/// Whether the test can run. If not, the reason is printed to standard error, or the test fails.
 ///
-/// The line is written to standard error itself, not with a print macro: the test harness would keep those to itself for a
-/// test that passes.
+/// The line is written directly to standard error, because the test harness hides the output of print macros for a test
+/// that passes.
 ///
 /// # Panics
 /// When the backend isn't installed and `TANDEM_REQUIRE_BACKENDS=1` says that it has to be.
@@ -83,7 +83,7 @@ pub fn available(backend: Backend) -> bool {
         "{test} needs a real {name}, and TANDEM_REQUIRE_BACKENDS=1 forbids leaving it out; run tests/backends/install.sh"
     );
     let line = format!("\nLEFT OUT: {test} needs a real {name}; run tests/backends/install.sh\n");
-    // One write, so that lines of tests in parallel stay whole. If standard error is closed nobody can be told.
+    // One write, so that the lines of parallel tests stay whole. If standard error is closed, nobody reads the line.
     let _ = std::io::stderr().lock().write_all(line.as_bytes());
     false
 }

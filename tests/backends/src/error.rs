@@ -1,9 +1,9 @@
-//! What can go wrong while a backend is started, asked or made to fail.
+//! Errors of starting, calling or breaking a backend.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why a backend did not do what the test wanted of it.
+/// Why a backend did not do what the test wanted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -21,14 +21,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The server ended or stayed silent while it was waited for.
+    /// The server ended or did not answer while the test waited for it.
     #[error("{what} not there after {limit:?}: {reason}\n{log}")]
     NotReady {
-        /// What was waited for.
+        /// What the test waited for.
         what: String,
         /// How long.
         limit: Duration,
-        /// The last thing that was seen.
+        /// The last failure that was seen.
         reason: String,
         /// The end of the server's log.
         log: String,

@@ -1,4 +1,4 @@
-//! An Apache Kafka cluster (KRaft) of one or three nodes, each of them broker and controller.
+//! An Apache Kafka cluster (KRaft) of one or three nodes. Each node is broker and controller.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,19 +20,19 @@ use crate::port::Port;
 use crate::server::Server;
 use crate::{Error, discovery};
 
-/// How long a cluster may take until all its brokers are known and lead.
+/// How long a cluster may take until all its brokers are known and have leaders.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// What kind of cluster to start.
 #[derive(Debug, Clone)]
 pub struct KafkaOptions {
-    /// 1 or 3. With 3, topics are replicated to all and two have to have a record before it is acknowledged.
+    /// 1 or 3. With 3, topics are replicated to all nodes, and two must have a record before it is acknowledged.
     pub nodes: usize,
-    /// Whether clients have to use SASL_SSL with PLAIN, as Confluent Cloud has it.
+    /// Whether clients have to use SASL_SSL with PLAIN, as on Confluent Cloud.
     pub sasl_ssl: bool,
-    /// Further lines of `server.properties`; they win over the kit's.
+    /// Further lines of `server.properties`. They override the kit's.
     pub properties: Vec<(String, String)>,
-    /// Options of the Java machine. The default starts fast; a benchmark wants its own.
+    /// Options of the JVM. The default starts fast; a benchmark needs other options.
     pub java_options: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ impl Default for KafkaOptions {
 }
 
 impl KafkaOptions {
-    /// One node whose Java machine compiles as it does in production, and so is slower to start.
+    /// One node whose JVM compiles as in production, and so starts more slowly.
     #[must_use]
     pub fn for_measuring() -> Self {
         let java_options = ["-Xms256m", "-Xmx512m"];
@@ -65,21 +65,21 @@ impl KafkaOptions {
     }
 }
 
-/// How a client is let in by a SASL_SSL listener.
+/// The credentials of a client for a SASL_SSL listener.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     /// User name (Confluent Cloud calls it the API key).
     pub user: String,
     /// Its password (the API secret).
     pub password: String,
-    /// The certificate to trust, in PEM: for `ssl.ca.location`.
+    /// The certificate to trust, in PEM, for `ssl.ca.location`.
     pub authority: PathBuf,
 }
 
 /// A cluster on loopback ports, with data in a temporary directory. All its nodes end when it is dropped.
 ///
-/// Topics aren't created by themselves, as in Confluent Cloud. A dead broker is noticed after 3 s, so that failover tests
-/// are quick.
+/// Topics are not created automatically, as on Confluent Cloud. A dead broker is detected after 3 s, so that failover
+/// tests are fast.
 #[derive(Debug)]
 pub struct Kafka {
     nodes: Nodes,
@@ -92,13 +92,13 @@ pub struct Kafka {
 #[derive(Debug)]
 struct Ports {
     client: Port,
-    /// Between the brokers, in the clear also where clients use TLS.
+    /// For traffic between brokers. Unencrypted even where clients use TLS.
     broker: Port,
     controller: Port,
 }
 
 impl Kafka {
-    /// Starts a cluster and waits until every node answers a client and knows all the others.
+    /// Starts a cluster and waits until every node answers a client and knows all others.
     ///
     /// # Errors
     /// When Kafka isn't installed, the number of nodes isn't 1 or 3, or the cluster isn't ready within 120 s.
@@ -168,13 +168,13 @@ impl Kafka {
         self.nodes.count()
     }
 
-    /// What a client needs to be let in; `None` when the listener is in the clear.
+    /// The credentials that a client needs. `None` when the listener is unencrypted.
     #[must_use]
     pub fn credentials(&self) -> Option<&Credentials> {
         self.credentials.as_ref()
     }
 
-    /// The librdkafka properties that a client needs, `bootstrap.servers` among them.
+    /// The librdkafka properties that a client needs, including `bootstrap.servers`.
     #[must_use]
     pub fn client_properties(&self) -> Vec<(String, String)> {
         let mut properties = vec![("bootstrap.servers".to_owned(), self.bootstrap())];
@@ -196,10 +196,10 @@ impl Kafka {
 
     each_node!();
 
-    /// Starts a node that was killed or stopped, on its ports and data, and waits until it answers.
+    /// Restarts a node that was killed or stopped, with its ports and data, and waits until it answers.
     ///
     /// # Errors
-    /// When the node runs, or isn't back among the others within 120 s.
+    /// When the node is running, or has not rejoined the others within 120 s.
     pub async fn start_again(&self, node: usize) -> Result<(), Error> {
         self.nodes.must_be_down(node)?;
         self.spawn(node)?;
@@ -282,19 +282,19 @@ impl Kafka {
             );
         }
         for (key, value) in &self.options.properties {
-            // Java takes the last of two lines with the same key. Writing to a string cannot fail.
+            // Java uses the last of two lines with the same key. Writing to a string cannot fail.
             let _ = writeln!(text, "{key}={value}");
         }
         fs::write(self.configuration(node), text)?;
         Ok(())
     }
 
-    /// Formats every node's storage, all at once: each is a start of Java.
+    /// Formats the storage of all nodes in parallel, because each format starts a JVM.
     async fn format(&self) -> Result<(), Error> {
         let cluster = URL_SAFE_NO_PAD.encode(Uuid::new_v4().as_bytes());
         let mut running = Vec::new();
         for node in 0..self.nodes() {
-            // `=`, because an id may begin with a dash.
+            // With `=`, because an id may begin with a dash.
             let mut command = self.java("kafka.tools.StorageTool")?;
             command
                 .arg("format")
@@ -345,12 +345,12 @@ impl Kafka {
         self.nodes.put(node, server)
     }
 
-    /// Waits until this node answers a client and counts every node that is up among the brokers.
+    /// Waits until this node answers a client and reports every running node as a broker.
     async fn wait_for_node(&self, node: usize) -> Result<(), Error> {
         let mut config = ClientConfig::new();
         config.extend(self.client_properties());
         config.set("bootstrap.servers", self.address(node));
-        // Refused connections are what this waits out: no word about each of them.
+        // Refused connections are expected during this wait, so they are not logged.
         config
             .set("log_level", "0")
             .set("reconnect.backoff.max.ms", "250");

@@ -1,11 +1,11 @@
-//! Real MongoDB and Kafka servers for tests, with the failures that a test wants to see.
+//! Real MongoDB and Kafka servers for tests, with the failures that a test needs.
 //!
-//! [`Mongo`] and [`Kafka`], or both as [`Servers`], start on free loopback ports with data directories of their own; any node can
-//! be killed, paused, and started again on the same port and data. They end with the value that started them, or with the test
-//! process, however it dies.
+//! [`Mongo`] and [`Kafka`], or both as [`Servers`], start on free loopback ports with their own data directories. Any
+//! node can be killed, paused, and restarted with the same port and data. The servers end when the value that started
+//! them is dropped, or when the test process ends, in whatever way.
 //!
-//! The servers are not part of the build: `tests/backends/install.sh` fetches them. A test that needs them begins with
-//! [`require!`], so that it says aloud when it had to be left out, and fails where leaving out is not allowed.
+//! The servers are not part of the build: `tests/backends/install.sh` downloads them. A test that needs them begins
+//! with [`require!`]. It then prints a line when it was left out, and fails where it must not be left out.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), tandem_backends::Error> {
@@ -41,8 +41,8 @@ pub use solo::{Solo, solo};
 
 /// Ends the test when a backend isn't installed: `require!(mongod)`, `require!(kafka)`, `require!(mongod, kafka)`.
 ///
-/// One loud `LEFT OUT` line says which test and what to run. With `TANDEM_REQUIRE_BACKENDS=1` the test fails instead.
-/// A test that returns something gives it last: `require!(mongod; Ok(()))`.
+/// A `LEFT OUT` line names the test and says what to run. With `TANDEM_REQUIRE_BACKENDS=1` the test fails instead. A
+/// test that returns a value gives it last: `require!(mongod; Ok(()))`.
 #[macro_export]
 macro_rules! require {
     ($($backend:ident),+ $(; $answer:expr)?) => {

@@ -18,23 +18,23 @@ use crate::{Error, discovery};
 /// Name of the replica set.
 const SET: &str = "tandem";
 
-/// How long a set may take until a primary takes writes.
+/// How long a set may take until a primary accepts writes.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A replica set on loopback ports, with data in a temporary directory. All its nodes end when it is dropped.
 ///
-/// Elections are quick (a primary is missed after 2 s), so that failover tests are; everything else is as MongoDB ships.
+/// The election timeout is 2 s, so that failover tests are fast. Everything else is MongoDB's default.
 #[derive(Debug)]
 pub struct Mongo {
     nodes: Nodes,
     ports: Vec<Port>,
-    /// Key and certificate of the listeners, where they also take TLS.
+    /// Key and certificate of the listeners, where they also accept TLS.
     certificate: Option<PathBuf>,
     data: TempDir,
 }
 
 impl Mongo {
-    /// Starts a replica set of 1 or 3 nodes and waits until its primary takes writes and all others follow it.
+    /// Starts a replica set of 1 or 3 nodes and waits until its primary accepts writes and all others follow it.
     ///
     /// # Errors
     /// When `mongod` isn't installed, the number of nodes isn't 1 or 3, or the set isn't ready within 60 s.
@@ -42,7 +42,7 @@ impl Mongo {
         Self::start_set(nodes, false).await
     }
 
-    /// Starts one node that also takes TLS, with a certificate that nobody trusts.
+    /// Starts one node that also accepts TLS, with a certificate that nobody trusts.
     ///
     /// # Errors
     /// As [`Self::start`], and when no certificate can be made.
@@ -98,7 +98,7 @@ impl Mongo {
         self.nodes.count()
     }
 
-    /// Kills the primary (SIGKILL) and says which node it was.
+    /// Kills the primary (SIGKILL) and returns its index.
     ///
     /// # Errors
     /// When no node is primary within 30 s.
@@ -110,10 +110,10 @@ impl Mongo {
 
     each_node!();
 
-    /// Starts a node that was killed or stopped, on its port and data, and waits until it answers.
+    /// Restarts a node that was killed or stopped, with its port and data, and waits until it answers.
     ///
     /// # Errors
-    /// When the node runs, or doesn't answer within 60 s.
+    /// When the node is running, or doesn't answer within 60 s.
     pub async fn start_again(&self, node: usize) -> Result<(), Error> {
         self.nodes.must_be_down(node)?;
         self.spawn(node)?;
@@ -131,7 +131,7 @@ impl Mongo {
             .await
     }
 
-    /// The node that takes writes, as soon as there is one.
+    /// The primary, as soon as there is one.
     ///
     /// # Errors
     /// When there is none within `limit`.
@@ -143,7 +143,7 @@ impl Mongo {
         self.nodes
             .poll(0, "a MongoDB primary", limit, async || {
                 for (node, client) in clients.iter().enumerate() {
-                    // A node that was killed is not asked: each question would cost its whole time limit.
+                    // A killed node is not asked, because each request would take its whole time limit.
                     if self.nodes.is_up(node)
                         && hello(client).await.is_ok_and(|answer| {
                             answer.get_bool("isWritablePrimary").unwrap_or(false)
@@ -167,7 +167,7 @@ impl Mongo {
             .args(["--port", &self.ports[node].number().to_string()])
             .arg("--dbpath")
             .arg(&data)
-            // Small: several of these share a machine with the build.
+            // Small caches: several of these servers share a machine with the build.
             .args(["--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "128"])
             .args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
         if let Some(certificate) = &self.certificate {
@@ -183,7 +183,7 @@ impl Mongo {
         self.nodes.put(node, server)
     }
 
-    /// Makes the nodes one set, once each of them listens.
+    /// Makes the nodes one replica set, after each of them listens.
     async fn initiate(&self) -> Result<(), Error> {
         for node in 0..self.nodes.count() {
             let client = self.direct(node).await?;
@@ -211,7 +211,7 @@ impl Mongo {
         Ok(())
     }
 
-    /// Waits for a primary, and for all others to be its secondaries.
+    /// Waits for a primary, and until all others are its secondaries.
     async fn wait_until_whole(&self, limit: Duration) -> Result<(), Error> {
         let primary = self.wait_for_primary(limit).await?;
         for node in (0..self.nodes.count()).filter(|node| *node != primary) {
@@ -231,13 +231,13 @@ impl Mongo {
         Ok(())
     }
 
-    /// A client of one node, whatever it is in the set.
+    /// A client of one node, whatever its role in the set.
     async fn direct(&self, node: usize) -> Result<Client, Error> {
         let mut options = ClientOptions::parse(format!("mongodb://{}", self.address(node))).await?;
         options.direct_connection = Some(true);
         options.server_selection_timeout = Some(ASK_LIMIT);
         options.connect_timeout = Some(ASK_LIMIT);
-        // The driver notices a node that has just come up as late as its next look.
+        // The driver notices a node that has come up only at its next heartbeat.
         options.heartbeat_freq = Some(Duration::from_millis(500));
         Ok(Client::with_options(options)?)
     }

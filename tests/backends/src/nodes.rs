@@ -1,4 +1,4 @@
-//! The nodes of one backend: which are up, and what is done to each.
+//! The nodes of one backend: which are up, and the failures that a test causes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use crate::Error;
 use crate::server::Server;
 
-/// Longest wait for one answer to one question.
+/// Time limit for one request.
 pub(crate) const ASK_LIMIT: Duration = Duration::from_secs(2);
 
 const POLL: Duration = Duration::from_millis(50);
 
-/// What a test does to one node of a backend that keeps its [`Nodes`] in `nodes`.
+/// The methods on one node, for a backend that keeps its [`Nodes`] in the field `nodes`.
 macro_rules! each_node {
     () => {
         /// The process of a node.
@@ -22,7 +22,7 @@ macro_rules! each_node {
             self.nodes.process_id(node)
         }
 
-        /// Kills a node (SIGKILL) and waits until it is gone. A node that is down stays so.
+        /// Kills a node (SIGKILL) and waits until it has ended. Does nothing if the node is down.
         ///
         /// # Errors
         /// When there is no such node.
@@ -30,7 +30,7 @@ macro_rules! each_node {
             self.nodes.kill(node)
         }
 
-        /// Asks a node to end (SIGTERM) and waits until it is gone, at most 20 s; then it is killed.
+        /// Stops a node (SIGTERM) and waits until it has ended, for at most 20 s. Then kills it.
         ///
         /// # Errors
         /// When there is no such node, or the signal is refused.
@@ -38,7 +38,7 @@ macro_rules! each_node {
             self.nodes.stop(node)
         }
 
-        /// Stops a node in its tracks (SIGSTOP): its connections stay open and nothing is answered.
+        /// Pauses a node (SIGSTOP): its connections stay open, but it answers nothing.
         ///
         /// # Errors
         /// When the node is down.
@@ -46,7 +46,7 @@ macro_rules! each_node {
             self.nodes.pause(node)
         }
 
-        /// Lets a paused node go on (SIGCONT).
+        /// Resumes a paused node (SIGCONT).
         ///
         /// # Errors
         /// When the node is down.
@@ -57,12 +57,12 @@ macro_rules! each_node {
 }
 pub(crate) use each_node;
 
-/// One place per node; an empty place is a node that is down.
+/// One slot per node. An empty slot is a node that is down.
 #[derive(Debug)]
 pub(crate) struct Nodes(Vec<Mutex<Option<Server>>>);
 
 impl Nodes {
-    /// Places for 1 or 3 nodes, all down.
+    /// Slots for 1 or 3 nodes, all down.
     pub(crate) fn new(count: usize) -> Result<Self, Error> {
         match count {
             1 | 3 => Ok(Self((0..count).map(|_| Mutex::new(None)).collect())),
@@ -93,13 +93,13 @@ impl Nodes {
         Ok(())
     }
 
-    /// SIGKILL, and the wait for the end.
+    /// Sends SIGKILL and waits for the end.
     pub(crate) fn kill(&self, node: usize) -> Result<(), Error> {
         drop(self.place(node)?.take());
         Ok(())
     }
 
-    /// SIGTERM, and the wait for the end.
+    /// Sends SIGTERM and waits for the end.
     pub(crate) fn stop(&self, node: usize) -> Result<(), Error> {
         let server = self.place(node)?.take();
         server.map_or(Ok(()), Server::stop)
@@ -126,7 +126,7 @@ impl Nodes {
         Ok(ask(server))
     }
 
-    /// Asks until the answer is good, the node's process ends, or the limit is reached.
+    /// Polls until the answer is good, the node's process ends, or the limit is reached.
     pub(crate) async fn poll<T>(
         &self,
         node: usize,

@@ -1,16 +1,16 @@
-//! Waiting for what happens soon and not at once.
+//! Polling for a condition that becomes true soon.
 
 use std::time::{Duration, Instant};
 
-/// How long a test waits for anything: much longer than it takes, for a machine may be slow.
+/// How long a test waits for anything. Much longer than it takes, because a machine may be slow.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Between two looks.
+/// The pause between two checks.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Looks again and again until it is so, for at most 60 s.
+/// Polls until the condition holds, for at most 60 s.
 ///
 /// # Panics
-/// When it never is; `what` says what was waited for.
+/// When it never holds. `what` names the condition.
 pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !is_so().await {

@@ -1,8 +1,8 @@
-//! Loopback ports for one test alone, also while nothing listens there: a killed server can come back on its port, and where
-//! a test wants nobody, there is nobody.
+//! Reserves loopback ports for one test, also while nothing listens on them. A killed server can then return to its
+//! port, and where a test needs a closed port, it stays closed.
 //!
-//! To the system such a port is free for everyone. So each is taken from below the range that the system hands out by itself. A
-//! server's is also kept by a lock on a file that every test process looks at.
+//! To the system such a port is free for everyone. So each is taken from below the range from which the system assigns
+//! ports. A server's port is also locked by a file that every test process checks.
 
 use std::fs::{self, File, TryLockError};
 use std::net::{Ipv4Addr, TcpListener};
@@ -17,7 +17,7 @@ const LAST: u16 = 31_999;
 #[derive(Debug)]
 pub(crate) struct Port {
     number: u16,
-    // The lock is the reservation; closing the file gives it back.
+    // The lock is the reservation. Closing the file releases it.
     _lock: File,
 }
 
@@ -27,7 +27,7 @@ impl Port {
     /// # Errors
     /// When no port of the range is free.
     pub(crate) fn reserve() -> Result<Self, Error> {
-        // Processes begin at different places, so that they rarely meet.
+        // Processes begin at different ports, so that they rarely collide.
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let span = LAST - FIRST + 1;
         let start = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(span))
@@ -60,8 +60,8 @@ impl Port {
     }
 }
 
-/// A port of 127.0.0.1 on which nothing listens. No other test of this process gets it, and test processes that run at the same
-/// time look for theirs elsewhere.
+/// A port of 127.0.0.1 on which nothing listens. No other test of this process gets it, and concurrent test processes
+/// begin their search at other ports.
 ///
 /// # Errors
 /// When no port of the range is free.

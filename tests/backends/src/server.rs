@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Error;
 
-/// How long a server may take to end after a polite request.
+/// How long a server may take to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// A running server process.
@@ -23,7 +23,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the command with its output added to the end of `log`. When the test process dies, `data` goes with the server.
+    /// Starts the command and appends its output to `log`. When the test process dies, the server is killed and `data`
+    /// is removed.
     ///
     /// # Errors
     /// When the program or its watchdog cannot be started.
@@ -33,7 +34,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            // A group of its own: Ctrl-C reaches the test, and the test's end reaches the server.
+            // A process group of its own: Ctrl-C reaches only the test, and the end of the test ends the server.
             .process_group(0)
             .spawn()
             .map_err(|source| Error::Spawn {
@@ -54,7 +55,7 @@ impl Server {
         }
     }
 
-    /// Whether the process has ended by itself.
+    /// Whether the process has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
@@ -64,17 +65,17 @@ impl Server {
         self.child.id()
     }
 
-    /// SIGSTOP: the process keeps its connections and answers nothing.
+    /// Sends SIGSTOP: the process keeps its connections and answers nothing.
     pub(crate) fn pause(&self) -> Result<(), Error> {
         self.signal(Signal::STOP)
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub(crate) fn resume(&self) -> Result<(), Error> {
         self.signal(Signal::CONT)
     }
 
-    /// SIGTERM, then SIGKILL after a limit. Returns when the process is gone.
+    /// Sends SIGTERM, then SIGKILL after a limit. Returns when the process has ended.
     pub(crate) fn stop(mut self) -> Result<(), Error> {
         self.signal(Signal::TERM)?;
         let deadline = Instant::now() + STOP_LIMIT;
@@ -99,26 +100,27 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// SIGKILL, which also ends a paused process, and the wait for it: its port is free afterwards.
+    /// Sends SIGKILL, which also ends a paused process, and waits for the end. The port is free afterwards.
     fn drop(&mut self) {
-        // First the watchdog: it must not know a process id that another process may get.
+        // The watchdog goes first: it must not know a process id that another process may get.
         self.watchdog.dismiss();
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A shell that waits for the end of a pipe. The pipe ends with the test process, and then the server is killed and its data removed.
+/// A shell that waits for the end of a pipe. The pipe ends with the test process. The shell then kills the server and
+/// removes its data.
 ///
-/// A death signal of the parent would do for one thread, not for the process: a server shared by several tests would
-/// die with the thread of the first.
+/// The parent's death signal would not do, because it belongs to a thread, not to the process. A server that several
+/// tests share would die with the thread of the first test.
 #[derive(Debug)]
 struct Watchdog {
     child: Child,
     _pipe: Option<ChildStdin>,
 }
 
-/// Removing is tried a few times: other nodes of the same backend may still be writing beside it.
+/// Removal is tried a few times, because other nodes of the same backend may still be writing.
 const WATCH: &str = r#"
 while read -r line; do :; done
 kill -KILL "$1"

@@ -7,15 +7,15 @@ use crate::{Error, Kafka, KafkaOptions, Mongo};
 pub struct Servers {
     /// A replica set of one node.
     pub mongo: Mongo,
-    /// A cluster as the options say.
+    /// A cluster with the given options.
     pub kafka: Kafka,
 }
 
 impl Servers {
-    /// Starts both at once: each has a time when the processors wait for it.
+    /// Starts both in parallel, because each start has idle phases.
     ///
     /// # Errors
-    /// As [`Mongo::start`] and [`Kafka::start`].
+    /// Like [`Mongo::start`] and [`Kafka::start`].
     pub async fn start(options: KafkaOptions) -> Result<Self, Error> {
         let (mongo, kafka) = tokio::join!(Mongo::start(1), Kafka::start(options));
         Ok(Self {

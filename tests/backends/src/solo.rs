@@ -1,19 +1,20 @@
-//! A turn for tests that want the machine to themselves.
+//! A lock for tests that need the machine to themselves.
 //!
-//! A failover test with three brokers measures nothing but load when three others run beside it.
+//! A failover test with three brokers measures only load when three others run beside it.
 
 use std::fs::File;
 
 use crate::Error;
 
-/// The turn; it ends when this is dropped.
+/// The lock. It is released when this is dropped.
 #[derive(Debug)]
 #[must_use = "the turn ends as soon as this is dropped"]
 pub struct Solo {
     _lock: File,
 }
 
-/// Waits until no other test, of this process or another, has the turn. Take it before any server is started, and once a test.
+/// Waits until no other test, of this process or another, holds the lock. Take it before any server is started, and
+/// only once per test.
 ///
 /// # Errors
 /// When the lock file in the temporary directory cannot be opened.

@@ -1,4 +1,4 @@
-//! The kit's Kafka clusters start, lose a broker, pause, and ask for a password where they should.
+//! The kit's Kafka clusters start, lose a broker, pause, and require a password where they should.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -51,9 +51,9 @@ async fn produce(producer: &FutureProducer, body: &str) {
     producer.send(record, Timeout::After(LIMIT)).await.unwrap();
 }
 
-/// Reads the topic's only partition from its beginning until so many records were seen or the time is over.
+/// Reads the topic's only partition from its beginning until this many records were seen or the time is over.
 async fn read(kafka: &Kafka, count: usize, limit: Duration) -> Vec<String> {
-    // A commit that is on its way when the broker goes would keep its consumer for ever (librdkafka issue 3740).
+    // A commit in flight when the broker dies would block its consumer for ever (librdkafka issue 3740).
     let consumer: BaseConsumer = config(kafka)
         .set("group.id", "proof")
         .set("enable.auto.commit", "false")
@@ -147,7 +147,7 @@ async fn a_paused_broker_holds_a_record_until_it_goes_on() {
     );
 }
 
-/// Remembers whether the broker refused the password.
+/// Records whether the broker refused the password.
 #[derive(Clone, Default)]
 struct Refusals(Arc<AtomicBool>);
 
@@ -189,7 +189,7 @@ async fn sasl_ssl_lets_in_who_has_the_password_and_nobody_else() {
                 Instant::now() < deadline,
                 "nobody said that the password is wrong"
             );
-            // An error is told to whoever polls.
+            // librdkafka reports errors to the caller that polls.
             assert!(!matches!(
                 consumer.poll(Duration::from_millis(200)),
                 Some(Ok(_))
@@ -210,7 +210,7 @@ async fn sasl_ssl_lets_in_who_has_the_password_and_nobody_else() {
     );
 }
 
-/// A configuration that trusts only the system's authorities.
+/// Makes a configuration trust only the system's authorities.
 trait RemoveAuthority {
     fn remove_authority(&mut self) -> &mut Self;
 }

@@ -1,4 +1,4 @@
-//! A suite that cannot run says so where the reader of a plain `cargo test` sees it, and fails where it must run.
+//! A test that cannot run prints a line that a plain `cargo test` shows, and fails where it must run.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::process::{Command, Output};
@@ -7,7 +7,7 @@ use tandem_backends::require;
 
 const CHILD: &str = "TANDEM_BACKENDS_TEST_CHILD";
 
-/// Not a proof by itself: the tests below run it in a process of its own, where no server is installed.
+/// Proves nothing by itself. The tests below run it in a separate process, where no server is installed.
 #[test]
 fn needs_a_server() {
     if std::env::var_os(CHILD).is_none() {

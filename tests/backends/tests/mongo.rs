@@ -1,4 +1,4 @@
-//! The kit's MongoDB sets start, fail over, pause and come back.
+//! The kit's MongoDB sets start, fail over, pause and recover.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

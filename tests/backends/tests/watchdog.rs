@@ -1,4 +1,4 @@
-//! What a test process leaves behind when it dies without cleaning up: nothing.
+//! A test process that dies without cleaning up leaves nothing behind.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

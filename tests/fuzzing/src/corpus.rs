@@ -1,17 +1,17 @@
-//! Inputs made of a committed corpus by mutation: the same ones for the same seed.
+//! Inputs that are mutations of a committed corpus. The same seed gives the same inputs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a target is tried, unless `TANDEM_FUZZ_SECONDS` says so.
+/// How long a target runs, unless `TANDEM_FUZZ_SECONDS` is set.
 const SECONDS: u64 = 2;
-/// The most inputs of a target, so that a fast machine does not do more than is useful.
+/// The most inputs per target, so that a fast machine does not do more than is useful.
 const MOST: usize = 200_000;
 /// The largest input, in bytes.
 const LARGEST: usize = 64 * 1024;
 
-/// What breaks readers, put anywhere.
+/// Tokens that often break readers. They are inserted anywhere.
 const TOKENS: [&[u8]; 40] = [
     b"\0",
     b"\xff",
@@ -64,7 +64,7 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// These inputs, and others made of them.
+    /// These inputs, and mutations of them.
     #[must_use]
     pub fn of(target: &str, entries: Vec<Vec<u8>>) -> Self {
         assert!(!entries.is_empty(), "{target}: no inputs");
@@ -82,13 +82,13 @@ impl Corpus {
     }
 }
 
-/// The committed inputs of `corpus/FOLDER`, in order of their names. Of a file `.txt` each line is one.
+/// The committed inputs in `corpus/FOLDER`, in the order of their names. In a `.txt` file each line is an input.
 #[must_use]
 pub(crate) fn committed(folder: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("corpus")
         .join(folder);
-    // A target whose inputs are made of others' has none until something is found.
+    // A target whose seeds are derived from other data has no folder until an input is found for it.
     let Ok(files) = fs::read_dir(&folder) else {
         return Vec::new();
     };
@@ -113,7 +113,7 @@ pub(crate) fn committed(folder: &str) -> Vec<Vec<u8>> {
 impl Iterator for Corpus {
     type Item = Vec<u8>;
 
-    /// Each entry as it is, and then changed ones until the time is over.
+    /// First each entry unchanged, then mutations until the time is over.
     fn next(&mut self) -> Option<Vec<u8>> {
         let at = self.tried;
         self.tried += 1;
@@ -179,7 +179,8 @@ impl Corpus {
     }
 }
 
-/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014): the same choices for the same seed.
+/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014). The same seed gives the same
+/// choices.
 struct Random(u64);
 
 impl Random {
@@ -191,7 +192,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below a bound above zero.
+    /// A number below a positive bound.
     fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % bound as u64).unwrap()
     }

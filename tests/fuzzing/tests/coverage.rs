@@ -1,4 +1,4 @@
-//! One target by libFuzzer: `TANDEM_FUZZ_TARGET` says which. `tests/fuzzing/run` builds and calls this.
+//! Runs one target with libFuzzer. `TANDEM_FUZZ_TARGET` names the target. `tests/fuzzing/run` builds and calls this.
 #![no_main]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -12,7 +12,7 @@ thread_local! {
     static READER: RefCell<Option<Reader>> = const { RefCell::new(None) };
 }
 
-/// Opens the target, and writes its seeds into the folder of `TANDEM_FUZZ_SEEDS`, if there is one.
+/// Opens the target, and writes its seeds into the folder in `TANDEM_FUZZ_SEEDS`, if that is set.
 fn open() {
     let name = std::env::var("TANDEM_FUZZ_TARGET").unwrap();
     let target = targets::named(&name).unwrap();

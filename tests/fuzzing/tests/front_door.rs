@@ -1,4 +1,4 @@
-//! The front door, with requests, documents, heads and frames that nobody thought of.
+//! Fuzzes the front door with requests, documents, heads and frames.
 #![allow(missing_docs)]
 
 use tandem_fuzzing::try_target;

@@ -1,4 +1,4 @@
-//! Whatever reads bytes from outside, with inputs that nobody thought of.
+//! Fuzzes everything else that reads bytes from outside.
 #![allow(missing_docs)]
 
 use tandem_fuzzing::try_target;

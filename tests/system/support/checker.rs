@@ -1,4 +1,4 @@
-//! Holds the system to what it acknowledged: in the stores, in the topics, in the replica.
+//! Checks that the system has kept everything that it acknowledged: in the stores, the topics and the replica.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
@@ -25,13 +25,13 @@ const ORDERS: &str = "query($after: String) { page: orders(first: 50, after: $af
     pageInfo { hasNextPage endCursor }
     nodes { id revision status customer { id } changes(first: 100) { nodes { revision eventId } } } } }";
 
-/// The header of what somebody else wrote to a topic past the services: it is none of the system's events.
+/// The header of a message that a test writes directly to a topic. It is not an event of the system.
 pub const FOREIGN: &str = "test-foreign";
 
-/// Customers of whose replica is asked at once.
+/// How many customers are read from the replica in one request.
 const REPLICAS: usize = 20;
 
-/// How long the system may take to catch up after the trouble has ended.
+/// How long the system may take to catch up after the failures have ended.
 const CATCH_UP: Duration = Duration::from_secs(120);
 
 /// An event as the topic holds it.
@@ -44,18 +44,18 @@ pub struct LoggedEvent {
     pub headers: BTreeMap<String, String>,
     /// Null if it is not JSON, as in a dead letter.
     pub body: Value,
-    /// The body as it is, byte by byte.
+    /// The raw bytes of the body.
     pub payload: Vec<u8>,
 }
 
 impl LoggedEvent {
-    /// Whether somebody else wrote it.
+    /// Whether a test wrote it directly to the topic.
     pub fn is_foreign(&self) -> bool {
         self.headers.contains_key(FOREIGN)
     }
 }
 
-/// As [`read_topic`], again and again until it can be read.
+/// Like [`read_topic`], but retries until the topic can be read.
 #[track_caller]
 pub fn whole_topic(client: &ClientConfig, topic: &str) -> Vec<LoggedEvent> {
     super::poll(&format!("{topic} is read"), || {
@@ -63,7 +63,7 @@ pub fn whole_topic(client: &ClientConfig, topic: &str) -> Vec<LoggedEvent> {
     })
 }
 
-/// Everything that a topic holds, in order within each partition.
+/// Everything in a topic, in order within each partition.
 ///
 /// # Errors
 /// When Kafka does not answer.
@@ -104,7 +104,7 @@ pub fn read_topic(client: &ClientConfig, topic: &str) -> Result<Vec<LoggedEvent>
         }
         let message = match consumer.poll(Duration::from_millis(200)) {
             Some(Ok(message)) => message,
-            // Offsets have holes: the end was looked up before the reader was opened.
+            // Offsets may have gaps, so the end of a partition is known by this event.
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 open.remove(&partition);
                 continue;
@@ -141,22 +141,22 @@ pub fn read_topic(client: &ClientConfig, topic: &str) -> Result<Vec<LoggedEvent>
     Ok(events)
 }
 
-/// What a topic shows.
+/// The content of a topic.
 #[derive(Clone, Debug, Default)]
 pub struct Shown {
-    /// For each key its newest revision.
+    /// The newest revision of each key.
     pub newest: HashMap<String, i64>,
-    /// For each key and revision the id of the event.
+    /// The id of the event for each key and revision.
     pub ids: HashMap<(String, i64), String>,
-    /// Events that were there before.
+    /// Events that are repeated.
     pub duplicates: u64,
 }
 
-/// What a log shows of the system's own events.
+/// The system's own events in a log.
 ///
 /// # Errors
-/// When a key's revisions, as first seen, are not 1, 2, 3, …, or one revision has two events. Where partitions were added, no order holds
-/// between what is in the old one of a key and what is in the new one.
+/// When the revisions of a key, as first seen, are not 1, 2, 3, …, or one revision has two events. After partitions
+/// were added, there is no order between a key's events in its old partition and in its new one.
 pub fn shown(events: &[LoggedEvent], topic: &str) -> Result<Shown, String> {
     let mut shown = Shown::default();
     let mut newest_in_partition: HashMap<(&str, i32), BTreeSet<i64>> = HashMap::new();
@@ -175,7 +175,7 @@ pub fn shown(events: &[LoggedEvent], topic: &str) -> Result<Shown, String> {
         in_partition.insert(revision);
         let newest = shown.newest.entry(key.clone()).or_default();
         *newest = revision.max(*newest);
-        // The same revision twice must be the same event: anything else is a fork.
+        // The same revision twice must be the same event. Anything else is a fork.
         let id = event.headers.get("ce_id").cloned().unwrap_or_default();
         match shown.ids.entry((key.clone(), revision)) {
             Entry::Vacant(vacant) => drop(vacant.insert(id)),
@@ -199,25 +199,25 @@ pub fn shown(events: &[LoggedEvent], topic: &str) -> Result<Shown, String> {
     Ok(shown)
 }
 
-/// Where the system under check answers.
+/// The addresses of the system under test.
 pub struct System<'a> {
     pub accounts: &'a str,
     pub orders: &'a str,
     pub kafka: ClientConfig,
 }
 
-/// What was looked at.
+/// What was checked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     pub customers: usize,
     pub orders: usize,
     /// Revisions that are in a store, in its topic and in the audit trail.
     pub revisions: usize,
-    /// Events that the topics hold more than once: allowed, and without effect.
+    /// Events that a topic holds more than once. That is allowed and has no effect.
     pub duplicates: u64,
 }
 
-/// Fails unless [`examine`] finds everything in order.
+/// Fails unless [`examine`] finds everything correct.
 #[track_caller]
 pub fn check(system: &System<'_>, history: &History) -> Report {
     let report = examine(system, history, CATCH_UP).unwrap_or_else(|fault| panic!("{fault}"));
@@ -225,12 +225,12 @@ pub fn check(system: &System<'_>, history: &History) -> Report {
     report
 }
 
-/// Holds the system to its promise: everything acknowledged is in the stores, the topics and the replica, without a gap
-/// or a fork; whatever else is in a store is in its topic and its audit trail too, and the reverse; and nothing is there
-/// that nobody asked for.
+/// Checks what the system promises. Everything acknowledged is in the stores, the topics and the replica, without a gap
+/// or a fork. Everything else in a store is in its topic and its audit trail too, and the reverse. Nothing exists that
+/// nobody asked for.
 ///
 /// # Errors
-/// What is not so, and does not become so within the limit.
+/// What is wrong, and does not become right within the limit.
 pub fn examine(system: &System<'_>, history: &History, limit: Duration) -> Result<Report, String> {
     if history.acknowledged == 0 {
         return Err("nothing was acknowledged: nothing is proved".to_owned());
@@ -240,7 +240,7 @@ pub fn examine(system: &System<'_>, history: &History, limit: Duration) -> Resul
         system,
         limit,
     };
-    // What was acknowledged does not come later: it is there or it is lost.
+    // An acknowledged change cannot appear later: it is there or it is lost.
     let customers = examination.patiently(|| examination.list(system.accounts, CUSTOMERS))?;
     customers_are_kept(history, &customers)?;
     let orders = examination.patiently(|| examination.list(system.orders, ORDERS))?;
@@ -274,7 +274,7 @@ pub fn examine(system: &System<'_>, history: &History, limit: Duration) -> Resul
     Ok(report)
 }
 
-/// One customer or order as its store has it.
+/// A customer or an order in its store.
 struct Item {
     revision: i64,
     node: Value,
@@ -287,7 +287,7 @@ struct Examination<'a> {
 }
 
 impl Examination<'_> {
-    /// Looks again and again until it is so; after the limit, what is not.
+    /// Polls until the check succeeds. After the limit, returns its last error.
     fn patiently<T>(&self, look: impl Fn() -> Result<T, String>) -> Result<T, String> {
         let deadline = Instant::now() + self.limit;
         loop {
@@ -308,7 +308,7 @@ impl Examination<'_> {
         }
     }
 
-    /// All that a store has, page after page.
+    /// Everything in a store, page by page.
     fn list(&self, url: &str, query: &str) -> Result<BTreeMap<String, Item>, String> {
         let mut found = BTreeMap::new();
         let mut after = Value::Null;
@@ -331,7 +331,7 @@ impl Examination<'_> {
         }
     }
 
-    /// What is stored must come to the topic, all of it and nothing else.
+    /// Everything stored must reach the topic, and nothing else.
     fn topic_agrees(&self, topic: &str, stored: &BTreeMap<String, Item>) -> Result<Shown, String> {
         let shown = shown(&read_topic(&self.system.kafka, topic)?, topic)?;
         for (id, item) in stored {
@@ -441,8 +441,8 @@ fn orders_are_kept(history: &History, stored: &BTreeMap<String, Item>) -> Result
     Ok(())
 }
 
-/// Whether the audit trail shows the revisions 1, 2, 3, … up to the present one (of which it is asked for the first 100),
-/// each with the event that the topic shows.
+/// Whether the audit trail shows the revisions 1, 2, 3, … up to the current one, each with the event that the topic
+/// shows. Only the first 100 are queried.
 fn audit_agrees(id: &str, item: &Item, shown: &Shown) -> Result<(), String> {
     let trail: Vec<(i64, &str)> = item.node["changes"]["nodes"]
         .as_array()

@@ -13,21 +13,21 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 use super::LIMIT;
 
-/// A client with a runtime of its own, so that tests read from top to bottom.
+/// A client with its own runtime, so that tests are written without async.
 pub struct Client {
     runtime: Runtime,
     http: reqwest::Client,
     token: Option<String>,
-    /// What the payload of `connection_init` has of consistency.
+    /// The consistency token in the payload of `connection_init`.
     consistency: Option<String>,
 }
 
-/// What a plain HTTP request was answered.
+/// The response to a plain HTTP request.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub content_type: String,
-    /// As the header tells it.
+    /// The length in the header.
     pub content_length: Option<u64>,
     pub body: String,
 }
@@ -39,7 +39,7 @@ impl Answer {
     }
 }
 
-/// How a subscription is carried.
+/// The transport of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     ServerSentEvents,
@@ -47,14 +47,14 @@ pub enum Transport {
     WebSocket,
 }
 
-/// A live subscription: what arrives is kept until it is asked for.
+/// A live subscription. Payloads are kept until they are read.
 pub struct Subscription {
     payloads: Receiver<Value>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Subscription {
-    /// The next payload (`{"data": …}`), waiting for it with a limit.
+    /// The next payload (`{"data": …}`). Waits for it with a limit.
     #[track_caller]
     pub fn next(&self) -> Value {
         match self.payloads.recv_timeout(LIMIT) {
@@ -64,7 +64,7 @@ impl Subscription {
         }
     }
 
-    /// As [`Self::next_within`]; `Err` when the subscription has ended.
+    /// Like [`Self::next_within`], but returns `Err` when the subscription has ended.
     pub fn poll(&self, limit: Duration) -> Result<Option<Value>, Ended> {
         match self.payloads.recv_timeout(limit) {
             Ok(payload) => Ok(Some(payload)),
@@ -79,7 +79,7 @@ impl Subscription {
     }
 }
 
-/// Nothing more comes.
+/// The subscription has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended;
 
@@ -108,7 +108,7 @@ impl Client {
         }
     }
 
-    /// A client whose requests carry this token.
+    /// A client that sends this token with each request.
     pub fn with_token(token: impl Into<String>) -> Self {
         Self {
             token: Some(token.into()),
@@ -116,7 +116,7 @@ impl Client {
         }
     }
 
-    /// A client whose WebSockets bring this consistency token.
+    /// A client that sends this consistency token on its WebSockets.
     pub fn with_consistency(token: impl Into<String>) -> Self {
         Self {
             consistency: Some(token.into()),
@@ -143,7 +143,7 @@ impl Client {
         }
     }
 
-    /// Sends an operation; the whole response. An unreachable server is `Err`.
+    /// Sends an operation and returns the whole response. An unreachable server is an `Err`.
     pub fn try_graphql(&self, url: &str, query: &str, variables: Value) -> Result<Value, String> {
         let body = json!({"query": query, "variables": variables}).to_string();
         self.runtime.block_on(async {
@@ -161,7 +161,7 @@ impl Client {
         })
     }
 
-    /// Sends an operation as part of a trace; the whole response.
+    /// Sends an operation as part of a trace and returns the whole response.
     pub fn traced(&self, url: &str, traceparent: &str, query: &str, variables: Value) -> Value {
         let request = self
             .http
@@ -172,13 +172,13 @@ impl Client {
         self.answer(request).unwrap().json()
     }
 
-    /// Sends an operation; the whole response.
+    /// Sends an operation and returns the whole response.
     #[track_caller]
     pub fn graphql(&self, url: &str, query: &str, variables: Value) -> Value {
         self.try_graphql(url, query, variables).unwrap()
     }
 
-    /// Sends an operation that must succeed; its data.
+    /// Sends an operation that must succeed and returns its data.
     #[track_caller]
     pub fn data(&self, url: &str, query: &str, variables: Value) -> Value {
         let response = self.graphql(url, query, variables);
@@ -191,7 +191,7 @@ impl Client {
         self.answer(self.http.get(url)).unwrap()
     }
 
-    /// The body of what comes for this `Accept`.
+    /// The body of the response for this `Accept` header.
     #[track_caller]
     pub fn accepted(&self, url: &str, accept: &str) -> String {
         let request = self.http.get(url).header(ACCEPT, accept);
@@ -203,7 +203,7 @@ impl Client {
         self.answer(self.http.head(url)).unwrap()
     }
 
-    /// As [`Self::get`]; `None` when nobody answers.
+    /// Like [`Self::get`], but returns `None` when there is no response.
     pub fn try_get(&self, url: &str) -> Option<Answer> {
         self.answer(self.http.get(url)).ok()
     }
@@ -266,7 +266,7 @@ impl Client {
     }
 }
 
-/// Reads the body of a streaming response piece by piece: events are separated by a blank line, parts by a boundary.
+/// Reads the body of a streaming response in pieces. A blank line separates events; a boundary separates parts.
 async fn stream(
     request: reqwest::RequestBuilder,
     transport: Transport,
@@ -303,7 +303,7 @@ async fn stream(
                 return;
             }
         }
-        // A multipart part may end without a line break until the next boundary comes.
+        // A multipart part may end without a line break until the next boundary arrives.
         if transport == Transport::Multipart
             && let Some(value) = text
                 .trim()

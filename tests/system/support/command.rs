@@ -1,13 +1,13 @@
-//! The operator's commands, run as an operator runs them.
+//! Runs the operator's commands the way an operator does.
 
 use std::time::Duration;
 
 use super::{Process, Tandem, tandem_command};
 
-/// How long a command of the operator may take.
+/// Time limit for an operator's command.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What a command said and how it ended.
+/// What a command printed and how it ended.
 #[derive(Debug)]
 pub struct Said {
     pub succeeded: bool,
@@ -16,7 +16,7 @@ pub struct Said {
 }
 
 impl Said {
-    /// What a command has said when it has come to its end.
+    /// Waits for the end of a command and returns its result.
     #[track_caller]
     pub fn of(mut process: Process) -> Self {
         let status = process.wait_for_end(LIMIT);
@@ -30,7 +30,7 @@ impl Said {
 }
 
 impl Tandem {
-    /// Begins a command such as `rebuild orders` on this system.
+    /// Starts a command such as `rebuild orders` on this system.
     pub fn begin(&self, words: &[&str]) -> Process {
         let key = self.data_dir().join("sealing.key");
         Process::start(
@@ -43,13 +43,13 @@ impl Tandem {
         )
     }
 
-    /// Runs a command of the operator to its end.
+    /// Runs an operator's command to its end.
     #[track_caller]
     pub fn operate(&self, words: &[&str]) -> Said {
         Said::of(self.begin(words))
     }
 
-    /// Runs a command that must succeed; what it printed.
+    /// Runs a command that must succeed and returns its output.
     #[track_caller]
     pub fn operated(&self, words: &[&str]) -> String {
         let said = self.operate(words);

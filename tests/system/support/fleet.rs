@@ -1,4 +1,5 @@
-//! Several instances of each service, and gateways, on one real MongoDB and one real Kafka, each a process that may be restarted where it was.
+//! Several instances of each service, and gateways, on one real MongoDB and one real Kafka. Each is a process that can
+//! be restarted with the same port.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,7 +21,7 @@ use tokio::{
 
 use super::{Client, Process, Signal, TANDEM, command_of, poll};
 
-/// How long a process that is told to stop may take.
+/// How long a process may take to end after SIGTERM.
 const STOP: Duration = Duration::from_secs(40);
 
 /// One process on its own port.
@@ -33,17 +34,17 @@ pub struct Instance {
     flags: Vec<String>,
 }
 
-/// How a process ended that was told to stop.
+/// How a stopped process ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopped {
     /// How long it took.
     pub after: Duration,
-    /// Whether it had to be killed when its grace was over.
+    /// Whether it had to be killed when its grace period was over.
     pub killed: bool,
 }
 
 impl Instance {
-    /// Tells it to stop, as a cluster does that takes a pod away: what is not gone within its grace is killed.
+    /// Stops it like a cluster that removes a pod: after the grace period it is killed.
     pub fn stop(&mut self, grace: Duration) -> Stopped {
         let told = Instant::now();
         self.process.signal(Signal::TERM);
@@ -66,10 +67,10 @@ impl Instance {
     }
 }
 
-/// Real servers, and instances that share them.
+/// Real servers, and the instances that share them.
 pub struct Fleet {
     pub runtime: Runtime,
-    /// For what is asked on the runtime.
+    /// For requests on the runtime.
     pub http: reqwest::Client,
     mongo: Mongo,
     kafka: Kafka,
@@ -77,12 +78,12 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// The servers. The test has said `require!(mongod, kafka)`.
+    /// The servers. The test has called `require!(mongod, kafka)`.
     pub fn new() -> Self {
         Self::with(KafkaOptions::default())
     }
 
-    /// As [`Self::new`], with a Kafka of these options.
+    /// Like [`Self::new`], with these options of Kafka.
     pub fn with(options: KafkaOptions) -> Self {
         let runtime = Runtime::new().unwrap();
         let (mongo, kafka) = runtime.block_on(async {
@@ -108,12 +109,12 @@ impl Fleet {
         self.directory.path().join("sealing.key")
     }
 
-    /// Starts one more instance of a service and waits until it is ready.
+    /// Starts another instance of a service and waits until it is ready.
     pub fn instance(&self, service: &'static str) -> Instance {
         self.instance_of(Path::new(TANDEM), service)
     }
 
-    /// As [`Self::instance`], of another binary.
+    /// Like [`Self::instance`], with another binary.
     pub fn instance_of(&self, program: &Path, service: &'static str) -> Instance {
         let flags = [
             "--mongodb-uri".to_owned(),
@@ -126,12 +127,12 @@ impl Fleet {
         start(program, service, free_port().unwrap(), flags.into())
     }
 
-    /// Starts one more gateway for services at these addresses and waits until it is ready.
+    /// Starts another gateway for services at these addresses and waits until it is ready.
     pub fn gateway(&self, accounts: &str, orders: &str) -> Instance {
         self.gateway_of(Path::new(TANDEM), accounts, orders)
     }
 
-    /// As [`Self::gateway`], of another binary.
+    /// Like [`Self::gateway`], with another binary.
     pub fn gateway_of(&self, program: &Path, accounts: &str, orders: &str) -> Instance {
         let port = free_port().unwrap();
         let data = self.directory.path().join(format!("gateway-{port}"));
@@ -146,27 +147,28 @@ impl Fleet {
         start(program, "router", port, flags.into())
     }
 
-    /// Ends an instance by this signal, starts it again where it was, and waits until it is ready.
+    /// Ends an instance with this signal, restarts it with the same port, and waits until it is ready.
     pub fn restart(&self, instance: &mut Instance, signal: Signal) {
         instance.process.signal(signal);
         instance.process.wait_for_end(STOP);
         self.start_again(instance);
     }
 
-    /// Starts an instance that has ended again, where it was, and waits until it is ready.
+    /// Restarts an instance that has ended, with the same port, and waits until it is ready.
     pub fn start_again(&self, instance: &mut Instance) {
         let flags = std::mem::take(&mut instance.flags);
         *instance = start(&instance.program, instance.service, instance.port, flags);
     }
 
-    /// A port behind which connections go to these ports in turn, to the next where one does not answer.
+    /// A port that forwards connections to these ports in turn. If one does not answer, the next one is tried.
     pub fn forwarder(&self, ports: &[u16]) -> u16 {
         let forwarder = self.changing_forwarder();
         forwarder.leads_to(ports.to_vec());
         forwarder.port
     }
 
-    /// As [`Self::forwarder`], with ports that may change, as those of a Service in a cluster do; with none at first.
+    /// Like [`Self::forwarder`], with ports that can be changed, like those of a Service in a cluster. It begins with
+    /// none.
     pub fn changing_forwarder(&self) -> Forwarder {
         let listener = self.runtime.block_on(TcpListener::bind("127.0.0.1:0"));
         let listener = listener.unwrap();
@@ -197,14 +199,14 @@ impl Fleet {
     }
 }
 
-/// A port that leads to others.
+/// A port that forwards to others.
 pub struct Forwarder {
     pub port: u16,
     ports: Arc<Mutex<Vec<u16>>>,
 }
 
 impl Forwarder {
-    /// From now on new connections go to these. Those that are open stay.
+    /// From now on, new connections go to these ports. Open connections stay.
     pub fn leads_to(&self, ports: Vec<u16>) {
         *self.ports.lock().unwrap() = ports;
     }
@@ -235,7 +237,7 @@ fn start(program: &Path, service: &'static str, port: u16, flags: Vec<String>) -
     instance
 }
 
-/// Carries a connection to the first that takes it, beginning with the one whose turn it is.
+/// Forwards a connection to the first port that accepts it, beginning with the one whose turn it is.
 async fn forward(mut client: TcpStream, ports: Vec<u16>, turn: Arc<AtomicUsize>) {
     let first = turn.fetch_add(1, Ordering::Relaxed);
     for number in 0..ports.len() {

@@ -1,5 +1,5 @@
-//! Subscribers of `orderFeed` who go on behind their cursor, at whatever instance takes them, and note what they were told and how each of their
-//! connections ended.
+//! Subscribers of `orderFeed` that resume after their cursor, at any instance that accepts them. They record what they
+//! received and how each of their connections ended.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::{
 
 use super::{fleet::Fleet, poll_for};
 
-/// How long a subscriber may take to have everything.
+/// How long a subscriber may take to receive everything.
 const CAUGHT_UP: Duration = Duration::from_secs(180);
 /// The longest silence: heartbeats come every 5 s.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -30,31 +30,31 @@ const FEED: &str = "subscription($customerId: ID, $after: String) {
         ... on OrderUpdate { cursor previous order { id revision } }
         ... on Heartbeat { cursor previous } } }";
 
-/// How one connection of a subscriber ended.
+/// How a connection of a subscriber ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum End {
-    /// The port said that it restarts: close code 1012.
+    /// The port announced its restart: close code 1012.
     Restart,
-    /// An error, which says where to go on, and then the end.
+    /// An error that says where to resume, and then the end.
     Error,
-    /// It broke off.
+    /// The connection broke off.
     Cut,
-    /// It was not taken, or broke off before anything came.
+    /// The connection was refused, or broke off before anything arrived.
     NotOpened,
-    /// Nothing came, not even a heartbeat.
+    /// Nothing arrived, not even a heartbeat.
     Silence,
-    /// The end, as if all had been told.
+    /// A normal end, as if the subscription were complete.
     Complete,
 }
 
-/// What a subscriber was told.
+/// What a subscriber received.
 #[derive(Default)]
 pub struct Held {
     cursor: Option<String>,
     /// The newest revision of each order.
     pub orders: BTreeMap<String, i64>,
     ends: BTreeMap<End, usize>,
-    /// What must not be: items missed, told twice or out of order, errors that say nothing of going on.
+    /// Faults: items that were missed, repeated or out of order, and errors that do not say where to resume.
     pub faults: Vec<String>,
     pub items: usize,
     last: Option<Instant>,
@@ -63,7 +63,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// Notes how a connection ended that began when there were so many items.
+    /// Records how a connection ended. `before` is the number of items when it began.
     fn ended(&mut self, end: End, before: usize) {
         let end = match end {
             End::Cut if self.items == before => End::NotOpened,
@@ -72,7 +72,7 @@ impl Held {
         *self.ends.entry(end).or_default() += 1;
     }
 
-    /// Takes an item. Answers false if one was missed before it: the subscriber resumes behind its cursor.
+    /// Processes an item. Returns false if an earlier item was missed, so that the subscriber resumes after its cursor.
     fn take(&mut self, item: &Value) -> bool {
         let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
         if let Some(cursor) = &self.cursor
@@ -105,7 +105,7 @@ impl Held {
         true
     }
 
-    /// Takes a response. `None` to go on.
+    /// Processes a response. `None` means that the connection goes on.
     fn hear(&mut self, response: &Value) -> Option<End> {
         if !response["errors"].is_null() {
             let extensions = &response["errors"][0]["extensions"];
@@ -122,19 +122,20 @@ impl Held {
     }
 }
 
-/// The id and the revision of an order as an answer has it.
+/// The id and revision of an order in a response.
 pub fn read(order: &Value) -> (String, i64) {
     let id = order["id"].as_str().unwrap_or_default().to_owned();
     (id, order["revision"].as_i64().unwrap_or_default())
 }
 
-/// One who is subscribed until the fleet ends.
+/// A subscriber that runs until the fleet ends.
 pub struct Follower {
     pub held: Arc<Mutex<Held>>,
 }
 
 impl Follower {
-    /// Follows the orders of one customer, or all, at this port of gateways. Every fourth by server-sent events, the others by WebSocket.
+    /// Follows the orders of one customer, or all, at this port of gateways. Every fourth follower uses server-sent
+    /// events, the others WebSockets.
     pub fn start(fleet: &Fleet, number: usize, gateway: u16, customer: Option<String>) -> Self {
         let held = Arc::new(Mutex::new(Held::default()));
         let (into, http) = (Arc::clone(&held), fleet.http.clone());
@@ -152,7 +153,7 @@ impl Follower {
                     by_socket(gateway, &operation, &into).await
                 };
                 into.lock().unwrap().ended(end, before);
-                // Not all at once.
+                // Staggered, so that not all reconnect at the same time.
                 let pause = 100 + 20 * (number % 20);
                 tokio::time::sleep(Duration::from_millis(pause as u64)).await;
             }
@@ -164,12 +165,12 @@ impl Follower {
         self.held.lock().unwrap().items
     }
 
-    /// The longest time between two items since this was asked last.
+    /// The longest time between two items since the last call.
     pub fn longest_pause(&self) -> Duration {
         std::mem::take(&mut self.held.lock().unwrap().pause)
     }
 
-    /// Waits until it has been told of these orders, each at this revision or a newer one.
+    /// Waits until the subscriber has received these orders, each with this revision or a newer one.
     #[track_caller]
     pub fn has<'a>(&self, expected: impl Iterator<Item = (&'a str, i64)> + Clone) {
         poll_for(CAUGHT_UP, "a subscriber has every change", || {

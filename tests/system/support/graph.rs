@@ -1,4 +1,4 @@
-//! The few operations that nearly every system test begins with.
+//! Operations with which nearly every system test begins.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Client, Tandem, poll, poll_for};
 
-/// The documented REST body, to the letter.
+/// The documented REST body, unchanged.
 pub const SAMPLE_BODY: &str =
     include_str!("../../../subgraphs/accounts/src/rest/sample-customer.json");
 
@@ -23,7 +23,7 @@ pub const ORDERING_CUSTOMER: &str = "query($id: ID!, $minRevision: Int) {
         id name { firstName lastName } contact { email } addresses { type city }
         orders { nodes { id status } } replica { revision } } }";
 
-/// What a new customer is made of.
+/// The input of a new customer.
 pub fn customer_input(id: &str, last_name: &str) -> Value {
     json!({
         "id": id,
@@ -39,7 +39,7 @@ pub fn customer_input(id: &str, last_name: &str) -> Value {
     })
 }
 
-/// What a new order is made of.
+/// The input of a new order.
 pub fn order_input(customer: &str) -> Value {
     json!({
         "customerId": customer,
@@ -49,7 +49,7 @@ pub fn order_input(customer: &str) -> Value {
     })
 }
 
-/// How long the log may take to have everything.
+/// How long publishing everything to the log may take.
 pub const PUBLISHED: Duration = Duration::from_secs(600);
 
 impl Tandem {
@@ -65,7 +65,7 @@ impl Tandem {
         self.replicated(client, id, 1);
     }
 
-    /// Waits until orders' replica holds the revision.
+    /// Waits until orders' replica has the revision.
     #[track_caller]
     pub fn replicated(&self, client: &Client, id: &str, revision: i64) {
         let orders = self.orders_url("/graphql");
@@ -78,8 +78,8 @@ impl Tandem {
         });
     }
 
-    /// Waits until the audit trail of a `customer` or an `order` shows so many changes: it is a projection of the topic, and
-    /// may be behind what a command has answered.
+    /// Waits until the audit trail of a `customer` or an `order` shows this many changes. It is a projection of the
+    /// topic, so it may lag behind the response of a command.
     #[track_caller]
     pub fn audited(&self, client: &Client, aggregate: &str, id: &str, changes: usize) {
         let service = match aggregate {
@@ -101,7 +101,7 @@ impl Tandem {
         );
     }
 
-    /// Waits until nothing is pending.
+    /// Waits until the outbox is empty.
     #[track_caller]
     pub fn published(&self, client: &Client) {
         for service in [self.accounts_url(""), self.orders_url("")] {
@@ -116,7 +116,7 @@ impl Tandem {
         }
     }
 
-    /// Places an order through the gateway; its id.
+    /// Places an order through the gateway and returns its id.
     #[track_caller]
     pub fn order(&self, client: &Client, customer: &str) -> String {
         let gateway = self.gateway_url("/graphql");

@@ -1,4 +1,4 @@
-//! A system whose stores and log can be lost, copied and tampered with apart from each other, on the embedded defaults or on real
+//! A system whose stores and log can be lost, copied and manipulated separately, on the embedded defaults or on real
 //! servers.
 
 use std::{collections::BTreeMap, fs, time::Duration};
@@ -25,7 +25,7 @@ pub const CUSTOMERS: &str = "accounts.customer.change";
 pub const KEYS: &str = "accounts.customer.key";
 pub const ORDERS: &str = "orders.order.change";
 
-/// A message as a topic holds it.
+/// A message in a topic.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Raw {
     pub partition: i32,
@@ -41,7 +41,7 @@ impl Raw {
         Some(String::from_utf8_lossy(&found.1).into_owned())
     }
 
-    /// The same as it was written before events named their system.
+    /// The same message as written before events named their system.
     pub fn without_system(mut self) -> Self {
         self.headers.retain(|(name, _)| name != "ce_tandemsystem");
         self
@@ -52,7 +52,7 @@ impl Raw {
         self.key.starts_with("!claim/")
     }
 
-    /// The same with another time in header and body.
+    /// The same message with another time in header and body.
     pub fn at(mut self, time: &str) -> Self {
         for (name, value) in &mut self.headers {
             if name == "ce_time" {
@@ -71,7 +71,7 @@ impl Raw {
     }
 }
 
-/// Where a system's stores and log are, whether it runs or not.
+/// The stores and log of a system, whether it runs or not.
 pub struct Ground {
     directory: TempDir,
     real: Option<Real>,
@@ -84,7 +84,7 @@ struct Real {
     kafka: Kafka,
 }
 
-/// A log that can be read and written past the services.
+/// A log that can be read and written without the services.
 pub struct Log {
     bootstrap: String,
     broker: Option<Process>,
@@ -99,7 +99,7 @@ impl Ground {
         }
     }
 
-    /// The test has said `require!(mongod, kafka)`.
+    /// The test has called `require!(mongod, kafka)`.
     pub fn on_real_servers() -> Self {
         let runtime = Runtime::new().unwrap();
         let (mongo, kafka) = runtime.block_on(async {
@@ -118,7 +118,7 @@ impl Ground {
         }
     }
 
-    /// The same, on which events must be signed, as they must be by default.
+    /// The same, but events must be signed, which is the default of the services.
     pub fn asking_for_signatures(mut self) -> Self {
         self.asks_for_signatures = true;
         self
@@ -163,7 +163,7 @@ impl Ground {
         self.builder().spawn()
     }
 
-    /// Begins with an empty store, if there was one.
+    /// Empties a store, if there is one.
     pub fn forget_store(&self, service: &str) {
         let file = self.directory.path().join(service).with_extension("redb");
         if self.real.is_some() || file.exists() {
@@ -171,7 +171,7 @@ impl Ground {
         }
     }
 
-    /// Begins with an empty store.
+    /// Empties a store.
     pub fn lose_store(&self, service: &str) {
         match &self.real {
             None => {
@@ -187,7 +187,7 @@ impl Ground {
         }
     }
 
-    /// Begins with an empty log, on another cluster.
+    /// Replaces the log by an empty one, on another cluster.
     pub fn lose_log(&mut self) {
         match &mut self.real {
             None => fs::remove_dir_all(self.directory.path().join("broker")).unwrap(),
@@ -198,7 +198,7 @@ impl Ground {
         }
     }
 
-    /// Has the topic of keys hold these messages, while no service runs.
+    /// Replaces the content of the topic of keys by these messages. No service may run.
     pub fn put_keys(&self, keys: Option<&[Raw]>) {
         let log = self.log();
         log.remove(KEYS);
@@ -207,7 +207,7 @@ impl Ground {
         }
     }
 
-    /// The log, while no service runs.
+    /// The log. No service may run.
     pub fn log(&self) -> Log {
         match &self.real {
             Some(real) => Log {
@@ -240,7 +240,7 @@ impl Drop for Log {
 }
 
 impl Log {
-    /// The log of a system that runs.
+    /// The log of a running system.
     pub fn of(tandem: &Tandem) -> Self {
         Self {
             bootstrap: tandem.bootstrap_servers(),
@@ -262,7 +262,7 @@ impl Log {
         self.config().create().unwrap()
     }
 
-    /// For each partition the first offset and the one behind the last message; none when there is no such topic.
+    /// For each partition, the first offset and the one after the last message. Empty when the topic does not exist.
     pub fn ends(&self, topic: &str) -> BTreeMap<i32, (i64, i64)> {
         let consumer: BaseConsumer = self.config().create().unwrap();
         let metadata = poll("the brokers answer", || {
@@ -281,7 +281,7 @@ impl Log {
             .collect()
     }
 
-    /// Everything that a topic holds, in order within each partition.
+    /// Everything in a topic, in order within each partition.
     pub fn read(&self, topic: &str) -> Vec<Raw> {
         let mut left: BTreeMap<i32, i64> = BTreeMap::new();
         let mut all = TopicPartitionList::new();
@@ -322,7 +322,7 @@ impl Log {
         found
     }
 
-    /// Makes a topic as the services make it.
+    /// Makes a topic with the settings that the services use.
     pub fn make(&self, topic: &str) {
         let (partitions, policy) = if topic == KEYS {
             (1, "compact")
@@ -351,14 +351,14 @@ impl Log {
         });
     }
 
-    /// Removes a topic and makes it again while services run, which may ask for it in between.
+    /// Removes a topic and makes it again while services run. They may request it in between.
     pub fn remake(&self, topic: &str) {
         let removed = block_on(self.admin().delete_topics(&[topic], &AdminOptions::new()));
         removed.unwrap()[0].as_ref().unwrap();
         self.make(topic);
     }
 
-    /// Removes all messages before these offsets.
+    /// Removes all messages before this offset.
     pub fn cut(&self, topic: &str, partition: i32, offset: i64) {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(offset))
@@ -367,7 +367,7 @@ impl Log {
         cut.unwrap();
     }
 
-    /// The same with a topic that is compacted: Kafka removes nothing from one that is nothing else.
+    /// The same for a compacted topic. Kafka does not delete records from a topic that is only compacted.
     pub fn cut_compacted(&self, topic: &str, partition: i32, offset: i64) {
         for (policy, is_cut) in [("compact,delete", true), ("compact", false)] {
             let settings = AlterConfig::new(ResourceSpecifier::Topic(topic))
@@ -387,7 +387,7 @@ impl Log {
         }
     }
 
-    /// Writes messages in order, each into its own partition.
+    /// Writes messages in order, each to its own partition.
     pub fn write(&self, topic: &str, messages: &[Raw]) {
         let producer: BaseProducer = self.config().create().unwrap();
         for message in messages {
@@ -410,7 +410,7 @@ impl Log {
         producer.flush(LIMIT).unwrap();
     }
 
-    /// Makes a topic and writes it.
+    /// Makes a topic and writes messages to it.
     pub fn put(&self, topic: &str, messages: &[Raw]) {
         self.make(topic);
         self.write(topic, messages);

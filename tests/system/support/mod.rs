@@ -1,7 +1,7 @@
-//! What every system test needs: the processes of `tandem`, and waiting with a limit.
+//! Shared code of the system tests: the processes of `tandem`, and polling with a limit.
 #![allow(dead_code, unused_imports)]
 
-// The gateway's own tests drive the same browser.
+// The gateway's own tests use the same browser code.
 #[path = "../../gateway/browser.rs"]
 pub mod browser;
 pub mod checker;
@@ -26,13 +26,13 @@ use std::time::{Duration, Instant};
 /// How long a test waits for something that takes moments on an idle machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Asks again and again until the answer is there, and fails with `what` when [`LIMIT`] has passed.
+/// Polls until there is a value. Fails with `what` when [`LIMIT`] has passed.
 #[track_caller]
 pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     poll_for(LIMIT, what, &mut ask)
 }
 
-/// As [`poll`], with a limit of its own.
+/// Like [`poll`], with another limit.
 #[track_caller]
 pub fn poll_for<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;

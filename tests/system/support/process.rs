@@ -1,4 +1,4 @@
-//! A child process that ends with its test, and questions about processes.
+//! A child process that ends with its test, and queries about processes.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -12,7 +12,7 @@ use std::{
 use super::{poll, poll_for};
 pub use rustix::process::Signal;
 
-/// A started process whose output is kept. It is killed on drop.
+/// A started process whose output is recorded. It is killed on drop.
 pub struct Process {
     child: Child,
     output: Arc<Mutex<String>>,
@@ -26,7 +26,7 @@ impl Process {
         Self::start_from(command, Stdio::null())
     }
 
-    /// As [`Self::start`], with a standard input that ends with this.
+    /// Like [`Self::start`], with a standard input that ends when this value is dropped.
     pub fn start_with_input(command: &mut Command) -> Self {
         Self::start_from(command, Stdio::piped())
     }
@@ -52,17 +52,17 @@ impl Process {
         self.child.id()
     }
 
-    /// What it wrote to standard output so far.
+    /// What it has written to standard output so far.
     pub fn output(&self) -> String {
         self.output.lock().unwrap().clone()
     }
 
-    /// What it wrote to standard error so far.
+    /// What it has written to standard error so far.
     pub fn errors(&self) -> String {
         self.errors.lock().unwrap().clone()
     }
 
-    /// All that an ended process wrote, to standard output and to standard error.
+    /// Everything that a finished process wrote to standard output and to standard error.
     pub fn all_output(&mut self) -> (String, String) {
         for reader in self.readers.drain(..) {
             reader.join().unwrap();
@@ -74,12 +74,12 @@ impl Process {
         signal(self.id(), which);
     }
 
-    /// Its status when it has ended.
+    /// Its exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
-    /// Waits for its end.
+    /// Waits until it ends.
     #[track_caller]
     pub fn wait_for_end(&mut self, limit: Duration) -> ExitStatus {
         poll_for(limit, "the process ends", || self.child.try_wait().unwrap())
@@ -140,13 +140,13 @@ pub fn signal(id: u32, which: Signal) {
     rustix::process::kill_process(pid(id), which).unwrap();
 }
 
-/// Sends a signal to a process that may have ended meanwhile. Returns whether it was there.
+/// Sends a signal to a process that may have ended. Returns whether it still existed.
 pub fn try_signal(id: u32, which: Signal) -> bool {
     rustix::process::kill_process(pid(id), which).is_ok()
 }
 
-/// Sets how large the files of a process may become, in bytes or `unlimited`. Returns whether that was done: it needs `prlimit`, of
-/// util-linux, and a process that is there.
+/// Limits the file size of a process, in bytes or `unlimited`. Returns whether that succeeded: it needs `prlimit` of
+/// util-linux and a running process.
 pub fn limit_files(process: u32, bytes: &str) -> bool {
     let limit = Command::new("prlimit")
         .args(["--pid", &process.to_string(), &format!("--fsize={bytes}:")])
@@ -160,7 +160,7 @@ pub fn is_alive(id: u32) -> bool {
     if rustix::process::test_kill_process(pid(id)).is_err() {
         return false;
     }
-    // Where there is no /proc (macOS) a process whose parent is gone is reaped at once, so the answer above stands.
+    // Without /proc (macOS), a process whose parent has ended is reaped at once, so the check above is enough.
     std::fs::read_to_string(PathBuf::from(format!("/proc/{id}/stat")))
         .ok()
         .and_then(|stat| {

@@ -1,11 +1,11 @@
-//! What a page in a headless Chromium looks like: pictures of it, screens of another width, and the dark.
+//! How a page in a headless Chromium looks: screenshots, other screen widths, and dark mode.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 
 use super::browser::Page;
 
-/// Keeps a picture of a page for people to look at.
+/// Saves a screenshot of a page for people to look at.
 pub(crate) async fn picture(page: &mut Page, name: &str) {
     let parameters = json!({ "format": "png", "captureBeyondViewport": true });
     let shot = page.call("Page.captureScreenshot", parameters).await;
@@ -14,13 +14,13 @@ pub(crate) async fn picture(page: &mut Page, name: &str) {
     std::fs::write(folder.join(format!("{name}.png")), png).unwrap();
 }
 
-/// Has a page drawn as for somebody who likes it dark.
+/// Shows a page in dark mode.
 pub(crate) async fn darkened(page: &mut Page) {
     let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
     page.call("Emulation.setEmulatedMedia", dark).await;
 }
 
-/// Gives a page a screen so many pixels wide, and waits until it fits in there.
+/// Sets the screen width of a page in pixels, and waits until the page fits.
 pub(crate) async fn fits(page: &mut Page, width: u32) {
     let screen =
         json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600 });

@@ -1,4 +1,4 @@
-//! The system with all the places where it keeps something: files, documents, messages. For tests that look for traces.
+//! The system with all places where it stores data: files, documents, messages. For tests that search for traces.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use super::{Tandem, TandemBuilder, poll};
 
 const LIMIT: Duration = Duration::from_secs(10);
 const DATABASES: [&str; 2] = ["accounts", "orders"];
-/// Where a trace is planted to see that it is found.
+/// The place where a trace is planted, to prove that the search finds it.
 const PROBE: &str = "probe";
 
 /// A running system and its places.
@@ -43,7 +43,7 @@ impl Site {
         }
     }
 
-    /// On a real MongoDB and a real Kafka. The test has said `require!(mongod, kafka)`.
+    /// On a real MongoDB and a real Kafka. The test has called `require!(mongod, kafka)`.
     pub fn on_real_servers() -> Self {
         Self::on_real_servers_with(|builder| builder)
     }
@@ -60,7 +60,7 @@ impl Site {
         }
     }
 
-    /// Everything in every file, document and message, each with the name of its place.
+    /// The content of every file, document and message, each with the name of its place.
     pub fn everything(&self) -> Vec<(String, Vec<u8>)> {
         let mut all = self.files();
         all.extend(self.documents());
@@ -68,7 +68,7 @@ impl Site {
         all
     }
 
-    /// Puts a text where traces are looked for: into a file, or into a document if there are such.
+    /// Plants a text where traces are searched: in a document with MongoDB, otherwise in a file.
     pub fn plant(&self, text: &str) {
         match &self.real {
             None => fs::write(self.tandem.data_dir().join(PROBE), text).unwrap(),
@@ -83,7 +83,7 @@ impl Site {
         }
     }
 
-    /// Takes that text away again.
+    /// Removes the planted text.
     pub fn weed(&self) {
         match &self.real {
             None => fs::remove_file(self.tandem.data_dir().join(PROBE)).unwrap(),
@@ -96,7 +96,7 @@ impl Site {
         }
     }
 
-    /// Whether states are documents of MongoDB, which are as they are; in files they are sealed.
+    /// Whether states are MongoDB documents, which are stored in plain. Files are sealed.
     pub fn has_documents(&self) -> bool {
         self.real.is_some()
     }
@@ -110,12 +110,12 @@ impl Site {
         assert_eq!(files, if self.real.is_some() { 0 } else { 3 });
         paths
             .into_iter()
-            // A file may go while one looks, as a write-ahead log does.
+            // A file may disappear during the search, such as a write-ahead log.
             .filter_map(|path| Some((path.display().to_string(), fs::read(&path).ok()?)))
             .collect()
     }
 
-    /// Every document of every collection of both databases, as its bytes; none without MongoDB.
+    /// The bytes of every document of every collection in both databases. Empty without MongoDB.
     pub fn documents(&self) -> Vec<(String, Vec<u8>)> {
         let Some(real) = &self.real else {
             return Vec::new();
@@ -189,7 +189,7 @@ impl Site {
                 }
             }
             found.push((message.topic().to_owned(), bytes));
-            // A compacted topic has gaps: what counts is how far one is.
+            // A compacted topic has gaps, so the offset decides whether the end is reached.
             left.retain(|(topic, partition, high)| {
                 (topic.as_str(), *partition) != (message.topic(), message.partition())
                     || message.offset() + 1 < *high
@@ -216,7 +216,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Each secret as it is, and as base64 at each of the three places within a group of bytes.
+/// Each secret in plain, and in base64 at each of the three alignments.
 fn needles(secrets: &[&str]) -> Vec<(String, Vec<u8>)> {
     let mut needles = Vec::new();
     for secret in secrets {
@@ -224,7 +224,7 @@ fn needles(secrets: &[&str]) -> Vec<(String, Vec<u8>)> {
         for shift in 0..3 {
             let shifted = [&vec![b'x'; shift], secret.as_bytes()].concat();
             let text = STANDARD.encode(&shifted);
-            // What the neighbours have a part in is left out.
+            // Characters that also depend on neighbouring bytes are left out.
             let (from, to) = (shift * 4 / 3 + usize::from(shift > 0), text.len() - 4);
             needles.push((
                 format!("{secret} in base64"),
@@ -241,7 +241,7 @@ fn holds(bytes: &[u8], needle: &[u8]) -> bool {
         .any(|window| window[0] == needle[0] && window == needle)
 }
 
-/// Where something of these secrets is found.
+/// The places in which any of these secrets is found.
 pub fn traces(places: &[(String, Vec<u8>)], secrets: &[&str]) -> Vec<String> {
     let needles = needles(secrets);
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! The whole system, started as a user starts it.
+//! The whole system, started the way a user starts it.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,12 +14,12 @@ use super::{Process, Signal};
 /// The binary under test.
 pub const TANDEM: &str = env!("CARGO_BIN_EXE_tandem");
 
-/// Limits a command to what it is told by flags: a developer's own settings must not reach a test.
+/// Limits a command to its flags: a developer's own settings must not affect a test.
 pub fn command() -> Command {
     command_of(Path::new(TANDEM))
 }
 
-/// As [`command`], of another binary.
+/// Like [`command`], with another binary.
 pub fn command_of(program: &Path) -> Command {
     on_its_own(Command::new(program))
 }
@@ -34,7 +34,7 @@ fn on_its_own(mut command: Command) -> Command {
     command
 }
 
-/// How `tandem up` is to be started.
+/// How to start `tandem up`.
 pub struct TandemBuilder {
     directory: Directory,
     accounts: u16,
@@ -62,7 +62,7 @@ impl Directory {
 }
 
 impl TandemBuilder {
-    /// Uses a directory that outlives this system, to start on the same data again.
+    /// Uses a directory that outlives this system, so that a test can start again with the same data.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.directory = Directory::Given(path.into());
         self
@@ -93,19 +93,19 @@ impl TandemBuilder {
         self
     }
 
-    /// Takes events without a signature, as tests write them past the services.
+    /// Accepts events without a signature, because tests write such events directly to the topics.
     pub fn accepts_unsigned(self) -> Self {
         self.env("TANDEM_ACCEPT_UNSIGNED", "true")
     }
 
-    /// Has a write past the limit of [`limit_files`](super::limit_files) fail as on a full disk: the signal that comes with the limit,
-    /// which would end the process, is ignored.
+    /// Makes a write beyond the limit of [`limit_files`](super::limit_files) fail like on a full disk. The signal of
+    /// that limit would end the process, so it is ignored.
     pub fn surviving_full_disks(mut self) -> Self {
         self.survives_full_disks = true;
         self
     }
 
-    /// Starts it and does not wait.
+    /// Starts it without waiting.
     pub fn spawn(self) -> Tandem {
         let mut command = if self.survives_full_disks {
             let mut shell = on_its_own(Command::new("sh"));
@@ -145,7 +145,7 @@ impl TandemBuilder {
     }
 }
 
-/// A running `tandem up`. On drop it is stopped with all its children.
+/// A running `tandem up`. Dropping it stops it with all its children.
 pub struct Tandem {
     pub process: Process,
     command: Command,
@@ -158,7 +158,7 @@ pub struct Tandem {
 }
 
 impl Tandem {
-    /// The default: free ports, a data directory of its own.
+    /// The default: free ports, and its own data directory.
     pub fn builder() -> TandemBuilder {
         TandemBuilder {
             directory: Directory::Own(tempfile::tempdir().unwrap()),
@@ -173,7 +173,7 @@ impl Tandem {
         }
     }
 
-    /// A system that is ready.
+    /// Starts a system and waits until it is ready.
     #[track_caller]
     pub fn start() -> Self {
         Self::builder().start()
@@ -187,7 +187,7 @@ impl Tandem {
             });
     }
 
-    /// Starts `up`, which has ended, again: same data, same ports.
+    /// Restarts an `up` that has ended, with the same data and ports.
     #[track_caller]
     pub fn start_again(&mut self) {
         self.process = Process::start(&mut self.command);
@@ -213,7 +213,7 @@ impl Tandem {
         format!("http://127.0.0.1:{}{path}", self.gateway)
     }
 
-    /// Waits until one of the services has written this into its log.
+    /// Waits until one of the services has logged this.
     #[track_caller]
     pub fn process_says_in_log(&self, words: &str) {
         let logs = self.data_dir().join("logs");
@@ -226,7 +226,7 @@ impl Tandem {
         });
     }
 
-    /// The token that `up --auth` prints: of an administrator.
+    /// The token that `up --auth` prints. It has an administrator's rights.
     #[track_caller]
     pub fn printed_token(&self) -> String {
         super::poll("`up --auth` prints a token", || {
@@ -247,12 +247,12 @@ impl Tandem {
         }
     }
 
-    /// The process that `up` last said it started as this service.
+    /// The process that `up` last reported as started for this service.
     pub fn child(&self, service: &str) -> Option<u32> {
         child_in(&self.process.output(), service)
     }
 
-    /// Every process that `up` said it started.
+    /// Every process that `up` reported as started.
     pub fn children(&self) -> Vec<u32> {
         ["broker", "accounts", "orders", "router"]
             .iter()
@@ -261,7 +261,7 @@ impl Tandem {
     }
 }
 
-/// `up` says `started SERVICE (pid N)` for each process.
+/// `up` prints `started SERVICE (pid N)` for each process.
 fn child_in(output: &str, service: &str) -> Option<u32> {
     output.lines().rev().find_map(|line| {
         line.split_once(&format!("started {service} (pid "))?
@@ -275,7 +275,7 @@ fn child_in(output: &str, service: &str) -> Option<u32> {
 
 impl Drop for Tandem {
     fn drop(&mut self) {
-        // Orderly, so that no child lives on; what does not end in time is killed with the process.
+        // Stops it in an orderly way, so that no child survives. If it does not end in time, it is killed.
         if self.process.ended().is_none() {
             self.process.signal(Signal::TERM);
             let deadline = std::time::Instant::now() + Duration::from_secs(10);

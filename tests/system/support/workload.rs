@@ -1,5 +1,5 @@
-//! Customers are created and changed, orders placed, advanced and cancelled, by several clients at once; every answer is
-//! written down. [`super::checker`] then holds the system to what it acknowledged.
+//! Creates and changes customers, and places, advances and cancels orders, with several concurrent clients. Records
+//! every response, so that [`super::checker`] can check that the system has kept what it acknowledged.
 
 use std::{
     collections::HashMap,
@@ -20,31 +20,31 @@ use super::{
 
 const CANCEL: &str = "mutation($id: ID!) { cancelOrder(id: $id) { order { id status revision } } }";
 
-/// Where the clients send their commands: each command goes to one of them in turn.
+/// Where the clients send their commands, in turn.
 #[derive(Clone, Debug)]
 pub struct Targets {
     pub accounts: Vec<String>,
     pub orders: Vec<String>,
 }
 
-/// What was acknowledged.
+/// What the system acknowledged.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// Customers, with the newest acknowledged revision.
     pub customers: HashMap<String, i64>,
     /// Orders, with the newest acknowledged revision and the status it had.
     pub orders: HashMap<String, (i64, String)>,
-    /// For each customer that was ever sent, how many commands on it were: its revision cannot be greater.
+    /// How many commands were sent for each customer. Its revision cannot be greater.
     pub sent_customers: HashMap<String, i64>,
-    /// For each order that was acknowledged, how many commands on it were sent.
+    /// How many commands were sent for each acknowledged order.
     pub sent_orders: HashMap<String, i64>,
-    /// For each customer, how many orders were sent for it: it cannot have more.
+    /// How many orders were sent for each customer. It cannot have more.
     pub sent_placings: HashMap<String, i64>,
-    /// For each customer the last name that the newest acknowledged revision has.
+    /// The last name of each customer at its newest acknowledged revision.
     pub names: HashMap<String, (i64, String)>,
     /// Commands that were acknowledged.
     pub acknowledged: u64,
-    /// Commands that were refused or not answered: they may have been carried out or not, wholly.
+    /// Commands that were refused or not answered. Each of them was executed completely or not at all.
     pub unanswered: u64,
 }
 
@@ -57,8 +57,8 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Starts `clients` threads. The prefix keeps the ids of several workloads apart; the seed makes the choice of
-    /// commands repeatable (what the system makes of them is not).
+    /// Starts `clients` threads. The prefix separates the ids of several workloads. The seed makes the choice of
+    /// commands repeatable, but not the system's reaction.
     pub fn start(prefix: &str, seed: u64, clients: usize, targets: &Targets) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let history = Arc::new(Mutex::new(History::default()));
@@ -89,12 +89,12 @@ impl Workload {
         }
     }
 
-    /// How many commands were acknowledged so far.
+    /// How many commands have been acknowledged so far.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more commands were acknowledged.
+    /// Waits until this many more commands are acknowledged.
     #[track_caller]
     pub fn goes_on(&self, more: u64) {
         let from = self.acknowledged();
@@ -103,7 +103,7 @@ impl Workload {
         });
     }
 
-    /// Stops and returns what was acknowledged.
+    /// Stops the workload and returns what was acknowledged.
     pub fn finish(mut self) -> History {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
@@ -127,7 +127,7 @@ impl Drop for Workload {
     }
 }
 
-/// `SplitMix64` (Steele, Lea, Flood 2014): enough to choose commands, and repeatable from its seed.
+/// `SplitMix64` (Steele, Lea, Flood 2014). It suffices to choose commands, and its seed makes it repeatable.
 pub struct Random(u64);
 
 impl Random {
@@ -184,7 +184,7 @@ impl Worker {
             } else {
                 history.unanswered += 1;
                 drop(history);
-                // Nobody hammers a system that is away.
+                // A pause, so that a system that is down is not flooded.
                 thread::sleep(Duration::from_millis(20));
             }
         }
@@ -235,7 +235,8 @@ impl Worker {
     fn place(&mut self) -> bool {
         let customer = self.customers[self.random.below(self.customers.len())].clone();
         self.note_sent(|history| &mut history.sent_placings, &customer);
-        // A customer that orders does not know yet is refused: no fault, and no order.
+        // An order for a customer that orders does not know yet is refused. That is not a fault, and no order is
+        // placed.
         let Some(data) = self.send(false, PLACE, json!({"input": order_input(&customer)})) else {
             return false;
         };
@@ -248,7 +249,7 @@ impl Worker {
     }
 
     fn change_order(&mut self, operation: &str, to: Option<&str>) -> bool {
-        // Each order is taken one step only: a second step would be refused by rule.
+        // Each order is advanced by one step only. The rules would refuse a second step.
         let id = self
             .orders
             .swap_remove(self.random.below(self.orders.len()));
@@ -261,7 +262,7 @@ impl Worker {
         true
     }
 
-    /// Before the command is sent: what comes of it is known only if it is answered.
+    /// Counts a command before it is sent, because its outcome is known only if it is answered.
     fn note_sent(&self, which: impl Fn(&mut History) -> &mut HashMap<String, i64>, id: &str) {
         let mut history = self.history.lock().unwrap();
         *which(&mut history).entry(id.to_owned()).or_default() += 1;

@@ -1,4 +1,5 @@
-//! The front door, over a socket: after each input an honest client is answered, and what gets through is what the schema has.
+//! The front door, over a socket. After each input an honest client must be answered, and what passes must fit the
+//! schema.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -14,9 +15,9 @@ use super::{Reader, Target};
 use crate::corpus::committed;
 
 const SUPERGRAPH: &str = include_str!("../../../../schema/supergraph.graphql");
-/// For an answer, on a slow machine.
+/// Time limit for a response, on a slow machine.
 const LIMIT: Duration = Duration::from_secs(60);
-/// So often an honest client asks in between.
+/// An honest client sends a request after this many inputs.
 const HONEST_EVERY: usize = 64;
 
 pub(super) const REQUESTS: Target = Target {
@@ -80,7 +81,7 @@ fn at_a_door(reads: impl Fn(&Door, &[u8]) + 'static) -> Reader {
     })
 }
 
-/// A front door with nothing but an echo behind it.
+/// A front door with only an echo behind it.
 struct Door {
     port: u16,
     _stop: Stopper,
@@ -105,7 +106,7 @@ impl Door {
             ..GraphQlRules::default()
         };
         let door = FrontDoor::new(&FrontDoorSettings::default(), rules, Tasks::Shared);
-        // What is carried out is valid and bounded: it is parsed once more by whatever stands here.
+        // Executed operations are valid and bounded: the echo parses them again.
         let echo = Router::new().route(
             "/graphql",
             post(async |Json(request): Json<Value>| {
@@ -133,7 +134,7 @@ impl Door {
         stream
     }
 
-    /// Sends a body and gives the answer.
+    /// Sends a body. Returns the response.
     fn send(&self, body: &[u8]) -> (u16, String) {
         let mut stream = self.connect();
         let head = format!(
@@ -156,7 +157,7 @@ impl Door {
         assert_eq!(status, 200, "{body}");
     }
 
-    /// A request is carried out, or refused with a message.
+    /// A request must be executed, or refused with a message.
     fn answers(&self, body: &[u8]) {
         let (status, answer) = self.send(body);
         assert!(
@@ -172,7 +173,7 @@ impl Door {
         assert!(answer.get("data").is_some() || is_told, "{answer}");
     }
 
-    /// The opening of a WebSocket.
+    /// The opening handshake of a WebSocket.
     fn handshake(&self) -> String {
         format!(
             "GET /graphql/ws HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: graphql-transport-ws\r\n\r\n",
@@ -180,7 +181,7 @@ impl Door {
         )
     }
 
-    /// Whatever a client says that then says no more: the connection comes to its end.
+    /// Whatever a client sends before it falls silent, the connection must end.
     fn hears(&self, said: &[&[u8]]) {
         let mut stream = self.connect();
         for part in said {

@@ -1,4 +1,4 @@
-//! What reads bytes from outside. A target panics when one of its inputs does what it must not.
+//! Code that reads bytes from outside. A target panics when it misbehaves on an input.
 
 mod front_door;
 mod readers;
@@ -7,13 +7,13 @@ mod rest;
 /// Reads one input.
 pub type Reader = Box<dyn FnMut(&[u8])>;
 
-/// One thing that reads bytes from outside.
+/// One piece of code that reads bytes from outside.
 #[derive(Clone, Copy)]
 pub struct Target {
     pub name: &'static str,
-    /// Makes what reads; it is kept for all inputs.
+    /// Makes the reader, which is used for all inputs.
     pub open: fn() -> Reader,
-    /// The inputs to begin with.
+    /// The first inputs.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
@@ -30,7 +30,7 @@ pub const ALL: [Target; 10] = [
     front_door::SOCKETS,
 ];
 
-/// The target of that name.
+/// The target with this name.
 #[must_use]
 pub fn named(name: &str) -> Option<Target> {
     ALL.into_iter().find(|target| target.name == name)

@@ -1,4 +1,5 @@
-//! Events, cursors, scalars and tokens: none of it may panic, and what is taken is what it says.
+//! Events, cursors, scalars and tokens. None of them may panic, and an accepted value must be written the same way
+//! again.
 
 use std::sync::LazyLock;
 
@@ -19,7 +20,7 @@ pub(super) const EVENTS: Target = Target {
         Box::new(move |input| event(&samples, input))
     },
     seeds: || {
-        // The first byte says whose headers it has.
+        // The first byte selects the sample whose headers the body gets.
         let bodies = samples()
             .into_iter()
             .zip(0_u8..)
@@ -39,7 +40,7 @@ pub(super) const HEADERS: Target = Target {
         Box::new(move |input| header(&samples, input))
     },
     seeds: || {
-        // The first byte says which header of which event it is.
+        // The first byte selects the event, the second its header.
         let values = samples().into_iter().zip(0_u8..).flat_map(|(sample, of)| {
             let headers = sample.headers.into_iter().zip(0_u8..);
             headers.map(move |((_, value), at)| [&[of, at], value.as_slice()].concat())
@@ -87,7 +88,7 @@ fn samples() -> Vec<Message> {
         .collect()
 }
 
-/// The first byte says of which event the headers are, or that the envelope is in the body.
+/// The first byte selects the event whose headers are used, or says that the envelope is in the body.
 fn event(samples: &[Message], input: &[u8]) {
     const STRUCTURED: u8 = b'!';
     let Some((first, body)) = input.split_first() else {
@@ -123,7 +124,7 @@ fn header(samples: &[Message], input: &[u8]) {
     let _ = tandem_orders::replica::event::read(&message);
 }
 
-/// What is taken is written the same again.
+/// An accepted cursor is written the same way again.
 fn cursor(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     if let Ok(cursor) = Cursor::<String>::decode(&text) {
@@ -153,14 +154,15 @@ fn scalar(input: &[u8]) {
         let written = serde_json::to_value(decimal).unwrap();
         let read: Decimal = serde_json::from_value(written.clone()).unwrap();
         assert_eq!(read, decimal);
-        // rust_decimal keeps the sign of what is rounded to zero, and reads such a zero without it. Prices are neither so small nor negative.
+        // rust_decimal keeps the sign of a value that was rounded to zero, and reads such a zero without the sign.
+        // Prices are neither that small nor negative.
         if !decimal.is_zero() {
             assert_eq!(serde_json::to_value(read).unwrap(), written);
         }
     }
 }
 
-/// Tokens of all kinds: who asks, what was written, what a trace belongs to.
+/// Tokens of all kinds: of callers, of consistency and of traces.
 fn token(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     if let Ok(token) = text.parse::<Consistency>() {
@@ -170,7 +172,7 @@ fn token(input: &[u8]) {
     assert!(text == GOOD.token.as_str() || !GOOD.takes(&text), "{text}");
 }
 
-/// The one token that is taken, and who takes it.
+/// The only valid token, and its verifier.
 struct Good {
     runtime: tokio::runtime::Runtime,
     verifier: Verifier,

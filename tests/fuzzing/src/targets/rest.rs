@@ -1,4 +1,5 @@
-//! Bodies of the REST route that creates customers, before a store of its own: taken, or refused with a problem.
+//! Bodies of the REST route that creates customers, on its own store. A body must be accepted, or refused with a
+//! problem.
 
 use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode, header};
@@ -67,7 +68,7 @@ impl Accounts {
         }
     }
 
-    /// The status, media type and body of the answer.
+    /// The status, media type and body of the response.
     fn create(&self, body: &[u8]) -> (StatusCode, String, Bytes) {
         let request = Request::post("/accounts/customer/create")
             .header(header::CONTENT_TYPE, "application/json")
@@ -88,7 +89,7 @@ impl Accounts {
         let shown = String::from_utf8_lossy(input);
         match status.as_u16() {
             201 => assert_eq!(body, "Customer account created!", "{shown}"),
-            // Too many changes of one customer wait: there is no relay here that takes them away.
+            // 503: too many changes of one customer are pending, because no relay clears them here.
             400 | 422 | 503 => assert_eq!(kind, "application/problem+json", "{shown}"),
             other => panic!("{other}: {shown}"),
         }
