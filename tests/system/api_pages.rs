@@ -1,4 +1,4 @@
-//! The pages on which a service shows its documents, in a headless Chromium: the topics by AsyncAPI, the REST routes by OpenAPI.
+//! The documentation pages of a service in a headless Chromium: the topics from AsyncAPI, the REST routes from OpenAPI.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ const TOPICS: &str = include_str!("../../schema/asyncapi.json");
 const ROUTES_OF_ACCOUNTS: &str = include_str!("../../schema/openapi/accounts.json");
 const ROUTES_OF_ORDERS: &str = include_str!("../../schema/openapi/orders.json");
 
-/// The members of an object of a committed document.
+/// The members of an object in a committed document.
 fn members(document: &str, name: &str) -> Vec<(String, Value)> {
     let document: Value = serde_json::from_str(document).unwrap();
     let members = document[name].as_object().unwrap().clone();
@@ -52,7 +52,7 @@ async fn read_topics(service: &str, url: &str) {
         .await;
         messages += channel["messages"].as_object().unwrap().len();
     }
-    // Whoever looks at a message sees its headers, its body and the schema.
+    // An opened message must show its headers, its body and the schema.
     page.evaluate("document.querySelectorAll('details').forEach((it) => { it.open = true; })")
         .await;
     page.until(

@@ -1,5 +1,6 @@
-//! Who may do what, over the real binary: tokens at the gateway and at both services, on every way in, scopes on every field, route and
-//! command, events that each subscriber sees by its own rights, and long connections that end with their token.
+//! Authorization, tested on the real binary: tokens at the gateway and at both services, on every transport; scopes on
+//! every field, route and command; events that each subscriber sees by its own rights; and long connections that end
+//! with their token.
 
 mod asked;
 mod cells;
@@ -27,10 +28,10 @@ use tandem_backends::free_port;
 use self::tokens::Issuer;
 use super::support::{Client, Process, Tandem, graph::CREATE, poll, tandem_command};
 
-/// The customer that tokens with the scope `self` are for. Neither this nor what follows is a part of anything else that is ever answered, so
-/// that it is found where it must not be.
+/// The customer that tokens with the scope `self` belong to. This text and those below occur in no other response, so
+/// that a test can find them where they must not be.
 const OWN: &str = "own-4711";
-/// Somebody else.
+/// Another customer.
 const OTHER: &str = "other-4711";
 const LAST_NAME: &str = "Quillfeather";
 const EMAIL: &str = "ada@quillfeather.example";
@@ -40,7 +41,7 @@ const NAME: &str = "query($id: ID!) { customer(id: $id) { id name { firstName } 
 const CHANGES: &str = "query($id: ID!) { customer(id: $id) { changes { nodes { changedBy } } } }";
 const ORDERS: &str = "{ orders(first: 100) { nodes { id customer { id } } } }";
 
-/// A system that asks for tokens, with two customers who have an order each.
+/// A system that requires tokens, with two customers who have an order each.
 struct World {
     tandem: Tandem,
     issuer: Issuer,
@@ -82,7 +83,7 @@ impl World {
         }
     }
 
-    /// Another number each time.
+    /// Another number at each call.
     fn next(&self) -> usize {
         self.counted.fetch_add(1, Ordering::Relaxed)
     }
@@ -101,7 +102,7 @@ impl World {
         }
     }
 
-    /// What of this world must be in no answer that everybody may have.
+    /// Texts of this world that must be in no public response.
     fn secrets(&self) -> Vec<&str> {
         vec![
             LAST_NAME,
@@ -143,7 +144,7 @@ fn code(answer: &Value) -> Option<&str> {
 const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
 const FORBIDDEN: &str = "FORBIDDEN";
 
-/// With which of these codes an answer, or a part of it, was refused, if it was.
+/// The code among these with which a response, or a part of it, was refused. `None` if it was not.
 fn verdict(answer: &Value) -> Option<&'static str> {
     let errors = answer["errors"].as_array()?;
     errors.iter().find_map(|error| {
@@ -270,7 +271,7 @@ fn what_others_can_reach_does_not_start_without_authentication_unless_it_is_told
 }
 
 impl Tandem {
-    /// A token of `tandem token`, good for an hour.
+    /// A token from `tandem token`, valid for an hour.
     #[track_caller]
     fn token(&self, subject: &str, scope: &str) -> String {
         self.token_for(subject, scope, "1h")

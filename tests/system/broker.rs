@@ -1,4 +1,4 @@
-//! The embedded broker, as a Kafka client sees it.
+//! The embedded broker, from the view of a Kafka client.
 
 use std::{
     collections::BTreeMap,
@@ -109,7 +109,7 @@ async fn produce(producer: &FutureProducer, key: &str, number: usize) {
     producer.send(record, LIMIT).await.unwrap();
 }
 
-/// Reads until the topic's `count` records were seen: per key the numbers in the order of reading.
+/// Reads until `count` records of the topic were seen. For each key, returns the numbers in the order of reading.
 #[track_caller]
 fn read(consumer: &BaseConsumer, count: usize) -> BTreeMap<String, Vec<usize>> {
     let mut seen: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -200,7 +200,7 @@ async fn acknowledged_records_outlive_a_kill_and_none_is_doubled() {
     let writer = tokio::spawn({
         let is_enough = Arc::clone(&is_enough);
         async move {
-            // However fast it is: it goes on until the last kill is over.
+            // Keeps writing until the last kill, however fast the machine is.
             let mut written = 0;
             while !is_enough.load(Ordering::Relaxed) {
                 produce(&producer, "customer", written).await;
@@ -253,7 +253,7 @@ async fn a_waiting_fetch_is_answered_when_a_record_arrives() {
     let (_directory, path) = directory();
     let broker = Broker::start(&path);
     broker.create_topic().await;
-    // One fetch may wait for five seconds: only a wake-up can bring five records in less.
+    // One fetch may wait for five seconds. Only a wake-up can deliver five records in less.
     let consumer: BaseConsumer = broker.client(&[
         ("group.id", "reader"),
         ("enable.auto.commit", "false"),
@@ -267,7 +267,7 @@ async fn a_waiting_fetch_is_answered_when_a_record_arrives() {
     }
     consumer.assign(&partitions).unwrap();
     let producer = broker.producer();
-    // The first fetches may not ask for all partitions yet.
+    // The first fetches may not request all partitions yet.
     produce(&producer, "customer", 0).await;
     read(&consumer, 1);
 

@@ -1,4 +1,5 @@
-//! What is on the topics: CloudEvents 1.0 in binary mode, as any consumer reads them, and no card number anywhere.
+//! The records on the topics are CloudEvents 1.0 in binary mode, as any consumer reads them, and contain no card
+//! numbers.
 
 use std::path::{Path, PathBuf};
 
@@ -69,7 +70,7 @@ fn what_is_on_the_topics_is_cloud_events_with_the_trace_of_the_request() {
         assert!(answer["errors"].is_null(), "{answer:#}");
         answer["data"].clone()
     };
-    // Through the gateway and at the service itself.
+    // Through the gateway, and at the service itself.
     traced(
         tandem.gateway_url("/graphql"),
         CREATE,
@@ -189,7 +190,7 @@ fn no_card_number_is_on_a_topic_in_the_data_directory_or_in_a_log() {
             SAMPLE_BODY,
         );
         assert_eq!(sent.status, 201);
-        // Refusals that are about the number must not repeat it either.
+        // A refusal because of the number must not repeat the number either.
         let mut bad = customer_input("refused", "Lovelace");
         bad["creditCards"][0]["number"] = json!("41111111111111112222333344445555");
         let refused = client.graphql(
@@ -218,7 +219,7 @@ fn no_card_number_is_on_a_topic_in_the_data_directory_or_in_a_log() {
     };
     let mut found = Vec::new();
     files(directory.path(), &mut found);
-    // The search finds what is there: the id is in both stores and in the broker's file.
+    // The search works: it finds the id in both stores and in the broker's file.
     let with_id = found
         .iter()
         .filter(|file| contains(&std::fs::read(file).unwrap(), "carded"))

@@ -1,5 +1,5 @@
-//! The collection of REST requests (`queries/postman/`): every documented route is in it, the file for editors says the same, and
-//! every request is answered as it says.
+//! The collection of REST requests (`queries/postman/`): it contains every documented route, the file for editors has
+//! the same requests, and every request gets the described response.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ const FOR_EDITORS: &str = include_str!("../../queries/postman/tandem-rest.http")
 
 #[derive(Debug, PartialEq)]
 struct Request {
-    /// The folder: whose port it goes to.
+    /// The folder, which names the port.
     port: String,
     name: String,
     method: String,
@@ -137,7 +137,7 @@ fn every_request_of_the_collection_is_answered_as_it_says() {
                     };
                     url.replace(&format!("{{{{{port}}}}}"), &base)
                 });
-        // What orders tells of a customer comes to it by an event.
+        // What orders shows of a customer arrives there by an event.
         poll(&format!("{} {}", request.port, request.name), || {
             let answer = match (request.method.as_str(), &request.body) {
                 ("GET", None) => client.get(&url),

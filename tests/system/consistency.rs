@@ -1,4 +1,5 @@
-//! Reading one's own writes by one header: what a mutation's answer gives, a request brings back, on any port, and sees what its bearer wrote.
+//! Reading one's own writes with a header: a request that sends back the token of a mutation's response sees that
+//! write, on any port.
 
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ const HEADER: &str = "tandem-consistency";
 /// Pairs of a write and a read.
 const PAIRS: usize = 60;
 
-/// What was answered, with the token of its header.
+/// A response, with the token in its header.
 struct Told {
     body: Value,
     token: Option<String>,
@@ -80,7 +81,7 @@ impl Asker {
         })
     }
 
-    /// The status, and what the headers `warning` say.
+    /// The status, and the `warning` headers.
     fn warnings(&self, url: &str, token: &str) -> (u16, Vec<String>) {
         let request = self.http.get(url).header(HEADER, token);
         self.runtime.block_on(async {
@@ -137,7 +138,7 @@ fn who_brings_the_token_of_a_write_reads_it_everywhere() {
         let shown = asker.graphql(&gateway, read, json!({"id": id}), token);
         let changes = shown.body["data"]["customer"]["changes"]["nodes"].as_array();
         assert_eq!(changes.map(Vec::len), Some(2), "{}", shown.body);
-        // Whoever has just become a customer orders at once.
+        // A new customer orders at once.
         let order = json!({"input": order_input(&id)});
         let placed = asker.graphql(&gateway, PLACE, order, token);
         assert!(placed.body["errors"].is_null(), "{}", placed.body);

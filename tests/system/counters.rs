@@ -1,4 +1,5 @@
-//! What alerts and dashboards watch is there when a process starts: a counter that begins with its first increment is no increase for Prometheus.
+//! Metrics that alerts and dashboards use exist from the start of a process: Prometheus sees no increase in a counter
+//! that begins with its first increment.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ use super::support::{
 const ALERTS: &str = include_str!("../../observability/alerts.yml");
 const KEY_TOPIC: &str = "accounts.customer.key";
 
-/// The counters that the rules name.
+/// The counters that the alert rules name.
 fn watched() -> BTreeSet<&'static str> {
     let rules = ALERTS
         .lines()
@@ -23,7 +24,7 @@ fn watched() -> BTreeSet<&'static str> {
         .collect()
 }
 
-/// Waits until a process shows a series of this name with these labels; answers its value.
+/// Waits until a process shows a series with this name and these labels. Returns its value.
 #[track_caller]
 fn shown(client: &Client, base: &str, name: &str, labels: &[String]) -> f64 {
     let is_it = |line: &&str| {

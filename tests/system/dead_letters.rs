@@ -1,4 +1,5 @@
-//! Dead letters: what cannot be taken is set aside with what follows of its key, and an operator puts it right.
+//! Dead letters: a message that cannot be processed is parked with the later messages of its key, and an operator
+//! resolves it.
 
 mod away;
 mod operating;
@@ -30,12 +31,12 @@ fn kafka(tandem: &Tandem) -> ClientConfig {
     config
 }
 
-/// Sends a message to the customers' topic as any stranger could.
+/// Sends a message to the customers' topic like any other producer could.
 fn produce(tandem: &Tandem, key: &str, headers: &BTreeMap<String, String>, body: &str) {
     produce_all(tandem, Some(key), headers, &[body]);
 }
 
-/// Sends messages with these headers, with this key or with none.
+/// Sends messages with these headers, with this key or without one.
 fn produce_all(
     tandem: &Tandem,
     key: Option<&str>,
@@ -80,7 +81,7 @@ fn held(tandem: &Tandem, client: &Client, id: &str) -> Value {
         .clone()
 }
 
-/// What `tandem dead-letters list` shows: each letter's name and its line.
+/// The output of `tandem dead-letters list`: each letter's name and its line.
 fn list(tandem: &Tandem) -> Vec<(String, String)> {
     tandem
         .operated(&["dead-letters", "list"])
@@ -95,7 +96,8 @@ fn list(tandem: &Tandem) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The record in the dead letter topic, of orders' replica alone: accounts' audit reads the same topic and has its own.
+/// The entries in the dead letter topic, only those of orders' replica: accounts' audit reads the same topic and has
+/// its own.
 fn record(tandem: &Tandem) -> Vec<LoggedEvent> {
     whole_topic(&kafka(tandem), DEAD_LETTER_TOPIC)
         .into_iter()
@@ -128,7 +130,7 @@ fn a_poisoned_message_holds_back_its_key_alone_until_an_operator_puts_it_right()
     for id in ["poisoned", "ruled", "healthy"] {
         tandem.customer(&client, id);
     }
-    // One message that nobody can read, one that breaks a rule.
+    // One message that cannot be parsed, and one that breaks a rule.
     let good = event_of(&tandem, "poisoned");
     produce(&tandem, "poisoned", &good.headers, "{ garbage");
     let ruled = event_of(&tandem, "ruled");
@@ -138,7 +140,7 @@ fn a_poisoned_message_holds_back_its_key_alone_until_an_operator_puts_it_right()
     poll("both are set aside", || {
         (list(&tandem).len() == 2).then_some(())
     });
-    // What follows of the same keys is parked behind them, in order; other keys go on.
+    // Later messages of the same keys are parked behind them, in order. Other keys go on.
     rename(&tandem, &client, "poisoned", "Second");
     rename(&tandem, &client, "poisoned", "Third");
     rename(&tandem, &client, "ruled", "Second");
@@ -151,10 +153,10 @@ fn a_poisoned_message_holds_back_its_key_alone_until_an_operator_puts_it_right()
     assert_eq!(held(&tandem, &client, "poisoned"), 1);
     assert_eq!(held(&tandem, &client, "ruled"), 1);
 
-    // The copies say why, from where, and when.
+    // The copies say why, from which place, and when.
     let copies = poll("all are copied", || {
         let mut copies = record(&tandem);
-        // A copy of which was not known in time what became of it is made again.
+        // A copy whose outcome was not known in time is written again.
         let mut seen = std::collections::HashSet::new();
         copies.retain(|copy| {
             let place = ["dead-letter-partition", "dead-letter-offset"];
@@ -199,7 +201,7 @@ fn a_poisoned_message_holds_back_its_key_alone_until_an_operator_puts_it_right()
     let reason = &of("ruled")[0].headers["dead-letter-reason"];
     assert!(reason.contains("revision"), "{reason}");
 
-    // Shown, and refused again: nothing behind it is taken either.
+    // The letter is shown, and refused again; nothing behind it is processed either.
     let first = format!(
         "{CONSUMER}/{CUSTOMER_TOPIC}/{}/{}",
         original.partition, original.offset
@@ -230,7 +232,7 @@ fn a_poisoned_message_holds_back_its_key_alone_until_an_operator_puts_it_right()
         "{unknown:#?}"
     );
 
-    // The poisoned one away, the others come in order, and the key flows again.
+    // After the poisoned one is discarded, the others are processed in order, and the key flows again.
     tandem.operated(&["dead-letters", "discard", &first]);
     let retried = tandem.operated(&["dead-letters", "retry", "--key", "poisoned"]);
     assert!(retried.contains("2 retried"), "{retried}");
@@ -240,7 +242,7 @@ fn a_poisoned_message_holds_back_its_key_alone_until_an_operator_puts_it_right()
     tandem.replicated(&client, "poisoned", 4);
     assert_eq!(list(&tandem).len(), 2);
 
-    // What was done is on record, in order.
+    // The operator's actions are recorded in order.
     let done: Vec<(String, String)> = record(&tandem)
         .into_iter()
         .filter(|entry| entry.headers.contains_key("dead-letter-resolution"))
@@ -278,7 +280,7 @@ fn dead_letters_outlive_a_restart_and_hold_their_key_back_still() {
         .accepts_unsigned()
         .data_dir(directory.path())
         .start();
-    // It is told of before a message comes.
+    // The metric exists before any further message arrives.
     for name in ["dead_letters", "dead_letter_keys"] {
         poll(&format!("{name} is shown again"), || {
             (gauge(&tandem, &client, name) == Some(1)).then_some(())
@@ -307,7 +309,7 @@ fn a_letter_that_cannot_be_copied(tandem: &Tandem) {
         tandem.customer(&client, id);
     }
     let good = event_of(tandem, "huge");
-    // As large as a message may be: with why it was set aside it is larger.
+    // As large as a message may be. With the headers that say why it was parked, the copy is larger.
     let mut body = good.body.clone();
     body["revision"] = json!(2);
     body["padding"] = json!("x".repeat(990_000 - good.payload.len()));
@@ -318,7 +320,7 @@ fn a_letter_that_cannot_be_copied(tandem: &Tandem) {
         let letters = list(tandem);
         (letters.len() == 1).then_some(letters)
     });
-    // Everybody else goes on, and so does this one when it was looked at.
+    // Other keys go on, and so does this key after the letter was handled.
     rename(tandem, &client, "healthy", "Second");
     tandem.replicated(&client, "healthy", 2);
     let copy = poll("what there can be of it is in the topic", || {
@@ -332,14 +334,14 @@ fn a_letter_that_cannot_be_copied(tandem: &Tandem) {
     let replica = &health["components"]["replica"]["details"];
     assert_eq!(replica["deadLetters"], json!(1), "{health:#}");
     assert!(replica["lag"].as_i64() >= Some(1), "{health:#}");
-    // It is retried whole, as the topic has it, and is still what it was.
+    // The retry uses the complete message from its topic, and the letter is still the same.
     let refused = tandem.operate(&["dead-letters", "retry"]);
     assert!(
         !refused.succeeded && refused.output.contains("huge"),
         "{refused:#?}"
     );
     tandem.operated(&["dead-letters", "discard", &letters[0].0]);
-    // What comes now, however soon, is not set aside behind what is gone.
+    // A message that arrives now, however soon, is not parked behind a letter that is gone.
     rename(tandem, &client, "huge", "Third");
     poll("the key flows again", || {
         (held(tandem, &client, "huge").as_i64() > Some(1)).then_some(())
@@ -370,7 +372,7 @@ fn messages_without_a_key_stand_alone_and_valid_ones_are_taken_by_their_subject(
     poll("all are set aside", || {
         (list(&tandem).len() == 3).then_some(())
     });
-    // Plain, of a revision that accounts did not make: as another producer would.
+    // In plain, with a revision that accounts did not make, like another producer would write it.
     let mut body = good.body.clone();
     body.as_object_mut().unwrap().remove("sealed");
     body["revision"] = json!(7);
@@ -380,7 +382,7 @@ fn messages_without_a_key_stand_alone_and_valid_ones_are_taken_by_their_subject(
     body["creditCards"] = json!([]);
     produce_all(&tandem, None, &good.headers, &[&body.to_string()]);
     tandem.replicated(&client, "keyless", 7);
-    // Each is put right by itself.
+    // Each letter is resolved separately.
     let letters = list(&tandem);
     tandem.operated(&["dead-letters", "discard", &letters[1].0]);
     assert_eq!(list(&tandem).len(), 2);

@@ -1,5 +1,5 @@
-//! Erasing a customer: afterwards nothing of the person is found, byte by byte, in any file, document or message, also after a
-//! rebuild.
+//! Erasing a customer: afterwards a byte search finds nothing of the person in any file, document or message, also
+//! after a rebuild.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ const CANCEL: &str = "mutation($id: ID!, $reason: String) {
     cancelOrder(id: $id, reason: $reason) { order { status cancellationReason } } }";
 const ERASE: &str = "mutation($id: ID!) { eraseCustomer(id: $id) { id erasedAt } }";
 
-/// Texts that are found nowhere by chance.
+/// Texts that do not occur by chance.
 const SECRETS: [&str; 11] = [
     "Qzhavelmor",
     "Wexborundy",
@@ -88,7 +88,7 @@ fn erasing_leaves_nothing(site: &Site) {
     data(UPDATE, json!({"id": "gone", "input": contact}));
     tandem.replicated(&client, "gone", 2);
 
-    // Before: all of it can be read, so that looking for it means something.
+    // Before the erasure, all of it can be read, so that the search proves something.
     let before = [
         data(CUSTOMER, json!({"id": "gone"})).to_string(),
         data(ORDERING, json!({"id": "gone"})).to_string(),
@@ -101,7 +101,7 @@ fn erasing_leaves_nothing(site: &Site) {
     let order_before = data(ORDER, json!({"id": id}));
     assert_eq!(order_before["order"]["shipTo"]["address1"], SECRETS[5]);
 
-    // And whoever looks would find it: in MongoDB, which keeps states as they are, and where it stands within base64.
+    // The search also finds text in MongoDB, which stores states in plain, and within base64.
     site.plant(&STANDARD.encode(format!("..{}..", SECRETS[5])));
     let found = traces();
     site.weed();
@@ -135,7 +135,7 @@ fn erasing_leaves_nothing(site: &Site) {
             code(CREATE, json!({"input": person("gone")})),
             "ALREADY_EXISTS"
         );
-        // The same request is not carried out a second time: it is answered without the person.
+        // The same request is not executed again. It is answered without the person's data.
         let again = data(PLACE, json!({"input": input}));
         assert_eq!(again["placeOrder"]["order"]["id"], json!(id));
         assert_eq!(
@@ -146,7 +146,7 @@ fn erasing_leaves_nothing(site: &Site) {
             code(PLACE, json!({"input": order_input("gone")})),
             "CUSTOMER_UNKNOWN"
         );
-        // Nobody else is touched.
+        // No other customer is affected.
         let other = data(CUSTOMER, json!({"id": "other"}));
         assert_eq!(other["customer"]["contact"]["email"], "ada@example.org");
         let ordering = data(ORDERING, json!({"id": "other"}));

@@ -1,4 +1,4 @@
-//! `tandem events tail`: what flows on the topics, as people and programs see it, and what neither gets to see.
+//! `tandem events tail`: what people and programs see of the topics, and what neither may see.
 
 use std::{path::Path, time::Duration};
 
@@ -14,7 +14,7 @@ use super::support::{
 const LIMIT: Duration = Duration::from_secs(120);
 const SIGNATURE: &str = "ce_tandemsignature";
 const DEAD_LETTERS: &str = "accounts.customer.change.DLT";
-/// The number of the card that a test's customer has.
+/// The card number of a test's customer.
 const CARD: &str = "4111111111111111";
 
 fn begin(data_directory: &Path, words: &[&str]) -> Process {
@@ -26,7 +26,7 @@ fn begin(data_directory: &Path, words: &[&str]) -> Process {
     )
 }
 
-/// The lines of a command that has ended well.
+/// The output lines of a command that succeeded.
 #[track_caller]
 fn ended(mut process: Process) -> Vec<Value> {
     let status = process.wait_for_end(LIMIT);
@@ -48,7 +48,7 @@ fn tail(tandem: &Tandem, words: &[&str]) -> Vec<Value> {
     ended(begin(tandem.data_dir(), &all))
 }
 
-/// A command that shows what comes from now on.
+/// A command that follows new records.
 fn following(tandem: &Tandem, words: &[&str]) -> Process {
     let process = begin(tandem.data_dir(), words);
     poll("the command follows the topics", || {
@@ -134,7 +134,7 @@ fn shown(ground: &Ground) {
         (&json!("Claim"), &good)
     );
 
-    // Without the data directory there are neither sealing key nor verifying key of orders.
+    // Without the data directory there is neither a sealing key nor orders' verifying key.
     let elsewhere = tempfile::tempdir().unwrap();
     let kafka = tandem.bootstrap_servers();
     let words = ["--until-end", "--kafka-brokers", &kafka];
@@ -158,7 +158,7 @@ fn shown(ground: &Ground) {
     as_it_comes(&tandem, &client);
 }
 
-/// Every record of a topic is one of the messages that the AsyncAPI document has for it.
+/// Every record of a topic must match one of the messages in the AsyncAPI document.
 fn is_as_documented(log: &Log, topic: &str) {
     let document: Value = serde_json::from_str(include_str!("../../schema/asyncapi.json")).unwrap();
     let channels = document["channels"].as_object().unwrap();
@@ -183,7 +183,7 @@ fn is_as_documented(log: &Log, topic: &str) {
 
 fn is_message(raw: &Raw, message: &Value, document: &Value) -> bool {
     let headers = &message["headers"];
-    // A copy has the headers of its original, which may have any.
+    // A copy also has the headers of its original, which may be any.
     let is_known = |name: &str| {
         headers["properties"].get(name).is_some()
             || raw.header("dead-letter-topic").is_some() && !name.starts_with("dead-letter")
@@ -205,7 +205,7 @@ fn is_message(raw: &Raw, message: &Value, document: &Value) -> bool {
         && jsonschema::validator_for(&schema).unwrap().is_valid(&body)
 }
 
-/// What narrows down what is shown.
+/// The flags that filter the output.
 fn some_of_it(tandem: &Tandem, customer: &Value) {
     let published = customer["published"].as_str().unwrap();
     let since = tail(tandem, &["--topic", CUSTOMERS, "--since", published]);
@@ -229,7 +229,7 @@ fn some_of_it(tandem: &Tandem, customer: &Value) {
     assert!(wrong.all_output().1.contains(CUSTOMERS));
 }
 
-/// What nobody signed who may write there, and the dead letters that it becomes.
+/// Records that no authorized service signed, and the dead letters that they become.
 fn forgeries(tandem: &Tandem) {
     let log = Log::of(tandem);
     let genuine = log.read(CUSTOMERS).remove(0);

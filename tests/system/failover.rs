@@ -1,4 +1,4 @@
-//! Real servers fail under load: everything acknowledged is there afterwards, and no service had to be restarted.
+//! Real servers fail under load. Afterwards everything acknowledged must be there, and no service may have restarted.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::support::{
     workload::{Targets, Workload},
 };
 
-/// The system on real servers, with the runtime that starts and breaks them.
+/// The system on real servers, and the runtime that starts and breaks them.
 struct Cluster {
     runtime: Runtime,
     mongo: Mongo,
@@ -62,7 +62,7 @@ impl Cluster {
         config
     }
 
-    /// Stops the workload and holds the system to it; the services must be the processes that were started.
+    /// Stops the workload and checks the system. The services must be the processes that were started.
     #[track_caller]
     fn check(&self, workload: Workload, children: &[u32]) {
         let history = workload.finish();
@@ -81,7 +81,7 @@ impl Cluster {
         self.readiness("UP");
     }
 
-    /// Waits until accounts says so of its readiness; liveness must be up all the while.
+    /// Waits until accounts and orders report this readiness. Their liveness must be up all the time.
     #[track_caller]
     fn readiness(&self, wanted: &str) {
         let client = Client::new();
@@ -152,7 +152,7 @@ fn kafka_away_for_half_a_minute_delays_events_and_loses_none() {
     let workload = cluster.workload("kafka");
     workload.goes_on(100);
     cluster.kafka.kill(0).unwrap();
-    // Customers are served without Kafka; readiness falls when the oldest pending event is too old (30 s by default).
+    // Customers are served without Kafka. Readiness drops when the oldest pending event is too old (30 s by default).
     workload.goes_on(100);
     cluster.readiness("DOWN");
     cluster

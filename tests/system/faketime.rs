@@ -1,5 +1,5 @@
-//! Clocks that are days apart, as an administrator may set them: libfaketime makes each process believe in a time of its own. Nothing is
-//! decided by how old something is, so nobody is erased, lost or refused by it.
+//! Clocks that are days apart, as an administrator may set them. libfaketime gives each process its own time. No
+//! decision depends on how old something is, so nobody is erased, lost or refused because of a clock.
 
 use std::{
     path::{Path, PathBuf},
@@ -25,7 +25,7 @@ const CHANGED: &str =
 const SHIPPED: &str = "query($id: ID!) { order(id: $id) { shipTo { address1 } placedAt } }";
 const DAYS: i64 = 8;
 
-/// libfaketime, where it is installed.
+/// The path of libfaketime, if it is installed.
 fn library() -> Option<PathBuf> {
     let given = std::env::var_os("TANDEM_TEST_FAKETIME").map(PathBuf::from);
     let places = [
@@ -43,14 +43,14 @@ fn library() -> Option<PathBuf> {
     found
 }
 
-/// What makes clocks wrong.
+/// Gives processes wrong clocks.
 struct Clocks {
     preloaded: String,
     _directory: TempDir,
 }
 
 impl Clocks {
-    /// `None`, said aloud, where it cannot be done.
+    /// `None`, with a message, where that is not possible.
     fn find() -> Option<Self> {
         let library = library()?;
         let directory = tempfile::tempdir().unwrap();
@@ -71,8 +71,8 @@ impl Clocks {
         })
     }
 
-    /// What gives a process a clock that is so many days ahead. The clock that only grows is left alone: an administrator does not set that
-    /// either, and what waits in the kernel by it would never wake.
+    /// The variables that give a process a clock that is this many days ahead. The monotonic clock is not changed: an
+    /// administrator cannot set it either, and kernel waits that use it would never end.
     fn ahead(&self, days: i64) -> [(&'static str, String); 3] {
         [
             ("LD_PRELOAD", self.preloaded.clone()),
@@ -82,7 +82,7 @@ impl Clocks {
     }
 }
 
-/// By how many days a time differs from that of this process.
+/// By how many days a time differs from the time of this process.
 #[track_caller]
 fn days_ahead(time: &Value) -> i64 {
     let time = DateTime::parse_from_rfc3339(time.as_str().unwrap()).unwrap();
@@ -117,7 +117,7 @@ fn everything_works_with_a_clock_eight_days_ahead_and_eight_days_behind() {
     }
 }
 
-/// Broker, accounts and orders, each with a clock of its own, on the embedded defaults.
+/// Broker, accounts and orders, each with its own clock, on the embedded defaults.
 struct Apart {
     directory: TempDir,
     _broker: Process,
@@ -150,7 +150,7 @@ impl Apart {
         apart
     }
 
-    /// Starts both services, with clocks that are so many days ahead, and waits until they are ready.
+    /// Starts both services with clocks that are this many days ahead, and waits until they are ready.
     fn serve(&mut self, clocks: &Clocks, accounts: i64, orders: i64) {
         let client = Client::new();
         for (service, url, days) in [
@@ -219,7 +219,7 @@ fn clocks_of_the_services_eight_days_apart_erase_nobody_and_lose_nothing_in_eith
             let told = client.data(&apart.orders(), REPLICA, json!({"id": "gone"}));
             told["orderingCustomer"].is_null().then_some(())
         });
-        // A new orders reads everything, of which all is days old or days ahead for it.
+        // A new orders reads everything. To its clock all of it is days old or days in the future.
         apart.services.clear();
         std::fs::remove_file(apart.directory.path().join("orders.redb")).unwrap();
         apart.serve(&clocks, accounts, orders);

@@ -1,5 +1,5 @@
-//! The front door of all three ports: small hostile requests cost themselves, pages of other origins reach nothing, and the
-//! protocols are spoken to the letter.
+//! The front door of all three ports: small hostile requests cost only their sender, pages of other origins reach
+//! nothing, and the protocols follow their specifications exactly.
 
 mod bounds;
 mod browsers;

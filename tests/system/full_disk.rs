@@ -1,6 +1,7 @@
-//! A disk that is full: the service says that its store is away, and goes on by itself when there is room again.
+//! A full disk: the service reports that its store is unavailable, and recovers by itself when there is space again.
 //!
-//! The limit is that of the process on the size of its files, which takes effect and ends without a file system of its own.
+//! The test limits the size of the process's files instead of filling a disk. The limit can be lifted, and needs no
+//! separate file system.
 
 use std::{process::Command, time::Duration};
 
@@ -12,16 +13,16 @@ use super::support::{
     limit_files, poll,
 };
 
-/// How long the end may take.
+/// How long shutdown may take.
 const END: Duration = Duration::from_secs(20);
 
-/// Sets how large the files of a process may become, in bytes or `unlimited`.
+/// Limits the file size of a process, in bytes or `unlimited`.
 #[track_caller]
 fn limit(process: u32, bytes: &str) {
     assert!(limit_files(process, bytes));
 }
 
-/// Whether the limit can be set here.
+/// Whether this machine can set the limit.
 fn can_limit() -> bool {
     if Command::new("prlimit").arg("--version").output().is_ok() {
         return true;
@@ -31,12 +32,12 @@ fn can_limit() -> bool {
     false
 }
 
-/// A system whose processes may be given a limit.
+/// A system whose processes can be limited.
 fn start() -> Tandem {
     Tandem::builder().surviving_full_disks().start()
 }
 
-/// Creates a customer with much to store.
+/// Creates a customer with much data.
 fn create(tandem: &Tandem, client: &Client, id: &str) -> Value {
     let mut input = customer_input(id, "Lovelace");
     let address = input["addresses"][0].clone();
@@ -74,7 +75,7 @@ fn a_broker_without_room_loses_nothing_and_comes_back_by_itself() {
     };
     assert!(create(&system, &client, "c0")["errors"].is_null());
     replicated(&system, "c0");
-    // Nothing fits any more: what is stored waits, and health says so.
+    // Nothing fits any more: the outbox grows, and health reports it.
     limit(pids[0], "1");
     for number in 1..20 {
         assert!(create(&system, &client, &format!("c{number}"))["errors"].is_null());
@@ -95,7 +96,7 @@ fn a_broker_without_room_loses_nothing_and_comes_back_by_itself() {
     for number in 1..20 {
         replicated(&system, &format!("c{number}"));
     }
-    // All of them full at once, and with room again.
+    // All of them are full at once, and then have space again.
     for pid in pids {
         limit(pid, "1");
     }
@@ -117,7 +118,7 @@ fn a_broker_without_room_loses_nothing_and_comes_back_by_itself() {
         pids,
         "restarted"
     );
-    // Full again, all of it still ends in time.
+    // Full again: all processes still end in time.
     for pid in pids {
         limit(pid, "1");
     }
@@ -149,7 +150,7 @@ fn a_store_without_room_is_away_and_comes_back_by_itself() {
         refused["errors"][0]["extensions"]["code"], "UNAVAILABLE",
         "{refused:#}"
     );
-    // Which of the two is said depends on what is full here: the disk, or what the process may use of it.
+    // The message depends on what is full here: the disk, or what the process may use of it.
     let message = refused["errors"][0]["message"].as_str().unwrap();
     assert!(
         message.contains("its file may not become larger"),
@@ -169,12 +170,12 @@ fn a_store_without_room_is_away_and_comes_back_by_itself() {
         );
         (store["status"] == "DEGRADED").then_some(())
     });
-    // What the service notes by itself is small and may fit: that says nothing of what clients write.
+    // The service's own records are small and may still fit. That must not make the store healthy for clients' writes.
     for _ in 0..20 {
         let health = client.get(&format!("{url}/actuator/health")).json();
         assert_ne!(health["components"]["store"]["status"], "UP", "{health:#}");
     }
-    // What was refused may have been large, and less may still fit: now nothing does.
+    // The refused command may have been large, and a smaller one may still fit. Now nothing fits.
     limit(process, "1");
     poll("the service says that its store is away", || {
         assert!(!create(20_000)["errors"].is_null(), "nothing fits");
@@ -200,7 +201,7 @@ fn a_store_without_room_is_away_and_comes_back_by_itself() {
         json!({}),
     );
     assert_eq!(read["customer"]["revision"], json!(1));
-    // Full again, it still ends in time.
+    // Full again: it still ends in time.
     limit(process, &size.to_string());
     system.process.signal(Signal::TERM);
     system.process.wait_for_end(END);

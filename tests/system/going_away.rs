@@ -1,4 +1,5 @@
-//! Callers that go away: what was begun for them is carried out whole, and is in the log as soon as anybody else's.
+//! Callers that disconnect: a command that has begun is executed completely, and its event is published as fast as any
+//! other.
 
 use std::{
     collections::BTreeSet,
@@ -19,21 +20,21 @@ use super::support::{
     site::Site,
 };
 
-/// Requests of each kind, each given up a little later than the one before.
+/// Requests of each kind. Each one is cancelled a little later than the previous one.
 const REQUESTS: u64 = 120;
-/// By how much.
+/// The time between two such cancellations.
 const STEP: Duration = Duration::from_micros(120);
-/// An event that the relay was not told of would wait for the sweep, which does not come in this test.
+/// The relay would find an event without a hint only in its sweep, which does not happen in this test.
 const PROMPT: Duration = Duration::from_secs(20);
 
-/// Nothing but the hint of the command itself brings an event to the topic.
+/// Only the command's own hint brings an event to the topic.
 fn without_sweeps(builder: TandemBuilder) -> TandemBuilder {
     builder
         .env("TANDEM_OUTBOX_SWEEP_MS", "3600000")
         .env("TANDEM_OUTBOX_ORPHAN_MS", "3600000")
 }
 
-/// Sends a request and closes the connection after a while, whatever has come by then.
+/// Sends a request and closes the connection after a while, whether or not a response has arrived.
 fn give_up(port: u16, path: &str, body: &str, after: Duration) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let head = format!(
@@ -52,7 +53,7 @@ fn operation(query: &str, variables: &Value) -> String {
     json!({"query": query, "variables": variables}).to_string()
 }
 
-/// All ids of a list of the service at this address.
+/// All ids in a list of the service at this address.
 fn kept(client: &Client, url: &str, list: &str) -> BTreeSet<String> {
     let query = format!(
         "query($after: String) {{ page: {list}(first: 100, after: $after) {{
@@ -72,7 +73,7 @@ fn kept(client: &Client, url: &str, list: &str) -> BTreeSet<String> {
     }
 }
 
-/// What is kept and does not change any more.
+/// The stored ids, once they no longer change.
 fn settled(client: &Client, url: &str, list: &str) -> BTreeSet<String> {
     let mut before = kept(client, url, list);
     poll("requests under way have ended", || {
@@ -107,7 +108,7 @@ fn what_is_kept_is_published(tandem: &Tandem) {
             });
             threads.spawn(move || give_up(orders, "/graphql", &order, wait));
             if number % 20 == 19 {
-                // Not more at once than a caller would have: what is refused for its number is not kept.
+                // Limits concurrency, because a request that is refused for the number of requests is not stored.
                 std::thread::sleep(Duration::from_millis(20));
             }
         }

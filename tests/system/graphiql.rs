@@ -1,4 +1,4 @@
-//! What a person sees in a headless Chromium of the real system: the start page, and GraphiQL of the gateway and of each service.
+//! The start page, and GraphiQL of the gateway and of each service, in a headless Chromium on the real system.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Live feeds as a client has them: the library of `web/live`, followed through the gateway while processes are killed.
+//! Live feeds for clients: the library in `web/live` follows through the gateway while processes are killed.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ fn folder(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Node, if it is on this machine; where it is required it must be.
+/// Node, if it is installed. Where it is required, it must be.
 fn node() -> Option<Command> {
     let there = Command::new("node")
         .arg("--version")
@@ -88,7 +88,7 @@ impl Follower {
             .collect()
     }
 
-    /// The newest revision of each order, after a look at every one: each came once, and none was left out.
+    /// The newest revision of each order. Checks that each revision arrived once and none is missing.
     fn orders(&self) -> BTreeMap<String, i64> {
         let mut held = BTreeMap::new();
         for line in self.lines() {
@@ -124,8 +124,8 @@ fn read(order: &Value) -> (String, i64) {
     (id, order["revision"].as_i64().unwrap())
 }
 
-/// Orders change through the gateway while it and orders are killed and restarted, three times each. Answers what was acknowledged, and
-/// the orders that were placed besides.
+/// Changes orders through the gateway while the gateway and orders are killed and restarted, three times each. Returns
+/// what was acknowledged, and the orders that were placed in addition.
 fn trouble(tandem: &Tandem, client: &Client) -> (History, Vec<String>) {
     let gateway = tandem.gateway_url("/graphql");
     let targets = Targets {
@@ -216,7 +216,7 @@ fn every_transport_of_both_ports_carries_snapshot_changes_and_heartbeats_in_one_
     let mut revision = 1;
     let ports = [
         (tandem.gateway_url("/graphql"), FEED.to_owned()),
-        // Cards are accounts' own.
+        // Cards belong to accounts only.
         (
             tandem.orders_url("/graphql"),
             FEED.replace(" creditCards { last4 }", " id"),
@@ -285,7 +285,8 @@ fn every_transport_of_both_ports_carries_snapshot_changes_and_heartbeats_in_one_
     }
 }
 
-/// Where an order is placed that is followed at this address: not always the same, for both know the same orders.
+/// The address to place an order for a follower at this address. It is the other port, because both see the same
+/// orders.
 fn url_of(tandem: &Tandem, url: &str) -> String {
     let gateway = tandem.gateway_url("/graphql");
     if url == gateway {

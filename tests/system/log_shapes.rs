@@ -1,4 +1,4 @@
-//! Logs as Kafka makes them: offsets with holes, partitions that are added. Nobody waits for a message that never comes.
+//! Logs as they occur on Kafka: offsets with gaps, added partitions. Nothing may wait for a message that never comes.
 
 mod mirror;
 
@@ -16,11 +16,11 @@ use super::support::{
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// Within this time the relay, every projection and every live reader notice that there are new partitions (`docs/production.md`), and what
-/// a machine may take beside that on which other tests run.
+/// Within this time the relay, every projection and every live reader notice new partitions (`docs/production.md`),
+/// plus some time for a machine on which other tests run.
 const NOTICED: Duration = Duration::from_secs(10 + 5);
 
-/// Removes both stores; what else is in the directory stays, as the sealing key.
+/// Removes both stores. Everything else in the directory stays, such as the sealing key.
 fn forget(directory: &Path) {
     for service in ["accounts", "orders"] {
         for entry in std::fs::read_dir(directory).unwrap() {
@@ -55,8 +55,8 @@ fn a_log_that_ends_in_transaction_markers_is_read_to_its_end_by_everybody() {
     tandem.customer(&client, "first");
     let order = tandem.order(&client, "first");
     tandem.audited(&client, "order", &order, 1);
-    // Every event comes again in a transaction, which changes nothing, and some in one that is given up. Each partition ends in
-    // a marker then.
+    // Every event is repeated in a transaction, which changes nothing, and some in one that is aborted. After that each
+    // partition ends in a marker.
     for topic in [CUSTOMER_TOPIC, ORDER_TOPIC, "accounts.customer.key"] {
         let events = whole_topic(&log.client(), topic);
         let everywhere: Vec<LoggedEvent> = (0..if topic.ends_with("key") { 1 } else { 6 })
@@ -85,12 +85,12 @@ fn a_log_that_ends_in_transaction_markers_is_read_to_its_end_by_everybody() {
         let events = whole_topic(&log.client(), topic);
         log.mirror(topic, &events[..1], End::Aborted);
     }
-    // Nothing is left to be read, and that is what is told.
+    // Nothing is left to read, and the reported lag is zero.
     poll("the replica is not behind", || {
         let told = health(&client, &tandem.orders_url("/actuator/health"));
         (told["components"]["replica"]["details"]["lag"] == json!(0)).then_some(())
     });
-    // A rebuild comes to the end, and finds everything.
+    // A rebuild reaches the end and finds everything.
     for service in ["accounts", "orders"] {
         let said = tandem.operated(&["rebuild", service]);
         assert!(said.contains("0 removed"), "{said}");
@@ -125,7 +125,7 @@ fn what_lies_behind_an_open_transaction_is_never_taken_for_missing() {
         })
         .collect();
     let open = log.open_mirror(CUSTOMER_TOPIC, &everywhere);
-    // In the log, and hidden from readers.
+    // The event is in the log, but hidden from readers.
     create(&tandem, &client, "behind");
     tandem.published(&client);
     let open_transaction = "a transaction of another producer is open";
@@ -135,7 +135,7 @@ fn what_lies_behind_an_open_transaction_is_never_taken_for_missing() {
         !rebuild.succeeded && told.contains(open_transaction),
         "{told}"
     );
-    // A new store on this log takes no commands before all of it can be read.
+    // A new store on this log accepts no commands before it can read all of the log.
     drop(tandem);
     forget(directory.path());
     let mut tandem = spawn();
@@ -169,7 +169,7 @@ fn the_audit_and_the_doctor_say_what_an_open_transaction_holds_back() {
         json!({"id": "kept", "input": name}),
     );
     tandem.published(&client);
-    // One message of the transaction and one behind it.
+    // One message of the transaction and one after it.
     let from = before[0].offset + 1;
     let held_back = format!("partition {partition} from offset {from} to {}", from + 2);
     let audit = tandem.operate(&["audit", "customer", "kept"]);
@@ -267,7 +267,7 @@ fn a_new_system_on_a_log_with_holes_becomes_ready() {
         log.mirror(topic, &events, End::Committed);
         log.mirror(topic, &events, End::Aborted);
     }
-    // The key stays, the stores go.
+    // The key stays, and the stores are removed.
     forget(directory.path());
     let tandem = start();
     tandem.replicated(&client, "kept", 1);
@@ -300,7 +300,7 @@ fn partitions_that_are_added_are_read_by_everybody_from_their_beginning() {
     assert_eq!(update["order"]["id"], json!(first));
     let cursor = update["cursor"].as_str().unwrap().to_owned();
 
-    // The keys of what new partitions have.
+    // The keys of the events in new partitions.
     let in_new = |topic: &str| -> Vec<String> {
         let mut events = whole_topic(&log.client(), topic);
         events.retain(|event| event.partition >= 6);
@@ -313,7 +313,7 @@ fn partitions_that_are_added_are_read_by_everybody_from_their_beginning() {
         customers.push(id);
     };
     log.add_partitions(CUSTOMER_TOPIC, 12);
-    // From when they exist the relay and the projection have the same time, one beside the other.
+    // The relay and the projection have the same time limit, which begins when the partitions exist.
     poll_for(
         NOTICED,
         "the relay publishes a customer to a new partition, and the replica has it",
@@ -365,7 +365,7 @@ fn partitions_that_are_added_are_read_by_everybody_from_their_beginning() {
     });
     let mut wanted: Vec<&str> = orders.iter().map(String::as_str).collect();
     wanted.sort_unstable();
-    // A subscriber from before, and one with a cursor that knows nothing of the new partitions.
+    // A subscriber from before, and one with a cursor that does not include the new partitions.
     for (subscriber, mut heard) in [(live, heard_live), (subscribe(Some(&cursor)), Vec::new())] {
         while heard.len() < orders.len() {
             heard.push(id_of(&subscriber.next()));
@@ -376,7 +376,8 @@ fn partitions_that_are_added_are_read_by_everybody_from_their_beginning() {
     for order in &orders {
         tandem.audited(&client, "order", order, 1);
     }
-    // A change after the partitions were added goes to another partition than the one before it, and is the newer one still.
+    // After partitions were added, a change goes to another partition than the previous one. It must still count as the
+    // newer one.
     for revision in 2..=4 {
         let name = json!({"name": {"firstName": "Ada", "lastName": format!("Number{revision}")}});
         client.data(

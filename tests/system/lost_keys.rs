@@ -1,5 +1,5 @@
-//! Data keys that are removed from their topic while accounts runs: `tandem keys publish` puts back exactly those, and what a topic that was made anew
-//! lacks comes back by itself.
+//! Data keys that are lost from their topic while accounts runs. `tandem keys publish` republishes exactly those. What
+//! a recreated topic lacks is republished automatically.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ fn keys_that_the_topic_has_lost_on_real_servers_are_published_again_and_no_other
     lost_keys(&Ground::on_real_servers());
 }
 
-/// For each subject its newest record on the topic of keys.
+/// The newest record of each subject on the topic of keys.
 fn newest(log: &Log) -> BTreeMap<String, Raw> {
     let records = log.read(KEYS).into_iter();
     records
@@ -34,7 +34,7 @@ fn newest(log: &Log) -> BTreeMap<String, Raw> {
         .collect()
 }
 
-/// Has what was lost published again; which subjects' records were.
+/// Republishes what was lost. Returns the subjects whose records were published.
 #[track_caller]
 fn published(tandem: &Tandem, log: &Log) -> BTreeSet<String> {
     let place = |raw: &Raw| (raw.partition, raw.offset);
@@ -73,7 +73,8 @@ fn lost_keys(ground: &Ground) {
     });
     assert_eq!(published(&tandem, &log), BTreeSet::new());
 
-    // Some: what lies before the middle of one partition, an older record of the erased one or its tombstone perhaps among them.
+    // A part is lost: everything up to the middle of one partition, perhaps with an older record of the erased
+    // customer, or its tombstone.
     let before = newest(&log);
     let middle = &before["c3"];
     log.cut_compacted(KEYS, middle.partition, middle.offset + 1);
@@ -87,14 +88,15 @@ fn lost_keys(ground: &Ground) {
     assert_eq!(published(&tandem, &log), lost);
     assert_eq!(published(&tandem, &log), BTreeSet::new());
 
-    // All.
+    // Everything is lost.
     for (partition, (_, end)) in log.ends(KEYS) {
         log.cut_compacted(KEYS, partition, end);
     }
     assert_eq!(published(&tandem, &log), all);
     assert_eq!(published(&tandem, &log), BTreeSet::new());
 
-    // The topic itself: that is told, and made good without an order. The new one is read from its beginning.
+    // The topic itself is lost. That is reported, and repaired without an order. The new topic is read from its
+    // beginning.
     log.remake(KEYS);
     poll("the new topic has all keys, and the claim", || {
         let keys: BTreeSet<String> = newest(&log).into_keys().collect();

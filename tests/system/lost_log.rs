@@ -1,5 +1,5 @@
-//! A log that was lost, made anew or cut: nothing is concluded from it, what is removed is removed at an order that names the number,
-//! and the log is made whole again from the stores.
+//! A log that was lost, recreated or truncated. Nothing is concluded from that. Entries are removed only on an order
+//! that gives their number, and the log is restored from the stores.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn health(client: &Client, url: &str, component: &str) -> Option<Value> {
     Some(answer.json()["components"][component].clone())
 }
 
-/// How many a rebuild says are stored and not as the log has them.
+/// How many stored entries differ from the log, according to a rebuild.
 fn left(output: &str) -> u64 {
     let line = output
         .lines()
@@ -88,7 +88,7 @@ fn lost(ground: &mut Ground) {
             !said.succeeded && said.output.contains("accounts.customer.change/"),
             "{said:#?}"
         );
-        // The operator's page has it by partition, with what the store expects.
+        // The operator's page shows the log by partition, with what the store expects.
         let path = format!("/operations/{service}/admin/log/partitions");
         let logs = client.get(&tandem.gateway_url(&path)).json();
         let log = logs.as_array().unwrap().iter();
@@ -115,7 +115,7 @@ fn lost(ground: &mut Ground) {
             assert_eq!(left(&output), OLD as u64 + 3, "{output}");
         }
     }
-    // The customers, and an entry for each and one for the update.
+    // The customers, an entry for each, and one for the update.
     assert_eq!(lacking, 2 * OLD as u64 + 1);
     let removal = |confirmed: u64, file: &str| {
         let file = tandem.data_dir().join(file);
@@ -143,7 +143,7 @@ fn lost(ground: &mut Ground) {
         assert!(revision(&tandem, &client, id).is_i64(), "{id}");
     }
 
-    // At an order, and back again.
+    // Removed on an order, and restored.
     let done = removal(lacking, "removed");
     assert!(done.succeeded, "{done:#?}");
     assert!(
@@ -163,7 +163,7 @@ fn lost(ground: &mut Ground) {
     assert_eq!(back.trim(), format!("{lacking} taken back"));
     assert_eq!(revision(&tandem, &client, "old0"), 2);
 
-    // The other way round: the log has what the stores have.
+    // In the other direction: the log is restored from the stores.
     let restored = tandem.operated(&["log", "restore", "accounts"]);
     assert_eq!(restored.trim(), format!("{OLD} written to the log"));
     let restored = tandem.operated(&["log", "restore", "orders"]);
@@ -172,7 +172,7 @@ fn lost(ground: &mut Ground) {
         tandem.operated(&["log", "accept", service]);
         tandem.operated(&["log", "status", service]);
     }
-    // It is put right: what the restored log cannot have is told, stays, and is not offered for removal.
+    // It is repaired. What the restored log cannot have is reported, stays, and is not offered for removal.
     for service in ["accounts", "orders"] {
         let output = tandem.operated(&["rebuild", service]);
         assert_eq!(left(&output), 0, "{output}");
@@ -298,7 +298,7 @@ fn made_anew_while_running(ground: &Ground) {
     }
     let log = Log::of(&tandem);
     log.remake(CUSTOMERS);
-    // As much comes at once as there was, so that the new topic soon looks like the old one.
+    // As many events are published at once as there were before, so that the new topic soon looks like the old one.
     for number in 0..30 {
         let input = customer_input(&format!("new{number}"), "Lovelace");
         client.data(
@@ -324,7 +324,7 @@ fn made_anew_while_running(ground: &Ground) {
         });
         assert!(gauge.is_some_and(|line| !line.ends_with(" 0")), "{gauge:?}");
     }
-    // It goes on: with what was told to the new topic, and with what is told now. What is stored stays.
+    // The system goes on, with the events from before and after the log was accepted. What is stored stays.
     tandem.customer(&client, "last");
     for id in ["first", "new0", "new29", "last"] {
         tandem.replicated(&client, id, 1);

@@ -1,7 +1,7 @@
-//! Tests against the real binary: each starts `tandem` processes on free ports with a data directory of its own.
+//! Tests against the real binary. Each one starts `tandem` processes on free ports with its own data directory.
 //!
-//! One test binary with a module per subject, so that it is linked once. Waiting is by polling with a limit
-//! ([`support::poll`]); whatever a test starts ends with it.
+//! It is one test binary with a module per subject, so that it is linked once. Tests wait by polling with a limit
+//! ([`support::poll`]). Everything that a test starts ends with it.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The first hour: commands find the running system, help is help, mistakes are told with what would be right.
+//! The first hour of a new user: commands find the running system, help works, and errors say what would be right.
 
 use std::{
     fs,
@@ -36,7 +36,7 @@ fn an_operators_commands_find_the_running_system_by_its_data_directory() {
         let audit = run(&["audit", "customer", "found", "--data-dir", &directory]);
         text(&audit.stdout).contains("CREATED").then_some(())
     });
-    // A flag may stand before or behind the last word.
+    // A flag may come before or after the last word.
     for words in [
         &["rebuild", "orders", "--data-dir", &directory][..],
         &["rebuild", "--data-dir", &directory, "accounts"],

@@ -1,4 +1,5 @@
-//! An older copy of one service's store is put back alone: the service reads from the log what came since, before it takes commands.
+//! An older copy of only one service's store is restored. The service reads what it missed from the log before it
+//! accepts commands.
 
 use std::fs;
 
@@ -24,7 +25,7 @@ fn rename(tandem: &Tandem, client: &Client, id: &str, last_name: &str) {
     client.data(&tandem.gateway_url("/graphql"), UPDATE, input);
 }
 
-/// Waits until orders does not show a customer.
+/// Waits until orders no longer shows a customer.
 #[track_caller]
 fn gone_from_orders(tandem: &Tandem, client: &Client, id: &str) {
     let orders = tandem.orders_url("/graphql");
@@ -37,7 +38,7 @@ fn gone_from_orders(tandem: &Tandem, client: &Client, id: &str) {
     });
 }
 
-/// A system that was changed after a copy was made of one store, which is put back then.
+/// A system that changed after one of its stores was copied. The copy is then restored.
 struct PutBack {
     directory: TempDir,
     client: Client,
@@ -87,7 +88,7 @@ impl PutBack {
         self.client.graphql(url, query, variables)["errors"][0]["extensions"]["code"].clone()
     }
 
-    /// Starts, and looks whether everything is as it was before the copy was put back.
+    /// Starts, and checks that everything is as it was before the copy was restored.
     fn knows_what_came_since(&self) {
         let client = &self.client;
         let tandem = Tandem::builder().data_dir(self.directory.path()).start();
@@ -96,14 +97,14 @@ impl PutBack {
             tandem.gateway_url("/graphql"),
         );
 
-        // The erased one stays erased, here and there.
+        // The erased customer stays erased in both services.
         let erased = client.data(&accounts, CUSTOMER, json!({"id": "k3"}));
         assert!(erased["customer"].is_null(), "{erased:#}");
         gone_from_orders(&tandem, client, "k3");
         let input = json!({"id": "k3", "input": renamed("Again")});
         assert_eq!(self.code(&gateway, UPDATE, input), "NOT_FOUND");
 
-        // Whoever was made since is known, and not made again.
+        // A customer that was created since is known, and is not created again.
         let again = json!({"input": customer_input("kn", "Twice")});
         assert_eq!(self.code(&gateway, CREATE, again), "ALREADY_EXISTS");
         tandem.replicated(client, "kn", 1);
@@ -115,7 +116,7 @@ impl PutBack {
         );
         assert!(order["order"].is_object(), "{order:#}");
 
-        // What was changed since is there, and the next change goes on from it.
+        // Changes made since are there, and the next change continues from them.
         for (id, last_name) in [("k1", "King"), ("k2", "Byron")] {
             let shown = client.data(&accounts, CUSTOMER, json!({"id": id}));
             let expected = json!({"revision": 2, "name": {"lastName": last_name}});

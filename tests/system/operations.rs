@@ -1,4 +1,4 @@
-//! The operator's page and what it asks: through the gateway, by who may and by nobody else.
+//! The operator's page and its requests through the gateway: authorized operators can use it, and nobody else.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,7 +24,7 @@ mod routes;
 
 const SIGNATURE: &str = "ce_tandemsignature";
 
-/// The address of one of the routes that are passed on.
+/// The address of a route that the gateway passes on.
 fn route(tandem: &Tandem, service: &str, path: &str) -> String {
     tandem.gateway_url(&format!("/operations/{service}/admin/{path}"))
 }
@@ -35,7 +35,7 @@ fn kafka(tandem: &Tandem) -> ClientConfig {
     config
 }
 
-/// Writes a message of this customer's key that nobody can take, as any stranger could.
+/// Writes a message with this customer's key that cannot be processed, like any other producer could.
 fn poison(tandem: &Tandem, id: &str, body: &str) {
     let headers: BTreeMap<String, String> = poll("the customer's event in the topic", || {
         let events = whole_topic(&kafka(tandem), CUSTOMER_TOPIC);
@@ -59,7 +59,8 @@ fn poison(tandem: &Tandem, id: &str, body: &str) {
     producer.flush(Duration::from_secs(20)).unwrap();
 }
 
-/// Tells of a customer whose data key is on no topic: by the first event of another one under this name, unsigned.
+/// Publishes an event of a customer whose data key is on no topic: the first event of another customer under this id,
+/// unsigned.
 fn keyless(tandem: &Tandem, like: &str, id: &str) {
     let log = Log::of(tandem);
     let mut event = poll("the customer's event in the topic", || {
@@ -90,7 +91,7 @@ fn rename(tandem: &Tandem, client: &Client, id: &str, last_name: &str) {
     );
 }
 
-/// The dead letters of a service, once there are so many.
+/// The dead letters of a service, once there are this many.
 fn letters(tandem: &Tandem, client: &Client, service: &str, count: usize) -> Vec<Value> {
     let url = route(tandem, service, "dead-letters");
     poll(&format!("{count} dead letters of {service}"), || {

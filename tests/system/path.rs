@@ -1,4 +1,4 @@
-//! The way of a change: from a mutation or a REST call through the topic to orders and its live clients.
+//! The path of a change: from a mutation or a REST call through the topic to orders and its live clients.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ fn the_documented_customer_sent_by_rest_appears_among_the_orders_customers() {
             200
         );
     }
-    // The same body twice made one revision.
+    // The same body, sent twice, made one revision.
     let customer = client.data(
         &tandem.gateway_url("/graphql"),
         "{ customer(id: \"123456\") { revision creditCards { last4 } } }",
@@ -157,7 +157,7 @@ fn every_transport_shows_each_change_of_an_order_once_and_in_order() {
         ORDER_UPDATED,
         variables,
     ));
-    // A subscription says nothing when it begins: orders are placed until each has shown one.
+    // A subscription sends nothing when it begins, so orders are placed until each subscription has shown one.
     let mut orders = Vec::new();
     let mut shown: Vec<Option<Value>> = vec![None; subscriptions.len()];
     poll("each subscription shows an order", || {
@@ -244,13 +244,13 @@ fn listen_to_customer(client: &Client, gateway: &str, id: &str) -> Subscription 
     client.subscribe(Transport::WebSocket, gateway, CUSTOMER_UPDATED, variables)
 }
 
-/// Gives a customer the last name that tells of its new revision.
+/// Gives a customer a last name that contains its new revision.
 fn rename(client: &Client, gateway: &str, id: &str, revision: i64) {
     let name = json!({"name": {"firstName": "Ada", "lastName": format!("Number{revision}")}});
     client.data(gateway, UPDATE, json!({"id": id, "input": name}));
 }
 
-/// The revision that an update of a customer shows.
+/// The revision in an update of a customer.
 fn shown_revision(update: &Value) -> i64 {
     update["data"]["customerUpdated"]["replica"]["revision"]
         .as_i64()
@@ -291,7 +291,7 @@ fn the_first_subscriber_to_a_customer_after_a_quiet_time_misses_nothing() {
     let tandem = Tandem::start();
     let client = Client::new();
     tandem.customer(&client, "quiet");
-    // Orders reads customers' changes patiently when nobody has listened for 10 s.
+    // Orders polls customers' changes less often after nobody has listened for 10 s.
     std::thread::sleep(Duration::from_secs(11));
     let gateway = tandem.gateway_url("/graphql");
     let live = listen_to_customer(&client, &gateway, "quiet");
@@ -395,7 +395,7 @@ fn a_restart_finds_all_data_again() {
         found["order"]["changes"]["nodes"],
         json!([{"type": "PLACED"}])
     );
-    // The path still runs: a change made now reaches orders.
+    // The path still works: a change made now reaches orders.
     client.data(
         &gateway,
         UPDATE,

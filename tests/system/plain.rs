@@ -1,4 +1,4 @@
-//! `--personal-data plain`: readable events, switched on and off on the same data, and what erasing still does.
+//! `--personal-data plain`: readable events, switched on and off on the same data, and what an erasure still does.
 
 use serde_json::{Value, json};
 use tandem_backends::require;
@@ -16,10 +16,10 @@ const ORDERING: &str = "query($id: ID!) { orderingCustomer(id: $id) {
     name { lastName } contact { email } addresses { address1 } replica { revision } } }";
 const ORDER: &str = "query($id: ID!) { order(id: $id) { status shipTo { address1 } } }";
 const ERASE: &str = "mutation($id: ID!) { eraseCustomer(id: $id) { id erasedAt } }";
-/// The setting of accounts, as `up` takes it.
+/// The setting of accounts, which `up` passes on.
 const SETTING: &str = "--personal-data";
 
-/// Last names, one for each revision: found nowhere by chance.
+/// Last names, one for each revision. They do not occur by chance.
 const SEALED: [&str; 2] = ["Qzavelmorsk", "Wrexundolby"];
 const PLAIN: [&str; 2] = ["Yorvenstratl", "Pliskorvanta"];
 const STREET: &str = "Krundomezoi 71";
@@ -45,7 +45,7 @@ fn with(
     move |builder| builder.flag(SETTING).flag(setting)
 }
 
-/// The system, used as a client does, and looked at as a reader of the topics does.
+/// The system, used like a client, and observed like a reader of the topics.
 struct Story<'a> {
     tandem: &'a Tandem,
     client: &'a Client,
@@ -93,7 +93,7 @@ impl Story<'_> {
         self.data(CUSTOMER, json!({"id": id}))["customer"]["name"]["lastName"].clone()
     }
 
-    /// Orders reads the customer so.
+    /// Checks that orders reads the customer with this revision and name.
     fn is_read(&self, id: &str, revision: i64, last_name: &str) {
         self.tandem.replicated(self.client, id, revision);
         let read = self.data(ORDERING, json!({"id": id}));
@@ -114,7 +114,7 @@ impl Story<'_> {
         self.tandem.operated(&["audit", "customer", id])
     }
 
-    /// Erases the customer and waits until nothing of the person is shown, here and after a rebuild.
+    /// Erases the customer and waits until nothing of the person is shown, now and after a rebuild.
     fn erase(&self, id: &str, orders: &[&str], revision: i64) {
         let erased = self.data(ERASE, json!({"id": id}));
         assert_eq!(erased["eraseCustomer"]["id"], id);
@@ -192,11 +192,11 @@ fn sealed_and_plain_are_switched_on_the_same_data_and_erasing_forgets_both() {
         story.order_event(&second).body["shipTo"]["address1"],
         STREET
     );
-    // A customer who never had a key.
+    // A customer that never had a key.
     story.data(CREATE, json!({"input": person("keyless", PLAIN[1])}));
     is_plain(&story.event("keyless", 1), PLAIN[1]);
     story.is_read("keyless", 1, PLAIN[1]);
-    // The key is not part of a plain event: a rebuild from one must not lose it.
+    // The key is not part of a plain event. A rebuild from such an event must not lose the key.
     story.rebuild_both();
     assert_eq!(story.last_name("gone"), PLAIN[0]);
     end(tandem);
@@ -235,7 +235,7 @@ fn sealed_and_plain_are_switched_on_the_same_data_and_erasing_forgets_both() {
     story.is_read("gone", 4, PLAIN[1]);
     story.erase("gone", &[&first, &second], 5);
     story.erase("keyless", &[], 3);
-    // What was sealed is gone. What was told in plain stays readable in the log, as docs/decisions/0009 says.
+    // Sealed data is gone. Data that was published in plain stays readable in the log, as docs/decisions/0009 says.
     let audit = story.audit("gone");
     assert!(audit.contains("ERASED"), "{audit}");
     for name in SEALED {

@@ -1,4 +1,4 @@
-//! Nothing is concluded from absence: a data key that is not there, a topic of keys that was lost.
+//! Nothing is concluded from absence: a data key is missing, or the topic of keys was lost.
 
 use serde_json::{Value, json};
 use tandem_backends::require;
@@ -16,7 +16,7 @@ const REPLICA: &str =
     "query($id: ID!) { orderingCustomer(id: $id) { name { lastName } replica { revision } } }";
 const ORDER: &str = "query($id: ID!) { order(id: $id) { status shipTo { address1 } } }";
 
-/// The last name in each service, null where there is none.
+/// The last name in each service. Null where there is none.
 fn names(tandem: &Tandem, client: &Client, id: &str) -> (Value, Value) {
     let ask = |url: String, query: &str, field: &str| {
         let answer = client.try_graphql(&url, query, json!({"id": id}));
@@ -38,7 +38,7 @@ fn is_known(tandem: &Tandem, client: &Client, id: &str, last_name: &str) {
     });
 }
 
-/// Whose keys are waited for, by which reader.
+/// The subjects whose keys are missing, and the reader that waits for each.
 fn waiting(tandem: &Tandem) -> Vec<(String, String)> {
     let told = tandem.operated(&["keys", "waiting", "--json"]);
     let all: Vec<Value> = serde_json::from_str(&told).unwrap();
@@ -58,14 +58,14 @@ fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Metrics of a service that begin so.
+/// The metrics of a service with this prefix.
 fn metric(client: &Client, url: &str, name: &str) -> Vec<String> {
     let metrics = client.get(&format!("{url}/actuator/prometheus")).body;
     let lines = metrics.lines().filter(|line| line.starts_with(name));
     lines.map(str::to_owned).collect()
 }
 
-/// A system with customers a, b and gone, who was erased, and an order of a; everything on the topics.
+/// A system with the customers a and b, an erased customer gone, and an order of a. Everything is published.
 fn original(ground: &Ground) -> (Vec<Raw>, Vec<Raw>, Vec<Raw>, String) {
     let tandem = ground.start();
     let client = Client::new();
@@ -113,7 +113,7 @@ fn late_keys(first: &Ground, second: impl Fn() -> Ground, time: &str) {
     let aged = |messages: &[Raw]| -> Vec<Raw> {
         messages.iter().cloned().map(|raw| raw.at(time)).collect()
     };
-    // The change topics are there, the topic of keys is still to come.
+    // The change topics exist, but the topic of keys does not yet.
     let second = second().with_key_of(first);
     {
         let log = second.log();
@@ -132,7 +132,7 @@ fn late_keys(first: &Ground, second: impl Fn() -> Ground, time: &str) {
         ("gone", "orders-replica"),
     ]);
     poll("both services say whose keys they wait for", || {
-        // Of gone the log holds the erasure: whoever has read it waits for no key.
+        // The log holds the erasure of gone. A reader that has read it waits for no key.
         let waiting = waiting(&tandem);
         let mut least = wanted.clone();
         least.retain(|(subject, _)| subject != "gone");
@@ -145,7 +145,7 @@ fn late_keys(first: &Ground, second: impl Fn() -> Ground, time: &str) {
         poll("health says so", || {
             let health = client.get(&format!("{url}/actuator/health")).json();
             let told = &health["components"]["dataKeys"];
-            // Whose keys they are is for operators alone.
+            // Only operators may see whose keys they are.
             assert!(told["details"]["of"].is_null(), "{told}");
             (told["status"] == "DEGRADED").then_some(())
         });
@@ -164,7 +164,7 @@ fn late_keys(first: &Ground, second: impl Fn() -> Ground, time: &str) {
             },
         );
     }
-    // Nobody is taken for erased, nobody is made a second time, and nothing is published because of what is not there.
+    // No customer counts as erased, none is created twice, and nothing is published because of the missing keys.
     assert_eq!(names(&tandem, &client, "a"), (Value::Null, Value::Null));
     let again = client.graphql(
         &tandem.accounts_url("/graphql"),
@@ -179,7 +179,7 @@ fn late_keys(first: &Ground, second: impl Fn() -> Ground, time: &str) {
         told.iter().all(|raw| raw.key == "gone" || raw.is_claim()),
         "{told:?}"
     );
-    // Others are served meanwhile.
+    // Other customers are served meanwhile.
     tandem.customer(&client, "new");
     for service in ["accounts", "orders"] {
         let told = tandem.operated(&["rebuild", service]);
@@ -208,7 +208,7 @@ fn late_keys(first: &Ground, second: impl Fn() -> Ground, time: &str) {
     let gateway = tandem.gateway_url("/graphql");
     client.data(&gateway, PLACE, json!({"input": order_input("b")}));
     drop(tandem);
-    // With the keys came the claims of the stores that they were published from, which are not in use.
+    // The claims of the original stores came with the keys. Those stores are not in use.
     let tandem = second.start();
     is_known(&tandem, &client, "a", "King");
 }
@@ -248,7 +248,7 @@ fn one_missing(ground: &Ground) {
         ground.put_keys(Some(&kept));
         lost
     };
-    // Both stores are new, so that nobody remembers the key.
+    // Both stores are new, so that no store remembers the key.
     for service in ["accounts", "orders"] {
         ground.lose_store(service);
     }
@@ -304,7 +304,7 @@ fn lost_keys(ground: &Ground) {
     }
     is_known(&tandem, &client, "a", "King");
     drop(tandem);
-    // A new orders lives on what was published again.
+    // A new orders works from what was republished.
     ground.lose_store("orders");
     let tandem = ground.start();
     is_known(&tandem, &client, "a", "King");
@@ -312,7 +312,7 @@ fn lost_keys(ground: &Ground) {
     let found = client.data(&tandem.orders_url("/graphql"), ORDER, json!({"id": order}));
     assert_eq!(found["order"]["shipTo"]["address1"], "1 Ockham Park");
     assert!(waiting(&tandem).is_empty());
-    // On demand too.
+    // A republish on demand finds nothing to do.
     let told = tandem.operated(&["keys", "publish"]);
     assert_eq!(told.trim(), "0 published");
 }

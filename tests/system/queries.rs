@@ -1,4 +1,4 @@
-//! Every file of `queries/` is run against the running system, with its variables.
+//! Runs every file in `queries/` on the running system, with its variables.
 
 use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
@@ -64,7 +64,7 @@ fn every_query_of_the_folder_runs_and_answers() {
     assert_eq!(updated["updateCustomer"]["customer"]["revision"], 2);
     let advanced = data("advance-order", Some(&id));
     assert_eq!(advanced["advanceOrder"]["order"]["status"], "CONFIRMED");
-    // Whether the subscriptions were there in time is a matter of luck: changes go on until both have shown one.
+    // The subscriptions may have begun too late, so changes are made until both have shown one.
     let mut revision = 2;
     let mut live = (None, None);
     poll("both subscriptions show an update", || {

@@ -1,5 +1,5 @@
-//! What an operator is told when Kafka or MongoDB cannot be used: one sentence that says why and what to mend, in health, in the
-//! log and by commands; and who stays in service meanwhile.
+//! What an operator sees when Kafka or MongoDB cannot be used: one sentence that says why and what to repair, in
+//! health, in the log and from commands. Also which services stay ready meanwhile.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::support::{Client, Process, Signal, Tandem, graph::UPDATE, poll, tande
 
 const SECRET: &str = "wrong-password";
 
-/// A service by itself, which need not become ready.
+/// A single service that need not become ready.
 struct Service {
     process: Process,
     port: u16,
@@ -47,7 +47,7 @@ impl Service {
         Some((answer.status, answer.json()))
     }
 
-    /// What a component says of itself, once it says this.
+    /// The error of a component, once it contains this text.
     fn says(&self, client: &Client, component: &str, text: &str) -> String {
         poll(&format!("{component} says: {text}"), || {
             let (_, health) = self.health(client, "")?;
@@ -56,7 +56,7 @@ impl Service {
         })
     }
 
-    /// The log, after the end.
+    /// Stops the service and returns its log.
     fn log(mut self) -> String {
         self.process.signal(Signal::TERM);
         self.process.wait_for_end(Duration::from_secs(20));
@@ -64,7 +64,7 @@ impl Service {
     }
 }
 
-/// One sentence, short, that gives nothing away and shows nothing of the drivers' insides.
+/// Checks that it is one short sentence without secrets and without internals of the drivers.
 fn is_a_sentence(told: &str) {
     assert!(told.len() < 320, "{told}");
     for inside in [
@@ -125,7 +125,7 @@ fn every_reason_why_kafka_is_out_of_reach_is_one_sentence() {
             tls_properties(&kafka, "ssl.ca.location", ""),
             "is not trusted: set the property ssl.ca.location",
         ),
-        // Another way to write 127.0.0.1, which stands in no certificate.
+        // Another notation of 127.0.0.1, which no certificate contains.
         (
             "orders",
             format!("127.1:{port}"),
@@ -150,7 +150,7 @@ fn every_reason_why_kafka_is_out_of_reach_is_one_sentence() {
         is_a_sentence(&told);
         let (_, health) = running.health(&client, "").unwrap();
         assert_eq!(health["components"]["kafka"]["status"], "DOWN");
-        // Out of service it is for another reason: its store is new, and asks the log what it should hold.
+        // It is out of service for another reason: its store is new, and asks the log what it should hold.
         assert_eq!(health["components"]["filling"]["status"], "OUT_OF_SERVICE");
         poll("the log says it too", || {
             running.process.errors().contains(said).then_some(())
@@ -160,7 +160,7 @@ fn every_reason_why_kafka_is_out_of_reach_is_one_sentence() {
         assert_eq!(lines.len(), 1, "{said} in:\n{log}");
         assert!(!log.contains(SECRET), "{log}");
     }
-    // A command is told the same, and need not wait for a time-out.
+    // A command prints the same, and does not wait for a timeout.
     let mut audit = tandem_command();
     audit.args(["audit", "customer", "1", "--kafka-brokers", &closed]);
     let mut audit = Process::start(&mut audit);
@@ -186,7 +186,7 @@ fn kafka_away_degrades_and_takes_nobody_out_of_service() {
     tandem.customer(&client, "served");
     tandem.replicated(&client, "served", 1);
     kafka.kill(0).unwrap();
-    // A command is answered as before; its event waits.
+    // A command is answered as before. Its event waits.
     let name = json!({"name": {"firstName": "Ada", "lastName": "King"}});
     client.data(
         &tandem.accounts_url("/graphql"),
@@ -275,7 +275,7 @@ fn every_reason_why_mongodb_cannot_be_used_is_one_sentence() {
             .for_each(is_a_sentence);
         assert!(!log.contains(SECRET), "{log}");
     }
-    // A server that goes away later is told of in time for a probe.
+    // A server that goes down later is reported in time for a probe.
     let running = Service::start(
         "accounts",
         &[

@@ -1,4 +1,5 @@
-//! Stores made again from the log: at an operator's word while everything runs, and by themselves when they are new.
+//! Stores that are rebuilt from the log: on an operator's order while everything runs, and automatically when they are
+//! new.
 
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ fn kafka(tandem: &Tandem) -> ClientConfig {
     config
 }
 
-/// Each line that says what was rebuilt, as (what, read, written, refused).
+/// The lines that say what was rebuilt, as (what, read, written, refused).
 fn told(output: &str) -> Vec<(String, u64, u64, u64)> {
     output
         .lines()
@@ -114,11 +115,11 @@ fn an_interrupted_rebuild_is_started_again() {
     let client = Client::new();
     tandem.customer(&client, "interrupted");
     let order = tandem.order(&client, "interrupted");
-    // With the broker stopped a rebuild goes on until something is done about it.
+    // While the broker is stopped, a rebuild does not end by itself.
     let broker = tandem.child("broker").unwrap();
     let begun = || {
         signal(broker, Signal::STOP);
-        // Of two at once one is refused, whichever came second; the other one is under way.
+        // Of two concurrent rebuilds the one that came second is refused. The other one goes on.
         let mut both: Vec<_> = (0..2)
             .map(|_| tandem.begin(&["rebuild", "orders"]))
             .collect();
@@ -132,7 +133,7 @@ fn an_interrupted_rebuild_is_started_again() {
         assert!(errors.contains("under way already"), "{errors}");
         both.remove(0)
     };
-    // The operator hangs up.
+    // The operator disconnects.
     let rebuild = begun();
     rebuild.signal(Signal::KILL);
     signal(broker, Signal::CONT);
@@ -221,7 +222,7 @@ fn a_service_on_an_empty_store_fills_it_by_itself() {
             known(&tandem, &client, &order)
         });
         assert_eq!(after, before, "after {store} was lost");
-        // It goes on where the log ends: no revision is given out twice, no customer is made twice.
+        // The store continues where the log ends: no revision is used twice, and no customer is created twice.
         let again = client.graphql(
             &tandem.accounts_url("/graphql"),
             super::support::graph::CREATE,

@@ -1,4 +1,5 @@
-//! Stores that hold what the log has never heard of: a rebuild tells of it, and takes it out at an order that names the number.
+//! Stores that hold entries that were never in the log. A rebuild reports them, and removes them on an order that gives
+//! their number.
 
 use mongodb::{
     Collection,
@@ -17,7 +18,7 @@ use super::support::{
     workload::{Targets, Workload},
 };
 
-/// The databases, reached past the services.
+/// The databases, accessed without the services.
 struct Databases {
     runtime: Runtime,
     client: mongodb::Client,
@@ -56,7 +57,7 @@ impl Databases {
         assert_eq!(done.matched_count, 1, "{id} in {name}");
     }
 
-    /// Puts a copy of a document beside it, with another id and whatever else is given.
+    /// Adds a copy of a document with another id and these changes.
     fn copy(&self, database: &str, name: &str, id: &str, changed: Document) {
         let mut copy = self.get(database, name, id);
         for (field, value) in changed {
@@ -73,7 +74,7 @@ impl Databases {
     }
 }
 
-/// A document without what a rebuild makes anew.
+/// A document without the fields that a rebuild makes anew.
 fn lasting(mut document: Document) -> Document {
     document.remove("replicatedAt");
     document
@@ -205,7 +206,7 @@ fn a_rebuild_takes_out_what_the_log_lacks_at_an_order_alone() {
             doc! { "changedBy": "forger", "eventId": Uuid::new(), "offset": 9_999_i64, "changedAt": DateTime::MIN },
         );
     }
-    // An entry whose place another document has taken.
+    // An entry whose place is taken by another document.
     let (database, name, id) = &entries[1];
     let collection = databases.collection(database, name);
     databases
@@ -222,7 +223,7 @@ fn a_rebuild_takes_out_what_the_log_lacks_at_an_order_alone() {
     let is_there = |database: &str, name: &str, id: &str| {
         databases.find(database, name, doc! { "_id": id }).is_some()
     };
-    // Without an order it is told and left.
+    // Without an order they are reported and left.
     for (service, count) in [("accounts", 6), ("orders", 7)] {
         let output = tandem.operated(&["rebuild", service]);
         let told = format!("{count} stored are not as the log has them");
@@ -266,7 +267,7 @@ fn a_rebuild_takes_out_what_the_log_lacks_at_an_order_alone() {
         None
     );
 
-    // Life goes on from what the log says.
+    // The system continues from what the log says.
     let updated = client.data(
         &gateway,
         UPDATE,
@@ -293,7 +294,7 @@ fn a_rebuild_takes_out_what_the_log_lacks_at_an_order_alone() {
         },
         &history,
     );
-    // And again there is nothing to take out.
+    // Now there is nothing to remove.
     for service in ["accounts", "orders"] {
         let output = tandem.operated(&["rebuild", service]);
         for line in output.lines() {
@@ -312,7 +313,8 @@ fn the_embedded_store_is_rebuilt_with_nothing_to_take_out() {
         accounts: vec![tandem.accounts_url("/graphql")],
         orders: vec![tandem.orders_url("/graphql")],
     };
-    // Whatever is published and cleared between the look and the end of the log is not taken for a phantom.
+    // An event that is published and cleared between the check and the end of the log must not count as missing from
+    // the log.
     let workload = Workload::start("embedded", 17, 4, &targets);
     workload.goes_on(50);
     for service in ["accounts", "orders", "accounts", "orders"] {

@@ -1,4 +1,4 @@
-//! An event that Kafka will not take holds back its own key, and nobody else's.
+//! An event that Kafka refuses blocks only its own key.
 
 use rdkafka::{
     ClientConfig,
@@ -63,7 +63,7 @@ fn an_event_that_kafka_refuses_for_ever_holds_back_its_own_key_alone() {
     let address = large["addresses"][0].clone();
     large["addresses"] = json!(vec![address; 60]);
     client.data(&accounts, CREATE, json!({"input": large}));
-    // Small again, but behind the large one.
+    // Small again, but queued behind the large one.
     client.data(
         &accounts,
         UPDATE,
@@ -76,10 +76,10 @@ fn an_event_that_kafka_refuses_for_ever_holds_back_its_own_key_alone() {
     for number in 0..30 {
         tandem.customer(&client, &format!("small-{number}"));
         let outbox = readiness(&client, &tandem)["components"]["outbox"].clone();
-        // Had the relay paused, it would say why.
+        // If the relay had paused, it would report why.
         assert!(outbox["details"]["trouble"].is_null(), "{outbox}");
         assert_eq!(outbox["details"]["refusedEvents"], 1);
-        // Whose event it is, is for operators alone.
+        // Only operators may see whose event it is.
         assert!(!outbox.to_string().contains("large"), "{outbox}");
     }
     let of_operators = || {
@@ -105,7 +105,7 @@ fn an_event_that_kafka_refuses_for_ever_holds_back_its_own_key_alone() {
         (readiness(&client, &tandem)["status"] != "UP").then_some(())
     });
 
-    // Somebody puts the topic right.
+    // Somebody corrects the topic's settings.
     let wider = AlterConfig::new(ResourceSpecifier::Topic(CUSTOMER_TOPIC))
         .set("retention.ms", "-1")
         .set(LIMIT, "1000000");

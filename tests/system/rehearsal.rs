@@ -1,9 +1,10 @@
-//! The rehearsal of what a cluster does to its pods: two of each role on real servers, under callers and live subscribers, are restarted in
-//! turn, scaled out and in, evicted, and upgraded role by role. No request fails that its caller sends again as documented, nothing is lost,
-//! and no subscriber misses a change or is told one twice.
+//! Rehearses what a cluster does to its pods. Two instances of each role run on real servers, with callers and live
+//! subscribers. They are restarted in turn, scaled out and in, evicted, and upgraded role by role. No request fails if
+//! its caller retries as documented, nothing is lost, and no subscriber misses a change or gets one twice.
 //!
-//! `TANDEM_REHEARSAL_BEFORE` names the binary of an earlier commit: all begins with that, and the upgrade is to this one. Without it the upgrade
-//! is from this binary to itself, which rehearses the procedure and no compatibility; the test says which it was.
+//! `TANDEM_REHEARSAL_BEFORE` names the binary of an earlier commit. Everything begins with that one, and the upgrade is
+//! to this one. Without it the upgrade is from this binary to itself, which rehearses the procedure but not
+//! compatibility. The test prints which of the two it was.
 
 #[path = "rehearsal/callers.rs"]
 mod callers;
@@ -26,14 +27,14 @@ use super::support::{
     poll,
 };
 
-/// As `terminationGracePeriodSeconds` of the manifests.
+/// The same as `terminationGracePeriodSeconds` in the manifests.
 const GRACE: Duration = Duration::from_secs(30);
 const CALLERS: u64 = 4;
 const SUBSCRIBERS: usize = 20;
-/// Writes that are answered before the next process goes.
+/// Writes that must be answered before the next process is stopped.
 const WRITES: u64 = 40;
 
-/// The instances of a role, and what leads to those that are ready: a Deployment with its Service.
+/// The instances of a role, and a forwarder to those that are ready: a Deployment with its Service.
 struct Role {
     service: &'static str,
     instances: Vec<Instance>,
@@ -65,11 +66,11 @@ struct Cluster {
     followers: Vec<Follower>,
     stopped: Vec<Stopped>,
     told: Vec<Phase>,
-    // The last to go: instances end before the servers that they use.
+    // Declared last, because instances must end before the servers that they use.
     fleet: Fleet,
 }
 
-/// What a phase did to callers and subscribers.
+/// The effects of a phase on callers and subscribers.
 struct Phase {
     name: &'static str,
     took: Duration,
@@ -83,7 +84,7 @@ const ORDERS: usize = 1;
 const GATEWAYS: usize = 2;
 
 impl Cluster {
-    /// Two of each role, of this binary, and nobody who asks for anything yet.
+    /// Two instances of each role, with this binary, and no callers yet.
     fn start(program: &Path) -> Self {
         let fleet = Fleet::new();
         let mut roles = ["accounts", "orders", "router"].map(|service| Role::new(&fleet, service));
@@ -108,12 +109,12 @@ impl Cluster {
         }
     }
 
-    /// One more of a role: it gets requests when it is ready.
+    /// Adds an instance to a role. It gets requests when it is ready.
     fn add(&mut self, role: usize, program: &Path) {
         add(&self.fleet, &mut self.roles, role, program);
     }
 
-    /// Takes an instance away: no new connection goes to it, and it is told to stop.
+    /// Removes an instance: it gets no new connections, and is then stopped.
     fn take_away(&mut self, role: usize, number: usize) {
         let role = &mut self.roles[role];
         let mut going = role.instances.remove(number);
@@ -121,7 +122,7 @@ impl Cluster {
         self.stopped.push(going.stop(GRACE));
     }
 
-    /// Runs a part of the rehearsal and keeps what it did to those outside.
+    /// Runs a part of the rehearsal and records its effects on callers and subscribers.
     fn phase(&mut self, name: &'static str, part: impl FnOnce(&mut Self)) {
         let (begun, before) = (Instant::now(), ends(&self.followers));
         part(self);
@@ -163,7 +164,7 @@ impl Cluster {
         }
     }
 
-    /// As a node is drained: the pod goes first, and another one comes elsewhere.
+    /// Like a drained node: the pod is removed first, and a new one starts elsewhere.
     fn evict_one_of_each(&mut self, program: &Path) {
         for role in [ACCOUNTS, ORDERS, GATEWAYS] {
             self.take_away(role, 0);
@@ -173,7 +174,7 @@ impl Cluster {
         }
     }
 
-    /// In the order of docs/production.md. A new one is ready before an old one goes.
+    /// In the order of docs/production.md. A new instance is ready before an old one is stopped.
     fn upgrade_role_by_role(&mut self, to: &Path) {
         for role in [ORDERS, ACCOUNTS, GATEWAYS] {
             for _ in 0..self.roles[role].instances.len() {
@@ -219,7 +220,7 @@ impl Phase {
     }
 }
 
-/// What `--version` says of a binary.
+/// The output of a binary's `--version`.
 fn version(program: &Path) -> String {
     let output = command_of(program).arg("--version").output();
     let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));

@@ -1,7 +1,7 @@
-//! A rolling restart under subscribers: orders and gateways go and come back one by one while orders change. Each subscriber is told to
-//! go, goes on behind its cursor, and has each change once, in order, and none too few.
+//! A rolling restart with subscribers: instances of orders and gateways are restarted one by one while orders change.
+//! Each subscriber is told to reconnect, resumes after its cursor, and gets each change once and in order.
 //!
-//! `TANDEM_ROLLING_SUBSCRIBERS` says how many (100 if it is not set; a release build takes 1,000 on two processors).
+//! `TANDEM_ROLLING_SUBSCRIBERS` sets how many (100 by default; a release build handles 1,000 on two processors).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,15 +23,16 @@ use super::support::{
     poll,
 };
 
-/// Customers, each followed by a part of the subscribers.
+/// The subscribers are divided among these customers.
 const CUSTOMERS: usize = 20;
-/// Changes that are acknowledged before the next process goes.
+/// Changes that must be acknowledged before the next process is restarted.
 const CHANGES: usize = 60;
 fn customer(number: usize) -> String {
     format!("rolling-{number}")
 }
 
-/// Places and advances orders of all customers until it is stopped; answers the newest acknowledged revision of each order.
+/// Places and advances orders of all customers until it is stopped. Returns the newest acknowledged revision of each
+/// order.
 struct Writer {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<Mutex<HashMap<String, (String, i64)>>>,
@@ -103,7 +104,7 @@ fn write(
     };
     let placed = send(PLACE, json!({"input": order_input(&customer)}));
     let Some(placed) = placed else {
-        // Nobody hammers a system that is away.
+        // A pause, so that a system that is down is not flooded.
         std::thread::sleep(Duration::from_millis(50));
         return;
     };
@@ -164,7 +165,7 @@ fn a_rolling_restart_of_orders_and_gateways_is_not_seen_by_subscribers() {
         let told = ends(&subscribers);
         println!("{signal:?}: {told:?}");
         if signal == Signal::TERM {
-            // What is told to stop says so to each of its subscribers.
+            // A process that is told to stop announces that to each of its subscribers.
             let cut = |ends: &BTreeMap<End, usize>| ends.get(&End::Cut).copied().unwrap_or(0);
             assert_eq!(cut(&told), cut(&before), "{told:?}");
             assert!(told.contains_key(&End::Restart) && told.contains_key(&End::Error));

@@ -1,4 +1,5 @@
-//! Replacing the sealing key while the system serves: nothing is unreadable, an interruption loses nothing, and the old key may go.
+//! Replacing the sealing key while the system serves: all data stays readable, an interruption loses nothing, and the
+//! old key can then be removed.
 
 use serde_json::{Value, json};
 use tandem_backends::require;
@@ -29,7 +30,7 @@ fn card() -> Value {
     json!({"type": "PRIMARY", "number": "4111 1111 1111 1111", "expiration": "12/2031", "nameOnCard": "Ada Lovelace"})
 }
 
-/// Gives the same card again: a number that opens is the same, and nothing is changed.
+/// Writes the same card again: if the stored number opens, it is the same, and nothing changes.
 fn card_opens(tandem: &Tandem, client: &Client, id: &str) {
     let accounts = tandem.accounts_url("/graphql");
     let revision = |client: &Client| {
@@ -78,7 +79,7 @@ fn replaced(ground: &Ground) {
     {
         ground.write_key(&format!("{NEW}\n{OLD}"));
         let tandem = ground.start();
-        // Both keys open; what is new is sealed with the new one.
+        // Both keys open. New data is sealed with the new key.
         rename(&tandem, &client, "c1", "King");
         tandem.replicated(&client, "c1", 2);
         card_opens(&tandem, &client, "c2");
@@ -106,8 +107,9 @@ fn replaced(ground: &Ground) {
     }
     let new = fingerprint_of_claim(ground);
     assert_ne!(new, old);
-    // Somebody who may write says again what accounts has claimed with the old key: it is signed. Accounts says the last word, or, where it does not run
-    // before compaction leaves the old claim alone, goes by what it has noted.
+    // Somebody who may write repeats the claim that accounts made with the old key. The claim has a valid signature.
+    // Accounts publishes its own claim after it. If accounts does not run before compaction leaves only the old claim,
+    // it uses what it has stored.
     for runs in [true, false] {
         ground.write_key(&format!("{NEW}\n{OLD}"));
         let tandem = runs.then(|| ground.start());
@@ -125,7 +127,7 @@ fn replaced(ground: &Ground) {
             assert_eq!(newest_fingerprint(&log), old);
         }
     }
-    // The old key is gone, and nothing is unreadable: in the stores, in the log, in new stores made of it.
+    // The old key is removed, and everything stays readable: in the stores, in the log, and in new stores made from it.
     ground.write_key(NEW);
     for is_new in [false, true] {
         if is_new {
@@ -152,7 +154,7 @@ fn replaced(ground: &Ground) {
         assert!(audit.contains("Lovelace"), "{audit}");
         tandem.published(&client);
     }
-    // The old key alone opens nothing any more.
+    // The old key alone no longer opens anything.
     ground.write_key(OLD);
     let mut refused = ground.builder().spawn();
     let status = refused
@@ -167,7 +169,7 @@ fn fingerprint_of_claim(ground: &Ground) -> String {
     newest_fingerprint(&log)
 }
 
-/// That of the claim which the topic of keys shows last.
+/// The fingerprint in the last claim on the topic of keys.
 fn newest_fingerprint(log: &Log) -> String {
     let claim = log
         .read(KEYS)
@@ -204,7 +206,7 @@ fn a_replacement_that_is_interrupted_goes_on_by_itself() {
             begun.then_some(())
         });
         drop(rotation);
-        // Whole system killed, in whatever state the work is.
+        // The whole system is killed, at any state of the work.
         drop(tandem);
     }
     // A configuration that is rolled back now opens nothing that the new key has sealed.
@@ -235,7 +237,7 @@ fn a_replacement_that_is_interrupted_goes_on_by_itself() {
     let newest = keys.iter().rfind(|raw| raw.key == "c7").unwrap();
     let body: Value = serde_json::from_slice(newest.payload.as_deref().unwrap()).unwrap();
     assert!(body["wrapped"].as_str().unwrap().starts_with("v2."));
-    // Somebody repeats what the old key has wrapped: it is signed, and nobody can open it any more.
+    // Somebody repeats a record that the old key has wrapped. It is signed, but nobody can open it any more.
     let old = keys.iter().find(|raw| raw.key == "c7").unwrap();
     assert_ne!(old.payload, newest.payload);
     log.write(KEYS, std::slice::from_ref(old));

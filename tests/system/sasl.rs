@@ -1,4 +1,5 @@
-//! Kafka as Confluent Cloud speaks it, SASL_SSL with PLAIN: the whole path, and one clear error for a wrong password.
+//! Kafka with the protocol of Confluent Cloud, SASL_SSL with PLAIN: the whole path, and one clear error for a wrong
+//! password.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ fn kafka() -> (Runtime, Kafka) {
     (runtime, kafka)
 }
 
-/// The properties beside the brokers, as KEY=VALUE, with this password.
+/// The properties other than the brokers, as KEY=VALUE, with this password.
 fn properties(kafka: &Kafka, password: Option<&str>) -> Vec<String> {
     kafka
         .client_properties()

@@ -1,4 +1,4 @@
-//! Several instances of each service on the same databases and topics behave as one.
+//! Several instances of each service with the same databases and topics behave like one.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ fn what_one_instance_does_every_instance_shows_and_tells() {
         CREATE,
         json!({"input": customer_input("shared", "Lovelace")}),
     );
-    // The other instance reads, and writes on, what the first one wrote.
+    // The other instance reads what the first one wrote, and continues from it.
     let name = json!({"name": {"firstName": "Ada", "lastName": "King"}});
     let updated = client.data(
         &accounts[1],
@@ -89,14 +89,14 @@ fn what_one_instance_does_every_instance_shows_and_tells() {
         assert_eq!(found["orderingCustomer"]["name"]["lastName"], "King");
     }
 
-    // An idempotency key counts on every instance.
+    // An idempotency key is valid on every instance.
     let mut order = order_input("shared");
     order["idempotencyKey"] = json!("once");
     let first = client.data(&orders[0], PLACE, json!({"input": order}));
     let again = client.data(&orders[1], PLACE, json!({"input": order}));
     assert_eq!(first, again);
 
-    // A subscriber of any instance hears of what any other does.
+    // A subscriber of any instance gets the changes that any other one makes.
     let live: Vec<_> = orders
         .iter()
         .map(|url| {

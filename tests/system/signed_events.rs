@@ -1,5 +1,5 @@
-//! Whoever may write to the topics cannot state anything: what the service whose topic it is has not signed is set aside, wherever it is
-//! read.
+//! Write access to the topics does not suffice to publish events: a record that the topic's own service has not signed
+//! becomes a dead letter in every reader.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ fn rename(tandem: &Tandem, client: &Client, id: &str, last_name: &str) {
     );
 }
 
-/// The customer as the gateway shows them, accounts' part and orders' replica.
+/// The customer's name in accounts and in orders' replica.
 fn names(tandem: &Tandem, client: &Client, id: &str) -> (Value, Value) {
     let data = client.data(&tandem.accounts_url("/graphql"), NAMES, json!({"id": id}));
     let query = "query($id: ID!) { orderingCustomer(id: $id) { name { lastName } } }";
@@ -49,7 +49,7 @@ fn without_signature(mut raw: Raw) -> Raw {
     raw
 }
 
-/// The same as if it told of a revision far ahead.
+/// The same record with a revision far ahead.
 fn at_revision_50(mut raw: Raw) -> Raw {
     let body = String::from_utf8(raw.payload.take().unwrap()).unwrap();
     let changed = body.replacen("\"revision\":1", "\"revision\":50", 1);
@@ -69,7 +69,7 @@ fn seed(text: &str) -> [u8; 32] {
     bytes.try_into().unwrap()
 }
 
-/// A record as whoever has this signing key of accounts writes it.
+/// A record as the holder of this signing key of accounts writes it.
 fn signed_with(key: &SigningKey, topic: &str, raw: Raw) -> Raw {
     const TOPICS: Topics = &[(CUSTOMERS, "accounts"), (KEYS, "accounts")];
     let mut raw = without_signature(raw);
@@ -132,7 +132,7 @@ fn forged(ground: &Ground) {
             json!({}),
         );
 
-        // Of accounts' events: one changed, one without a signature, one with the signature of orders.
+        // Three forged events of accounts: one changed, one without a signature, one with the signature of orders.
         let genuine = newest(&log, CUSTOMERS, "1");
         let changed = at_revision_50(genuine.clone());
         let unsigned = without_signature(changed.clone());
@@ -147,12 +147,12 @@ fn forged(ground: &Ground) {
             is_set_aside(&tandem, service, "ce_tandemsignature is missing");
             is_set_aside(&tandem, service, "none of those of accounts");
         }
-        // Nor is orders' own topic anybody's.
+        // Orders' own topic is protected too.
         let order = log.read(ORDERS)[0].clone();
         log.write(ORDERS, &[without_signature(order)]);
         is_set_aside(&tandem, "orders", "records are signed by orders");
 
-        // A tombstone that nobody signed, and one that was signed for another customer.
+        // A tombstone without a signature, and one that was signed for another customer.
         client.data(
             &tandem.gateway_url("/graphql"),
             "mutation { eraseCustomer(id: \"2\") { id } }",
@@ -201,7 +201,7 @@ fn forged(ground: &Ground) {
         let tells_of_50 = |line: &str| line.trim_start().starts_with("50 ");
         assert!(!audit.lines().any(tells_of_50), "{audit}");
     }
-    // New stores believe no more than the old ones.
+    // New stores trust no more than the old ones.
     for service in ["accounts", "orders"] {
         ground.lose_store(service);
     }
@@ -261,7 +261,7 @@ fn old_events(first: &Ground, second: Ground) {
         rename(&tandem, &client, "1", "King");
         tandem.replicated(&client, "1", 2);
     }
-    // The position is the system's: a store that comes later has the same.
+    // The position belongs to the system: a store that is made later has the same one.
     for service in ["accounts", "orders"] {
         second.lose_store(service);
     }
@@ -284,7 +284,8 @@ fn another_signing_key_is_refused_until_it_is_ordered() {
         SigningKey::from_seed(&seed(&leaked)).unwrap()
     };
     {
-        // Its store answers before it has read the topics, so `up` may have seen it ready, and starts it again and again.
+        // Its store answers before it has read the topics, so `up` may have seen it ready, and restarts it again and
+        // again.
         let mut refused = ground.builder().spawn();
         refused
             .process
@@ -294,13 +295,14 @@ fn another_signing_key_is_refused_until_it_is_ordered() {
     }
     {
         let tandem = ground.builder().flag("--claim-topics").start();
-        // The claim that names the key and the change that it signed come on different topics.
+        // The claim that names the key and the change that it signed arrive on different topics.
         rename(&tandem, &client, "1", "King");
         poll("a change under the new key is in orders", || {
             (names(&tandem, &client, "1").1 == "King").then_some(())
         });
     }
-    // What the old key has signed counts where it lay already: whoever has it states nothing any more, and cannot erase anybody.
+    // What the old key has signed stays valid at its place in the log. A holder of the old key can publish nothing new,
+    // and cannot erase anybody.
     {
         let tandem = ground.start();
         let log = Log::of(&tandem);
@@ -323,7 +325,8 @@ fn another_signing_key_is_refused_until_it_is_ordered() {
             (names(&tandem, &client, "1").1 == "Byron").then_some(())
         });
     }
-    // New stores do: the first claim that they see is the old key's. Then they know as much as the old ones.
+    // New stores reach the same result: the first claim that they see is the old key's, and then they know as much as
+    // the old ones.
     for service in ["accounts", "orders"] {
         ground.lose_store(service);
     }

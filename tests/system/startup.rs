@@ -1,5 +1,5 @@
-//! Starts where something is missing: a database that is away (alive, not ready, and in service as soon as it is there), and a system without
-//! certificate authorities.
+//! Starts in which something is missing: a database that is down (alive, not ready, and in service as soon as the
+//! database is up), and a system without certificate authorities.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ fn services_without_their_database_are_alive_and_open_when_it_comes() {
             (503, "application/problem+json")
         );
     }
-    // Through the gateway it is the same as a service that cannot be reached.
+    // Through the gateway it looks like a service that cannot be reached.
     let query = "{ customer(id: 1) { id } orderingCustomer(id: 1) { id } }";
     let answer = poll("the gateway answers", || {
         let gateway = tandem.gateway_url("/graphql");
@@ -91,7 +91,8 @@ fn a_line_end_behind_the_connection_string_of_mongodb_does_not_count() {
     require!(mongod);
     let runtime = Runtime::new().unwrap();
     let mongo = runtime.block_on(Mongo::start(1)).unwrap();
-    // A variable that is filled from a file often has it. It would be taken for a part of the last option, which is the replica set's name.
+    // A variable that is filled from a file often ends in a newline. The newline would become part of the last option,
+    // the name of the replica set.
     let tandem = Tandem::builder()
         .env("TANDEM_MONGODB_URI", format!("{}\n", mongo.uri()))
         .start();
@@ -102,7 +103,7 @@ fn a_line_end_behind_the_connection_string_of_mongodb_does_not_count() {
     }
 }
 
-/// Where the look for certificate authorities is to go: to nothing, as in a container with no more than a C library.
+/// Makes the search for certificate authorities find nothing, as in a container with only a C library.
 fn no_authorities(folder: &std::path::Path) -> [(&'static str, String); 2] {
     let file = folder.join("none.pem");
     std::fs::write(&file, "").unwrap();

@@ -1,4 +1,4 @@
-//! TLS on all three ports, certificates between the parts, and a certificate that is replaced while it serves.
+//! TLS on all three ports, certificates between the services, and a certificate that is replaced during operation.
 
 use std::{path::Path, process::Command, time::Duration};
 
@@ -12,7 +12,7 @@ use super::support::{
     poll,
 };
 
-/// An authority with one certificate for 127.0.0.1, made by OpenSSL.
+/// An authority with one certificate for 127.0.0.1, made with OpenSSL.
 struct Authority(tempfile::TempDir);
 
 impl Authority {
@@ -56,7 +56,7 @@ impl Authority {
         );
     }
 
-    /// Makes another certificate in the place of the one before.
+    /// Replaces the certificate by a new one.
     fn certify(&self) {
         let names = "subjectAltName=IP:127.0.0.1,DNS:localhost";
         std::fs::write(self.0.path().join("names"), names).unwrap();
@@ -100,7 +100,7 @@ impl Authority {
         let read = |file: &str| std::fs::read(self.0.path().join(file)).unwrap();
         let client = reqwest::Client::builder()
             .tls_info(true)
-            // Each request on a connection of its own: it sees the certificate that is served now.
+            // Each request uses a new connection, so that it sees the current certificate.
             .pool_max_idle_per_host(0)
             .add_root_certificate(Certificate::from_pem(&read("ca.pem")).unwrap());
         let client = if identity {
@@ -139,7 +139,7 @@ async fn ask(client: &reqwest::Client, url: &str, query: &str, variables: Value)
     answer["data"].clone()
 }
 
-/// A customer with an order, through the gateway, and the order as a subscriber sees it.
+/// A customer with an order, through the gateway, and the order in a subscription.
 async fn whole_path(client: &reqwest::Client, gateway: &str) {
     let input = customer_input("1", "Lovelace");
     ask(client, gateway, CREATE, json!({"input": input})).await;
@@ -156,7 +156,7 @@ async fn whole_path(client: &reqwest::Client, gateway: &str) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     while !seen.contains("orderUpdated") {
         assert!(tokio::time::Instant::now() < deadline, "{seen}");
-        // A subscription begins at a moment of its own: orders are placed until one is seen.
+        // It is not known when the subscription begins, so orders are placed until one arrives.
         ask(client, gateway, PLACE, json!({"input": order_input("1")})).await;
         let chunk = tokio::time::timeout(Duration::from_millis(500), live.chunk()).await;
         if let Ok(chunk) = chunk {
@@ -173,7 +173,7 @@ fn the_whole_path_runs_over_tls_and_services_answer_their_own_parts_alone() {
     let runtime = Runtime::new().unwrap();
     let (anybody, part) = (authority.client(false), authority.client(true));
     runtime.block_on(async {
-        // The gateway is everybody's.
+        // The gateway accepts clients without a certificate.
         whole_path(&anybody, &https(tandem.gateway, "/graphql")).await;
         let in_clear = reqwest::get(tandem.gateway_url("/actuator/health")).await;
         assert!(in_clear.is_err());
@@ -196,7 +196,7 @@ fn the_whole_path_runs_over_tls_and_services_answer_their_own_parts_alone() {
             );
         }
     });
-    // A certificate of another authority is none.
+    // A certificate from another authority is not accepted.
     let stranger = Authority::new();
     let both = ["tandem.key", "tandem.pem"].map(|file| std::fs::read(stranger.path(file)).unwrap());
     let client = reqwest::Client::builder()
@@ -208,7 +208,7 @@ fn the_whole_path_runs_over_tls_and_services_answer_their_own_parts_alone() {
         .unwrap();
     let answer = runtime.block_on(client.get(https(tandem.accounts, "/actuator/info")).send());
     assert!(answer.is_err(), "{answer:?}");
-    // An operator's command shows the system's certificate.
+    // An operator's command presents the system's certificate.
     let told = tandem.operated(&[
         "rebuild",
         "orders",

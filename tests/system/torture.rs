@@ -1,9 +1,9 @@
-//! The torture test: commands from several clients while processes are killed and paused at random, live subscribers that
-//! resume after each break, and at the end the checker. Then the proof that the checker would find a loss, and that a
-//! kill at each instant that matters changes nothing.
+//! The torture test. Several clients send commands while processes are killed and paused at random, and live
+//! subscribers resume after each break. At the end the checker runs. Other tests prove that the checker would find a
+//! loss, and that a kill at each critical instant changes nothing.
 //!
-//! `TANDEM_TORTURE_SECONDS` sets how long (30 by default, by hand as long as you like), `TANDEM_TORTURE_SEED` repeats the
-//! choices of an earlier run.
+//! `TANDEM_TORTURE_SECONDS` sets the duration (30 by default; by hand as long as you like). `TANDEM_TORTURE_SEED`
+//! repeats the choices of an earlier run.
 
 mod foreign;
 mod nemesis;
@@ -36,7 +36,7 @@ use super::support::{
     workload::{History, Random, Targets, Workload},
 };
 
-/// How long the system may take to take commands again after a blow.
+/// How long the system may take to accept commands again after a failure.
 const RECOVERY: Duration = Duration::from_secs(90);
 
 /// A number from the environment.
@@ -67,7 +67,7 @@ fn targets(tandem: &Tandem) -> Targets {
     }
 }
 
-/// What [`examine`] says of the whole system.
+/// The result of [`examine`] for the whole system.
 fn verdict(tandem: &Tandem, history: &History, limit: Duration) -> Result<(), String> {
     let (accounts, orders) = (
         tandem.accounts_url("/graphql"),
@@ -81,7 +81,7 @@ fn verdict(tandem: &Tandem, history: &History, limit: Duration) -> Result<(), St
     examine(&system, history, limit).map(drop)
 }
 
-/// The first order of the system, and the cursor with which a subscriber hears all that comes after.
+/// The first order of the system, and the cursor from which a subscriber gets everything after it.
 fn first_cursor(tandem: &Tandem, client: &Client) -> (String, String) {
     let live = client.subscribe(
         Transport::WebSocket,
@@ -90,7 +90,7 @@ fn first_cursor(tandem: &Tandem, client: &Client) -> (String, String) {
         json!({}),
     );
     tandem.customer(client, "first");
-    // The feed may begin a moment after the subscription: an order is placed until one is heard.
+    // The feed may begin a moment after the subscription, so orders are placed until one arrives.
     poll("the first update", || {
         let id = tandem.order(client, "first");
         let mut payload = live.poll(Duration::from_secs(1)).expect("it goes on")?;
@@ -185,7 +185,7 @@ fn torture(builder: TandemBuilder, servers: Option<&Servers>) {
         "survived {kills} kills {:?}, {} ends at chosen instants, {} pauses, {:?}; slowest recovery that was waited for {slowest:?}",
         deeds.kills, deeds.instants, deeds.pauses, deeds.others
     );
-    // What the topic of keys has lost is in the store.
+    // Keys that the topic of keys has lost are in the store.
     tandem.operated(&["keys", "publish"]);
     let (accounts, orders) = (
         tandem.accounts_url("/graphql"),
@@ -225,7 +225,7 @@ fn torture(builder: TandemBuilder, servers: Option<&Servers>) {
     }
 }
 
-/// Strikes for so many seconds; how long the slowest recovery took that was waited for.
+/// Breaks the system for this many seconds. Returns the slowest of the recoveries that it waited for.
 fn break_it(nemesis: &mut Nemesis<'_>, workload: &Workload, seconds: u64) -> Duration {
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut slowest = Duration::ZERO;
@@ -298,7 +298,7 @@ fn keys_are_whole(tandem: &Tandem, history: &History) {
     );
 }
 
-/// What others wrote is set aside, and nothing of the system's own.
+/// Records of others become dead letters, and none of the system's own do.
 fn only_foreign_letters(tandem: &Tandem) {
     for topic in [CUSTOMER_TOPIC, ORDER_TOPIC] {
         let foreign: HashSet<String> = whole_topic(&kafka(tandem), topic)
@@ -336,17 +336,17 @@ fn only_foreign_letters(tandem: &Tandem) {
     }
 }
 
-/// Waits until the process that was told to end has done so.
+/// Waits until the process that was told to end has ended.
 fn ended_as_told(file: &Path) {
     poll("a process ends as told", || (!file.exists()).then_some(()));
 }
 
-/// Creates a customer, and again until it is answered: a kill may have come between.
+/// Creates a customer, and repeats that until it is answered, because a kill may interrupt it.
 fn created(client: &Client, url: &str, id: &str) {
     poll(&format!("{id} is created"), || {
         let input = json!({"input": customer_input(id, "Lovelace")});
         let response = client.try_graphql(url, CREATE, input).ok()?;
-        // It may exist already: the first command was carried out and its answer lost.
+        // It may exist already, if the first command was executed and its response was lost.
         let code = &response["errors"][0]["extensions"]["code"];
         (response["errors"].is_null() || code == "ALREADY_EXISTS" || code == "CONFLICT")
             .then_some(())
@@ -373,7 +373,7 @@ fn a_kill_at_each_instant_that_matters_leads_to_the_same_state() {
     };
     for (number, instant) in INSTANTS.iter().enumerate() {
         let id = format!("kill-{number}");
-        // After the kill before: what is asked for once has to be taken.
+        // Waits for the recovery from the previous kill, because a command that is sent only once must be accepted.
         ready_again(&tandem, &client);
         tell(&file, instant);
         let customers = instant.contains("customer")
@@ -392,7 +392,7 @@ fn a_kill_at_each_instant_that_matters_leads_to_the_same_state() {
             created(&client, &accounts, &id);
             tandem.replicated(&client, &id, 1);
             history.customers.insert(id.clone(), 1);
-            // Were the first attempt and the second both carried out, there would be a second revision.
+            // If both attempts had been executed, there would be a second revision.
             history.sent_customers.insert(id, 1);
         } else {
             let mut order = order_input("regular");
@@ -405,7 +405,7 @@ fn a_kill_at_each_instant_that_matters_leads_to_the_same_state() {
                     "{first:?}: nothing was written, yet it was answered"
                 );
             }
-            // The same key: placed once, whatever became of the first attempt.
+            // The same key: the order is placed once, whatever the outcome of the first attempt.
             let placed = poll("the order is placed", || {
                 let response = client
                     .try_graphql(&orders, PLACE, json!({"input": order}))

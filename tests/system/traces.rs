@@ -1,5 +1,5 @@
-//! Traces: one request's whole way, from the client through the gateway, the services and the topics to the subscriber, as a collector is
-//! told of it.
+//! Traces: the whole path of one request, from the client through the gateway, the services and the topics to the
+//! subscriber, as a collector receives it.
 
 mod collector;
 mod exporting;
@@ -47,7 +47,7 @@ fn is_within(collector: &Collector, span: &Span, ancestor: &str) {
     let mut at = span.clone();
     while at.parent != ancestor {
         let parent = at.parent.clone();
-        // What encloses others ends, and is sent, after them.
+        // An enclosing span ends, and is sent, after those within it.
         at = poll(
             &format!("{parent}, above {} and within {ancestor}", span.name),
             || {
@@ -58,7 +58,7 @@ fn is_within(collector: &Collector, span: &Span, ancestor: &str) {
     }
 }
 
-/// One creation and one order through the gateway, with somebody who listens.
+/// One creation and one order through the gateway, with a subscriber.
 fn everything_is_one_trace(tandem: &Tandem, collector: &Collector, store: &str) {
     let client = Client::new();
     let gateway = tandem.gateway_url("/graphql");
@@ -92,7 +92,7 @@ fn everything_is_one_trace(tandem: &Tandem, collector: &Collector, store: &str) 
         written.find(|it| it.parent == taken.id)
     });
     assert_eq!(written.attributes["db.system.name"], store);
-    // The router's own spans are in the same trace, between the click and the service.
+    // The router's own spans are in the same trace, between the caller's span and the service.
     is_within(collector, &served, CLICK);
     let routers = poll("the gateway's spans", || {
         let spans = collector.trace(creation).into_iter();
@@ -113,7 +113,7 @@ fn everything_is_one_trace(tandem: &Tandem, collector: &Collector, store: &str) 
         "subscription { orderUpdated { order { id } } }",
         Value::Null,
     );
-    // Whoever listens hears of what is placed from then on.
+    // A subscriber gets only orders that are placed after it has subscribed.
     let order = "4bf92f3577b34da6a3ce929d0e0e4736";
     let place = || json!({"input": order_input("traced")});
     poll("the subscriber", || {
@@ -147,7 +147,7 @@ fn everything_is_one_trace(tandem: &Tandem, collector: &Collector, store: &str) 
     });
     is_within(collector, &operation, &placed.id);
 
-    // Who recorded them: each process says its name, its version and which replica it is.
+    // Each process reports its name, its version and its instance.
     let spans = collector.trace(order).into_iter();
     let instances: BTreeSet<(String, String)> = spans
         .map(|span| {
@@ -164,7 +164,7 @@ fn everything_is_one_trace(tandem: &Tandem, collector: &Collector, store: &str) 
         assert_eq!(replicas, 1, "{instances:?}");
     }
 
-    // A figure leads to a trace that is in it.
+    // An exemplar of a metric leads to a trace that it counts.
     for (base, metric) in [
         (tandem.accounts_url(""), "http_server_requests_seconds"),
         (tandem.accounts_url(""), "change_published_seconds"),
@@ -191,7 +191,7 @@ fn everything_is_one_trace(tandem: &Tandem, collector: &Collector, store: &str) 
     }
 }
 
-/// A service quotes in its answer what it does not know, which may be anything.
+/// A service's error message quotes unknown names, which may contain anything.
 fn what_is_refused_is_told_without_what_was_sent(
     client: &Client,
     gateway: &str,
@@ -203,7 +203,7 @@ fn what_is_refused_is_told_without_what_was_sent(
     let answer = client.traced(gateway, &parent, UPDATE, unknown);
     let said = answer["errors"][0]["message"].as_str().unwrap();
     assert!(said.contains("Lovelace"), "it quotes nothing: {answer:#}");
-    // What encloses the others ends, and is sent, after them.
+    // An enclosing span ends, and is sent, after those within it.
     collector.span(trace, GATEWAY, "http.server");
     collector.span(trace, ACCOUNTS, "POST /graphql");
     let operation = collector.span(trace, GATEWAY, "graphql.operation");
@@ -230,7 +230,7 @@ fn one_trace_goes_from_the_click_to_the_subscriber_over_grpc_on_real_servers() {
     everything_is_one_trace(&site.tandem, &collector, "mongodb");
 }
 
-/// An event that nobody publishes while the log is stopped, and whose relay is killed meanwhile.
+/// The event of a command while the log is stopped. Its relay is killed before it can publish.
 fn an_event_keeps_its_trace(
     tandem: &mut Tandem,
     collector: &Collector,
@@ -247,7 +247,7 @@ fn an_event_keeps_its_trace(
         CREATE,
         json!({"input": customer_input("killed", "Hopper")}),
     );
-    // What is above the event is sent before the process dies.
+    // The spans above the event are sent before the process dies.
     let served = collector.span(trace, ACCOUNTS, "POST /graphql");
     let accounts = tandem.child("accounts").unwrap();
     signal(accounts, Signal::KILL);
@@ -295,7 +295,7 @@ fn an_event_keeps_its_trace_over_a_kill_of_the_relay_on_real_servers() {
     );
 }
 
-/// Creates customers at the same time, each within a trace of its own.
+/// Creates customers concurrently, each within its own trace.
 fn create_at_once(url: &str, count: usize) -> BTreeSet<String> {
     let traces = (0..count).map(|_| Uuid::now_v7().simple().to_string());
     let traces: BTreeSet<String> = traces.collect();
@@ -310,7 +310,7 @@ fn create_at_once(url: &str, count: usize) -> BTreeSet<String> {
     traces
 }
 
-/// Each link of a span leads to a span of this name, of the same process, within one of these traces.
+/// Each link of a span leads to a span with this name, in the same process, within one of these traces.
 #[track_caller]
 fn leads_to(collector: &Collector, span: &Span, traces: &BTreeSet<String>, name: &str) {
     assert!(traces.contains(&span.trace), "{span:#?}");
@@ -326,7 +326,7 @@ fn leads_to(collector: &Collector, span: &Span, traces: &BTreeSet<String>, name:
     }
 }
 
-/// What is written for several at once is within what the first of them waits for, and links to what each other one waits for.
+/// A shared write for several commands is within the span of the first one, and links to the spans of the others.
 fn what_is_shared_is_linked(tandem: &Tandem, collector: &Collector) {
     let url = tandem.accounts_url("/graphql");
     let mut traces = BTreeSet::new();
@@ -418,7 +418,7 @@ fn the_gateway_logs_a_request_by_its_trace_whether_it_brings_one_or_not() {
     }
 }
 
-/// The trace that a line of the log names; nothing if it names none.
+/// The trace id in a line of the log. Empty if there is none.
 fn trace_id(line: &str) -> String {
     let (_, rest) = line.split_once("trace_id").unwrap_or_default();
     let rest = rest.trim_start_matches(|any: char| !any.is_ascii_hexdigit());

@@ -1,4 +1,4 @@
-//! Two gateways behind one address share nothing, and a client need not know to which of them a connection goes.
+//! Two gateways behind one address share nothing, and a client need not know to which one a connection goes.
 
 use std::{
     io::copy,
@@ -22,7 +22,7 @@ use super::support::{
 const FEED: &str = "subscription($after: String) { orderFeed(after: $after, heartbeatSeconds: 5) {
     ... on OrderUpdate { cursor order { id } } ... on Heartbeat { cursor } } }";
 
-/// One more gateway of this system, on its own port.
+/// Another gateway of this system, on its own port.
 fn gateway(tandem: &Tandem, directory: &std::path::Path) -> (Process, u16) {
     let port = free_port().unwrap();
     let process = Process::start(
@@ -43,7 +43,7 @@ fn gateway(tandem: &Tandem, directory: &std::path::Path) -> (Process, u16) {
     (process, port)
 }
 
-/// An address whose connections go to these ports in turn, and to the next where one does not answer.
+/// An address that forwards connections to these ports in turn. If one does not answer, the next one is tried.
 fn one_address(ports: [u16; 2]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -85,10 +85,10 @@ fn two_gateways_behind_one_address_are_as_good_as_one() {
     let (second, second_port) = gateway(&tandem, folder.path());
     let port = one_address([tandem.gateway, second_port]);
     let url = format!("http://127.0.0.1:{port}/graphql");
-    // A connection for each request, so that they take turns.
+    // A new connection for each request, so that the gateways take turns.
     let ask = |query: &str, variables: Value| Client::new().data(&url, query, variables);
 
-    // What is written by one is read by the other.
+    // What is written through one gateway is read through the other.
     for number in 0..6 {
         let id = format!("c{number}");
         ask(CREATE, json!({"input": customer_input(&id, "Lovelace")}));
@@ -100,7 +100,8 @@ fn two_gateways_behind_one_address_are_as_good_as_one() {
     }
     tandem.replicated(&Client::new(), "c5", 1);
 
-    // A document that one was told the other does not know: it says so, and is told, as clients do.
+    // A document that was sent to one gateway is unknown to the other. That one says so, and gets the document, as
+    // clients do.
     let query = "{ __typename # of two gateways\n }";
     let named = json!({"extensions": {"persistedQuery": {"version": 1, "sha256Hash": tandem_front_door::graphql::hash(query)}}});
     let post = |url: &str, request: &Value| {
@@ -123,7 +124,7 @@ fn two_gateways_behind_one_address_are_as_good_as_one() {
         assert!(typename(&answer), "{answer}");
     }
 
-    // A subscription goes on at the other where its own ended, and misses and repeats nothing.
+    // A subscription resumes at the other gateway after its own has ended, and misses and repeats nothing.
     let placed = |customer: &str| {
         let placed = ask(PLACE, json!({"input": order_input(customer)}));
         placed["placeOrder"]["order"]["id"].clone()
@@ -150,7 +151,7 @@ fn two_gateways_behind_one_address_are_as_good_as_one() {
     let last = placed("c3");
     assert_eq!(next(&resumed)["order"]["id"], last);
 
-    // One that has gone is missed by nobody.
+    // When one gateway is gone, clients do not notice.
     for number in 0..6 {
         let id = format!("c{number}");
         let found = ask(

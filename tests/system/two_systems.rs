@@ -1,4 +1,5 @@
-//! Two systems on one Kafka by mistake, and a wrong sealing key: refused with a sentence, and nothing of either is touched.
+//! Two systems on one Kafka by mistake, and a wrong sealing key: both are refused with a sentence, and the data is not
+//! touched.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::support::{
     poll,
 };
 
-/// A sealing key, in base64, that no system of these tests has.
+/// A sealing key, in base64, that no system in these tests has.
 const WRONG: &str = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=";
 const NAMES: &str = "query($id: ID!) { customer(id: $id) { name { lastName } } }";
 
@@ -21,7 +22,7 @@ fn last_name(tandem: &Tandem, client: &Client, id: &str) -> Value {
     client.data(&url, NAMES, json!({"id": id}))["customer"]["name"]["lastName"].clone()
 }
 
-/// Starts a system that must not start; what it said.
+/// Starts a system that must not start. Returns its message.
 #[track_caller]
 fn refused(mut tandem: Tandem) -> String {
     let status = tandem.process.wait_for_end(Duration::from_secs(120));
@@ -58,7 +59,7 @@ fn a_second_store_of_a_running_service_is_refused_on_real_servers() {
     second_store(&Ground::on_real_servers());
 }
 
-/// As when a configuration was copied.
+/// A second system with a copied configuration.
 fn second_store(ground: &Ground) {
     let first = ground.start();
     let key = std::fs::read_to_string(first.data_dir().join("sealing.key")).unwrap();
@@ -102,7 +103,7 @@ fn two_systems(first: &Tandem, second: &dyn Fn() -> super::support::TandemBuilde
     assert_eq!(theirs.len(), 1);
     assert_ne!(theirs[0].header("ce_tandemsystem"), Some(system.clone()));
 
-    // An event of the other system on one's own topic is refused loudly, and never applied.
+    // An event of the other system on one's own topic is refused with a message, and never applied.
     let mut foreign = theirs[0].clone();
     let body = String::from_utf8(foreign.payload.take().unwrap()).unwrap();
     foreign.payload = Some(
@@ -120,7 +121,7 @@ fn two_systems(first: &Tandem, second: &dyn Fn() -> super::support::TandemBuilde
     }
     assert_eq!(last_name(first, &client, "1"), "Lovelace");
     first.replicated(&client, "1", 1);
-    // It holds up none of one's own of the same customer.
+    // It does not block the system's own events of the same customer.
     let name = json!({"name": {"firstName": "Ada", "lastName": "King"}});
     let gateway = first.gateway_url("/graphql");
     client.data(&gateway, UPDATE, json!({"id": "1", "input": name}));
@@ -204,7 +205,7 @@ fn wrong_key(ground: &Ground) {
         tandem.published(&client);
         std::fs::read_to_string(tandem.data_dir().join("sealing.key")).unwrap()
     };
-    // The store knows its key.
+    // The store remembers its key.
     let said = refused(ground.spawn_with_key(WRONG));
     assert!(
         said.contains("this store was used with the sealing key"),

@@ -1,4 +1,4 @@
-//! `tandem up`: starting, watching and stopping the processes, and what it says when it cannot.
+//! `tandem up`: starts, supervises and stops the processes, and reports why it cannot.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use crate::support::{
     Client, LIMIT, Signal, Tandem, is_alive, poll, poll_for, signal, tandem_command,
 };
 
-/// For a process that hangs to be noticed and to be there again, on a slow machine.
+/// How long it may take on a slow machine until a hanging process is noticed and restarted.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Runs a command that must fail, and gives its one sentence.
+/// Runs a command that must fail, and returns its one sentence.
 #[track_caller]
 fn refused(arguments: &[&str]) -> String {
     let answer = tandem_command().args(arguments).output().unwrap();
@@ -101,7 +101,7 @@ fn ctrl_c_stops_all_in_under_five_seconds() {
 fn ctrl_c_twice_ends_every_process_before_up_ends() {
     let mut tandem = Tandem::start();
     let children = tandem.children();
-    // None of them hears that it is to end.
+    // Paused, so that none of them handles the signal to end.
     for child in &children {
         signal(*child, Signal::STOP);
     }
@@ -196,7 +196,7 @@ fn a_process_that_faults_dies_at_once_and_up_says_what_it_was_serving() {
     ] {
         let before = tandem.child(service).unwrap();
         let asking = std::thread::spawn(move || {
-            // It breaks off.
+            // The connection breaks off.
             let _ = Client::new().try_graphql(&url, waits, json!({"id": "1"}));
         });
         let file = tandem.data_dir().join(format!("logs/{service}.serving"));
@@ -207,7 +207,7 @@ fn a_process_that_faults_dies_at_once_and_up_says_what_it_was_serving() {
                 .then_some(())
         });
 
-        // As an overflow of the stack does.
+        // Like a stack overflow does.
         signal(before, Signal::ABORT);
 
         let said = format!("{service} was serving: POST /graphql ");
@@ -363,7 +363,7 @@ fn one_port_for_two_services_is_refused() {
 #[test]
 fn a_directory_that_cannot_be_written_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    // A file in its place: permissions mean nothing to a superuser, and tests may run as one.
+    // A file in place of the directory. Permissions do not stop a superuser, and tests may run as one.
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
 

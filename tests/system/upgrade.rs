@@ -1,4 +1,4 @@
-//! An upgrade of a laptop's system: this version on the data folder that an earlier one left behind.
+//! An upgrade of a local system: this version runs on the data directory that an earlier version left.
 
 use std::{path::PathBuf, process::Command};
 
@@ -13,7 +13,7 @@ use super::support::{
 const CUSTOMER: &str = "query($id: ID!) { customer(id: $id) { revision name { lastName } changes(first: 5) { nodes { revision } } } }";
 const REPLICA: &str = "query($id: ID!) { orderingCustomer(id: $id) { name { lastName } replica { revision } orders(first: 5) { nodes { status revision total } } } }";
 
-/// The data folders of earlier versions, by version.
+/// The data directories of earlier versions, by version.
 fn folders() -> Vec<PathBuf> {
     let all = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("test-data/data-folders");
     let entries = std::fs::read_dir(all).unwrap();
@@ -37,7 +37,7 @@ fn unpacked(archive: &PathBuf) -> tempfile::TempDir {
     folder
 }
 
-/// What the folder holds by its README.
+/// Checks what the directory holds according to its README.
 #[track_caller]
 fn is_whole(tandem: &Tandem, client: &Client) {
     let gateway = tandem.gateway_url("/graphql");
@@ -81,7 +81,7 @@ fn this_version_starts_on_the_data_of_earlier_ones_and_all_is_there() {
         let client = Client::new();
         is_whole(&tandem, &client);
 
-        // What is new is written beside what is old.
+        // New data is written beside the old data.
         let gateway = tandem.gateway_url("/graphql");
         let input = json!({"input": customer_input("new", "Lovelace")});
         client.data(&gateway, CREATE, input);
@@ -96,7 +96,7 @@ fn this_version_starts_on_the_data_of_earlier_ones_and_all_is_there() {
         };
         poll("the new order beside the old ones", count);
 
-        // The log of the earlier version makes the same stores.
+        // A rebuild from the log of the earlier version makes the same stores.
         for service in ["accounts", "orders"] {
             tandem.operated(&["rebuild", service]);
         }

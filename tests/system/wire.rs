@@ -1,4 +1,5 @@
-//! What an older client meets on the wire: connections that send at once, documents with their length, HEAD wherever there is GET.
+//! What an older client depends on: writes are sent at once, documents have their length, and HEAD works wherever GET
+//! does.
 
 use serde_json::json;
 
@@ -15,7 +16,7 @@ fn with_a_customer(client: &Client) -> Tandem {
     tandem
 }
 
-/// Nagle's algorithm holds a small write back until the one before it is acknowledged, and acknowledgements are put off.
+/// Nagle's algorithm holds a small write back until the previous one is acknowledged, and acknowledgements are delayed.
 #[cfg(target_os = "linux")]
 #[test]
 fn no_process_holds_a_small_write_back() {
@@ -26,7 +27,8 @@ fn no_process_holds_a_small_write_back() {
         connections.retain(|it| [tandem.accounts, tandem.orders].contains(&it.peer_port));
         connections
     };
-    // Until here the router has asked services by HTTP alone; what subscriptions open beside it are WebSockets.
+    // Until here the router has called the services only by HTTP. The connections that subscriptions add are
+    // WebSockets.
     let by_http = of_the_router_to_services();
     let watching: Vec<_> = [
         (tandem.gateway_url("/graphql"), Transport::WebSocket),
@@ -82,9 +84,10 @@ fn no_process_holds_a_small_write_back() {
             .filter(|connection| listens_on.contains(&connection.own_port));
         assert!(accepted.count() > 0, "{service} has accepted nothing");
         for connection in &connections {
-            // The router's own HTTP client of the services cannot be told (docs/upstream.md). It hands each request to the system in one piece,
-            // of which Linux holds nothing back (Minshall's variant: only while an earlier piece smaller than a segment is on its way).
-            // Its WebSockets, on which one small message follows the other, are not excused.
+            // The router's own HTTP client cannot be configured (docs/upstream.md). It passes each request to the
+            // system in one piece, and Linux holds none of that back (Minshall's variant: only while an earlier piece
+            // smaller than a segment is in flight). Its WebSockets carry small messages one after the other, so they
+            // get no exception.
             let is_http_of_the_router = service == "router"
                 && [tandem.accounts, tandem.orders].contains(&connection.peer_port)
                 && web_sockets
@@ -200,7 +203,7 @@ mod sockets {
         pub(super) sends_at_once: bool,
     }
 
-    /// All that a process has now.
+    /// All current connections of a process.
     pub(super) fn connections(process: u32) -> Vec<Connection> {
         let pid = Pid::from_raw(process.try_into().unwrap()).unwrap();
         let handle = pidfd_open(pid, PidfdFlags::empty()).unwrap();
@@ -208,7 +211,7 @@ mod sockets {
             .unwrap()
             .filter_map(|entry| {
                 let entry = entry.unwrap();
-                // It may be closed meanwhile.
+                // It may have been closed meanwhile.
                 let target = fs::read_link(entry.path()).ok()?;
                 if !target.to_string_lossy().starts_with("socket:") {
                     return None;
@@ -225,7 +228,7 @@ mod sockets {
             .collect()
     }
 
-    /// `None` for sockets of another kind and for those that listen.
+    /// `None` for sockets of another kind and for listening sockets.
     fn connection(socket: &OwnedFd) -> Option<Connection> {
         if sockopt::socket_type(socket).ok()? != SocketType::STREAM {
             return None;

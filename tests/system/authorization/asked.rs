@@ -1,11 +1,11 @@
-//! How each field of the table is asked for.
+//! The query for each field of the table.
 
 use serde_json::{Value, json};
 
 use super::table::Field;
 use super::{OTHER, OWN, World, customer, order};
 
-/// How a field is asked for; about somebody else too, where it can name one.
+/// A query for a field. `other` asks about another customer, where the field can name one.
 pub struct Asked {
     pub own: (String, Value),
     pub other: Option<(String, Value)>,
@@ -25,7 +25,7 @@ impl Asked {
     }
 }
 
-/// What is selected of a customer where the field is one of that entity, or the entity itself.
+/// What to select of a customer, if the field belongs to that entity or is the entity itself.
 pub fn of_customer(field: &Field) -> Option<&'static str> {
     Some(
         match (field.service, field.of.as_str(), field.name.as_str()) {
@@ -88,7 +88,7 @@ pub fn asked(world: &World, field: &Field) -> Asked {
             OWN,
             OTHER,
         ),
-        // Nobody's id: who may would erase them.
+        // An id that does not exist, because an authorized caller would erase the customer.
         ("Mutation", "eraseCustomer") => Asked::of(
             "mutation { eraseCustomer(id: \"nobody\") { id } }",
             json!({}),
@@ -99,19 +99,19 @@ pub fn asked(world: &World, field: &Field) -> Asked {
             input(OWN),
             Some(input(OTHER)),
         ),
-        // A step that the order takes once; later it is told that it cannot.
+        // The order can take this step only once. Later calls are answered with an error that is not a refusal.
         ("Mutation", "advanceOrder") => Asked::by_id(
             "mutation($id: ID!) { advanceOrder(id: $id, to: DELIVERED) { order { id } } }",
             own_order,
             other_order,
         ),
-        // Shipped by then, so that it stays as it is.
+        // Shipped by then, so the order does not change.
         ("Mutation", "cancelOrder") => Asked::by_id(
             "mutation($id: ID!) { cancelOrder(id: $id) { order { id } } }",
             own_order,
             other_order,
         ),
-        // A cursor that is none is told to who may subscribe, and nobody waits for an event.
+        // An invalid cursor: an authorized subscriber gets an error at once, so that the test waits for no event.
         ("Subscription", "orderUpdated") => Asked::by_id(
             "subscription($id: ID) { orderUpdated(customerId: $id, after: \"none\") { cursor } }",
             OWN,

@@ -1,5 +1,6 @@
-//! Every cell of the table, tried on one running system: with no token, with each kind of bad one, without the scope and with it; fields on the
-//! service and at the gateway, routes on the service and where the gateway passes them on.
+//! Tries every cell of the table on one running system: without a token, with each kind of bad token, without the scope
+//! and with it. Fields are tried on the service and at the gateway, routes on the service and where the gateway passes
+//! them on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,7 +46,7 @@ fn every_cell_of_the_table_is_allowed_or_refused_as_it_is_written() {
     check_that_all_routes_are_rows(&world);
     open::check(&world, &mut tally);
     transports::check(&world, &mut tally);
-    // Last: a rebuild goes through the stores.
+    // Last, because a rebuild reads the whole stores.
     commands::check(&world, &mut tally);
     tally.close();
 }
@@ -69,7 +70,7 @@ impl<'a> Port<'a> {
         }
     }
 
-    /// Asks for a field, and tells how it was refused.
+    /// Queries a field and returns the code of its refusal.
     fn ask(
         &self,
         client: &Client,
@@ -88,7 +89,7 @@ impl<'a> Port<'a> {
         if field.name != "customerUpdated" {
             return verdict(&updates.next());
         }
-        // Who may gets the next change, and somebody changes something until it comes.
+        // An authorized subscriber gets the next change, so customers are changed until one arrives.
         let answer = poll("an answer to a subscription", || {
             let change = json!({"id": variables["id"], "input": {"name": {
                 "firstName": format!("Ada {}", self.world.next()), "lastName": LAST_NAME}}});
@@ -99,7 +100,7 @@ impl<'a> Port<'a> {
     }
 }
 
-/// Tries every field on its service and, if an operation begins with it, at the gateway.
+/// Tries every field on its service, and at the gateway if it is a root field.
 fn check_fields(world: &World, clients: &Clients, tally: &mut Tally) {
     for (field, needs) in all_fields() {
         let asked = asked(world, &field);
@@ -147,7 +148,8 @@ fn check_fields(world: &World, clients: &Clients, tally: &mut Tally) {
     }
 }
 
-/// What is a part of a customer, at the gateway: of the customer that an order names. Each scope comes beside the one that shows the order.
+/// Tries the parts of a customer at the gateway, on the customer of an order. Each scope is combined with the scope
+/// that shows the order.
 fn check_parts_at_the_gateway(world: &World, clients: &Clients, tally: &mut Tally) {
     let url = world.gateway();
     let beside: BTreeMap<&str, (Scope, Client)> = Scope::ALL
@@ -195,7 +197,8 @@ fn check_parts_at_the_gateway(world: &World, clients: &Clients, tally: &mut Tall
     }
 }
 
-/// What the federation asks of services the gateway has not, whatever the token; and a reference to a customer shows only what was sent.
+/// The gateway must not serve the federation's queries, whatever the token. A reference to a customer must show only
+/// what was sent.
 fn check_federation(world: &World, clients: &Clients, tally: &mut Tally) {
     let entities = "query($references: [_Any!]!) { _entities(representations: $references) { ... on Customer { id } } }";
     let references = |ids: &[&str]| -> Value {
@@ -220,7 +223,7 @@ fn check_federation(world: &World, clients: &Clients, tally: &mut Tally) {
         }
         check("with all scopes", &clients.all, "BAD_USER_INPUT");
     }
-    // Whoever there is, was, or never was: the answer is the same.
+    // The response must be the same for customers that exist, were erased, or never existed.
     let erased = "erased-4711";
     let gateway = world.gateway();
     world
@@ -244,7 +247,7 @@ fn check_federation(world: &World, clients: &Clients, tally: &mut Tally) {
     }
 }
 
-/// Tries every route with every token, on the service and, where it is there too, on the gateway.
+/// Tries every route with every token, on the service, and on the gateway if the route exists there too.
 fn check_routes(world: &World, clients: &Clients, tally: &mut Tally) {
     for Route {
         service,
@@ -270,7 +273,7 @@ fn check_routes(world: &World, clients: &Clients, tally: &mut Tally) {
             let mut check = |who: &str, client: &Client, of: &str, wanted: Option<u16>| {
                 let url = format!("{begin}{}", path.replace("{customerId}", of));
                 let answer = match method {
-                    // What is asked for is nothing that is there: who may is told so.
+                    // The request names nothing that exists, so an authorized caller gets an error about that.
                     "POST" => client.post(&url, "application/json", "{}"),
                     _ => client.get(&url),
                 };
@@ -292,7 +295,7 @@ fn check_routes(world: &World, clients: &Clients, tally: &mut Tally) {
                     check(&who, client, OTHER, allowed);
                 }
             }
-            // Where two are needed, either of them is tried with each other scope.
+            // Where two scopes are needed, each of them is tried with every other scope.
             for held in pairs(&needs) {
                 let scopes = joined(&held);
                 let client = Client::with_token(world.issuer.token(OWN, &scopes));
@@ -310,7 +313,7 @@ fn check_routes(world: &World, clients: &Clients, tally: &mut Tally) {
     }
 }
 
-/// Every two scopes, for what needs more than one.
+/// All pairs of scopes, for a field that needs more than one.
 fn pairs(needs: &Needs) -> Vec<[Scope; 2]> {
     if needs.scopes.len() < 2 {
         return Vec::new();
@@ -324,7 +327,7 @@ fn pairs(needs: &Needs) -> Vec<[Scope; 2]> {
     pairs
 }
 
-/// The routes of the table are those that the services describe.
+/// The routes of the table must be those that the services document.
 fn check_that_all_routes_are_rows(world: &World) {
     let documented: BTreeSet<String> = ["accounts", "orders"]
         .into_iter()

@@ -1,4 +1,4 @@
-//! What a refusal says about how it could be had (RFC 6750, section 3): on each port, also through the gateway.
+//! The challenge in a refusal says which token is needed (RFC 6750, section 3): on each port, also through the gateway.
 
 use crate::support::Tandem;
 

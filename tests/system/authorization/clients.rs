@@ -1,4 +1,4 @@
-//! A client for each kind of token, made once: each has threads of its own.
+//! One client for each kind of token. They are shared, because each client has its own threads.
 
 use tandem_authentication::Scope;
 
@@ -7,11 +7,11 @@ use crate::support::Client;
 
 pub struct Clients {
     pub nobody: Client,
-    /// With every way in which a token can be wrong, by name.
+    /// A client for every way in which a token can be bad, by name.
     pub bad: Vec<(&'static str, Client)>,
-    /// Of the customer [`OWN`], with one scope each.
+    /// Clients of the customer [`OWN`], with one scope each.
     of: Vec<(Scope, Client)>,
-    /// Of somebody who is no customer, with all scopes.
+    /// A client of somebody who is no customer, with all scopes.
     pub all: Client,
 }
 
@@ -41,7 +41,7 @@ pub fn all_scopes() -> String {
     joined(&Scope::ALL)
 }
 
-/// All but these and `self`, which may do by itself what no other scope allows.
+/// All scopes except these and `self`, which allows by itself what no other scope does.
 pub fn all_scopes_but(these: &[Scope]) -> String {
     let left: Vec<Scope> = Scope::ALL
         .into_iter()
@@ -50,7 +50,7 @@ pub fn all_scopes_but(these: &[Scope]) -> String {
     joined(&left)
 }
 
-/// As the claim `scope` has them.
+/// Scopes in the form of the claim `scope`.
 pub fn joined(scopes: &[Scope]) -> String {
     let names: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
     names.join(" ")

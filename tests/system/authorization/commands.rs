@@ -1,4 +1,4 @@
-//! The commands of an operator, each in a form that does no harm: who may is told what was asked for, and who may not by which of the two
+//! The operator's commands, each in a harmless form. An authorized caller is answered; any other gets one of the two
 //! refusals.
 
 use std::{collections::BTreeSet, path::Path};
@@ -13,20 +13,20 @@ use crate::support::{Process, command::Said, tandem_command};
 pub struct Command {
     pub name: &'static str,
     pub decides: Decides,
-    /// Each form with a part of what is said to who may.
+    /// Each form of the command, with a part of the answer that an authorized caller gets.
     forms: &'static [Form],
 }
 
 type Form = (&'static [&'static str], &'static str);
 
-/// Who decides whether a command is carried out.
+/// Who decides whether a command may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decides {
     /// The services, by the token.
     Services,
-    /// Kafka, by its own credentials: no token is looked at.
+    /// Kafka, by its own credentials. Tokens play no role.
     Kafka,
-    /// Nobody: it asks for what is open.
+    /// Nobody, because the command asks only for public data.
     Nobody,
 }
 
@@ -50,9 +50,9 @@ const fn of_services(name: &'static str, forms: &'static [Form]) -> Command {
     }
 }
 
-/// A letter that there is none of.
+/// The name of a dead letter that does not exist.
 const LETTER: &str = "nobody/none/0/0";
-/// In place of the file that [`copies`] writes, and of the customer [`OWN`].
+/// Placeholders for the file that [`copies`] writes and for the customer [`OWN`].
 const FILE: &str = "FILE";
 const CUSTOMER: &str = "CUSTOMER";
 
@@ -153,7 +153,7 @@ pub const COMMANDS: [Command; 16] = [
     },
 ];
 
-/// Commands that ask nothing of a system that runs: they are one, or work on files.
+/// Commands that do not call a running system: they start one, or work on files.
 const OF_NO_SYSTEM: [&str; 10] = [
     "up",
     "accounts",
@@ -167,7 +167,7 @@ const OF_NO_SYSTEM: [&str; 10] = [
     "token",
 ];
 
-/// Where commands run: a directory without a sealing key, which would do in the place of a token.
+/// The directory in which commands run. It has no sealing key, because a sealing key would replace a token.
 struct Place<'a> {
     world: &'a World,
     directory: &'a Path,
@@ -200,11 +200,11 @@ impl Place<'_> {
 /// How a command ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
-    /// It was carried out, or was told what is wrong with what it asked for.
+    /// It was executed, or refused for a reason other than authorization.
     Answered,
     Unauthenticated,
     Forbidden,
-    /// It did not even ask: it has nothing to show.
+    /// It did not even send a request, because it has no credentials.
     WithNothingToShow,
     Otherwise(String),
 }
@@ -226,7 +226,7 @@ impl Ended {
     }
 }
 
-/// Tries every command with `operations`, with all other scopes, with a bad token, and with nothing.
+/// Tries every command with `operations`, with all other scopes, with a bad token, and without credentials.
 pub fn check(world: &World, tally: &mut Tally) {
     check_that_all_are_rows();
     let directory = tempfile::tempdir().unwrap();
@@ -240,7 +240,7 @@ pub fn check(world: &World, tally: &mut Tally) {
         OWN,
         &format!("{} self", all_scopes_but(&[Scope::Operations])),
     );
-    // Each kind of bad token has its turn.
+    // The kinds of bad tokens take turns.
     let bad = world.issuer.bad("operator", Scope::Operations.as_str());
     let mut turns = bad.iter().cycle();
     for command in COMMANDS {
@@ -263,7 +263,7 @@ pub fn check(world: &World, tally: &mut Tally) {
                 let said = place.run(words, token.map(String::as_str));
                 let told = || format!("tandem {}, {who}", words.join(" "));
                 tally.check(told, Ended::of(&said, expected), wanted);
-                // Nothing of a person without the sealing key.
+                // Without the sealing key no personal data may be shown.
                 let is_shown = said.output.contains(LAST_NAME) || said.errors.contains(LAST_NAME);
                 tally.hold(|| format!("{} tells a name", told()), !is_shown);
             }
@@ -271,7 +271,7 @@ pub fn check(world: &World, tally: &mut Tally) {
     }
 }
 
-/// A file for `restore` with a copy that opens with no key.
+/// Writes a file for `restore`, with a copy that no key opens.
 fn copies(directory: &Path) {
     let copy = json!({
         "target": "nothing", "lack": "unknown", "id": "nobody", "revision": 1, "version": "", "sealed": "AAAA",
@@ -279,7 +279,7 @@ fn copies(directory: &Path) {
     std::fs::write(directory.join("copies.ndjson"), format!("{copy}\n")).unwrap();
 }
 
-/// Every command of the program is a row, or asks nothing of a running system.
+/// Every command of the program must be a row, or not call a running system.
 fn check_that_all_are_rows() {
     let mut rows = BTreeSet::new();
     for command in COMMANDS {
@@ -302,7 +302,7 @@ fn check_that_all_are_rows() {
     assert_eq!(known, rows, "the commands of the program are the rows");
 }
 
-/// The commands below these words, as their help lists them.
+/// The subcommands of these words, as listed by their help.
 fn subcommands(words: &[&str]) -> Vec<String> {
     let said = Said::of(Process::start(tandem_command().args(words).arg("-h")));
     assert!(said.succeeded, "{words:?}: {}", said.errors);
@@ -311,7 +311,7 @@ fn subcommands(words: &[&str]) -> Vec<String> {
         .skip_while(|line| *line != "Commands:")
         .skip(1)
         .take_while(|line| !line.is_empty())
-        // What goes on from the line before stands further in.
+        // Lines that continue the previous one are indented further.
         .filter_map(|line| {
             line.strip_prefix("  ")
                 .filter(|rest| !rest.starts_with(' '))

@@ -1,5 +1,5 @@
-//! A consistency token can be written by anybody, so it opens nothing: who brings one learns by it of nothing that they may not ask about,
-//! neither by what is said nor by the time that an answer takes.
+//! Anybody can write a consistency token, so it grants nothing. A caller that sends one must learn nothing that it may
+//! not query, neither from the response nor from its duration.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::{OTHER, OWN, World};
 use crate::support::poll;
 
-/// How long an answer takes that waits for what never comes.
+/// How long a response takes that waits for a revision that never comes.
 const WAIT: Duration = Duration::from_secs(2);
 const BEHIND: &str = "REPLICA_BEHIND";
 
-/// An answer, and how long it took.
+/// A response, and how long it took.
 struct Told {
     body: String,
     warning: Option<String>,
@@ -71,7 +71,8 @@ impl Asker {
     }
 }
 
-/// Asks until an answer comes faster than one that waits: a machine may be slow. None may say that something is not shown.
+/// Repeats the request until a response is faster than one that waits, because a machine may be slow. No response may
+/// say that something is not shown.
 #[track_caller]
 fn is_told_nothing(what: &str, mut ask: impl FnMut() -> Told) {
     poll(&format!("{what}: an answer without waiting"), || {
@@ -93,7 +94,7 @@ fn a_consistency_token_tells_nobody_of_what_they_may_not_ask_about() {
     let orders = world.tandem.orders_url("/graphql");
     let accounts = world.tandem.accounts_url("/graphql");
     let of_record = json!({"query": format!("{{ customer(id: \"{OTHER}\") {{ id }} }}")});
-    // Of things that are there, at a revision that they do not have, and of things that are not.
+    // Existing things at revisions that they do not have, and things that do not exist.
     let strange = [
         format!("v1~c.{OTHER}.99"),
         "v1~c.nobody.1".to_owned(),
@@ -125,7 +126,7 @@ fn a_consistency_token_tells_nobody_of_what_they_may_not_ask_about() {
             }
         }
     }
-    // With `self` whose an order is must not be told by waiting either, not even of an own one.
+    // With `self`, waiting must not reveal the owner of an order either, not even of the caller's own order.
     let own_order = format!("v1~o.{}.99", world.own_order);
     is_told_nothing("an own order", || {
         asker.graphql(&orders, &of_orders, Some(&of_own_customer), &own_order)

@@ -1,5 +1,5 @@
-//! Events of subscriptions, each by the rights of its own subscriber: `self` hears of what is its own while orders of others change, and what
-//! several select alike at the same time each sees as far as its own token allows.
+//! Events of subscriptions, each by the rights of its own subscriber. `self` gets its own events while orders of others
+//! change. Where several subscribers have the same selection, each one sees only what its own token allows.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::{FORBIDDEN, LAST_NAME, OTHER, OWN, PLACE, World, order, verdict};
 use crate::support::{Client, Subscription, Transport, poll};
 
-// Documents without texts in them: only what is selected by such is written once for all who may see it.
+// Documents without string literals: only responses to such selections are rendered once for all authorized
+// subscribers.
 const UPDATED: &str = "subscription { orderUpdated { order { id customer { id } } } }";
 const FEED: &str =
     "subscription { orderFeed { ... on OrderUpdate { order { id customer { id } } } } }";
@@ -18,15 +19,15 @@ const SNAPSHOT: &str = "subscription { orderFeed(snapshot: true) {
 const WITH_NAME: &str =
     "subscription { orderUpdated { order { id customer { id name { lastName } } } } }";
 
-/// How long it is waited for an event before more happens.
+/// How long to wait for an event before the next change is made.
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// A subscription, and what came of it.
+/// A subscription, and what it received.
 struct Subscriber {
     who: String,
     subscription: Subscription,
     heard: Vec<Value>,
-    /// Ends after the subscription.
+    /// Declared last, so that it is dropped after the subscription.
     _client: Client,
 }
 
@@ -47,7 +48,7 @@ impl Subscriber {
         }
     }
 
-    /// Takes what has come; that nothing happened is passed over.
+    /// Reads what has arrived, and skips heartbeats and other empty items.
     fn listen(&mut self) {
         while let Some(event) = self.subscription.next_within(MOMENT) {
             let item = event["data"]["orderFeed"].as_object();
@@ -57,7 +58,7 @@ impl Subscriber {
         }
     }
 
-    /// The orders that were told of, in the order of the events: of a snapshot all of them.
+    /// The received orders, in the order of the events. A snapshot counts with all its orders.
     fn orders(&self) -> Vec<&Value> {
         let roots = self
             .heard
@@ -73,7 +74,7 @@ impl Subscriber {
     }
 }
 
-/// Places an order of somebody else, and then one of the customer [`OWN`].
+/// Places an order of another customer, and then one of the customer [`OWN`].
 fn place_both(world: &World) {
     for customer in [OTHER, OWN] {
         let variables = json!({"input": order(customer)});
@@ -81,7 +82,8 @@ fn place_both(world: &World) {
     }
 }
 
-/// Has both customers place orders until each of the subscribers has heard of so many events. Some are listening later than others.
+/// Places orders of both customers until each subscriber has received this many events. Some subscriptions begin later
+/// than others.
 fn place_until_heard(world: &World, subscribers: &mut [Subscriber], least: usize) {
     poll("every subscriber hears of what it may", || {
         place_both(world);
@@ -112,7 +114,7 @@ fn self_hears_of_its_own_orders_alone_while_those_of_others_change() {
                     subscribers.push(Subscriber::new(&world, bearer, transport, &url, document));
                 }
             }
-            // Between two events of either customer there was one of the other.
+            // Between two events of one customer there was an event of the other.
             place_until_heard(&world, &mut subscribers, 3);
             for subscriber in &subscribers {
                 let (who, orders) = (&subscriber.who, subscriber.orders());
@@ -132,7 +134,7 @@ fn self_hears_of_its_own_orders_alone_while_those_of_others_change() {
 #[test]
 fn who_selects_the_same_at_the_same_time_is_shown_what_their_own_token_allows() {
     let world = World::start();
-    // Each with whether the name is shown.
+    // Each bearer, with whether the name is shown.
     let mut bearers = [
         (("reader", "orders:read"), false),
         (("reader", "orders:read customers:read"), true),
@@ -141,7 +143,7 @@ fn who_selects_the_same_at_the_same_time_is_shown_what_their_own_token_allows() 
         ((OWN, "orders:read"), false),
     ];
     for url in [world.gateway(), world.tandem.orders_url("/graphql")] {
-        // Whoever comes first must not decide for the others.
+        // Two rounds: the first subscriber's rights must not decide for the others.
         for _ in 0..2 {
             let transport = Transport::ServerSentEvents;
             let mut subscribers: Vec<Subscriber> = bearers

@@ -1,5 +1,5 @@
-//! Long connections: a token that expires ends its subscriptions and says so, on every transport; a new one goes on where the old one
-//! ended, on the same socket or on another.
+//! Long connections: when a token expires, its subscriptions end with an error, on every transport. A new token resumes
+//! where the old one ended, on the same socket or on another.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,10 +12,10 @@ use crate::support::{Client, Tandem, Transport, poll};
 
 const UPDATES: &str =
     "subscription($after: String) { orderUpdated(after: $after) { cursor type order { id } } }";
-/// How long tokens are good, in seconds: the next one where the machine is too slow for the one before.
+/// Lifetimes of tokens in seconds. If the machine is too slow for one, the next is tried.
 const LIVES: [u64; 4] = [4, 16, 60, 240];
 
-/// What a subscription brought whose token ended meanwhile.
+/// What a subscription delivered until its token expired.
 struct Ended {
     orders: Vec<Value>,
     cursor: Value,
@@ -63,7 +63,8 @@ fn begin(world: &World) -> Value {
     event["data"]["orderUpdated"]["cursor"].clone()
 }
 
-/// Takes responses until all these orders came, and fails where one came twice. Others may have been on their way at the beginning.
+/// Reads responses until all these orders have arrived, and fails if one arrives twice. Other orders may have been in
+/// flight at the beginning.
 fn take_all(placed: &[Value], orders: &mut Vec<Value>, mut next: impl FnMut() -> Value) {
     while !placed.iter().all(|id| orders.contains(id)) {
         let response = next();
@@ -234,7 +235,7 @@ fn tokens_on_an_open_socket_are_verified_within_the_share_of_their_address() {
                 .collect();
             codes.contains(&json!("RATE_LIMITED")).then_some(())
         });
-        // What was verified before costs nothing, and the subject has a share of its own.
+        // A token that was already verified costs nothing, and the subject has its own share of the limits.
         socket.say(&json!({"type": "ping", "payload": {"authorization": good}}));
         assert_eq!(socket.hear(), json!({"type": "pong"}), "{port}");
         let query = json!({"query": "{ __typename }"});

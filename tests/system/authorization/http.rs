@@ -1,4 +1,5 @@
-//! Requests of any method and for any media type, with a token or without one, and the first response of an answer that may have no end.
+//! Requests with any method and media type, with or without a token, and the first response of a stream that may not
+//! end.
 
 use reqwest::{
     Method, RequestBuilder,
@@ -14,16 +15,16 @@ pub struct Http {
     client: reqwest::Client,
 }
 
-/// An answer that has ended.
+/// A complete response.
 #[derive(Debug)]
 pub struct Whole {
     pub status: u16,
-    /// As the header tells it.
+    /// The length in the header.
     pub length: Option<u64>,
     pub body: String,
 }
 
-/// A request to an address.
+/// A request to a URL.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: Method,
@@ -75,7 +76,7 @@ impl Http {
         sent
     }
 
-    /// The whole answer.
+    /// The complete response.
     pub fn whole(&self, request: &Request, token: Option<&str>) -> Whole {
         let sent = self.request(request, token).timeout(LIMIT);
         self.runtime.block_on(async {
@@ -89,7 +90,7 @@ impl Http {
         })
     }
 
-    /// The first response of GraphQL in an answer: all of it, its first event, or its first part.
+    /// The first GraphQL response in a response body: the whole body, its first event, or its first part.
     pub fn first(&self, request: &Request, token: Option<&str>) -> Value {
         let sent = self.request(request, token);
         self.runtime.block_on(async {
@@ -112,7 +113,8 @@ impl Http {
     }
 }
 
-/// Events and parts have their JSON on one line each. Multipart wraps a response in `payload`; an empty object is a heartbeat.
+/// Events and parts have their JSON on one line each. Multipart wraps a response in `payload`; an empty object is a
+/// heartbeat.
 fn first_response(text: &str) -> Option<Value> {
     text.lines().find_map(|line| {
         let json = line.strip_prefix("data:").unwrap_or(line).trim();

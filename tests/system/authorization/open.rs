@@ -1,5 +1,5 @@
-//! What is open: it answers whoever reaches the port, with any good token and without one, and tells nothing of a person. A token that is not
-//! good is refused there too, but under `/actuator`, where whoever probes and scrapes sends what they like.
+//! Public endpoints: they answer every caller, with a good token or without one, and show no personal data. A bad token
+//! is refused there too, except under `/actuator`, because probes and scrapers may send anything.
 
 use serde_json::{Value, json};
 use tandem_authentication::Scope;
@@ -21,7 +21,7 @@ const ANYTHING: &str = "*/*";
 
 /// A row of the table.
 pub struct Open {
-    /// Where it is.
+    /// The ports that serve it.
     pub ports: &'static [&'static str],
     pub name: &'static str,
 }
@@ -54,7 +54,7 @@ pub const OPEN: [Open; 17] = [
     open(ALL, "GET /actuator/…"),
 ];
 
-/// Tries every row with every token. What else is on the start page of a port must be a row, too.
+/// Tries every row with every token. Everything else on the start page of a port must be a row too.
 pub fn check(world: &World, tally: &mut Tally) {
     let http = Http::new();
     for open in OPEN {
@@ -68,7 +68,7 @@ pub fn check(world: &World, tally: &mut Tally) {
     check_that_nothing_is_killed(world, &http, tally);
 }
 
-/// How a row is asked for on a port.
+/// The requests for a row on a port.
 fn requests(world: &World, http: &Http, name: &str, port: &str) -> Vec<Request> {
     let base = world.base(port);
     let at = |path: &str| format!("{base}{path}");
@@ -108,7 +108,7 @@ fn requests(world: &World, http: &Http, name: &str, port: &str) -> Vec<Request> 
         .map(|path| Request::get(at(path), ANYTHING))
         .into(),
         "GET /actuator/…" => {
-            // What is measured is told as a whole by the last one; one of its names will do for the others.
+            // The last request of this row covers all metrics. For the others, one metric's name is enough.
             let names = http.whole(&Request::get(at("/actuator/metrics"), JSON), None);
             let names: Value = serde_json::from_str(&names.body).unwrap();
             let measured = format!("/actuator/metrics/{}", names["names"][0].as_str().unwrap());
@@ -160,7 +160,7 @@ fn check_one(world: &World, http: &Http, request: &Request, tally: &mut Tally) {
     for (kind, token) in world.issuer.bad(OWN, &all_scopes()) {
         let answer = http.whole(request, Some(&token));
         let got = if is_graphql {
-            // Of a client that accepts JSON alone the status is that of GraphQL over HTTP, 200.
+            // For a client that accepts only JSON, GraphQL over HTTP requires the status 200.
             let response: Value = serde_json::from_str(&answer.body).unwrap();
             verdict(&response) == Some(UNAUTHENTICATED)
         } else {
@@ -174,7 +174,7 @@ fn check_one(world: &World, http: &Http, request: &Request, tally: &mut Tally) {
     }
 }
 
-/// Whatever the first page of a port leads to has a row.
+/// Everything that the first page of a port links to must have a row.
 fn check_first_pages(world: &World, http: &Http) {
     for port in ALL {
         let first = http.whole(&Request::get(world.base(port) + "/", JSON), None);
@@ -194,7 +194,7 @@ fn check_first_pages(world: &World, http: &Http) {
     }
 }
 
-/// The live page kills processes on a developer's own machine alone: where tokens are asked for, no token does.
+/// The live page kills processes only on a developer's own machine. Where tokens are required, no token allows it.
 fn check_that_nothing_is_killed(world: &World, http: &Http, tally: &mut Tally) {
     let url = world.tandem.gateway_url("/ui/live/kill/orders");
     let request = Request::post(url, JSON, json!({}));

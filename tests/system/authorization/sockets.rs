@@ -1,4 +1,4 @@
-//! A WebSocket of either protocol, with a token where a test wants one.
+//! A WebSocket of either protocol, with a token if a test needs one.
 
 use std::{net::TcpStream, time::Duration};
 
@@ -17,7 +17,7 @@ impl Socket {
         Self::open_with(port, protocol, None)
     }
 
-    /// Opens a connection; its handshake carries the token, if there is one.
+    /// Opens a connection. Its handshake carries the token, if there is one.
     pub fn open_with(port: u16, protocol: &'static str, token: Option<&str>) -> Self {
         let mut request = format!("ws://127.0.0.1:{port}/graphql/ws")
             .into_client_request()
@@ -41,7 +41,7 @@ impl Socket {
             .unwrap();
     }
 
-    /// Says `connection_init`, with the token in its payload, if there is one.
+    /// Sends `connection_init`, with the token in its payload, if there is one.
     pub fn init(&mut self, token: Option<&str>) {
         let message = match token {
             Some(token) => {
@@ -65,7 +65,7 @@ impl Socket {
         self.say(&json!({"type": kind, "id": id, "payload": payload}));
     }
 
-    /// The next message; pings are passed over.
+    /// The next message. Skips pings.
     pub fn hear(&mut self) -> Value {
         loop {
             match self.socket.read().unwrap() {
@@ -76,7 +76,7 @@ impl Socket {
         }
     }
 
-    /// The next response or error of an operation, as a response.
+    /// The next response or error of an operation, in the form of a response.
     pub fn result(&mut self, id: &str) -> Value {
         loop {
             let message = self.hear();

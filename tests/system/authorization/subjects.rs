@@ -1,4 +1,5 @@
-//! What is kept apart by the subject of a token: answers under an idempotency key, and answers to the same operation at the same time.
+//! What is kept separate for each subject: responses under an idempotency key, and responses to the same operation at
+//! the same time.
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,7 @@ use crate::support::Client;
 const CREATE: &str =
     "mutation($input: CreateCustomerInput!) { createCustomer(input: $input) { customer { id } } }";
 const PLACE: &str = "mutation($input: PlaceOrderInput!) { placeOrder(input: $input) { order { id customer { id } } } }";
-/// The key that everybody gives.
+/// The key that all callers use.
 const KEY: &str = "the-same-key";
 
 #[test]
@@ -26,12 +27,12 @@ fn an_idempotency_key_of_one_subject_answers_no_other() {
     let bearer =
         |subject: &str, scopes: &str| Client::with_token(world.issuer.token(subject, scopes));
     let writers = ["writer-1", "writer-2"].map(|subject| bearer(subject, "customers:write"));
-    // The same input of both: not even then is one answered with what the other made.
+    // The input is the same, and still neither caller gets the response of the other.
     let first = writers
         .each_ref()
         .map(|writer| made(writer, &world.gateway(), &nameless));
     assert_ne!(first[0]["id"], first[1]["id"]);
-    // Each is answered again what it was answered, by whichever way it asks.
+    // Each caller gets its own response again, through either port.
     for url in [world.gateway(), world.tandem.accounts_url("/graphql")] {
         let again = writers
             .each_ref()
@@ -42,7 +43,7 @@ fn an_idempotency_key_of_one_subject_answers_no_other() {
     let placed = |client: &Client, url: &str, customer: &str| {
         client.data(url, PLACE, with_key(order(customer)))["placeOrder"]["order"].clone()
     };
-    // Two customers, each for themselves, and two who place for the first of them.
+    // Two customers who order for themselves, and two clerks who order for the first of them.
     let placing = [
         (bearer(OWN, "self"), OWN),
         (bearer(OTHER, "self"), OTHER),

@@ -1,8 +1,9 @@
 //! The table of docs/security.md, made from the schema. `cells` tries it.
 //!
-//! A row is a field, a route, an entity, a command, or what is open; a column is a scope, or no token at all. What a row needs stands in the
-//! committed SDL (`@requiresScopes`) and, for routes, in [`routes`], which is held against the services' own OpenAPI documents; commands are
-//! held against the program's own help. A row for which nobody wrote down how to ask fails.
+//! A row is a field, a route, an entity, a command, or a public endpoint. A column is a scope, or no token. The needs
+//! of a row come from the committed SDL (`@requiresScopes`) and, for routes, from [`routes`], which is checked against
+//! the services' own OpenAPI documents. Commands are checked against the program's own help. A row without a query to
+//! try it fails.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,13 +18,13 @@ const ORDERS: &str = include_str!("../../../schema/orders.graphql");
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/security.md");
 const BEGIN: &str = "UPDATE_SECURITY=1 writes it -->\n";
 const END: &str = "<!-- end of table -->";
-/// Fields that the federation asks for, which have no directive: entities are rows of their own, the schema is open.
+/// Fields that the federation queries, which have no directive: entities are rows of their own, the schema is public.
 const FEDERATION: [&str; 2] = ["_entities", "_service"];
 
-/// The types by which an operation begins.
+/// The root types of operations.
 pub const ROOTS: [&str; 3] = ["Query", "Mutation", "Subscription"];
 
-/// What an operator asks of the services, and whether the gateway passes it on.
+/// The operator's routes of the services, and whether the gateway passes them on.
 pub const OPERATORS: [(&str, &str, bool); 21] = [
     ("GET", "/admin/health", true),
     ("GET", "/admin/log", true),
@@ -47,10 +48,10 @@ pub const OPERATORS: [(&str, &str, bool); 21] = [
     ("POST", "/admin/rebuild/copies", false),
     ("GET", AUDIT, true),
 ];
-/// Of accounts alone.
+/// Only on accounts.
 const AUDIT: &str = "/admin/audit/customer";
 
-/// A REST or operator's route.
+/// A REST route or an operator's route.
 pub struct Route {
     pub service: &'static str,
     pub method: &'static str,
@@ -93,12 +94,12 @@ pub fn routes() -> Vec<Route> {
     routes
 }
 
-/// What must be there for a request to be carried out.
+/// What a request needs in order to be executed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Needs {
-    /// All of these; where there are none it is open, and asks for no token.
+    /// All of these scopes. If there are none, it is public and needs no token.
     pub scopes: Vec<Scope>,
-    /// Or `self`, for what is one's own.
+    /// Or `self`, for the subject's own data.
     or_own: bool,
 }
 
@@ -107,12 +108,12 @@ impl Needs {
         self.scopes.is_empty()
     }
 
-    /// What a token with these scopes may do with what is its subject's own.
+    /// Whether these scopes suffice for the subject's own data.
     pub fn allow(&self, held: &[Scope]) -> bool {
         self.allow_of_others(held) || (self.or_own && held.contains(&Scope::Own))
     }
 
-    /// What it may do with what is somebody else's.
+    /// Whether these scopes suffice for others' data.
     pub fn allow_of_others(&self, held: &[Scope]) -> bool {
         self.scopes.iter().all(|scope| held.contains(scope))
     }
@@ -130,7 +131,7 @@ impl Needs {
     }
 }
 
-/// A field of the schema: its service, its type and name.
+/// A field of the schema: its service, its type and its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Field {
     pub service: &'static str,
@@ -138,7 +139,7 @@ pub struct Field {
     pub name: String,
 }
 
-/// Every field that the SDL guards, and the roots' fields that it does not.
+/// Every field that the SDL guards, and the root fields that it does not guard.
 fn fields(service: &'static str, sdl: &str) -> (BTreeMap<Field, Needs>, Vec<String>) {
     let (mut guarded, mut open) = (BTreeMap::new(), Vec::new());
     let mut of = None;
@@ -176,7 +177,7 @@ fn fields(service: &'static str, sdl: &str) -> (BTreeMap<Field, Needs>, Vec<Stri
             let mut others = alternatives.into_iter().filter(|one| *one != [Scope::Own]);
             let scopes = others.next().unwrap();
             assert_eq!(others.next(), None, "{line}");
-            // Arguments may stand on lines of their own before it.
+            // The arguments may be on lines of their own before it.
             let name = if name.is_empty() {
                 last_name(sdl, line)
             } else {
@@ -224,7 +225,7 @@ pub fn all_fields() -> BTreeMap<Field, Needs> {
         );
         all.extend(guarded);
     }
-    // As the router asks for what another subgraph names.
+    // As the router queries entities that another subgraph refers to.
     let entity = |service, name: &str, scopes: &[Scope]| {
         let field = Field {
             service,
@@ -239,14 +240,14 @@ pub fn all_fields() -> BTreeMap<Field, Needs> {
     };
     all.extend([
         entity("accounts", "Customer", &[Scope::CustomersRead]),
-        // No more than the id that was sent: orders looks nobody up for it.
+        // Nothing but the id that was sent: orders looks up no customer for it.
         entity("orders", "Customer", &[]),
         entity("orders", "Order", &[Scope::OrdersRead]),
     ]);
     all
 }
 
-/// The table as the document has it.
+/// The table in the form of the document.
 fn table() -> String {
     let columns = || std::iter::once(None).chain(Scope::ALL.map(Some));
     let mut text = String::from("| | | no token |");

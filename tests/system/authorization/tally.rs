@@ -1,8 +1,8 @@
-//! Cells of the table that were tried, and those among them that are not as they are written.
+//! Counts the cells of the table that were tried, and collects those with a wrong result.
 
 use std::fmt::Debug;
 
-/// Counts what is tried, and goes on where something is wrong: all that is wrong is told at the end.
+/// Continues after a wrong result, so that the end reports all of them.
 #[derive(Default)]
 pub struct Tally {
     cells: usize,
@@ -10,7 +10,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// One cell: what came, and what is to come.
+    /// Checks one cell: the actual and the expected result.
     pub fn check<T: PartialEq + Debug>(
         &mut self,
         what: impl FnOnce() -> String,
@@ -24,14 +24,14 @@ impl Tally {
         }
     }
 
-    /// What must hold of a cell beside its verdict.
+    /// Checks something about a cell besides its verdict.
     pub fn hold(&mut self, what: impl FnOnce() -> String, holds: bool) {
         if !holds {
             self.wrong.push(what());
         }
     }
 
-    /// Says how many were tried, and fails unless all are right.
+    /// Prints how many cells were tried, and fails unless all are right.
     pub fn close(self) {
         let Self { cells, wrong } = self;
         println!("{cells} cells of the table of authorization were tried");

@@ -1,4 +1,4 @@
-//! Tokens of every kind, good and bad, made of the development key of a running system.
+//! Good and bad tokens of every kind, made with the development key of a running system.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tandem_authentication::DevelopmentKey;
 
-/// Who signs the tokens of a system that was started with `--auth`.
+/// The issuer of the tokens of a system that was started with `--auth`.
 pub struct Issuer {
     key: EncodingKey,
     public_keys: String,
@@ -30,12 +30,12 @@ impl Issuer {
         }
     }
 
-    /// A good one, for an hour.
+    /// A good token, valid for an hour.
     pub fn token(&self, subject: &str, scope: &str) -> String {
         self.signed(&claims(subject, scope))
     }
 
-    /// Every way in which a token that names this scope can be wrong, by name.
+    /// Every way in which a token with this scope can be bad, by name.
     pub fn bad(&self, subject: &str, scope: &str) -> Vec<(&'static str, String)> {
         let good = claims(subject, scope);
         let with = |name: &str, value: Value| {
@@ -44,7 +44,7 @@ impl Issuer {
             self.signed(&claims)
         };
         let header = |algorithm: &str| json!({"alg": algorithm, "typ": "JWT", "kid": self.id});
-        // The public key is no secret: a verifier that takes the header's word would check with it.
+        // The public key is not secret. A verifier that trusts the algorithm in the header would use it as an HMAC key.
         let confused = {
             let mut header = Header::new(Algorithm::HS256);
             header.kid = Some(self.id.clone());

@@ -1,6 +1,6 @@
-//! Every way on which operations come in, with every kind of token: one query, one mutation and one subscription of each port that has them, by
-//! GET, HEAD and POST, as server-sent events and multipart, over WebSockets with the token in the handshake or in `connection_init`, and by
-//! the name of a document that was sent before.
+//! Every transport of operations with every kind of token: one query, one mutation and one subscription of each port
+//! that has them. They arrive by GET, HEAD and POST, as server-sent events and multipart, over WebSockets with the
+//! token in the handshake or in `connection_init`, and by the name of a document that was sent before.
 
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
@@ -19,24 +19,24 @@ use super::{
 };
 
 const JSON: &str = "application/json";
-/// With this one HTTP's status says whether a token is taken.
+/// With this media type the HTTP status shows whether a token is accepted.
 const OWN_JSON: &str = "application/graphql-response+json";
 const EVENTS: &str = "text/event-stream";
 const MULTIPART: &str = "multipart/mixed;subscriptionSpec=\"1.0\", application/json";
 const PROTOCOL: &str = "graphql-transport-ws";
 const OLDER_PROTOCOL: &str = "graphql-ws";
 
-/// How an operation comes in.
+/// The transport of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Get(&'static str),
     Post(&'static str),
-    /// By the name of its document.
+    /// By the hash of its document.
     NamedByGet(&'static str),
     NamedByPost(&'static str),
     /// The token is in the handshake.
     Handshake,
-    /// The token is in `connection_init`, of this protocol.
+    /// The token is in `connection_init` of this protocol.
     Init(&'static str),
 }
 
@@ -132,7 +132,7 @@ impl Operation {
         self.query.starts_with("query")
     }
 
-    /// What is asked for by POST, or by the query of an address.
+    /// The members of a POST, or of the query string of a GET.
     fn members(&self, is_named: bool) -> Value {
         let mut members = json!({"variables": self.variables});
         if is_named {
@@ -160,7 +160,7 @@ impl Operation {
         Request::post(url, accept, self.members(is_named))
     }
 
-    /// The first response to it.
+    /// The first response to the operation.
     fn ask(&self, world: &World, http: &Http, way: Way, token: Option<&str>) -> Value {
         match way {
             Way::Get(accept) => http.first(&self.get(world, false, accept), token),
@@ -191,7 +191,7 @@ impl Operation {
     }
 }
 
-/// A token, or none, and with what an operation is refused to its bearer.
+/// A token, or none, and the code with which an operation of its bearer is refused.
 struct Bearer {
     who: String,
     token: Option<String>,
@@ -221,12 +221,12 @@ fn bearers(world: &World, operation: &Operation) -> Vec<Bearer> {
     all
 }
 
-/// Tries every operation on every way with every token.
+/// Tries every operation on every transport with every token.
 pub fn check(world: &World, tally: &mut Tally) {
     let http = Http::new();
     for operation in operations() {
         let bearers = bearers(world, &operation);
-        // What is named later is sent once, with its name.
+        // The document is sent once with its hash, so that later requests can name it.
         let mut sent = operation.members(true);
         sent["query"] = operation.query.into();
         let url = format!("{}/graphql", world.base(operation.port));
@@ -269,13 +269,13 @@ fn check_answer(
     tally.hold(answered, holds);
 }
 
-/// Whether nothing was carried out: there is no data, or none of the field at the root.
+/// Whether nothing was executed: there is no data, or none of the root field.
 fn has_no_data(answer: &Value) -> bool {
     let fields = answer["data"].as_object();
     fields.is_none_or(|fields| fields.values().all(Value::is_null))
 }
 
-/// A mutation that comes by GET is carried out for nobody, whatever the token.
+/// A mutation by GET is never executed, whatever the token.
 fn check_that_get_changes_nothing(
     world: &World,
     http: &Http,
@@ -300,7 +300,7 @@ fn check_that_get_changes_nothing(
     }
 }
 
-/// HEAD is judged as GET is, and tells no more than how the answer to that would have begun.
+/// HEAD is authorized like GET, and returns only the head of that response.
 fn check_head(
     world: &World,
     http: &Http,
@@ -328,7 +328,8 @@ fn check_head(
     }
 }
 
-/// Where handshake and `connection_init` both bring a token, that of `connection_init` counts, also if it is the worse one.
+/// If handshake and `connection_init` both carry a token, the one in `connection_init` counts, even if it is the worse
+/// one.
 fn check_two_tokens(world: &World, operation: &Operation, bearers: &[Bearer], tally: &mut Tally) {
     let right = bearers.iter().find(|bearer| bearer.refusal.is_none());
     let right = right.unwrap();

@@ -1,7 +1,8 @@
-//! Pairs of a write and a read that brings the write's token, each on any instance, while instances are killed: none reads what was before
-//! its write.
+//! Pairs of a write and a read with the write's token, each on any instance, while instances are killed. No read may
+//! return a state from before its write.
 //!
-//! `TANDEM_CONSISTENCY_PAIRS` says how many (2,000 if it is not set), `TANDEM_CONSISTENCY_SEED` repeats the choices. How far it is, it tells every few seconds.
+//! `TANDEM_CONSISTENCY_PAIRS` sets how many (2,000 by default). `TANDEM_CONSISTENCY_SEED` repeats the choices. The
+//! progress is printed every few seconds.
 
 use std::{
     fmt,
@@ -23,16 +24,16 @@ use crate::support::{
     workload::Random,
 };
 
-/// Clients at once: one for each thousand pairs, within these bounds. One that waits for a killed instance, or for what that one was the reader of, holds nobody
-/// else up.
+/// Concurrent clients: one per thousand pairs, within these bounds. A client that waits for a killed instance, or for
+/// the partitions that it was reading, delays no other.
 const CLIENTS: std::ops::RangeInclusive<u64> = 8..=64;
-/// Processes that are killed on the way, at equal shares of the pairs. Pairs go on until all of them were.
+/// Processes that are killed during the run, at equal shares of the pairs. The run continues until all kills are done.
 const KILLS: u64 = 12;
-/// A long run has a kill each time that this has passed since the one before, too.
+/// In a long run there is also a kill whenever this much time has passed since the last one.
 const BETWEEN_KILLS: Duration = Duration::from_secs(30);
-/// Within this time pairs go on behind a kill, however slow the machine is.
+/// Pairs must continue within this time after a kill, however slow the machine is.
 const GOES_ON: Duration = Duration::from_secs(300);
-/// How often it tells how far it is.
+/// How often the progress is printed.
 const REPORTS: Duration = Duration::from_secs(5);
 
 const READ_ACCOUNTS: &str =
@@ -45,17 +46,17 @@ const READ_ORDER: &str =
 struct Counts {
     pairs: AtomicU64,
     kills: AtomicU64,
-    /// Writes without an answer: they are no pairs.
+    /// Writes without a response. They are not pairs.
     unanswered: AtomicU64,
-    /// Reads that were told to be behind, or had no answer: asked again.
+    /// Reads that returned an error because the instance lags behind, or had no response. They are repeated.
     asked_again: AtomicU64,
     stale: AtomicU64,
-    /// There were enough pairs, and all kills.
+    /// Set when there were enough pairs and all kills.
     is_over: AtomicBool,
 }
 
 impl Counts {
-    /// Tells how far it is, and how fast it was since it told so last.
+    /// Prints the progress, and the rate since the last report.
     async fn report(self: Arc<Self>) {
         let mut before = 0;
         loop {
@@ -82,7 +83,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// What a client does, with its addresses.
+/// A client, with its addresses.
 struct Reader {
     http: reqwest::Client,
     accounts: Vec<String>,
@@ -90,7 +91,7 @@ struct Reader {
     counts: Arc<Counts>,
     random: Random,
     name: u64,
-    /// Customers and orders, each with the revision that was acknowledged last.
+    /// Customers and orders, each with its last acknowledged revision.
     customers: Vec<(String, i64)>,
     placed: Vec<(String, i64)>,
     token: Option<String>,
@@ -118,7 +119,7 @@ impl Reader {
         }
     }
 
-    /// Sends an operation to any of these addresses; the data, if that is all there is, and the token.
+    /// Sends an operation to any of these addresses. Returns the data, if there are no errors, and the token.
     async fn send(
         &mut self,
         to_orders: bool,
@@ -179,7 +180,7 @@ impl Reader {
         };
         let sent = self.send(to_orders, query, variables).await;
         if to_orders && let Some(known) = change {
-            // One step is all that it is taken.
+            // Each order is advanced by one step only.
             self.placed.swap_remove(known);
         }
         let (data, token) = sent.ok()?;
@@ -203,7 +204,8 @@ impl Reader {
         })
     }
 
-    /// Reads what was written, until it is answered; a read that is told to be behind is no stale one.
+    /// Reads what was written, until there is a response. An error because the instance lags behind is not a stale
+    /// read.
     async fn read(&mut self, written: &Written) {
         let (to_orders, query, field) = match (written.is_order, self.random.below(2)) {
             (true, _) => (true, READ_ORDER, "order"),
@@ -229,7 +231,7 @@ impl Reader {
     }
 }
 
-/// What of an answer is older than this revision.
+/// The part of a response that is older than this revision.
 fn stale(shown: &Value, revision: i64) -> Option<String> {
     let state = shown
         .get("revision")
@@ -238,7 +240,7 @@ fn stale(shown: &Value, revision: i64) -> Option<String> {
         return Some(format!("is shown at {state}, not {revision}"));
     }
     let trail = shown["changes"]["nodes"].as_array()?;
-    // It is asked for the first hundred.
+    // The query asks only for the first hundred entries.
     let newest = trail.iter().filter_map(|it| it["revision"].as_i64()).max();
     (newest.unwrap_or(0) < revision.min(100))
         .then(|| format!("has an audit trail to {newest:?}, not {revision}"))

@@ -1,4 +1,4 @@
-//! What is away is waited for: a message is not set aside because a server does not answer.
+//! A message is not parked because a server does not answer: the projection waits for the server.
 
 use serde_json::json;
 use tandem_backends::{Mongo, require};
@@ -24,7 +24,7 @@ fn a_store_that_is_away_is_waited_for_and_makes_no_dead_letter() {
         .start();
     let client = Client::new();
     tandem.customer(&client, "waited-for");
-    // Changes that orders has not read when its store goes away.
+    // Changes that orders has not read when its store goes down.
     let orders = tandem.child("orders").unwrap();
     signal(orders, Signal::STOP);
     for n in 2..=5 {

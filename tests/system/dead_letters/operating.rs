@@ -50,11 +50,11 @@ fn more_dead_letters_than_a_page_are_listed_and_worked_on() {
         CONSUMER,
     ];
     assert_eq!(listed(&other), 1);
-    // A key that nothing is parked of.
+    // A key that has no dead letters.
     let nothing = tandem.operate(&["dead-letters", "retry", "--key", "nobody"]);
     assert!(!nothing.succeeded, "{nothing:#?}");
     assert!(nothing.errors.contains("nobody"), "{nothing:#?}");
-    // The work goes on when the terminal is closed, and says how far it is.
+    // The work goes on when the terminal is closed, and reports its progress.
     let discard = [
         "dead-letters",
         "discard",

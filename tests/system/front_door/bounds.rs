@@ -1,5 +1,5 @@
-//! What is bounded on every port is bounded on those that have subscriptions, too: heads, compressed bodies, requests, subscriptions. And each
-//! bound is as it is set: connections, requests at once, costs, names.
+//! The limits of every port, also on those with subscriptions: heads, compressed bodies, requests, subscriptions. Each
+//! limit follows its setting: connections, concurrent requests, costs, names.
 
 use std::io::{Read, Write};
 
@@ -28,7 +28,7 @@ fn a_head_that_is_too_large_is_refused_with_431_on_every_port() {
             many.clone(),
         ] {
             let answer = refused_head(port, &headers);
-            // Who writes far more and reads later may see the connection's end alone.
+            // A client that writes far more before it reads may only see the connection close.
             let may_end = headers.iter().any(|(_, value)| value.len() > 128 << 10);
             assert!(
                 answer.starts_with("HTTP/1.1 431 ") || may_end && answer.is_empty(),
@@ -36,17 +36,17 @@ fn a_head_that_is_too_large_is_refused_with_431_on_every_port() {
                 headers.len()
             );
         }
-        // A head that is none is told so, too.
+        // An invalid head also gets a response.
         let none = refused_line(port, b"nonsense\r\n\r\n");
         assert!(none.starts_with("HTTP/1.1 400 "), "{name}: {none:?}");
-        // So is the handshake of a WebSocket.
+        // So does the handshake of a WebSocket.
         let socket = Socket::open_with(port, &[("x-long", &long)]);
         assert!(socket.is_err(), "{name}");
     }
     all_answer(&tandem);
 }
 
-/// The first line of the answer to a head, which may come before all of it is written.
+/// The first line of the response to a head. It may arrive before the whole head is written.
 fn refused_head(port: u16, headers: &[(&str, &str)]) -> String {
     let mut head = format!("GET /graphql HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n");
     for (name, value) in headers {
@@ -94,7 +94,7 @@ fn a_compressed_body_is_taken_within_the_bounds_of_what_it_holds() {
         let answer = send(port, "POST", "/graphql", &head, query.as_bytes());
         assert_eq!(answer.status, 400, "{name}: {answer:?}");
     }
-    // A subscription, too; its events come one by one, whatever encodings the client takes.
+    // A compressed subscription works too. Its events arrive one by one, whatever encodings the client accepts.
     for (name, port) in [("gateway", tandem.gateway), ("orders", tandem.orders)] {
         let body = gzip(json!({"query": FEED}).to_string().as_bytes());
         let mut stream = raw::connect(port);
@@ -118,7 +118,7 @@ fn a_compressed_body_is_taken_within_the_bounds_of_what_it_holds() {
     }
 }
 
-/// Begins a subscription by server-sent events; the answer's status, and the connection on which it goes on.
+/// Begins a subscription by server-sent events. Returns the status, and the connection on which it continues.
 fn events(port: u16) -> (u16, std::net::TcpStream) {
     let body = json!({"query": FEED}).to_string();
     let mut stream = raw::connect(port);
@@ -164,7 +164,7 @@ fn a_client_has_as_many_subscriptions_as_the_settings_say_over_all_its_connectio
             refused["payload"][0]["extensions"]["code"], "RATE_LIMITED",
             "{refused}"
         );
-        // Who leaves makes room.
+        // A client that disconnects makes room.
         drop(kept);
         poll("there is room again", || {
             (events(port).0 == 200).then_some(())
@@ -217,7 +217,7 @@ fn refusals(port: u16, reason: &str) -> u64 {
         .sum()
 }
 
-/// A socket of another client than the system's own processes; `None` if its connection is closed without an answer.
+/// A socket of another client than the system's own processes. `None` if its connection is closed without a response.
 #[cfg(target_os = "linux")]
 fn from_elsewhere(port: u16) -> Option<Socket> {
     Socket::open_on(raw::connect_from_elsewhere(port), port, &[]).ok()
@@ -226,7 +226,7 @@ fn from_elsewhere(port: u16) -> Option<Socket> {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_client_has_as_many_connections_as_the_settings_say_and_who_leaves_makes_room() {
-    // The gateway, too, is a client of the services, with some connections.
+    // The gateway is a client of the services too, and has some connections.
     const MOST: usize = 12;
     let tandem = Tandem::builder()
         .env("TANDEM_MAX_CONNECTIONS_PER_CLIENT", MOST.to_string())
@@ -237,7 +237,7 @@ fn a_client_has_as_many_connections_as_the_settings_say_and_who_leaves_makes_roo
         let before = refusals(port, "connections");
         assert!(from_elsewhere(port).is_none(), "{name}: more than {MOST}");
         assert!(refusals(port, "connections") > before, "{name}");
-        // Others have their own share.
+        // Other clients have their own share.
         let answer = graphql(port, "{__typename}", &json!({}));
         assert_eq!(answer.status, 200, "{name}: {answer:?}");
         open.pop();
@@ -258,7 +258,7 @@ fn a_port_has_as_many_connections_as_the_settings_say_whosever_they_are() {
             open.push(socket);
             assert!(open.len() <= MOST, "{name}: more than {MOST}");
         }
-        // Processes of the system have some of them.
+        // The system's own processes have some of them.
         assert!(open.len() > MOST / 2, "{name}: {}", open.len());
         drop(open);
         poll("there is room again", || {
@@ -269,7 +269,7 @@ fn a_port_has_as_many_connections_as_the_settings_say_whosever_they_are() {
     }
 }
 
-/// A request of which the last byte is still to come, and which is being answered meanwhile.
+/// A request whose last byte is still missing. It counts as being answered.
 fn begun(port: u16) -> std::net::TcpStream {
     let body = json!({"query": "{__typename}"}).to_string();
     let (begin, _) = body.split_at(body.len() - 1);
@@ -305,7 +305,7 @@ fn a_port_answers_as_many_requests_at_once_as_the_settings_say() {
             refused.header("retry-after").is_some(),
             "{name}: {refused:?}"
         );
-        // Whoever watches the system asks now and then, so it may be one less.
+        // The supervisor sends a probe now and then, so there may be one less.
         assert!(kept.len() >= MOST - 1, "{name}: {}", kept.len());
         for stream in kept.iter_mut().take(2) {
             stream.write_all(b"}").unwrap();
@@ -360,7 +360,7 @@ fn an_operation_may_cost_as_much_as_the_settings_say() {
             |first: u32| format!("{{ {list}(first: {first}) {{ nodes {{ id revision }} }} }}");
         let cheap = graphql(port, &query(5), &json!({}));
         assert!(cheap.json()["data"][list].is_object(), "{name}: {cheap:?}");
-        // Services take twice as much: the gateway asks them for keys beside what its client asks for.
+        // Services allow twice as much, because the gateway requests keys in addition to the client's fields.
         let dear = graphql(port, &query(100), &json!({}));
         assert_eq!(dear.code(), "TOO_EXPENSIVE", "{name}: {dear:?}");
         let mut socket = Socket::ready(port);
@@ -392,7 +392,7 @@ fn a_port_answers_to_the_names_that_the_settings_say_and_to_its_own() {
             assert_eq!(answer.status, 200, "{name} {host}: {answer:?}");
         }
         let before = refusals(port, "host");
-        // An address is a name like others where names are listed.
+        // Where names are listed, an address is a name like any other.
         let foreign = [
             "evil.example",
             "www.shop.example",

@@ -1,10 +1,11 @@
-//! Pages of other origins: none unless it is listed, and then GraphQL and REST alike (Fetch, "CORS protocol").
+//! Pages of other origins are refused unless their origin is listed. A listed origin may use GraphQL and REST (Fetch,
+//! "CORS protocol").
 
 use super::*;
 
 const SHOP: &str = "https://shop.example";
 
-/// Routes of each port, and what they take.
+/// Routes of each port, and their methods.
 fn routes(tandem: &Tandem) -> Vec<(u16, &'static str, &'static str)> {
     let (gateway, accounts, orders) = (tandem.gateway, tandem.accounts, tandem.orders);
     vec![

@@ -1,4 +1,5 @@
-//! What a graph of two services must not show its clients: keys that the router asks for, one entity's error at all others.
+//! Details of the federation that clients must not see: the keys that the router adds, and the error of one entity on
+//! all others.
 
 use super::*;
 

@@ -1,11 +1,11 @@
-//! Requests that were small and cost much.
+//! Small requests that were expensive to answer.
 
 use std::io::Write;
 
 use super::{sockets::Socket, *};
 use crate::support::{is_alive, poll};
 
-/// An operation with an answer of more than 2,000 bytes on every port.
+/// An operation with a response of more than 2,000 bytes on every port.
 const LARGE: &str = "{__schema{types{name fields{name type{name}}}}}";
 
 fn nested(levels: usize, open: &str, close: &str) -> Vec<u8> {
@@ -17,7 +17,7 @@ fn nested(levels: usize, open: &str, close: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Fragments of which each uses the next so many times.
+/// Fragments that each use the next one this many times.
 fn chain(length: usize, times: usize) -> String {
     let mut document = "{...f0}".to_owned();
     for at in 0..length {
@@ -114,12 +114,12 @@ fn what_is_behind_the_door_is_not_reached_by_another_writing_of_its_path() {
             let answer = get(port, &format!("{path}?{query}"), &[json_type]);
             assert!(!answer.body.contains("queryType\":"), "{name} {path}");
         }
-        // Nor by what a proxy makes of a path.
+        // A path that a proxy rewrites does not reach it either.
         for path in ["/orders/order/..\\..\\graphql", "/orders/%2e%2e/graphql"] {
             let answer = get(port, &format!("{path}?{query}"), &[]);
             assert_eq!(answer.status, 400, "{name} {path}: {answer:?}");
         }
-        // Nor as what asks for a page and wants none.
+        // Nor does a request that mentions HTML in `Accept` but does not want it.
         for accept in ["text/html;q=0", "text/html, application/json"] {
             let headers = [json_type, ("accept", accept)];
             let answer = get(port, &format!("/graphql?{query}"), &headers);
@@ -341,7 +341,7 @@ fn idle_connections_and_slow_heads_are_closed_in_time() {
             .unwrap();
         for mut stream in [idle, slow_head] {
             let mut rest = Vec::new();
-            // At its end, or reset: both are closed. A timeout would be neither.
+            // The end of the stream or a reset: both mean closed. A timeout would be neither.
             if let Err(error) = std::io::Read::read_to_end(&mut stream, &mut rest) {
                 assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{name}");
             }
@@ -383,7 +383,7 @@ fn an_answer_larger_than_what_is_given_is_refused_on_every_port() {
 #[test]
 fn an_answer_larger_than_what_is_given_is_counted_in_the_same_way_on_every_transport() {
     let tandem = Tandem::builder().env("TANDEM_MAX_ANSWER", "2000").start();
-    // The gateway alone counts operations.
+    // Only the gateway counts operations.
     let port = tandem.gateway;
     let counted = || {
         let scrape = get(port, "/actuator/prometheus", &[]).body;

@@ -1,4 +1,4 @@
-//! Subscribers that read slower than changes come: they are told so and where to go on, miss nothing when they do, and nobody waits for them.
+//! Slow subscribers: they get an error that says where to resume, miss nothing when they resume, and delay nobody else.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -20,16 +20,16 @@ use crate::support::{
     poll, poll_for,
 };
 
-/// How long orders may have to be placed until what is held for a slow subscriber is full.
+/// How long orders may be placed until the buffer of a slow subscriber is full.
 const FLOOD: Duration = Duration::from_secs(120);
-/// Within this time everybody else has the last of them.
+/// All others have the last order within this time.
 const PROMPT: Duration = Duration::from_secs(20);
-/// A slow subscriber reads what its system holds for it, some KiB, and then pauses so long.
+/// A slow subscriber reads what its system has buffered, some KiB, and then pauses for this long.
 const PAUSE: Duration = Duration::from_millis(50);
 
 const TRANSPORTS: [Transport; 2] = [Transport::ServerSentEvents, Transport::WebSocket];
 
-/// The feed of the customer's orders, with more of each order.
+/// The feed of the customer's orders, with these additional fields of each order.
 fn feed(more: &str) -> String {
     format!(
         "subscription($after: String) {{ orderFeed(customerId: \"slow\", after: $after, heartbeatSeconds: 5) {{ __typename
@@ -37,21 +37,21 @@ fn feed(more: &str) -> String {
     )
 }
 
-/// The same with 32 KB of each order: so few fill what the connection holds.
+/// The same with 32 KB per order, so that few of them fill the buffers of the connection.
 fn large_feed() -> String {
     let items = (0..8).map(|number| format!("a{number}: items {{ product {{ description }} }} "));
     feed(&items.collect::<String>())
 }
 
-/// What a subscriber was told.
+/// What a subscriber received.
 #[derive(Default)]
 struct Told {
-    /// Of the item that came last.
+    /// The cursor of the last item.
     cursor: String,
     orders: Vec<String>,
-    /// Whether an item was not the next one: something between dropped what was before it.
+    /// Whether an item did not follow the previous one, because something on the way dropped items.
     has_missed: bool,
-    /// The extensions of the error that it was ended with.
+    /// The extensions of the error that ended it.
     end: Option<Value>,
 }
 
@@ -63,7 +63,7 @@ impl Told {
         }
     }
 
-    /// Takes a response. Answers false behind the last one, and if something was missed before it.
+    /// Processes a response. Returns false after the last one, and if an item was missed before it.
     fn take(&mut self, response: &Value) -> bool {
         if !response["errors"].is_null() {
             self.end = Some(response["errors"][0]["extensions"].clone());
@@ -81,7 +81,7 @@ impl Told {
     }
 }
 
-/// A connection of which little is read, until there is a hurry.
+/// A connection that is read slowly, until its subscriber hurries.
 struct Drip {
     stream: TcpStream,
     hurries: Arc<AtomicBool>,
@@ -112,7 +112,8 @@ impl Write for Drip {
     }
 }
 
-/// A subscriber that reads slowly. It does read: who reads nothing at all is given up without a word.
+/// A subscriber that reads slowly. It must read something, because one that reads nothing is disconnected without an
+/// error.
 struct Slow {
     transport: Transport,
     told: Arc<Mutex<Told>>,
@@ -146,7 +147,7 @@ impl Slow {
         self.told.lock().unwrap().orders.len()
     }
 
-    /// Reads as fast as it can from now on; answers what it was told in the end.
+    /// Reads as fast as possible from now on. Returns what it received in the end.
     fn finish(self) -> Told {
         self.hurries.store(true, Ordering::Relaxed);
         self.thread.join().unwrap();
@@ -161,7 +162,7 @@ fn by_events(port: u16, mut stream: Drip, operation: &Value, told: &Mutex<Told>)
         body.len()
     );
     stream.write_all(head.as_bytes()).unwrap();
-    // Lines that begin chunks are among them; an event lies in one chunk.
+    // Lines that begin chunks are among them. Each event is in one chunk.
     for line in BufReader::new(stream).lines().map_while(Result::ok) {
         let response: Option<Value> = line
             .strip_prefix("data: ")
@@ -206,14 +207,14 @@ fn by_socket(port: u16, stream: Drip, operation: &Value, told: &Mutex<Told>) {
         if !told.lock().unwrap().take(&response) {
             return;
         }
-        // Pings of the server wait behind all that is to be read: it learns so that somebody is there.
+        // The server's pings are queued behind unread data. This pong shows the server that the client is alive.
         if !socket.get_ref().is_in_a_hurry() {
             let _ = socket.send(Message::Pong(Vec::<u8>::new().into()));
         }
     }
 }
 
-/// A subscriber that takes what comes.
+/// A subscriber that reads everything at once.
 struct Watcher<'a> {
     client: &'a Client,
     transport: Transport,
@@ -233,7 +234,7 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    /// Takes what has come. Where something was missed it goes on behind what it holds, as `docs/live.md` has it.
+    /// Reads what has arrived. After a gap it resumes at its cursor, as described in `docs/live.md`.
     fn hear(&mut self) {
         while let Some(response) = self.subscription.next_within(Duration::from_millis(1)) {
             if self.told.take(&response) {
@@ -250,7 +251,7 @@ impl<'a> Watcher<'a> {
     }
 }
 
-/// How often a port says that a subscription was too slow.
+/// How often a port reports that a subscription was too slow.
 fn lagged(port: u16) -> f64 {
     let scrape = get(port, "/actuator/prometheus", &[]).body;
     scrape
@@ -263,7 +264,7 @@ fn lagged(port: u16) -> f64 {
         .sum()
 }
 
-/// Has orders placed until it is told that it is enough, or too long; their ids.
+/// Places orders until the condition holds, or for too long. Returns their ids.
 fn flood(tandem: &Tandem, is_enough: impl Fn() -> bool) -> Vec<String> {
     let url = tandem.orders_url("/graphql");
     let mut input = order_input("slow");
@@ -323,7 +324,7 @@ fn a_subscriber_that_reads_slowly_is_told_where_to_go_on_and_slows_nobody_down()
             (all.min() == Some(1)).then_some(())
         });
 
-        // Behind the gateway orders itself may be the one who gives up first.
+        // Behind the gateway, orders itself may be the first to end the subscription.
         let too_slow = || {
             lagged(port)
                 + if is_gateway {
@@ -363,7 +364,7 @@ fn a_subscriber_that_reads_slowly_is_told_where_to_go_on_and_slows_nobody_down()
                     assert_eq!(end["code"], "SUBSCRIPTION_LAGGED", "{what}: {end}");
                     end["cursor"].as_str().unwrap()
                 }
-                // The router may drop what it has for a slow client, and the next item shows it.
+                // The router may drop items for a slow client. The next item then shows the gap.
                 None => {
                     assert!(is_gateway && has_missed, "{what}: ended without a word");
                     &cursor

@@ -46,7 +46,7 @@ fn each_old_route_says_what_replaces_it_and_when_it_ends() {
     assert_eq!(answer.header("deprecation"), None);
 }
 
-/// The link leads to an operation that this port takes.
+/// The link must lead to an operation that this port accepts.
 fn follow(port: u16, target: &str) {
     let variables = "&variables=%7B%22id%22%3A%221%22%7D";
     let answer = get(port, &format!("{target}{variables}"), &[]);

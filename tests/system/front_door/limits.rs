@@ -1,4 +1,4 @@
-//! What one WebSocket may do, as it is set; and how subscriptions end that did not come to their end.
+//! The limits of one WebSocket, as they are set, and how subscriptions end that are cut off.
 
 use std::{io::Read, time::Duration};
 
@@ -30,7 +30,7 @@ fn a_socket_has_as_long_and_as_much_as_the_settings_say() {
 fn a_connection_that_answers_no_ping_is_given_up_and_one_that_does_is_kept() {
     let tandem = Tandem::builder().env("TANDEM_PING_SECONDS", "1").start();
     for (name, port) in ports(&tandem) {
-        // Behind this nobody reads and answers, as where a machine has gone without a word.
+        // Nobody reads or answers on this connection, as if its machine had vanished.
         let mut silent = raw::connect(port);
         let head = format!(
             "GET /graphql/ws HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: graphql-transport-ws\r\n\r\n"
@@ -65,7 +65,7 @@ fn a_socket_outlives_the_time_limits_of_requests() {
         .start();
     for (name, port) in ports(&tandem) {
         let mut socket = Socket::ready(port);
-        // It says nothing itself for as long as these take.
+        // The client sends nothing while these pings arrive.
         socket.hear_pings(4);
         socket.subscribe("1", "{__typename}");
         assert_eq!(socket.hear()["type"], "next", "{name}");
@@ -133,7 +133,7 @@ fn a_port_that_stops_says_so_on_each_of_many_sockets_before_its_process_ends() {
         } else {
             (tandem.orders, "orders")
         };
-        // No request is open beside them, for the end of which the process would wait.
+        // No other request is open, so the process has no request to wait for at its end.
         let mut sockets: Vec<Socket> = (0..200).map(|_| Socket::ready(port)).collect();
         assert!(try_signal(tandem.child(service).unwrap(), Signal::TERM));
         for (number, socket) in sockets.iter_mut().enumerate() {

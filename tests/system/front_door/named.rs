@@ -1,9 +1,9 @@
-//! Documents that are named by their hash, however they are sent.
+//! Documents that a request names by their hash, on every transport.
 
 use super::sockets::Socket;
 use super::*;
 
-/// The two ways of naming a document: GraphQL over HTTP's and Apollo's.
+/// The two ways to name a document: GraphQL over HTTP's and Apollo's.
 fn by_name(hash: &str) -> [Value; 2] {
     [
         json!({ "documentId": format!("sha256:{hash}") }),
@@ -48,7 +48,7 @@ fn what_was_sent_once_may_be_named_over_every_transport() {
             events.contains(r#"{"__typename":"Query"}"#),
             "{name}: {events}"
         );
-        // One that says it is another document is neither kept nor carried out.
+        // A document whose hash does not match is neither stored nor executed.
         let mut wrong = by_name(&tandem_front_door::graphql::hash("{ a }"))[1].clone();
         wrong["query"] = json!(query);
         assert_eq!(
@@ -100,7 +100,7 @@ fn where_only_trusted_documents_run_no_transport_runs_others() {
         events.contains("FORBIDDEN") && !events.contains("\"data\":{"),
         "{events}"
     );
-    // Nor where one that is trusted is named beside another.
+    // Nor is a document executed that is sent together with the hash of a trusted one.
     for mut both in by_name(hash) {
         both["query"] = json!("{ __schema { types { name } } }");
         let refused = over_socket(port, &both);

@@ -1,4 +1,4 @@
-//! GraphQL over HTTP and server-sent events, as the specifications have them.
+//! GraphQL over HTTP and server-sent events, as specified.
 
 use std::io::{Read, Write};
 
@@ -166,7 +166,7 @@ fn a_price_keeps_every_digit_however_it_is_written() {
                 &answer.json()["data"]["placeOrder"]["order"]["items"][0]["product"]["price"];
             assert_eq!(kept.as_str(), Some(price.trim_matches('"')), "{answer:?}");
         }
-        // Digits that are too many are never cut off.
+        // Digits beyond the precision are never truncated silently.
         for price in ["1234567890123.5", "0.123456789012345678901234567890123"] {
             let variables = format!(
                 r#"{{"input":{{"customerId":9,"items":[{{"quantity":1,"product":{{"guid":"g","title":"t","price":{price}}}}}]}}}}"#
@@ -370,7 +370,7 @@ fn events_go_on_and_end_as_browsers_and_proxies_want_them() {
                 .set_read_timeout(Some(std::time::Duration::from_millis(200)))
                 .unwrap();
             let mut text = String::new();
-            // Changes go on until one is shown: when the subscription is there is not told.
+            // Changes are made until one arrives, because nothing shows when the subscription has begun.
             let client = Client::new();
             let mut round = 0;
             while !text.contains("event: next") {

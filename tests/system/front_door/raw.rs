@@ -1,4 +1,4 @@
-//! Requests written byte by byte: a client library would not send what is to be refused.
+//! Requests written byte by byte, because a client library would not send what must be refused.
 
 use std::{
     io::{Read, Write},
@@ -8,10 +8,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// For an answer: long enough for a busy machine, far shorter than what the attacks took.
+/// Time limit of a response: long enough for a busy machine, far shorter than the attacks took.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -52,8 +52,8 @@ pub fn connect(port: u16) -> TcpStream {
     limited(TcpStream::connect(("127.0.0.1", port)).unwrap())
 }
 
-/// The same from another address than the system's own processes have: what is counted by address is then counted by itself. All of 127/8 is
-/// this machine (RFC 1122, section 3.2.1.3), on Linux without more ado.
+/// The same from another address than that of the system's own processes, so that limits per address count it
+/// separately. All of 127/8 is this machine (RFC 1122, section 3.2.1.3), on Linux without configuration.
 #[cfg(target_os = "linux")]
 pub fn connect_from_elsewhere(port: u16) -> TcpStream {
     use std::net::{Ipv4Addr, SocketAddrV4};
@@ -72,7 +72,7 @@ fn limited(stream: TcpStream) -> TcpStream {
     stream
 }
 
-/// Sends a request; headers that are given replace those that would be sent.
+/// Sends a request. The given headers replace those that would be sent.
 pub fn send(
     port: u16,
     method: &str,
@@ -102,7 +102,7 @@ pub fn send(
     read(&mut stream)
 }
 
-/// Reads an answer to its end.
+/// Reads a response to its end.
 pub fn read(stream: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
@@ -139,7 +139,7 @@ pub fn get(port: u16, target: &str, headers: &[(&str, &str)]) -> Answer {
     send(port, "GET", target, headers, b"")
 }
 
-/// Sends a GraphQL request with these headers beside its content type.
+/// Sends a GraphQL request with these headers in addition to its content type.
 pub fn graphql_with(port: u16, headers: &[(&str, &str)], request: &Value) -> Answer {
     let headers = [&[("content-type", "application/json")], headers].concat();
     send(

@@ -1,4 +1,4 @@
-//! Clients that read slowly, or not at all: an answer waits for them within bounds, and nobody else does.
+//! Clients that read slowly, or not at all: their responses wait within limits, and nobody else waits.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -11,13 +11,13 @@ use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
 use super::*;
 use crate::support::{graph::customer_input, poll_for};
 
-/// Large enough to fill what the system keeps between the two ends, which may be more than twice the 4 MiB of its setting (`tcp_wmem`), and
-/// within what is given at most.
+/// Large enough to fill the kernel's buffers between both ends, which may hold more than twice the 4 MiB of `tcp_wmem`,
+/// and below the limit of a response.
 const LEAST: usize = 12 << 20;
-/// How long a port waits for a client that reads nothing is 30 s.
+/// A port disconnects a client that reads nothing after 30 s. This is how long the test waits for it.
 const GIVEN_UP: Duration = Duration::from_secs(120);
 
-/// A customer, as large as one may be, and a query that has it answered often.
+/// A customer as large as allowed, and a query that returns it many times.
 fn large(tandem: &Tandem, client: &Client) -> String {
     let mut input = customer_input("large", "Reader");
     let text = "x".repeat(200);
@@ -35,7 +35,7 @@ fn large(tandem: &Tandem, client: &Client) -> String {
     format!("{{{all}}}")
 }
 
-/// A connection whose system keeps little for it.
+/// A connection with a small receive buffer.
 pub(super) fn narrow(port: u16) -> TcpStream {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     sockopt::set_socket_recv_buffer_size(&socket, 4_096).unwrap();
@@ -47,7 +47,7 @@ pub(super) fn narrow(port: u16) -> TcpStream {
     stream
 }
 
-/// Asks, and leaves the answer where it is.
+/// Sends a query and does not read the response.
 fn ask(port: u16, query: &str) -> TcpStream {
     let mut stream = narrow(port);
     let body = json!({"query": query}).to_string();
@@ -60,7 +60,7 @@ fn ask(port: u16, query: &str) -> TcpStream {
     stream
 }
 
-/// The head of an answer, how long its body is, and how much of it has come.
+/// Reads the head of a response. Returns the length of its body, and how much of it has arrived.
 fn begin(stream: &mut TcpStream) -> (usize, usize) {
     let mut bytes = Vec::new();
     loop {
@@ -80,7 +80,7 @@ fn begin(stream: &mut TcpStream) -> (usize, usize) {
     }
 }
 
-/// The ports that can answer that much.
+/// The ports that can send such a large response.
 fn wide_ports(tandem: &Tandem) -> [(&'static str, u16); 2] {
     [("gateway", tandem.gateway), ("accounts", tandem.accounts)]
 }
@@ -96,7 +96,7 @@ fn an_answer_that_is_read_slowly_is_given_whole_however_soon_the_next_request_is
         let mut stream = ask(port, &query);
         let (length, mut read) = begin(&mut stream);
         assert!(length > LEAST, "{name}: {length}");
-        // Slowly at first, for longer than a request is waited for, and then the rest.
+        // Reads slowly at first, for longer than a request's time limit, and then the rest.
         let begun = Instant::now();
         let mut part = vec![0; 64 << 10];
         while read < length {
@@ -133,7 +133,7 @@ fn a_client_that_reads_nothing_costs_itself_alone_and_is_given_up() {
             || {
                 all_answer(&tandem);
                 silent.retain(|stream| {
-                    // Not even the system keeps the rest for them.
+                    // The kernel does not keep the rest for them either.
                     let error = stream.take_error().unwrap();
                     error.is_none_or(|error| error.kind() != ErrorKind::ConnectionReset)
                 });

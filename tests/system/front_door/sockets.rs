@@ -1,4 +1,4 @@
-//! WebSockets: graphql-transport-ws and RFC 6455, to the letter, and bounded.
+//! WebSockets: graphql-transport-ws and RFC 6455, exactly as specified, and with limits.
 
 use std::{io::Write, net::TcpStream};
 
@@ -63,7 +63,7 @@ impl Socket {
         self.say(&json!({"id": id, "type": "subscribe", "payload": {"query": query}}));
     }
 
-    /// The next message; pings are passed over.
+    /// The next message. Skips pings.
     pub(super) fn hear(&mut self) -> Value {
         loop {
             match self.0.read().unwrap() {
@@ -74,7 +74,7 @@ impl Socket {
         }
     }
 
-    /// Waits for so many pings, which are answered on the way.
+    /// Waits for this many pings, which are answered meanwhile.
     pub(super) fn hear_pings(&mut self, count: usize) {
         let mut heard = 0;
         while heard < count {
@@ -82,7 +82,7 @@ impl Socket {
         }
     }
 
-    /// The code that the connection is closed with.
+    /// The code with which the connection is closed.
     pub(super) fn closed(&mut self) -> u16 {
         loop {
             match self.0.read() {
@@ -94,7 +94,7 @@ impl Socket {
     }
 }
 
-/// How many subscriptions a port says are open; none if it never had one.
+/// How many open subscriptions a port reports. Zero if it has never had one.
 pub(super) fn open_subscriptions(port: u16) -> f64 {
     let scrape = get(port, "/actuator/prometheus", &[]).body;
     scrape
@@ -128,7 +128,8 @@ fn what_breaks_the_protocol_is_closed_with_its_code() {
             socket.say(&wrong);
             assert_eq!(socket.closed(), 4400, "{name} {wrong}");
         }
-        // A payload may name its document in place of having it. One that does neither is a bad operation, and the socket goes on.
+        // A payload may name its document instead of containing it. A payload that does neither is a bad operation, and
+        // the socket stays open.
         let mut socket = Socket::ready(port);
         socket.say(&json!({"id": "1", "type": "subscribe", "payload": {}}));
         let error = socket.hear();
@@ -255,7 +256,7 @@ fn what_a_client_ends_is_ended_everywhere() {
     let mut socket = Socket::ready(tandem.gateway);
     for number in 0..100 {
         let id = number.to_string();
-        // In one packet, as a client does that changes its mind.
+        // In one packet, like a client that changes its mind.
         let subscribe = json!({"id": id, "type": "subscribe", "payload": {"query": SUBSCRIPTION}});
         let complete = json!({"id": id, "type": "complete"});
         socket
@@ -296,7 +297,7 @@ fn one_socket_cannot_hold_everybodys_subscriptions() {
                 "{refused}"
             );
         }
-        // Who goes on after that does not listen.
+        // A client that continues after that ignores the errors.
         for number in 80..600 {
             let id = number.to_string();
             let subscribe =

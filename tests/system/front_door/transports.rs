@@ -1,4 +1,5 @@
-//! What carries subscriptions, byte by byte, on every port that has them: frames as packets bring them, server-sent events, multipart.
+//! The transports of subscriptions, byte by byte, on every port that has them: frames split across packets, server-sent
+//! events, multipart.
 
 use std::{
     io::{Read, Write},
@@ -12,12 +13,12 @@ use crate::support::{LIMIT, Signal, try_signal};
 const FEED: &str = "subscription { orderFeed(heartbeatSeconds: 5) { __typename
     ... on OrderUpdate { order { id } } ... on Heartbeat { cursor } } }";
 
-/// The ports that have subscriptions, with the process behind each.
+/// The ports with subscriptions, each with its process.
 fn live_ports(tandem: &Tandem) -> [(&'static str, u16); 2] {
     [("router", tandem.gateway), ("orders", tandem.orders)]
 }
 
-/// A client's frame, masked with zeros (RFC 6455, section 5.3).
+/// A frame from a client, masked with zeros (RFC 6455, section 5.3).
 fn frame(operation: u8, text: &str) -> Vec<u8> {
     let mut frame = vec![operation];
     match u16::try_from(text.len()).unwrap() {
@@ -32,7 +33,7 @@ fn frame(operation: u8, text: &str) -> Vec<u8> {
     frame
 }
 
-/// A whole text message; the first part of one; its last part; a ping.
+/// A whole text message, the first part of one, its last part, and a ping.
 const TEXT: u8 = 0x81;
 const TEXT_BEGINS: u8 = 0x01;
 const TEXT_ENDS: u8 = 0x80;
@@ -45,7 +46,7 @@ fn handshake(port: u16) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Reads until this has come as often.
+/// Reads until this text has arrived this many times.
 #[track_caller]
 fn read_until(stream: &mut TcpStream, words: &str, often: usize) -> String {
     let deadline = Instant::now() + LIMIT;
@@ -73,7 +74,7 @@ fn frames_count_however_packets_bring_them() {
     let ask = ask.to_string();
     let complete = r#"{"id":"q","type":"complete"}"#;
     for (name, port) in ports(&tandem) {
-        // Two in one packet, and again two.
+        // Two frames in one packet, and then two more.
         let mut stream = raw::connect(port);
         stream.write_all(&handshake(port)).unwrap();
         read_until(&mut stream, "\r\n\r\n", 1);
@@ -85,7 +86,7 @@ fn frames_count_however_packets_bring_them() {
         stream.write_all(&both).unwrap();
         read_until(&mut stream, &complete.replace('q', "r"), 1);
 
-        // One in many packets.
+        // One frame in many packets.
         let mut stream = raw::connect(port);
         stream.set_nodelay(true).unwrap();
         stream.write_all(&handshake(port)).unwrap();
@@ -95,7 +96,7 @@ fn frames_count_however_packets_bring_them() {
         }
         read_until(&mut stream, complete, 1);
 
-        // A message in pieces, with a ping between them, right behind the handshake.
+        // A fragmented message, with a ping between its parts, directly after the handshake.
         let mut stream = raw::connect(port);
         let (first, second) = ask.split_at(20);
         let parts = [
@@ -134,7 +135,7 @@ fn a_message_that_never_ends_is_not_held_for_as_long_as_its_sender_pings() {
     }
 }
 
-/// Sends a subscription, and waits until it is taken.
+/// Sends a subscription, and waits until it is accepted.
 fn subscribe(port: u16, accept: &str, begins: &str) -> (TcpStream, String) {
     let body = json!({"query": FEED}).to_string();
     let mut stream = raw::connect(port);

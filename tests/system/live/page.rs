@@ -1,4 +1,4 @@
-//! The live page in a headless Chromium: what a person does on it, and what it shows.
+//! The live page in a headless Chromium: a person's actions on it, and what it shows.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::support::{
     screen::{darkened, fits, picture},
 };
 
-/// Whether a condition holds in both windows.
+/// A condition that holds in both windows.
 fn in_both(condition: &str) -> String {
     format!("[...document.querySelectorAll('.pane')].every((pane) => !!({condition}))")
 }
 
-/// A counter of the page's ledger.
+/// A counter in the page's ledger.
 fn count(name: &str) -> String {
     format!("Number(document.querySelector('[data-count={name}]').textContent)")
 }

@@ -16,7 +16,7 @@ use crate::support::{Tandem, checker::LoggedEvent};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A real Kafka, and a runtime to end it in.
+/// A real Kafka, and the runtime that it needs until its end.
 pub struct Log {
     pub runtime: Runtime,
     pub kafka: Kafka,
@@ -37,7 +37,7 @@ impl Log {
         config
     }
 
-    /// A system with stores of its own on this log.
+    /// A system with its own stores on this log.
     pub fn tandem(&self) -> Tandem {
         Tandem::builder()
             .accepts_unsigned()
@@ -45,13 +45,13 @@ impl Log {
             .start()
     }
 
-    /// As another system that mirrors the topic would: in a transaction, one message and then the marker at the end of every
-    /// partition.
+    /// Mirrors the topic like another system would: in a transaction, first one message and then the marker at the end
+    /// of every partition.
     pub fn mirror(&self, topic: &str, events: &[LoggedEvent], ends: End) {
         self.open_mirror(topic, events).end(ends);
     }
 
-    /// The same, and the transaction stays open.
+    /// The same, but the transaction stays open.
     pub fn open_mirror(&self, topic: &str, events: &[LoggedEvent]) -> Transaction {
         let producer: BaseProducer = self
             .client()
@@ -111,7 +111,7 @@ impl Log {
     }
 }
 
-/// A transaction that is open.
+/// An open transaction.
 pub struct Transaction(BaseProducer);
 
 impl Transaction {

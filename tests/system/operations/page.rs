@@ -1,4 +1,5 @@
-//! The operator's page in a headless Chromium: what an operator sees and does, with the keyboard, and on a narrow screen.
+//! The operator's page in a headless Chromium: what an operator sees and does, with the keyboard, and on a narrow
+//! screen.
 
 use serde_json::json;
 
@@ -10,7 +11,7 @@ use crate::support::{
     signal,
 };
 
-/// Presses a key as a person does.
+/// Presses a key like a person does.
 async fn press(page: &mut Page, key: &str, code: u32) {
     let text = match key {
         "Enter" => "\r",
@@ -35,7 +36,7 @@ async fn enter(page: &mut Page) {
     press(page, "Enter", 13).await;
 }
 
-/// Goes on with the Tab key until what has the focus fulfils the condition.
+/// Presses Tab until the focused element satisfies the condition.
 async fn tab_until(page: &mut Page, what: &str, condition: &str) {
     for _ in 0..120 {
         let found = format!("((it) => !!({condition}))(document.activeElement)");
@@ -48,7 +49,7 @@ async fn tab_until(page: &mut Page, what: &str, condition: &str) {
     panic!("not reached with the Tab key: {what}; the focus is on {held}");
 }
 
-/// Whether a part of the page says something.
+/// A condition that a part of the page contains a text.
 fn says(selector: &str, text: &str) -> String {
     format!(
         "[...document.querySelectorAll({})].some((it) => it.innerText.includes({}))",
@@ -73,7 +74,7 @@ async fn operate(tandem: &Tandem) {
         let client = Client::new();
         for id in ["first", "second"] {
             tandem.customer(&client, id);
-            // What is written by somebody else is no markup.
+            // Text that somebody else wrote must not become markup.
             poison(
                 tandem,
                 id,
@@ -85,7 +86,7 @@ async fn operate(tandem: &Tandem) {
         rename(tandem, &client, "third", "King");
         tandem.audited(&client, "customer", "third", 2);
         letters(tandem, &client, "orders", 3);
-        // Client drops its runtime here, which must not be in an asynchronous place.
+        // Dropping the client drops its runtime, which is not allowed in asynchronous code.
         drop(client);
     });
     page.go(&format!("{url}/")).await;
@@ -149,7 +150,7 @@ async fn operate(tandem: &Tandem) {
 
     stop_a_rebuild(&mut page, tandem).await;
 
-    // A service that is gone is told of as gone, and what is still shown of it as what it is.
+    // A service that is down is shown as down, and its old data as outdated.
     let up = tandem.child("orders").unwrap();
     signal(up, Signal::STOP);
     page.until(
@@ -183,7 +184,7 @@ async fn operate(tandem: &Tandem) {
     .await;
 }
 
-/// Looks at a body, thinks better of discarding it, and discards it then.
+/// Opens a body, cancels discarding it, and then discards it.
 async fn look_and_discard(page: &mut Page) {
     tab_until(
         page,
@@ -234,7 +235,7 @@ async fn look_and_discard(page: &mut Page) {
     .await;
 }
 
-/// Retries the first key, which is refused still, and discards what is bad in it: what follows is then taken.
+/// Retries the first key, which is refused again, and discards its bad message. The later messages are then processed.
 async fn retry(page: &mut Page) {
     let retry = "it.closest('[data-letters=orders]') && it.textContent === 'Retry the key' && it.ariaDisabled !== 'true'";
     tab_until(page, "retry", retry).await;
@@ -316,7 +317,7 @@ async fn rebuild_and_audit(page: &mut Page) {
     assert!(!shown.contains("4111111111111111"), "{shown}");
 }
 
-/// Begins a rebuild that goes on for long, because Kafka does not answer, and stops it.
+/// Begins a rebuild that takes long because Kafka does not answer, and stops it.
 async fn stop_a_rebuild(page: &mut Page, tandem: &Tandem) {
     let broker = tandem.child("broker").unwrap();
     signal(broker, Signal::STOP);

@@ -45,7 +45,7 @@ fn operate(tandem: &Tandem) {
         assert_eq!(get(service, "keys/waiting"), json!([]));
         assert_eq!(get(service, "rebuild"), json!(null));
     }
-    // Each partition is told of, and is read to its end in a moment.
+    // Each partition is listed, and is read to its end within a moment.
     let logs = poll("orders has read and remembers everything", || {
         let logs = get("orders", "log/partitions");
         let partitions: Vec<Value> = logs
@@ -68,7 +68,7 @@ fn operate(tandem: &Tandem) {
     assert_eq!(topics, ["orders.order.change", "accounts.customer.change"]);
     assert_eq!(logs[1]["partitions"].as_array().unwrap().len(), 6);
 
-    // A dead letter is shown with its body, retried in vain, and discarded.
+    // A dead letter is shown with its body, retried without success, and discarded.
     poison(tandem, "ill", "{ garbage");
     let letter = letters(tandem, &client, "orders", 1).remove(0);
     assert_eq!(letter["payload"], json!(null), "a list has no bodies");
@@ -94,7 +94,7 @@ fn operate(tandem: &Tandem) {
     assert_eq!(post("orders", "dead-letters/discard", id).status, 404);
     letters(tandem, &client, "orders", 0);
 
-    // The audit is as the command prints it.
+    // The audit is the same as the command prints.
     tandem.audited(&client, "customer", "well", 2);
     let page = get("accounts", "audit/customer?id=well");
     let printed: Value =
@@ -138,7 +138,7 @@ fn operate(tandem: &Tandem) {
     let negative = route(tandem, "accounts", "audit/customer?id=well&after=-1");
     assert_eq!(client.get(&negative).status, 400);
 
-    // A rebuild goes on by itself, and is told of.
+    // A rebuild runs in the background and reports its progress.
     let begun = post("orders", "rebuild", json!({"background": true}));
     assert_eq!(
         (begun.status, &begun.json()["state"]),
@@ -153,11 +153,11 @@ fn operate(tandem: &Tandem) {
     assert_eq!(told.len(), ended["targets"].as_array().unwrap().len());
     assert!(told.iter().all(|it| it["done"] == true), "{ended}");
     assert_eq!(post("orders", "rebuild/stop", json!({})).status, 409);
-    // That of the command is told of too.
+    // A rebuild that a command started is reported too.
     tandem.operated(&["rebuild", "accounts"]);
     assert_eq!(get("accounts", "rebuild")["state"], "FINISHED");
 
-    // An event whose data key is not there waits, and it is told which, whose and why.
+    // An event whose data key is missing waits. The route reports which event it is, whose, and why.
     keyless(tandem, "well", "keyless");
     let waiting = poll("orders tells of the event that waits for its key", || {
         let waiting = get("orders", "keys/waiting").as_array().unwrap().clone();
@@ -275,7 +275,7 @@ fn with_tokens_the_scope_decides_and_values_of_persons_want_another_one() {
     assert_eq!(shown["withheld"], false);
     assert!(shown.to_string().contains("Lovelace"), "{shown}");
 
-    // So do bodies of dead letters: what a stranger wrote may tell of a person in clear.
+    // So do bodies of dead letters: what another producer wrote may contain personal data in plain.
     poison(&tandem, "well", "Ada Lovelace");
     let letter = letters(&tandem, &operator, "orders", 1).remove(0);
     let query = format!(

@@ -1,5 +1,5 @@
-//! Callers who do as the documents tell them: they bring the token of their writes, give each write an idempotency key, and send again what
-//! was not answered.
+//! Callers that behave as documented: they send the token of their writes, give each write an idempotency key, and
+//! retry what was not answered.
 
 use std::{
     collections::BTreeMap,
@@ -26,33 +26,33 @@ const READ: &str = "query($customer: ID!, $order: ID!) {
     order(id: $order) { status revision } }";
 
 const HEADER: &str = "tandem-consistency";
-/// What a caller is told to ask again for: the one in charge is away, or not there yet.
+/// Codes after which a caller retries: a service is down, or lags behind, or limits the rate.
 const ASK_AGAIN: [&str; 3] = ["UNAVAILABLE", "REPLICA_BEHIND", "RATE_LIMITED"];
-/// How long one try may take.
+/// Time limit of one attempt.
 const TRY: Duration = Duration::from_secs(15);
-/// For how long a caller asks again. What it has no answer to by then has failed.
+/// How long a caller retries. A request without an answer by then has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two tries: this, then twice as long each time, up to the second.
+/// The pause between two attempts: it begins with the first value and doubles up to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// What became of requests.
+/// The outcome of requests.
 #[derive(Clone, Debug, Default)]
 pub struct Requests {
     /// Requests, each counted once.
     pub sent: usize,
     /// Requests that were sent more than once.
     pub retried: usize,
-    /// Why they were: with how often.
+    /// The reasons for retries, with their number.
     pub reasons: BTreeMap<String, usize>,
-    /// The most tries of one request.
+    /// The most attempts of one request.
     pub most_tries: usize,
-    /// The longest time until a request was answered, with all its tries.
+    /// The longest time until a request was answered, with all its attempts.
     pub longest: Duration,
-    /// Requests without a right answer in the end.
+    /// Requests without a correct answer in the end.
     pub failed: Vec<String>,
 }
 
-/// What all callers share.
+/// The state that all callers share.
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
@@ -60,14 +60,14 @@ struct Shared {
     requests: Mutex<Requests>,
 }
 
-/// Callers at work. They stop when they are finished.
+/// Running callers. They stop when they are finished.
 pub struct Callers {
     shared: Arc<Shared>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Callers {
-    /// Starts so many, at the port of the gateways.
+    /// Starts this many callers, at the port of the gateways.
     pub fn start(fleet: &Fleet, callers: u64, gateways: u16) -> Self {
         let shared = Arc::new(Shared::default());
         let tasks = (0..callers)
@@ -86,7 +86,7 @@ impl Callers {
         Self { shared, tasks }
     }
 
-    /// Waits until so many more requests were answered.
+    /// Waits until this many more requests are answered.
     #[track_caller]
     pub fn go_on(&self, more: u64) {
         let answered = || self.shared.history.lock().unwrap().acknowledged;
@@ -96,12 +96,12 @@ impl Callers {
         });
     }
 
-    /// What became of the requests since this was asked last.
+    /// The outcome of the requests since the last call.
     pub fn requests(&self) -> Requests {
         std::mem::take(&mut *self.shared.requests.lock().unwrap())
     }
 
-    /// Stops them, when what they have begun is answered.
+    /// Stops them after their current requests are answered.
     pub fn finish(&mut self, fleet: &Fleet) -> History {
         self.shared.stop.store(true, Ordering::Relaxed);
         for task in self.tasks.drain(..) {
@@ -111,11 +111,11 @@ impl Callers {
     }
 }
 
-/// Why a try has no right answer.
+/// Why an attempt has no correct answer.
 enum Refused {
-    /// It may have been carried out or not: it is to be sent again.
+    /// It may have been executed or not: the caller has to retry.
     AskAgain(String),
-    /// Sending it again would not help.
+    /// A retry would not help.
     ForGood { code: String, said: String },
 }
 
@@ -133,14 +133,14 @@ impl Caller {
         let mut number = 0;
         while !self.shared.stop.load(Ordering::Relaxed) {
             number += 1;
-            // What has failed is noted, and the next customer comes.
+            // A failure is recorded, and the caller continues with the next customer.
             let _ = self
                 .serve(&format!("rehearsal-{}-{number}", self.name))
                 .await;
         }
     }
 
-    /// A customer comes, orders, is renamed, and looks at it all.
+    /// Creates a customer, orders, renames the customer, and reads everything.
     async fn serve(&mut self, id: &str) -> Option<()> {
         self.note(|history| {
             history.sent_customers.insert(id.to_owned(), 1);
@@ -180,7 +180,8 @@ impl Caller {
         Some(())
     }
 
-    /// An advance has no key, but a revision that it expects: if it is refused because it was carried out before, the order shows it.
+    /// An advance has no idempotency key, but an expected revision. If it is refused because an earlier attempt was
+    /// executed, the order shows that.
     async fn advance(&mut self, order: &str) -> Option<()> {
         self.note(|history| *history.sent_orders.entry(order.to_owned()).or_default() += 1);
         let variables = json!({"id": order, "to": "CONFIRMED"});
@@ -201,7 +202,7 @@ impl Caller {
         }
     }
 
-    /// Asks until there is an answer. `None` if there is no right one: it is noted as failed.
+    /// Retries until there is an answer. `None` if there is no correct one, which is recorded as a failure.
     async fn ask(&mut self, query: &str, variables: Value) -> Option<Value> {
         match self.try_until_answered(query, variables).await {
             Ok(data) => Some(data),
@@ -212,7 +213,7 @@ impl Caller {
         }
     }
 
-    /// The data, or after how many tries it was given up, with which code, and what was said.
+    /// The data. Or the number of attempts after which it failed, with the code and the message.
     async fn try_until_answered(
         &mut self,
         query: &str,
@@ -251,7 +252,7 @@ impl Caller {
         outcome
     }
 
-    /// One try.
+    /// One attempt.
     async fn send(&mut self, body: &str) -> Result<Value, Refused> {
         let mut request = self
             .http
@@ -281,7 +282,7 @@ impl Caller {
         };
         let codes: Vec<&str> = code.map(Option::unwrap_or_default).collect();
         let is_passing = |code: &&str| ASK_AGAIN.contains(code);
-        // All of them must be such: one that is not does not go away.
+        // All codes must be transient, because a permanent error does not go away.
         match codes.iter().find(|code| !is_passing(code)) {
             None => Err(Refused::AskAgain(codes.concat())),
             Some(code) => Err(Refused::ForGood {
@@ -333,7 +334,7 @@ impl Caller {
     }
 }
 
-/// How a try broke off, in few words.
+/// How an attempt broke off, in a few words.
 fn kind_of(error: &reqwest::Error) -> &'static str {
     if error.is_timeout() {
         "no answer in time"

@@ -1,5 +1,5 @@
-//! What others do to the log: they write to the topics past the services, plainly and in transactions, add partitions, empty the topic
-//! of keys.
+//! What others do to the log: they write to the topics without the services, plainly and in transactions, add
+//! partitions, and empty the topic of keys.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -22,16 +22,16 @@ use super::super::support::{
 
 pub const KEY_TOPIC: &str = "accounts.customer.key";
 const TOPICS: [&str; 3] = [CUSTOMER_TOPIC, ORDER_TOPIC, KEY_TOPIC];
-/// For the brokers to answer; they may be away just then, and then nothing was done.
+/// Time limit for the brokers. They may be down, and then nothing is done.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Most partitions of a topic.
+/// The most partitions of a topic.
 const PARTITIONS: usize = 12;
-/// Events of the system's own that are known, of each topic.
+/// How many of the system's own events are known, for each topic.
 const SAMPLE: usize = 40;
-/// Messages that are written at once, at the most.
+/// The most messages in one write.
 const SOME: usize = 6;
 
-/// Somebody else who may write to the topics.
+/// Another producer that may write to the topics.
 pub struct Foreign {
     client: ClientConfig,
     sample: HashMap<&'static str, Vec<LoggedEvent>>,
@@ -41,7 +41,7 @@ pub struct Foreign {
     is_open: bool,
 }
 
-/// A message that is to be written.
+/// A message to write.
 struct Written {
     topic: &'static str,
     partition: i32,
@@ -51,7 +51,7 @@ struct Written {
 }
 
 impl Written {
-    /// An event of the system's own as it is, in its own partition: it changes nothing.
+    /// One of the system's own events, unchanged and in its own partition. It has no effect.
     fn again(topic: &'static str, event: &LoggedEvent) -> Self {
         let headers = event.headers.iter();
         Self {
@@ -65,13 +65,13 @@ impl Written {
         }
     }
 
-    /// What a mark tells the checker from the system's own.
+    /// Adds the mark by which the checker tells it from the system's own events.
     fn marked(mut self) -> Self {
         self.headers.push((FOREIGN.to_owned(), b"yes".to_vec()));
         self
     }
 
-    /// Something that nobody of the system has signed, made of one of its events.
+    /// A record that the system has not signed, made from one of its events.
     fn forged(topic: &'static str, event: &LoggedEvent, random: &mut Random) -> Self {
         let mut forged = Self::again(topic, event);
         match random.below(6) {
@@ -83,7 +83,7 @@ impl Written {
                 body["revision"] = json!(event.revision + 1);
                 forged.payload = Some(body.to_string().into_bytes());
             }
-            // A data key's record names no system: as it is it would be as good as the system's own.
+            // The record of a data key names no system. Unchanged, it would be as valid as the system's own.
             1 if topic == KEY_TOPIC => forged
                 .headers
                 .retain(|(name, _)| name != "ce_tandemsignature"),
@@ -160,7 +160,7 @@ impl Foreign {
             .operation_timeout(Some(LIMIT))
     }
 
-    /// Looks at what there is, so that there is something to write again and to forge.
+    /// Reads what is on the topics, so that there are events to repeat and to forge.
     pub fn look(&mut self) {
         for topic in TOPICS {
             if let Ok(events) = read_topic(&self.client, topic) {
@@ -174,7 +174,7 @@ impl Foreign {
         }
     }
 
-    /// Messages to write; `own` of ten are events of the system's own, written again.
+    /// Messages to write. `own` out of ten are repeated events of the system.
     fn some(&self, own: usize, random: &mut Random) -> Vec<Written> {
         let count = 1 + random.below(SOME);
         let mut some = Vec::with_capacity(count);
@@ -184,7 +184,7 @@ impl Foreign {
                 continue;
             };
             let event = &sample[random.below(sample.len())];
-            // An older key of data, or claim, must not be the newest on a topic that is compacted by key.
+            // An older data key or claim must not become the newest record of its key on a compacted topic.
             some.push(if topic != KEY_TOPIC && random.below(10) < own {
                 Written::again(topic, event)
             } else {
@@ -194,7 +194,7 @@ impl Foreign {
         some
     }
 
-    /// Writes some messages. Returns how many; none if the brokers are away.
+    /// Writes some messages. Returns how many. Fails if the brokers are down.
     pub fn write(&self, random: &mut Random) -> Result<usize, KafkaError> {
         let producer: BaseProducer = self
             .client
@@ -209,12 +209,12 @@ impl Foreign {
         Ok(some.len())
     }
 
-    /// Begins a transaction, writes some messages, and commits it, gives it up or leaves it open until the next one, or until Kafka gives
-    /// it up. Returns what became of it.
+    /// Begins a transaction, writes some messages, and commits it, aborts it, or leaves it open until the next one or
+    /// until Kafka aborts it. Returns what it did.
     pub fn transact(&mut self, random: &mut Random) -> Result<&'static str, KafkaError> {
         let done = self.try_to_transact(random);
         if done.is_err() {
-            // A producer that was fenced, or that Kafka gave up, is of no use any more.
+            // A producer that was fenced, or whose transaction Kafka aborted, cannot be used any more.
             self.transactions = None;
             self.is_open = false;
         }
@@ -265,15 +265,15 @@ impl Foreign {
         Ok("transactions committed")
     }
 
-    /// Ends what was left open.
+    /// Aborts a transaction that was left open.
     pub fn finish(&mut self) {
         if let Some(producer) = self.transactions.take() {
-            // Kafka gives it up by itself if this fails.
+            // If this fails, Kafka aborts the transaction itself.
             let _ = producer.abort_transaction(LIMIT);
         }
     }
 
-    /// Adds partitions to a topic. Returns whether that was done.
+    /// Adds partitions to a topic. Returns whether it succeeded.
     pub fn add_partitions(&mut self, random: &mut Random) -> Result<bool, KafkaError> {
         let topic = [CUSTOMER_TOPIC, ORDER_TOPIC][random.below(2)];
         let count = self.partitions[topic] + 1 + random.below(2);
@@ -298,11 +298,11 @@ impl Foreign {
         Ok(altered.iter().all(Result::is_ok))
     }
 
-    /// Removes all that the topic of keys holds. Returns whether that was done.
+    /// Removes everything from the topic of keys. Returns whether it succeeded.
     pub fn empty_keys(&self) -> Result<bool, KafkaError> {
         let consumer: BaseConsumer = self.client.clone().set("group.id", "foreign").create()?;
         let (_, end) = consumer.fetch_watermarks(KEY_TOPIC, 0, LIMIT)?;
-        // Kafka removes nothing from a topic that is compacted alone.
+        // Kafka does not delete records from a topic that is only compacted.
         if !self.keep_keys_by("compact,delete")? {
             return Ok(false);
         }
@@ -313,7 +313,7 @@ impl Foreign {
         Ok(cut)
     }
 
-    /// Has the topic of keys be kept as it was.
+    /// Restores the cleanup policy of the topic of keys.
     pub fn keys_are_kept(&self) -> bool {
         self.keep_keys_by("compact").unwrap_or_default()
     }

@@ -1,4 +1,5 @@
-//! Who breaks the system: kills and pauses processes, sets clocks wrong, fills disks, writes to the log past the services.
+//! Breaks the system: kills and pauses processes, sets clocks wrong, fills disks, and writes to the log without the
+//! services.
 
 use std::{
     collections::BTreeMap,
@@ -13,10 +14,10 @@ use super::{
     servers::Servers,
 };
 
-/// The processes that `up` starts. With a Kafka of its own the first is not among them.
+/// The processes that `up` starts. With an external Kafka the first one is not among them.
 const SERVICES: [&str; 4] = ["broker", "accounts", "orders", "router"];
 
-/// Where the kills at chosen instants are: the moment, and the aggregate, topic or projection.
+/// The instants of kills: the moment, and the aggregate, topic or projection.
 pub const INSTANTS: [&str; 9] = [
     "before-write@customer",
     "before-publish@accounts.customer.change",
@@ -32,7 +33,7 @@ pub const INSTANTS: [&str; 9] = [
 /// By how many seconds a clock is set wrong, in either direction.
 const WRONG: [i64; 4] = [3, 90, 3_600, 8 * 86_400];
 
-/// What the nemesis did.
+/// What the nemesis has done.
 #[derive(Debug, Default)]
 pub struct Deeds {
     pub kills: BTreeMap<&'static str, u64>,
@@ -52,9 +53,9 @@ impl Deeds {
 pub struct Nemesis<'a> {
     pub tandem: &'a mut Tandem,
     pub random: Random,
-    /// Told to the processes by `TANDEM_FAULT_FILE`.
+    /// The file that `TANDEM_FAULT_FILE` names to the processes.
     pub instant_file: PathBuf,
-    /// Told to the processes by `TANDEM_CLOCK_DIRECTORY`.
+    /// The directory that `TANDEM_CLOCK_DIRECTORY` names to the processes.
     pub clocks: PathBuf,
     pub servers: Option<&'a Servers>,
     pub foreign: Foreign,
@@ -119,7 +120,7 @@ impl Nemesis<'_> {
 
     fn pause(&mut self) {
         let service = self.some_service();
-        // Now and then longer than a group waits for its member.
+        // Sometimes longer than a consumer group waits for its member.
         let long = self.random.below(8) == 0;
         let pause = if long {
             self.milliseconds(6_500, 9_000)
@@ -146,7 +147,7 @@ impl Nemesis<'_> {
         }
         *self.deeds.kills.entry("up").or_default() += 1;
         self.tandem.process.wait_for_end(Duration::from_secs(10));
-        // One that was told to end at an instant must not do so while everything starts: `up` would give up, rightly.
+        // A process that was told to end at an instant must not do so during the start: `up` would rightly stop.
         let _ = std::fs::remove_file(&self.instant_file);
         self.tandem.start_again();
     }
@@ -169,7 +170,7 @@ impl Nemesis<'_> {
         }
     }
 
-    /// Sets the clock of one process wrong; a new process has the right one again.
+    /// Sets the clock of one process wrong. A new process has the right time again.
     fn set_clock(&mut self) {
         let service = ["accounts", "orders"][self.random.below(2)];
         let by = WRONG[self.random.below(WRONG.len())];
@@ -199,7 +200,7 @@ impl Nemesis<'_> {
         self.deeds.count("disks full", u64::from(filled));
     }
 
-    /// Leaves a process that has files of its own no room for a while.
+    /// Leaves a process that has files no disk space for a while.
     fn fill_disk_of_a_store(&mut self) {
         let with_files = &self.services()[..self.services().len() - 1];
         let service = with_files[self.random.below(with_files.len())];
@@ -223,9 +224,9 @@ impl Nemesis<'_> {
     }
 }
 
-/// Tells processes something by a file.
+/// Writes an instruction for processes to a file.
 pub fn tell(file: &Path, what: &str) {
-    // Whole at once: a process must not read half of it.
+    // Written atomically, because a process must not read half of it.
     let unfinished = file.with_extension("new");
     std::fs::write(&unfinished, what).unwrap();
     std::fs::rename(&unfinished, file).unwrap();

@@ -1,4 +1,4 @@
-//! The proof that the checker finds a loss: the program does wrong by order, and is found out.
+//! Proves that the checker finds a loss: the program is told to do something wrong, and the checker must find it.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -22,8 +22,8 @@ fn the_checker_finds_a_relay_that_clears_before_it_publishes() {
     let client = Client::new();
     tandem.customer(&client, "kept");
     let accounts = tandem.accounts_url("/graphql");
-    // The broker is away when the commands are acknowledged, and accounts is killed before it is back. What is cleared
-    // is durable with the command after it.
+    // The broker is down when the commands are acknowledged, and accounts is killed before it is back. The clearing
+    // becomes durable with the next command.
     let (broker, killed) = (
         tandem.child("broker").unwrap(),
         tandem.child("accounts").unwrap(),
@@ -66,7 +66,7 @@ fn the_checker_finds_a_projection_that_commits_before_it_writes() {
     let lost = json!({"input": customer_input("lost", "Lovelace")});
     client.data(&tandem.accounts_url("/graphql"), CREATE, lost);
     ended_as_told(&file);
-    // The flow goes on behind what was lost.
+    // Publishing continues after what was lost.
     let name = json!({"name": {"firstName": "Ada", "lastName": "King"}});
     let variables = json!({"id": "kept", "input": name});
     client.data(&tandem.accounts_url("/graphql"), UPDATE, variables);

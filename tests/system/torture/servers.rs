@@ -1,4 +1,4 @@
-//! The real servers under the system, killed, paused and without room.
+//! The real servers of the system, which are killed, paused, and left without disk space.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use tokio::runtime::Runtime;
 
 use super::super::support::{Tandem, TandemBuilder, limit_files, poll_for, workload::Random};
 
-/// How long a server without room has to end by itself.
+/// How long a server without disk space has to end by itself.
 const END: Duration = Duration::from_secs(5);
 
-/// A Kafka, and a MongoDB unless the embedded stores are to be tried with it.
+/// A Kafka, and a MongoDB unless the test uses the embedded stores.
 pub struct Servers {
     runtime: Runtime,
     kafka: Kafka,
@@ -37,12 +37,12 @@ impl Servers {
         }
     }
 
-    /// Whether the services' stores are files of their own.
+    /// Whether the services' stores are files.
     pub fn has_embedded_stores(&self) -> bool {
         self.mongo.is_none()
     }
 
-    /// Kills or pauses one. Returns what was done.
+    /// Kills or pauses a server. Returns what it did.
     pub fn strike(&self, random: &mut Random) -> &'static str {
         let pause = Duration::from_millis(300 + random.below(4_000) as u64);
         match (&self.mongo, random.below(4)) {
@@ -73,7 +73,7 @@ impl Servers {
         }
     }
 
-    /// Leaves MongoDB no room, which ends it, and then starts it again with room. Returns whether that was done.
+    /// Leaves MongoDB no disk space, which ends it, and then restarts it with space. Returns whether it did so.
     pub fn fill_disk(&self) -> bool {
         let Some(mongo) = &self.mongo else {
             return false;

@@ -1,4 +1,4 @@
-//! A live subscriber that resumes after each break, and what it must have heard in the end.
+//! A live subscriber that resumes after each break, and the check of what it received in the end.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,27 +17,27 @@ use super::super::support::{Client, Transport};
 pub const ORDER_UPDATED: &str = "subscription($after: String) {
     orderUpdated(after: $after) { cursor type order { id revision } } }";
 
-/// A subscriber that hears nothing for so long, though orders change, connects again.
+/// A subscriber that receives nothing for this long, although orders change, reconnects.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// In which order the changes of one order have to come.
+/// The order in which the changes of one order must arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sequence {
-    /// Without exception as they were made.
+    /// Always in the order in which they were made.
     Strict,
-    /// Partitions were added: no order holds between what is in the old one and what is in the new one.
+    /// Partitions were added: there is no order between an order's events in its old partition and in its new one.
     LooseBetweenPartitions,
 }
 
-/// What a subscriber heard, over all its connections.
+/// What a subscriber received, over all its connections.
 #[derive(Debug, Default)]
 struct Heard {
     cursor: String,
-    /// For each order the revisions.
+    /// The revisions of each order.
     revisions: HashMap<String, BTreeSet<i64>>,
     updates: u64,
     connections: u64,
-    /// Connections that stayed open and told nothing.
+    /// Connections that stayed open and delivered nothing.
     silences: u64,
     out_of_order: Vec<String>,
     faults: Vec<String>,
@@ -70,7 +70,7 @@ impl Heard {
         revisions.insert(revision);
     }
 
-    /// Of what the topic tells what was not heard.
+    /// The events of the topic that were not received.
     fn missing(&self, told: &HashMap<String, i64>) -> Vec<String> {
         let none = BTreeSet::new();
         told.iter()
@@ -83,7 +83,7 @@ impl Heard {
     }
 }
 
-/// Listens to all orders from a cursor on, and resumes with the newest cursor whenever the connection breaks.
+/// Subscribes to all orders from a cursor, and resumes with the newest cursor after each break.
 pub struct Subscriber {
     name: &'static str,
     heard: Arc<Mutex<Heard>>,
@@ -108,7 +108,7 @@ impl Subscriber {
         }
     }
 
-    /// Waits until it has heard everything that the topic tells, then stops it.
+    /// Waits until it has received everything on the topic, then stops it.
     pub fn finish(self, told: &HashMap<String, i64>, sequence: Sequence) {
         let deadline = Instant::now() + Duration::from_secs(60);
         let missing = loop {
@@ -160,7 +160,7 @@ fn listen(transport: Transport, url: &str, shared: &Mutex<Heard>, ends: &AtomicB
                     shared.lock().unwrap().take(update);
                 }
                 Ok(Some(payload)) => {
-                    // Away is to be expected; that a cursor of its own is refused is not.
+                    // Unavailability is expected. A refusal of the subscriber's own cursor is a fault.
                     let code = &payload["errors"][0]["extensions"]["code"];
                     if code == "BAD_USER_INPUT" {
                         shared.lock().unwrap().faults.push(payload.to_string());

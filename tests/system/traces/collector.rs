@@ -1,4 +1,4 @@
-//! A collector of spans: OTLP over gRPC and over HTTP, on one port each, that keeps what it is sent.
+//! A collector of spans, OTLP over gRPC or over HTTP on its own port. It keeps what it receives.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,25 +33,25 @@ use crate::support::poll_for;
 /// How long a span may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(30);
 
-/// How a collector is spoken to.
+/// The protocol of a collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spoken {
     Grpc,
     Http,
 }
 
-/// Where a link leads.
+/// The target of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub trace: String,
     pub span: String,
 }
 
-/// A span as it was sent.
+/// A span as it was received.
 #[derive(Clone, Debug)]
 pub struct Span {
     pub service: String,
-    /// What is said of the process that recorded it.
+    /// The attributes of the process that recorded it.
     pub resource: Arc<BTreeMap<String, String>>,
     pub name: String,
     pub kind: SpanKind,
@@ -61,13 +61,13 @@ pub struct Span {
     pub links: Vec<Link>,
     pub attributes: BTreeMap<String, String>,
     pub failed: bool,
-    /// What else is said of it: why it failed, and its events with their attributes.
+    /// Other texts: why it failed, and its events with their attributes.
     pub remarks: Vec<String>,
     pub begun: u64,
     pub ended: u64,
 }
 
-/// A collector on a port of its own.
+/// A collector on its own port.
 pub struct Collector {
     _runtime: Runtime,
     address: SocketAddr,
@@ -75,7 +75,7 @@ pub struct Collector {
     kept: Kept,
 }
 
-/// What came.
+/// What was received.
 #[derive(Clone, Default)]
 struct Kept {
     spans: Arc<Mutex<Vec<Span>>>,
@@ -99,7 +99,7 @@ impl Collector {
                 });
                 tokio::spawn(async move {
                     let stream = TokioIo::new(stream);
-                    // A connection that breaks is the sender's to tell of.
+                    // The sender reports a connection that breaks.
                     let _ = match spoken {
                         Spoken::Grpc => {
                             hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -123,7 +123,7 @@ impl Collector {
         }
     }
 
-    /// The variables that make a process send here, soon.
+    /// The variables that make a process export here, with little delay.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let protocol = match self.spoken {
             Spoken::Grpc => "grpc",
@@ -147,7 +147,7 @@ impl Collector {
         ]
     }
 
-    /// What came of one trace, in order of beginning.
+    /// The received spans of one trace, in the order of their start.
     pub fn trace(&self, trace: &str) -> Vec<Span> {
         let spans = self.kept.spans.lock().unwrap();
         let mut found: Vec<Span> = spans
@@ -159,7 +159,7 @@ impl Collector {
         found
     }
 
-    /// A span of one trace, once it is there.
+    /// A span of one trace, once it has arrived.
     #[track_caller]
     pub fn span(&self, trace: &str, service: &str, name: &str) -> Span {
         let is_it = |span: &&Span| span.service == service && span.name == name;
@@ -174,7 +174,7 @@ impl Collector {
         )
     }
 
-    /// What there is of a trace, in short.
+    /// A short description of the received spans of a trace.
     pub fn names(&self, trace: &str) -> Vec<String> {
         let spans = self.trace(trace);
         spans
@@ -183,24 +183,24 @@ impl Collector {
             .collect()
     }
 
-    /// The values of `x-tenant` that came with messages.
+    /// The values of `x-tenant` that arrived with messages.
     pub fn tenants(&self) -> BTreeSet<String> {
         self.kept.tenants.lock().unwrap().clone()
     }
 
-    /// How messages were compressed: `identity` is not at all.
+    /// The compressions of messages. `identity` means none.
     pub fn compressions(&self) -> BTreeSet<String> {
         self.kept.compressions.lock().unwrap().clone()
     }
 
-    /// A span of this kind that links to others, if there is one.
+    /// A span with links that satisfies the condition, if there is one.
     pub fn linked(&self, is_it: impl Fn(&Span) -> bool) -> Option<Span> {
         let spans = self.kept.spans.lock().unwrap();
         let mut linked = spans.iter().filter(|span| !span.links.is_empty());
         linked.find(|span| is_it(span)).cloned()
     }
 
-    /// Every text that was sent.
+    /// Every text that was received.
     pub fn texts(&self) -> Vec<String> {
         let spans = self.kept.spans.lock().unwrap();
         let texts = spans.iter().flat_map(|span| {
@@ -246,7 +246,7 @@ async fn take(
         return Response::new(Full::new(Bytes::new()).boxed());
     };
     let body = body.to_bytes();
-    // A gRPC message has before it whether it is compressed, and its length (gRPC over HTTP/2, "Length-Prefixed-Message").
+    // A gRPC message is preceded by a compressed flag and its length (gRPC over HTTP/2, "Length-Prefixed-Message").
     let (is_compressed, message) = match spoken {
         Spoken::Grpc => (body[0] == 1, body.slice(5..)),
         Spoken::Http => (is_gzip, body),

@@ -1,4 +1,4 @@
-//! How spans are sent: compressed where that is asked for, and never so that a caller waits.
+//! The export of spans: compressed where configured, and never so that a caller waits.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ fn messages_are_compressed_where_the_variable_says_so() {
     }
 }
 
-/// How many spans a service says it has lost.
+/// How many lost spans a service reports.
 fn lost(client: &Client, base: &str) -> Option<u64> {
     let shown = client.get(&format!("{base}/actuator/prometheus")).body;
     let mut lines = shown.lines();
@@ -70,7 +70,8 @@ fn a_collector_that_is_away_or_never_answers_changes_nothing_for_callers() {
             client.data(&tandem.gateway_url("/graphql"), CREATE, input);
         }
         tandem.replicated(&client, "unseen-49", 1);
-        // Accounts and orders count what does not fit, and what is not taken; the gateway's queue is the router's own.
+        // Accounts and orders count spans that do not fit the queue or are not accepted. The gateway's queue is the
+        // router's own.
         for base in [tandem.accounts_url(""), tandem.orders_url("")] {
             poll(&format!("{base} counts what is lost"), || {
                 lost(&client, &base).filter(|lost| *lost > 0)
@@ -80,7 +81,7 @@ fn a_collector_that_is_away_or_never_answers_changes_nothing_for_callers() {
         for service in ["accounts", "orders"] {
             let log = tandem.data_dir().join(format!("logs/{service}.log"));
             let log = std::fs::read_to_string(log).unwrap();
-            // The library would say so for each message.
+            // The library would log a line for each message.
             assert!(!log.contains("BatchSpanProcessor"), "{log}");
         }
     }
