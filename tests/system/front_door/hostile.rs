@@ -114,12 +114,12 @@ fn what_is_behind_the_door_is_not_reached_by_another_writing_of_its_path() {
             let answer = get(port, &format!("{path}?{query}"), &[json_type]);
             assert!(!answer.body.contains("queryType\":"), "{name} {path}");
         }
-        // A path that a proxy rewrites does not reach it either.
+        // Paths that a proxy may normalize into the GraphQL path are refused.
         for path in ["/orders/order/..\\..\\graphql", "/orders/%2e%2e/graphql"] {
             let answer = get(port, &format!("{path}?{query}"), &[]);
             assert_eq!(answer.status, 400, "{name} {path}: {answer:?}");
         }
-        // Nor does a request that mentions HTML in `Accept` but does not want it.
+        // An `Accept` header that mentions HTML must not get a query past the manifest.
         for accept in ["text/html;q=0", "text/html, application/json"] {
             let headers = [json_type, ("accept", accept)];
             let answer = get(port, &format!("/graphql?{query}"), &headers);
