@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The free space below which Tandem warns or stops, in bytes.
+/// Less free space than this, in bytes, is reported as too little.
 pub(crate) const TOO_LITTLE: u64 = 100 * 1024 * 1024;
 
 /// What to do about a directory that cannot be written for this reason.

@@ -31,7 +31,7 @@ const KEY_TOPIC: &str = "accounts.customer.key";
 /// The signer of the records on both topics.
 const ACCOUNTS: &str = "accounts";
 const CLAIM_OF_ACCOUNTS: &str = "!claim/accounts";
-/// How long the log may be silent before its end is reached.
+/// How long the log may deliver nothing before its end is reached.
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long to wait for an open transaction that hides part of the log. Most end within moments.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -321,7 +321,7 @@ impl Lines {
     }
 }
 
-/// One progress bar for each topic that is read.
+/// One progress bar for each target that is rebuilt.
 #[derive(Default)]
 struct Shown {
     bar: Option<(String, ProgressBar)>,

@@ -143,7 +143,7 @@ pub(super) fn load(settings: &RouterSettings, log: &LogSettings) -> anyhow::Resu
     })
 }
 
-/// The gateway's front door. A limit in the router's configuration takes precedence over the front door's default.
+/// The gateway's front door. It applies the limits of the router's configuration: tokens, depth and body size.
 fn front_door(
     settings: &RouterSettings,
     router: &HiveRouterConfig,

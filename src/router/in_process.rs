@@ -173,8 +173,8 @@ async fn given(request: Request<Body>) -> Result<ntex_http::Request, axum::Error
     Ok(given)
 }
 
-/// Converts the response to the front door's type. Its body may be computed while it is read; if there is a subscriber,
-/// that happens with it.
+/// Converts the response to the front door's type. Its body may be computed while it is read; `subscriber`, if
+/// given, is the tracing subscriber for that.
 fn taken(response: WebResponse, subscriber: Option<Dispatch>) -> Response<Body> {
     let (mut response, _) = response.into_parts();
     let body = match response.take_body() {

@@ -417,8 +417,8 @@ fn in_parts(
     }
 }
 
-/// Whether the connection broke, or a proxy in front of the service says that it is down, in a GraphQL response or
-/// otherwise. A call that exceeded its time limit is not retried: it would take as long again.
+/// Whether the connection broke, or a proxy answered in place of the service that the service is down. A call that
+/// exceeded its time limit is not retried: it would take as long again.
 fn may_be_tried_again(outcome: &Result<SubgraphResponse<'static>, SubgraphExecutorError>) -> bool {
     match outcome {
         Ok(answer) => {
@@ -443,7 +443,7 @@ fn is_failure(answer: &SubgraphResponse<'static>) -> bool {
     answer.status.is_some_and(|status| status.is_server_error())
 }
 
-/// Whether the response came as GraphQL. The router makes one itself from a mere status.
+/// Whether the response was GraphQL, not one that the router made from the status alone.
 fn has_words(answer: &SubgraphResponse<'static>) -> bool {
     !answer.data.is_null()
         || answer.errors.as_ref().is_some_and(|errors| {

@@ -291,7 +291,7 @@ fn the_first_subscriber_to_a_customer_after_a_quiet_time_misses_nothing() {
     let tandem = Tandem::start();
     let client = Client::new();
     tandem.customer(&client, "quiet");
-    // Orders polls customers' changes less often after nobody has listened for 10 s.
+    // After 10 s without a listener, orders lets the brokers collect customers' changes and reads them together.
     std::thread::sleep(Duration::from_secs(11));
     let gateway = tandem.gateway_url("/graphql");
     let live = listen_to_customer(&client, &gateway, "quiet");

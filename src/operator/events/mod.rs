@@ -30,7 +30,7 @@ use crate::terminal::{has_colours, json, say_aside, tell};
 use shown::Shown;
 use trust::Trust;
 
-/// How long the log may be silent before its end is reached.
+/// How long the log may deliver nothing before its end is reached.
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// A topic, and the topic that its records come from.

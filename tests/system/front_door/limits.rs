@@ -1,4 +1,4 @@
-//! The limits of one WebSocket, as they are set, and how subscriptions end that are cut off.
+//! The configured limits of one WebSocket, and how a subscription ends that is cut off.
 
 use std::{io::Read, time::Duration};
 

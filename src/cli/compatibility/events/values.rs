@@ -48,7 +48,7 @@ pub(super) fn may_be(schema: &Keywords, kind: &str) -> bool {
     kinds(schema).is_none_or(|kinds| kinds.contains(kind))
 }
 
-/// The values of which one must be written. `None` if no values are listed.
+/// The listed values; one of them must be written. `None` if no values are listed.
 pub(super) fn listed(schema: &Keywords) -> Option<Vec<Value>> {
     if let Some(value) = schema.get("const") {
         return Some(vec![value.clone()]);
