@@ -2,7 +2,7 @@
 //! bare driver calls, a bare HTTP server.
 //!
 //!     cargo bench --bench path                 embedded store and broker
-//!     cargo bench --bench path -- servers      on real MongoDB and Kafka (tests/backends/install.sh); makes the report
+//!     cargo bench --bench path -- servers      also MongoDB and Kafka (tests/backends/install.sh); writes the report
 //!     cargo bench --bench path -- servers alone     only real servers
 //!     cargo bench --bench path -- idle …       only the use of resources without requests
 //!     cargo bench --bench path -- creations …  only creations, one after the other and many concurrently
