@@ -13,7 +13,7 @@ const DIGITS: usize = 32;
 pub struct Checkpoint {
     /// Its offset.
     pub offset: i64,
-    /// Tells it from every other message: SHA-256 of its key, its `ce_id` and its body, cut to 128 bits.
+    /// Identifies the message: SHA-256 of its key, its `ce_id` and its body, truncated to 128 bits.
     pub fingerprint: String,
 }
 
@@ -28,7 +28,7 @@ impl Checkpoint {
             message.payload.as_deref(),
         ];
         for part in parts {
-            // Lengths first, so that no two messages read alike.
+            // Each part is preceded by its length, so that no two messages hash the same bytes.
             let length = part.map_or(u64::MAX, |part| part.len() as u64);
             digest.update(length.to_be_bytes());
             digest.update(part.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Claims of topics, as they are on the topic of data keys: which system the topics were made for.
+//! Claims on topics, as they are on the topic of data keys. A claim says which system the topics belong to.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::{
     signing::{ReplacedKey, Signatures, Signer, Unverified, VerifyingKey},
 };
 
-/// Begins the keys of messages that claim the topics: no subject's id holds a `!`.
+/// The prefix of the keys of claims. No subject's id contains a `!`.
 pub(crate) const CLAIM: &str = "!claim/";
 
-/// What a service claims the topics for.
+/// A service's claim on the topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The system's identity: a UUID.
@@ -22,17 +22,19 @@ pub struct Claim {
     pub store: String,
     /// The fingerprint of the sealing key.
     pub sealing_key: String,
-    /// What the service's signatures are verified with, the newest key first. None in claims from before there were signatures.
+    /// The keys that verify the service's signatures, the newest key first. Empty in claims from before signatures
+    /// existed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verifying_keys: Vec<VerifyingKey>,
-    /// For each topic of the service and each partition the offset from which on every record is signed.
+    /// For each topic of the service and each partition, the offset from which every record is signed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub signed_from: BTreeMap<String, Offsets>,
     /// Those of the keys that were replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaced_keys: Vec<ReplacedKey>,
-    /// Counts the service's claims. One that is below another was said before it, and is said again by somebody else: whoever may write can
-    /// repeat what is signed. 0 in claims from before they were counted.
+    /// The serial number of the service's claims. A claim with a lower number than another one is an old claim,
+    /// possibly repeated by someone else: anybody with write access can repeat a signed record. 0 in claims from
+    /// before they were numbered.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub number: u64,
 }
@@ -43,7 +45,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Claim {
-    /// What it says of whose signatures count, if it does.
+    /// The signer that this claim names, if it names any.
     #[must_use]
     pub fn signer(&self) -> Option<Signer> {
         (!self.verifying_keys.is_empty()).then(|| Signer {
@@ -53,7 +55,7 @@ impl Claim {
         })
     }
 
-    /// Says this of whose signatures count.
+    /// Makes this claim name a signer.
     pub(crate) fn set_signer(&mut self, signer: Signer) {
         self.verifying_keys = signer.keys;
         self.signed_from = signer.from;
@@ -74,20 +76,20 @@ enum NotTaken {
     Repeated { number: u64, known: u64 },
 }
 
-/// All claims of a topic of keys, as far as it is read.
+/// All claims on a topic of keys, as far as it was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// The first claim, by any service: its system is the topics'.
+    /// The first claim of any service. Its system owns the topics.
     pub first: Option<Claim>,
     /// The newest claim of each service.
     pub of: BTreeMap<String, Claim>,
-    /// The highest number of each service's claims, also of one that was taken back.
+    /// The highest claim number of each service, including withdrawn claims.
     pub(crate) numbers: BTreeMap<String, u64>,
 }
 
 impl Claims {
-    /// What these messages, in order, come to. Those that a service did not sign whose keys are known are none: by what is pinned, or
-    /// else by what its first signed claim says of itself.
+    /// Evaluates these messages in order. Ignores claims without a valid signature, for a service whose keys are
+    /// known: from what is pinned, or else from the service's first signed claim.
     pub(crate) fn of_messages(messages: &[Message], signatures: Option<&Signatures>) -> Self {
         let mut claims = Self::default();
         for message in messages {
@@ -109,7 +111,7 @@ impl Claims {
         claims
     }
 
-    /// Takes a message that claims the topics for a service, or takes its claim back.
+    /// Applies a message that claims the topics for a service, or that withdraws its claim.
     fn take(
         &mut self,
         service: &str,
@@ -137,7 +139,7 @@ impl Claims {
         Ok(())
     }
 
-    /// The number that the next claim of a service has.
+    /// The number for the next claim of a service.
     pub(crate) fn next_number(&self, service: &str, signatures: Option<&Signatures>) -> u64 {
         self.known_number(service, signatures) + 1
     }
@@ -148,7 +150,8 @@ impl Claims {
         shown.max(known)
     }
 
-    /// Takes note of a claim's number. Where an operator has said that what is known does not count, the last claim does, whatever its number.
+    /// Checks and notes the number of a claim. If an operator has ordered to believe claims, the last claim counts
+    /// whatever its number is.
     fn count(
         &mut self,
         service: &str,
@@ -181,7 +184,7 @@ impl Claims {
             .filter(|_| !believes)
             .or_else(|| claim.and_then(Claim::signer));
         match (signer, signatures.given(service)) {
-            // From before there were signatures.
+            // From before signatures existed.
             (None, []) => Ok(()),
             (Some(signer), []) => signatures.judge_by_signer(service, message, &signer),
             (_, given) => signatures.judge_by(service, message, given),
@@ -189,8 +192,8 @@ impl Claims {
     }
 }
 
-/// A service as these messages of the topic of keys, in order, know it: by its first signed claim, and by each later one that a key known
-/// then has signed.
+/// The signer of a service according to these messages of the topic of keys, in order. The first signed claim counts,
+/// and then each later claim that a known key has signed.
 #[must_use]
 pub fn claimed_signer(service: &str, messages: &[Message]) -> Option<Signer> {
     let (mut found, mut number): (Option<Signer>, u64) = (None, 0);
@@ -282,11 +285,12 @@ mod tests {
         let claims = Claims::of_messages(&all, Some(&orders));
         assert_eq!(sealing_key(&claims), Some("new"));
         assert_eq!(claims.next_number("accounts", Some(&orders)), 3);
-        // The same once more says nothing else.
+        // A repetition of the newest claim changes nothing.
         let all = [old.clone(), new.clone(), again(&new, 2)];
         let claims = Claims::of_messages(&all, Some(&orders));
         assert_eq!(sealing_key(&claims), Some("new"));
-        // Where compaction has left it alone, whoever knows more does not take it; it is not concluded that nothing was claimed either.
+        // Compaction has kept only the old claim. A reader that knows a higher number ignores it, and does not
+        // conclude that nothing was claimed either.
         orders.know_claim_number("accounts", 2);
         let claims = Claims::of_messages(&[again(&old, 2)], Some(&orders));
         assert_eq!(claims.first, None);
@@ -331,7 +335,8 @@ mod tests {
         let all = [first, written(Some(&second), &new, 1), forged];
         let claims = Claims::of_messages(&all, Some(&orders));
         assert_eq!(sealing_key(&claims), Some("second"));
-        // Tools, which pin nothing, go by the claims alone; the one that names the new key is not signed by the one before it.
+        // Tools pin nothing and rely on the claims alone. The claim that names the new key is not signed by the
+        // previous key.
         assert_eq!(claims.next_number("accounts", None), 3);
     }
 

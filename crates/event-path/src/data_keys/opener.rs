@@ -1,4 +1,4 @@
-//! Opens what is sealed in events, and says of each subject whether its key is here, missing or erased.
+//! Opens sealed parts of events, and reports for each subject whether its key is available, missing or erased.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,16 +15,16 @@ use crate::{
     store::StoreError,
 };
 
-/// Why a key that nobody has heard of is missing.
+/// The reason for a missing key that no source knows.
 const NOT_COME: &str = "the key is not on the topic of keys";
 
-/// An event that does not open now: whose key it takes, and why that does not do. It waits.
+/// An event that cannot be opened now, and so waits: names the subject whose key it needs, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("waits for the data key of {subject:?}: {reason}")]
 pub struct Unopened {
-    /// Whose key.
+    /// The subject whose key is needed.
     pub subject: String,
-    /// Why it does not open.
+    /// Why the event cannot be opened.
     pub reason: String,
 }
 
@@ -33,12 +33,12 @@ pub struct Unopened {
 pub struct Keys {
     open: HashMap<String, (DataKey, String)>,
     erased: HashSet<String>,
-    /// Keys that do not open, each with the reason.
+    /// Subjects whose wrapped key does not open, each with the reason.
     shut: HashMap<String, String>,
 }
 
 impl Keys {
-    /// What is known of the key of this subject.
+    /// The state of this subject's key.
     #[must_use]
     pub fn of(&self, subject: &str) -> Key<'_> {
         if self.erased.contains(subject) {
@@ -51,7 +51,7 @@ impl Keys {
         }
     }
 
-    /// Adds those of others.
+    /// Adds the keys of `other`.
     pub fn extend(&mut self, other: Self) {
         self.open.extend(other.open);
         self.erased.extend(other.erased);
@@ -59,7 +59,7 @@ impl Keys {
     }
 }
 
-/// Opens what is sealed in events. Clones share it.
+/// Opens sealed parts of events. Clones share the source of keys.
 #[derive(Clone)]
 pub struct Opener {
     keys: Arc<dyn DataKeys>,
@@ -67,16 +67,16 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// Opens with keys that `service` wrapped.
+    /// An opener for keys that `service` wrapped.
     #[must_use]
     pub fn new(keys: Arc<dyn DataKeys>, service: Sealer) -> Self {
         Self { keys, service }
     }
 
-    /// The keys of these subjects, whose data is sealed.
+    /// The keys of subjects whose data is sealed.
     ///
     /// # Errors
-    /// When nobody can be asked now.
+    /// When the sources of keys are unavailable.
     pub async fn keys_of(&self, subjects: &HashSet<String>) -> Result<Keys, StoreError> {
         if subjects.is_empty() {
             return Ok(Keys::default());
@@ -84,10 +84,10 @@ impl Opener {
         Ok(self.unwrapped(self.keys.of_sealed(subjects).await?))
     }
 
-    /// The keys that there are of these subjects, whose data is not sealed now and may have been before.
+    /// The existing keys of subjects whose data is not sealed now, but may have been sealed before.
     ///
     /// # Errors
-    /// When nobody can be asked now.
+    /// When the sources of keys are unavailable.
     pub async fn known_keys_of(&self, subjects: &HashSet<String>) -> Result<Keys, StoreError> {
         if subjects.is_empty() {
             return Ok(Keys::default());
@@ -95,7 +95,7 @@ impl Opener {
         Ok(self.unwrapped(self.keys.of_plain(subjects).await?))
     }
 
-    /// Whether anything has been heard of one of these so far, without asking anybody.
+    /// Whether anything is known so far about one of these subjects. Asks no other component.
     #[must_use]
     pub fn shows_any(&self, subjects: &HashSet<String>) -> bool {
         self.keys.shows_any(subjects)
@@ -108,7 +108,7 @@ impl Opener {
         };
         let mut wrapped: Vec<(String, String)> = known.wrapped.into_iter().collect();
         if !self.service.older().is_empty() {
-            // To wrap anew takes chance: in an order that is the same every time.
+            // Wrapping a key again draws random bytes. A sorted order makes simulations reproducible.
             wrapped.sort_unstable();
         }
         for (subject, wrapped) in wrapped {
@@ -118,8 +118,8 @@ impl Opener {
                 Ok(opened) => {
                     keys.open.insert(subject, opened);
                 }
-                // Another sealing key than the one that wrapped it. To take the customer for erased would be wrong, and so would be
-                // to stop everybody else.
+                // The key was wrapped with another sealing key. The customer must not count as erased, and the other
+                // subjects must not be held up.
                 Err(error) => {
                     let reason = format!("it does not open with this sealing key: {error}");
                     keys.shut.insert(subject, reason);
@@ -135,10 +135,10 @@ impl Opener {
         self.service.clock()
     }
 
-    /// The key that was wrapped so, if it opens.
+    /// Unwraps the key of this subject.
     ///
     /// # Errors
-    /// When another service's key wrapped it, or it is another subject's.
+    /// When it was wrapped with the key of another service, or for another subject.
     pub fn unwrap(&self, wrapped: &str, subject: &str) -> Result<DataKey, OpenError> {
         DataKey::unwrap(&self.service, wrapped, subject)
     }
@@ -169,7 +169,8 @@ mod tests {
         let keys = opener.keys_of(&all.into()).await.unwrap();
         assert!(matches!(keys.of("here"), Key::Here(..)));
         assert!(matches!(keys.of("gone"), Key::Erased));
-        // A key that another sealing key wrapped, and one that has not come, are missing; the others are answered.
+        // A key wrapped with another sealing key is missing, and so is one that has not arrived. The others are
+        // found.
         assert!(matches!(keys.of("other"), Key::Missing(reason) if reason.contains("sealing key")));
         assert!(matches!(keys.of("unheard"), Key::Missing(NOT_COME)));
     }

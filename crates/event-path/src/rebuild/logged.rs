@@ -32,7 +32,8 @@ struct Revisions {
     /// All revisions from 1 to this one are known.
     through: i64,
     /// Known revisions behind a gap. Only a log that was tampered with or is incomplete has such gaps.
-    #[allow(clippy::box_collection)] // 8 bytes instead of 24, for a set that is nearly always missing
+    #[allow(clippy::box_collection)]
+    // 8 bytes instead of 24, for a set that is nearly always missing
     others: Option<Box<BTreeSet<i64>>>,
 }
 

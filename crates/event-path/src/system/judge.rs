@@ -1,4 +1,4 @@
-//! Judges records as they are read: whether another system wrote them, or a writer that has no right to.
+//! Judges records as they are read: whether another system or an unauthorized writer wrote them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,18 +8,18 @@ use tokio::sync::watch;
 
 use crate::signing::Signatures;
 
-/// Whose the topics are.
+/// Who owns the topics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// That is being found out.
+    /// Not known yet.
     Unknown,
     /// Nobody has claimed them.
     Nobody,
-    /// This system's.
+    /// This system.
     System(Arc<str>),
 }
 
-/// The name of the system, once the topics are known to be its. Clones share it.
+/// The identity of the system, once it is known to own the topics. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Name(pub(super) watch::Sender<Owner>);
 
@@ -35,7 +35,7 @@ impl Name {
         }
     }
 
-    /// Marks what may be another system's. A record that was sent with it is not believed.
+    /// Marks a record that may belong to another system. Removes a mark that the record was sent with.
     fn checkpoint(&self, message: &mut Message) {
         let is_mark = |name: &str| name.eq_ignore_ascii_case(cloudevents::READ_BY);
         message.headers.retain(|(name, _)| !is_mark(name));
@@ -45,7 +45,7 @@ impl Name {
             .iter()
             .filter(|(name, _)| name.eq_ignore_ascii_case(cloudevents::SYSTEM));
         let names_another = systems.any(|(_, theirs)| theirs != ours.as_bytes());
-        // There the attribute is in the body.
+        // In structured mode the attribute is in the body.
         if names_another || cloudevents::is_structured(message) {
             let checkpoint = (cloudevents::READ_BY.to_owned(), ours.as_bytes().to_vec());
             message.headers.push(checkpoint);
@@ -53,14 +53,14 @@ impl Name {
     }
 }
 
-/// Judges records as they are read. What is signed by a key that no claim has announced yet waits for a look at the claims, and those behind it
-/// with it.
+/// Judges records as they are read. A record that is signed by a key that no claim has announced yet waits for a look
+/// at the claims. The records behind it wait too.
 #[derive(Debug)]
 pub(super) struct Judge {
     name: Name,
     signatures: Option<Signatures>,
     clock: Clock,
-    /// What was read and not judged: a read that is dropped meanwhile must not lose it.
+    /// The record that was read and not judged yet. It is kept here so that a cancelled read does not lose it.
     doubtful: Mutex<Option<Message>>,
 }
 
@@ -74,7 +74,7 @@ impl Judge {
         }
     }
 
-    /// Forgets the record that waits: it is read again, or not wanted any more.
+    /// Discards the waiting record: it is read again, or not needed any more.
     pub(super) fn forget(&self) {
         self.doubtful().take();
     }
@@ -83,7 +83,7 @@ impl Judge {
         self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The record, judged; `None` if it waits for a look.
+    /// The judged record; `None` if it waits for a look at the claims.
     pub(super) fn judged(&self, mut message: Message) -> Option<Message> {
         if let Some(signatures) = &self.signatures
             && !signatures.mark_undoubted(&mut message, &self.clock)
@@ -95,12 +95,12 @@ impl Judge {
         Some(message)
     }
 
-    /// Whether a record waits for a look.
+    /// Whether a record waits for a look at the claims.
     pub(super) fn waits(&self) -> bool {
         self.doubtful().is_some()
     }
 
-    /// Looks for the key of the record that waits, and judges it. `None` if none waits. Safe to cancel.
+    /// Requests a look at the claims for the waiting record, and judges it. `None` if no record waits. Cancel safe.
     pub(super) async fn looked(&self) -> Option<Message> {
         let signatures = self.signatures.as_ref().filter(|_| self.waits())?;
         signatures.look_again(&self.clock).await;
@@ -184,7 +184,7 @@ mod tests {
         message(&headers)
     }
 
-    /// A judge for orders that knows one key of accounts, and what trusts others.
+    /// A judge for orders that knows one key of accounts, and the signatures through which tests trust more keys.
     fn judge(known: &Signatures) -> (Judge, Signatures) {
         let orders = signatures("orders", 9);
         trust(&orders, &[known]);
@@ -213,7 +213,7 @@ mod tests {
         assert!(!is_refused(&judge.judged(signed_by(&known)).unwrap()));
         assert_eq!(judge.judged(signed_by(&new)), None);
         assert!(judge.waits());
-        // A read that is dropped meanwhile does not lose it.
+        // A cancelled read does not lose the record.
         assert!(judge.looked().now_or_never().is_none());
         assert!(judge.waits());
         let look = async {

@@ -28,7 +28,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct SystemLog {
     log: Arc<dyn Log>,
-    /// The topic that the service tells its changes on.
+    /// The topic of the service's own events.
     own: &'static str,
     name: Name,
     signatures: Option<Signatures>,
@@ -36,7 +36,8 @@ pub struct SystemLog {
 }
 
 impl SystemLog {
-    /// This log, on which a service tells its changes on the topic `own`; it is ready when [`Self::admit`] says so.
+    /// Wraps a log for a service that publishes its events to the topic `own`. It is ready after [`Self::admit`] was
+    /// called.
     #[must_use]
     pub fn new(log: Arc<dyn Log>, own: &'static str, shutdown: &Shutdown) -> Self {
         Self {
@@ -48,14 +49,14 @@ impl SystemLog {
         }
     }
 
-    /// The same, whose records are signed and judged by these.
+    /// The same log, with these signatures for signing and verifying records.
     #[must_use]
     pub fn signed(mut self, signatures: Signatures) -> Self {
         self.signatures = Some(signatures);
         self
     }
 
-    /// What records are signed and judged by, if they are.
+    /// The signatures for signing and verifying records, if records are signed.
     pub(super) fn signatures(&self) -> Option<&Signatures> {
         self.signatures.as_ref()
     }
@@ -68,19 +69,20 @@ impl SystemLog {
         )
     }
 
-    /// Says that the topics are this system's, or nobody's: from now on they are used.
+    /// Declares that the topics belong to this system, or to none. From now on they are used.
     pub fn admit(&self, system: Option<&str>) {
         let owner = system.map_or(Owner::Nobody, |system| Owner::System(system.into()));
         self.name.0.send_replace(owner);
     }
 
-    /// The log without regard to who signed its records.
+    /// The underlying log, which ignores who signed its records.
     pub(super) fn as_anybodys(&self) -> &Arc<dyn Log> {
         &self.log
     }
 }
 
-/// The record with the system's name if it is one of the service's own events and has none; `None` if it goes as it is.
+/// The record with the system's identity added, if it is one of the service's own events; `None` if it is sent
+/// unchanged.
 fn named<'a>(own: &str, name: Option<&'a Arc<str>>, record: &Record<'a>) -> Option<Record<'a>> {
     let system = name.filter(|_| record.topic == own)?;
     let mut named = record.clone();

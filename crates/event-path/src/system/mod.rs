@@ -1,9 +1,11 @@
-//! Which system a log's topics belong to. Two systems on the same topics by mistake would take each other's customers for their own.
+//! Which system the topics of a log belong to. Two systems that used the same topics by mistake would mix up their
+//! customers.
 //!
-//! The first service on new topics makes the system's identity, and claims the topics for it on the topic of data keys, which every
-//! service reads anyway and which is compacted, so that a claim stays. A claim names the system, the store that claims, and the
-//! fingerprint of the sealing key. A service whose store knows another system, or that has another key, does not start. Events carry
-//! the identity as the extension attribute `tandemsystem`; those of another system are refused
+//! The first service on new topics creates the system's identity, and claims the topics for it. The claim is a
+//! message on the topic of data keys, which every service reads anyway and which is compacted, so that the claim
+//! stays. A claim names the system, the store that claims, and the fingerprint of the sealing key. A service does not
+//! start if its store belongs to another system, or if it has another sealing key. Events carry the identity as the
+//! extension attribute `tandemsystem`; events of another system are refused
 //! (`docs/decisions/0015-identity-of-a-log.md`).
 
 mod claim;

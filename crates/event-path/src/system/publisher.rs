@@ -1,4 +1,4 @@
-//! A publisher that signs. Records that are published at the same time share a signature.
+//! A publisher that signs records. Records that are published at the same time share one signature.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     signing::{MOST_TOGETHER, SIGNATURE, Signatures},
 };
 
-/// Records that wait to be signed at most.
+/// The most records that wait to be signed.
 const WAITING: usize = 4_096;
 
 type Delivery = BoxFuture<'static, Result<Position, PublishError>>;
@@ -51,14 +51,14 @@ impl Owned {
     }
 }
 
-/// A record that waits to be signed, and who waits for it to be on its way.
+/// A record that waits to be signed, and the caller that waits until it is sent.
 struct Unsigned {
     record: Owned,
     leaf: [u8; 32],
     sent: oneshot::Sender<Result<Delivery, PublishError>>,
 }
 
-/// Signs what it is given, and sends it on in the same order.
+/// Signs records and sends them on in the same order.
 #[derive(Debug)]
 pub(super) struct SigningPublisher {
     publisher: Arc<dyn Publisher>,
@@ -67,7 +67,7 @@ pub(super) struct SigningPublisher {
 }
 
 impl SigningPublisher {
-    /// Begins to sign for this publisher.
+    /// Starts the task that signs for this publisher.
     pub(super) fn start(
         publisher: Arc<dyn Publisher>,
         signatures: Signatures,
@@ -83,7 +83,7 @@ impl SigningPublisher {
     }
 }
 
-/// Takes what is there, signs it together, and sends it on; until nobody is left to give more.
+/// Signs the waiting records together and sends them on. Ends when all senders are dropped.
 async fn sign(
     mut waiting: mpsc::Receiver<Unsigned>,
     publisher: Arc<dyn Publisher>,
@@ -97,7 +97,7 @@ async fn sign(
             record
                 .headers
                 .push((SIGNATURE, signature.into_bytes().into()));
-            // Nobody may be waiting any more; it is on its way all the same.
+            // The caller may have stopped waiting. The record is sent all the same.
             let _ = unsigned.sent.send(publisher.send(&record));
         }
     }

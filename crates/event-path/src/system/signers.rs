@@ -1,5 +1,5 @@
-//! The keys whose signatures count: those that the store has pinned, what claims say of them, and the offsets from
-//! which records must be signed.
+//! The keys whose signatures count: those that the store has pinned, those in claims, and the offsets from which
+//! records must be signed.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -16,22 +16,23 @@ use crate::{
     store::{Registry, StoreError},
 };
 
-/// How long one record may take to come.
+/// How long to wait for one record.
 const READ: Duration = Duration::from_secs(10);
 
-/// Finds out who signs, for a service as it comes to topics.
+/// Determines the signers of all services when a service starts on the topics.
 pub(super) struct Signers<'a> {
     pub(super) signatures: &'a Signatures,
     pub(super) service: &'static str,
     pub(super) registry: &'a dyn Registry,
     pub(super) log: &'a Arc<dyn Log>,
     pub(super) clock: &'a Clock,
-    /// Whether it goes on with the keys that there are now, whatever was pinned: an operator's order.
+    /// Whether to accept the present keys, whatever was pinned, by an operator's order.
     pub(super) takes_over: bool,
 }
 
 impl Signers<'_> {
-    /// Takes up what the store has pinned. Answers a sentence if that is another key for this service than the one it was given.
+    /// Loads the signers that the store has pinned. Returns an error message if this service's pinned key is not the
+    /// one that it was given.
     pub(super) async fn recall(&self) -> Result<Result<(), String>, StoreError> {
         if self.takes_over {
             self.signatures.believe_claims();
@@ -75,8 +76,9 @@ impl Signers<'_> {
         )
     }
 
-    /// What this service is known by, pinned now if it is not yet: by its newest claim, or else from what the log holds now. `None` if
-    /// unsigned records are taken and nothing was pinned before. Answers a sentence if another key is known.
+    /// This service's own signer. If none is pinned yet, it is pinned now: from its newest claim, or else from the
+    /// present state of the log. `None` if unsigned records are accepted and there is neither. Returns an error
+    /// message if another key is known.
     pub(super) async fn own(
         &self,
         claimed: Option<&Claim>,
@@ -118,7 +120,7 @@ impl Signers<'_> {
         Ok(Ok(Some(pinned)))
     }
 
-    /// Where the service's topics end now, also what is hidden by open transactions.
+    /// The present ends of the service's topics, including records that open transactions hide.
     async fn ends(&self) -> Result<BTreeMap<String, Offsets>, StoreError> {
         let away = |error: LogError| StoreError::Away(error.to_string());
         let mut all = BTreeMap::new();
@@ -132,8 +134,9 @@ impl Signers<'_> {
         Ok(all)
     }
 
-    /// For each of the service's topics from where on records must be signed: from its end, or, for a store that is new and cannot know
-    /// whether there were signatures before, from the first record that this key signed.
+    /// The offsets from which records must be signed, for each topic of the service. Normally these are the present
+    /// ends. A new store cannot know whether there were signatures before, so it begins at the first record that this
+    /// key signed.
     async fn begin(&self, is_filled: bool) -> Result<BTreeMap<String, Offsets>, StoreError> {
         let away = |error: LogError| StoreError::Away(error.to_string());
         let mut begin = BTreeMap::new();
@@ -153,7 +156,7 @@ impl Signers<'_> {
         Ok(begin)
     }
 
-    /// Of each partition the first record that this service signed, of those that have one.
+    /// The first record in each partition that this service signed. Partitions without such a record are omitted.
     async fn first_signed(
         &self,
         topic: &'static str,
@@ -192,7 +195,8 @@ impl Signers<'_> {
         Ok(found)
     }
 
-    /// Pins what claims say of the other services: the first time as it is, later only what is signed by a key that was known.
+    /// Pins what the claims say about the other services. The first claim is accepted as it is. A later one must be
+    /// signed by a known key.
     pub(super) async fn learn(&self, claims: &Claims) -> Result<(), StoreError> {
         for service in self.signatures.services() {
             if service == self.service {

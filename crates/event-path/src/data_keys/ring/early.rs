@@ -1,11 +1,13 @@
-//! Accepts keys before the claims are judged, if they were signed by signers that the store has pinned. The newest claim may be the last record of
-//! the topic: without this, a start would hold all of its messages in memory until then, six times as much as the keys take.
+//! Accepts keys before the claims are judged, if signers that the store has pinned have signed them. The newest claim
+//! may be the last record of the topic. Without this, a start would hold all records in memory until then, which
+//! takes six times as much memory as the keys.
 
 use super::KeyRing;
 use crate::data_keys::held::Held;
 
 impl KeyRing {
-    /// Takes the records that wait, from the first on, as far as signers that the store has pinned signed them: the order within a subject stays.
+    /// Applies the waiting records in order, up to the first one that no pinned signer has signed. So the order
+    /// within each subject is kept.
     pub(super) fn take_early(&self) {
         let Some(signing) = &self.0.signing else {
             return;
@@ -19,7 +21,7 @@ impl KeyRing {
                 return;
             };
             match signing.signatures.judge_by_pinned(message) {
-                // It may be pinned in a moment.
+                // A signer may be pinned soon.
                 None => return,
                 Some(Err(_)) => {
                     held.is_front_doubtful = true;
@@ -44,7 +46,8 @@ impl KeyRing {
         }
     }
 
-    /// Now that the claims are judged: where a key does not count any more that counted for what was taken early, all of it is read again.
+    /// Called when the claims are judged. If records were accepted early by a key that does not count any more, the
+    /// whole topic is read again.
     pub(super) fn judge_early(&self, held: &mut Held) {
         held.is_front_doubtful = false;
         let (Some(signing), Some(early)) = (&self.0.signing, held.early.take()) else {

@@ -1,26 +1,28 @@
-//! A service that wants to use topics, with what it knows of itself.
+//! A service that wants to use topics, with what it knows about itself.
 
 use std::sync::Arc;
 
 use crate::{data_keys::Role, sealing::Sealer, store::Registry};
 
-/// A service as it comes to topics.
+/// A service that starts on the topics.
 #[derive(Clone)]
 pub struct Claimant {
     /// Its name, such as `accounts`.
     pub service: &'static str,
-    /// The owner of the topic of keys claims the topics. A reader, which may not be allowed to write there, goes by that claim.
+    /// The owner of the topic of keys claims the topics. A reader, which may have no right to write there, relies on
+    /// that claim.
     pub role: Role,
-    /// The name of a projection of its own, by whose consumer group a running instance is known.
+    /// The name of one of its projections. The consumer group of that projection shows whether an instance is
+    /// running.
     pub projection: &'static str,
-    /// The topics of events that it writes or reads.
+    /// The topics of events that the service writes or reads.
     pub topics: Vec<&'static str>,
     /// The identity of its store.
     pub store: String,
     /// Its sealing key.
     pub sealer: Sealer,
-    /// What its store remembers.
+    /// The registry of its store.
     pub registry: Arc<dyn Registry>,
-    /// Whether it takes over topics that another system has claimed: an operator's order.
+    /// Whether it takes over topics that another system has claimed, by an operator's order.
     pub takes_over: bool,
 }

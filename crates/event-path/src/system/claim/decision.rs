@@ -1,35 +1,38 @@
-//! Whether a claimant may use the topics: judged by the claims and by what its store knows. Pure: it asks nobody.
+//! Decides whether a claimant may use the topics, by the claims and by what its store knows. Pure functions without
+//! I/O.
 
 use super::Claimant;
 use crate::claims::{Claim, Claims};
 
-/// What a claimant may do.
+/// The decision for a claimant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ClaimDecision {
-    /// The topics are its system's.
+    /// The topics belong to its system.
     Ours(String),
-    /// They are if no instance of the store that claimed them runs.
+    /// The topics belong to its system if no instance of the store that claimed them is running.
     OursUnlessAlive(String, Claim),
-    /// Nobody has said whose they are.
+    /// Nobody has claimed the topics.
     Unclaimed,
-    /// They are another's: why, as a sentence.
+    /// The claimant may not use the topics; the reason, as a message.
     Refused(String),
 }
 
-/// What is known beside the claims.
+/// The evidence besides the claims.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen<'a> {
-    /// The system that the store is of, if it knows.
+    /// The system that the store belongs to, if the store knows.
     pub(super) known: Option<&'a str>,
-    /// Whether the store holds anything.
+    /// Whether the store holds any data.
     pub(super) is_filled: bool,
-    /// The system that events in the log name, where nobody has claimed it.
+    /// The system that events in the log name, if nobody has claimed the topics.
     pub(super) logged: Option<&'a str>,
-    /// Whether the data keys on their topic open with the claimant's sealing key, where there are any and nobody has claimed it.
+    /// Whether the published data keys open with the claimant's sealing key. `None` if there are no keys, or if the
+    /// topics are claimed.
     pub(super) opens: Option<bool>,
 }
 
-/// Judges by the claims, by what the claimant's store remembers of its system, and by whether that store holds anything.
+/// Decides by the claims, by the system that the claimant's store remembers, and by whether that store holds any
+/// data.
 pub(super) fn decide(claims: &Claims, claimant: &Claimant, seen: Seen<'_>) -> ClaimDecision {
     let Claimant { service, store, .. } = claimant;
     let given = claimant.sealer.fingerprint();
@@ -37,7 +40,7 @@ pub(super) fn decide(claims: &Claims, claimant: &Claimant, seen: Seen<'_>) -> Cl
         return judge_unclaimed(service, &given, claimant.takes_over, seen);
     };
     let system = &first.system;
-    // A sealing key that was replaced is in the newest claim of the system, and not in the first.
+    // The newest claim of the system names the present sealing key. The first claim may name one that was replaced.
     let newest = claims.of.values().find(|claim| claim.system == *system);
     let sealing_key = &newest.unwrap_or(first).sealing_key;
     if !claimant.sealer.has(sealing_key) {
@@ -56,7 +59,8 @@ pub(super) fn decide(claims: &Claims, claimant: &Claimant, seen: Seen<'_>) -> Cl
     let of = claims.of.get(*service);
     match of.filter(|claim| claim.store != *store) {
         None => ClaimDecision::Ours(system.clone()),
-        // The other store was lost, or it is a second system that has begun with an empty one, or the claim was copied here later.
+        // The other store was lost, or this is a second system that starts with an empty store, or the claim was
+        // copied here later.
         Some(claim) if seen.known.is_some() || !seen.is_filled => {
             ClaimDecision::OursUnlessAlive(system.clone(), claim.clone())
         }
@@ -67,8 +71,8 @@ pub(super) fn decide(claims: &Claims, claimant: &Claimant, seen: Seen<'_>) -> Cl
     }
 }
 
-/// Judges topics that nobody has claimed: they are new, or from before there were claims, or their topic of keys is lost or still to
-/// come.
+/// Decides about topics without a claim: they are new, or older than claims, or their topic of keys is lost or has
+/// not arrived yet.
 fn judge_unclaimed(service: &str, given: &str, takes_over: bool, seen: Seen<'_>) -> ClaimDecision {
     if seen.opens == Some(false) {
         return ClaimDecision::Refused(format!(
@@ -178,11 +182,11 @@ mod tests {
     fn topics_that_nobody_claimed_are_of_the_store_or_of_their_events_or_new() {
         let judged = |seen| decide(&Claims::default(), &mine(), seen);
         assert_eq!(judged(seen(None, false)), ClaimDecision::Unclaimed);
-        // From before there were claims.
+        // Topics that are older than claims.
         assert_eq!(judged(seen(None, true)), ClaimDecision::Unclaimed);
         // The topics were lost.
         assert_eq!(judged(seen(Some("a"), true)), ours("a"));
-        // The topic of keys is still to come.
+        // The topic of keys has not arrived yet.
         let logged = |known| Seen {
             logged: Some("a"),
             ..seen(known, false)

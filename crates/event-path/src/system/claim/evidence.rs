@@ -1,4 +1,4 @@
-//! Who owns topics that have no claim yet, concluded from their newest events and their data keys.
+//! Evidence of who owns topics that have no claim yet: their newest events and their data keys.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -12,9 +12,9 @@ use crate::{
     store::StoreError,
 };
 
-/// So many events at the end of each partition are examined for their system's name if no claim names it.
+/// How many events at the end of each partition are examined for a system's identity.
 const ASKED: i64 = 20;
-/// How long one event may take to come.
+/// How long to wait for one event.
 const READ: Duration = Duration::from_secs(10);
 
 /// Whether any of these data keys opens with a sealing key; `None` if there are none.

@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Attempt {
-    /// Looks at each new claim: readers learn keys of the owner, and the owner puts its own claim behind one that does not count, for compaction
-    /// would leave that one alone.
+    /// Judges each new claim. Readers learn the owner's keys. The owner publishes its own claim again behind one that
+    /// does not count, because compaction would keep only the newest one.
     pub(super) async fn watch_claims(&self) {
         let Some(signers) = self.signers() else {
             return;
@@ -53,8 +53,9 @@ impl Attempt {
         }
     }
 
-    /// The service's own claim, which is written again where what stands behind it does not count: what somebody else has written, or an old
-    /// claim that somebody has written again, or the tombstone of one. `own` is what it was last.
+    /// Returns the service's own claim, and publishes it again if it is not the last valid one on the topic. It may
+    /// be followed by a forged claim, a repeated old claim, or the tombstone of a claim. `own` is the result of the
+    /// last call.
     async fn put_own_last(
         &self,
         claims: &Claims,
@@ -76,7 +77,7 @@ impl Attempt {
     }
 }
 
-/// Waits until another look is asked for; for ever if none ever is.
+/// Waits until another look is requested. Waits for ever if `looks` is `None` or closed.
 async fn changed(looks: Option<&mut watch::Receiver<u64>>) {
     if let Some(looks) = looks
         && looks.changed().await.is_ok()
