@@ -15,8 +15,8 @@ use tandem_event_path::{
     commands::Gate,
     store::{AggregateStore, StoreError},
 };
-use tandem_service::web::legacy::{ALL_ORDERS, ORDERS_OF_CUSTOMER, deprecate, replaced_by};
 use tandem_runtime::consistency::Kind;
+use tandem_service::web::legacy::{ALL_ORDERS, ORDERS_OF_CUSTOMER, deprecate, replaced_by};
 use tandem_service::web::{
     Problem,
     access::{Requester, denied},
