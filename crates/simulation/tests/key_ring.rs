@@ -48,6 +48,14 @@ fn subjects(names: &[&str]) -> HashSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+fn claim() -> Claim {
+    Claim {
+        system: "a".to_owned(),
+        number: 1,
+        ..Claim::default()
+    }
+}
+
 /// A topic of keys, and the ring of orders on it.
 struct Scene {
     world: World,
@@ -124,12 +132,7 @@ impl Scene {
             Arc::clone(&self.letters),
             shutdown,
         );
-        let claim = Claim {
-            system: "a".to_owned(),
-            number: 1,
-            ..Claim::default()
-        };
-        ring.claim("accounts", Some(&claim)).await.unwrap();
+        ring.claim("accounts", Some(&claim())).await.unwrap();
         ring.admit();
         ring.publish("1", Some("a")).await.unwrap();
         let watch = LogWatch::new(
@@ -268,4 +271,28 @@ async fn a_topic_that_was_made_anew_and_has_grown_past_the_old_one_is_known_by_i
         (all.wrapped["2"].as_str(), all.wrapped["5"].as_str()),
         ("b", "b")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_made_anew_and_got_everything_back_before_anybody_looked_is_told_too() {
+    let scene = Scene::new();
+    let (ring, watch) = scene.owned().await;
+    scene.cluster.remake(KEY_TOPIC);
+    let accounts = signatures("accounts", 1);
+    scene.publish(&accounts, "2", Some("b")).await;
+    scene.publish(&accounts, "1", Some("a")).await;
+    ring.claim("accounts", Some(&claim())).await.unwrap();
+    scene.world.sleep(LOOKED).await;
+    let told = watch.alarms().unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].topic == KEY_TOPIC && told[0].what.contains("made anew"));
+    let all = ring.published(&subjects(&["1", "2"])).await.unwrap();
+    assert_eq!(
+        (all.wrapped["1"].as_str(), all.wrapped["2"].as_str()),
+        ("a", "b")
+    );
+    assert!(!ring.publish_lost_claim("accounts").await.unwrap());
+    watch.accept().await.unwrap();
+    scene.world.sleep(LOOKED).await;
+    assert_eq!(watch.alarms(), Some(Vec::new()));
 }

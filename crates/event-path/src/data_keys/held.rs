@@ -11,6 +11,9 @@ use crate::{
     signing::Signer,
 };
 
+/// Why a partition may end before what was read of it.
+const MADE_ANEW: &str = "the topic was made anew, or lost its end";
+
 /// What was read so far.
 #[derive(Default)]
 pub(super) struct Held {
@@ -20,6 +23,8 @@ pub(super) struct Held {
     pub(super) missed: HashSet<Box<str>>,
     /// Claims of the topics, in order.
     pub(super) claims: Vec<Message>,
+    /// The claim that was found at its place last: at first the first one that was read of this topic. A newer one may be another topic's.
+    pub(super) placed: Option<Message>,
     /// The keys of those that another topic of this name had, and that this one has not shown.
     pub(super) lost_claims: HashSet<Box<str>>,
     /// In what partitions were found to be others than those that were read, until somebody accepts it.
@@ -117,9 +122,9 @@ impl Held {
             .is_some_and(|key| key.wrapped.is_none())
     }
 
-    /// Compares what was read with what the topic is now. One that was made anew, or ends before what was read of it, is read from its
-    /// beginning. One that was made anew and has grown as far as what was read, where the client tells no identity, is found by
-    /// [`Self::placed_claim`]. `before` is what was read before the topic was asked. Answers whether it is another one.
+    /// Compares what was read with what the topic is now. One that was made anew, or ends before what was read of it in one partition, is read
+    /// from its beginning, all of it: the other partitions may have grown past what was read. Where all have, and the client tells no identity,
+    /// [`Self::goes_back`] and [`Self::placed_claims`] find it. `before` is what was read before the topic was asked. Answers whether it is another one.
     pub(super) fn compare(&mut self, before: &Offsets, state: &TopicState) -> bool {
         let is_another =
             matches!((&self.identity, &state.identity), (Some(was), Some(is)) if was != is);
@@ -130,36 +135,42 @@ impl Held {
             self.replace("it has another identity: the topic was made anew");
             return true;
         }
-        let mut is_shorter = false;
-        for (partition, next) in &mut self.next {
-            let Some((low, high)) = state.ends.get(partition) else {
-                continue;
-            };
+        let shorter = self.next.iter().find_map(|(partition, next)| {
+            let (_, high) = state.ends.get(partition)?;
             // What was read meanwhile may lie behind the end that was told.
-            let before = before.get(partition);
-            if *next > *high && before.is_some_and(|before| before > high) {
-                is_shorter = true;
-                let what = format!(
-                    "it ends before offset {high}, and was read to offset {next}: the topic was made anew, or lost its end"
-                );
-                self.replaced.insert(*partition, what);
-                let lost = self.claims.iter();
-                let lost = lost.filter(|claim| claim.position.partition == *partition);
-                self.lost_claims
-                    .extend(lost.filter_map(|claim| claim.key.as_deref().map(Box::<str>::from)));
-                *next = *low;
-                for key in self.keys.values_mut() {
-                    key.at.take_if(|at| at.partition == *partition);
-                }
-            }
+            let is_shorter = next > high && before.get(partition) > Some(high);
+            is_shorter.then(|| {
+                format!(
+                    "partition {partition} ends before offset {high}, and was read to offset {next}: {MADE_ANEW}"
+                )
+            })
+        });
+        let is_shorter = shorter.is_some();
+        if let Some(what) = shorter {
+            self.replace(&what);
         }
         is_shorter
+    }
+
+    /// Compares where a record was found with what the same reader has read before. A client goes on at a topic's beginning, without a word,
+    /// where the topic ends before what it asks for; by the next look the topic may have grown past that. Answers whether the topic is found
+    /// to be another one.
+    pub(super) fn goes_back(&mut self, at: Position, read: i64) -> bool {
+        let Position { partition, offset } = at;
+        if offset >= read || self.is_to_be_read_again {
+            return false;
+        }
+        self.replace(&format!(
+            "partition {partition} went on at offset {offset}, and was read to offset {read}: {MADE_ANEW}"
+        ));
+        true
     }
 
     /// Takes all of the topic for another one than the one that was read, and says in what each partition differs.
     pub(super) fn replace(&mut self, what: &str) {
         // What comes before the new beginning is read says nothing of how far that is.
         self.is_to_be_read_again = true;
+        self.placed = None;
         let read = std::mem::take(&mut self.next);
         self.replaced.extend(
             read.into_keys()
@@ -183,9 +194,27 @@ impl Held {
         is_there.then_some(last)
     }
 
-    /// A claim that the topic has at its place, whatever was compacted, if it is the one that was read.
-    pub(super) fn placed_claim(&self, ends: &Ends) -> Option<&Message> {
-        self.claim_on_topic(self.claims.last()?.key.as_deref()?, ends)
+    /// The claims that the topic has at their places, if it is the one that was read: the one that was found at its place before, if it was
+    /// not compacted since, and the newest.
+    pub(super) fn placed_claims(&self, ends: &Ends) -> Vec<Message> {
+        let is_there = |claim: &&Message| {
+            let key = claim.key.as_deref().unwrap_or_default();
+            let Position { partition, offset } = claim.position;
+            let ends = ends.get(&partition);
+            !self.lost_claims.contains(key)
+                && ends.is_some_and(|(low, high)| (*low..*high).contains(&offset))
+        };
+        let claims = self.placed.iter().chain(self.claims.last());
+        let mut claims: Vec<Message> = claims.filter(is_there).cloned().collect();
+        claims.dedup();
+        claims
+    }
+
+    /// Takes a claim for one that was found at its place, unless others have come meanwhile.
+    pub(super) fn found_in_place(&mut self, claim: &Message) {
+        if self.claims.last() == Some(claim) && !self.is_to_be_read_again {
+            self.placed = Some(claim.clone());
+        }
     }
 
     pub(super) fn on_topic<'a>(
@@ -307,7 +336,7 @@ mod tests {
             |held: &Held, state: &TopicState| held.claim_on_topic(key, &state.ends).is_some();
         let whole = topic("a", &[(0, 5), (0, 1)]);
         let (shorter, another) = (topic("a", &[(0, 2), (0, 1)]), topic("b", &[(0, 9), (0, 9)]));
-        for (made_anew, partitions) in [(&shorter, vec![0]), (&another, vec![0, 1])] {
+        for made_anew in [&shorter, &another] {
             let mut held = Held {
                 claims: vec![claim(at(0, 1))],
                 next: [(0, 5), (1, 1)].into(),
@@ -318,11 +347,11 @@ mod tests {
             assert!(held.replaced.is_empty());
             assert!(held.compare(&read, made_anew));
             assert!(!has_claim(&held, made_anew), "it was another topic's");
-            assert!(held.placed_claim(&made_anew.ends).is_none());
+            assert!(held.placed_claims(&made_anew.ends).is_empty());
             assert!(!held.compare(&read, made_anew), "it is told once");
             held.read_again();
             let told: Vec<i32> = held.replaced.keys().copied().collect();
-            assert_eq!(told, partitions);
+            assert_eq!(told, [0, 1]);
         }
         // The end was told before the last of it was read.
         let mut held = Held {
@@ -336,6 +365,41 @@ mod tests {
             ..Held::default()
         };
         assert!(!has_claim(&held, &topic("a", &[(2, 5)])));
+    }
+
+    #[test]
+    fn a_record_before_what_the_same_reader_has_read_tells_that_the_topic_was_made_anew() {
+        let mut held = Held {
+            next: [(0, 5), (1, 1)].into(),
+            ..Held::default()
+        };
+        assert!(!held.goes_back(at(0, 5), 5));
+        assert!(
+            !held.goes_back(at(0, 9), 5),
+            "what lies between was compacted"
+        );
+        assert!(held.goes_back(at(0, 0), 5));
+        assert_eq!(held.replaced.keys().copied().collect::<Vec<_>>(), [0, 1]);
+        assert!(!held.goes_back(at(0, 1), 5), "it is told once");
+    }
+
+    #[test]
+    fn a_claim_that_was_in_its_place_is_looked_for_until_a_newer_one_is_in_its_own() {
+        let ends = Ends::from([(0, (0, 9))]);
+        let (first, second) = (claim(at(0, 1)), claim(at(0, 7)));
+        let mut held = Held {
+            placed: Some(first.clone()),
+            claims: vec![first.clone(), second.clone()],
+            ..Held::default()
+        };
+        assert_eq!(held.placed_claims(&ends), [first.clone(), second.clone()]);
+        held.found_in_place(&first);
+        assert_eq!(held.placed_claims(&ends), [first, second.clone()]);
+        held.found_in_place(&second);
+        assert_eq!(held.placed_claims(&ends), [second.clone()]);
+        held.replace("it was made anew");
+        held.found_in_place(&second);
+        assert!(held.placed_claims(&ends).is_empty());
     }
 
     #[test]
@@ -369,15 +433,25 @@ mod tests {
             told(&topic("a", &[(5, 5), (0, 1)])),
             ("other".to_owned(), read)
         );
-        // What ends before what was read of it is read again, whatever became of it.
+        // One partition ends before what was read of it: all of the topic is read again, whatever became of the others.
         assert_eq!(
-            told(&topic("a", &[(0, 2), (0, 1)])),
-            ("other".to_owned(), [(0, 0), (1, 1)].into())
-        );
-        // Made anew, and grown past what was read of the old one.
-        assert_eq!(
-            told(&topic("b", &[(0, 100), (0, 100)])),
+            told(&topic("a", &[(0, 2), (0, 100)])),
             (String::new(), Offsets::new())
         );
+        let mut held = Held::default();
+        held.shows("other", Some("3".into()), at(1, 0));
+        held.next = [(0, 5), (1, 1)].into();
+        let mut told = |state: &TopicState| {
+            held.compare(&held.next.clone(), state);
+            let shown = held.on_topic(all.iter(), &state.ends);
+            (shown.wrapped.len(), held.next.clone())
+        };
+        // Made anew, and grown past what was read of the old one.
+        let (one, another) = (
+            topic("a", &[(0, 5), (0, 1)]),
+            topic("b", &[(0, 100), (0, 100)]),
+        );
+        assert_eq!(told(&one), (1, [(0, 5), (1, 1)].into()));
+        assert_eq!(told(&another), (0, Offsets::new()));
     }
 }

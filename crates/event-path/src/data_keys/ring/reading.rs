@@ -16,6 +16,8 @@ use crate::{
 
 /// How long the end is waited for before it is looked whether there is anything up to it: the end of a topic may be holes.
 const SOON: Duration = Duration::from_secs(1);
+/// So many records are taken before others have their turn: each takes some 50 µs to judge.
+const AT_ONCE: usize = 64;
 /// So many claims of the topics are held: the first ones, which say whose the topics are, and the newest.
 const MOST_CLAIMS: usize = 256;
 /// The consumer that dead letters of the topic of keys name.
@@ -72,6 +74,7 @@ impl KeyRing {
             Attention::Prompt
         };
         let log = self.0.log.tail(self.0.topic, &start, attention)?;
+        let mut read = start.clone();
         self.held().next = start;
         self.step();
         loop {
@@ -87,19 +90,32 @@ impl KeyRing {
                     continue;
                 }
             };
-            self.arrived(&arrival);
             // What is here already in one step: waking those who wait is the dear part.
-            while let Some(arrival) = log.next_ready() {
-                self.arrived(&arrival);
-            }
+            let ready = std::iter::from_fn(|| log.next_ready());
+            let mut arrivals = std::iter::once(arrival).chain(ready).take(AT_ONCE);
+            let is_the_same = arrivals.all(|arrival| self.arrived(&arrival, &mut read));
             self.step();
+            if !is_the_same {
+                self.tell_replaced();
+                return Ok(());
+            }
+            // A start finds all keys ready, and shares its thread with requests.
+            tokio::task::yield_now().await;
         }
     }
 
-    fn arrived(&self, arrival: &Arrival) {
-        if let Arrival::Record(message) = arrival {
-            self.take(message);
+    /// Takes what one reader was given, which has read so far before. Answers whether the topic is still the one that was read.
+    fn arrived(&self, arrival: &Arrival, read: &mut Offsets) -> bool {
+        let Arrival::Record(message) = arrival else {
+            return true;
+        };
+        let Position { partition, offset } = message.position;
+        let next = read.insert(partition, offset + 1).unwrap_or(offset);
+        if self.held().goes_back(message.position, next) {
+            return false;
         }
+        self.take(message);
+        true
     }
 
     fn take(&self, message: &Message) {
@@ -109,7 +125,9 @@ impl KeyRing {
                 return;
             }
             let Position { partition, offset } = message.position;
-            held.next.insert(partition, offset + 1);
+            // Another reader may have been faster.
+            let next = held.next.entry(partition).or_default();
+            *next = (*next).max(offset + 1);
             if let Some(key) = message.key.as_deref()
                 && key.starts_with(CLAIM)
             {
@@ -118,6 +136,7 @@ impl KeyRing {
                     held.claims.remove(MOST_CLAIMS / 2);
                 }
                 held.claims.push(message.clone());
+                held.placed.get_or_insert_with(|| message.clone());
                 return;
             }
             let is_judged = self.0.signing.is_none() || *self.0.is_claimed.borrow();

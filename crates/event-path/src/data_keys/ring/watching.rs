@@ -30,7 +30,7 @@ impl KeyRing {
         Ok(state)
     }
 
-    fn tell_replaced(&self) {
+    pub(super) fn tell_replaced(&self) {
         tracing::error!(
             topic = self.0.topic,
             "the topic of keys was made anew or lost its end; it is read again, and accounts publishes what it lacks"
@@ -61,7 +61,7 @@ impl KeyRing {
     }
 
     /// In what partitions of the topic differ from those that were read, until that is accepted. `closely`: a topic that was made anew may
-    /// have grown as far as the old one, so a claim is looked for at its place.
+    /// have grown as far as the old one, so claims are looked for at their places.
     ///
     /// # Errors
     /// When Kafka is away.
@@ -77,15 +77,17 @@ impl KeyRing {
             Err(error) => return Err(self.away(&error)),
         };
         if closely {
-            let claim = self.held().placed_claim(&state.ends).cloned();
-            if let Some(claim) = claim
-                && self.has_another_at(&claim).await?
-            {
-                self.held().replace(&format!(
-                    "the claim at offset {} of partition {} is another record: the topic was made anew",
-                    claim.position.offset, claim.position.partition
-                ));
-                self.tell_replaced();
+            let claims = self.held().placed_claims(&state.ends);
+            for claim in claims {
+                if self.has_another_at(&claim).await? {
+                    self.held().replace(&format!(
+                        "another record is at offset {} of partition {} than the claim that was there: the topic was made anew",
+                        claim.position.offset, claim.position.partition
+                    ));
+                    self.tell_replaced();
+                    break;
+                }
+                self.held().found_in_place(&claim);
             }
         }
         Ok(self.held().replaced.clone())
@@ -96,7 +98,7 @@ impl KeyRing {
         self.held().replaced.clear();
     }
 
-    /// Whether another record is at the place of this one. That there is none says nothing.
+    /// Whether another record is at the place of this one, or the same one that was written at another time. That there is none says nothing.
     async fn has_another_at(&self, message: &Message) -> Result<bool, StoreError> {
         let at: Offsets = [(message.position.partition, message.position.offset)].into();
         let tail = self.0.log.tail(self.0.topic, &at, Attention::Prompt);
@@ -106,7 +108,11 @@ impl KeyRing {
         let found = read
             .map_err(|_| StoreError::Away(format!("{} was silent", self.0.topic)))?
             .map_err(|error| self.away(&error))?;
-        Ok(found.is_some_and(|found| Checkpoint::of(&found) != Checkpoint::of(message)))
+        Ok(found.is_some_and(|found| {
+            let times = found.published_ms.zip(message.published_ms);
+            Checkpoint::of(&found) != Checkpoint::of(message)
+                || times.is_some_and(|(is, was)| is != was)
+        }))
     }
 
     fn away(&self, error: &LogError) -> StoreError {
