@@ -1,10 +1,11 @@
-//! Data keys: one key for each customer, which seals everything personal in the log. Destroying the key makes it
-//! unreadable, even in an immutable log.
+//! Data keys: each customer has a key of their own, which seals all personal data of that customer in the log.
+//! Destroying the key makes this data unreadable, even in an immutable log.
 //!
-//! A key is published wrapped (sealed with the key of the services) on a compacted topic; its tombstone is the erasure.
-//! A [`KeyRing`] holds what that topic says.
+//! A key is published on a compacted topic, wrapped: sealed with the sealing key of the services. The tombstone of a
+//! key is the erasure of its customer. A [`KeyRing`] holds the contents of that topic.
 
 mod held;
+mod keys_read;
 mod opener;
 mod ring;
 
@@ -23,9 +24,9 @@ use crate::{
 
 pub use held::OnTopic;
 pub use opener::{Keys, Opener, Unopened};
-pub use ring::{KeyRing, Role};
+pub use ring::{KeyMemory, KeyRing, RingPorts, Role};
 
-/// The key that one subject's data is sealed with.
+/// The key that seals the data of one subject.
 #[derive(Clone, Debug)]
 pub struct DataKey(Sealer);
 
@@ -34,7 +35,7 @@ fn place(subject: &str) -> String {
 }
 
 impl DataKey {
-    /// A new key, and the same wrapped.
+    /// Makes a new key. Returns it together with its wrapped form.
     #[must_use]
     pub fn make(service: &Sealer, subject: &str) -> (Self, String) {
         let key = service.fresh_key();
@@ -42,10 +43,10 @@ impl DataKey {
         (Self(Sealer::new(&key)), wrapped)
     }
 
-    /// The key that was wrapped for this subject.
+    /// Unwraps the key of this subject.
     ///
     /// # Errors
-    /// When another service's key wrapped it, or it is another subject's.
+    /// When it was wrapped with the key of another service, or for another subject.
     pub fn unwrap(service: &Sealer, wrapped: &str, subject: &str) -> Result<Self, OpenError> {
         let opened = service.open(wrapped, place(subject).as_bytes());
         let key: Result<[u8; 32], OpenError> =
@@ -54,7 +55,7 @@ impl DataKey {
         Ok(Self(Sealer::new(&key?)))
     }
 
-    /// The same key wrapped with the newest key of the services; `None` if it is so already.
+    /// The same key, wrapped with the newest sealing key; `None` if it is wrapped with that one already.
     ///
     /// # Errors
     /// As [`Self::unwrap`].
@@ -66,8 +67,9 @@ impl DataKey {
         service.reseal(wrapped, place(subject).as_bytes())
     }
 
-    /// What is to be written of a wrapped key: while the sealing key is being replaced, what the newest has wrapped. Whoever decided by a state from
-    /// before would otherwise bring back what needs the older one, when nobody looks for that any more.
+    /// The wrapped key to write. While the sealing key is being replaced, this is the key wrapped with the newest
+    /// sealing key. Otherwise a writer that decided on older state could write a key that needs the older sealing
+    /// key again, after the replacement has stopped looking for such keys.
     ///
     /// # Errors
     /// As [`Self::unwrap`].
@@ -82,8 +84,8 @@ impl DataKey {
         Ok(Self::rewrap(service, &wrapped, subject)?.unwrap_or(wrapped))
     }
 
-    /// Whether whoever has `published` can read what `stored` opens, now and when older sealing keys are gone. Of a `stored` that does not open
-    /// nothing better is known, so then the answer is yes.
+    /// Whether a reader of `published` can read everything that `stored` opens, both now and after the older sealing
+    /// keys are gone. If `stored` does not open, there is nothing better than `published`, so the answer is yes.
     #[must_use]
     pub fn does_as_well(service: &Sealer, published: &str, stored: &str, subject: &str) -> bool {
         if published == stored {
@@ -101,16 +103,16 @@ impl DataKey {
         }
     }
 
-    /// Seals `plain` for a place.
+    /// Seals `plain`, bound to a place.
     #[must_use]
     pub fn seal(&self, plain: &[u8], place: &str) -> String {
         self.0.seal(plain, place.as_bytes())
     }
 
-    /// Opens what was sealed for a place.
+    /// Opens data that was sealed for this place.
     ///
     /// # Errors
-    /// When another key sealed it, for another place, or it was changed.
+    /// When it was sealed with another key or for another place, or was changed.
     pub fn open(&self, sealed: &str, place: &str) -> Result<Vec<u8>, OpenError> {
         self.0.open(sealed, place.as_bytes())
     }
@@ -132,7 +134,7 @@ struct Published {
     wrapped: String,
 }
 
-/// The message that publishes a key; the tombstone that erases it if `wrapped` is `None`.
+/// The message that publishes a key. If `wrapped` is `None`, it is the tombstone that erases the key.
 #[must_use]
 pub fn publication(topic: &str, subject: &str, wrapped: Option<&str>) -> Companion {
     Companion {
@@ -142,13 +144,13 @@ pub fn publication(topic: &str, subject: &str, wrapped: Option<&str>) -> Compani
     }
 }
 
-/// What is known of subjects' keys. Of a subject that is in neither part nothing is known: its key has not come yet, which says
-/// nothing of the subject, whatever any clock says.
+/// What is known about the keys of subjects. A subject in neither part is unknown: its key has not arrived yet. That
+/// says nothing about the subject, however much time has passed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// Keys, wrapped.
+    /// Wrapped keys by subject.
     pub wrapped: HashMap<String, String>,
-    /// Subjects that have been erased: the topic of keys shows the tombstone, or the change after which there is no person is stored.
+    /// Erased subjects: the topic of keys shows the tombstone, or the store holds the erasure.
     pub erased: HashSet<String>,
 }
 
@@ -163,37 +165,38 @@ impl Known {
     }
 }
 
-/// Where wrapped keys are found.
+/// A source of wrapped keys.
 #[async_trait]
 pub trait DataKeys: Send + Sync + 'static {
-    /// What is known of these subjects, whose data is sealed.
+    /// Looks up subjects whose data is sealed.
     ///
     /// # Errors
-    /// When nobody can be asked now.
+    /// When the sources of keys are unavailable.
     async fn of_sealed(&self, subjects: &HashSet<String>) -> Result<Known, StoreError>;
 
-    /// What is known of these subjects, whose data is not sealed now and may have been before: nobody waits for a key of theirs.
+    /// Looks up subjects whose data is not sealed now, but may have been sealed before. Does not wait for keys that
+    /// are on their way.
     ///
     /// # Errors
-    /// When nobody can be asked now.
+    /// When the sources of keys are unavailable.
     async fn of_plain(&self, subjects: &HashSet<String>) -> Result<Known, StoreError>;
 
-    /// Whether anything has been heard of one of these so far, without asking anybody.
+    /// Whether anything is known so far about one of these subjects. Asks no other component.
     fn shows_any(&self, subjects: &HashSet<String>) -> bool;
 }
 
-/// What a service's own store knows of keys: it holds the wrapped key of every customer that it has read, so a topic of keys that was
-/// lost, or comes later than the events, hides nobody who is known here.
+/// The keys in the service's own store. The store holds the wrapped key of every customer that it has read. So a
+/// topic of keys that was lost, or that arrives later than the events, hides no customer that the store knows.
 #[async_trait]
 pub trait StoredKeys: Send + Sync + 'static {
-    /// What is stored of these subjects.
+    /// The stored keys and erasures of these subjects.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn stored(&self, subjects: &HashSet<String>) -> Result<Known, StoreError>;
 }
 
-/// Keys that are given at once: for tests, and where nothing is sealed.
+/// A fixed set of keys, for tests and for services that seal nothing.
 #[derive(Clone, Debug, Default)]
 pub struct FixedKeys(pub Known);
 
@@ -276,7 +279,7 @@ mod tests {
             assert!(!DataKey::does_as_well(service, "forged", &new, "1"));
             assert!(DataKey::does_as_well(service, &new, "unreadable", "1"));
         }
-        // The topic is told before the store while the sealing key is replaced.
+        // While the sealing key is replaced, the new wrapping is published before it is stored.
         assert!(DataKey::does_as_well(&both, &new, &old, "1"));
     }
 }

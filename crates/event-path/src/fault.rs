@@ -1,65 +1,69 @@
-//! Faults that tests put in on purpose, to prove that the torture test would find them, and instants at which a process
-//! ends as by `kill -9`. Compiled with debug assertions only: in a release build nothing of it is there.
+//! Deliberate faults for tests, which prove that the torture test would find them, and instants at which a process
+//! aborts as if by `kill -9`. Compiled only with debug assertions: a release build contains none of it.
 //!
-//! * `TANDEM_FAULT` names lasting faults, separated by commas: `clear-before-publish` (the relay forgets an event before
-//!   it published it), `commit-before-write` (a projection commits a position ahead of what it has written).
-//! * [`plant`] puts lasting faults into what runs on one thread: a simulation shows that it finds each.
-//! * `TANDEM_FAULT_FILE` names a file. When it holds the name of an `Instant` and of its place, as in
-//!   `before-publish@accounts.customer.change`, the process that gets there first removes the file and aborts, so that
+//! * `TANDEM_FAULT` names lasting faults, separated by commas: `clear-before-publish` (the relay clears an event
+//!   before it has published it), `commit-before-write` (a projection commits a position ahead of what it has
+//!   written).
+//! * [`plant`] enables lasting faults for everything that runs on one thread. With it, a simulation shows that it
+//!   finds each of them.
+//! * `TANDEM_FAULT_FILE` names a file. The file may contain the name of an `Instant` and of its place, as in
+//!   `before-publish@accounts.customer.change`. The process that gets there first removes the file and aborts, so
 //!   each file ends one process once.
 
 /// A lasting fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The relay clears a pending event before it publishes it.
+    /// The relay clears a pending event before it has published it.
     ClearBeforePublish,
     /// A projection commits offsets before it writes.
     CommitBeforeWrite,
-    /// A writer offers the relay its own event alone, not what is pending of the key before it.
+    /// A writer offers only its own event to the relay, without the earlier pending events of the same key.
     HintTrusted,
-    /// The relay sends the next event of a key before the one before it is acknowledged.
+    /// The relay sends the next event of a key before the previous one is acknowledged.
     KeyOrderOvertaken,
-    /// The relay takes an event that was not acknowledged for one that was.
+    /// The relay treats an event as acknowledged although publishing it failed.
     FailureTakenForSuccess,
-    /// The relay looks only at its start for what others left behind.
+    /// The relay looks for the pending events of other processes only when it starts.
     SweptOnce,
-    /// A projection drops what it read while a write took long.
+    /// A projection drops what it read during a slow write.
     ReadMeanwhileDropped,
-    /// Whose data key is not there is taken for erased.
+    /// A subject whose data key is missing counts as erased.
     ErasedFromAbsence,
     /// An event that does not open is dropped.
     NotWaited,
-    /// A rebuild waits for records where there are holes.
+    /// A rebuild waits for records at offsets that have none.
     HoleTakenForRecord,
-    /// What nobody has signed is taken.
+    /// Unsigned records are accepted.
     SignatureNotChecked,
     /// A reader uses topics before anybody has claimed them.
     ClaimNotAwaited,
-    /// A subscriber hears repeats.
+    /// A subscriber receives repeated events.
     RepeatsNotKnown,
-    /// A subscriber that resumes hears only what comes from then on.
+    /// A subscriber that resumes receives only new events.
     NotCaughtUp,
-    /// A reader with a minimal revision gets whatever is there.
+    /// A read with a minimal revision returns the present state, however old it is.
     MinimalRevisionIgnored,
-    /// Orders keep the person when their customer is erased.
+    /// Orders keep the personal data when their customer is erased.
     PersonNotForgotten,
-    /// A reader of its own writes does not wait for the audit trail.
+    /// A read of own writes does not wait for the audit trail.
     AuditNotAwaited,
-    /// A log that is not the one that the store was made from raises no alarm.
+    /// A log that is not the one that the store was built from raises no alarm.
     OtherLogNotTold,
-    /// Of what a log has lost the part is not restored that it has older revisions of.
+    /// Aggregates whose newest revisions the log has lost, but not the older ones, are not restored.
     RestoredByHalf,
-    /// What was read of the topic of keys is believed to be there still, whatever somebody else has written behind it.
+    /// A record on the topic of keys still counts as present after a refused record was written behind it.
     OutlivedBelieved,
-    /// A snapshot is read without a look whether its primary was deposed.
+    /// When the older part of the topic of keys is read again, it overrides the newer part.
+    OlderBelieved,
+    /// A snapshot is read without a check whether its primary was deposed.
     BarrierNotPassed,
-    /// What an older sealing key has sealed is written again as it was.
+    /// Data that an older sealing key has sealed is written again as it was.
     SealedAsBefore,
-    /// While the sealing key is replaced the log is not told of the cards that are sealed anew.
+    /// While the sealing key is replaced, no event is published for cards that are sealed again.
     ResealedCardsNotTold,
 }
 
-/// A moment at which a process can be told to end.
+/// An instant at which a process can be ordered to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Instant {
     /// A command was decided; nothing is written.
@@ -70,8 +74,8 @@ pub(crate) enum Instant {
     BeforeClear,
     /// A projection has written; its offsets are not committed.
     BeforeCommit,
-    /// Only with [`Fault::CommitBeforeWrite`]: its offsets are committed and nothing is written. The process goes on: a start would find what the
-    /// store does not remember having read.
+    /// Only with [`Fault::CommitBeforeWrite`]: the offsets are committed and nothing is written. The process does not
+    /// abort: the next start would detect that the store does not remember having read the records.
     AfterEarlyCommit,
 }
 
@@ -82,7 +86,7 @@ mod switch {
     use super::{Fault, Instant};
 
     impl Fault {
-        /// Its name in the environment; the others are planted by a simulation alone.
+        /// The fault's name in the environment. Faults without a name can only be planted by a simulation.
         fn name(self) -> Option<&'static str> {
             match self {
                 Self::ClearBeforePublish => Some("clear-before-publish"),
@@ -96,7 +100,7 @@ mod switch {
         static PLANTED: RefCell<Vec<Fault>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// Plants these faults, and no others, in all that runs on this thread.
+    /// Plants exactly these faults for everything that runs on this thread.
     pub fn plant(faults: &[Fault]) {
         PLANTED.set(faults.to_vec());
     }
@@ -113,7 +117,7 @@ mod switch {
         }
     }
 
-    /// Whether this fault was put in.
+    /// Whether this fault is enabled.
     pub fn is_on(fault: Fault) -> bool {
         if PLANTED.with_borrow(|planted| planted.contains(&fault)) {
             return true;
@@ -138,7 +142,7 @@ mod switch {
         on.iter().any(|on| Some(on.as_str()) == name)
     }
 
-    /// Aborts if this process was told to end at this instant. The place is the aggregate, topic or projection.
+    /// Aborts if this process was ordered to end at this instant. The place is the aggregate, topic or projection.
     pub(crate) fn abort_if_ordered(instant: Instant, place: &str) {
         if is_ordered(instant, place) {
             tracing::error!(instant = instant.name(), place, "aborting, as told");
@@ -146,7 +150,7 @@ mod switch {
         }
     }
 
-    /// Whether this process was ordered to end at this instant; once.
+    /// Whether this process was ordered to end at this instant. Returns true only once for each order.
     pub(crate) fn is_ordered(instant: Instant, place: &str) -> bool {
         static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
         let file = FILE.get_or_init(|| {
@@ -162,7 +166,7 @@ mod switch {
         let Some(file) = file else { return false };
         let told = std::fs::read_to_string(file)
             .is_ok_and(|told| told.trim().split_once('@') == Some((instant.name(), place)));
-        // The process that removes it is the one to end.
+        // Only the process that removes the file ends.
         told && std::fs::remove_file(file).is_ok()
     }
 }
@@ -171,10 +175,10 @@ mod switch {
 mod switch {
     use super::{Fault, Instant};
 
-    /// Plants nothing: there is nothing of it in this build.
+    /// Plants nothing: this build contains no faults.
     pub const fn plant(_: &[Fault]) {}
 
-    /// Never: there is nothing of it in this build.
+    /// Always false: this build contains no faults.
     #[must_use]
     pub const fn is_on(_: Fault) -> bool {
         false

@@ -112,7 +112,7 @@ impl LogWatch {
     }
 
     /// The same watch, which also checks that the topic of keys is still the one that was read. No store is made from
-    /// that topic and none remembers it: each start reads all of it.
+    /// that topic: each start reads all of it, and what the store remembers of it says only what is read first.
     #[must_use]
     pub fn with_keys(self, keys: &KeyRing) -> Self {
         self.0.keys.get_or_init(|| keys.clone());

@@ -1,4 +1,5 @@
-//! Faults that are planted on purpose, to show that the simulation finds them: in the code, or in what its ports stand for.
+//! Faults that are planted on purpose to show that the simulation finds them. They are in the code, or in the
+//! simulated implementations of its ports.
 
 use std::sync::Arc;
 
@@ -7,9 +8,9 @@ use tandem_event_path::fault::Fault as InTheCode;
 /// A planted fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// One in the code that is simulated.
+    /// A fault in the code that is simulated.
     Code(InTheCode),
-    /// What is shown is taken for durable, whatever primary there is.
+    /// State that is shown early counts as durable although the primary has changed.
     EpochNotLookedAt,
     /// A reader by assignment does not read partitions that were added.
     PartitionNotNoticed,
@@ -17,33 +18,34 @@ pub enum Fault {
     BeginsAtTheEnd,
     /// A write is acknowledged before a majority has it.
     AnsweredBeforeDurable,
-    /// A write does not look at the revision that is stored.
+    /// A write does not check the stored revision.
     RevisionNotChecked,
     /// An idempotency key is not kept.
     KeyNotKept,
-    /// Clearing a published event clears what was written after it too.
+    /// Clearing a published event also clears what was written after it.
     ClearedTooMuch,
-    /// First answers stay when their customer is erased.
+    /// First answers are kept when their customer is erased.
     AnswersNotForgotten,
-    /// The replica takes an older revision in the place of a newer one.
+    /// The replica replaces a newer revision with an older one.
     OlderRevisionWins,
-    /// A rebuild puts an older revision in the place of a newer one.
+    /// A rebuild replaces a newer revision with an older one.
     RestoredOverNewer,
     /// A primary that was deposed and does not know it acknowledges writes.
     DeposedAcknowledges,
-    /// What was decided by what a deposed primary has said is written on the new one without a look at the revision that is stored.
+    /// A decision on the state of a deposed primary is written on the new one without a check of the stored revision.
     DeposedStateTrusted,
 }
 
-/// Those that a thousand seeds do not find. [`Fault::EpochNotLookedAt`] takes a failover within milliseconds of a write that is shown early, and
-/// nothing that repeats it; a claim that is not awaited takes accounts to be away when orders begins, and a forgery until it is back.
+/// Faults that a thousand seeds do not find. [`Fault::EpochNotLookedAt`] needs a failover within milliseconds of a
+/// write that is shown early, and no later repetition of that write. `ClaimNotAwaited` needs accounts to be away when
+/// orders starts, and a forged record before accounts is back.
 pub const RARE: [Fault; 2] = [
     Fault::EpochNotLookedAt,
     Fault::Code(InTheCode::ClaimNotAwaited),
 ];
 
-/// Those that a thousand seeds find.
-pub const ALL: [Fault; 33] = [
+/// Faults that a thousand seeds find.
+pub const ALL: [Fault; 34] = [
     Fault::Code(InTheCode::ClearBeforePublish),
     Fault::Code(InTheCode::CommitBeforeWrite),
     Fault::Code(InTheCode::HintTrusted),
@@ -77,10 +79,11 @@ pub const ALL: [Fault; 33] = [
     Fault::Code(InTheCode::BarrierNotPassed),
     Fault::Code(InTheCode::SealedAsBefore),
     Fault::Code(InTheCode::ResealedCardsNotTold),
+    Fault::Code(InTheCode::OlderBelieved),
 ];
 
 impl Fault {
-    /// Whether it shows only where the log loses records.
+    /// Whether the fault shows only where the log loses records.
     #[must_use]
     pub fn is_of_losses(self) -> bool {
         matches!(
@@ -90,24 +93,24 @@ impl Fault {
     }
 }
 
-/// Which faults are planted. Clones share them.
+/// The planted faults. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Vec<Fault>>);
 
 impl Faults {
-    /// These.
+    /// Plants these faults.
     #[must_use]
     pub fn planted(faults: &[Fault]) -> Self {
         Self(Arc::new(faults.to_vec()))
     }
 
-    /// Whether this one is.
+    /// Whether this fault is planted.
     #[must_use]
     pub fn has(&self, fault: Fault) -> bool {
         self.0.contains(&fault)
     }
 
-    /// Plants those that are in the code, in what runs on this thread.
+    /// Plants the faults in the code, for everything that runs on this thread.
     pub fn plant(&self) {
         let in_the_code = self.0.iter().filter_map(|fault| match fault {
             Fault::Code(fault) => Some(*fault),

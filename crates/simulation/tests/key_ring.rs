@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tandem_accounts::domain::event::KEY_TOPIC;
 use tandem_event_path::{
     claims::Claim,
-    data_keys::{KeyRing, Known, Role, StoredKeys, publication},
+    data_keys::{KeyRing, Known, RingPorts, Role, StoredKeys, publication},
     log::{Log, Record},
     log_memory::LogWatch,
     signing::{Signatures, Signer, SigningKey, SigningSettings},
@@ -100,14 +100,21 @@ impl Scene {
         self.log.publish(by.signed(record)).await.unwrap();
     }
 
+    fn ports(&self, signatures: Signatures) -> RingPorts {
+        RingPorts {
+            signatures,
+            letters: Arc::clone(&self.letters),
+            memory: None,
+        }
+    }
+
     async fn ring(&self) -> KeyRing {
         let ring = KeyRing::start_signed(
             &self.log,
             KEY_TOPIC,
             Role::Reader,
             Arc::new(NothingStored),
-            self.orders.clone(),
-            Arc::clone(&self.letters),
+            self.ports(self.orders.clone()),
             &self.process.shutdown,
         );
         self.world.sleep(LONG).await;
@@ -128,8 +135,7 @@ impl Scene {
             KEY_TOPIC,
             Role::Owner,
             Arc::new(NothingStored),
-            accounts,
-            Arc::clone(&self.letters),
+            self.ports(accounts),
             shutdown,
         );
         ring.claim("accounts", Some(&claim())).await.unwrap();

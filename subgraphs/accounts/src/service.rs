@@ -22,7 +22,7 @@ use tandem_assembly::{
 };
 use tandem_event_path::{
     commands::{CommandHandler, Gate, forget_old_keys},
-    data_keys::{KeyRing, Opener, Role},
+    data_keys::{KeyMemory, KeyRing, Opener, RingPorts, Role},
     log::{Log, LogError},
     log_memory::LogWatch,
     log_restore::LogRestore,
@@ -150,15 +150,15 @@ fn assemble(
     ];
     let kafka: Arc<dyn Log> = Arc::new(Kafka::connect(settings.kafka.clone(), topics, shutdown)?);
     let stored = Arc::new(CustomerKeys(Arc::clone(&stores.aggregates)));
-    let keys = KeyRing::start_signed(
-        &kafka,
-        KEY_TOPIC,
-        Role::Owner,
-        stored,
-        signatures.clone(),
-        Arc::clone(&stores.dead_letters),
-        shutdown,
-    );
+    let ports = RingPorts {
+        signatures: signatures.clone(),
+        letters: Arc::clone(&stores.dead_letters),
+        memory: Some(KeyMemory {
+            registry: Arc::clone(&stores.registry),
+            takes_over: settings.kafka.claim_topics,
+        }),
+    };
+    let keys = KeyRing::start_signed(&kafka, KEY_TOPIC, Role::Owner, stored, ports, shutdown);
     refused_records::show(TOPIC);
     let system_log = SystemLog::new(kafka, TOPIC, shutdown).signed(signatures.clone());
     let claimant = Claimant {

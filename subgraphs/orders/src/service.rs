@@ -20,7 +20,7 @@ use tandem_assembly::{
 };
 use tandem_event_path::{
     commands::{CommandHandler, Gate, forget_old_keys},
-    data_keys::{KeyRing, Opener, Role},
+    data_keys::{KeyMemory, KeyRing, Opener, RingPorts, Role},
     log::{Log, LogError},
     log_memory::LogWatch,
     log_restore::LogRestore,
@@ -163,13 +163,20 @@ fn assemble(
     } = stores;
     let kafka: Arc<dyn Log> = Arc::new(Kafka::connect(settings.kafka.clone(), topics, shutdown)?);
     let stored = Arc::new(ReplicaKeys(Arc::clone(&replica_store)));
+    let ports = RingPorts {
+        signatures: signatures.clone(),
+        letters: Arc::clone(&own.dead_letters),
+        memory: Some(KeyMemory {
+            registry: Arc::clone(&own.registry),
+            takes_over: settings.kafka.claim_topics,
+        }),
+    };
     let keys = KeyRing::start_signed(
         &kafka,
         erasure::KEY_TOPIC,
         Role::Reader,
         stored,
-        signatures.clone(),
-        Arc::clone(&own.dead_letters),
+        ports,
         shutdown,
     );
     for topic in [replica::event::TOPIC, domain::event::TOPIC] {

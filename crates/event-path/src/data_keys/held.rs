@@ -1,70 +1,94 @@
-//! What was read from the topic of keys: data keys, claims, and records that wait to be judged.
+//! The state that was read from the topic of keys: data keys, claims, and records that still have to be judged.
+
+mod older;
+mod progress;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use tandem_model::message::{Message, Position};
 
-use super::{Known, Published};
+use super::{Known, Published, keys_read::Place};
 use crate::{
     fault::{self, Fault},
     log::{Ends, Offsets, TopicState},
     signing::Signer,
 };
 
-/// Why a partition may end before what was read of it.
+use older::Older;
+
+/// Why a partition may end before the read position.
 const MADE_ANEW: &str = "the topic was made anew, or lost its end";
 
-/// What was read so far.
+/// Everything that was read so far.
 #[derive(Default)]
 pub(super) struct Held {
     pub(super) keys: HashMap<Box<str>, HeldKey>,
-    /// Subjects that were asked for and that the whole topic did not show: nobody waits for these once more. Their events wait in
-    /// the store, and are told when the key comes.
+    /// Subjects that were asked for and that the whole topic did not show. Later look-ups do not wait for them again.
+    /// Their events wait in the store, and are woken when the key arrives.
     pub(super) missed: HashSet<Box<str>>,
-    /// Claims of the topics, in order.
+    /// The claims on the topics, in log order.
     pub(super) claims: Vec<Message>,
-    /// The claim that was found at its place last: at first the first one that was read of this topic. A newer one may be another topic's.
+    /// The claim that was found at its position last: at first the first claim that was read of this topic. A newer
+    /// claim may belong to another topic of this name.
     pub(super) placed: Option<Message>,
-    /// The keys of those that another topic of this name had, and that this one has not shown.
+    /// Keys of claims that a previous topic of this name or an earlier run has shown, and the present topic has not
+    /// shown yet.
     pub(super) lost_claims: HashSet<Box<str>>,
-    /// In what partitions were found to be others than those that were read, until somebody accepts it.
+    /// Partitions that are not the ones that were read, each with the difference, until an operator accepts it.
     pub(super) replaced: BTreeMap<i32, String>,
-    /// What was read before it was known whose signatures count, in order, or while a look is made for the key of the first.
+    /// Records that wait, in log order: until it is known whose signatures count, or while the key of the first one
+    /// is looked for.
     pub(super) unjudged: VecDeque<Message>,
-    /// Whether such a look is being made.
+    /// Whether that look-up is running.
     pub(super) is_looking: bool,
-    /// Whose signatures counted for what was taken before the claims were judged.
+    /// The signer whose signatures counted for records that were accepted before the claims were judged.
     pub(super) early: Option<Signer>,
-    /// Whether the first of those that wait was looked at and is not to be taken before the claims are judged.
+    /// Whether the first waiting record was judged, and cannot be accepted before the claims are judged.
     pub(super) is_front_doubtful: bool,
-    /// Whether all of the topic is to be read again. What comes before that begins is not taken.
+    /// Whether the whole topic has to be read again. Records that arrive before that read begins are ignored.
     pub(super) is_to_be_read_again: bool,
-    /// Whether it was begun again, and its end was not reached since: what it does not show may be a tombstone that it showed before.
+    /// Whether reading was restarted and has not reached the end since. A subject that is not shown yet may have a
+    /// tombstone that was read before.
     pub(super) is_behind_itself: bool,
-    /// For each partition the next offset to read.
+    /// The next offset to read in each partition.
     pub(super) next: Offsets,
-    /// The topic that was read last, where the client can tell it from one of the same name.
+    /// The identity of the topic that was read last, if the client reports one.
     pub(super) identity: Option<String>,
+    /// The part that an earlier run has read, while it is read again.
+    pub(super) older: Option<Older>,
+    /// Whether reading began behind the older part. Then the claims are the remembered and the newer ones, which need
+    /// not be all claims of the topic.
+    pub(super) begins_behind: bool,
+    /// How many records are being judged.
+    pub(super) judging: usize,
+    /// Whether the store remembers how far the topic was read.
+    pub(super) is_remembered: bool,
+    /// For each partition, the last record that was read (`last`), and the last one that an earlier run has read.
+    pub(super) last: BTreeMap<i32, Message>,
+    pub(super) last_before: BTreeMap<i32, Place>,
+    /// Subjects for which a tombstone or a refused record was read. Before the progress is remembered, the store must
+    /// know about them, or they are named as doubtful.
+    pub(super) to_be_proven: HashSet<Box<str>>,
 }
 
-/// What the topic has shown of a subject last.
+/// The newest state of a subject on the topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HeldKey {
-    /// `None` for one that is erased.
+    /// The wrapped key; `None` if the subject is erased.
     pub(super) wrapped: Option<Box<str>>,
-    /// Where; `None` if that was another topic of this name, or a later record of the subject is to be overwritten: compaction keeps that
-    /// one alone.
+    /// The position of the record. `None` if it was on another topic of this name, or if a later record of the
+    /// subject must be overwritten: compaction would keep only that later one.
     pub(super) at: Option<Position>,
 }
 
-/// What the topic of keys has shown of some subjects, and what of that it still has.
+/// What the topic of keys has shown about some subjects, and which of these records it still has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OnTopic {
-    /// Keys that it has, wrapped.
+    /// Wrapped keys that the topic still has.
     pub wrapped: HashMap<String, String>,
-    /// Subjects whose tombstone it has shown: that is final, whether the topic still has it or not.
+    /// Subjects whose tombstone was read. A tombstone is final, whether the topic still has it or not.
     pub erased: HashSet<String>,
-    /// Those of them whose tombstone it still has.
+    /// Erased subjects whose tombstone the topic still has.
     pub tombstones: HashSet<String>,
 }
 
@@ -74,39 +98,54 @@ impl Held {
         self.keys.insert(subject.into(), HeldKey { wrapped, at });
     }
 
-    /// Takes what a message that counts says of its subject. Answers whether it would bring a key back that was erased, which it does not.
+    /// Applies a record that counts. Returns whether the known state of the subject must be published again: the
+    /// record would restore an erased key (which is not applied), or a refused record outlives it.
     pub(super) fn take(&mut self, topic: &str, subject: &str, message: &Message) -> bool {
         self.missed.remove(subject);
-        let Some(body) = &message.payload else {
-            self.shows(subject, None, message.position);
-            return false;
-        };
-        match serde_json::from_slice::<Published>(body) {
-            Ok(_) if self.is_erased(subject) => {
-                self.count_as_lost(subject);
-                return true;
-            }
-            Ok(published) => self.shows(subject, Some(published.wrapped.into()), message.position),
-            Err(error) => {
+        let says = message.payload.as_deref();
+        let wrapped: Option<Box<str>> = match says.map(serde_json::from_slice::<Published>) {
+            None => None,
+            Some(Ok(published)) => Some(published.wrapped.into()),
+            Some(Err(error)) => {
                 tracing::error!(topic, subject, %error, "a data key cannot be read");
+                return false;
             }
+        };
+        if self.is_older(message.position) {
+            return self.take_older(subject, wrapped, message.position);
         }
+        self.newer_shows(subject);
+        self.take_in_order(subject, wrapped, message.position)
+    }
+
+    /// Applies a record that is newer than all applied records of its subject. Returns whether it would restore an
+    /// erased key.
+    fn take_in_order(&mut self, subject: &str, wrapped: Option<Box<str>>, at: Position) -> bool {
+        if wrapped.is_none() {
+            self.must_be_proven(subject);
+        } else if self.is_erased(subject) {
+            self.count_as_lost(subject);
+            return true;
+        }
+        self.shows(subject, wrapped, at);
         false
     }
 
-    /// Forgets what was read, so that all of it is read and judged again.
+    /// Discards the state that was read, so that the whole topic is read and judged again.
     pub(super) fn read_again(&mut self) {
         *self = Self {
             is_to_be_read_again: true,
             is_behind_itself: true,
             is_looking: self.is_looking,
+            judging: self.judging,
+            is_remembered: self.is_remembered,
             identity: self.identity.take(),
             replaced: std::mem::take(&mut self.replaced),
             ..Self::default()
         };
     }
 
-    /// Counts what is known of the subject as lost: a later record of it, which does not count, outlives it.
+    /// Marks the known state of a subject as lost: a later record, which does not count, outlives it on the topic.
     pub(super) fn count_as_lost(&mut self, subject: &str) {
         if fault::is_on(Fault::OutlivedBelieved) {
             return;
@@ -122,9 +161,11 @@ impl Held {
             .is_some_and(|key| key.wrapped.is_none())
     }
 
-    /// Compares what was read with what the topic is now. One that was made anew, or ends before what was read of it in one partition, is read
-    /// from its beginning, all of it: the other partitions may have grown past what was read. Where all have, and the client tells no identity,
-    /// [`Self::goes_back`] and [`Self::placed_claims`] find it. `before` is what was read before the topic was asked. Answers whether it is another one.
+    /// Compares what was read with the topic as it is now, and returns whether it is another topic. A topic that was
+    /// created again, or of which one partition ends before the read position, is read from its beginning, all of it:
+    /// its other partitions may have grown past the read positions. If all of them have, and the client reports no
+    /// identity, [`Self::goes_back`] and [`Self::placed_claims`] detect it. `before` holds the read positions from
+    /// before the topic was queried.
     pub(super) fn compare(&mut self, before: &Offsets, state: &TopicState) -> bool {
         let is_another =
             matches!((&self.identity, &state.identity), (Some(was), Some(is)) if was != is);
@@ -137,7 +178,7 @@ impl Held {
         }
         let shorter = self.next.iter().find_map(|(partition, next)| {
             let (_, high) = state.ends.get(partition)?;
-            // What was read meanwhile may lie behind the end that was told.
+            // Records that were read since the query may lie behind the reported end.
             let is_shorter = next > high && before.get(partition) > Some(high);
             is_shorter.then(|| {
                 format!(
@@ -152,9 +193,9 @@ impl Held {
         is_shorter
     }
 
-    /// Compares where a record was found with what the same reader has read before. A client goes on at a topic's beginning, without a word,
-    /// where the topic ends before what it asks for; by the next look the topic may have grown past that. Answers whether the topic is found
-    /// to be another one.
+    /// Compares the position of a record with what the same reader has read before, and returns whether the topic is
+    /// another one. If a topic ends before the offset that is asked for, a client silently continues at its beginning.
+    /// When its ends are queried next, the topic may have grown past the read positions.
     pub(super) fn goes_back(&mut self, at: Position, read: i64) -> bool {
         let Position { partition, offset } = at;
         if offset >= read || self.is_to_be_read_again {
@@ -166,10 +207,19 @@ impl Held {
         true
     }
 
-    /// Takes all of the topic for another one than the one that was read, and says in what each partition differs.
+    /// Stops reading the older part separately, and discards the remembered progress, which belongs to another topic.
+    /// The whole topic is read instead, and nothing is answered before that.
+    fn gives_up_older(&mut self) {
+        self.last.clear();
+        self.last_before.clear();
+        self.is_behind_itself |= self.older.take().is_some();
+    }
+
+    /// Treats the whole topic as another one than the one that was read, and notes the difference for each partition.
     pub(super) fn replace(&mut self, what: &str) {
-        // What comes before the new beginning is read says nothing of how far that is.
+        // Records that arrive before the new read begins do not count as read.
         self.is_to_be_read_again = true;
+        self.gives_up_older();
         self.placed = None;
         let read = std::mem::take(&mut self.next);
         self.replaced.extend(
@@ -182,7 +232,7 @@ impl Held {
             .extend(claims.filter_map(|claim| claim.key.as_deref().map(Box::<str>::from)));
     }
 
-    /// The last claim of the topics that has this key, if the topic still has it where it was read.
+    /// The last claim with this key, if the topic still has it at the position where it was read.
     pub(super) fn claim_on_topic(&self, key: &str, ends: &Ends) -> Option<&Message> {
         let last = self
             .claims
@@ -194,8 +244,8 @@ impl Held {
         is_there.then_some(last)
     }
 
-    /// The claims that the topic has at their places, if it is the one that was read: the one that was found at its place before, if it was
-    /// not compacted since, and the newest.
+    /// The claims that the topic must have at their positions if it is the topic that was read: the one that was found
+    /// there before, unless it was compacted since, and the newest.
     pub(super) fn placed_claims(&self, ends: &Ends) -> Vec<Message> {
         let is_there = |claim: &&Message| {
             let key = claim.key.as_deref().unwrap_or_default();
@@ -210,7 +260,7 @@ impl Held {
         claims
     }
 
-    /// Takes a claim for one that was found at its place, unless others have come meanwhile.
+    /// Notes that a claim was found at its position, unless newer claims were read meanwhile.
     pub(super) fn found_in_place(&mut self, claim: &Message) {
         if self.claims.last() == Some(claim) && !self.is_to_be_read_again {
             self.placed = Some(claim.clone());
@@ -353,13 +403,13 @@ mod tests {
             let told: Vec<i32> = held.replaced.keys().copied().collect();
             assert_eq!(told, [0, 1]);
         }
-        // The end was told before the last of it was read.
+        // The end was queried before the last records were read.
         let mut held = Held {
             next: [(0, 5), (1, 1)].into(),
             ..Held::default()
         };
         assert!(!held.compare(&[(0, 2), (1, 1)].into(), &shorter));
-        // What was removed from the topic is gone, too.
+        // A claim that retention removed is gone as well.
         let held = Held {
             claims: vec![claim(at(0, 1))],
             ..Held::default()

@@ -1,9 +1,12 @@
-//! The key ring: the topic of keys held in memory. It is read from its beginning, answers look-ups of keys, and its
-//! owner publishes to the topic.
+//! The key ring: the topic of keys, held in memory. Each start reads the whole topic, beginning with what arrived
+//! since the last start. The ring answers look-ups of keys. The ring of the topic's owner also publishes to the
+//! topic.
 
 mod claims;
 mod early;
+mod older;
 mod reading;
+mod remembering;
 mod watching;
 
 use std::{
@@ -14,7 +17,7 @@ use std::{
 
 use async_trait::async_trait;
 use tandem_runtime::shutdown::Shutdown;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{DataKeys, Known, OnTopic, Published, StoredKeys, held::Held, publication};
 use crate::{
@@ -23,12 +26,15 @@ use crate::{
     store::{DeadLetterStore, StoreError},
 };
 
-/// How long a key that is not there is awaited before the topic's end is asked for: it is most likely on its way.
+pub use remembering::KeyMemory;
+
+/// How long a look-up waits for a missing key before it asks for the end of the topic. Most likely the key is on its
+/// way.
 const ON_ITS_WAY: Duration = Duration::from_millis(50);
-/// How long the ring may take to reach the topic's end.
+/// How long the ring may take to reach the end of the topic.
 const CATCH_UP: Duration = Duration::from_secs(20);
 
-/// What a process is to the topic of keys.
+/// The relation of a process to the topic of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Its service publishes the keys.
@@ -37,7 +43,7 @@ pub enum Role {
     Reader,
 }
 
-/// What the topic of keys says, in memory: about 200 bytes a key. Clones share it.
+/// The topic of keys in memory: about 200 bytes for each key. Clones share it.
 #[derive(Clone)]
 pub struct KeyRing(Arc<Ring>);
 
@@ -46,30 +52,40 @@ struct Ring {
     shutdown: Shutdown,
     topic: &'static str,
     held: Mutex<Held>,
-    /// Told of every step.
+    /// Changes with every step of reading.
     steps: watch::Sender<u64>,
     role: Role,
     stored: Arc<dyn StoredKeys>,
-    /// Whether the topics are known to be this system's.
+    /// Whether the topics are known to belong to this system, or to be unclaimed.
     is_claimed: watch::Sender<bool>,
-    /// How often the topic was found to be another one than the one that was read.
+    /// Counts how often the topic was found to be another one than the one that was read.
     replaced: watch::Sender<u64>,
-    /// One of those that wait for the end of the topic reads on to it for all of them, so that it is not read once for each.
+    /// Serializes the callers that read on to the end of the topic, so that each record is read only once.
     reading_on: tokio::sync::Mutex<()>,
-    signing: Option<Signing>,
+    signing: Option<RingPorts>,
+    /// Whether the position at which to begin reading is known.
+    is_begun: watch::Sender<bool>,
+    /// Notified when the whole topic must be read again although it is the same topic.
+    begins_again: Notify,
 }
 
-/// Whose signatures count on the topic, and where what has none is set aside.
-struct Signing {
-    signatures: Signatures,
-    letters: Arc<dyn DeadLetterStore>,
+/// What a ring verifies records with, and what it keeps in the service's store.
+#[derive(Clone)]
+pub struct RingPorts {
+    /// The signatures that count on the topic.
+    pub signatures: Signatures,
+    /// The dead letters, for records without a valid signature of the topic's owner.
+    pub letters: Arc<dyn DeadLetterStore>,
+    /// The memory of how far the topic was read; `None` if the ring always begins at the beginning of the topic.
+    pub memory: Option<KeyMemory>,
 }
 
 impl KeyRing {
     /// Starts to read the topic from its beginning.
     ///
-    /// A key that comes after its tombstone (a relay that slept may repeat it) is not taken; the topic's `Owner` publishes
-    /// the tombstone again, so that compaction does not bring the key back. What the topic does not show, `stored` is asked for.
+    /// A key that arrives after its tombstone is ignored (a delayed relay may repeat it). The topic's `Owner`
+    /// publishes the tombstone again, so that compaction does not bring the key back. For subjects that the topic
+    /// does not show, the ring asks `stored`.
     #[must_use]
     pub fn start(
         log: &Arc<dyn Log>,
@@ -81,23 +97,22 @@ impl KeyRing {
         Self::begin(log, topic, role, stored, None, shutdown)
     }
 
-    /// Starts to read a topic whose records are signed. What is not is set aside in `letters`; the topic's `Owner` publishes what it knows
-    /// of the subject again, for compaction would leave the forged record alone.
+    /// Starts to read a topic whose records are signed. Records without a valid signature become dead letters. Then
+    /// the topic's `Owner` publishes the known state of the subject again, because compaction would keep only the
+    /// forged record.
+    ///
+    /// With a memory, the ring begins where the topic was read to before, and reads the older part in the background:
+    /// see [`Self::claims`]. Conclusions from a missing key wait until both parts are read.
     #[must_use]
     pub fn start_signed(
         log: &Arc<dyn Log>,
         topic: &'static str,
         role: Role,
         stored: Arc<dyn StoredKeys>,
-        signatures: Signatures,
-        letters: Arc<dyn DeadLetterStore>,
+        ports: RingPorts,
         shutdown: &Shutdown,
     ) -> Self {
-        let signing = Signing {
-            signatures,
-            letters,
-        };
-        Self::begin(log, topic, role, stored, Some(signing), shutdown)
+        Self::begin(log, topic, role, stored, Some(ports), shutdown)
     }
 
     fn begin(
@@ -105,14 +120,19 @@ impl KeyRing {
         topic: &'static str,
         role: Role,
         stored: Arc<dyn StoredKeys>,
-        signing: Option<Signing>,
+        signing: Option<RingPorts>,
         shutdown: &Shutdown,
     ) -> Self {
+        let is_remembered = signing.as_ref().is_some_and(|it| it.memory.is_some());
+        let held = Held {
+            is_remembered,
+            ..Held::default()
+        };
         let ring = Self(Arc::new(Ring {
             log: Arc::clone(log),
             shutdown: shutdown.clone(),
             topic,
-            held: Mutex::default(),
+            held: Mutex::new(held),
             steps: watch::channel(0).0,
             role,
             stored,
@@ -120,12 +140,15 @@ impl KeyRing {
             replaced: watch::channel(0).0,
             reading_on: tokio::sync::Mutex::default(),
             signing,
+            is_begun: watch::channel(!is_remembered).0,
+            begins_again: Notify::new(),
         }));
         shutdown.spawn(ring.clone().run());
         ring
     }
 
     fn step(&self) {
+        self.held().end_older();
         self.0.steps.send_modify(|steps| *steps += 1);
     }
 
@@ -133,7 +156,7 @@ impl KeyRing {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether each is known, be it that it is erased, or was missed before.
+    /// Whether each subject is known (this includes erased ones), or was looked up before and not found.
     fn is_judged(&self, subjects: &HashSet<String>) -> bool {
         let held = self.held();
         subjects.iter().all(|subject| {
@@ -141,44 +164,56 @@ impl KeyRing {
         })
     }
 
-    /// Whether the topic has shown anything of one of these so far.
+    /// Whether the topic has shown anything about one of these subjects so far.
     #[must_use]
     pub fn shows_any<'a>(&self, mut subjects: impl Iterator<Item = &'a String>) -> bool {
         let held = self.held();
         subjects.any(|subject| held.keys.contains_key(subject.as_str()))
     }
 
-    /// The subjects that the topic shows nothing of.
-    fn unknown(&self, subjects: &HashSet<String>) -> HashSet<String> {
+    /// The subjects that the store must be asked about.
+    fn to_be_stored(&self, subjects: &HashSet<String>) -> HashSet<String> {
         let held = self.held();
-        let unknown = |subject: &&String| !held.keys.contains_key(subject.as_str());
-        subjects.iter().filter(unknown).cloned().collect()
+        let asked = |subject: &&String| held.is_store_asked(subject);
+        subjects.iter().filter(asked).cloned().collect()
     }
 
-    /// The keys that the topic shows, and for other subjects those that are stored.
+    /// Whether nothing can be answered before the older part is read too: it may show a tombstone that the store does
+    /// not know.
+    fn is_any_doubtful(&self, subjects: &HashSet<String>) -> bool {
+        let held = self.held();
+        held.is_behind_itself || subjects.iter().any(|subject| held.is_doubtful(subject))
+    }
+
+    /// Looks up the keys that the topic shows, and the stored keys of the other subjects.
     async fn ask(&self, subjects: &HashSet<String>) -> Result<Known, StoreError> {
         self.judged().await?;
-        let is_behind_itself = self.held().is_behind_itself;
-        if is_behind_itself {
+        if self.is_any_doubtful(subjects) {
             self.caught_up().await?;
         }
         let mut known = Known::default();
-        let unknown = self.unknown(subjects);
-        if !unknown.is_empty() {
-            known = self.0.stored.stored(&unknown).await?;
-            if !unknown.iter().all(|subject| known.holds(subject)) && !self.is_judged(&unknown) {
-                self.caught_up().await?;
+        let asked = self.to_be_stored(subjects);
+        if !asked.is_empty() {
+            known = self.0.stored.stored(&asked).await?;
+            let lacking = asked.into_iter().filter(|subject| !known.holds(subject));
+            let lacking: HashSet<String> = lacking.collect();
+            if !self.is_judged(&lacking) {
+                self.shown_or_caught_up(&lacking).await?;
             }
         }
-        let topic = self.held().known(subjects.iter());
-        // The topic has the last word: a tombstone there is final.
+        let mut topic = self.held().known(subjects.iter());
+        // The topic may not show again yet, or not have any more, a tombstone that the store knows.
+        topic
+            .wrapped
+            .retain(|subject, _| !known.erased.contains(subject));
+        // Otherwise the topic has the last word: a tombstone there is final.
         known.wrapped.retain(|subject, _| !topic.holds(subject));
         known.extend(topic);
         Ok(known)
     }
 
-    /// What the topic has shown of these, and still has, after all of it is read: what was removed from it while this ran nobody can read
-    /// who begins now.
+    /// What the topic has shown about these subjects and still has, after the whole topic is read. Records that were
+    /// removed from the topic while the ring runs do not count: a process that starts now cannot read them.
     ///
     /// # Errors
     /// When the topic cannot be read to its end now.
@@ -194,7 +229,7 @@ impl KeyRing {
         self.0.topic
     }
 
-    /// At most so many of the keys that the topic has shown so far: subjects, each with the wrapped key.
+    /// At most `limit` of the keys that the topic has shown so far: pairs of subject and wrapped key.
     #[must_use]
     pub fn some_published(&self, limit: usize) -> Vec<(String, String)> {
         let held = self.held();
@@ -209,10 +244,10 @@ impl KeyRing {
         judged.chain(unjudged).take(limit).collect()
     }
 
-    /// Publishes a subject's wrapped key, or its tombstone, which the topic has lost.
+    /// Publishes a wrapped key or a tombstone that the topic has lost.
     ///
     /// # Errors
-    /// When Kafka does not take it, or the topics are not known to be this system's yet.
+    /// When Kafka does not accept it, or the topics are not yet known to belong to this system.
     pub async fn publish(&self, subject: &str, wrapped: Option<&str>) -> Result<(), PublishError> {
         if !*self.0.is_claimed.borrow() {
             let reason = "whose the topics are is still being found out";
@@ -230,7 +265,7 @@ impl KeyRing {
         }
     }
 
-    /// Answers when the topic has shown something new since the last call with this receiver.
+    /// A receiver that changes whenever the topic has shown something new.
     #[must_use]
     pub fn steps(&self) -> watch::Receiver<u64> {
         self.0.steps.subscribe()
@@ -240,10 +275,12 @@ impl KeyRing {
 #[async_trait]
 impl DataKeys for KeyRing {
     async fn of_sealed(&self, subjects: &HashSet<String>) -> Result<Known, StoreError> {
-        if !self.is_judged(subjects) {
+        // While the older part is read again, most keys are only in the store, which is asked next.
+        let is_reading_again = self.held().has_older_left();
+        if !is_reading_again && !self.is_judged(subjects) {
             let mut steps = self.0.steps.subscribe();
             let arrived = steps.wait_for(|_| self.is_judged(subjects));
-            // Over in time or not, what counts is what is there afterwards.
+            // In time or not, the look-up below decides.
             let _ = self.0.shutdown.clock().timeout(ON_ITS_WAY, arrived).await;
         }
         let known = self.ask(subjects).await?;

@@ -1,4 +1,5 @@
-//! Whether a service may use the topics: it judges the claims on them, and makes a claim itself if it is their owner.
+//! Decides whether a service may use the topics: judges the claims on them, and publishes a claim if the service owns
+//! the topic of keys.
 
 mod claimant;
 mod decision;
@@ -29,24 +30,24 @@ pub use claimant::Claimant;
 use decision::{ClaimDecision, Seen, decide};
 use evidence::{opens_any, system_of_events};
 
-/// Under this name a store remembers which system it is of.
+/// The registry entry of the system that a store belongs to.
 const SYSTEM: &str = "system";
-/// Under this name it remembers which system it is to be of, before that is claimed.
+/// The registry entry of the system that a store will belong to, noted before the claim is published.
 const SYSTEM_TO_BE: &str = "system-to-be";
-/// The pauses while log or store are away.
+/// The pauses while log or store are unavailable.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-/// How long another store's members may be in their group before they count as running: those of a process that was killed leave
-/// after their session's time.
+/// How long another store may have members in its consumer group before it counts as running. The members of a killed
+/// process leave only after their session timeout.
 const STILL_THERE: Duration = Duration::from_secs(20);
 /// How long a reader waits for the owner's claim before it uses topics that nobody has claimed.
 const CLAIM_DELAY: Duration = Duration::from_secs(5);
-/// So many data keys are tried if no claim names the sealing key.
+/// How many data keys are tried if no claim names the sealing key.
 const TRIED: usize = 20;
-/// How often claims are made and looked at anew before others are waited for.
+/// How often an attempt claims and looks again before it pauses for other claimants.
 const ROUNDS: usize = 4;
 
-/// Finds out whose the topics are, and claims them where that is the service's part, in the background. Until that is done nothing is
-/// published or projected. When the topics are another system's, the process ends with a sentence.
+/// Finds out in the background who owns the topics, and claims them if that is the service's role. Until then nothing
+/// is published or projected. If the topics belong to another system, the process ends with an error message.
 pub fn claim(claimant: Claimant, log: &SystemLog, keys: &KeyRing, shutdown: &Shutdown) {
     let attempt = Attempt {
         claimant,
@@ -57,7 +58,7 @@ pub fn claim(claimant: Claimant, log: &SystemLog, keys: &KeyRing, shutdown: &Shu
     shutdown.spawn(attempt.run());
 }
 
-/// Who finds out.
+/// The attempt of a service to use the topics.
 struct Attempt {
     claimant: Claimant,
     log: SystemLog,
@@ -65,7 +66,8 @@ struct Attempt {
     shutdown: Shutdown,
 }
 
-/// The system that the topics are of, `None` if nobody says so; or why they are none of the claimant's, as a sentence.
+/// `Ok`: the system that owns the topics, or `None` if nobody has claimed them. `Err`: the message why the claimant
+/// may not use them.
 type ClaimOutcome = Result<Option<String>, String>;
 
 impl Attempt {
@@ -93,6 +95,7 @@ impl Attempt {
                     tracing::info!(system, service, "the topics are this system's");
                     self.log.admit(Some(&system));
                     self.keys.admit();
+                    self.keys.remember();
                     return self.watch_claims().await;
                 }
                 Some(Ok(None)) => {
@@ -117,7 +120,7 @@ impl Attempt {
         }
     }
 
-    /// Who signs, if records are signed.
+    /// The signers, if records are signed.
     fn signers(&self) -> Option<Signers<'_>> {
         Some(Signers {
             signatures: self.log.signatures()?,
@@ -129,7 +132,7 @@ impl Attempt {
         })
     }
 
-    /// Judges, claims, looks what became of it, and claims again where others did so meanwhile.
+    /// Judges the claims, publishes a claim if needed, and checks the result. Repeats this if others claim meanwhile.
     async fn settle(&self, begun: Instant) -> Result<ClaimOutcome, StoreError> {
         let Self {
             claimant,
@@ -151,7 +154,7 @@ impl Attempt {
                 return Ok(Err(sentence));
             }
         }
-        // What was there before the claim of this attempt, to be put back if it comes to nothing.
+        // The claim from before this attempt, to restore it if the attempt fails.
         let mut before: Option<Option<Claim>> = None;
         for _ in 0..ROUNDS {
             let claims = keys.claims().await?;
@@ -173,13 +176,13 @@ impl Attempt {
             let system = match decide(&claims, claimant, seen) {
                 ClaimDecision::Ours(system) => system,
                 ClaimDecision::Unclaimed if claimant.role == Role::Owner => {
-                    // The same for all instances, and for all tries: a claim that arrives late, or comes to stand alone by
-                    // compaction, names no other system.
+                    // Remembered, so that all instances and all attempts use the same identity. A claim that arrives
+                    // late, or that compaction leaves alone on the topic, then names no other system.
                     let fresh = clock.new_id().to_string();
                     claimant.registry.remember(SYSTEM_TO_BE, &fresh).await?
                 }
                 ClaimDecision::Unclaimed => {
-                    // The owner may be starting just now.
+                    // The owner may be starting right now.
                     if clock.timeout(CLAIM_DELAY, keys.claimed()).await.is_ok() {
                         continue;
                     }
@@ -229,7 +232,7 @@ impl Attempt {
                 (Some(signers), Role::Reader) => signers.learn(&claims).await?,
                 (None, _) => {}
             }
-            // One from before claims were counted is made once more.
+            // A claim from before claims were numbered is published again with a number.
             let is_counted = ours.number > 0 || signers.is_none();
             if claimant.role == Role::Reader || (newest == Some(&ours) && is_counted) {
                 if known.as_deref() != Some(&ours.system) {
@@ -243,7 +246,7 @@ impl Attempt {
             before.get_or_insert_with(|| newest.cloned());
             ours.number = claims.next_number(claimant.service, self.log.signatures());
             keys.claim(claimant.service, Some(&ours)).await?;
-            // Of two that came at once the first one counts: the next round sees it.
+            // If two claims arrive at once, the first one counts. The next round sees it.
         }
         Err(StoreError::Away(format!(
             "another {} claims the topics at the same time",
@@ -251,9 +254,9 @@ impl Attempt {
         )))
     }
 
-    /// Whether the topics are not used before somebody has claimed them. A reader that asks for signatures knows none of the others' keys
-    /// before, unless it was given them: it would take whatever anybody has written, an erasure too, and what the newest events say of
-    /// their system.
+    /// Whether the topics stay unused until someone claims them. A reader that requires signatures knows no keys of
+    /// the other services before a claim, unless its settings give them. It would accept whatever anybody has
+    /// written, even an erasure, and would believe the system that the newest events name.
     fn waits_for_a_claim(&self) -> bool {
         let service = self.claimant.service;
         self.claimant.role == Role::Reader
@@ -265,8 +268,8 @@ impl Attempt {
             })
     }
 
-    /// Nothing is concluded from there being no claim, and no event that names a system, while a transaction hides a part of the topics: as
-    /// where they are copied here in one that has not ended.
+    /// Fails while an open transaction hides a part of the topics, for example while the topics are being copied
+    /// here. Otherwise the absence of claims and of events that name a system would prove nothing.
     async fn nothing_is_held_back(&self, clock: &Clock) -> Result<(), StoreError> {
         let topics = self.claimant.topics.iter().copied();
         for topic in topics.chain([self.keys.topic()]) {
@@ -282,7 +285,7 @@ impl Attempt {
         Ok(())
     }
 
-    /// Puts back the claim that was there before.
+    /// Restores the claim from before this attempt.
     async fn undo(&self, before: Option<Option<Claim>>) -> Result<(), StoreError> {
         let Some(mut before) = before else {
             return Ok(());
@@ -297,8 +300,8 @@ impl Attempt {
             .await
     }
 
-    /// Notes the number of a claim of the service's own that the topic shows. Not before it does: if the claim did not come to be, the one before
-    /// it would be taken for an old one.
+    /// Notes the number of the service's own claim, once the topic shows that claim. Before that it would be wrong:
+    /// if publishing failed, the previous claim would count as an old one.
     async fn note_number(&self, number: u64) -> Result<(), StoreError> {
         let Some(signatures) = self.log.signatures() else {
             return Ok(());
@@ -309,7 +312,7 @@ impl Attempt {
             .await
     }
 
-    /// Whether an instance of the store that claimed runs.
+    /// Whether an instance of the store that claimed is running.
     async fn is_alive(&self, claim: &Claim) -> Result<bool, StoreError> {
         let group = format!("{}.{}", self.claimant.projection, claim.store);
         self.log.has_members(&group).await.map_err(|error| {
@@ -321,7 +324,8 @@ impl Attempt {
     }
 }
 
-/// The fingerprint to claim with: that of a key which is being replaced stays until the replacement is through.
+/// The fingerprint for the claim. While a sealing key is being replaced, the claim keeps the old one until the
+/// replacement is complete.
 fn sealing_key_of(newest: Option<&Claim>, sealer: &Sealer) -> String {
     let claimed = newest.map(|claim| claim.sealing_key.clone());
     claimed

@@ -17,7 +17,7 @@ use tandem_accounts::{
 use tandem_assembly::admin::rotation::KeyRotation;
 use tandem_event_path::{
     commands::{CommandHandler, Gate, forget_old_keys},
-    data_keys::{KeyRing, Opener, Role},
+    data_keys::{KeyMemory, KeyRing, Opener, RingPorts, Role},
     log::Log,
     log_memory::LogWatch,
     log_restore::{LogRestore, RestoresLog},
@@ -81,15 +81,15 @@ pub(super) fn assemble(parts: &Parted<Customer>) -> Accounts {
     let kafka: Arc<dyn Log> = Arc::new(parts.log.clone());
     let stored = Arc::new(CustomerKeys(Arc::clone(&aggregates)));
     let signatures = parts.signatures("accounts", SIGNED);
-    let keys = KeyRing::start_signed(
-        &kafka,
-        KEY_TOPIC,
-        Role::Owner,
-        stored,
-        signatures.clone(),
-        Arc::clone(&dead_letters),
-        shutdown,
-    );
+    let ports = RingPorts {
+        signatures: signatures.clone(),
+        letters: Arc::clone(&dead_letters),
+        memory: Some(KeyMemory {
+            registry: Arc::clone(&registry),
+            takes_over: parts.takes_over,
+        }),
+    };
+    let keys = KeyRing::start_signed(&kafka, KEY_TOPIC, Role::Owner, stored, ports, shutdown);
     let system_log = SystemLog::new(kafka, TOPIC, shutdown).signed(signatures);
     let claimant = Claimant {
         service: "accounts",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tandem_assembly::admin::rotation::KeyRotation;
 use tandem_event_path::{
     commands::{CommandHandler, Gate, forget_old_keys},
-    data_keys::{KeyRing, Opener, Role},
+    data_keys::{KeyMemory, KeyRing, Opener, RingPorts, Role},
     log::Log,
     log_memory::LogWatch,
     log_restore::{LogRestore, RestoresLog},
@@ -91,15 +91,15 @@ pub(super) fn assemble(parts: &Parted<Order>) -> Orders {
     let kafka: Arc<dyn Log> = Arc::new(parts.log.clone());
     let stored = Arc::new(ReplicaKeys(Arc::clone(&replica_store)));
     let signatures = parts.signatures("orders", SIGNED);
-    let keys = KeyRing::start_signed(
-        &kafka,
-        KEY_TOPIC,
-        Role::Reader,
-        stored,
-        signatures.clone(),
-        Arc::clone(&letters),
-        shutdown,
-    );
+    let ports = RingPorts {
+        signatures: signatures.clone(),
+        letters: Arc::clone(&letters),
+        memory: Some(KeyMemory {
+            registry: Arc::clone(&registry),
+            takes_over: parts.takes_over,
+        }),
+    };
+    let keys = KeyRing::start_signed(&kafka, KEY_TOPIC, Role::Reader, stored, ports, shutdown);
     let system_log = SystemLog::new(kafka, TOPIC, shutdown).signed(signatures);
     let claimant = Claimant {
         service: "orders",

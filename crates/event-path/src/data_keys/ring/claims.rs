@@ -1,4 +1,5 @@
-//! The claims of ownership that were read from the topic of keys, and what is held until they are judged.
+//! The claims that were read from the topic of keys, and the release of the records that wait until the claims are
+//! judged.
 
 use tandem_model::message::Message;
 
@@ -11,15 +12,15 @@ use crate::{
 };
 
 impl KeyRing {
-    /// Says that the topics are this system's, and that it is known whose signatures count: from now on keys are published, and what was
-    /// read is judged.
+    /// Declares that the topics may be used, and that it is known whose signatures count. From now on keys are
+    /// published, and the records that were read are judged.
     pub fn admit(&self) {
         {
             let mut held = self.held();
             if held.is_looking {
                 return;
             }
-            // What is read meanwhile comes behind.
+            // Records that are read meanwhile queue behind the waiting ones.
             held.is_looking = true;
             self.judge_early(&mut held);
             self.0
@@ -34,8 +35,8 @@ impl KeyRing {
         self.step();
     }
 
-    /// Shows how many records were refused, once all is judged that a start has read. Not before: what was refused long ago is counted anew
-    /// by each start, and must not look like an increase.
+    /// Exports the metric of refused records, once everything that a start has read is judged. Earlier it would
+    /// mislead: each start counts old refused records again, which must not look like an increase.
     pub(super) fn show_refused(&self) {
         if self.0.signing.is_some() && !self.held().is_to_be_read_again {
             refused_records::show(self.0.topic);
@@ -58,12 +59,21 @@ impl KeyRing {
         }
     }
 
-    /// The claims of the topics, after all of the topic of keys is read.
+    /// The claims on the topics, after the topic of keys is read to its end. The remembered claims stand in for the
+    /// older part, so that a start need not wait until that part is read again.
     ///
     /// # Errors
     /// When the topic cannot be read to its end now.
     pub async fn claims(&self) -> Result<Claims, StoreError> {
-        self.catch_up().await?;
+        self.read_on().await?;
+        let claims = self.claims_so_far();
+        let is_remembered = self.held().begins_behind;
+        if claims.first.is_some() || !is_remembered {
+            return Ok(claims);
+        }
+        // Only the whole topic can show that no service has claimed the topics.
+        self.begin_again("none of the claims that are remembered of it counts");
+        self.read_on().await?;
         Ok(self.claims_so_far())
     }
 
@@ -78,15 +88,15 @@ impl KeyRing {
         self.claimed_anew(0).await;
     }
 
-    /// Waits until the topic has shown more claims than `seen`; answers how many.
+    /// Waits until the topic has shown more claims than `seen`, and returns how many.
     pub async fn claimed_anew(&self, seen: usize) -> usize {
         let mut steps = self.0.steps.subscribe();
-        // Its sender lives as long as this ring.
+        // The sender lives as long as this ring.
         let _ = steps.wait_for(|_| self.held().claims.len() > seen).await;
         self.held().claims.len()
     }
 
-    /// Whether this claim is what the topic shows last of a service, signed by it.
+    /// Whether this claim is the newest one of a service on the topic, with a valid signature.
     pub(crate) fn is_last_claim(&self, service: &str, claim: &Claim) -> bool {
         let key = format!("{CLAIM}{service}");
         let last = {
@@ -101,10 +111,10 @@ impl KeyRing {
         })
     }
 
-    /// Claims the topics for a service; takes its claim back if there is none.
+    /// Publishes the claim of a service. `None` withdraws the claim.
     ///
     /// # Errors
-    /// When Kafka does not take it.
+    /// When Kafka does not accept it.
     pub async fn claim(&self, service: &str, claim: Option<&Claim>) -> Result<(), StoreError> {
         let corrupt = |error: serde_json::Error| StoreError::Corrupt(error.to_string());
         let body = claim.map(serde_json::to_vec).transpose().map_err(corrupt)?;
@@ -115,14 +125,15 @@ impl KeyRing {
             .map_err(|error| StoreError::Away(format!("{}: {error}", self.0.topic)))
     }
 
-    /// Publishes the claim of a service again if the topic has shown it and lost it: who reads the topic from its beginning would know
-    /// neither whose it is nor whose signatures count. Answers whether it did.
+    /// Publishes the claim of a service again if the topic has shown it and lost it. Without the claim, a process
+    /// that reads the topic from its beginning knows neither who owns the topics nor whose signatures count. Returns
+    /// whether it was published.
     ///
     /// # Errors
-    /// When Kafka does not take it, or the topic cannot be read to its end now.
+    /// When Kafka does not accept it, or the topic cannot be read to its end now.
     pub async fn publish_lost_claim(&self, service: &str) -> Result<bool, StoreError> {
         if !*self.0.is_claimed.borrow() {
-            // It is being made.
+            // The claim is being made.
             return Ok(false);
         }
         let ends = self.caught_up().await?;
@@ -137,10 +148,10 @@ impl KeyRing {
         Ok(true)
     }
 
-    /// Has the claim of a service name another sealing key; nothing if there is no claim.
+    /// Changes the sealing key in the claim of a service. Does nothing if there is no claim.
     ///
     /// # Errors
-    /// When Kafka does not take it, or the topic cannot be read to its end now.
+    /// When Kafka does not accept it, or the topic cannot be read to its end now.
     pub async fn claim_with_sealing_key(
         &self,
         service: &str,

@@ -1,6 +1,11 @@
-//! Reads the topic of keys from its beginning, follows it from then on, and reads to its present end on request.
+//! Reads the topic of keys from its beginning, or from where it was read to before; then follows it. Reads to the
+//! present end on request.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, MutexGuard},
+    time::Duration,
+};
 
 use tandem_model::message::{Message, Position};
 use tandem_runtime::backoff::Backoff;
@@ -8,23 +13,25 @@ use tandem_runtime::backoff::Backoff;
 use super::{CATCH_UP, KeyRing, Role};
 use crate::{
     claims::CLAIM,
+    data_keys::held::Held,
     log::{Arrival, Attention, Ends, LogError, Offsets, PublishError},
     refused_records,
     signing::Unverified,
     store::{DeadLetter, StoreError, dead_letters::alone},
 };
 
-/// How long the end is waited for before it is looked whether there is anything up to it: the end of a topic may be holes.
+/// How long to wait for the end of the topic before reading up to it explicitly. A topic may end in offsets without
+/// records, which a plain tail does not pass.
 const SOON: Duration = Duration::from_secs(1);
-/// So many records are taken before others have their turn: each takes some 50 µs to judge.
-const AT_ONCE: usize = 64;
-/// So many claims of the topics are held: the first ones, which say whose the topics are, and the newest.
+/// How many records are applied before other tasks have their turn. Judging one takes some 50 µs.
+pub(super) const AT_ONCE: usize = 64;
+/// The most claims that are held: the first ones, which say who owns the topics, and the newest ones.
 const MOST_CLAIMS: usize = 256;
-/// The consumer that dead letters of the topic of keys name.
+/// The consumer name in dead letters of the topic of keys.
 const CONSUMER: &str = "data-keys";
-/// The pauses while Kafka is away.
+/// The pauses while Kafka is unavailable.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-/// How long keys may wait at the broker for others where nobody waits for them.
+/// How long the broker may delay keys to batch them when no caller waits for them.
 const PATIENCE: Attention = Attention::Patient(Duration::from_millis(500));
 
 impl KeyRing {
@@ -49,11 +56,13 @@ impl KeyRing {
         }
     }
 
-    /// Reads on from where it was, for ever; ends only when the client cannot go on, or is to read in another way.
+    /// Follows the topic from the present position. Returns only when the client cannot go on, or when reading must
+    /// be restarted.
     async fn read(&self) -> Result<(), LogError> {
         self.0.log.ready().await;
         let mut replaced = self.0.replaced.subscribe();
         let state = self.state().await?;
+        self.recall(&state).await?;
         let start: Offsets = {
             let mut held = self.held();
             held.is_to_be_read_again = false;
@@ -66,7 +75,7 @@ impl KeyRing {
                 })
                 .collect()
         };
-        // The owner needs the keys for rebuilds alone, once the claims are read; readers wait for them.
+        // Once the claims are read, the owner needs the keys only for rebuilds. Readers wait for keys.
         let mut is_claimed = self.0.is_claimed.subscribe();
         let attention = if *is_claimed.borrow_and_update() && self.0.role == Role::Owner {
             PATIENCE
@@ -82,6 +91,7 @@ impl KeyRing {
                 biased;
                 // The new topic is read from its beginning.
                 Ok(()) = replaced.changed() => return Ok(()),
+                () = self.0.begins_again.notified() => return Ok(()),
                 arrival = log.next() => arrival?,
                 Ok(()) = is_claimed.changed() => {
                     if self.0.role == Role::Owner || self.held().is_to_be_read_again {
@@ -90,22 +100,30 @@ impl KeyRing {
                     continue;
                 }
             };
-            // What is here already in one step: waking those who wait is the dear part.
+            // Records that are ready are applied in one step, because waking the waiting tasks is the expensive part.
             let ready = std::iter::from_fn(|| log.next_ready());
             let mut arrivals = std::iter::once(arrival).chain(ready).take(AT_ONCE);
-            let is_the_same = arrivals.all(|arrival| self.arrived(&arrival, &mut read));
+            let mut last = BTreeMap::new();
+            let is_the_same = arrivals.all(|arrival| self.arrived(arrival, &mut read, &mut last));
+            self.held().has_read(last);
             self.step();
             if !is_the_same {
                 self.tell_replaced();
                 return Ok(());
             }
-            // A start finds all keys ready, and shares its thread with requests.
+            // At a start all keys are ready, and requests may share the thread.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Takes what one reader was given, which has read so far before. Answers whether the topic is still the one that was read.
-    fn arrived(&self, arrival: &Arrival, read: &mut Offsets) -> bool {
+    /// Applies what one reader was given. `read` holds the offsets behind what it was given before. Returns whether the
+    /// topic is still the one that was read.
+    fn arrived(
+        &self,
+        arrival: Arrival,
+        read: &mut Offsets,
+        last: &mut BTreeMap<i32, Message>,
+    ) -> bool {
         let Arrival::Record(message) = arrival else {
             return true;
         };
@@ -114,38 +132,44 @@ impl KeyRing {
         if self.held().goes_back(message.position, next) {
             return false;
         }
-        self.take(message);
+        self.take(&message);
+        last.insert(partition, message);
         true
     }
 
     fn take(&self, message: &Message) {
-        {
-            let mut held = self.held();
-            if held.is_to_be_read_again {
-                return;
-            }
-            let Position { partition, offset } = message.position;
-            // Another reader may have been faster.
-            let next = held.next.entry(partition).or_default();
-            *next = (*next).max(offset + 1);
-            if let Some(key) = message.key.as_deref()
-                && key.starts_with(CLAIM)
-            {
-                held.lost_claims.remove(key);
-                if held.claims.len() == MOST_CLAIMS {
-                    held.claims.remove(MOST_CLAIMS / 2);
-                }
-                held.claims.push(message.clone());
-                held.placed.get_or_insert_with(|| message.clone());
-                return;
-            }
-            let is_judged = self.0.signing.is_none() || *self.0.is_claimed.borrow();
-            if !is_judged || held.is_looking {
-                held.unjudged.push_back(message.clone());
-                drop(held);
-                return self.take_early();
-            }
+        let mut held = self.held();
+        if held.is_to_be_read_again {
+            return;
         }
+        let Position { partition, offset } = message.position;
+        // Another reader may have been faster.
+        let next = held.next.entry(partition).or_default();
+        *next = (*next).max(offset + 1);
+        if let Some(key) = message.key.as_deref()
+            && key.starts_with(CLAIM)
+        {
+            held.lost_claims.remove(key);
+            if held.claims.len() == MOST_CLAIMS {
+                held.claims.remove(MOST_CLAIMS / 2);
+            }
+            held.claims.push(message.clone());
+            held.placed.get_or_insert_with(|| message.clone());
+            return;
+        }
+        self.judge_and_take(held, message);
+    }
+
+    /// Applies a record that is no claim if it counts. It waits if it is not known yet whose signatures count.
+    pub(super) fn judge_and_take(&self, mut held: MutexGuard<'_, Held>, message: &Message) {
+        let is_judged = self.0.signing.is_none() || *self.0.is_claimed.borrow();
+        if !is_judged || held.is_looking {
+            held.unjudged.push_back(message.clone());
+            drop(held);
+            return self.take_early();
+        }
+        held.judging += 1;
+        drop(held);
         match self.judge(message) {
             Err(reason) if self.is_doubtful(&reason) => {
                 let mut held = self.held();
@@ -156,9 +180,10 @@ impl KeyRing {
             }
             judged => self.take_judged(message, judged),
         }
+        self.held().judging -= 1;
     }
 
-    /// Whether a message is signed by the topic's owner.
+    /// Whether the topic's owner has signed a message.
     pub(super) fn judge(&self, message: &Message) -> Result<(), Unverified> {
         let signing = self.0.signing.as_ref();
         signing.map_or(Ok(()), |signing| signing.signatures.judge(message))
@@ -172,8 +197,8 @@ impl KeyRing {
         })
     }
 
-    /// Has the key be looked for that the first of the waiting messages is signed with, and takes them all: the claim that tells of it came
-    /// before them, and is judged elsewhere.
+    /// Looks for the key that signed the first waiting record, and then applies all waiting records. The claim that
+    /// announces the key precedes them on the topic, and is judged elsewhere.
     pub(super) async fn look_for_keys(self) {
         let Some(signing) = &self.0.signing else {
             return;
@@ -188,14 +213,14 @@ impl KeyRing {
         }
     }
 
-    /// Takes the messages that wait, the first `looked_for` of them whatever they are signed with. Answers false when the first of the others
-    /// is to be looked for.
+    /// Applies the waiting records. The first `looked_for` of them are judged for good, whatever key signed them.
+    /// Returns false if the key of a later one must be looked for.
     pub(super) fn take_unjudged(&self, mut looked_for: usize) -> bool {
         loop {
             let message = {
                 let mut held = self.held();
                 let Some(message) = held.unjudged.pop_front() else {
-                    // Under the same lock: what is read from here on need not wait.
+                    // Under the same lock, so that no record is queued in between.
                     held.is_looking = false;
                     return true;
                 };
@@ -214,7 +239,7 @@ impl KeyRing {
         }
     }
 
-    /// Takes a message if it was found to be signed by the topic's owner.
+    /// Applies a record if the topic's owner has signed it.
     fn take_judged(&self, message: &Message, judged: Result<(), Unverified>) {
         let Some(subject) = message.key.as_deref() else {
             return;
@@ -224,18 +249,22 @@ impl KeyRing {
         }
         let is_revived = self.held().take(self.0.topic, subject, message);
         if is_revived {
-            // Nothing is readable by a repeated key meanwhile; the next start finds it again.
+            // Until then, nothing can be read with a repeated key. If this fails, the next start detects it again.
             self.put_right(subject);
         }
     }
 
-    /// Sets a message aside that nobody who may write to the topic has signed.
+    /// Stores a record as a dead letter because no authorized writer has signed it.
     fn refuse(&self, subject: &str, message: &Message, reason: &str) {
         let Some(signing) = &self.0.signing else {
             return;
         };
-        refused_records::count(self.0.topic);
         let Position { partition, offset } = message.position;
+        // The run that read the record first has counted it.
+        let was_counted = self.held().is_older(message.position);
+        if !was_counted {
+            refused_records::count(self.0.topic);
+        }
         tracing::error!(
             topic = self.0.topic,
             partition,
@@ -252,19 +281,22 @@ impl KeyRing {
             reason.to_owned(),
             now,
         );
-        self.held().count_as_lost(subject);
+        let is_lost = self.held().refuse(subject, message.position);
         let letters = Arc::clone(&signing.letters);
         self.0.shutdown.spawn(async move {
-            // It stays in the topic: the next start sets it aside if this fails.
+            // The record stays in the topic, so the next start stores it if this fails.
             if let Err(error) = letters.park(vec![letter]).await {
                 tracing::warn!(%error, partition, offset, "a dead letter of the topic of keys is not kept");
             }
         });
-        self.put_right(subject);
+        if is_lost {
+            self.put_right(subject);
+        }
     }
 
-    /// Publishes again what is known of a subject, behind a record that says something else: compaction keeps the newest one alone. That is
-    /// the owner's part, and goes on until Kafka has taken it or the topic shows it.
+    /// Publishes the known state of a subject behind a record that says something else, because compaction keeps only
+    /// the newest record. Only the owner does this. It tries until Kafka accepts or refuses the record,
+    /// or the topic shows it.
     pub(super) fn put_right(&self, subject: &str) {
         if self.0.role != Role::Owner {
             return;
@@ -277,9 +309,15 @@ impl KeyRing {
                 () = stop.requested() => return,
                 _ = claimed.wait_for(|is_claimed| *is_claimed) => {}
             }
+            // The older part may show the state soon.
+            tokio::select! {
+                biased;
+                () = stop.requested() => return,
+                () = ring.older_part_judged() => {}
+            }
             let mut pauses = BACKOFF.pauses(stop.clock());
             loop {
-                // What is not held is put right by the comparison with the store, which every start makes.
+                // State that is not held is repaired by the comparison with the store, which runs at every start.
                 let held = ring.held().keys.get(subject.as_str()).cloned();
                 let Some(known) = held.filter(|known| known.at.is_none()) else {
                     return;
@@ -305,7 +343,7 @@ impl KeyRing {
         });
     }
 
-    /// Waits until everything is read, and judged, that is in the topic now.
+    /// Waits until everything that is in the topic now is read and judged.
     pub(super) async fn caught_up(&self) -> Result<Ends, StoreError> {
         let ends = self.catch_up().await?;
         let mut steps = self.0.steps.subscribe();
@@ -313,7 +351,7 @@ impl KeyRing {
         match self.0.shutdown.clock().timeout(CATCH_UP, judged).await {
             Ok(Ok(_)) => {
                 let mut held = self.held();
-                // Begun again meanwhile, it has not come so far.
+                // If reading was restarted meanwhile, it has not reached this end.
                 held.is_behind_itself &= held.is_to_be_read_again;
                 Ok(ends)
             }
@@ -324,11 +362,40 @@ impl KeyRing {
         }
     }
 
-    /// Waits until everything is read that is in the topic now.
+    /// Waits until all these subjects are judged, or everything that is in the topic now.
+    pub(super) async fn shown_or_caught_up(
+        &self,
+        subjects: &HashSet<String>,
+    ) -> Result<(), StoreError> {
+        let mut steps = self.0.steps.subscribe();
+        tokio::select! {
+            biased;
+            _ = steps.wait_for(|_| self.is_judged(subjects)) => Ok(()),
+            read = self.caught_up() => read.map(drop),
+        }
+    }
+
+    /// Waits until everything that is in the topic now is read.
     pub(super) async fn catch_up(&self) -> Result<Ends, StoreError> {
+        let clock = self.0.shutdown.clock();
+        let begun = clock.instant();
+        let ends = self.read_on().await?;
+        let left = CATCH_UP.saturating_sub(clock.since(begun));
+        match clock.timeout(left, self.read_older_part()).await {
+            Ok(()) => Ok(ends),
+            Err(_) => Err(StoreError::Away(format!(
+                "{}: what was read of it before this start is still being read again",
+                self.0.topic
+            ))),
+        }
+    }
+
+    /// Waits until everything that is in the topic now is read, except for the older part.
+    pub(super) async fn read_on(&self) -> Result<Ends, StoreError> {
         let away = |reason: String| StoreError::Away(format!("{}: {reason}", self.0.topic));
         let state = self.state().await;
         let state = state.map_err(|error| away(error.to_string()))?;
+        self.begun().await?;
         let ends = state.ends;
         let mut steps = self.0.steps.subscribe();
         let reached = |_: &u64| {
@@ -359,8 +426,8 @@ impl KeyRing {
         }
     }
 
-    /// Reads on to these ends, past whatever holes are there: markers of transactions, and what was compacted. What another has read meanwhile is not
-    /// read again.
+    /// Reads on to these ends, past offsets without records: transaction markers, and records that compaction
+    /// removed. Skips records that another tail has read meanwhile.
     async fn read_to(&self, ends: &Ends) -> Result<(), LogError> {
         let mut left: Offsets = {
             let held = self.held();
@@ -385,6 +452,7 @@ impl KeyRing {
                     let next = self.held().next.get(&partition).copied();
                     if next.is_none_or(|next| next <= offset) {
                         self.take(&message);
+                        self.held().has_read([(partition, message)].into());
                     }
                     if ends
                         .get(&partition)

@@ -1,4 +1,5 @@
-//! Whether the topic of keys is still the one that was read: it is compacted, so what tells it is where it ends, and the claim at its place.
+//! Detects whether the topic of keys is still the one that was read. The topic is compacted, so the evidence is its
+//! identity, where it ends, and the record at the position of the last claim.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,11 +16,11 @@ use crate::{
 
 /// How long one record may take to be read.
 const READ: Duration = Duration::from_secs(10);
-/// The pauses while Kafka is away.
+/// The pauses while Kafka is unavailable.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 
 impl KeyRing {
-    /// What the topic is now, compared with what was read of it.
+    /// The present state of the topic, after comparing it with what was read.
     pub(super) async fn state(&self) -> Result<TopicState, LogError> {
         let before = self.held().next.clone();
         let state = self.0.log.topic(self.0.topic).await?;
@@ -36,7 +37,7 @@ impl KeyRing {
             "the topic of keys was made anew or lost its end; it is read again, and accounts publishes what it lacks"
         );
         self.0.replaced.send_modify(|count| *count += 1);
-        // Who only reads it may have no other reason to ask for its end.
+        // A reader may have no other reason to read to the end of the topic.
         let (ring, shutdown) = (self.clone(), self.0.shutdown.clone());
         self.0.shutdown.spawn(async move {
             let reading = shutdown.retry(
@@ -60,15 +61,16 @@ impl KeyRing {
         self.0.replaced.subscribe()
     }
 
-    /// In what partitions of the topic differ from those that were read, until that is accepted. `closely`: a topic that was made anew may
-    /// have grown as far as the old one, so claims are looked for at their places.
+    /// The partitions that differ from those that were read, each with the difference, until an operator accepts
+    /// them. With `closely`, the records at the positions of claims are read too, because a topic that was created
+    /// again may have grown past the read position.
     ///
     /// # Errors
-    /// When Kafka is away.
+    /// When Kafka is unavailable.
     pub(crate) async fn look(&self, closely: bool) -> Result<BTreeMap<i32, String>, StoreError> {
         let state = match self.state().await {
             Ok(state) => state,
-            // It was there, if it was read.
+            // The topic was there when it was read.
             Err(LogError::NoPartitions(_)) => {
                 let gone = "the partition is not there any more";
                 let read = self.held().next.clone().into_keys();
@@ -93,12 +95,13 @@ impl KeyRing {
         Ok(self.held().replaced.clone())
     }
 
-    /// Takes the topic as it is now for the right one.
+    /// Accepts the topic as it is now.
     pub(crate) fn accept(&self) {
         self.held().replaced.clear();
     }
 
-    /// Whether another record is at the place of this one, or the same one that was written at another time. That there is none says nothing.
+    /// Whether another record is at the position of this one, or the same one that was written at another time. No
+    /// record there proves nothing.
     async fn has_another_at(&self, message: &Message) -> Result<bool, StoreError> {
         let at: Offsets = [(message.position.partition, message.position.offset)].into();
         let tail = self.0.log.tail(self.0.topic, &at, Attention::Prompt);
@@ -115,7 +118,7 @@ impl KeyRing {
         }))
     }
 
-    fn away(&self, error: &LogError) -> StoreError {
+    pub(super) fn away(&self, error: &LogError) -> StoreError {
         StoreError::Away(format!("{}: {error}", self.0.topic))
     }
 }
