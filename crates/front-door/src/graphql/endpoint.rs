@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::request::Parts;
 use tokio::time::Instant;
 
 use super::chosen_operation::Chosen;
@@ -11,6 +12,7 @@ use super::document::Documents;
 use super::document_limits::DocumentLimits;
 use super::events::{self, Held, Receiver};
 use super::forwarding::Bounds;
+use super::inner::Origin;
 use super::persisted::{Persisted, TrustedDocuments};
 use super::schema::GraphSchema;
 use super::treatment::Treatment;
@@ -139,6 +141,16 @@ impl GraphQl {
 
     pub(crate) fn path(&self) -> &str {
         &self.path
+    }
+
+    /// What the operations inherit that come by this request. With a schema, their variables are checked before they
+    /// are forwarded.
+    pub(super) fn origin(&self, parts: &Parts) -> Origin {
+        let origin = Origin::new(&self.path, &parts.headers, &parts.extensions);
+        match self.documents.schema() {
+            Some(_) => origin.with_checked_variables(),
+            None => origin,
+        }
     }
 
     /// The limits of a query or mutation.

@@ -101,6 +101,11 @@ const OF_THE_FORM: [header::HeaderName; 21] = [
     header::ACCESS_CONTROL_REQUEST_METHOD,
 ];
 
+/// Says that the values of an operation's variables have the types of the schema. A request that forwards an operation
+/// carries it in its extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct VariablesChecked;
+
 /// What an operation inherits from the request or the connection that it came by.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
@@ -147,6 +152,12 @@ impl Origin {
 
     pub(super) fn headers(&self) -> &HeaderMap {
         &self.headers
+    }
+
+    /// Tells the inner server that the variables of the operations are checked.
+    pub(super) fn with_checked_variables(mut self) -> Self {
+        self.extensions.insert(VariablesChecked);
+        self
     }
 
     /// Sets what the operations that come from now on may do.

@@ -71,7 +71,7 @@ pub use document_limits::DocumentLimits;
 pub(crate) use endpoint::GraphQl;
 pub use endpoint::GraphQlRules;
 pub use error::{Code, Location, Refused, RequestError};
-pub use inner::Inner;
+pub use inner::{Inner, VariablesChecked};
 pub use persisted::{ManifestError, TrustedDocuments, hash, manifest};
 pub use prepared_operation::Kind as OperationKind;
 pub use schema::{GraphSchema, SchemaError};

@@ -121,7 +121,7 @@ impl GraphQl {
         {
             about.operation(name);
         }
-        let origin = Origin::new(&self.path, &parts.headers, &parts.extensions);
+        let origin = self.origin(&parts);
         let kind = ready.operation.kind;
         match negotiation::choose(accepted.as_deref(), kind) {
             None => not_acceptable(kind),

@@ -1,14 +1,19 @@
 //! A cache of parsed documents. Clients, above all the gateway, send the same few documents again and again, and
-//! parsing a document takes longer than copying the parsed one.
+//! parsing and validating a document takes longer than copying the parsed one.
 
 use std::{
     fmt,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use async_graphql::{Request, parser::types::ExecutableDocument};
+use async_graphql::{
+    Request, ValidationResult,
+    parser::types::{DocumentOperations, ExecutableDocument},
+};
 use lru::LruCache;
+
+use super::member_order::Selected;
 
 /// How many documents the cache holds. The least recently used one is evicted.
 const KEPT: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -21,9 +26,66 @@ pub(super) struct ParsedDocuments(Arc<Mutex<Documents>>);
 
 type Documents = LruCache<String, KeptDocument>;
 
-/// A cached document. It is put into the data of each request for it.
+/// A cached document, with what was found out about it. It is put into the data of each request for it.
 #[derive(Clone)]
-pub(super) struct KeptDocument(pub(super) Arc<ExecutableDocument>);
+pub(super) struct KeptDocument(Arc<Kept>);
+
+struct Kept {
+    document: ExecutableDocument,
+    /// The result of the first successful validation.
+    validated: OnceLock<ValidationResult>,
+    /// The order of the members of answers.
+    order: OnceLock<Selected>,
+}
+
+impl KeptDocument {
+    pub(super) fn new(document: ExecutableDocument) -> Self {
+        Self(Arc::new(Kept {
+            document,
+            validated: OnceLock::new(),
+            order: OnceLock::new(),
+        }))
+    }
+
+    pub(super) fn document(&self) -> &ExecutableDocument {
+        &self.0.document
+    }
+
+    /// Whether all requests for the document are for the same operation. Then what was found out for one request
+    /// holds for all, except for the values of its variables.
+    fn has_one_operation(&self) -> bool {
+        match &self.0.document.operations {
+            DocumentOperations::Single(_) => true,
+            DocumentOperations::Multiple(operations) => operations.len() == 1,
+        }
+    }
+
+    /// The result of an earlier validation.
+    pub(super) fn validated(&self) -> Option<ValidationResult> {
+        self.0.validated.get().copied()
+    }
+
+    /// Notes that the document was found to be valid.
+    pub(super) fn is_valid(&self, result: ValidationResult) {
+        if self.has_one_operation() {
+            self.0.validated.get_or_init(|| result);
+        }
+    }
+
+    /// The order of the members of answers, for this operation. It is found once if there is no other operation.
+    pub(super) fn with_order<T>(
+        &self,
+        operation: Option<&str>,
+        arrange: impl FnOnce(&Selected) -> T,
+    ) -> T {
+        let found = || Selected::by(self.document(), operation);
+        if self.has_one_operation() {
+            arrange(self.0.order.get_or_init(found))
+        } else {
+            arrange(&found())
+        }
+    }
+}
 
 impl fmt::Debug for ParsedDocuments {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,10 +108,10 @@ impl ParsedDocuments {
         }
         let known = self.lock().get(&request.query).cloned();
         let document = if let Some(document) = known {
-            request.set_parsed_query(document.0.as_ref().clone());
+            request.set_parsed_query(document.document().clone());
             document
         } else if let Ok(document) = request.parsed_query() {
-            let document = KeptDocument(Arc::new(document.clone()));
+            let document = KeptDocument::new(document.clone());
             self.lock().put(request.query.clone(), document.clone());
             document
         } else {
@@ -72,9 +134,13 @@ pub(super) fn may_be_kept(document: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use async_graphql::{EmptyMutation, EmptySubscription, Object, Schema, Variables, value};
+    use async_graphql::{
+        EmptyMutation, EmptySubscription, Object, Schema, Value, Variables, value,
+    };
+    use tandem_front_door::graphql::VariablesChecked;
 
     use super::*;
+    use crate::graphql::ErrorCodes;
 
     struct Query;
 
@@ -105,6 +171,46 @@ mod tests {
             documents.give(&mut request);
             assert_eq!(schema.execute(request).await.data, answer);
             assert_eq!(kept(&documents), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kept_document_is_validated_again_unless_it_was_valid_and_the_variables_are_checked()
+    {
+        let schema = Schema::build(Query, EmptyMutation, EmptySubscription)
+            .extension(ErrorCodes)
+            .finish();
+        let documents = ParsedDocuments::default();
+        let asked = async |document: &str, number: Value, is_checked: bool| {
+            let mut request =
+                Request::new(document).variables(Variables::from_value(value!({ "n": (number) })));
+            documents.give(&mut request);
+            if is_checked {
+                request = request.data(VariablesChecked);
+            }
+            schema.execute(request).await
+        };
+        let document = "query A($n: Int!) { twice(number: $n) }";
+        let text = || Value::from("one");
+        // Validation refuses the whole operation, a resolver its field.
+        let refused = async |is_checked| {
+            let errors = asked(document, text(), is_checked).await.errors;
+            errors[0].path.is_empty()
+        };
+        assert!(refused(true).await, "it was not valid so far");
+        let answer = asked(document, Value::from(2), false).await;
+        assert_eq!(answer.data, value!({"twice": 4}));
+        assert!(refused(false).await, "nobody has checked the variables");
+        assert!(!refused(true).await);
+        let answer = asked(document, Value::from(3), true).await;
+        assert_eq!(answer.data, value!({"twice": 6}));
+        for _ in 0..2 {
+            let unknown = asked(
+                "query A($n: Int!) { thrice(number: $n) }",
+                Value::from(1),
+                true,
+            );
+            assert!(unknown.await.errors[0].message.contains("thrice"));
         }
     }
 

@@ -43,7 +43,7 @@ use crate::web::{
     pages,
 };
 use tandem_authentication::Access;
-use tandem_front_door::graphql::OperationKind;
+use tandem_front_door::graphql::{OperationKind, VariablesChecked};
 use tandem_runtime::{shutdown::Shutdown, trace_context::TraceContext};
 
 /// The routes of one schema.
@@ -51,7 +51,8 @@ use tandem_runtime::{shutdown::Shutdown, trace_context::TraceContext};
 /// Resolvers find an [`Access`], a [`Caller`] and a [`TraceContext`] in their context. The front door puts the caller's
 /// [`Access`] into the request's extensions; without one the caller has no rights. The caller is the subject of that
 /// access, and anonymous without one. The front door also passes on the kind of the operation ([`OperationKind`]);
-/// without it the endpoint takes the kind from the document.
+/// without it the endpoint takes the kind from the document. If the front door has checked the variables
+/// ([`VariablesChecked`]), a document that was validated before is not validated again.
 #[derive(Clone)]
 pub struct GraphQlEndpoint<E> {
     graph: Graph,
@@ -151,6 +152,7 @@ async fn answer<E: Executor>(
     access: Option<Extension<Access>>,
     trace: Option<Extension<TraceContext>>,
     kind: Option<Extension<OperationKind>>,
+    checked: Option<Extension<VariablesChecked>>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
@@ -173,6 +175,9 @@ async fn answer<E: Executor>(
     let mut request = request.data(caller).data(access).data(trace);
     if let Some(behind) = Behind::of(&behind) {
         request = request.data(behind);
+    }
+    if let Some(Extension(checked)) = checked {
+        request = request.data(checked);
     }
     if accepts(&headers, "text/event-stream") {
         return events(&endpoint.executor, request, endpoint.shutdown);

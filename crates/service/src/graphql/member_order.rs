@@ -1,10 +1,7 @@
 //! Orders the members of a response as the document orders its fields (GraphQL, section Serialized Map Ordering).
 //! async-graphql orders them by when each became ready.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, sync::OnceLock};
 
 use async_graphql::indexmap::IndexMap;
 use async_graphql::parser::types::{ExecutableDocument, Selection, SelectionSet};
@@ -14,10 +11,7 @@ use super::documents::KeptDocument;
 
 /// The order of a request's fields.
 #[derive(Default)]
-pub(super) struct MemberOrder {
-    document: OnceLock<Arc<ExecutableDocument>>,
-    selected: OnceLock<Selected>,
-}
+pub(super) struct MemberOrder(OnceLock<KeptDocument>);
 
 impl fmt::Debug for MemberOrder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,32 +21,29 @@ impl fmt::Debug for MemberOrder {
 
 /// The keys of an object, each with the keys within it. Fields of several types under one key are one.
 #[derive(Debug, Default)]
-struct Selected(IndexMap<Name, Selected>);
+pub(super) struct Selected(IndexMap<Name, Selected>);
 
 impl MemberOrder {
     /// Takes the order from the request's document, which is shared if it is cached.
     pub(super) fn take(&self, kept: Option<&KeptDocument>, document: &ExecutableDocument) {
-        self.document.get_or_init(|| match kept {
-            Some(kept) => kept.0.clone(),
-            None => Arc::new(document.clone()),
+        self.0.get_or_init(|| match kept {
+            Some(kept) => kept.clone(),
+            None => KeptDocument::new(document.clone()),
         });
     }
 
     /// Puts the data of the operation of this name in order. The operation is validated: its fragments have no cycles,
     /// and its depth has a limit.
     pub(super) fn restore(&self, operation: Option<&str>, data: &mut Value) {
-        let Some(document) = self.document.get() else {
-            return;
-        };
-        let selected = self
-            .selected
-            .get_or_init(|| Selected::by(document, operation));
-        selected.arrange(data);
+        if let Some(document) = self.0.get() {
+            document.with_order(operation, |selected| selected.arrange(data));
+        }
     }
 }
 
 impl Selected {
-    fn by(document: &ExecutableDocument, operation: Option<&str>) -> Self {
+    /// The order of the operation of this name, or of the first one.
+    pub(super) fn by(document: &ExecutableDocument, operation: Option<&str>) -> Self {
         let mut selected = Self::default();
         let chosen = document
             .operations

@@ -105,7 +105,7 @@ impl<I: Inner> Session<I> {
         limits: SocketLimits,
     ) -> Self {
         Self {
-            origin: Origin::new(&graphql.path, &parts.headers, &parts.extensions).detached(),
+            origin: graphql.origin(parts).detached(),
             request_id: Named::of(&parts.headers).request_id.map(str::to_owned),
             graphql: Arc::clone(graphql),
             inner: inner.clone(),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use async_graphql::extensions::{
     Extension, ExtensionContext, ExtensionFactory, NextExecute, NextParseQuery, NextRequest,
-    NextResolve, NextSubscribe, ResolveInfo,
+    NextResolve, NextSubscribe, NextValidation, ResolveInfo,
 };
 use async_graphql::parser::types::ExecutableDocument;
-use async_graphql::{Response, ServerError, ServerResult, Value, Variables};
+use async_graphql::{Response, ServerError, ServerResult, ValidationResult, Value, Variables};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tandem_front_door::graphql::VariablesChecked;
 
 use super::INTERNAL_MESSAGE;
 use super::async_graphql_messages::{field_of, is_refused_input};
@@ -62,6 +63,26 @@ impl Extension for OfRequest {
         self.order
             .take(context.data_opt::<KeptDocument>(), &document);
         Ok(document)
+    }
+
+    /// Validates a cached document once. Afterwards only the values of variables may be wrong, and the front door has
+    /// checked them.
+    async fn validation(
+        &self,
+        context: &ExtensionContext<'_>,
+        next: NextValidation<'_>,
+    ) -> Result<ValidationResult, Vec<ServerError>> {
+        let kept = context.data_opt::<KeptDocument>();
+        let is_checked = context.data_opt::<VariablesChecked>().is_some();
+        let known = kept.filter(|_| is_checked);
+        if let Some(result) = known.and_then(KeptDocument::validated) {
+            return Ok(result);
+        }
+        let result = next.run(context).await?;
+        if let Some(kept) = kept {
+            kept.is_valid(result);
+        }
+        Ok(result)
     }
 
     async fn execute(
