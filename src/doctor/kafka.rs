@@ -56,7 +56,7 @@ pub(super) async fn examine(doctor: &DoctorSettings, found: &Found) -> Vec<Findi
                 InspectError::Refused(_) => {
                     "see --kafka-property: security.protocol, sasl.* and ssl.* have to fit the cluster"
                 }
-                InspectError::Away { .. } => {
+                InspectError::Unavailable { .. } => {
                     "the port is open, but no Kafka answers as it is asked: security.protocol has to fit the listener"
                 }
             };
@@ -247,7 +247,7 @@ fn time(event: &Message) -> Option<DateTime<Utc>> {
 /// The last record of each partition of a topic that has records.
 #[expect(clippy::disallowed_methods, reason = "a command runs on real time")]
 async fn newest_of(kafka: &Kafka, topic: &'static str) -> Result<Vec<Message>, LogError> {
-    let silent = |_| LogError::Away(format!("{topic} was silent"));
+    let silent = |_| LogError::Unavailable(format!("{topic} was silent"));
     let read = tokio::time::timeout(READ_LIMIT, read_newest(kafka, topic)).await;
     read.map_err(silent)?
 }

@@ -131,7 +131,7 @@ fn judge(name: &str, base: &str, advice: &str, health: &Value) -> Vec<Finding> {
             continue;
         }
         let details = &state["details"];
-        let reason = ["error", "reason", "trouble"]
+        let reason = ["error", "reason", "failure"]
             .iter()
             .find_map(|key| details[*key].as_str())
             .unwrap_or("it says no reason");

@@ -35,7 +35,7 @@ enum NotKilled {
     #[error("`{0}` is none of accounts, orders and broker")]
     Unknown(String),
     #[error("{0} does not run in this moment: wait until `tandem up` has started it again")]
-    Away(String),
+    Unavailable(String),
 }
 
 impl Kills {
@@ -51,7 +51,7 @@ impl Kills {
         if !SERVICES.contains(&service) {
             return Err(NotKilled::Unknown(service.to_owned()));
         }
-        let away = || NotKilled::Away(service.to_owned());
+        let away = || NotKilled::Unavailable(service.to_owned());
         let found = Found::in_directory(directory);
         let running = found.alive().ok_or_else(away)?;
         let is_parent = rustix::process::getppid()
@@ -114,7 +114,7 @@ async fn kill(
             let status = match error {
                 NotKilled::Off => StatusCode::FORBIDDEN,
                 NotKilled::Unknown(_) => StatusCode::NOT_FOUND,
-                NotKilled::Away(_) => StatusCode::SERVICE_UNAVAILABLE,
+                NotKilled::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             };
             problem(status, request.path(), &error.to_string())
         }

@@ -92,7 +92,7 @@ fn first_reason(health: &Value) -> Option<String> {
     let components = health["components"].as_object()?;
     components.iter().find_map(|(name, state)| {
         let status = state["status"].as_str()?;
-        let reason = ["error", "reason", "trouble"]
+        let reason = ["error", "reason", "failure"]
             .iter()
             .find_map(|key| state["details"][*key].as_str())?;
         let is_out = status == "DOWN" || status == "OUT_OF_SERVICE";

@@ -126,7 +126,7 @@ fn read(order: &Value) -> (String, i64) {
 
 /// Changes orders through the gateway while the gateway and orders are killed and restarted, three times each. Returns
 /// what was acknowledged, and the orders that were placed in addition.
-fn trouble(tandem: &Tandem, client: &Client) -> (History, Vec<String>) {
+fn disruption(tandem: &Tandem, client: &Client) -> (History, Vec<String>) {
     let gateway = tandem.gateway_url("/graphql");
     let targets = Targets {
         accounts: vec![tandem.accounts_url("/graphql")],
@@ -173,7 +173,7 @@ fn a_follower_misses_nothing_and_hears_nothing_twice_while_orders_and_the_gatewa
         .into_iter()
         .filter_map(|transport| Follower::start(&gateway, transport))
         .collect();
-    let (history, placed) = trouble(&tandem, &client);
+    let (history, placed) = disruption(&tandem, &client);
     for follower in &followers {
         poll_for(CAUGHT_UP, "the follower has every order", || {
             let held = follower.orders();

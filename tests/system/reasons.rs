@@ -200,7 +200,7 @@ fn kafka_away_degrades_and_takes_nobody_out_of_service() {
         let outbox = &ready["components"]["outbox"];
         (ready["status"] == "DEGRADED"
             && outbox["status"] == "DEGRADED"
-            && outbox["details"]["trouble"]
+            && outbox["details"]["failure"]
                 .to_string()
                 .contains("nothing listens"))
         .then_some(())

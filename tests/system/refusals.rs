@@ -77,7 +77,7 @@ fn an_event_that_kafka_refuses_for_ever_holds_back_its_own_key_alone() {
         tandem.customer(&client, &format!("small-{number}"));
         let outbox = readiness(&client, &tandem)["components"]["outbox"].clone();
         // If the relay had paused, it would report why.
-        assert!(outbox["details"]["trouble"].is_null(), "{outbox}");
+        assert!(outbox["details"]["failure"].is_null(), "{outbox}");
         assert_eq!(outbox["details"]["refusedEvents"], 1);
         // Only operators may see whose event it is.
         assert!(!outbox.to_string().contains("large"), "{outbox}");

@@ -68,7 +68,7 @@ pub fn kafka(health: &Health, log: &Arc<dyn Log>) {
 
 fn kafka_now(failure: Option<String>, unreadable: &[String]) -> ComponentHealth {
     match failure {
-        Some(trouble) => ComponentHealth::down(trouble),
+        Some(failure) => ComponentHealth::down(failure),
         None if unreadable.is_empty() => ComponentHealth::up(),
         None => ComponentHealth::degraded(unreadable.join("; ")),
     }
@@ -165,8 +165,8 @@ fn outbox_now(relay: &RelayHandle) -> ComponentHealth {
         Some(backlog) => told.with("pendingEvents", backlog.events),
         None => told,
     };
-    let told = match status.trouble {
-        Some(trouble) => told.with("trouble", trouble),
+    let told = match status.failure {
+        Some(failure) => told.with("failure", failure),
         None => told,
     };
     match status.refusal {

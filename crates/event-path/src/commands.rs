@@ -420,7 +420,7 @@ impl<A: Aggregate> CommandHandler<A> {
         }));
         writing
             .await
-            .map_err(|error| StoreError::Away(format!("a write was broken off: {error}")))?
+            .map_err(|error| StoreError::Unavailable(format!("a write was broken off: {error}")))?
     }
 
     /// Most bytes of the event of this revision. An event that Kafka would not take must not be stored, because it

@@ -34,7 +34,7 @@ pub enum LogError {
     Settings(String),
     /// The log does not answer, or not in time.
     #[error("the log is away: {0}")]
-    Away(String),
+    Unavailable(String),
     /// The log cannot be reached. Holds the reason as a sentence.
     #[error("{0}")]
     Unreachable(String),
@@ -64,7 +64,7 @@ pub enum PublishError {
     Full(String),
     /// The log does not answer, or not in time. Whether it has the record is unknown.
     #[error("{0}")]
-    Away(String),
+    Unavailable(String),
 }
 
 /// A record to be published.
@@ -194,7 +194,7 @@ pub trait Log: Debug + Send + Sync + 'static {
     /// # Errors
     /// When this is not known now. The group may have members.
     async fn has_members(&self, group: &str) -> Result<bool, LogError> {
-        Err(LogError::Away(format!(
+        Err(LogError::Unavailable(format!(
             "this log does not tell who is in the group {group}"
         )))
     }

@@ -337,7 +337,7 @@ impl LogWatch {
 
     async fn topic(&self, topic: &str) -> Result<TopicState, StoreError> {
         let state = self.0.log.topic(topic).await;
-        state.map_err(|error| StoreError::Away(error.to_string()))
+        state.map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -30,7 +30,7 @@ pub use read_barrier::ReadBarrier;
 pub enum StoreError {
     /// The store does not answer, or not in time. A later retry may work.
     #[error("the store is away: {0}")]
-    Away(String),
+    Unavailable(String),
     /// The store holds invalid data: a document that does not decode, or a missing index.
     #[error("the store holds what it should not: {0}")]
     Corrupt(String),
@@ -49,7 +49,7 @@ impl StoreError {
     /// the service's own log output.
     #[must_use]
     pub fn public_reason(&self) -> Option<&'static str> {
-        let Self::Away(reason) = self else {
+        let Self::Unavailable(reason) = self else {
             return None;
         };
         let reason = reason.to_lowercase();

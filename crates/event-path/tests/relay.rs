@@ -139,11 +139,11 @@ impl Log for MemoryLog {
     }
 
     fn tail(&self, _: &'static str, _: &Offsets, _: Attention) -> Result<Box<dyn Tail>, LogError> {
-        Err(LogError::Away("nothing is read".to_owned()))
+        Err(LogError::Unavailable("nothing is read".to_owned()))
     }
 
     fn join(&self, _: Membership) -> Result<Box<dyn Member>, LogError> {
-        Err(LogError::Away("nothing is read".to_owned()))
+        Err(LogError::Unavailable("nothing is read".to_owned()))
     }
 }
 

@@ -231,7 +231,7 @@ fn config(paths: &Paths, files: &Files) -> Result<ServerConfig, TlsError> {
 /// Reloads the files when they change, until the port has ended.
 #[expect(clippy::disallowed_methods, reason = "a thread that looks at files")]
 fn watch(shared: &Weak<Shared>, mut known: Files) {
-    let mut trouble = String::new();
+    let mut failure = String::new();
     loop {
         std::thread::sleep(LOOK);
         let Some(shared) = shared.upgrade() else {
@@ -245,7 +245,7 @@ fn watch(shared: &Weak<Shared>, mut known: Files) {
             Ok(Some((files, config)))
         });
         match read {
-            Ok(None) => trouble.clear(),
+            Ok(None) => failure.clear(),
             Ok(Some((files, config))) => {
                 let mut current = shared
                     .current
@@ -253,18 +253,18 @@ fn watch(shared: &Weak<Shared>, mut known: Files) {
                     .unwrap_or_else(PoisonError::into_inner);
                 *current = Arc::new(config);
                 known = files;
-                trouble.clear();
+                failure.clear();
                 tracing::info!(certificate = %shared.paths.certificate.display(), "the certificate has changed");
             }
             Err(error) => {
                 // This also happens while the files are being replaced. The last good configuration stays in use.
                 let reason = error.to_string();
-                if reason != trouble {
+                if reason != failure {
                     tracing::error!(
                         reason,
                         "the certificate has changed and cannot be used; the last one stays"
                     );
-                    trouble = reason;
+                    failure = reason;
                 }
             }
         }

@@ -10,8 +10,7 @@ use std::{
 use async_trait::async_trait;
 use rdkafka::{
     admin::AdminClient,
-    error::KafkaError,
-    producer::{FutureProducer, Producer},
+    error::{KafkaError, RDKafkaErrorCode},
 };
 use tandem_event_path::log::{
     Attention, Ends, Log, LogError, Member, Membership, Offsets, PublishError, Publisher, Record,
@@ -27,9 +26,9 @@ use crate::{
     link::Link,
     member::KafkaMember,
     no_client,
+    producer::Producer,
     publisher::{KafkaPublisher, publish_error},
     reason::Cause,
-    record,
     settings::{COMMITTED, KafkaSettings, UNCOMMITTED},
     tail::{self, KafkaTail},
     topics::{self, Topic},
@@ -48,6 +47,13 @@ const LOOK: Duration = Duration::from_secs(3);
 /// acknowledgement.
 const RECORD_LIMIT: Duration = Duration::from_secs(10);
 
+/// The pause before the next attempt while the queue is full.
+const QUEUE_FULL: Duration = Duration::from_millis(100);
+
+fn is_full(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
+}
+
 /// A connection to Kafka. Clones share it.
 #[derive(Clone)]
 pub struct Kafka {
@@ -56,7 +62,7 @@ pub struct Kafka {
     link: Link,
     clock: Clock,
     tails: Tails,
-    records: Arc<Mutex<Option<FutureProducer<Link>>>>,
+    records: Arc<Mutex<Option<Producer>>>,
 }
 
 impl fmt::Debug for Kafka {
@@ -85,9 +91,7 @@ impl Kafka {
             .create_with_context(link.clone())
             .map_err(no_client("topics"))?;
         // An administrative client never polls for the errors of its connection, but a producer does.
-        let listener: FutureProducer<Link> = config
-            .create_with_context(link.clone())
-            .map_err(no_client("topics"))?;
+        let listener = Producer::new(&config, link.clone()).map_err(no_client("topics"))?;
         let admin = Arc::new(admin);
         let settings = Arc::new(settings);
         let (ready, topics_ready) = watch::channel(false);
@@ -169,24 +173,22 @@ impl Kafka {
         tail::since(Arc::clone(&self.settings), topic, time_ms, ends).await
     }
 
-    /// The one producer of single records. All callers share it, because each producer of rdkafka 0.39 busy-waits in
-    /// the last millisecond of every tenth of a second, which uses one percent of a processor.
-    fn record_producer(&self) -> Result<FutureProducer<Link>, KafkaError> {
+    /// The one producer of single records, which all callers share.
+    fn record_producer(&self) -> Result<Producer, KafkaError> {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         // After a fatal error (KIP-360) a producer accepts no more records. Only a new one does.
         if let Some(producer) = records
             .as_ref()
-            .filter(|producer| producer.client().fatal_error().is_none())
+            .filter(|producer| producer.fatal_error().is_none())
         {
             return Ok(producer.clone());
         }
-        let producer: FutureProducer<Link> = self
-            .settings
-            .client_config()
-            .set("acks", "all")
-            .set("enable.idempotence", "true")
-            .set("message.timeout.ms", "10000")
-            .create_with_context(self.link())?;
+        let config = self.settings.client_config_with(&[
+            ("acks", "all"),
+            ("enable.idempotence", "true"),
+            ("message.timeout.ms", "10000"),
+        ]);
+        let producer = Producer::new(&config, self.link())?;
         Ok(records.insert(producer).clone())
     }
 }
@@ -229,14 +231,19 @@ impl Log for Kafka {
             .record_producer()
             .map_err(|error| publish_error(&error))?;
         let topic = self.settings.physical(record.topic);
-        let sent = producer
-            .send(record::future_record(&topic, &record), RECORD_LIMIT)
-            .await;
-        sent.map(|delivered| Position {
-            partition: delivered.partition,
-            offset: delivered.offset,
-        })
-        .map_err(|(error, _)| publish_error(&error))
+        let mut waited = Duration::ZERO;
+        let delivery = loop {
+            match producer.send(&topic, &record) {
+                Ok(delivery) => break delivery,
+                Err(error) if is_full(&error) && waited < RECORD_LIMIT => {
+                    self.clock.sleep(QUEUE_FULL).await;
+                    waited += QUEUE_FULL;
+                }
+                Err(error) => return Err(publish_error(&error)),
+            }
+        };
+        let delivered = delivery.await.unwrap_or(Err(KafkaError::Canceled));
+        delivered.map_err(|error| publish_error(&error))
     }
 
     async fn topic(&self, topic: &str) -> Result<TopicState, LogError> {
@@ -266,7 +273,8 @@ impl Log for Kafka {
             let groups = list.groups();
             Ok(groups.iter().any(|group| !group.members().is_empty()))
         });
-        let broken_off = |_| LogError::Away("the question about a group was broken off".into());
+        let broken_off =
+            |_| LogError::Unavailable("the question about a group was broken off".into());
         asked.await.map_err(broken_off)?.map_err(away)
     }
 

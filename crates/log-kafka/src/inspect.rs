@@ -2,15 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use rdkafka::{
-    admin::{AdminClient, AdminOptions, ResourceSpecifier},
-    producer::FutureProducer,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 
 use tandem_event_path::log::LogError;
 use tokio_util::sync::CancellationToken;
 
-use super::{certificate, link::Link, no_client, reason::Cause, settings::KafkaSettings};
+use super::{
+    certificate, link::Link, no_client, producer::Producer, reason::Cause, settings::KafkaSettings,
+};
 
 /// The time limit of each request to the cluster.
 const LIMIT: Duration = Duration::from_secs(6);
@@ -50,7 +49,7 @@ pub enum InspectError {
     Refused(String),
     /// Kafka does not answer.
     #[error("Kafka does not answer within {} s: {reason}", LIMIT.as_secs())]
-    Away {
+    Unavailable {
         /// The client's error.
         reason: String,
     },
@@ -69,8 +68,7 @@ pub async fn inspect(
     let wrong = || no_client("a look at the cluster");
     let admin: AdminClient<Link> = config.create_with_context(link.clone()).map_err(wrong())?;
     // An administrative client never polls for the errors of its connection, but a producer does.
-    let listener: FutureProducer<Link> =
-        config.create_with_context(link.clone()).map_err(wrong())?;
+    let listener = Producer::new(&config, link.clone()).map_err(wrong())?;
     let admin = Arc::new(admin);
     let told = |error: String| match link.reason() {
         Some(mut reason) => {
@@ -80,7 +78,7 @@ pub async fn inspect(
             }
             InspectError::Refused(reason.to_string())
         }
-        None => InspectError::Away { reason: error },
+        None => InspectError::Unavailable { reason: error },
     };
 
     let asked = Arc::clone(&admin);

@@ -2,7 +2,7 @@
 //! rdkafka.
 //!
 //! * [`connection`]: a service's connection; creates missing topics ([`topics`]) in the background.
-//! * `publisher`: an idempotent producer with `acks=all`.
+//! * `publisher`: an idempotent producer with `acks=all`; `producer`: its client, and the thread of its reports.
 //! * `member`: a member of a consumer group, for projections.
 //! * `tail`: reads a whole topic by assignment, outside any group, for live readers, rebuilds and audits.
 //! * [`settings`]: brokers, login, and any librdkafka property.
@@ -20,6 +20,7 @@ pub mod inspect;
 mod jaas;
 pub mod link;
 mod member;
+mod producer;
 mod publisher;
 pub mod reason;
 mod record;
@@ -39,5 +40,5 @@ fn no_client(purpose: &'static str) -> impl FnOnce(KafkaError) -> LogError {
 
 /// Converts an error of librdkafka to "unavailable".
 fn away(error: KafkaError) -> LogError {
-    LogError::Away(error.to_string())
+    LogError::Unavailable(error.to_string())
 }

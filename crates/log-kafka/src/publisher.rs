@@ -9,20 +9,17 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use rdkafka::{
-    error::{KafkaError, RDKafkaErrorCode},
-    producer::{FutureProducer, Producer},
-};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tandem_event_path::log::{LogError, PublishError, Publisher, Record};
 use tandem_model::message::Position;
 
-use crate::{link::Link, no_client, record, settings::KafkaSettings};
+use crate::{link::Link, no_client, producer::Producer, settings::KafkaSettings};
 
 /// Publishes with one producer, and replaces it after a fatal error.
 pub(crate) struct KafkaPublisher {
     settings: Arc<KafkaSettings>,
     link: Link,
-    producer: Mutex<FutureProducer<Link>>,
+    producer: Mutex<Producer>,
     /// Whether something failed since the producer was checked.
     suspect: Arc<AtomicBool>,
 }
@@ -33,16 +30,14 @@ impl fmt::Debug for KafkaPublisher {
     }
 }
 
-fn producer(settings: &KafkaSettings, link: Link) -> Result<FutureProducer<Link>, LogError> {
-    settings
-        .client_config_with(&[
-            ("acks", "all"),
-            ("enable.idempotence", "true"),
-            ("linger.ms", "0"),
-            ("message.timeout.ms", "30000"),
-        ])
-        .create_with_context(link)
-        .map_err(no_client("a relay's producer"))
+fn producer(settings: &KafkaSettings, link: Link) -> Result<Producer, LogError> {
+    let config = settings.client_config_with(&[
+        ("acks", "all"),
+        ("enable.idempotence", "true"),
+        ("linger.ms", "0"),
+        ("message.timeout.ms", "30000"),
+    ]);
+    Producer::new(&config, link).map_err(no_client("a relay's producer"))
 }
 
 impl KafkaPublisher {
@@ -56,10 +51,10 @@ impl KafkaPublisher {
     }
 
     /// The producer, or a new one after a fatal error (KIP-360), because the old one then accepts no more records.
-    fn producer(&self) -> FutureProducer<Link> {
+    fn producer(&self) -> Producer {
         let mut held = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         if self.suspect.swap(false, Ordering::AcqRel)
-            && let Some((code, reason)) = held.client().fatal_error()
+            && let Some((code, reason)) = held.fatal_error()
         {
             tracing::warn!(%code, reason, "the producer cannot go on; making a new one");
             match producer(&self.settings, self.link.clone()) {
@@ -78,22 +73,15 @@ impl Publisher for KafkaPublisher {
     ) -> Result<BoxFuture<'static, Result<Position, PublishError>>, PublishError> {
         let producer = self.producer();
         let topic = self.settings.physical(record.topic);
-        let delivery = producer
-            .send_result(record::future_record(&topic, record))
-            .map_err(|(error, _)| {
-                self.suspect.store(true, Ordering::Release);
-                publish_error(&error)
-            })?;
+        let delivery = producer.send(&topic, record).map_err(|error| {
+            self.suspect.store(true, Ordering::Release);
+            publish_error(&error)
+        })?;
         let suspect = Arc::clone(&self.suspect);
         let outcome = async move {
             let error = match delivery.await {
-                Ok(Ok(delivered)) => {
-                    return Ok(Position {
-                        partition: delivered.partition,
-                        offset: delivered.offset,
-                    });
-                }
-                Ok(Err((error, _))) => error,
+                Ok(Ok(position)) => return Ok(position),
+                Ok(Err(error)) => error,
                 Err(_) => KafkaError::Canceled,
             };
             suspect.store(true, Ordering::Release);
@@ -117,7 +105,7 @@ pub(crate) fn publish_error(error: &KafkaError) -> PublishError {
         ) => PublishError::Refused(said),
         Some(RDKafkaErrorCode::InvalidDifferentRecord) => PublishError::Neighbour(said),
         Some(RDKafkaErrorCode::QueueFull) => PublishError::Full(said),
-        _ => PublishError::Away(said),
+        _ => PublishError::Unavailable(said),
     }
 }
 
@@ -141,11 +129,11 @@ mod tests {
             RDKafkaErrorCode::TopicAuthorizationFailed,
             RDKafkaErrorCode::UnknownTopicOrPartition,
         ] {
-            assert!(matches!(of(code), PublishError::Away(_)), "{code}");
+            assert!(matches!(of(code), PublishError::Unavailable(_)), "{code}");
         }
         let full = of(RDKafkaErrorCode::QueueFull);
         assert!(matches!(full, PublishError::Full(_)));
         let canceled = publish_error(&KafkaError::Canceled);
-        assert!(matches!(canceled, PublishError::Away(_)));
+        assert!(matches!(canceled, PublishError::Unavailable(_)));
     }
 }

@@ -3,7 +3,8 @@
 use rdkafka::{
     Message as _,
     message::{BorrowedMessage, Header, Headers as _, OwnedHeaders},
-    producer::FutureRecord,
+    producer::BaseRecord,
+    util::IntoOpaque,
 };
 use tandem_event_path::log::Record;
 use tandem_model::message::{Message, Position};
@@ -36,20 +37,21 @@ pub(crate) fn message(record: &BorrowedMessage<'_>, topic: &str) -> Message {
     }
 }
 
-/// A record to publish, for the client. Its topic has the name that Kafka uses.
-pub(crate) fn future_record<'a>(
+/// A record to publish, for the client. Its topic has the name that Kafka uses. The report about it carries `report`.
+pub(crate) fn for_producer<'a, R: IntoOpaque>(
     topic: &'a str,
     record: &'a Record<'_>,
-) -> FutureRecord<'a, str, [u8]> {
-    let future = FutureRecord::to(topic).key(record.key);
-    let future = match record.payload {
-        Some(payload) => future.payload(payload),
-        None => future,
+    report: R,
+) -> BaseRecord<'a, str, [u8], R> {
+    let sent = BaseRecord::with_opaque_to(topic, report).key(record.key);
+    let sent = match record.payload {
+        Some(payload) => sent.payload(payload),
+        None => sent,
     };
     if record.headers.is_empty() {
-        return future;
+        return sent;
     }
-    future.headers(record.headers.iter().fold(
+    sent.headers(record.headers.iter().fold(
         OwnedHeaders::new_with_capacity(record.headers.len()),
         |headers, (key, value)| {
             headers.insert(Header {

@@ -97,7 +97,7 @@ pub(crate) async fn ends(
         drop(consumer);
     });
     let broken_off =
-        |_| LogError::Away("the question about the topic's ends was broken off".into());
+        |_| LogError::Unavailable("the question about the topic's ends was broken off".into());
     answer.await.map_err(broken_off)?
 }
 
@@ -130,7 +130,7 @@ pub(crate) async fn since(
     // Calls of librdkafka block their thread, and so does dropping a client.
     let asked = tokio::task::spawn_blocking(move || ask(&consumer));
     let broken_off =
-        |_| LogError::Away("the question about the topic's times was broken off".into());
+        |_| LogError::Unavailable("the question about the topic's times was broken off".into());
     asked.await.map_err(broken_off)?.map_err(away)
 }
 

@@ -115,7 +115,7 @@ impl Shows {
     fn ask_for(&self, call: &str) -> Result<(), StoreError> {
         if *self.away_for.lock().unwrap() == Some(call) {
             self.asked_in_vain.fetch_add(1, Ordering::SeqCst);
-            return Err(StoreError::Away("as the test wants it".to_owned()));
+            return Err(StoreError::Unavailable("as the test wants it".to_owned()));
         }
         Ok(())
     }

@@ -15,13 +15,13 @@ use crate::{
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum Disruption {
     /// An instance is killed and started again.
     Kill,
     /// An instance is asked to stop and started again.
     Restart,
     /// No broker answers for a while.
-    BrokersAway,
+    BrokersDown,
     /// A partition has no leader for a while.
     LeaderLost,
     /// The session of a group member ends.
@@ -33,7 +33,7 @@ pub enum Trouble {
     /// The primary of a database is cut off, and another one takes its place. For a while the old one does not know.
     PrimaryCutOff,
     /// A database does not answer for a while.
-    StoreAway,
+    StoreDown,
     /// The clock of a machine jumps.
     ClockJump,
     /// The topic of keys is compacted.
@@ -57,49 +57,49 @@ pub enum Trouble {
     TopicMadeAnew,
 }
 
-const ALL: [Trouble; 17] = [
-    Trouble::Kill,
-    Trouble::Restart,
-    Trouble::BrokersAway,
-    Trouble::LeaderLost,
-    Trouble::Rebalance,
-    Trouble::TailBroken,
-    Trouble::FailOver,
-    Trouble::PrimaryCutOff,
-    Trouble::StoreAway,
-    Trouble::ClockJump,
-    Trouble::Compaction,
-    Trouble::Noise,
-    Trouble::Forgery,
-    Trouble::KeyForgery,
-    Trouble::Transaction,
-    Trouble::MorePartitions,
-    Trouble::Rebuild,
+const ALL: [Disruption; 17] = [
+    Disruption::Kill,
+    Disruption::Restart,
+    Disruption::BrokersDown,
+    Disruption::LeaderLost,
+    Disruption::Rebalance,
+    Disruption::TailBroken,
+    Disruption::FailOver,
+    Disruption::PrimaryCutOff,
+    Disruption::StoreDown,
+    Disruption::ClockJump,
+    Disruption::Compaction,
+    Disruption::Noise,
+    Disruption::Forgery,
+    Disruption::KeyForgery,
+    Disruption::Transaction,
+    Disruption::MorePartitions,
+    Disruption::Rebuild,
 ];
 
 /// The faults that make a log lose records. Only for runs in which it may.
-const LOSSES: [Trouble; 2] = [Trouble::Retention, Trouble::TopicMadeAnew];
+const LOSSES: [Disruption; 2] = [Disruption::Retention, Disruption::TopicMadeAnew];
 
 /// The largest error of a clock in milliseconds. The clocks of two instances may differ by 5 s.
 const WRONG: u64 = 2_400;
 
 /// The faults of this run, with or without losses of the log.
 #[must_use]
-pub fn troubles(loses: bool, forgers: Forgers) -> Vec<Trouble> {
+pub fn disruptions(loses: bool, forgers: Forgers) -> Vec<Disruption> {
     let share = draw(|chance| chance.between(100, 900));
     let all = ALL.iter().copied();
     // Records of the topic of keys name no system, so a foreign record there is always in our name.
-    let may_be = |it: &Trouble| *it != Trouble::KeyForgery || forgers == Forgers::Anybody;
-    let mut troubles: Vec<Trouble> = all
+    let may_be = |it: &Disruption| *it != Disruption::KeyForgery || forgers == Forgers::Anybody;
+    let mut disruptions: Vec<Disruption> = all
         .filter(|_| draw(|chance| chance.happens(share)))
         .filter(may_be)
         .collect();
     if loses {
         let one = draw(|chance| chance.pick(&LOSSES).copied());
         let other = draw(|chance| chance.happens(300)).then_some(LOSSES);
-        troubles.extend(one.into_iter().chain(other.into_iter().flatten()));
+        disruptions.extend(one.into_iter().chain(other.into_iter().flatten()));
     }
-    troubles
+    disruptions
 }
 
 /// Sets the probabilities of faults on the way to log and store from now on.
@@ -152,12 +152,12 @@ fn milliseconds(first: u64, last: u64) -> Duration {
 }
 
 /// Causes faults for a time.
-pub async fn rage(system: System, troubles: Vec<Trouble>, time: Duration) {
+pub async fn rage(system: System, disruptions: Vec<Disruption>, time: Duration) {
     let end = system.world.elapsed() + u64::try_from(time.as_nanos()).unwrap_or_default();
     while system.world.elapsed() < end {
         system.world.sleep(milliseconds(200, 7_000)).await;
-        if let Some(trouble) = draw(|chance| chance.pick(&troubles).copied()) {
-            make(&system, trouble);
+        if let Some(disruption) = draw(|chance| chance.pick(&disruptions).copied()) {
+            make(&system, disruption);
         }
     }
 }
@@ -167,16 +167,16 @@ fn some_topic() -> &'static str {
     topic.unwrap_or(CUSTOMERS)
 }
 
-fn make(system: &System, trouble: Trouble) {
-    system.world.note(|| format!("trouble: {trouble:?}"));
+fn make(system: &System, disruption: Disruption) {
+    system.world.note(|| format!("disruption: {disruption:?}"));
     let of_accounts = draw(|chance| chance.happens(500));
     let number = draw(|chance| chance.below(system.accounts_slots.len() as u64));
     let number = usize::try_from(number).unwrap_or_default();
-    match trouble {
-        Trouble::Kill | Trouble::Restart => {
-            match (trouble, of_accounts) {
-                (Trouble::Kill, true) => system.kill_accounts(number),
-                (Trouble::Kill, false) => system.kill_orders(number),
+    match disruption {
+        Disruption::Kill | Disruption::Restart => {
+            match (disruption, of_accounts) {
+                (Disruption::Kill, true) => system.kill_accounts(number),
+                (Disruption::Kill, false) => system.kill_orders(number),
                 (_, true) => system.stop_accounts(number),
                 (_, false) => system.stop_orders(number),
             }
@@ -190,8 +190,8 @@ fn make(system: &System, trouble: Trouble) {
                 }
             });
         }
-        Trouble::BrokersAway => system.cluster.go_away(milliseconds(100, 25_000)),
-        Trouble::LeaderLost => {
+        Disruption::BrokersDown => system.cluster.go_away(milliseconds(100, 25_000)),
+        Disruption::LeaderLost => {
             let topic = some_topic();
             let count = system.cluster.partitions(topic) as u64;
             let partition = usize::try_from(draw(|chance| chance.below(count)));
@@ -200,9 +200,9 @@ fn make(system: &System, trouble: Trouble) {
                 .cluster
                 .lose_leader(topic, partition.unwrap_or_default(), time);
         }
-        Trouble::Rebalance => system.cluster.expire_a_member(),
-        Trouble::TailBroken => system.cluster.break_a_tail(),
-        Trouble::FailOver => {
+        Disruption::Rebalance => system.cluster.expire_a_member(),
+        Disruption::TailBroken => system.cluster.break_a_tail(),
+        Disruption::FailOver => {
             let time = milliseconds(1, 6_000);
             if of_accounts {
                 system.customers.fail_over(time);
@@ -210,7 +210,7 @@ fn make(system: &System, trouble: Trouble) {
                 system.orders.fail_over(time);
             }
         }
-        Trouble::PrimaryCutOff => {
+        Disruption::PrimaryCutOff => {
             let (away, lingers) = (milliseconds(1, 6_000), milliseconds(500, 10_000));
             if of_accounts {
                 system.customers.depose(away, lingers);
@@ -218,7 +218,7 @@ fn make(system: &System, trouble: Trouble) {
                 system.orders.depose(away, lingers);
             }
         }
-        Trouble::StoreAway => {
+        Disruption::StoreDown => {
             let time = milliseconds(100, 15_000);
             if of_accounts {
                 system.customers.go_away(time);
@@ -226,7 +226,7 @@ fn make(system: &System, trouble: Trouble) {
                 system.orders.go_away(time);
             }
         }
-        Trouble::ClockJump => {
+        Disruption::ClockJump => {
             let wrong = draw(|chance| chance.below(2 * WRONG));
             let wrong = i64::try_from(wrong).unwrap_or_default() - WRONG.cast_signed();
             if of_accounts {
@@ -235,29 +235,29 @@ fn make(system: &System, trouble: Trouble) {
                 system.orders_slots[number].wrong.set(wrong);
             }
         }
-        Trouble::Noise => system.cluster.make_noise(some_topic()),
-        Trouble::Forgery => system.cluster.forge(CUSTOMERS),
-        Trouble::KeyForgery => system.cluster.forge_key(KEY_TOPIC),
-        Trouble::Transaction => {
+        Disruption::Noise => system.cluster.make_noise(some_topic()),
+        Disruption::Forgery => system.cluster.forge(CUSTOMERS),
+        Disruption::KeyForgery => system.cluster.forge_key(KEY_TOPIC),
+        Disruption::Transaction => {
             let time = milliseconds(100, 20_000);
             system.cluster.transact(some_topic(), time);
         }
-        Trouble::MorePartitions => {
+        Disruption::MorePartitions => {
             let topic = some_topic();
             if system.cluster.partitions(topic) < 6 {
                 system.cluster.add_partitions(topic, 1);
             }
         }
-        Trouble::Rebuild => {
+        Disruption::Rebuild => {
             if of_accounts {
                 system.rebuild_accounts(number);
             } else {
                 system.rebuild_orders(number);
             }
         }
-        Trouble::Retention => loss::lose(system, Loss::Retention),
-        Trouble::TopicMadeAnew => loss::lose(system, Loss::MadeAnew),
-        Trouble::Compaction => {
+        Disruption::Retention => loss::lose(system, Loss::Retention),
+        Disruption::TopicMadeAnew => loss::lose(system, Loss::MadeAnew),
+        Disruption::Compaction => {
             let spared = draw(|chance| chance.below(4)).cast_signed();
             system.cluster.compact(KEY_TOPIC, spared);
         }

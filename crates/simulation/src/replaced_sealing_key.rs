@@ -30,7 +30,7 @@ use crate::{
     faults::Faults,
     history::History,
     log::foreign::Forgers,
-    nemesis::{self, Trouble},
+    nemesis::{self, Disruption},
     process::Process,
     store::{Database, Kind},
     system::{System, new_sealer},
@@ -39,16 +39,16 @@ use crate::{
 pub use crate::system::SealingKeys;
 
 /// The faults in the meantime.
-const TROUBLES: [Trouble; 9] = [
-    Trouble::Kill,
-    Trouble::Kill,
-    Trouble::Kill,
-    Trouble::Restart,
-    Trouble::FailOver,
-    Trouble::PrimaryCutOff,
-    Trouble::LeaderLost,
-    Trouble::BrokersAway,
-    Trouble::Rebuild,
+const DISRUPTIONS: [Disruption; 9] = [
+    Disruption::Kill,
+    Disruption::Kill,
+    Disruption::Kill,
+    Disruption::Restart,
+    Disruption::FailOver,
+    Disruption::PrimaryCutOff,
+    Disruption::LeaderLost,
+    Disruption::BrokersDown,
+    Disruption::Rebuild,
 ];
 /// The duration of these faults.
 const TROUBLED: Duration = Duration::from_secs(20);
@@ -110,7 +110,11 @@ pub async fn replace(
     system.seal_with(SealingKeys::NewFirst);
     roll(system).await;
     nemesis::set_odds(system, forgers);
-    let rage = world.task(nemesis::rage(system.clone(), TROUBLES.to_vec(), TROUBLED));
+    let rage = world.task(nemesis::rage(
+        system.clone(),
+        DISRUPTIONS.to_vec(),
+        TROUBLED,
+    ));
     let operators = (0..OPERATORS).map(|_| {
         let system = system.clone();
         world.task(async move { through(&system, TROUBLED + PEACEFUL).await })

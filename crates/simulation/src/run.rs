@@ -133,8 +133,8 @@ async fn simulate(seed: u64, options: &Options) -> Report {
     options.faults.plant();
     let world = World::begin(options.trace);
     let (layout, history, known) = (layout(seed), History::default(), Known::default());
-    let troubles = nemesis::troubles(options.loses, options.forgers);
-    world.note(|| format!("seed {seed}: {layout:?}, {troubles:?}"));
+    let disruptions = nemesis::disruptions(options.loses, options.forgers);
+    world.note(|| format!("seed {seed}: {layout:?}, {disruptions:?}"));
     let system = System::new(&world, layout, &options.faults);
     system.start_all();
     nemesis::set_odds(&system, options.forgers);
@@ -145,7 +145,7 @@ async fn simulate(seed: u64, options: &Options) -> Report {
         world.spawn(followed);
     }
     let time = Duration::from_secs(draw(|chance| chance.between(10, 60)));
-    let rage = world.task(nemesis::rage(system.clone(), troubles, time));
+    let rage = world.task(nemesis::rage(system.clone(), disruptions, time));
     let clients = draw(|chance| chance.between(1, 4));
     let requests = usize::try_from(draw(|chance| chance.between(5, 20))).unwrap_or_default();
     let clients = (0..clients).map(|number| {

@@ -211,14 +211,14 @@ impl<S> Commands<'_, S> {
             Some(Bson::Int64(matched)) => u64::try_from(*matched).unwrap_or_default(),
             _ => 0,
         };
-        let fates = Fates::read(reply, count)?.map_err(StoreError::Away)?;
+        let fates = Fates::read(reply, count)?.map_err(StoreError::Unavailable)?;
         let mut refused = Vec::new();
         for (place, fate) in fates.fates.into_iter().enumerate() {
             match fate {
                 Fate::Done => {}
                 Fate::NoMatch | Fate::KeyTaken => refused.push(first + place),
                 Fate::Passing(reason) | Fate::Failed(reason) => {
-                    return Err(StoreError::Away(reason));
+                    return Err(StoreError::Unavailable(reason));
                 }
             }
         }

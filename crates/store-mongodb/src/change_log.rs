@@ -218,7 +218,7 @@ impl ChangeLog for MongoChangeLog {
         let second = in_place.put(&first.refused, again).await?;
         match second.refused.first() {
             None => Ok(first.replaced + removed),
-            Some(wanted) => Err(StoreError::Away(format!(
+            Some(wanted) => Err(StoreError::Unavailable(format!(
                 "the entry {} is being written by somebody else",
                 wanted.id
             ))),

@@ -102,14 +102,14 @@ impl MongoStore {
         match tokio::time::timeout(PING_LIMIT, asked).await {
             Ok(answer) => answer.map(drop),
             // The driver would continue to look for a server. What it has seen so far gives the reason.
-            Err(_) => Err(StoreError::Away(self.failures.sentence().unwrap_or_else(
-                || {
+            Err(_) => Err(StoreError::Unavailable(
+                self.failures.sentence().unwrap_or_else(|| {
                     format!(
                         "MongoDB did not answer within {} ms",
                         PING_LIMIT.as_millis()
                     )
-                },
-            ))),
+                }),
+            )),
         }
     }
 }
@@ -128,14 +128,14 @@ pub(super) fn milliseconds(duration: Duration) -> i64 {
 /// Runs an operation with the time limit of calls, 8 s. Every call to the server goes through it.
 ///
 /// # Errors
-/// The operation's, or [`StoreError::Away`] when the limit is exceeded.
+/// The operation's, or [`StoreError::Unavailable`] when the limit is exceeded.
 pub async fn limited<T>(
     operation: impl Future<Output = mongodb::error::Result<T>>,
 ) -> Result<T, StoreError> {
     tokio::time::timeout(CALL_LIMIT, operation)
         .await
         .map_err(|_| {
-            StoreError::Away(format!(
+            StoreError::Unavailable(format!(
                 "MongoDB did not answer within {} s",
                 CALL_LIMIT.as_secs()
             ))

@@ -33,7 +33,7 @@ pub fn away(error: Error) -> StoreError {
         ErrorKind::Bson(_) | ErrorKind::InvalidResponse { .. } => {
             StoreError::Corrupt(error.to_string())
         }
-        _ => StoreError::Away(sentence(&error)),
+        _ => StoreError::Unavailable(sentence(&error)),
     }
 }
 

@@ -161,7 +161,7 @@ impl GroupCommit {
 
 /// The error for callers whose writer has ended.
 pub(super) fn stopped() -> StoreError {
-    StoreError::Away("the connection to MongoDB has been closed".to_owned())
+    StoreError::Unavailable("the connection to MongoDB has been closed".to_owned())
 }
 
 struct Writer {
@@ -202,11 +202,11 @@ impl Writer {
                 Err(Undecided::Passing(reason)) => reason,
                 Err(Undecided::Failed(error)) => {
                     let message = match error {
-                        StoreError::Away(why) => why,
+                        StoreError::Unavailable(why) => why,
                         other => other.to_string(),
                     };
                     for waiting in batch {
-                        answer(waiting, Err(StoreError::Away(message.clone())));
+                        answer(waiting, Err(StoreError::Unavailable(message.clone())));
                     }
                     return;
                 }
@@ -220,7 +220,7 @@ impl Writer {
             if started.elapsed() + pause > RETRY_LIMIT {
                 tracing::warn!(collection = %self.collection, statements = batch.len(), %reason, "MongoDB does not take writes");
                 for waiting in batch {
-                    answer(waiting, Err(StoreError::Away(reason.clone())));
+                    answer(waiting, Err(StoreError::Unavailable(reason.clone())));
                 }
                 return;
             }
@@ -278,7 +278,7 @@ impl Writer {
                 Fate::Done => answer(waiting, Ok(Outcome::Written)),
                 Fate::NoMatch => answer(waiting, Ok(Outcome::Stale)),
                 Fate::KeyTaken => answer(waiting, Ok(Outcome::KeyTaken)),
-                Fate::Failed(message) => answer(waiting, Err(StoreError::Away(message))),
+                Fate::Failed(message) => answer(waiting, Err(StoreError::Unavailable(message))),
                 Fate::Passing(message) => {
                     reason = message;
                     undecided.push(waiting);
@@ -394,7 +394,7 @@ impl Statement {
         if sent_before && seen.revision - self.expected_revision > RECENT_EVENTS {
             // It may have been written, and followed by so many other writes that the document no longer has the id of
             // its event.
-            return Err(StoreError::Away(
+            return Err(StoreError::Unavailable(
                 "it cannot be told whether the change was written".to_owned(),
             ));
         }

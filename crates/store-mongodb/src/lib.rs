@@ -2,7 +2,7 @@
 //!
 //! A service connects once with a [`MongoStore`] and creates its adapters on it: [`MongoAggregates`],
 //! [`MongoChangeLog`], [`MongoDeadLetters`]. Connecting does not wait. While a server is unavailable, each call fails
-//! with [`Away`](tandem_event_path::store::StoreError::Away); the driver reconnects by itself. Call each adapter's
+//! with [`Unavailable`](tandem_event_path::store::StoreError::Unavailable); the driver reconnects by itself. Call each adapter's
 //! `prepare` until it succeeds: it creates the indexes.
 //!
 //! Times are BSON dates (milliseconds), event ids are BSON binaries of subtype 4 (16 bytes, shown as `UUID("…")`).

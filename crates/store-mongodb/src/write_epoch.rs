@@ -56,7 +56,7 @@ impl MongoStore {
         };
         let reply: Document = limited(async { self.database().run_command(command).await }).await?;
         let is_written = reply.get_i32("n").is_ok_and(|written| written == 1);
-        let fates = Fates::read(reply, 1)?.map_err(StoreError::Away)?;
+        let fates = Fates::read(reply, 1)?.map_err(StoreError::Unavailable)?;
         if !is_written {
             return Err(unwritable(format!("{COLLECTION}: {:?}", fates.fates)));
         }

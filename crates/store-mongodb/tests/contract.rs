@@ -209,20 +209,23 @@ async fn connecting_waits_for_nobody_and_calls_say_that_the_server_is_away() {
     let started = Instant::now();
     let store = MongoStore::connect(&uri, "away").await.unwrap();
     assert!(started.elapsed() < Duration::from_secs(1));
-    assert!(matches!(store.ping().await, Err(StoreError::Away(_))));
+    assert!(matches!(
+        store.ping().await,
+        Err(StoreError::Unavailable(_))
+    ));
     let aggregates = MongoAggregates::<Sample>::new(store);
     assert!(matches!(
         aggregates.prepare().await,
-        Err(StoreError::Away(_))
+        Err(StoreError::Unavailable(_))
     ));
     assert!(matches!(
         aggregates.get_many(&["1".to_owned()]).await,
-        Err(StoreError::Away(_))
+        Err(StoreError::Unavailable(_))
     ));
     let write = write_of(&Sample::example("1", 1), 1, None);
     assert!(matches!(
         aggregates.write(&write).await,
-        Err(StoreError::Away(_))
+        Err(StoreError::Unavailable(_))
     ));
     assert!(
         started.elapsed() < Duration::from_secs(20),

@@ -220,7 +220,7 @@ impl Writer {
                 match self.jobs.recv_timeout(left) {
                     Ok(job) => {
                         let first = self.last_failure.get();
-                        let away = || StoreError::Away(reason.clone());
+                        let away = || StoreError::Unavailable(reason.clone());
                         job.answer(Err(first.unwrap_or_else(away)));
                     }
                     Err(RecvTimeoutError::Timeout) => break,
@@ -282,7 +282,7 @@ impl Writer {
                 Err(Failure::Job(index, error)) => {
                     let error = match error {
                         // The file failed during this job. It is opened again even if no other job comes.
-                        failure @ StoreError::Away(_) => self.fails(failure),
+                        failure @ StoreError::Unavailable(_) => self.fails(failure),
                         error @ StoreError::Corrupt(_) => error,
                     };
                     batch.remove(index).answer(Err(error));
@@ -290,10 +290,10 @@ impl Writer {
                 Err(Failure::All(error)) => {
                     tracing::error!(%error, jobs = batch.len(), "the embedded store could not commit");
                     let reason = match self.fails(error) {
-                        StoreError::Away(reason) | StoreError::Corrupt(reason) => reason,
+                        StoreError::Unavailable(reason) | StoreError::Corrupt(reason) => reason,
                     };
                     for job in batch.drain(..) {
-                        job.answer(Err(StoreError::Away(reason.clone())));
+                        job.answer(Err(StoreError::Unavailable(reason.clone())));
                     }
                 }
             }
@@ -346,5 +346,5 @@ impl Failure {
 }
 
 fn stopped() -> StoreError {
-    StoreError::Away("the embedded store has been closed".to_owned())
+    StoreError::Unavailable("the embedded store has been closed".to_owned())
 }

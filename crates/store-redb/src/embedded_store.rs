@@ -111,7 +111,9 @@ impl EmbeddedStore {
         tokio::task::spawn_blocking(move || Ok(work(&begin(&database)?)?))
             .await
             .map_err(|error| {
-                StoreError::Away(format!("a read of the embedded store ended early: {error}"))
+                StoreError::Unavailable(format!(
+                    "a read of the embedded store ended early: {error}"
+                ))
             })?
     }
 

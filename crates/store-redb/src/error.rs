@@ -82,7 +82,7 @@ pub fn away(error: impl Into<redb::Error>) -> StoreError {
         | redb::Error::TypeDefinitionChanged { .. }
         | redb::Error::TableDoesNotExist(_)
         | redb::Error::ValueTooLarge(_)) => StoreError::Corrupt(error.to_string()),
-        error => StoreError::Away(error.to_string()),
+        error => StoreError::Unavailable(error.to_string()),
     }
 }
 

@@ -48,7 +48,7 @@ impl File {
         let database = self.database.read();
         let database = database.unwrap_or_else(PoisonError::into_inner);
         database.clone().ok_or_else(|| {
-            StoreError::Away("the file is being opened again after an error".to_owned())
+            StoreError::Unavailable("the file is being opened again after an error".to_owned())
         })
     }
 

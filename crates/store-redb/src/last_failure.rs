@@ -24,7 +24,7 @@ impl LastFailure {
     pub(super) fn note(&self, ended: &Result<Outcome, StoreError>) {
         match ended {
             Ok(Outcome::Written) => self.set(None),
-            Err(failure @ StoreError::Away(_)) => self.set(Some(failure.clone())),
+            Err(failure @ StoreError::Unavailable(_)) => self.set(Some(failure.clone())),
             _ => {}
         }
     }
@@ -37,7 +37,9 @@ mod tests {
     #[test]
     fn a_failure_is_over_when_a_command_has_been_written() {
         let last = LastFailure::default();
-        last.note(&Err(StoreError::Away("no space left on device".to_owned())));
+        last.note(&Err(StoreError::Unavailable(
+            "no space left on device".to_owned(),
+        )));
         assert!(last.get().is_some());
         last.note(&Ok(Outcome::Stale));
         last.note(&Ok(Outcome::KeyTaken));

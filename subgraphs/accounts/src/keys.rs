@@ -148,7 +148,7 @@ impl Heals for KeyHealing {
 
 impl KeyHealing {
     async fn heal_some(&self, page: &[Customer]) -> Result<u64, StoreError> {
-        let away = |error| StoreError::Away(format!("the topic of keys: {error}"));
+        let away = |error| StoreError::Unavailable(format!("the topic of keys: {error}"));
         let stored = known(page.iter());
         let ids: HashSet<String> = stored
             .wrapped

@@ -91,12 +91,12 @@ impl RewrapCustomers {
             .any(|stored| !stored.pending.is_empty())
         {
             let reason = "changes of customers are still to be published".to_owned();
-            return Err(StoreError::Away(reason));
+            return Err(StoreError::Unavailable(reason));
         }
         let published = self.log.publish_states(customers).await;
         published
             .map(drop)
-            .map_err(|error| StoreError::Away(error.to_string()))
+            .map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 
     /// Publishes the stored key of each customer whose key on the topic is wrapped with an older key or was just
@@ -131,7 +131,7 @@ impl RewrapCustomers {
             Some(async move {
                 let sent = self.topic.publish(id, Some(wrapped)).await;
                 sent.map(|()| id.to_owned())
-                    .map_err(|error| StoreError::Away(format!("the topic of keys: {error}")))
+                    .map_err(|error| StoreError::Unavailable(format!("the topic of keys: {error}")))
             })
         });
         let published = try_join_all(publishing).await?;

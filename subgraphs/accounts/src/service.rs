@@ -8,11 +8,11 @@ use clap::Args;
 use tandem_assembly::{
     admin::{
         self, AdminToken,
-        audit::AuditOffice,
-        dead_letters::{DeadLetterOffice, RetryProjection},
+        audit::AuditOperations,
+        dead_letters::{DeadLetterOperations, RetryProjection},
         guarded,
-        keys::KeyOffice,
-        log::LogOffice,
+        keys::KeyOperations,
+        log::LogOperations,
         rebuild::Rebuilder,
         rotation::KeyRotation,
     },
@@ -204,7 +204,7 @@ fn assemble(
         letters: Arc::clone(&stores.dead_letters),
         waiting: vec![waiting.clone()],
     };
-    let office = DeadLetterOffice::open(
+    let operations = DeadLetterOperations::open(
         Arc::new(letters),
         vec![Arc::new(RetryProjection {
             projection: Arc::clone(&audit),
@@ -269,14 +269,14 @@ fn assemble(
         shutdown.clone(),
     );
     rotation.resume();
-    let log_office = LogOffice::new(
+    let log_office = LogOperations::new(
         watch.clone(),
         log_restore,
         Some(Arc::new(healing.clone())),
         shutdown.clone(),
     );
-    let key_office = KeyOffice::new(vec![waiting.clone()], Some(Arc::new(healing)));
-    let audits = AuditOffice::new(
+    let key_office = KeyOperations::new(vec![waiting.clone()], Some(Arc::new(healing)));
+    let audits = AuditOperations::new(
         Arc::clone(&stores.changes),
         Arc::clone(&log),
         TOPIC,
@@ -291,7 +291,7 @@ fn assemble(
     components::log(health, &watch);
     components::projection(health, "audit", audit_status, i64::MAX, None);
     components::data_keys(health, vec![waiting.clone()], sealer);
-    let operator = office
+    let operator = operations
         .routes()
         .merge(rebuilder.routes())
         .merge(key_office.routes())

@@ -165,7 +165,9 @@ impl OrderCommands {
                 commands.carry_out(request, &origin).await
             }))
             .await
-            .map_err(|error| StoreError::Away(format!("a command was broken off: {error}")))?
+            .map_err(|error| {
+                StoreError::Unavailable(format!("a command was broken off: {error}"))
+            })?
     }
 
     async fn carry_out(&self, request: PlaceOrder, origin: &Origin) -> Result<Order, Refused> {

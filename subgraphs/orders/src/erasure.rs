@@ -176,7 +176,7 @@ impl Forgetting {
             }
         }
         self.forget_answers(&ids).await?;
-        Err(StoreError::Away(format!(
+        Err(StoreError::Unavailable(format!(
             "the orders of {customer_id} change faster than the person is taken out"
         )))
     }

@@ -7,10 +7,10 @@ use clap::Args;
 use tandem_assembly::{
     admin::{
         self, AdminToken,
-        dead_letters::{DeadLetterOffice, RetryProjection},
+        dead_letters::{DeadLetterOperations, RetryProjection},
         guarded,
-        keys::KeyOffice,
-        log::LogOffice,
+        keys::KeyOperations,
+        log::LogOperations,
         rebuild::Rebuilder,
         rotation::KeyRotation,
     },
@@ -278,7 +278,7 @@ fn assemble(
         letters: Arc::clone(&own.dead_letters),
         waiting: vec![waiting_customers.clone(), waiting_orders.clone()],
     };
-    let office = DeadLetterOffice::open(
+    let operations = DeadLetterOperations::open(
         Arc::new(letters),
         vec![
             Arc::new(RetryProjection {
@@ -339,7 +339,7 @@ fn assemble(
     watch.start(shutdown);
     let rebuilder = Rebuilder::new(targets, Arc::clone(&log), sealer.clone(), shutdown.clone())
         .watching(watch.clone());
-    let log_office = LogOffice::new(
+    let log_office = LogOperations::new(
         watch.clone(),
         Arc::new(LogRestore::new(
             Arc::clone(&own.aggregates),
@@ -371,7 +371,7 @@ fn assemble(
         vec![waiting_customers.clone(), waiting_orders.clone()],
         sealer,
     );
-    let key_office = KeyOffice::new(vec![waiting_customers, waiting_orders.clone()], None);
+    let key_office = KeyOperations::new(vec![waiting_customers, waiting_orders.clone()], None);
     let commands = OrderCommands::new(
         CommandHandler::new(Arc::clone(&own.aggregates), Some(relay), shutdown)
             .behind(gate.clone())
@@ -392,7 +392,7 @@ fn assemble(
         orders: own.aggregates,
         gate,
     };
-    let operator = office
+    let operator = operations
         .routes()
         .merge(rebuilder.routes())
         .merge(key_office.routes())

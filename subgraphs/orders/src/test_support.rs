@@ -231,7 +231,7 @@ impl ReplicaStore for CountingReplica {
     ) -> Result<Vec<ReplicaCustomer>, StoreError> {
         let before = self.pages.fetch_add(1, Ordering::SeqCst);
         if before >= self.away_after.load(Ordering::SeqCst) {
-            return Err(StoreError::Away("as the test wants".to_owned()));
+            return Err(StoreError::Unavailable("as the test wants".to_owned()));
         }
         self.inner.page(after, limit).await
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{CAUGHT_UP, trouble};
+use super::{CAUGHT_UP, disruption};
 use crate::support::{Client, Tandem, browser::Page};
 
 const FOLLOW: &str = include_str!("follow.js");
@@ -41,7 +41,7 @@ async fn follow(tandem: &Tandem) {
     .await;
     let (history, placed) = tokio::task::block_in_place(|| {
         let client = Client::new();
-        trouble(tandem, &client)
+        disruption(tandem, &client)
     });
     let mut expected: Vec<(&str, i64)> = placed.iter().map(|id| (id.as_str(), 1)).collect();
     let acknowledged = history.orders.iter();

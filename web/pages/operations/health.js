@@ -12,7 +12,7 @@ const WORDS = {
 const UNKNOWN = ["", "not known"];
 const GATEWAY = "gateway";
 const PARTS = [GATEWAY, ...SERVICES];
-const REASONS = ["error", "reason", "trouble", "refusal", "alarms"];
+const REASONS = ["error", "reason", "failure", "refusal", "alarms"];
 const states = {};
 
 function facts(details, left) {

@@ -4,7 +4,7 @@
 //! Retrying or discarding many letters is a background job. It continues when its caller disconnects, and any operator
 //! can query its progress.
 
-mod office;
+mod operations;
 mod retry;
 mod views;
 
@@ -22,7 +22,7 @@ use tandem_service::web::{json::ProblemJson, problem::Problem};
 
 use super::{documents, may_see_persons};
 
-pub use office::DeadLetterOffice;
+pub use operations::DeadLetterOperations;
 pub use retry::{Retry, RetryError, RetryProjection};
 pub use tandem_event_path::{
     dead_letter_topic::dead_letter_topic,
@@ -33,7 +33,7 @@ pub use views::{JobView, LetterPage, LetterView, ListRequest, Work};
 /// Letters per page, unless the caller requests fewer.
 const PAGE: usize = 200;
 
-impl DeadLetterOffice {
+impl DeadLetterOperations {
     /// The routes `/admin/dead-letters`, and below it `letter`, `retry`, `discard`, `discard-all` and `job`.
     pub fn routes(self) -> Router {
         Router::new()
@@ -74,7 +74,7 @@ fn read_cursor(text: &str) -> Option<LetterId> {
     )
 )]
 pub(super) async fn list(
-    State(office): State<DeadLetterOffice>,
+    State(operations): State<DeadLetterOperations>,
     Query(request): Query<ListRequest>,
 ) -> Result<Json<LetterPage>, Response> {
     let ListRequest {
@@ -93,7 +93,7 @@ pub(super) async fn list(
         after => after.flatten(),
     };
     let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let letters = &office.inner.letters;
+    let letters = &operations.inner.letters;
     // One more than requested shows whether there is another page.
     let mut found = letters
         .dead_letters(&filter, after.as_ref(), limit + 1)
@@ -136,12 +136,12 @@ pub(super) async fn list(
     )
 )]
 pub(super) async fn show(
-    State(office): State<DeadLetterOffice>,
+    State(operations): State<DeadLetterOperations>,
     access: Option<Extension<Access>>,
     Query(id): Query<LetterId>,
 ) -> Result<Json<LetterView>, Response> {
     let is_shown = access.is_none_or(|Extension(access)| may_see_persons(&access));
-    let found = office.inner.letters.dead_letter(&id).await;
+    let found = operations.inner.letters.dead_letter(&id).await;
     match found.map_err(|error| away(&error))? {
         Some(letter) if is_shown => Ok(Json(letter.into())),
         Some(letter) => Ok(Json(LetterView::from(letter).without_body())),
@@ -151,11 +151,11 @@ pub(super) async fn show(
 
 /// Starts a job with the letters that match a filter. If there are none, the answer says so.
 async fn begin(
-    office: DeadLetterOffice,
+    operations: DeadLetterOperations,
     work: Work,
     filter: DeadLetterFilter,
 ) -> Result<(StatusCode, Json<JobView>), Response> {
-    let count = office.inner.letters.count(&filter).await;
+    let count = operations.inner.letters.count(&filter).await;
     let total = count.map_err(|error| away(&error))?;
     if total == 0 {
         let of = match (&filter.key, &filter.consumer) {
@@ -168,7 +168,7 @@ async fn begin(
         };
         return Err(Problem::not_found(format!("there are no dead letters{of}")).into_response());
     }
-    match office.begin(work, filter, total) {
+    match operations.begin(work, filter, total) {
         Ok(job) => Ok((StatusCode::ACCEPTED, Json(job))),
         Err(running) => Err(Problem::new(StatusCode::CONFLICT)
             .with_detail(format!(
@@ -193,10 +193,10 @@ async fn begin(
     )
 )]
 pub(super) async fn retry(
-    State(office): State<DeadLetterOffice>,
+    State(operations): State<DeadLetterOperations>,
     ProblemJson(filter): ProblemJson<DeadLetterFilter>,
 ) -> Result<(StatusCode, Json<JobView>), Response> {
-    begin(office, Work::Retry, filter).await
+    begin(operations, Work::Retry, filter).await
 }
 
 /// Removes dead letters without taking them, in the background.
@@ -215,10 +215,10 @@ pub(super) async fn retry(
     )
 )]
 pub(super) async fn discard_all(
-    State(office): State<DeadLetterOffice>,
+    State(operations): State<DeadLetterOperations>,
     ProblemJson(filter): ProblemJson<DeadLetterFilter>,
 ) -> Result<(StatusCode, Json<JobView>), Response> {
-    begin(office, Work::Discard, filter).await
+    begin(operations, Work::Discard, filter).await
 }
 
 /// How far the work on dead letters is that was begun last.
@@ -231,8 +231,10 @@ pub(super) async fn discard_all(
         (status = 404, description = "None was begun since the service started.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn job(State(office): State<DeadLetterOffice>) -> Result<Json<JobView>, Response> {
-    let job = office.job().clone();
+pub(super) async fn job(
+    State(operations): State<DeadLetterOperations>,
+) -> Result<Json<JobView>, Response> {
+    let job = operations.job().clone();
     job.map(Json).ok_or_else(|| {
         Problem::not_found("no work on dead letters was begun since the service started")
             .into_response()
@@ -254,12 +256,12 @@ pub(super) async fn job(State(office): State<DeadLetterOffice>) -> Result<Json<J
     )
 )]
 pub(super) async fn discard(
-    State(office): State<DeadLetterOffice>,
+    State(operations): State<DeadLetterOperations>,
     ProblemJson(id): ProblemJson<LetterId>,
 ) -> Result<Json<bool>, Response> {
     // Continues when the caller disconnects, so that a discard is always completed.
-    let shutdown = office.inner.shutdown.clone();
-    let discarding = shutdown.spawn(async move { office.discard(&id).await });
+    let shutdown = operations.inner.shutdown.clone();
+    let discarding = shutdown.spawn(async move { operations.discard(&id).await });
     match discarding.await {
         Ok(Ok(true)) => Ok(Json(true)),
         Ok(Ok(false)) => Err(Problem::not_found("there is no such dead letter").into_response()),

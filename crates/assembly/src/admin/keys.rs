@@ -42,12 +42,12 @@ pub struct Healed {
 
 /// The data keys of one service.
 #[derive(Clone)]
-pub struct KeyOffice {
+pub struct KeyOperations {
     waiting: Vec<Waiting>,
     heals: Option<Arc<dyn Heals>>,
 }
 
-impl KeyOffice {
+impl KeyOperations {
     /// Lists these waiting events. `heals` publishes lost keys, in the service that owns the keys.
     #[must_use]
     pub fn new(waiting: Vec<Waiting>, heals: Option<Arc<dyn Heals>>) -> Self {
@@ -74,10 +74,10 @@ impl KeyOffice {
     )
 )]
 pub(super) async fn list(
-    State(office): State<KeyOffice>,
+    State(operations): State<KeyOperations>,
 ) -> Result<Json<Vec<WaitingView>>, Response> {
     let mut all = Vec::new();
-    for waiting in &office.waiting {
+    for waiting in &operations.waiting {
         let some = waiting.list(LIMIT.saturating_sub(all.len())).await;
         all.extend(some.map_err(|error| unavailable(&error))?);
     }
@@ -97,8 +97,10 @@ pub(super) async fn list(
         (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn publish(State(office): State<KeyOffice>) -> Result<Json<Healed>, Response> {
-    let Some(heals) = office.heals.clone() else {
+pub(super) async fn publish(
+    State(operations): State<KeyOperations>,
+) -> Result<Json<Healed>, Response> {
+    let Some(heals) = operations.heals.clone() else {
         return Err(Problem::new(StatusCode::NOT_FOUND)
             .with_detail("this service does not publish data keys: accounts does")
             .into_response());

@@ -32,7 +32,7 @@ const STANDS: Duration = Duration::from_secs(2);
 
 /// The logs of one service.
 #[derive(Clone)]
-pub struct LogOffice {
+pub struct LogOperations {
     watch: LogWatch,
     restores: Arc<dyn RestoresLog>,
     heals: Option<Arc<dyn Heals>>,
@@ -43,7 +43,7 @@ pub struct LogOffice {
 /// When the logs were read, and what was found.
 type Looked = (Instant, Vec<LogView>);
 
-impl LogOffice {
+impl LogOperations {
     /// Reports on the watched logs, and restores the service's own log. `heals` publishes lost data keys first.
     #[must_use]
     pub fn new(
@@ -110,8 +110,10 @@ impl LogOffice {
         (status = 503, description = "The logs were not looked at yet.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn status(State(office): State<LogOffice>) -> Result<Json<Vec<Alarm>>, Response> {
-    office.watch.alarms().map(Json).ok_or_else(|| {
+pub(super) async fn status(
+    State(operations): State<LogOperations>,
+) -> Result<Json<Vec<Alarm>>, Response> {
+    operations.watch.alarms().map(Json).ok_or_else(|| {
         Problem::unavailable("the logs were not looked at yet; ask again in a moment")
             .into_response()
     })
@@ -128,10 +130,10 @@ pub(super) async fn status(State(office): State<LogOffice>) -> Result<Json<Vec<A
     )
 )]
 pub(super) async fn partitions(
-    State(office): State<LogOffice>,
+    State(operations): State<LogOperations>,
 ) -> Result<Json<Vec<LogView>>, Response> {
-    let clock = office.shutdown.clock();
-    match clock.timeout(LOOK, office.logs()).await {
+    let clock = operations.shutdown.clock();
+    match clock.timeout(LOOK, operations.logs()).await {
         Ok(Ok(logs)) => Ok(Json(logs)),
         Ok(Err(error)) => Err(Problem::unavailable(error.to_string()).into_response()),
         Err(_) => Err(Problem::unavailable(format!(
@@ -152,8 +154,10 @@ pub(super) async fn partitions(
         (status = 503, description = "The store or Kafka is away; ask again later.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn accept(State(office): State<LogOffice>) -> Result<Json<Vec<Alarm>>, Response> {
-    match office.watch.accept().await {
+pub(super) async fn accept(
+    State(operations): State<LogOperations>,
+) -> Result<Json<Vec<Alarm>>, Response> {
+    match operations.watch.accept().await {
         Ok(accepted) => {
             tracing::warn!(
                 ?accepted,
@@ -174,10 +178,10 @@ pub(super) async fn accept(State(office): State<LogOffice>) -> Result<Json<Vec<A
         (status = 200, description = "A line for each step, as long as it goes on.", content_type = "application/x-ndjson"),
     )
 )]
-pub(super) async fn restore(State(office): State<LogOffice>) -> Response {
+pub(super) async fn restore(State(operations): State<LogOperations>) -> Response {
     let (lines, lines_out) = mpsc::channel::<Line>(64);
-    office.shutdown.clone().spawn(async move {
-        let line = match office.restore(&lines).await {
+    operations.shutdown.clone().spawn(async move {
+        let line = match operations.restore(&lines).await {
             Ok(restored) => {
                 tracing::warn!(restored, "what the log lacked was written to it");
                 Line::Done(Done {

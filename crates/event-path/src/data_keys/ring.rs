@@ -251,7 +251,7 @@ impl KeyRing {
     pub async fn publish(&self, subject: &str, wrapped: Option<&str>) -> Result<(), PublishError> {
         if !*self.0.is_claimed.borrow() {
             let reason = "whose the topics are is still being found out";
-            return Err(PublishError::Away(reason.to_owned()));
+            return Err(PublishError::Unavailable(reason.to_owned()));
         }
         let body = publication(self.0.topic, subject, wrapped).payload;
         let record = Record::new(self.0.topic, subject, body.as_deref().map(str::as_bytes));

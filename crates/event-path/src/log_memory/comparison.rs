@@ -41,7 +41,7 @@ impl LogWatch {
                 Ok(state) => state.ends,
                 // The store remembers partitions, so their absence is a difference and not a failure.
                 Err(LogError::NoPartitions(_)) if !recalled.is_empty() => Ends::new(),
-                Err(error) => return Err(StoreError::Away(error.to_string())),
+                Err(error) => return Err(StoreError::Unavailable(error.to_string())),
             };
             let mut found = Found::default();
             if closely {

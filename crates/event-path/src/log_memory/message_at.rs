@@ -35,7 +35,7 @@ impl LogWatch {
         if at.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let away = |error: LogError| StoreError::Away(error.to_string());
+        let away = |error: LogError| StoreError::Unavailable(error.to_string());
         let tail = self.0.log.tail(topic, &at, Attention::Prompt);
         let tail = tail.map_err(away)?;
         let read = self
@@ -44,7 +44,7 @@ impl LogWatch {
             .timeout(READ, records_at(tail.as_ref(), &at))
             .await;
         let found = read
-            .map_err(|_| StoreError::Away(format!("{topic} was silent")))?
+            .map_err(|_| StoreError::Unavailable(format!("{topic} was silent")))?
             .map_err(away)?;
         Ok(found
             .into_iter()

@@ -100,7 +100,7 @@ impl LogWatch {
             let TopicState { identity, ends } = match self.0.log.topic(topic).await {
                 Ok(state) => state,
                 Err(LogError::NoPartitions(_)) => TopicState::default(),
-                Err(error) => return Err(StoreError::Away(error.to_string())),
+                Err(error) => return Err(StoreError::Unavailable(error.to_string())),
             };
             logs.push(LogView {
                 topic: (*topic).to_owned(),

@@ -304,14 +304,14 @@ impl Relay {
                 biased;
                 () = stop.cancelled() => return false,
                 ready = log.ready() => {
-                    self.status.send_modify(|status| status.trouble = None);
+                    self.status.send_modify(|status| status.failure = None);
                     return ready;
                 }
                 () = clock.sleep_until(look_at) => {
                     look_at = clock.instant() + Duration::from_secs(1);
                     let backlog = self.outbox.backlog().await.ok();
-                    let trouble = self.log.failure();
-                    self.set_status(backlog, trouble);
+                    let failure = self.log.failure();
+                    self.set_status(backlog, failure);
                 }
             }
         }

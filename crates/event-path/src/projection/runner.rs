@@ -359,7 +359,7 @@ impl<P: Projection> Runner<P> {
     /// Retries until it succeeds, with growing pauses. `None` when the service stops before.
     async fn until_done<T, E, F>(
         &self,
-        trouble: &str,
+        failure: &str,
         read_meanwhile: &mut Vec<Message>,
         attempt: impl Fn() -> F + Send + Sync,
     ) -> Option<T>
@@ -371,7 +371,7 @@ impl<P: Projection> Runner<P> {
         let name = self.projection.name();
         let work = self.shutdown.retry(BACKOFF, attempt, |error, pause| {
             waiting.store(true, Ordering::Relaxed);
-            tracing::warn!(projection = name, %error, ?pause, "{trouble}; trying again");
+            tracing::warn!(projection = name, %error, ?pause, "{failure}; trying again");
         });
         let done = self.alive_during(work, read_meanwhile).await?;
         if waiting.swap(false, Ordering::Relaxed) {

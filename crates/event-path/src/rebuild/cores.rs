@@ -38,7 +38,7 @@ where
     }
     for part in parts {
         results.extend(part.await.map_err(|error| {
-            StoreError::Away(format!("a part of the work was broken off: {error}"))
+            StoreError::Unavailable(format!("a part of the work was broken off: {error}"))
         })?);
     }
     Ok(results)

@@ -293,11 +293,11 @@ mod tests {
         }
 
         fn publisher(&self) -> Result<Arc<dyn Publisher>, LogError> {
-            Err(LogError::Away("nothing is published".to_owned()))
+            Err(LogError::Unavailable("nothing is published".to_owned()))
         }
 
         async fn publish(&self, _: Record<'_>) -> Result<Position, PublishError> {
-            Err(PublishError::Away("nothing is published".to_owned()))
+            Err(PublishError::Unavailable("nothing is published".to_owned()))
         }
 
         async fn topic(&self, _: &str) -> Result<TopicState, LogError> {
@@ -321,7 +321,7 @@ mod tests {
         }
 
         fn join(&self, _: Membership) -> Result<Box<dyn Member>, LogError> {
-            Err(LogError::Away("nothing is read".to_owned()))
+            Err(LogError::Unavailable("nothing is read".to_owned()))
         }
     }
 

@@ -157,6 +157,8 @@ pub(super) async fn write<R: Rebuilt>(
         })
     }));
     writing.await.map_err(|error| {
-        RebuildError::BrokenOff(StoreError::Away(format!("a write was broken off: {error}")))
+        RebuildError::BrokenOff(StoreError::Unavailable(format!(
+            "a write was broken off: {error}"
+        )))
     })?
 }

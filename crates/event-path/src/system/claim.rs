@@ -187,7 +187,7 @@ impl Attempt {
                         continue;
                     }
                     if self.waits_for_a_claim() {
-                        return Err(StoreError::Away(
+                        return Err(StoreError::Unavailable(
                             "nobody has claimed the topics, so whose events count is not known: accounts claims them when it starts".to_owned(),
                         ));
                     }
@@ -200,7 +200,7 @@ impl Attempt {
                             claimant.service, claim.store
                         );
                         if clock.since(begun) < STILL_THERE {
-                            return Err(StoreError::Away(sentence));
+                            return Err(StoreError::Unavailable(sentence));
                         }
                         self.undo(before).await?;
                         return Ok(Err(sentence));
@@ -248,7 +248,7 @@ impl Attempt {
             keys.claim(claimant.service, Some(&ours)).await?;
             // If two claims arrive at once, the first one counts. The next round sees it.
         }
-        Err(StoreError::Away(format!(
+        Err(StoreError::Unavailable(format!(
             "another {} claims the topics at the same time",
             claimant.service
         )))
@@ -275,9 +275,9 @@ impl Attempt {
         for topic in topics.chain([self.keys.topic()]) {
             let log: &dyn Log = self.log.as_anybodys().as_ref();
             let looked = readable_ends(log, topic, Duration::ZERO, clock, |_| ()).await;
-            let (_, parts) = looked.map_err(|error| StoreError::Away(error.to_string()))?;
+            let (_, parts) = looked.map_err(|error| StoreError::Unavailable(error.to_string()))?;
             if !parts.is_empty() {
-                return Err(StoreError::Away(format!(
+                return Err(StoreError::Unavailable(format!(
                     "nobody has claimed the topics as far as they can be read, and {topic} is held back, {parts}: a transaction of another producer is open there"
                 )));
             }
@@ -316,7 +316,7 @@ impl Attempt {
     async fn is_alive(&self, claim: &Claim) -> Result<bool, StoreError> {
         let group = format!("{}.{}", self.claimant.projection, claim.store);
         self.log.has_members(&group).await.map_err(|error| {
-            StoreError::Away(format!(
+            StoreError::Unavailable(format!(
                 "whether the store that claimed the topics ({}) is in use cannot be told, {error}; --claim-topics takes them over",
                 claim.store
             ))

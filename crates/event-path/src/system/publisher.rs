@@ -126,5 +126,5 @@ impl Publisher for SigningPublisher {
 }
 
 fn stopping() -> PublishError {
-    PublishError::Away("the service is stopping".to_owned())
+    PublishError::Unavailable("the service is stopping".to_owned())
 }

@@ -122,7 +122,7 @@ impl Signers<'_> {
 
     /// The present ends of the service's topics, including records that open transactions hide.
     async fn ends(&self) -> Result<BTreeMap<String, Offsets>, StoreError> {
-        let away = |error: LogError| StoreError::Away(error.to_string());
+        let away = |error: LogError| StoreError::Unavailable(error.to_string());
         let mut all = BTreeMap::new();
         for topic in self.signatures.topics_of(self.service) {
             let ends = self.log.uncommitted_ends(topic).await.map_err(away)?;
@@ -138,7 +138,7 @@ impl Signers<'_> {
     /// ends. A new store cannot know whether there were signatures before, so it begins at the first record that this
     /// key signed.
     async fn begin(&self, is_filled: bool) -> Result<BTreeMap<String, Offsets>, StoreError> {
-        let away = |error: LogError| StoreError::Away(error.to_string());
+        let away = |error: LogError| StoreError::Unavailable(error.to_string());
         let mut begin = BTreeMap::new();
         for topic in self.signatures.topics_of(self.service) {
             let ends = self.log.topic(topic).await.map_err(away)?.ends;
@@ -162,7 +162,7 @@ impl Signers<'_> {
         topic: &'static str,
         lows: &Offsets,
     ) -> Result<Offsets, StoreError> {
-        let away = |error: LogError| StoreError::Away(error.to_string());
+        let away = |error: LogError| StoreError::Unavailable(error.to_string());
         let mut found = Offsets::new();
         let mut left: HashSet<i32> = lows.keys().copied().collect();
         if left.is_empty() {
@@ -173,7 +173,7 @@ impl Signers<'_> {
         let tail = tail.map_err(away)?;
         while !left.is_empty() {
             let arrival = self.clock.timeout(READ, tail.next()).await;
-            match arrival.map_err(|_| StoreError::Away(format!("{topic} was silent")))? {
+            match arrival.map_err(|_| StoreError::Unavailable(format!("{topic} was silent")))? {
                 Ok(Arrival::Record(message)) => {
                     let position = message.position;
                     if left.contains(&position.partition)

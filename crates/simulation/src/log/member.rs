@@ -132,7 +132,9 @@ impl Member for SimMember {
         if lost.is_empty() {
             return Ok(());
         }
-        Err(LogError::Away(format!("{lost:?} are another member's")))
+        Err(LogError::Unavailable(format!(
+            "{lost:?} are another member's"
+        )))
     }
 
     fn commit(&self) -> Result<(), LogError> {

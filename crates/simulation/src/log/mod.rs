@@ -360,7 +360,7 @@ fn summary(body: &[u8]) -> String {
 }
 
 fn away() -> LogError {
-    LogError::Away("no broker answers".to_owned())
+    LogError::Unavailable("no broker answers".to_owned())
 }
 
 fn patience_of(attention: Attention) -> Duration {

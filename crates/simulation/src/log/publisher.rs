@@ -48,7 +48,7 @@ impl std::fmt::Debug for Queue {
 }
 
 fn away() -> PublishError {
-    PublishError::Away("not acknowledged in time".to_owned())
+    PublishError::Unavailable("not acknowledged in time".to_owned())
 }
 
 impl SimPublisher {

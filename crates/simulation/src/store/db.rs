@@ -150,7 +150,7 @@ impl<A: Aggregate> Db<A> {
         let mut pending = held.map_or_else(Vec::new, |row| row.stored.pending.clone());
         if self.most_pending.is_some_and(|most| pending.len() >= most) {
             let reason = format!("{id} has no room for one more pending event");
-            return Err(StoreError::Away(reason));
+            return Err(StoreError::Unavailable(reason));
         }
         pending.push(write.event.clone());
         if write.forget_answers && !self.faults.has(Fault::AnswersNotForgotten) {

@@ -127,7 +127,7 @@ fn nanoseconds(time: Duration) -> u64 {
 }
 
 fn unknown() -> StoreError {
-    StoreError::Away("it did not answer in time".to_owned())
+    StoreError::Unavailable("it did not answer in time".to_owned())
 }
 
 impl<A: Aggregate> Database<A> {

@@ -57,7 +57,7 @@ impl<A: Aggregate> MongoAggregates<A> {
             .ok()
             .and_then(|all| all.first())
         {
-            return Err(StoreError::Away(format!(
+            return Err(StoreError::Unavailable(format!(
                 "published events stay pending: {error}"
             )));
         }

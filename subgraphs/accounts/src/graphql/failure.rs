@@ -62,7 +62,7 @@ pub(super) fn filling() -> ApiError {
 /// The error of a store that failed.
 pub(super) fn of_store(error: &StoreError) -> ApiError {
     match error {
-        StoreError::Away(reason) => {
+        StoreError::Unavailable(reason) => {
             tracing::warn!(reason, "the store is away");
             ApiError::unavailable(match error.public_reason() {
                 Some(reason) => format!("the store of accounts fails: {reason}"),

@@ -174,7 +174,7 @@ fn problem(failure: Failure) -> Problem {
             | CustomerError::NotFound(_)
             | CustomerError::RevisionConflict { .. }),
         ) => Problem::conflict(refused.to_string()),
-        CommandError::Unavailable(error @ StoreError::Away(_)) => {
+        CommandError::Unavailable(error @ StoreError::Unavailable(_)) => {
             tracing::warn!(%error, "the store is away");
             Problem::unavailable(match error.public_reason() {
                 Some(reason) => format!("the store of accounts fails: {reason}"),

@@ -7,7 +7,7 @@ use crate::{commands::Refused, domain::OrderError, live::LiveError};
 
 pub(super) fn of_store(error: &StoreError) -> ApiError {
     match error {
-        StoreError::Away(cause) => {
+        StoreError::Unavailable(cause) => {
             tracing::warn!(cause, "the store is away");
             ApiError::unavailable(match error.public_reason() {
                 Some(reason) => format!("the store of orders fails: {reason}"),

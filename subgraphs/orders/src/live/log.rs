@@ -110,7 +110,7 @@ impl Topic {
 impl From<LogError> for LogAway {
     fn from(error: LogError) -> Self {
         Self(match error {
-            LogError::Away(reason) => reason,
+            LogError::Unavailable(reason) => reason,
             other => other.to_string(),
         })
     }

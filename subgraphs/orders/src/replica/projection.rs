@@ -73,7 +73,7 @@ impl ReplicaProjection {
         let customers = items.into_iter().map(|item| self.customer(item, &keys));
         customers
             .collect::<Result<_, _>>()
-            .map_err(|unopened| StoreError::Away(unopened.to_string()))
+            .map_err(|unopened| StoreError::Unavailable(unopened.to_string()))
     }
 
     fn customer(&self, item: Replicated, keys: &Keys) -> Result<ReplicaCustomer, Unopened> {

@@ -167,7 +167,7 @@ fn filling() -> Response {
 
 fn refuse(error: &StoreError) -> Response {
     match error {
-        StoreError::Away(cause) => {
+        StoreError::Unavailable(cause) => {
             tracing::warn!(cause, "the store is away");
             Problem::unavailable("the store of orders is away; try again in a moment")
                 .into_response()

@@ -101,7 +101,7 @@ pub struct AuditedChange {
 
 /// Reads the audits of one kind of aggregate.
 #[derive(Clone)]
-pub struct AuditOffice {
+pub struct AuditOperations {
     changes: Arc<dyn ChangeLog>,
     log: Arc<dyn Log>,
     topic: &'static str,
@@ -120,7 +120,7 @@ struct Read {
     shut: Option<String>,
 }
 
-impl AuditOffice {
+impl AuditOperations {
     /// Reads audits from this trail and this topic. The bodies are sealed for `<kind>/<id>/<revision>`.
     #[must_use]
     pub fn new(
@@ -326,7 +326,7 @@ fn withheld(difference: Difference) -> Difference {
 }
 
 fn away(error: LogError) -> StoreError {
-    StoreError::Away(error.to_string())
+    StoreError::Unavailable(error.to_string())
 }
 
 /// Every change of a customer as the log holds it, with what differs from the one before.
@@ -344,7 +344,7 @@ fn away(error: LogError) -> StoreError {
     )
 )]
 pub(super) async fn show(
-    State(office): State<AuditOffice>,
+    State(operations): State<AuditOperations>,
     access: Option<Extension<Access>>,
     Query(request): Query<AuditRequest>,
 ) -> Result<Json<AuditPage>, Response> {
@@ -356,9 +356,12 @@ pub(super) async fn show(
             .into_response());
     }
     let is_shown = access.is_none_or(|Extension(access)| may_see_persons(&access));
-    let clock = office.opener.clock().clone();
+    let clock = operations.opener.clock().clone();
     let unavailable = |detail: String| Problem::unavailable(detail).into_response();
-    match clock.timeout(LIMIT, office.page(&request, is_shown)).await {
+    match clock
+        .timeout(LIMIT, operations.page(&request, is_shown))
+        .await
+    {
         Ok(Ok(page)) => Ok(Json(page)),
         Ok(Err(error)) => Err(unavailable(error.to_string())),
         Err(_) => Err(unavailable(format!(

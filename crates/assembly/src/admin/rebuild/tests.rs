@@ -21,7 +21,7 @@ use super::*;
 struct NoLog;
 
 fn none() -> LogError {
-    LogError::Away("there is none".to_owned())
+    LogError::Unavailable("there is none".to_owned())
 }
 
 #[async_trait]
@@ -43,7 +43,7 @@ impl Log for NoLog {
     }
 
     async fn publish(&self, _: Record<'_>) -> Result<Position, PublishError> {
-        Err(PublishError::Away("there is none".to_owned()))
+        Err(PublishError::Unavailable("there is none".to_owned()))
     }
 
     async fn topic(&self, _: &str) -> Result<TopicState, LogError> {

@@ -52,7 +52,7 @@ impl KeyRing {
         let claimed = is_claimed.wait_for(|is_claimed| *is_claimed);
         match self.0.shutdown.clock().timeout(CATCH_UP, claimed).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(StoreError::Away(format!(
+            _ => Err(StoreError::Unavailable(format!(
                 "{}: whose the topics are is still being found out",
                 self.0.topic
             ))),
@@ -122,7 +122,7 @@ impl KeyRing {
         let record = Record::new(self.0.topic, &key, body.as_deref());
         let sent = self.0.log.publish(self.signed(record)).await;
         sent.map(drop)
-            .map_err(|error| StoreError::Away(format!("{}: {error}", self.0.topic)))
+            .map_err(|error| StoreError::Unavailable(format!("{}: {error}", self.0.topic)))
     }
 
     /// Publishes the claim of a service again if the topic has shown it and lost it. Without the claim, a process

@@ -105,7 +105,7 @@ impl KeyRing {
         let begun = is_begun.wait_for(|is_begun| *is_begun);
         match self.0.shutdown.clock().timeout(CATCH_UP, begun).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(StoreError::Away(format!(
+            _ => Err(StoreError::Unavailable(format!(
                 "{}: how far it was read before is still being found out",
                 self.0.topic
             ))),

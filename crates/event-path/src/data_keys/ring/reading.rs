@@ -355,7 +355,7 @@ impl KeyRing {
                 held.is_behind_itself &= held.is_to_be_read_again;
                 Ok(ends)
             }
-            _ => Err(StoreError::Away(format!(
+            _ => Err(StoreError::Unavailable(format!(
                 "{}: whose signatures count is still being found out",
                 self.0.topic
             ))),
@@ -383,7 +383,7 @@ impl KeyRing {
         let left = CATCH_UP.saturating_sub(clock.since(begun));
         match clock.timeout(left, self.read_older_part()).await {
             Ok(()) => Ok(ends),
-            Err(_) => Err(StoreError::Away(format!(
+            Err(_) => Err(StoreError::Unavailable(format!(
                 "{}: what was read of it before this start is still being read again",
                 self.0.topic
             ))),
@@ -392,7 +392,7 @@ impl KeyRing {
 
     /// Waits until everything that is in the topic now is read, except for the older part.
     pub(super) async fn read_on(&self) -> Result<Ends, StoreError> {
-        let away = |reason: String| StoreError::Away(format!("{}: {reason}", self.0.topic));
+        let away = |reason: String| StoreError::Unavailable(format!("{}: {reason}", self.0.topic));
         let state = self.state().await;
         let state = state.map_err(|error| away(error.to_string()))?;
         self.begun().await?;

@@ -99,7 +99,8 @@ impl KeyRing {
         let tail = self.0.log.tail(self.0.topic, &places, Attention::Prompt)?;
         let found = records_at(tail.as_ref(), &places);
         let found = self.0.shutdown.clock().timeout(READ, found).await;
-        let found = found.map_err(|_| LogError::Away(format!("{} was silent", self.0.topic)))??;
+        let found =
+            found.map_err(|_| LogError::Unavailable(format!("{} was silent", self.0.topic)))??;
         if let Some(reason) = read.contradiction(&found) {
             return Ok(self.begins_anew(&reason));
         }

@@ -109,7 +109,7 @@ impl KeyRing {
         let read = record_at(tail.as_ref(), message.position);
         let read = self.0.shutdown.clock().timeout(READ, read).await;
         let found = read
-            .map_err(|_| StoreError::Away(format!("{} was silent", self.0.topic)))?
+            .map_err(|_| StoreError::Unavailable(format!("{} was silent", self.0.topic)))?
             .map_err(|error| self.away(&error))?;
         Ok(found.is_some_and(|found| {
             let times = found.published_ms.zip(message.published_ms);
@@ -119,6 +119,6 @@ impl KeyRing {
     }
 
     pub(super) fn away(&self, error: &LogError) -> StoreError {
-        StoreError::Away(format!("{}: {error}", self.0.topic))
+        StoreError::Unavailable(format!("{}: {error}", self.0.topic))
     }
 }

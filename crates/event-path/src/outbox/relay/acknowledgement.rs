@@ -23,7 +23,9 @@ impl Relay {
         };
         queue.in_flight = None;
         let result = match result {
-            Err(PublishError::Away(_)) if fault::is_on(Fault::FailureTakenForSuccess) => Ok(()),
+            Err(PublishError::Unavailable(_)) if fault::is_on(Fault::FailureTakenForSuccess) => {
+                Ok(())
+            }
             result => result,
         };
         if !event.companions.is_empty() {
@@ -44,9 +46,9 @@ impl Relay {
                 }
                 self.measure_published(&event);
                 self.pauses.reset();
-                if self.status.borrow().trouble.is_some() {
+                if self.status.borrow().failure.is_some() {
                     tracing::info!(topic = self.topic, "events are published again");
-                    self.status.send_modify(|status| status.trouble = None);
+                    self.status.send_modify(|status| status.failure = None);
                 }
             }
             Err(PublishError::Neighbour(_)) => {
@@ -131,9 +133,9 @@ impl Relay {
             self.paused_until = Some(self.clock.instant() + pause);
         }
         if !is_full {
-            let trouble = reason.unwrap_or_else(|| error.to_string());
+            let failure = reason.unwrap_or_else(|| error.to_string());
             self.status
-                .send_modify(|status| status.trouble = Some(trouble));
+                .send_modify(|status| status.failure = Some(failure));
         }
     }
 }

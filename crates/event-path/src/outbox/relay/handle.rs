@@ -14,7 +14,7 @@ pub struct RelayStatus {
     /// What was pending in the store at the last sweep. `None` if the store did not answer.
     pub backlog: Option<Backlog>,
     /// Kafka's last failure. Reset by the next success.
-    pub trouble: Option<String>,
+    pub failure: Option<String>,
     /// How many keys have an event that Kafka refuses in every retry.
     pub refused: usize,
     /// The key and the reason of the last such refusal. Reset when no key is refused any more.

@@ -99,14 +99,14 @@ impl Relay {
 
     /// Queues what a sweep found. Returns where the next page begins, if there is one.
     pub(super) fn take_sweep(&mut self, swept: Swept, first: &mut bool) -> Option<String> {
-        let trouble = self.status.borrow().trouble.clone();
+        let failure = self.status.borrow().failure.clone();
         self.refusals.tidy(self.clock.instant());
         self.count_refused();
         match swept.backlog {
-            Ok(backlog) => self.set_status(Some(backlog), trouble),
+            Ok(backlog) => self.set_status(Some(backlog), failure),
             Err(error) => {
                 tracing::warn!(%error, "pending events cannot be counted");
-                self.set_status(None, trouble);
+                self.set_status(None, failure);
             }
         }
         let Ok(events) = swept.events else {
@@ -152,10 +152,10 @@ impl Relay {
         }
     }
 
-    pub(super) fn set_status(&self, backlog: Option<Backlog>, trouble: Option<String>) {
+    pub(super) fn set_status(&self, backlog: Option<Backlog>, failure: Option<String>) {
         self.status.send_modify(|status| {
             status.backlog = backlog;
-            status.trouble = trouble;
+            status.failure = failure;
         });
         let age = self.status.borrow().oldest_age(self.clock.now());
         metrics::gauge!("outbox_pending_events", "topic" => self.topic)

@@ -30,7 +30,7 @@ pub(super) async fn system_of_events(
     topics: &[&'static str],
     clock: &Clock,
 ) -> Result<Option<String>, StoreError> {
-    let away = |error: LogError| StoreError::Away(error.to_string());
+    let away = |error: LogError| StoreError::Unavailable(error.to_string());
     for topic in topics {
         let ends = log.topic(topic).await.map_err(away)?.ends;
         let from: Offsets = ends
@@ -45,7 +45,7 @@ pub(super) async fn system_of_events(
         let tail = log.tail(topic, &from, Attention::Prompt).map_err(away)?;
         while !left.is_empty() {
             let arrival = clock.timeout(READ, tail.next()).await;
-            match arrival.map_err(|_| StoreError::Away(format!("{topic} was silent")))? {
+            match arrival.map_err(|_| StoreError::Unavailable(format!("{topic} was silent")))? {
                 Ok(Arrival::Record(message)) => {
                     if let Some(system) = message.header(cloudevents::SYSTEM) {
                         return Ok(Some(system.to_owned()));

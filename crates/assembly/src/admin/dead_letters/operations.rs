@@ -22,7 +22,7 @@ const ROUND: usize = 500;
 
 /// The dead letters of one service.
 #[derive(Clone)]
-pub struct DeadLetterOffice {
+pub struct DeadLetterOperations {
     pub(super) inner: Arc<Inner>,
 }
 
@@ -36,8 +36,8 @@ pub(super) struct Inner {
     job: Mutex<Option<JobView>>,
 }
 
-impl DeadLetterOffice {
-    /// Opens the office for these letters. `retries` process them again.
+impl DeadLetterOperations {
+    /// Operations on these letters. `retries` process them again.
     #[must_use]
     pub fn open(
         letters: Arc<dyn DeadLetterStore>,
@@ -99,20 +99,20 @@ impl DeadLetterOffice {
             })
             .clone()
         };
-        let office = self.clone();
+        let operations = self.clone();
         self.inner.shutdown.spawn(async move {
             let work = async {
                 match work {
-                    Work::Retry => office.retry(&filter).await,
-                    Work::Discard => office.discard_those(&filter).await,
+                    Work::Retry => operations.retry(&filter).await,
+                    Work::Discard => operations.discard_those(&filter).await,
                 }
             };
             let ended = tokio::select! {
                 ended = work => ended,
-                () = office.inner.shutdown.requested() => Err(RetryError::Stopping),
+                () = operations.inner.shutdown.requested() => Err(RetryError::Stopping),
             };
-            office.note(|job| {
-                job.ended_at = Some(office.inner.shutdown.clock().now().into());
+            operations.note(|job| {
+                job.ended_at = Some(operations.inner.shutdown.clock().now().into());
                 job.failed = ended.err().map(|error| error.to_string());
                 tracing::info!(work = ?job.work, done = job.done, refused = job.refused_keys, failed = ?job.failed, "work on dead letters has ended");
             });

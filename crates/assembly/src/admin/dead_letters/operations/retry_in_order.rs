@@ -12,7 +12,7 @@ use tandem_model::{
     message::{Message, Position, Rejection},
 };
 
-use super::{DeadLetterOffice, ROUND, RetryError};
+use super::{DeadLetterOperations, ROUND, RetryError};
 
 /// The time limit for reading a message from its topic.
 const READING: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ const NAMED: usize = 100;
 /// parked keys, so that letters that it parks meanwhile are retried too.
 const QUIET: Duration = Duration::from_secs(5);
 
-impl DeadLetterOffice {
+impl DeadLetterOperations {
     /// Retries letters key by key, in order, until none is left or all remaining keys are refused.
     pub(super) async fn retry(&self, filter: &DeadLetterFilter) -> Result<(), RetryError> {
         let mut refused: BTreeSet<(String, String)> = BTreeSet::new();
@@ -130,7 +130,7 @@ impl DeadLetterOffice {
         let tail = self.inner.log.tail(topic, &from, Attention::Prompt)?;
         let reading = record_at(tail.as_ref(), position);
         let read = self.inner.shutdown.clock().timeout(READING, reading).await;
-        read.unwrap_or_else(|_| Err(LogError::Away("it is not read in time".to_owned())))
+        read.unwrap_or_else(|_| Err(LogError::Unavailable("it is not read in time".to_owned())))
             .map_err(RetryError::Read)
     }
 }
