@@ -104,7 +104,7 @@ impl Kafka {
             tails: Tails::default(),
             records: Arc::default(),
         };
-        shutdown.spawn(watch_link(kafka.clone(), Arc::clone(&admin), token.clone()));
+        shutdown.spawn(watch_link(kafka.clone(), token.clone()));
         let stop = shutdown.clone();
         shutdown.spawn(async move {
             let ensured = stop.retry(
@@ -123,6 +123,8 @@ impl Kafka {
                 () = token.cancelled() => return,
                 done = ensured => done,
             };
+            // It would poll for as long as it is there. Its end waits for that, so it needs a thread of its own.
+            drop(tokio::task::spawn_blocking(move || drop(admin)));
             if done.is_some() {
                 // If no topics are needed, no request was sent.
                 if !needed.is_empty() {
@@ -295,7 +297,7 @@ impl Log for Kafka {
 }
 
 /// Logs the reason whenever Kafka becomes unreachable, and checks until it is back.
-async fn watch_link(kafka: Kafka, admin: Arc<AdminClient<Link>>, token: CancellationToken) {
+async fn watch_link(kafka: Kafka, token: CancellationToken) {
     let link = &kafka.link;
     loop {
         tokio::select! {
@@ -304,7 +306,7 @@ async fn watch_link(kafka: Kafka, admin: Arc<AdminClient<Link>>, token: Cancella
         }
         // A broker closes idle connections, and the client then reports that it has none. Only a request shows whether
         // Kafka answers.
-        if kafka.is_ready() && answers(&admin).await {
+        if kafka.is_ready() && answers(&kafka).await {
             link.let_in();
             continue;
         }
@@ -321,14 +323,14 @@ async fn watch_link(kafka: Kafka, admin: Arc<AdminClient<Link>>, token: Cancella
         link.confirm();
         tokio::select! {
             () = token.cancelled() => return,
-            () = report_until_back(&kafka, &admin) => {}
+            () = report_until_back(&kafka) => {}
         }
         tracing::info!("Kafka answers");
     }
 }
 
 /// Logs why Kafka is unreachable until it answers: at first, when the reason changes, and at intervals.
-async fn report_until_back(kafka: &Kafka, admin: &Arc<AdminClient<Link>>) {
+async fn report_until_back(kafka: &Kafka) {
     let mut told: Option<(Option<Cause>, Instant)> = None;
     let mut pauses = BACKOFF_WHILE_DOWN.pauses(&kafka.clock);
     loop {
@@ -350,7 +352,7 @@ async fn report_until_back(kafka: &Kafka, admin: &Arc<AdminClient<Link>>) {
             () = kafka.clock.sleep(pauses.next_pause()) => {}
         }
         // Until the topics exist, the task that creates them sends the requests.
-        if kafka.is_ready() && answers(admin).await {
+        if kafka.is_ready() && answers(kafka).await {
             kafka.link.let_in();
             return;
         }
@@ -358,10 +360,14 @@ async fn report_until_back(kafka: &Kafka, admin: &Arc<AdminClient<Link>>) {
 }
 
 /// Whether Kafka answers a request.
-async fn answers(admin: &Arc<AdminClient<Link>>) -> bool {
-    let admin = Arc::clone(admin);
+async fn answers(kafka: &Kafka) -> bool {
+    let Ok(producer) = kafka.record_producer() else {
+        return false;
+    };
     // This call of librdkafka blocks its thread.
-    let asked =
-        tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, LOOK).is_ok());
+    let asked = tokio::task::spawn_blocking(move || {
+        let metadata = producer.client().fetch_metadata(None, LOOK);
+        metadata.is_ok()
+    });
     asked.await.unwrap_or_default()
 }
