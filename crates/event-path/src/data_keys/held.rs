@@ -446,7 +446,7 @@ mod tests {
         held.found_in_place(&first);
         assert_eq!(held.placed_claims(&ends), [first, second.clone()]);
         held.found_in_place(&second);
-        assert_eq!(held.placed_claims(&ends), [second.clone()]);
+        assert_eq!(held.placed_claims(&ends), std::slice::from_ref(&second));
         held.replace("it was made anew");
         held.found_in_place(&second);
         assert!(held.placed_claims(&ends).is_empty());
