@@ -8,12 +8,12 @@ use std::{
 };
 
 use async_graphql::{
-    Request, ValidationResult,
+    Request, ValidationResult, Value,
     parser::types::{DocumentOperations, ExecutableDocument},
 };
 use lru::LruCache;
 
-use super::member_order::Selected;
+use super::member_order::MemberOrder;
 
 /// How many documents the cache holds. The least recently used one is evicted.
 const KEPT: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -35,7 +35,7 @@ struct Kept {
     /// The result of the first successful validation.
     validated: OnceLock<ValidationResult>,
     /// The order of the members of answers.
-    order: OnceLock<Selected>,
+    order: OnceLock<MemberOrder>,
 }
 
 impl KeptDocument {
@@ -72,18 +72,21 @@ impl KeptDocument {
         }
     }
 
-    /// The order of the members of answers, for this operation. It is found once if there is no other operation.
-    pub(super) fn with_order<T>(
-        &self,
-        operation: Option<&str>,
-        arrange: impl FnOnce(&Selected) -> T,
-    ) -> T {
-        let found = || Selected::by(self.document(), operation);
+    /// Puts the data of the operation of this name in the order of the document. The order is found once if there is
+    /// no other operation.
+    pub(super) fn put_in_order(&self, operation: Option<&str>, data: &mut Value) {
+        let found = || MemberOrder::of(self.document(), operation);
         if self.has_one_operation() {
-            arrange(self.0.order.get_or_init(found))
+            self.0.order.get_or_init(found).arrange(data);
         } else {
-            arrange(&found())
+            found().arrange(data);
         }
+    }
+}
+
+impl fmt::Debug for KeptDocument {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("KeptDocument")
     }
 }
 
@@ -134,9 +137,7 @@ pub(super) fn may_be_kept(document: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use async_graphql::{
-        EmptyMutation, EmptySubscription, Object, Schema, Value, Variables, value,
-    };
+    use async_graphql::{EmptyMutation, EmptySubscription, Object, Schema, Variables, value};
     use tandem_front_door::graphql::VariablesChecked;
 
     use super::*;

@@ -1,49 +1,18 @@
 //! Orders the members of a response as the document orders its fields (GraphQL, section Serialized Map Ordering).
 //! async-graphql orders them by when each became ready.
 
-use std::{fmt, sync::OnceLock};
-
 use async_graphql::indexmap::IndexMap;
 use async_graphql::parser::types::{ExecutableDocument, Selection, SelectionSet};
 use async_graphql::{Name, Value};
 
-use super::documents::KeptDocument;
-
-/// The order of a request's fields.
-#[derive(Default)]
-pub(super) struct MemberOrder(OnceLock<KeptDocument>);
-
-impl fmt::Debug for MemberOrder {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("MemberOrder")
-    }
-}
-
 /// The keys of an object, each with the keys within it. Fields of several types under one key are one.
 #[derive(Debug, Default)]
-pub(super) struct Selected(IndexMap<Name, Selected>);
+pub(super) struct MemberOrder(IndexMap<Name, MemberOrder>);
 
 impl MemberOrder {
-    /// Takes the order from the request's document, which is shared if it is cached.
-    pub(super) fn take(&self, kept: Option<&KeptDocument>, document: &ExecutableDocument) {
-        self.0.get_or_init(|| match kept {
-            Some(kept) => kept.clone(),
-            None => KeptDocument::new(document.clone()),
-        });
-    }
-
-    /// Puts the data of the operation of this name in order. The operation is validated: its fragments have no cycles,
-    /// and its depth has a limit.
-    pub(super) fn restore(&self, operation: Option<&str>, data: &mut Value) {
-        if let Some(document) = self.0.get() {
-            document.with_order(operation, |selected| selected.arrange(data));
-        }
-    }
-}
-
-impl Selected {
-    /// The order of the operation of this name, or of the first one.
-    pub(super) fn by(document: &ExecutableDocument, operation: Option<&str>) -> Self {
+    /// The order of the operation of this name, or of the first one. The document is validated: its fragments have no
+    /// cycles, and its depth has a limit.
+    pub(super) fn of(document: &ExecutableDocument, operation: Option<&str>) -> Self {
         let mut selected = Self::default();
         let chosen = document
             .operations
@@ -76,7 +45,8 @@ impl Selected {
         }
     }
 
-    fn arrange(&self, value: &mut Value) {
+    /// Puts the members of the data in order.
+    pub(super) fn arrange(&self, value: &mut Value) {
         if self.0.is_empty() {
             return;
         }

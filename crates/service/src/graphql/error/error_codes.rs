@@ -1,6 +1,6 @@
 //! Gives every error of a response a code, whichever library made it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_graphql::extensions::{
     Extension, ExtensionContext, ExtensionFactory, NextExecute, NextParseQuery, NextRequest,
@@ -15,8 +15,8 @@ use tandem_front_door::graphql::VariablesChecked;
 use super::INTERNAL_MESSAGE;
 use super::async_graphql_messages::{field_of, is_refused_input};
 use crate::error_code::ErrorCode;
+use crate::graphql::documents::KeptDocument;
 use crate::graphql::field_errors::FieldErrors;
-use crate::graphql::{documents::KeptDocument, member_order::MemberOrder};
 
 /// Gives every error a code. Errors of the GraphQL layer itself (syntax, validation, wrong types, limits) get
 /// `BAD_USER_INPUT`, with the field if it is known. Errors without a code from resolvers get `INTERNAL` and lose their
@@ -30,11 +30,11 @@ impl ExtensionFactory for ErrorCodes {
     }
 }
 
-/// The state of one request: its failed fields, and the order of its members.
+/// The state of one request: its failed fields, and its document, which has the order of the members.
 #[derive(Debug, Default)]
 struct OfRequest {
     fields: FieldErrors,
-    order: MemberOrder,
+    document: OnceLock<KeptDocument>,
 }
 
 #[async_trait::async_trait]
@@ -60,8 +60,11 @@ impl Extension for OfRequest {
         next: NextParseQuery<'_>,
     ) -> ServerResult<ExecutableDocument> {
         let document = next.run(context, query, variables).await?;
-        self.order
-            .take(context.data_opt::<KeptDocument>(), &document);
+        self.document.get_or_init(|| {
+            let kept = context.data_opt::<KeptDocument>();
+            kept.cloned()
+                .unwrap_or_else(|| KeptDocument::new(document.clone()))
+        });
         Ok(document)
     }
 
@@ -93,7 +96,9 @@ impl Extension for OfRequest {
     ) -> Response {
         let mut response = next.run(context, operation).await;
         self.fields.finish(&mut response);
-        self.order.restore(operation, &mut response.data);
+        if let Some(document) = self.document.get() {
+            document.put_in_order(operation, &mut response.data);
+        }
         response
     }
 
