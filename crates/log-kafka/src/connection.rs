@@ -8,10 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rdkafka::{
-    admin::AdminClient,
-    error::{KafkaError, RDKafkaErrorCode},
-};
+use rdkafka::{admin::AdminClient, error::KafkaError};
 use tandem_event_path::log::{
     Attention, Ends, Log, LogError, Member, Membership, Offsets, PublishError, Publisher, Record,
     Tail, TopicState,
@@ -49,10 +46,6 @@ const RECORD_LIMIT: Duration = Duration::from_secs(10);
 
 /// The pause before the next attempt while the queue is full.
 const QUEUE_FULL: Duration = Duration::from_millis(100);
-
-fn is_full(error: &KafkaError) -> bool {
-    error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
-}
 
 /// A connection to Kafka. Clones share it.
 #[derive(Clone)]
@@ -235,13 +228,16 @@ impl Log for Kafka {
         let topic = self.settings.physical(record.topic);
         let mut waited = Duration::ZERO;
         let delivery = loop {
-            match producer.send(&topic, &record) {
-                Ok(delivery) => break delivery,
-                Err(error) if is_full(&error) && waited < RECORD_LIMIT => {
-                    self.clock.sleep(QUEUE_FULL).await;
-                    waited += QUEUE_FULL;
+            match producer
+                .send(&topic, &record)
+                .map_err(|error| publish_error(&error))
+            {
+                Err(PublishError::Full(_)) if waited < RECORD_LIMIT => {
+                    let pause = self.clock.jittered(QUEUE_FULL);
+                    self.clock.sleep(pause).await;
+                    waited += pause;
                 }
-                Err(error) => return Err(publish_error(&error)),
+                sent => break sent?,
             }
         };
         let delivered = delivery.await.unwrap_or(Err(KafkaError::Canceled));

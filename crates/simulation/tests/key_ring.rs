@@ -2,108 +2,62 @@
 //! them it withdraws afterwards.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+mod key_topic;
 
-use async_trait::async_trait;
+use std::{sync::Arc, time::Duration};
+
 use tandem_accounts::domain::event::KEY_TOPIC;
 use tandem_event_path::{
-    claims::Claim,
-    data_keys::{KeyRing, Known, RingPorts, Role, StoredKeys, publication},
-    log::{Log, Record},
+    data_keys::{FixedKeys, KeyRing, RingPorts, Role},
+    log::Log,
     log_memory::LogWatch,
-    signing::{Signatures, Signer, SigningKey, SigningSettings},
-    store::{DeadLetterFilter, DeadLetterStore, Registry, StoreError},
+    signing::Signatures,
+    store::DeadLetterFilter,
 };
-use tandem_orders::domain::Order;
 use tandem_simulation::{
-    faults::Faults,
-    log::{Cluster, SimLog},
+    log::SimLog,
     process::{Process, Wrong},
-    store::{Database, Kind},
-    world::World,
 };
+
+use key_topic::{KeyTopic, claim, publish, signatures, signer, subjects};
 
 /// Longer than anything takes here, in virtual time.
 const LONG: Duration = Duration::from_secs(5);
 /// By this time, the logs have been compared closely with what the stores remember.
 const LOOKED: Duration = Duration::from_secs(90);
 
-#[derive(Debug)]
-struct NothingStored;
-
-#[async_trait]
-impl StoredKeys for NothingStored {
-    async fn stored(&self, _: &HashSet<String>) -> Result<Known, StoreError> {
-        Ok(Known::default())
-    }
-}
-
-fn signatures(service: &'static str, seed: u8) -> Signatures {
-    let key = SigningKey::from_seed(&[seed; 32]).unwrap();
-    let settings = SigningSettings::default();
-    Signatures::new(service, key, &[(KEY_TOPIC, "accounts")], &settings)
-}
-
-fn subjects(names: &[&str]) -> HashSet<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
-
-fn claim() -> Claim {
-    Claim {
-        system: "a".to_owned(),
-        number: 1,
-        ..Claim::default()
-    }
-}
-
 /// A topic of keys, and the ring of orders on it.
 struct Scene {
-    world: World,
-    cluster: Cluster,
+    topic: KeyTopic,
     log: Arc<dyn Log>,
-    letters: Arc<dyn DeadLetterStore>,
-    registry: Arc<dyn Registry>,
     orders: Signatures,
     process: Process,
 }
 
 impl Scene {
     fn new() -> Self {
-        let (world, faults) = (World::begin(false), Faults::default());
-        let cluster = Cluster::new(&world, &faults);
-        cluster.make(KEY_TOPIC, true, 1);
-        let process = Process::new("orders", &world, &Wrong::by(0));
-        let database = Database::<Order>::new(&world, "orders", Kind::Replicated, &faults);
+        let topic = KeyTopic::new();
+        let process = Process::new("orders", &topic.world, &Wrong::by(0));
         Self {
-            log: Arc::new(SimLog::new(&cluster, &process)),
-            letters: Arc::new(database.clone()),
-            registry: Arc::new(database),
+            log: Arc::new(SimLog::new(&topic.cluster, &process)),
             orders: signatures("orders", 9),
-            world,
-            cluster,
+            topic,
             process,
         }
     }
 
     fn trust(&self, signers: &[&Signatures]) {
-        let keys = signers.iter().map(|signer| *signer.verifying()).collect();
-        let signer = Signer {
-            keys,
-            ..Signer::default()
-        };
-        self.orders.trust("accounts", signer);
+        self.orders.trust("accounts", signer(signers));
     }
 
     async fn publish(&self, by: &Signatures, subject: &str, wrapped: Option<&str>) {
-        let body = publication(KEY_TOPIC, subject, wrapped).payload;
-        let record = Record::new(KEY_TOPIC, subject, body.as_deref().map(str::as_bytes));
-        self.log.publish(by.signed(record)).await.unwrap();
+        publish(self.log.as_ref(), by, subject, wrapped).await;
     }
 
     fn ports(&self, signatures: Signatures) -> RingPorts {
         RingPorts {
             signatures,
-            letters: Arc::clone(&self.letters),
+            letters: Arc::clone(&self.topic.letters),
             memory: None,
         }
     }
@@ -113,43 +67,39 @@ impl Scene {
             &self.log,
             KEY_TOPIC,
             Role::Reader,
-            Arc::new(NothingStored),
+            Arc::new(FixedKeys::default()),
             self.ports(self.orders.clone()),
             &self.process.shutdown,
         );
-        self.world.sleep(LONG).await;
+        self.topic.world.sleep(LONG).await;
         ring
     }
 
     /// The ring of accounts, which has claimed the topics and published a key, and the watch over its topic.
     async fn owned(&self) -> (KeyRing, LogWatch) {
         let accounts = signatures("accounts", 1);
-        let signer = Signer {
-            keys: vec![*accounts.verifying()],
-            ..Signer::default()
-        };
-        accounts.trust("accounts", signer);
+        accounts.trust("accounts", signer(&[&accounts]));
         let shutdown = &self.process.shutdown;
         let ring = KeyRing::start_signed(
             &self.log,
             KEY_TOPIC,
             Role::Owner,
-            Arc::new(NothingStored),
+            Arc::new(FixedKeys::default()),
             self.ports(accounts),
             shutdown,
         );
-        ring.claim("accounts", Some(&claim())).await.unwrap();
+        ring.claim("accounts", Some(&claim("a", 1))).await.unwrap();
         ring.admit();
         ring.publish("1", Some("a")).await.unwrap();
         let watch = LogWatch::new(
             &self.log,
-            Arc::clone(&self.registry),
+            Arc::clone(&self.topic.registry),
             Vec::new(),
             shutdown.clock(),
         );
         let watch = watch.with_keys(&ring);
         watch.start(shutdown);
-        self.world.sleep(LONG).await;
+        self.topic.world.sleep(LONG).await;
         assert_eq!(watch.alarms(), Some(Vec::new()));
         assert!(!ring.publish_lost_claim("accounts").await.unwrap());
         (ring, watch)
@@ -158,7 +108,7 @@ impl Scene {
     /// Checks that the topic that was created again is reported until it is accepted, and that the claim is published
     /// again.
     async fn is_made_good(&self, ring: &KeyRing, watch: &LogWatch) {
-        self.world.sleep(LOOKED).await;
+        self.topic.world.sleep(LOOKED).await;
         let told = watch.alarms().unwrap();
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].topic == KEY_TOPIC && told[0].what.contains("made anew"));
@@ -168,17 +118,18 @@ impl Scene {
         assert!(!ring.publish_lost_claim("accounts").await.unwrap());
         ring.publish("1", Some("a")).await.unwrap();
         assert_eq!(ring.published(&keys).await.unwrap().wrapped["1"], "a");
-        self.world.sleep(LOOKED).await;
+        self.topic.world.sleep(LOOKED).await;
         assert_eq!(watch.alarms().unwrap(), told);
         watch.accept().await.unwrap();
-        self.world.sleep(LOOKED).await;
+        self.topic.world.sleep(LOOKED).await;
         assert_eq!(watch.alarms(), Some(Vec::new()));
     }
 
     async fn set_aside(&self) -> usize {
-        self.world.sleep(LONG).await;
+        self.topic.world.sleep(LONG).await;
         let all = DeadLetterFilter::default();
-        self.letters
+        self.topic
+            .letters
             .dead_letters(&all, None, 10)
             .await
             .unwrap()
@@ -229,7 +180,7 @@ async fn what_a_key_has_signed_that_was_given_up_meanwhile_does_not_count_after_
     assert!(ring.shows_any(["1".to_owned()].iter()));
     scene.trust(&[&new]);
     ring.admit();
-    scene.world.sleep(LONG).await;
+    scene.topic.world.sleep(LONG).await;
     let shown = ring.published(&subjects(&["1", "2"])).await.unwrap();
     assert_eq!(shown.wrapped.get("1"), None);
     assert_eq!(shown.wrapped["2"], "b");
@@ -257,7 +208,7 @@ async fn a_key_that_was_added_meanwhile_takes_nothing_back() {
 async fn a_topic_that_was_made_anew_is_told_until_it_is_accepted_and_gets_its_claim_back() {
     let scene = Scene::new();
     let (ring, watch) = scene.owned().await;
-    scene.cluster.remake(KEY_TOPIC);
+    scene.topic.cluster.remake(KEY_TOPIC);
     scene.is_made_good(&ring, &watch).await;
 }
 
@@ -265,7 +216,7 @@ async fn a_topic_that_was_made_anew_is_told_until_it_is_accepted_and_gets_its_cl
 async fn a_topic_that_was_made_anew_and_has_grown_past_the_old_one_is_known_by_its_claim() {
     let scene = Scene::new();
     let (ring, watch) = scene.owned().await;
-    scene.cluster.remake(KEY_TOPIC);
+    scene.topic.cluster.remake(KEY_TOPIC);
     for other in ["2", "3", "4", "5"] {
         scene
             .publish(&signatures("accounts", 1), other, Some("b"))
@@ -283,12 +234,12 @@ async fn a_topic_that_was_made_anew_and_has_grown_past_the_old_one_is_known_by_i
 async fn a_topic_that_was_made_anew_and_got_everything_back_before_anybody_looked_is_told_too() {
     let scene = Scene::new();
     let (ring, watch) = scene.owned().await;
-    scene.cluster.remake(KEY_TOPIC);
+    scene.topic.cluster.remake(KEY_TOPIC);
     let accounts = signatures("accounts", 1);
     scene.publish(&accounts, "2", Some("b")).await;
     scene.publish(&accounts, "1", Some("a")).await;
-    ring.claim("accounts", Some(&claim())).await.unwrap();
-    scene.world.sleep(LOOKED).await;
+    ring.claim("accounts", Some(&claim("a", 1))).await.unwrap();
+    scene.topic.world.sleep(LOOKED).await;
     let told = watch.alarms().unwrap();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].topic == KEY_TOPIC && told[0].what.contains("made anew"));
@@ -299,6 +250,6 @@ async fn a_topic_that_was_made_anew_and_got_everything_back_before_anybody_looke
     );
     assert!(!ring.publish_lost_claim("accounts").await.unwrap());
     watch.accept().await.unwrap();
-    scene.world.sleep(LOOKED).await;
+    scene.topic.world.sleep(LOOKED).await;
     assert_eq!(watch.alarms(), Some(Vec::new()));
 }

@@ -2,32 +2,28 @@
 //! older part again.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+mod key_topic;
+
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tandem_accounts::domain::event::KEY_TOPIC;
 use tandem_event_path::{
-    claims::Claim,
-    data_keys::{
-        DataKeys, FixedKeys, KeyMemory, KeyRing, Known, RingPorts, Role, StoredKeys, publication,
-    },
+    data_keys::{DataKeys, FixedKeys, KeyMemory, KeyRing, Known, RingPorts, Role, StoredKeys},
     log::{
         Arrival, Attention, Log, LogError, Member, Membership, Offsets, PublishError, Publisher,
         Record, Tail, TopicState,
     },
-    signing::{Signatures, Signer, SigningKey, SigningSettings},
-    store::{DeadLetterStore, Registry},
+    signing::Signatures,
 };
 use tandem_model::message::Position;
-use tandem_orders::domain::Order;
 use tandem_simulation::{
-    faults::Faults,
-    log::{Cluster, SimLog},
+    log::SimLog,
     process::{Process, Wrong},
-    store::{Database, Kind},
-    world::World,
 };
 use tokio::sync::watch;
+
+use key_topic::{KeyTopic, claim, publish, signatures, signer, subjects};
 
 /// Longer than anything takes here that is not blocked, in virtual time.
 const LONG: Duration = Duration::from_secs(5);
@@ -114,16 +110,6 @@ impl Log for Gated {
     }
 }
 
-fn signatures(service: &'static str, seed: u8) -> Signatures {
-    let key = SigningKey::from_seed(&[seed; 32]).unwrap();
-    let settings = SigningSettings::default();
-    Signatures::new(service, key, &[(KEY_TOPIC, "accounts")], &settings)
-}
-
-fn subjects(names: &[&str]) -> HashSet<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
-
 /// A store's knowledge: keys, each named like its subject in capitals, and erased subjects.
 fn known(wrapped: &[&str], erased: &[&str]) -> Known {
     Known {
@@ -135,13 +121,10 @@ fn known(wrapped: &[&str], erased: &[&str]) -> Known {
     }
 }
 
-/// A topic of keys, and the store of orders.
+/// A topic of keys that accounts writes to.
 struct Scene {
-    world: World,
-    cluster: Cluster,
+    topic: KeyTopic,
     writer: SimLog,
-    letters: Arc<dyn DeadLetterStore>,
-    registry: Arc<dyn Registry>,
     accounts: Signatures,
 }
 
@@ -173,19 +156,17 @@ impl Run {
 
 impl Scene {
     fn new() -> Self {
-        let (world, faults) = (World::begin(false), Faults::default());
-        let cluster = Cluster::new(&world, &faults);
-        cluster.make(KEY_TOPIC, true, 1);
-        let process = Process::new("writer", &world, &Wrong::by(0));
-        let database = Database::<Order>::new(&world, "orders", Kind::Replicated, &faults);
+        let topic = KeyTopic::new();
+        let process = Process::new("writer", &topic.world, &Wrong::by(0));
         Self {
-            writer: SimLog::new(&cluster, &process),
-            letters: Arc::new(database.clone()),
-            registry: Arc::new(database),
+            writer: SimLog::new(&topic.cluster, &process),
             accounts: signatures("accounts", 1),
-            world,
-            cluster,
+            topic,
         }
+    }
+
+    async fn publish(&self, subject: &str, wrapped: Option<&str>) {
+        publish(&self.writer, &self.accounts, subject, wrapped).await;
     }
 
     async fn write(&self, key: &str, body: Option<&[u8]>) {
@@ -193,40 +174,25 @@ impl Scene {
         self.writer.publish(record).await.unwrap();
     }
 
-    async fn publish(&self, subject: &str, wrapped: Option<&str>) {
-        let body = publication(KEY_TOPIC, subject, wrapped).payload;
-        let body = body.as_deref().map(str::as_bytes);
-        self.write(subject, body).await;
-    }
-
     async fn claim(&self, system: &str, number: u64) {
-        let claim = Claim {
-            system: system.to_owned(),
-            number,
-            ..Claim::default()
-        };
-        let body = serde_json::to_vec(&claim).unwrap();
+        let body = serde_json::to_vec(&claim(system, number)).unwrap();
         self.write("!claim/accounts", Some(&body)).await;
     }
 
     /// Starts orders with a store that knows `known`.
     fn start(&self, known: Known) -> Run {
-        let process = Process::new("orders", &self.world, &Wrong::by(0));
+        let process = Process::new("orders", &self.topic.world, &Wrong::by(0));
         let log = Arc::new(Gated {
-            log: SimLog::new(&self.cluster, &process),
+            log: SimLog::new(&self.topic.cluster, &process),
             is_open: watch::channel(false).0,
         });
         let orders = signatures("orders", 9);
-        let signer = Signer {
-            keys: vec![*self.accounts.verifying()],
-            ..Signer::default()
-        };
-        orders.trust("accounts", signer);
+        orders.trust("accounts", signer(&[&self.accounts]));
         let ports = RingPorts {
             signatures: orders,
-            letters: Arc::clone(&self.letters),
+            letters: Arc::clone(&self.topic.letters),
             memory: Some(KeyMemory {
-                registry: Arc::clone(&self.registry),
+                registry: Arc::clone(&self.topic.registry),
                 takes_over: false,
             }),
         };
@@ -249,8 +215,15 @@ impl Scene {
         assert_eq!(run.system().await.as_deref(), Some("a"));
         run.ring.admit();
         run.ring.remember();
-        self.world.sleep(LONG).await;
-        assert!(self.registry.recall(REMEMBERED).await.unwrap().is_some());
+        self.topic.world.sleep(LONG).await;
+        assert!(
+            self.topic
+                .registry
+                .recall(REMEMBERED)
+                .await
+                .unwrap()
+                .is_some()
+        );
         run.process.kill();
     }
 
@@ -337,7 +310,7 @@ async fn made_anew(keys: usize) {
     scene.publish("stored", Some("STORED")).await;
     scene.publish("gone", None).await;
     scene.run_once(known(&["stored"], &["gone"])).await;
-    scene.cluster.remake(KEY_TOPIC);
+    scene.topic.cluster.remake(KEY_TOPIC);
     scene.claim("b", 1).await;
     for number in 0..keys {
         let subject = format!("subject-{number}");
@@ -373,7 +346,7 @@ async fn where_compaction_has_removed_what_was_read_last_all_is_read_first() {
     scene.publish("stored", Some("STORED")).await;
     scene.run_once(known(&["stored"], &[])).await;
     scene.publish("stored", None).await;
-    scene.cluster.compact(KEY_TOPIC, 0);
+    scene.topic.cluster.compact(KEY_TOPIC, 0);
     let run = scene.start(known(&["stored"], &[]));
     assert!(run.ring.claims().await.is_err());
     run.open();

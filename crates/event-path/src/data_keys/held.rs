@@ -92,6 +92,12 @@ pub struct OnTopic {
     pub tombstones: HashSet<String>,
 }
 
+/// Whether a position lies between the ends of its partition.
+fn reaches(ends: &Ends, at: Position) -> bool {
+    let ends = ends.get(&at.partition);
+    ends.is_some_and(|(low, high)| (*low..*high).contains(&at.offset))
+}
+
 impl Held {
     pub(super) fn shows(&mut self, subject: &str, wrapped: Option<Box<str>>, at: Position) {
         let at = Some(at);
@@ -186,11 +192,11 @@ impl Held {
                 )
             })
         });
-        let is_shorter = shorter.is_some();
-        if let Some(what) = shorter {
-            self.replace(&what);
-        }
-        is_shorter
+        let Some(what) = shorter else {
+            return false;
+        };
+        self.replace(&what);
+        true
     }
 
     /// Compares the position of a record with what the same reader has read before, and returns whether the topic is
@@ -238,22 +244,19 @@ impl Held {
             .claims
             .iter()
             .rfind(|claim| claim.key.as_deref() == Some(key))?;
-        let Position { partition, offset } = last.position;
-        let (low, high) = ends.get(&partition)?;
-        let is_there = !self.lost_claims.contains(key) && (*low..*high).contains(&offset);
-        is_there.then_some(last)
+        self.is_on_topic(last, ends).then_some(last)
+    }
+
+    /// Whether the topic still has a claim at the position where it was read, unless it was compacted.
+    fn is_on_topic(&self, claim: &Message, ends: &Ends) -> bool {
+        let key = claim.key.as_deref().unwrap_or_default();
+        !self.lost_claims.contains(key) && reaches(ends, claim.position)
     }
 
     /// The claims that the topic must have at their positions if it is the topic that was read: the one that was found
     /// there before, unless it was compacted since, and the newest.
     pub(super) fn placed_claims(&self, ends: &Ends) -> Vec<Message> {
-        let is_there = |claim: &&Message| {
-            let key = claim.key.as_deref().unwrap_or_default();
-            let Position { partition, offset } = claim.position;
-            let ends = ends.get(&partition);
-            !self.lost_claims.contains(key)
-                && ends.is_some_and(|(low, high)| (*low..*high).contains(&offset))
-        };
+        let is_there = |claim: &&Message| self.is_on_topic(claim, ends);
         let claims = self.placed.iter().chain(self.claims.last());
         let mut claims: Vec<Message> = claims.filter(is_there).cloned().collect();
         claims.dedup();
@@ -277,10 +280,7 @@ impl Held {
             let Some(HeldKey { wrapped, at }) = self.keys.get(subject.as_str()) else {
                 continue;
             };
-            let is_there = at.is_some_and(|Position { partition, offset }| {
-                let ends = ends.get(&partition);
-                ends.is_some_and(|(low, high)| (*low..*high).contains(&offset))
-            });
+            let is_there = at.is_some_and(|at| reaches(ends, at));
             match wrapped {
                 Some(wrapped) if is_there => {
                     shown.wrapped.insert(subject.clone(), wrapped.to_string());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tandem_model::message::{Message, Position};
 use tandem_runtime::backoff::Backoff;
 
-use super::{CATCH_UP, KeyRing, reading::AT_ONCE};
+use super::{CATCH_UP, KeyRing, reading::with_ready};
 use crate::{
     claims::CLAIM,
     log::{Arrival, Attention},
@@ -52,9 +52,7 @@ impl KeyRing {
                 () = self.read_older_part() => return Ok(()),
                 arrival = log.next() => arrival.map_err(|error| self.away(&error))?,
             };
-            let ready = std::iter::from_fn(|| log.next_ready());
-            let arrivals = std::iter::once(arrival).chain(ready).take(AT_ONCE);
-            arrivals.for_each(|arrival| self.arrived_of_older(&arrival));
+            with_ready(arrival, log.as_ref()).for_each(|arrival| self.arrived_of_older(&arrival));
             self.step();
             tokio::task::yield_now().await;
         }

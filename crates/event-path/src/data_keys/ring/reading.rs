@@ -14,7 +14,7 @@ use super::{CATCH_UP, KeyRing, Role};
 use crate::{
     claims::CLAIM,
     data_keys::held::Held,
-    log::{Arrival, Attention, Ends, LogError, Offsets, PublishError},
+    log::{Arrival, Attention, Ends, LogError, Offsets, PublishError, Tail},
     refused_records,
     signing::Unverified,
     store::{DeadLetter, StoreError, dead_letters::alone},
@@ -24,7 +24,7 @@ use crate::{
 /// records, which a plain tail does not pass.
 const SOON: Duration = Duration::from_secs(1);
 /// How many records are applied before other tasks have their turn. Judging one takes some 50 µs.
-pub(super) const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 64;
 /// The most claims that are held: the first ones, which say who owns the topics, and the newest ones.
 const MOST_CLAIMS: usize = 256;
 /// The consumer name in dead letters of the topic of keys.
@@ -33,6 +33,12 @@ const CONSUMER: &str = "data-keys";
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// How long the broker may delay keys to batch them when no caller waits for them.
 const PATIENCE: Attention = Attention::Patient(Duration::from_millis(500));
+
+/// An arrival and those that are ready behind it, as many as are applied at once.
+pub(super) fn with_ready(arrival: Arrival, log: &dyn Tail) -> impl Iterator<Item = Arrival> {
+    let ready = std::iter::from_fn(|| log.next_ready());
+    std::iter::once(arrival).chain(ready).take(AT_ONCE)
+}
 
 impl KeyRing {
     pub(super) async fn run(self) {
@@ -101,8 +107,7 @@ impl KeyRing {
                 }
             };
             // Records that are ready are applied in one step, because waking the waiting tasks is the expensive part.
-            let ready = std::iter::from_fn(|| log.next_ready());
-            let mut arrivals = std::iter::once(arrival).chain(ready).take(AT_ONCE);
+            let mut arrivals = with_ready(arrival, log.as_ref());
             let mut last = BTreeMap::new();
             let is_the_same = arrivals.all(|arrival| self.arrived(arrival, &mut read, &mut last));
             self.held().has_read(last);
